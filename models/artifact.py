@@ -1,0 +1,170 @@
+"""An artifact: everything needed to encode and score with one trained model, named by the hash of its content.
+
+A folder `<artifacts>/<artifact_id>/` with
+
+    manifest.json       what it is, and the sha256 of every other file
+    weights.safetensors torch weights
+    encode.onnx         history, profile -> state           (builder's precompute, service's cold start)
+    score.onnx          state, context, slate -> logits     (service)
+    vocabulary.json     raw ids <-> dense ids
+
+No pickle anywhere. Written beside its place and renamed, so a half-written artifact is never visible.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from models.errors import ArtifactError, ArtifactMissingError, ArtifactTamperedError
+from models.record import StateSpec, TensorSpec
+from models.schema import FeatureSchema
+from models.vocabulary import Vocabulary
+
+MANIFEST = "manifest.json"
+WEIGHTS = "weights.safetensors"
+ENCODE = "encode.onnx"
+SCORE = "score.onnx"
+VOCABULARY = "vocabulary.json"
+FILES = (WEIGHTS, ENCODE, SCORE, VOCABULARY)
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an artifact is.
+
+    Attributes:
+        model: name in the registry, for instance "lrea".
+        config: the model's config, as a plain dict.
+        schema: its inputs.
+        state_spec: names and shapes of one user's state, in the order of the record.
+        report: metrics on the test period.
+        recipe: the recipe that made it, whole.
+        code_revision: git commit of the builder, or "unknown".
+        onnx_difference: largest absolute difference of a score (probability) between the ONNX graphs and torch.
+        as_of_s: epoch second of the last event of the log.
+        files: file name -> sha256.
+        format: version of this layout.
+    """
+
+    model: str
+    config: dict[str, Any]
+    schema: FeatureSchema
+    state_spec: StateSpec
+    report: dict[str, Any]
+    recipe: dict[str, Any]
+    code_revision: str
+    onnx_difference: float
+    as_of_s: int
+    files: dict[str, str]
+    format: int = FORMAT
+
+    @property
+    def artifact_id(self) -> str:
+        """Hash of the manifest, which holds the hash of every file: 32 hex digits."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()[:32]
+
+    def to_bytes(self) -> bytes:
+        """As JSON with sorted keys: the same manifest always gives the same bytes."""
+        return json.dumps(asdict(self), sort_keys=True, indent=1, ensure_ascii=False).encode()
+
+    @classmethod
+    def from_bytes(cls, raw: bytes, path: str) -> "Manifest":
+        """Inverse of `to_bytes`.
+
+        Raises:
+            ArtifactError: the bytes are no manifest of this format.
+        """
+        try:
+            fields = json.loads(raw)
+            if fields["format"] != FORMAT:
+                raise ArtifactError(f"artifact: {path} has format {fields['format']}, expected {FORMAT}")
+            fields["schema"] = FeatureSchema.from_json(fields["schema"])
+            fields["state_spec"] = tuple(
+                TensorSpec(spec["name"], tuple(spec["shape"])) for spec in fields["state_spec"]
+            )
+            return cls(**fields)
+        except (ValueError, KeyError, TypeError) as error:
+            raise ArtifactError(f"artifact: {path} is not a manifest: {error!r}") from error
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A verified artifact on disk."""
+
+    path: Path
+    manifest: Manifest
+    vocabulary: Vocabulary
+
+    @property
+    def artifact_id(self) -> str:
+        """Content hash, 32 hex digits."""
+        return self.path.name
+
+    def file(self, name: str) -> Path:
+        """Path of one of `FILES`."""
+        return self.path / name
+
+
+def save_artifact(root: Path, manifest: Manifest, contents: Mapping[str, bytes]) -> Artifact:
+    """Write an artifact under `root` and return it, loaded. Writing the same content twice is harmless.
+
+    Args:
+        root: folder of all artifacts; made if absent.
+        manifest: its `files` is replaced by the hashes of `contents`.
+        contents: file name -> bytes, for every name of `FILES`.
+    """
+    hashes = {name: hashlib.sha256(contents[name]).hexdigest() for name in FILES}
+    manifest = replace(manifest, files=hashes)
+    target = root / manifest.artifact_id
+    root.mkdir(parents=True, exist_ok=True)
+    if not target.exists():
+        staged = Path(tempfile.mkdtemp(prefix=".staged-", dir=root))
+        staged.chmod(0o755)  # mkdtemp's 0700 would hide the artifact from a service under another user
+        for name, content in {**contents, MANIFEST: manifest.to_bytes()}.items():
+            _write_durably(staged / name, content)
+        try:
+            staged.rename(target)
+        except OSError:  # another builder wrote the same content first
+            shutil.rmtree(staged)
+    return load_artifact(root, manifest.artifact_id)
+
+
+def load_artifact(root: Path, artifact_id: str) -> Artifact:
+    """Read and verify an artifact.
+
+    Raises:
+        ArtifactMissingError: the folder or one of its files is not there.
+        ArtifactTamperedError: a file's hash is not the manifest's, or the manifest's is not its name.
+        ArtifactError: the manifest cannot be read.
+    """
+    path = root / artifact_id
+    raw = _read(path / MANIFEST)
+    manifest = Manifest.from_bytes(raw, str(path / MANIFEST))
+    if manifest.artifact_id != artifact_id:
+        raise ArtifactTamperedError(str(path / MANIFEST), artifact_id, manifest.artifact_id)
+    for name in FILES:
+        got = hashlib.sha256(_read(path / name)).hexdigest()
+        if got != manifest.files.get(name):
+            raise ArtifactTamperedError(str(path / name), str(manifest.files.get(name)), got)
+    return Artifact(path, manifest, Vocabulary.from_bytes(_read(path / VOCABULARY)))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ArtifactMissingError(str(path)) from error
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,51 @@
+"""The cut every model is made of: `encode` offline, `score` online, `forward` = score after encode."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from models.batch import Context, Slate, User
+from models.record import StateSpec
+
+UserState = dict[str, Tensor]
+"""Tensors of a user's state, batch first, as the model's `state_spec` says."""
+
+
+class CtrModel(nn.Module, ABC):
+    """A click model cut at the cache. Subclasses are final."""
+
+    @abstractmethod
+    def state_spec(self) -> StateSpec:
+        """Names and shapes (without the batch axis) of what `encode` returns, in the record's order."""
+
+    @abstractmethod
+    def encode(self, user: User) -> UserState:
+        """Everything about a user that is known offline."""
+
+    @abstractmethod
+    def score(self, state: UserState, context: Context, slate: Slate) -> Float[Tensor, "B C"]:
+        """Logits of each candidate; no candidate sees another."""
+
+    def forward(self, user: User, context: Context, slate: Slate) -> Float[Tensor, "B C"]:
+        """What is served, in one call."""
+        return self.score(self.encode(user), context, slate)
+
+    def train_forward(
+        self, user: User, context: Context, slate: Slate
+    ) -> tuple[Float[Tensor, "B C"], Float[Tensor, ""] | None]:
+        """Logits that training fits, and a penalty to add to the loss (None: none).
+
+        The one method a model may replace: when it trains another graph than it serves (`trains_what_it_serves`).
+        """
+        return self.forward(user, context, slate), None
+
+    @property
+    def trains_what_it_serves(self) -> bool:
+        """False if `train_forward` is another function than `forward`: then evaluation reports the gap."""
+        return True
+
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        """Optimiser groups; a model may give some of its weights another rate."""
+        return [{"params": list(self.parameters()), "lr": lr}]

@@ -1,0 +1,147 @@
+"""Every error raised on purpose, as one tree. Constructors take facts and write the sentence.
+
+AbsorbError
+├── RecipeError               a recipe has unknown, missing or impossible keys (all listed at once)
+├── EventsError               an event log cannot be read as one
+├── UnknownModelError         no model of that name
+├── StepError                 a build step cannot start: an earlier one is missing, or another builder holds it
+│   └── LockHeldError         another builder holds the lock
+├── ArtifactError             an artifact cannot be used
+│   ├── ArtifactMissingError      the folder, or a file that the manifest names, is not there
+│   ├── ArtifactTamperedError     a file's content is not what the manifest says
+│   └── ExportMismatchError       the exported graph does not score as torch does
+├── RecordError               a cached value cannot be used
+│   ├── CorruptRecordError        truncated, bit-flipped, or not a record at all
+│   └── ForeignRecordError        made by another artifact, or for another user
+├── GenerationError           a generation pointer cannot be read
+├── PublishError              what was written to the cache is not what was meant
+├── CacheUnavailableError     the cache does not answer
+├── NotReadyError             nothing is loaded yet that could score
+└── RequestError              a request names something that cannot be scored
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A clause naming the closest known name, or nothing."""
+    close = get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+class AbsorbError(Exception):
+    """Root of the tree: anything the outside world got wrong."""
+
+
+class RecipeError(AbsorbError):
+    """A recipe has unknown, missing or impossible keys."""
+
+    def __init__(self, source: str, problems: list[str]) -> None:
+        self.problems = problems
+        lines = "".join(f"\n  - {problem}" for problem in problems)
+        super().__init__(f"{source}: {len(problems)} problem(s) in this recipe:{lines}")
+
+
+class EventsError(AbsorbError):
+    """An event log cannot be read as one."""
+
+    def __init__(self, source: str, problem: str) -> None:
+        super().__init__(f"{source}: {problem}")
+
+
+class UnknownModelError(AbsorbError):
+    """No model of that name."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        listed = ", ".join(names) or "none"
+        super().__init__(
+            f"model: got {name!r}, expected one of: {listed}{did_you_mean(name, names)}"
+        )
+
+
+class StepError(AbsorbError):
+    """A build step cannot start."""
+
+
+class LockHeldError(StepError):
+    """Another builder holds the lock."""
+
+    def __init__(self, what: str, holder: str) -> None:
+        self.holder = holder
+        super().__init__(f"{what} is being built by another builder ({holder}); this one stops")
+
+
+class ArtifactError(AbsorbError):
+    """An artifact cannot be used."""
+
+
+class ArtifactMissingError(ArtifactError):
+    """The folder, or a file that the manifest names, is not there."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"artifact: {path} is missing")
+
+
+class ArtifactTamperedError(ArtifactError):
+    """A file's content is not what the manifest says."""
+
+    def __init__(self, path: str, expected: str, got: str) -> None:
+        super().__init__(f"artifact: {path} has hash {got}, the manifest expects {expected}")
+
+
+class ExportMismatchError(ArtifactError):
+    """The exported graph does not score as torch does."""
+
+    def __init__(self, difference: float, limit: float) -> None:
+        super().__init__(
+            f"export: ONNX scores differ from torch's by {difference:.2e}, at most {limit:.0e} is allowed"
+        )
+
+
+class RecordError(AbsorbError):
+    """A cached value cannot be used."""
+
+
+class CorruptRecordError(RecordError):
+    """Truncated, bit-flipped, or not a record at all."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"record: {reason}")
+
+
+class ForeignRecordError(RecordError):
+    """Made by another artifact, or for another user."""
+
+    def __init__(self, what: str, got: str, expected: str) -> None:
+        super().__init__(f"record: {what} is {got!r}, expected {expected!r}")
+
+
+class GenerationError(AbsorbError):
+    """A generation pointer cannot be read."""
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(f"generation pointer {key}: {reason}")
+
+
+class PublishError(AbsorbError):
+    """What was written to the cache is not what was meant."""
+
+
+class CacheUnavailableError(AbsorbError):
+    """The cache does not answer. The URL is named without its password."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(f"cache {url}: {reason}")
+
+
+class NotReadyError(AbsorbError):
+    """Nothing is loaded yet that could score."""
+
+
+class RequestError(AbsorbError):
+    """A request names something that cannot be scored."""
+
+    def __init__(self, field: str, got: object, expected: str) -> None:
+        super().__init__(f"{field}: got {got!r}, expected {expected}")

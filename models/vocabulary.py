@@ -1,0 +1,104 @@
+"""Raw ids and values <-> dense ids. Built by the builder, read by the service; both speak through it."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import RequestError, did_you_mean
+from models.schema import FIRST_KNOWN, UNKNOWN, FeatureSchema, Field
+
+MAX_ID_LENGTH = 128
+"""Characters of a user or item id; longer ones are a mistake, or an attack on the key space."""
+
+
+def check_id(name: str, value: str) -> str:
+    """Return `value` if it can be a user or item id.
+
+    Raises:
+        RequestError: it is empty, longer than `MAX_ID_LENGTH` characters or holds unprintable ones.
+    """
+    if not value or len(value) > MAX_ID_LENGTH or not value.isprintable():
+        shown = value if len(value) <= 40 else f"{value[:40]}… ({len(value)} characters)"
+        raise RequestError(name, shown, f"1 to {MAX_ID_LENGTH} printable characters")
+    return value
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Raw values in the order of their dense ids, which start at `FIRST_KNOWN`.
+
+    Attributes:
+        items: raw item ids; the position + `FIRST_KNOWN` is the item's row in the catalogue.
+        user: field name -> raw values.
+        context: field name -> raw values.
+    """
+
+    items: Sequence[str]
+    user: Mapping[str, Sequence[str]]
+    context: Mapping[str, Sequence[str]]
+    _rows: dict[str, int] = field(init=False, repr=False, compare=False)
+    _ids: dict[tuple[str, str], dict[str, int]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_rows", _index(self.items))
+        ids = {
+            (kind, name): _index(values)
+            for kind, fields in (("user", self.user), ("context", self.context))
+            for name, values in fields.items()
+        }
+        object.__setattr__(self, "_ids", ids)
+
+    def item_rows(self, items: Iterable[str]) -> NDArray[np.int64]:
+        """Catalogue rows of raw item ids; `UNKNOWN` where an id is not in the catalogue."""
+        get = self._rows.get
+        return np.fromiter((get(item, UNKNOWN) for item in items), np.int64)
+
+    def user_ids(self, values: Mapping[str, object]) -> NDArray[np.int64]:
+        """Dense ids of a user's profile, [num user fields]; `UNKNOWN` where absent or never seen."""
+        return self._encode("user", self.user, values)
+
+    def context_ids(self, values: Mapping[str, object]) -> NDArray[np.int64]:
+        """Dense ids of a request's context, [num context fields]; `UNKNOWN` where absent or never seen.
+
+        Raises:
+            RequestError: `values` names a field that the model does not have.
+        """
+        for name in values:
+            if name not in self.context:
+                known = ", ".join(self.context) or "no context field at all"
+                hint = did_you_mean(name, self.context)
+                raise RequestError("context", name, f"a field among: {known}{hint}")
+        return self._encode("context", self.context, values)
+
+    def _encode(
+        self, kind: str, fields: Mapping[str, Sequence[str]], values: Mapping[str, object]
+    ) -> NDArray[np.int64]:
+        rows = [
+            self._ids[kind, name].get(str(values[name]), UNKNOWN) if name in values else UNKNOWN
+            for name in fields
+        ]
+        return np.array(rows, np.int64)
+
+    def check(self, schema: FeatureSchema) -> None:
+        """Raise ValueError unless the sizes are those of `schema`."""
+        got = [Field(n, len(v) + FIRST_KNOWN) for n, v in (*self.user.items(), *self.context.items())]
+        expected = [*schema.user_fields, *schema.context_fields]
+        if got != expected or len(self.items) + FIRST_KNOWN != schema.num_items:
+            raise ValueError(f"vocabulary does not fit the schema: got {got}, expected {expected}")
+
+    def to_bytes(self) -> bytes:
+        """As JSON, for the artifact."""
+        fields = {"items": list(self.items), "user": dict(self.user), "context": dict(self.context)}
+        return json.dumps(fields, ensure_ascii=False).encode()
+
+    @classmethod
+    def from_bytes(cls, raw: bytes) -> "Vocabulary":
+        """Inverse of `to_bytes`."""
+        return cls(**json.loads(raw))
+
+
+def _index(values: Sequence[str]) -> dict[str, int]:
+    return {value: dense for dense, value in enumerate(values, FIRST_KNOWN)}
