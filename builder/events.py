@@ -1,0 +1,105 @@
+"""Events: an ingested log as equal-length arrays sorted by user, then time, with everything in dense ids.
+
+Saved as one `.npy` per array, so that later steps map them from disk: memory does not grow with the log.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.schema import FeatureSchema
+from models.vocabulary import Vocabulary
+
+ARRAYS = (
+    "offsets", "item", "ts_s", "label", "context", "user_fields", "item_fields", "category",
+    "train_popularity", "popularity",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Split:
+    """Epoch seconds that cut targets: train in [train_from_s, validate_from_s), and so on. Histories are not cut."""
+
+    train_from_s: int
+    validate_from_s: int
+    test_from_s: int
+    end_s: int
+
+
+@dataclass(frozen=True)
+class Events:
+    """An ingested log: U users, E events, V catalogue rows (0 padding, 1 unknown).
+
+    Attributes:
+        user_ids: raw ids, [U].
+        offsets: events of user u are [offsets[u], offsets[u + 1]); int64 [U + 1].
+        item: catalogue row; int32 [E].
+        ts_s: epoch second, not decreasing within a user; int64 [E].
+        label: 1 clicked or bought, 0 shown only; int8 [E]. A log without labels has all 1 (negatives are drawn).
+        context: dense ids of the context fields; int32 [E, Fc].
+        user_fields: dense ids of the profile; int32 [U, Fu].
+        item_fields: dense ids of each catalogue row's fields, the first being the item id; int32 [V, F].
+        category: group from which hard negatives are drawn; int32 [V].
+        train_popularity: positive events before `split.validate_from_s`; int64 [V].
+        popularity: positive events of the whole log; int64 [V].
+        has_impressions: the log has its own negatives (a label column).
+    """
+
+    user_ids: list[str]
+    offsets: NDArray[np.int64]
+    item: NDArray[np.int32]
+    ts_s: NDArray[np.int64]
+    label: NDArray[np.int8]
+    context: NDArray[np.int32]
+    user_fields: NDArray[np.int32]
+    item_fields: NDArray[np.int32]
+    category: NDArray[np.int32]
+    train_popularity: NDArray[np.int64]
+    popularity: NDArray[np.int64]
+    has_impressions: bool
+    split: Split
+    schema: FeatureSchema
+    vocabulary: Vocabulary
+
+    @property
+    def num_users(self) -> int:
+        """U."""
+        return len(self.user_ids)
+
+    @property
+    def as_of_s(self) -> int:
+        """Epoch second just after the last event: states built from this log know everything before it."""
+        return int(self.ts_s.max()) + 1
+
+    def save(self, folder: Path) -> None:
+        """Write to `folder` (made if absent)."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ARRAYS:
+            np.save(folder / f"{name}.npy", getattr(self, name))
+        (folder / "vocabulary.json").write_bytes(self.vocabulary.to_bytes())
+        about = {
+            "user_ids": self.user_ids,
+            "has_impressions": self.has_impressions,
+            "split": asdict(self.split),
+            "schema": asdict(self.schema),
+        }
+        (folder / "events.json").write_text(json.dumps(about))
+
+    @classmethod
+    def load(cls, folder: Path) -> "Events":
+        """Inverse of `save`; arrays are mapped, not read."""
+        about = json.loads((folder / "events.json").read_text())
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
+        return cls(
+            user_ids=about["user_ids"],
+            has_impressions=about["has_impressions"],
+            split=Split(**about["split"]),
+            schema=FeatureSchema.from_json(about["schema"]),
+            vocabulary=Vocabulary.from_bytes((folder / "vocabulary.json").read_bytes()),
+            **arrays,
+        )
+
+
