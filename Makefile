@@ -1,0 +1,75 @@
+# Index of commands: `make` lists them. Each does its own set-up, on a machine with Python >= 3.11 and pip.
+# Pip's own variables work as ever, for instance for torch without CUDA:
+#   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make setup
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup demo check fix test serve build load stop clean
+
+RECIPE ?= builder/recipes/complete-journey.toml
+VENV := .venv
+PY := $(VENV)/bin/python
+
+# onnxruntime and onnxruntime-gpu own the same module, so the driver decides which one is installed.
+EXTRA := $(shell if [ -e /proc/driver/nvidia/version ] || nvidia-smi -L >/dev/null 2>&1; then echo gpu; else echo cpu; fi)
+OTHER_RUNTIME := $(if $(filter gpu,$(EXTRA)),onnxruntime,onnxruntime-gpu)
+INSTALLED := $(VENV)/.installed-$(EXTRA)
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(INSTALLED) ## make .venv with the pinned dependencies (extra cpu or gpu by NVIDIA driver)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@python=$${PYTHON:-}; \
+	for name in python3.11 python3 python3.12 python3.13; do \
+	    [ -z "$$python" ] || break; \
+	    if $$name -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then python=$$name; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	    echo "setup: needs Python 3.11 or later with its venv module (Debian: python3-venv)," \
+	        "found $$(python3 --version 2>&1 || true); name another with PYTHON=/path/to/python" >&2; \
+	    exit 1; \
+	fi; \
+	rm -f $(VENV)/.installed-*; \
+	$$python -m venv $(VENV)
+	$(PY) -m pip uninstall --quiet --yes $(OTHER_RUNTIME)
+	$(PY) -m pip install --disable-pip-version-check --no-cache-dir \
+	    --constraint constraints.txt --editable '.[builder,load,dev,$(EXTRA)]'
+	@touch $@
+
+demo: setup ## build the cache from a real purchase log, serve it, print a household's ranked list
+	$(PY) -m builder run builder/recipes/complete-journey.toml
+	$(PY) -m service.demo
+
+check: setup ## format, lint, types, import contracts, Dockerfiles
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-logo
+	$(VENV)/bin/hadolint docker/*.Dockerfile
+
+fix: setup ## format, and repair what the linter can
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+test: setup ## all tests; ARGS="..." goes to pytest
+	$(PY) -m pytest $(ARGS)
+
+serve: setup ## run the service on what is in the cache
+	$(PY) -m service
+
+build: setup ## run the builder; RECIPE=path/to/recipe.toml
+	$(PY) -m builder run $(RECIPE)
+
+load: setup ## load-test the service on what is in the cache; fails above the p99 limit
+	$(PY) -m loadtest
+
+stop: setup ## stop the embedded cache (its content stays in var/cache)
+	$(PY) -c 'from pathlib import Path; from models.cache_server import stop_server; \
+	    print("stopped" if stop_server(Path("var/cache")) else "not running")'
+
+clean: stop ## remove .venv, tool caches and var/ (runs, artifacts, the embedded cache)
+	rm -rf $(VENV) var .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
