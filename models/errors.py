@@ -17,7 +17,10 @@ AbsorbError
 ├── PublishError              what was written to the cache is not what was meant
 ├── CacheUnavailableError     the cache does not answer
 ├── NotReadyError             nothing is loaded yet that could score
+├── OverloadedError           more requests at once than are let in
+├── UnknownUserError          the cache holds nothing for that user
 └── RequestError              a request names something that cannot be scored
+    └── BodyTooLargeError         a request's body is longer than is read
 """
 
 from collections.abc import Iterable
@@ -140,8 +143,31 @@ class NotReadyError(AbsorbError):
     """Nothing is loaded yet that could score."""
 
 
+class OverloadedError(AbsorbError):
+    """More requests at once than are let in."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"overloaded: {limit} requests are being scored already; try again")
+
+
+class UnknownUserError(AbsorbError):
+    """The cache holds nothing for that user."""
+
+    def __init__(self, user_id: str, model: str, generation: str) -> None:
+        super().__init__(
+            f"user_id: got {user_id!r}, expected a user of model {model!r}, generation {generation}"
+        )
+
+
 class RequestError(AbsorbError):
     """A request names something that cannot be scored."""
 
     def __init__(self, field: str, got: object, expected: str) -> None:
         super().__init__(f"{field}: got {got!r}, expected {expected}")
+
+
+class BodyTooLargeError(RequestError):
+    """A request's body is longer than is read."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__("body", "a longer one", f"at most {limit_bytes} bytes")
