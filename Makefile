@@ -66,9 +66,9 @@ build: setup ## run the builder; RECIPE=path/to/recipe.toml
 load: setup ## load-test the service on what is in the cache; fails above the p99 limit
 	$(PY) -m loadtest
 
-stop: setup ## stop the embedded cache (its content stays in var/cache)
-	$(PY) -c 'from pathlib import Path; from models.cache_server import stop_server; \
-	    print("stopped" if stop_server(Path("var/cache")) else "not running")'
+stop: ## stop the embedded cache (its content stays in var/cache)
+	@if [ -x $(PY) ]; then $(PY) -c 'from pathlib import Path; from models.cache_server import stop_server; \
+	    print("stopped" if stop_server(Path("var/cache")) else "not running")'; fi
 
 clean: stop ## remove .venv, tool caches and var/ (runs, artifacts, the embedded cache)
 	rm -rf $(VENV) var .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage dist

@@ -1,0 +1,46 @@
+# The online half, without torch and without builder/. From the repository's root:
+#   docker build -f docker/service.Dockerfile -t absorb-service .
+#   docker build -f docker/service.Dockerfile -t absorb-service:gpu --build-arg EXTRAS=gpu .   (run with --gpus all)
+# Runs with a read-only root: it writes nothing but its log.
+
+FROM python:3.11.14-slim-bookworm AS install
+# Extras of pyproject.toml: `cpu` or `gpu`, never both; the load generator adds `load`.
+ARG EXTRAS=cpu
+WORKDIR /build
+COPY pyproject.toml constraints.txt ./
+# Only what pyproject names is installed, so that a change of code does not install everything again.
+RUN python -c "import sys, tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+        e = p['optional-dependencies']; \
+        print(*p['dependencies'], *(d for name in sys.argv[1:] for d in e[name]), sep='\n')" \
+        ${EXTRAS} > requirements.txt \
+    && python -m venv /venv \
+    && /venv/bin/pip install --no-cache-dir --disable-pip-version-check \
+        --constraint constraints.txt --requirement requirements.txt
+
+FROM python:3.11.14-slim-bookworm AS runtime
+ENV PATH=/venv/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+# The builder runs under the same id, so both may use one volume.
+RUN groupadd --gid 10001 absorb \
+    && useradd --uid 10001 --gid 10001 --no-create-home --shell /usr/sbin/nologin absorb \
+    && mkdir -p /app/var/artifacts /app/var/load \
+    && chown -R 10001:10001 /app/var
+WORKDIR /app
+COPY --from=install /venv /venv
+COPY models ./models
+COPY service ./service
+USER 10001:10001
+
+FROM runtime AS load
+COPY loadtest ./loadtest
+ENTRYPOINT ["python", "-m", "loadtest"]
+CMD ["--url", "http://service:8000"]
+
+FROM runtime AS service
+ENV ABSORB_HOST=0.0.0.0 \
+    ABSORB_PORT=8000
+EXPOSE 8000
+HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=3 \
+    CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f'http://127.0.0.1:{os.environ[\"ABSORB_PORT\"]}/health/ready', timeout=2)"]
+CMD ["python", "-m", "service"]
