@@ -17,6 +17,7 @@ ARRAYS = (
     "offsets", "item", "ts_s", "label", "context", "user_fields", "item_fields", "category",
     "train_popularity", "popularity",
 )  # fmt: skip
+ORACLE = "oracle.npy"
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Events:
         train_popularity: positive events before `split.validate_from_s`; int64 [V].
         popularity: positive events of the whole log; int64 [V].
         has_impressions: the log has its own negatives (a label column).
+        oracle: true probability that each event is a 1, NaN where nobody knows; float32 [E]. None: a real log.
     """
 
     user_ids: list[str]
@@ -63,6 +65,7 @@ class Events:
     split: Split
     schema: FeatureSchema
     vocabulary: Vocabulary
+    oracle: NDArray[np.float32] | None = None
 
     @property
     def num_users(self) -> int:
@@ -79,10 +82,13 @@ class Events:
         folder.mkdir(parents=True, exist_ok=True)
         for name in ARRAYS:
             np.save(folder / f"{name}.npy", getattr(self, name))
+        if self.oracle is not None:
+            np.save(folder / ORACLE, self.oracle)
         (folder / "vocabulary.json").write_bytes(self.vocabulary.to_bytes())
         about = {
             "user_ids": self.user_ids,
             "has_impressions": self.has_impressions,
+            "has_oracle": self.oracle is not None,
             "split": asdict(self.split),
             "schema": asdict(self.schema),
         }
@@ -96,10 +102,9 @@ class Events:
         return cls(
             user_ids=about["user_ids"],
             has_impressions=about["has_impressions"],
+            oracle=np.load(folder / ORACLE, mmap_mode="r") if about["has_oracle"] else None,
             split=Split(**about["split"]),
             schema=FeatureSchema.from_json(about["schema"]),
             vocabulary=Vocabulary.from_bytes((folder / "vocabulary.json").read_bytes()),
             **arrays,
         )
-
-

@@ -1,0 +1,194 @@
+"""Raw tables -> a checked log with our column names, or an error that names file, column, count and an example.
+
+Ids and field values become text here and nowhere else, so that a request's 5 and a file's 5.0 are the same value.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from builder.clean_columns import (
+    as_label,
+    as_text,
+    as_time_s,
+    example,
+    require_columns,
+    require_values,
+)
+from builder.recipe import Columns, Data
+from builder.sources.raw import RawLog, Table
+from models.errors import EventsError, RequestError
+from models.vocabulary import check_id
+
+logger = logging.getLogger(__name__)
+
+DAY_S = 86_400
+FROM_TIME = ("hour", "weekday")
+"""Context fields that are derived, not read."""
+
+
+@dataclass(frozen=True)
+class CleanLog:
+    """A checked log.
+
+    Attributes:
+        events: user, item (text), ts_s (int64), label (int8), oracle (float32), then each context field (text) under
+            `context_column`; sorted by user, then time, equal times as they came.
+        items: item, then the item fields (text), one row per item of the catalogue.
+        users: user, then the user fields (text); not every user of the events is in it.
+        has_impressions: the labels are the log's own.
+        has_oracle: the true probabilities are known; otherwise `oracle` is NaN.
+    """
+
+    events: pl.DataFrame
+    items: pl.DataFrame
+    users: pl.DataFrame
+    has_impressions: bool
+    has_oracle: bool
+
+
+def context_column(name: str) -> str:
+    """Column of a context field in `CleanLog.events`; a field may be called as one of our own columns."""
+    return f"context:{name}"
+
+
+def clean(raw: RawLog, data: Data, now_s: float) -> CleanLog:
+    """Check everything.
+
+    Args:
+        raw: as a source found it.
+        data: the recipe's section.
+        now_s: epoch second; later times (plus a day for clocks) are refused.
+
+    Raises:
+        EventsError: a table cannot be read as what the recipe says it is.
+    """
+    events = _clean_events(raw, data, now_s)
+    items = _clean_items(raw, data.item_fields, events)
+    users = _clean_users(raw, data.user_fields)
+    has_impressions, has_oracle = raw.columns.label is not None, raw.oracle is not None
+    return CleanLog(events, items, users, has_impressions, has_oracle)
+
+
+def _clean_events(raw: RawLog, data: Data, now_s: float) -> pl.DataFrame:
+    table, columns = raw.events, raw.columns
+    context = [name for name in data.context_fields if name not in FROM_TIME]
+    optional = [name for name in (columns.label, raw.oracle) if name is not None]
+    require_columns(table, [columns.user, columns.item, columns.time, *optional, *context])
+    if table.frame.is_empty():
+        raise EventsError(table.source, "no events: the table is empty")
+    series = {
+        "user": _ids(table, columns.user, "user"),
+        "item": _ids(table, columns.item, "item"),
+        "ts_s": as_time_s(table, columns.time, data.time_unit),
+        "label": as_label(table, columns.label, data.positive_from),
+        "oracle": _oracle(table, raw.oracle),
+    }
+    _refuse_future(table, columns.time, series["ts_s"], now_s)
+    series |= {context_column(name): as_text(table.frame[name]) for name in context}
+    events = pl.DataFrame([values.alias(name) for name, values in series.items()])
+    return _sort(table, _add_time_fields(events, data.context_fields))
+
+
+def _ids(table: Table, column: str, kind: str) -> pl.Series:
+    """Ids as text, each one a possible id."""
+    require_values(table, column)
+    ids = as_text(table.frame[column])
+    if table.frame[column].dtype.is_float() and ids.str.contains(".", literal=True).any():
+        fraction = example(ids, ids.str.contains(".", literal=True))
+        raise EventsError(
+            table.source, f"column {column!r} holds {kind} ids with a fraction: {fraction}"
+        )
+    for value in ids.unique():
+        try:
+            check_id(f"{kind} id", value)
+        except RequestError as error:
+            raise EventsError(
+                table.source, f"column {column!r}: {error}; first: {example(ids, ids == value)}"
+            ) from error
+    return ids
+
+
+def _oracle(table: Table, column: str | None) -> pl.Series:
+    if column is None:
+        return pl.Series([float("nan")], dtype=pl.Float32).new_from_index(0, table.frame.height)
+    return table.frame[column].cast(pl.Float32).fill_null(float("nan"))
+
+
+def _refuse_future(table: Table, column: str, ts_s: pl.Series, now_s: float) -> None:
+    late = ts_s > now_s + DAY_S
+    if late.any():
+        first = example(table.frame[column], late)
+        raise EventsError(
+            table.source,
+            f"column {column!r}: {late.sum()} times in the future, first: {first}; is data.time_unit right?",
+        )
+
+
+def _add_time_fields(events: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
+    """Hour 0-23 and weekday 0 (Monday) to 6, in UTC."""
+    time = pl.from_epoch("ts_s", time_unit="s")
+    derived = {"hour": time.dt.hour(), "weekday": time.dt.weekday() - 1}
+    return events.with_columns(
+        derived[name].cast(pl.String).alias(context_column(name))
+        for name in names
+        if name in derived
+    )
+
+
+def _sort(table: Table, events: pl.DataFrame) -> pl.DataFrame:
+    if not events["ts_s"].is_sorted():
+        logger.info("%s: events are not in the order of time; sorting", table.source)
+    return events.sort("user", "ts_s", maintain_order=True)
+
+
+def _clean_items(raw: RawLog, fields: Sequence[str], events: pl.DataFrame) -> pl.DataFrame:
+    """The catalogue: rows of the item table, then items that only events know."""
+    if raw.items is None:
+        known = _items_of_events(raw.events, raw.columns, fields)
+    else:
+        column = raw.columns.item_id or raw.columns.item
+        known = _profiles(raw.items, column, "item", fields)
+    seen = events.select("item").unique().sort("item")
+    unlisted = seen.join(known.select("item"), on="item", how="anti", maintain_order="left")
+    if raw.items is not None and len(unlisted):
+        logger.info("%s: lacks %d items that the events have", raw.items.source, len(unlisted))
+    return pl.concat([known, unlisted], how="diagonal")
+
+
+def _items_of_events(table: Table, columns: Columns, fields: Sequence[str]) -> pl.DataFrame:
+    """Item fields as columns of the events: an item's first row in the file counts, so nothing later leaks back."""
+    require_columns(table, fields)
+    first = table.frame.unique(columns.item, keep="first", maintain_order=True)
+    return _as_profiles(Table(table.source, first), columns.item, "item", fields)
+
+
+def _clean_users(raw: RawLog, fields: Sequence[str]) -> pl.DataFrame:
+    if raw.users is not None:
+        return _profiles(raw.users, raw.columns.user_id or raw.columns.user, "user", fields)
+    if fields:
+        raise EventsError(
+            raw.events.source,
+            f"there is no user table, but data.user_fields asks for {', '.join(fields)}",
+        )
+    return pl.DataFrame(schema={"user": pl.String})
+
+
+def _profiles(table: Table, column: str, kind: str, fields: Sequence[str]) -> pl.DataFrame:
+    require_columns(table, [column, *fields])
+    rows = _as_profiles(table, column, kind, fields)
+    double = rows[kind].is_duplicated()
+    if double.any():
+        raise EventsError(
+            table.source,
+            f"column {column!r}: {double.sum()} rows share their id with another, first: "
+            f"{example(rows[kind], double)}",
+        )
+    return rows
+
+
+def _as_profiles(table: Table, column: str, kind: str, fields: Sequence[str]) -> pl.DataFrame:
+    values = [as_text(table.frame[name]).alias(name) for name in fields]
+    return pl.DataFrame([_ids(table, column, kind).alias(kind), *values])

@@ -1,0 +1,238 @@
+"""Raw log -> `Events`: dense ids known from the training days only, sorted by user and time, checked."""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from builder.clean import CleanLog, clean, context_column
+from builder.events import Events, Split
+from builder.recipe import Recipe, SplitRule
+from builder.sources import SOURCES
+from builder.sources.raw import RawLog
+from models.errors import EventsError
+from models.schema import FIRST_KNOWN, PADDING, UNKNOWN, FeatureSchema, Field
+from models.vocabulary import Vocabulary
+
+logger = logging.getLogger(__name__)
+
+DAY_S = 86_400
+PERIODS = ("train", "validate", "test")
+
+
+@dataclass(frozen=True)
+class _Items:
+    """Per catalogue row: dense ids of its fields, and positive events in training and in all."""
+
+    fields: NDArray[np.int32]
+    schema: tuple[Field, ...]
+    train_popularity: NDArray[np.int64]
+    popularity: NDArray[np.int64]
+
+
+def ingest(recipe: Recipe) -> Events:
+    """Read a recipe's log.
+
+    Raises:
+        EventsError: the log is not there or cannot be read as one.
+    """
+    raw = SOURCES[recipe.data.source](recipe)
+    logger.info("%s: read %d events", raw.events.source, len(raw.events.frame))
+    return ingest_log(raw, recipe, time.time())
+
+
+def ingest_log(raw: RawLog, recipe: Recipe, now_s: float) -> Events:
+    """`Events` of a log as a source found it.
+
+    Args:
+        raw: the tables.
+        recipe: says what of them is used.
+        now_s: epoch second; later times (plus a day for clocks) are refused.
+
+    Raises:
+        EventsError: the tables cannot be read as a log, or leave nothing to train, validate or test on.
+    """
+    log = clean(raw, recipe.data, now_s)
+    if log.events["item"].n_unique() < 2:
+        raise EventsError(raw.events.source, "fewer than 2 distinct items: nothing to rank")
+    split = cut(log.events["ts_s"].to_numpy(), recipe.split)
+    events = _assemble(log, split, recipe)
+    _require_targets(raw.events.source, events, recipe.history.min_events)
+    logger.info(
+        "%d users, %d items, %d events",
+        events.num_users,
+        events.schema.num_items - FIRST_KNOWN,
+        len(events.item),
+    )
+    return events
+
+
+def cut(ts_s: NDArray[np.int64], rule: SplitRule) -> Split:
+    """Epoch seconds of the cuts.
+
+    Args:
+        ts_s: of all events, in any order.
+        rule: days since the first event, or shares of the events.
+    """
+    end_s = int(ts_s.max()) + 1
+    if rule.train_from_day is not None:
+        first_s = int(ts_s.min())
+        days = (rule.train_from_day, rule.validate_from_day or 0.0, rule.test_from_day or 0.0)
+        cuts = [first_s + int(day * DAY_S) for day in days]
+    else:
+        in_order = np.sort(ts_s)
+        shares = (rule.train_from, rule.validate_from, rule.test_from)
+        cuts = [int(in_order[min(int(share * len(ts_s)), len(ts_s) - 1)]) for share in shares]
+    return Split(cuts[0], cuts[1], cuts[2], end_s)
+
+
+def _assemble(log: CleanLog, split: Split, recipe: Recipe) -> Events:
+    data, events = recipe.data, log.events
+    item = _dense(events["item"], log.items["item"].to_list())
+    ts_s, label = events["ts_s"].to_numpy(), events["label"].to_numpy()
+    in_training = ts_s < split.validate_from_s
+    users = events.select("user").unique(maintain_order=True)
+    trained_users = users["user"].is_in(
+        events["user"].filter(pl.Series(in_training)).unique().implode()
+    )
+    profiles = users.join(log.users, on="user", how="left", maintain_order="left")
+    user_ids, user_values = _encode(profiles, {n: n for n in data.user_fields}, trained_users)
+    columns = {name: context_column(name) for name in data.context_fields}
+    context_ids, context_values = _encode(events, columns, pl.Series(in_training))
+    items = _item_arrays(log.items, item, in_training, label, recipe)
+    return Events(
+        user_ids=users["user"].to_list(),
+        offsets=_offsets(events["user"]),
+        item=item,
+        ts_s=ts_s,
+        label=label,
+        context=context_ids,
+        user_fields=user_ids,
+        item_fields=items.fields,
+        category=_categories(items, data.category),
+        train_popularity=items.train_popularity,
+        popularity=items.popularity,
+        has_impressions=log.has_impressions,
+        split=split,
+        schema=FeatureSchema(
+            item_fields=items.schema,
+            user_fields=_schema_fields(user_values),
+            context_fields=_schema_fields(context_values),
+            num_items=len(log.items) + FIRST_KNOWN,
+            history_length=recipe.history.length,
+            recent_length=recipe.history.recent,
+        ),
+        vocabulary=Vocabulary(log.items["item"].to_list(), user_values, context_values),
+        oracle=events["oracle"].to_numpy() if log.has_oracle else None,
+    )
+
+
+def _encode(
+    frame: pl.DataFrame, columns: dict[str, str], trained: pl.Series
+) -> tuple[NDArray[np.int32], dict[str, list[str]]]:
+    """Dense ids of columns, [rows, columns], and the values they stand for.
+
+    Args:
+        frame: rows.
+        columns: field name -> column.
+        trained: rows whose values the model will have seen; other values are UNKNOWN.
+    """
+    values = {name: _known(frame[column], trained) for name, column in columns.items()}
+    ids = np.empty((len(frame), len(columns)), np.int32)
+    for place, (name, column) in enumerate(columns.items()):
+        ids[:, place] = _dense(frame[column], values[name])
+    return ids, values
+
+
+def _known(values: pl.Series, trained: pl.Series) -> list[str]:
+    known: list[str] = values.filter(trained).drop_nulls().unique().sort().to_list()
+    return known
+
+
+def _dense(values: pl.Series, known: Sequence[str]) -> NDArray[np.int32]:
+    ids = np.arange(FIRST_KNOWN, FIRST_KNOWN + len(known), dtype=np.int32)
+    dense = values.replace_strict(
+        pl.Series(known, dtype=pl.String), ids, default=UNKNOWN, return_dtype=pl.Int32
+    )
+    return dense.to_numpy()
+
+
+def _schema_fields(values: dict[str, list[str]]) -> tuple[Field, ...]:
+    return tuple(Field(name, len(known) + FIRST_KNOWN) for name, known in values.items())
+
+
+def _offsets(users: pl.Series) -> NDArray[np.int64]:
+    """Where each user's events start; `users` is sorted."""
+    counts = users.rle().struct.field("len").to_numpy()
+    return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)
+
+
+def _item_arrays(
+    items: pl.DataFrame,
+    item: NDArray[np.int32],
+    in_training: NDArray[np.bool_],
+    label: NDArray[np.int8],
+    recipe: Recipe,
+) -> _Items:
+    num_items = len(items) + FIRST_KNOWN
+    positive = label == 1
+    popularity = np.bincount(item[positive], minlength=num_items)
+    train_popularity = np.bincount(item[positive & in_training], minlength=num_items)
+    is_trained = np.bincount(item[in_training], minlength=num_items)[FIRST_KNOWN:] > 0
+    names = recipe.data.item_fields
+    ids, values = _encode(items, {name: name for name in names}, pl.Series(is_trained))
+    own = _own_ids(train_popularity[FIRST_KNOWN:], recipe.data.min_item_count)
+    # log2 buckets: 0, 1, 2-3, 4-7, … events; a count says how much an item's own embedding can know.
+    bucket = np.ceil(np.log2(train_popularity[FIRST_KNOWN:] + 1)).astype(np.int32) + FIRST_KNOWN
+    known_rows = np.concatenate([own[:, None], ids, bucket[:, None]], axis=1)
+    reserved = np.repeat(np.array([[PADDING], [UNKNOWN]], np.int32), known_rows.shape[1], axis=1)
+    schema = (
+        Field("item", int(own.max()) + 1),
+        *_schema_fields(values),
+        Field("popularity", int(bucket.max()) + 1),
+    )
+    fields = np.concatenate([reserved, known_rows]).astype(np.int32)
+    return _Items(fields, schema, train_popularity, popularity)
+
+
+def _own_ids(train_popularity: NDArray[np.int64], min_count: int) -> NDArray[np.int32]:
+    """An id of its own for every item seen often enough; the others share UNKNOWN."""
+    frequent = train_popularity >= min_count
+    return np.where(frequent, np.cumsum(frequent) - 1 + FIRST_KNOWN, UNKNOWN).astype(np.int32)
+
+
+def _categories(items: _Items, field: str | None) -> NDArray[np.int32]:
+    names = [item_field.name for item_field in items.schema]
+    if field is None:
+        return np.zeros(len(items.fields), np.int32)
+    return np.ascontiguousarray(items.fields[:, names.index(field)])
+
+
+def _require_targets(source: str, events: Events, min_events: int) -> None:
+    """Raise EventsError unless each period has positives with enough history."""
+    split = events.split
+    edges = (split.train_from_s, split.validate_from_s, split.test_from_s, split.end_s)
+    enough = (events.label == 1) & (_num_before(events) >= min_events)
+    for period, (start_s, end_s) in zip(PERIODS, pairwise(edges), strict=True):
+        inside = (events.ts_s >= start_s) & (events.ts_s < end_s)
+        logger.info("%s: %d positive targets", period, (inside & enough).sum())
+        if not (inside & enough).any():
+            raise EventsError(
+                source,
+                f"nothing to {period} on: {inside.sum()} events in its period, none of them a positive "
+                f"with history.min_events = {min_events} events before it; see split",
+            )
+
+
+def _num_before(events: Events) -> NDArray[np.int64]:
+    """Events of the same user that are strictly earlier, for each event."""
+    user = np.repeat(np.arange(events.num_users), np.diff(events.offsets))
+    is_first = np.ones(len(user), bool)
+    is_first[1:] = (user[1:] != user[:-1]) | (events.ts_s[1:] != events.ts_s[:-1])
+    group_start = np.maximum.accumulate(np.where(is_first, np.arange(len(user)), 0))
+    return np.asarray(group_start - events.offsets[user], np.int64)

@@ -1,0 +1,332 @@
+"""A recipe: everything that decides a build, read from TOML into frozen dataclasses.
+
+Unknown keys are refused and all problems are listed at once. The docstring under each key is its documentation.
+"""
+
+import hashlib
+import json
+import re
+import tomllib
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from builder.typed_config import NOT_A_KEY, Interval, Share, config_problems, make_config
+from models.errors import RecipeError, UnknownModelError, did_you_mean
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+RESERVED_FIELDS = ("item", "user", "popularity")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which column of your files means what. Source "files" only."""
+
+    user: str = "user_id"
+    """Who, in the events."""
+    item: str = "item_id"
+    """What, in the events."""
+    time: str = "timestamp"
+    """When, in the events: a number (see `time_unit`), a datetime, a date or an ISO text; UTC unless it says."""
+    label: str | None = None
+    """1 clicked or bought, 0 shown only. Unset: every event is a positive, and negatives are drawn."""
+    item_id: str | None = None
+    """The item's id in the items file. Unset: named as in the events."""
+    user_id: str | None = None
+    """The user's id in the users file. Unset: named as in the events."""
+
+
+@dataclass(frozen=True)
+class Synthetic:
+    """Size of the synthetic log. Source "synthetic" only."""
+
+    users: Annotated[int, Interval(2)] = 2000
+    items: Annotated[int, Interval(10)] = 1000
+    categories: Annotated[int, Interval(4)] = 40
+    """Groups of items; an item's group is its field "category"."""
+    interests: Annotated[int, Interval(1)] = 4
+    """Categories a user loves. Their evidence lies in the older part of the history."""
+    events_per_user: Annotated[int, Interval(40)] = 500
+    noise: Annotated[float, Interval(0, 0.49)] = 0.05
+    """Chance that a label is flipped: what no model can know."""
+    seed: Annotated[int, Interval(0)] = 0
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where the log comes from, and what of it the model sees."""
+
+    source: Literal["complete-journey", "movielens", "files", "synthetic"]
+    item_fields: tuple[str, ...] = ()
+    """Columns of the item table. The item's id and its popularity (log2 of training events) are always added."""
+    user_fields: tuple[str, ...] = ()
+    """Columns of the user table."""
+    context_fields: tuple[str, ...] = ("hour", "weekday")
+    """"hour" and "weekday" (0 is Monday) come from the time, in UTC; other names are columns of the events."""
+    category: str | None = None
+    """The item field whose groups same-category negatives are drawn from. Unset: all items are one group."""
+    min_item_count: Annotated[int, Interval(1)] = 3
+    """Items with fewer positive training events share one embedding; their other fields stay."""
+    path: str | None = None
+    """Source "movielens": folder of the unpacked files."""
+    events: str | None = None
+    """Source "files": Parquet or CSV, or a glob; relative to the recipe's folder or the current one."""
+    items: str | None = None
+    """Source "files": one row per item. Unset: item fields are columns of the events (an item's first row counts)."""
+    users: str | None = None
+    """Source "files": one row per user."""
+    time_unit: Literal["s", "ms", "us", "ns"] = "s"
+    """Source "files": of times that are numbers, since 1970."""
+    positive_from: float | None = None
+    """Makes the label from ratings: 1 where the label column is at least this."""
+    columns: Columns = Columns()
+    synthetic: Synthetic = Synthetic()
+
+
+@dataclass(frozen=True)
+class SplitRule:
+    """Where targets are cut by time: days since the first event (all three), or shares of the events."""
+
+    train_from_day: Annotated[float, Interval(0)] | None = None
+    validate_from_day: Annotated[float, Interval(0)] | None = None
+    test_from_day: Annotated[float, Interval(0)] | None = None
+    train_from: Share = 0.0
+    validate_from: Share = 0.8
+    test_from: Share = 0.9
+
+    def __post_init__(self) -> None:
+        days = (self.train_from_day, self.validate_from_day, self.test_from_day)
+        given = [day for day in days if day is not None]
+        if len(given) in (1, 2):
+            raise ValueError(
+                f"train_from_day, validate_from_day, test_from_day: got {days}, expected all three or none"
+            )
+        cuts = given or [self.train_from, self.validate_from, self.test_from]
+        if not cuts[0] < cuts[1] < cuts[2]:
+            raise ValueError(f"train, validate, test: got {cuts}, expected rising values")
+
+
+@dataclass(frozen=True)
+class HistoryRule:
+    """What a target sees of its user's past."""
+
+    length: Annotated[int, Interval(1)] = 512
+    """L: latest events that `encode` sees."""
+    recent: Annotated[int, Interval(1)] = 32
+    """N: latest events that `score` sees."""
+    min_events: Annotated[int, Interval(0)] = 0
+    """Targets with fewer events before them are left out of training, validation and test."""
+
+
+@dataclass(frozen=True)
+class NegativeRule:
+    """How negatives are drawn for a log without a label."""
+
+    per_positive: Annotated[int, Interval(1)] = 1
+    same_category: Share = 0.5
+    """Share that is drawn from the positive's category."""
+    popularity_power: Annotated[float, Interval(0)] = 0.75
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """A model of the registry."""
+
+    name: str
+    config: dict[str, Any] = field(default_factory=dict)
+    """Keys of the model's config; the rest have its defaults."""
+
+
+@dataclass(frozen=True)
+class TrainRule:
+    """How the model is fitted."""
+
+    steps: Annotated[int, Interval(1)] = 3000
+    slates_per_step: Annotated[int, Interval(1)] = 48
+    """Users (each with its history) in a step."""
+    positives_per_slate: Annotated[int, Interval(1)] = 8
+    learning_rate: Annotated[float, Interval(0, is_open=True)] = 0.01
+    optimizer: Literal["adagrad", "adam"] = "adagrad"
+    validate_every: Annotated[int, Interval(1)] = 500
+    """Steps between validations; the best validated weights are kept."""
+    seed: Annotated[int, Interval(0)] = 0
+    threads: Annotated[int, Interval(0)] = 0
+    """0: one per core."""
+
+
+@dataclass(frozen=True)
+class CacheRule:
+    """How states are stored."""
+
+    dtype: Literal["fp32", "fp16", "int8"] = "fp32"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Another model on the same data, for `compare`."""
+
+    label: str
+    model: ModelChoice
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a build. `path`, where it was read from, is no part of it."""
+
+    name: str
+    """Names the run directory."""
+    serve_as: str
+    """Name it is published and requested under."""
+    data: Data
+    model: ModelChoice
+    split: SplitRule = SplitRule()
+    history: HistoryRule = HistoryRule()
+    negatives: NegativeRule = NegativeRule()
+    train: TrainRule = TrainRule()
+    cache: CacheRule = CacheRule()
+    variant: tuple[Variant, ...] = ()
+    path: Path = field(default=Path("recipe.toml"), compare=False, metadata=NOT_A_KEY)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON's types, whole, without the machine's paths."""
+        values = asdict(self)
+        del values["path"]
+        plain: dict[str, Any] = json.loads(json.dumps(values))
+        return plain
+
+    def fingerprint(self, sections: Iterable[str]) -> str:
+        """Hash of some top-level keys, 16 hex digits: a step is done again when what it depends on changed."""
+        values = self.to_dict()
+        chosen = {section: values[section] for section in sections}
+        return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:16]
+
+    def places(self, path: str) -> list[Path]:
+        """Where a path of the recipe may be: beside the recipe, then in the current folder."""
+        return list(dict.fromkeys([self.path.resolve().parent / path, Path.cwd() / path]))
+
+
+def load_recipe(path: Path | str) -> Recipe:
+    """Read and check a recipe.
+
+    Raises:
+        RecipeError: it is not there, not TOML, or anything in it is wrong; all problems are listed.
+    """
+    path = Path(path)
+    try:
+        return recipe_from(tomllib.loads(path.read_text(encoding="utf-8")), path)
+    except OSError as error:
+        shipped = sorted(str(found) for found in (Path(__file__).parent / "recipes").glob("*.toml"))
+        listed = f"{error.strerror}; recipes that come with the builder: {', '.join(shipped)}"
+        raise RecipeError(str(path), [listed]) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(str(path), [f"not TOML: {error}"]) from error
+
+
+def recipe_from(values: dict[str, Any], path: Path) -> Recipe:
+    """A recipe from plain values.
+
+    Args:
+        values: as TOML gives them.
+        path: the file they were read from: names it in errors, and data files are looked for beside it.
+
+    Raises:
+        RecipeError: anything is wrong; all problems are listed.
+    """
+    values = {**values}
+    problems = _nest_models(values)
+    problems += config_problems(Recipe, values)
+    problems += _name_problems(values)
+    if not problems:
+        recipe = replace(make_config(Recipe, values), path=path)
+        problems = _source_problems(recipe, values["data"]) + _field_problems(recipe.data)
+        if not problems:
+            return recipe
+    raise RecipeError(str(path), problems)
+
+
+def _nest_models(values: dict[str, Any]) -> list[str]:
+    """Move a model table's keys, all but its name, into `config`; problems with them."""
+    problems: list[str] = []
+    if isinstance(values.get("model"), dict):
+        values["model"], found = _nested(values["model"], "model")
+        problems += found
+    if isinstance(values.get("variant"), list):
+        values["variant"] = [dict(v) if isinstance(v, dict) else v for v in values["variant"]]
+        for place, variant in enumerate(values["variant"]):
+            if isinstance(variant, dict) and isinstance(variant.get("model"), dict):
+                variant["model"], found = _nested(variant["model"], f"variant[{place}].model")
+                problems += found
+    return problems
+
+
+def _nested(table: dict[str, Any], where: str) -> tuple[dict[str, Any], list[str]]:
+    from models.registry import MODELS  # here: it imports torch, and most of the builder needs none
+
+    config = {key: value for key, value in table.items() if key != "name"}
+    nested = {"config": config} | ({"name": table["name"]} if "name" in table else {})
+    name = table.get("name")
+    if not isinstance(name, str):
+        return nested, []  # reported by the check of types
+    if name not in MODELS:
+        return nested, [f"{where}.name: {UnknownModelError(name, MODELS)}"]
+    return nested, config_problems(MODELS[name].config, config, where)
+
+
+def _name_problems(values: dict[str, Any]) -> list[str]:
+    """Names become folders and parts of cache keys."""
+    return [
+        f"{key}: got {values[key]!r}, expected 1 to 64 of a-z 0-9 _ . -, the first a letter or digit"
+        for key in ("name", "serve_as")
+        if isinstance(values.get(key), str) and not NAME.fullmatch(values[key])
+    ]
+
+
+SOURCE_KEYS = {
+    "path": ("movielens",),
+    "events": ("files",),
+    "items": ("files",),
+    "users": ("files",),
+    "time_unit": ("files",),
+    "columns": ("files",),
+    "positive_from": ("files", "movielens"),
+    "synthetic": ("synthetic",),
+}
+"""Keys of `Data` that only some sources read."""
+
+
+def _source_problems(recipe: Recipe, given: dict[str, Any]) -> list[str]:
+    source = recipe.data.source
+    problems = [
+        f"data.{key}: source {source!r} does not read it, only {' and '.join(sources)}"
+        for key, sources in SOURCE_KEYS.items()
+        if key in given and source not in sources
+    ]
+    needed = {"files": "events", "movielens": "path"}.get(source)
+    if needed and needed not in given:
+        problems.append(f"data.{needed}: missing, source {source!r} needs it")
+    if (
+        source == "files"
+        and recipe.data.positive_from is not None
+        and not recipe.data.columns.label
+    ):
+        problems.append("data.columns.label: missing, data.positive_from needs the column it cuts")
+    return problems
+
+
+def _field_problems(data: Data) -> list[str]:
+    problems = []
+    for kind in ("item_fields", "user_fields", "context_fields"):
+        names = getattr(data, kind)
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            problems.append(f"data.{kind}: {name!r} is listed twice")
+        for name in names:
+            if name in RESERVED_FIELDS:
+                problems.append(f"data.{kind}: {name!r} is a name of ours, expected another")
+    if data.category is not None and data.category not in data.item_fields:
+        known = ", ".join(data.item_fields) or "none"
+        hint = did_you_mean(data.category, data.item_fields)
+        problems.append(
+            f"data.category: got {data.category!r}, expected one of data.item_fields: {known}{hint}"
+        )
+    return problems

@@ -1,0 +1,34 @@
+"""What a source hands to `clean`: tables as they were found, and the names of their columns."""
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from builder.recipe import Columns
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows and where they come from, for errors."""
+
+    source: str
+    frame: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class RawLog:
+    """A log as it was found.
+
+    Attributes:
+        events: one row per event.
+        columns: what the columns are called.
+        items: one row per item. None: item fields are columns of the events.
+        users: one row per user. None: users have no profile.
+        oracle: column of the events with the true probability of a click, if anybody knows it.
+    """
+
+    events: Table
+    columns: Columns
+    items: Table | None
+    users: Table | None
+    oracle: str | None = None
