@@ -1,0 +1,158 @@
+"""Generations in the cache: which there are, which one serves, and how that changes in one step."""
+
+import re
+import secrets
+from collections import Counter
+from collections.abc import Collection, Iterator
+from datetime import UTC, datetime
+from itertools import islice
+
+from builder.cache import CacheClient, cache_errors, read_bytes
+from models.errors import PublishError
+from models.record import MODELS_KEY, Generation, Pointer, RecordDtype, lock_key, pointer_key
+
+MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+SCAN_COUNT = 1000
+UNLINK_BATCH = 500
+GENERATION_KEY = re.compile(rb"absorb:([^:]+):([0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}):")
+
+# A script, not WATCH and MULTI: EXEC does not notice that a watched lock has expired, and a client whose connection
+# breaks during EXEC cannot know what happened, whereas this may be sent again. allow-oom: flipping is what gets a full
+# cache out of being full.
+FLIP = """#!lua flags=allow-oom
+if ARGV[4] ~= '' and redis.call('get', KEYS[3]) ~= ARGV[4] then return 'lock' end
+local now = redis.call('get', KEYS[1]) or ''
+if now ~= ARGV[2] then
+  if now ~= ARGV[1] then return 'changed' end
+  redis.call('set', KEYS[1], ARGV[2])
+end
+redis.call('sadd', KEYS[2], ARGV[3])
+return 'done'
+"""
+
+
+def new_generation(
+    model: str,
+    artifact_id: str,
+    num_users: int,
+    as_of_s: int,
+    dtype: RecordDtype,
+    now: datetime,
+) -> Generation:
+    """Name a generation after the moment `now`, with a random part for two in one second.
+
+    Raises:
+        PublishError: `model` cannot be a part of a key.
+    """
+    if not MODEL_NAME.fullmatch(model):
+        raise PublishError(
+            f"model: got {model!r}, expected a name that matches {MODEL_NAME.pattern}"
+        )
+    name = f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+    return Generation(model, name, artifact_id, num_users, as_of_s, int(now.timestamp()), dtype)
+
+
+def read_pointer(client: CacheClient, model: str) -> Pointer | None:
+    """A model's pointer, None if it was never published.
+
+    Raises:
+        GenerationError: the key holds something else.
+    """
+    key = pointer_key(model)
+    raw = read_bytes(client, key)
+    return Pointer.from_bytes(raw, key) if raw is not None else None
+
+
+def flip_pointer(client: CacheClient, old: Pointer | None, new: Pointer, token: str = "") -> None:
+    """Replace a model's pointer in one step, if it still is `old` and, with a token, the lock still ours.
+
+    Raises:
+        PublishError: it is not; nothing has changed.
+    """
+    model = new.current.model
+    keys = (pointer_key(model), MODELS_KEY, lock_key(model))
+    arguments = (old.to_bytes() if old else b"", new.to_bytes(), model.encode(), token)
+    with cache_errors(client):
+        answer = client.eval(FLIP, len(keys), *keys, *arguments)
+    if answer == b"lock":
+        raise PublishError(f"model {model!r}: lost the lock to another builder; nothing is flipped")
+    if answer == b"changed":
+        raise PublishError(
+            f"model {model!r}: the pointer was changed meanwhile; nothing is flipped"
+        )
+
+
+def rollback(client: CacheClient, model: str) -> Pointer:
+    """Make the previous generation serve again; the current one becomes the previous. Twice returns.
+
+    Takes no lock: in an emergency it must not wait for a builder. One that is publishing finds the pointer changed and
+    stops.
+
+    Raises:
+        PublishError: there is nothing to roll back to.
+    """
+    old = read_pointer(client, model)
+    if old is None:
+        raise PublishError(f"model {model!r}: was never published")
+    if old.previous is None:
+        raise PublishError(f"model {model!r}: {old.current.name} has no previous generation")
+    found = count_records(client, old.previous)
+    if found < old.previous.num_users:
+        raise PublishError(
+            f"model {model!r}: of the {old.previous.num_users} records of {old.previous.name} only {found} are left"
+        )
+    new = Pointer(old.previous, old.current)
+    flip_pointer(client, old, new)
+    return new
+
+
+def count_records(client: CacheClient, generation: Generation) -> int:
+    """Records of a generation in the cache; at least: SCAN may report a key twice while the server's table shrinks."""
+    with cache_errors(client):
+        return sum(1 for _ in client.scan_iter(generation.key_pattern(), SCAN_COUNT))
+
+
+def count_all(client: CacheClient) -> dict[str, Counter[str]]:
+    """Model -> generation -> records in the cache, finished or not."""
+    found: dict[str, Counter[str]] = {}
+    with cache_errors(client):
+        for key in client.scan_iter("absorb:*", SCAN_COUNT):
+            match = GENERATION_KEY.match(key)
+            if match:
+                model, name = match[1].decode(), match[2].decode()
+                found.setdefault(model, Counter())[name] += 1
+    return found
+
+
+def remove_generation(client: CacheClient, generation: Generation) -> None:
+    """Remove a generation's records."""
+    with cache_errors(client):
+        _unlink(client, client.scan_iter(generation.key_pattern(), SCAN_COUNT))
+
+
+def sweep_generations(client: CacheClient, model: str, keep: Collection[str]) -> set[str]:
+    """Remove all of a model's generations but those named in `keep`; return the names of the removed.
+
+    Only for the holder of the lock: another builder's unfinished generation looks like a killed one's.
+    """
+    removed: set[str] = set()
+
+    def doomed() -> Iterator[bytes]:
+        for key in client.scan_iter(f"absorb:{model}:*", SCAN_COUNT):
+            match = GENERATION_KEY.match(key)
+            # A model's name has no colon, so that "a" never matches keys of another model.
+            if match and match[1].decode() == model and match[2].decode() not in keep:
+                removed.add(match[2].decode())
+                yield key
+
+    with cache_errors(client):
+        _unlink(client, doomed())
+    return removed
+
+
+def _unlink(client: CacheClient, keys: Iterator[bytes]) -> None:
+    while batch := list(islice(keys, UNLINK_BATCH)):
+        with client.pipeline(transaction=False) as pipeline:
+            for key in batch:  # one by one: in a cluster the keys of a batch lie on many nodes
+                pipeline.unlink(key)
+            pipeline.execute()

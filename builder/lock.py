@@ -1,0 +1,121 @@
+"""One builder at a time per model: a lock in the cache that its holder renews and that a killed holder lets expire."""
+
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from redis.exceptions import LockError, RedisError
+from redis.lock import Lock
+
+from builder.cache import CacheClient, cache_errors, read_bytes
+from models.errors import LockHeldError
+from models.record import lock_key
+
+logger = logging.getLogger(__name__)
+TTL_S = 10.0
+RENEW_EVERY_S = 3.0
+"""Two renewals may fail before the lock expires."""
+POLL_EVERY_S = 0.1
+
+
+class HeldLock:
+    """A lock while it is ours.
+
+    Attributes:
+        token: what the lock's key holds as long as this builder owns it: who, since when, and a random part.
+    """
+
+    def __init__(self, lock: Lock, token: str) -> None:
+        self.token = token
+        self._lock = lock
+        self._renewed_s = time.monotonic()
+        self._lost = False
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name="renew-lock", daemon=True)
+        self._thread.start()
+
+    def still_held(self) -> bool:
+        """False once another builder may own it. Costs nothing: the server has the last word when a pointer flips."""
+        return not self._lost and time.monotonic() - self._renewed_s < TTL_S
+
+    def release(self) -> None:
+        """Stop renewing and give the lock back."""
+        self._stop.set()
+        self._thread.join()
+        try:
+            self._lock.release()
+        except (
+            RedisError
+        ) as error:  # LockError (lost) is one too; either way the key expires by itself
+            logger.warning("lock %s was not released: %s", self._lock.name, error)
+
+    def _renew(self) -> None:
+        while not self._stop.wait(RENEW_EVERY_S):
+            asked_s = time.monotonic()
+            try:
+                self._lock.reacquire()
+                self._renewed_s = asked_s
+            except LockError:
+                self._lost = True
+                logger.error("lock %s is lost: it expired or was taken", self._lock.name)
+                return
+            except RedisError as error:
+                logger.warning("lock %s was not renewed: %s", self._lock.name, error)
+
+
+@contextmanager
+def hold_lock(client: CacheClient, model: str) -> Iterator[HeldLock]:
+    """Hold the publish lock of `model` inside the block.
+
+    A lock left by a killed builder is waited for until it expires, at most `TTL_S`; one that is renewed meanwhile has a
+    living holder, and waiting for that is pointless.
+
+    Raises:
+        LockHeldError: another builder holds it; names the holder.
+        CacheUnavailableError: the cache does not answer.
+    """
+    lock = Lock(client, lock_key(model), timeout=TTL_S, thread_local=False)
+    token = _new_token()
+    with cache_errors(client):
+        _acquire(client, lock, token, model)
+    held = HeldLock(lock, token)
+    try:
+        yield held
+    finally:
+        held.release()
+
+
+def lock_holder(client: CacheClient, model: str) -> str | None:
+    """Who holds the publish lock of `model`, None if nobody."""
+    token = read_bytes(client, lock_key(model))
+    if token is None:
+        return None
+    return token.decode(errors="replace").rpartition(" ")[0] or "a builder that left no name"
+
+
+def _acquire(client: CacheClient, lock: Lock, token: str, model: str) -> None:
+    left_ms = TTL_S * 1000
+    is_waiting = False
+    while not lock.acquire(blocking=False, token=token):
+        holder = lock_holder(client, model) or "one that has just finished"
+        now_left_ms = client.pttl(lock_key(model))
+        # -1: it never expires. More than before: it was renewed or taken anew. -2: it is gone, try again.
+        if now_left_ms == -1 or now_left_ms > left_ms:
+            raise LockHeldError(f"model {model!r}", holder)
+        if not is_waiting:
+            logger.info("waiting up to %.0f s for the lock held by %s", left_ms / 1000, holder)
+            is_waiting = True
+        left_ms = now_left_ms if now_left_ms >= 0 else left_ms
+        time.sleep(POLL_EVERY_S)
+
+
+def _new_token() -> str:
+    since = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    host = socket.gethostname()
+    return f"{host} pid {os.getpid()} since {since} {uuid.uuid4().hex}"

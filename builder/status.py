@@ -1,0 +1,81 @@
+"""What the cache holds, for `python -m builder status`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from builder.cache import CacheClient, cache_errors
+from builder.generations import count_all, read_pointer
+from builder.lock import lock_holder
+from models.record import MODELS_KEY, Pointer
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    """One model in the cache.
+
+    Attributes:
+        model: name it is served under.
+        pointer: generation that serves and the one to roll back to; None before the first publish has finished.
+        records: generation name -> records in the cache.
+        record_bytes: size of one record of the current generation; None if there is none.
+        lock_holder: the builder that is publishing it now; None if nobody is.
+        server_memory_bytes: memory of the whole server (of all primaries in a cluster), shared by all models.
+    """
+
+    model: str
+    pointer: Pointer | None
+    records: Mapping[str, int]
+    record_bytes: int | None
+    lock_holder: str | None
+    server_memory_bytes: int
+
+    @property
+    def unfinished(self) -> list[str]:
+        """Generations that no pointer names: being written now, or left by a killed builder."""
+        kept = (self.pointer.current, self.pointer.previous) if self.pointer else ()
+        named = {generation.name for generation in kept if generation}
+        return sorted(self.records.keys() - named)
+
+
+def status(client: CacheClient) -> list[ModelStatus]:
+    """Every model in the cache, by name; also one whose first publish has not finished.
+
+    Raises:
+        GenerationError: a pointer cannot be read.
+        CacheUnavailableError: the cache does not answer.
+    """
+    counts = count_all(client)
+    with cache_errors(client):
+        names = client.smembers(MODELS_KEY)
+    published = {name.decode() if isinstance(name, bytes) else name for name in names}
+    memory_bytes = _memory_bytes(client)
+    rows = []
+    for model in sorted(published | counts.keys()):
+        pointer = read_pointer(client, model)
+        rows.append(
+            ModelStatus(
+                model=model,
+                pointer=pointer,
+                records=dict(counts.get(model, {})),
+                record_bytes=_record_bytes(client, pointer),
+                lock_holder=lock_holder(client, model),
+                server_memory_bytes=memory_bytes,
+            )
+        )
+    return rows
+
+
+def _record_bytes(client: CacheClient, pointer: Pointer | None) -> int | None:
+    if pointer is None:
+        return None
+    with cache_errors(client):
+        key = next(client.scan_iter(pointer.current.key_pattern()), None)
+        return client.strlen(key) if key is not None else None
+
+
+def _memory_bytes(client: CacheClient) -> int:
+    with cache_errors(client):
+        answer = client.info("memory")
+    # A cluster client answers with one dict per node, a plain one with the dict itself.
+    nodes = [answer] if "used_memory" in answer else list(answer.values())
+    return sum(int(node["used_memory"]) for node in nodes)
