@@ -52,26 +52,32 @@ def new_generation(
     return Generation(model, name, artifact_id, num_users, as_of_s, int(now.timestamp()), dtype)
 
 
-def read_pointer(client: CacheClient, model: str) -> Pointer | None:
-    """A model's pointer, None if it was never published.
+def read_pointer(client: CacheClient, model: str) -> tuple[Pointer | None, bytes]:
+    """A model's pointer (None if it was never published), and the very bytes it is, to flip against.
 
     Raises:
         GenerationError: the key holds something else.
     """
     key = pointer_key(model)
     raw = read_bytes(client, key)
-    return Pointer.from_bytes(raw, key) if raw is not None else None
+    return (Pointer.from_bytes(raw, key), raw) if raw is not None else (None, b"")
 
 
-def flip_pointer(client: CacheClient, old: Pointer | None, new: Pointer, token: str = "") -> None:
+def flip_pointer(client: CacheClient, old: bytes, new: Pointer, token: str = "") -> None:
     """Replace a model's pointer in one step, if it still is `old` and, with a token, the lock still ours.
+
+    Args:
+        client: the cache.
+        old: what `read_pointer` read.
+        new: what to put in its place.
+        token: of the lock; empty: the lock does not matter.
 
     Raises:
         PublishError: it is not; nothing has changed.
     """
     model = new.current.model
     keys = (pointer_key(model), MODELS_KEY, lock_key(model))
-    arguments = (old.to_bytes() if old else b"", new.to_bytes(), model.encode(), token)
+    arguments = (old, new.to_bytes(), model, token)
     with cache_errors(client):
         answer = client.eval(FLIP, len(keys), *keys, *arguments)
     if answer == b"lock":
@@ -91,7 +97,7 @@ def rollback(client: CacheClient, model: str) -> Pointer:
     Raises:
         PublishError: there is nothing to roll back to.
     """
-    old = read_pointer(client, model)
+    old, old_bytes = read_pointer(client, model)
     if old is None:
         raise PublishError(f"model {model!r}: was never published")
     if old.previous is None:
@@ -102,7 +108,7 @@ def rollback(client: CacheClient, model: str) -> Pointer:
             f"model {model!r}: of the {old.previous.num_users} records of {old.previous.name} only {found} are left"
         )
     new = Pointer(old.previous, old.current)
-    flip_pointer(client, old, new)
+    flip_pointer(client, old_bytes, new)
     return new
 
 

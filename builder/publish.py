@@ -55,7 +55,7 @@ def publish(
         CacheUnavailableError: the cache stopped answering.
     """
     with hold_lock(client, generation.model) as lock:
-        old = read_pointer(client, generation.model)
+        old, old_bytes = read_pointer(client, generation.model)
         _sweep(client, generation.model, old)
         try:
             sample = _write(client, generation, records, spec, lock, progress)
@@ -64,7 +64,7 @@ def publish(
         except BaseException:
             _discard(client, generation)
             raise
-        _flip(client, old, new, lock)
+        _flip(client, old_bytes, new, lock)
         _sweep(client, generation.model, new)
         return new
 
@@ -178,7 +178,7 @@ def _verify(client: CacheClient, generation: Generation, sample: _Sample) -> Non
             )
 
 
-def _flip(client: CacheClient, old: Pointer | None, new: Pointer, lock: HeldLock) -> None:
+def _flip(client: CacheClient, old: bytes, new: Pointer, lock: HeldLock) -> None:
     try:
         flip_pointer(client, old, new, lock.token)
     except CacheUnavailableError:

@@ -51,7 +51,7 @@ def status(client: CacheClient) -> list[ModelStatus]:
     memory_bytes = _memory_bytes(client)
     rows = []
     for model in sorted(published | counts.keys()):
-        pointer = read_pointer(client, model)
+        pointer, _ = read_pointer(client, model)
         rows.append(
             ModelStatus(
                 model=model,
