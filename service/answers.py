@@ -1,0 +1,94 @@
+"""Answers as plain dicts, in the form that `schemas.py` documents. Not validated again: scores are many."""
+
+import numpy as np
+
+from models.record import record_bytes
+from models.schema import FIRST_KNOWN, Field
+from models.vocabulary import Vocabulary
+from service.generation import Serving
+from service.pipeline import Scores, StoredUser
+
+Json = dict[str, object]
+
+
+def score_answer(answer: Scores, top_k: int | None) -> Json:
+    """A `ScoreResponse`."""
+    return {
+        "model": answer.generation.model,
+        "generation": answer.generation.name,
+        "artifact_id": answer.generation.artifact_id,
+        "user_id": answer.query.user_id,
+        "state": {"source": answer.found.source, "as_of_s": answer.found.as_of_s},
+        "degraded": answer.found.reason is not None,
+        "degraded_reason": answer.found.reason,
+        "scores": answer.scores if top_k is None else None,
+        "ranked": None if top_k is None else ranked(answer, top_k),
+        "unknown_candidates": answer.unknown_candidates,
+        "timings_ms": answer.stages.milliseconds(),
+    }
+
+
+def ranked(answer: Scores, top_k: int) -> list[Json]:
+    """The best candidates, best first; ties in the order of the request."""
+    best = np.argsort(-answer.scores, kind="stable")[:top_k]
+    return [{"item": answer.query.candidates[at], "score": float(answer.scores[at])} for at in best]
+
+
+def server_timing(answer: Scores) -> str:
+    """Value of a Server-Timing header."""
+    timings = answer.stages.milliseconds()
+    return ", ".join(f"{stage};dur={took_ms}" for stage, took_ms in timings.items())
+
+
+def model_answer(serving: Serving, is_default: bool) -> Json:
+    """A `ModelInfo`."""
+    generation, manifest = serving.generation, serving.artifact.manifest
+    schema, spec = manifest.schema, manifest.state_spec
+    return {
+        "name": generation.model,
+        "default": is_default,
+        "generation": generation.name,
+        "artifact_id": generation.artifact_id,
+        "num_users": generation.num_users,
+        "as_of_s": generation.as_of_s,
+        "created_s": generation.created_s,
+        "record_dtype": generation.dtype,
+        "record_bytes": record_bytes(spec, generation.dtype, 0, schema.recent_length),
+        "state": [{"name": tensor.name, "shape": tensor.shape} for tensor in spec],
+        "provider": serving.scorer.provider,
+        "history_length": schema.history_length,
+        "recent_length": schema.recent_length,
+        "num_items": schema.num_items,
+        "item_fields": _names(schema.item_fields),
+        "user_fields": _names(schema.user_fields),
+        "context_fields": _names(schema.context_fields),
+        "report": manifest.report,
+    }
+
+
+def user_answer(stored: StoredUser) -> Json:
+    """A `UserResponse`."""
+    generation, record = stored.serving.generation, stored.record
+    vocabulary = stored.serving.artifact.vocabulary
+    return {
+        "user_id": stored.user_id,
+        "model": generation.model,
+        "generation": generation.name,
+        "artifact_id": generation.artifact_id,
+        "num_bytes": stored.num_bytes,
+        "as_of_s": record and record.as_of_s,
+        "recent": [_raw_id(vocabulary, row) for row in record.recent] if record else [],
+        "tensors": [
+            {"name": name, "shape": tensor.shape, "norm": float(np.linalg.norm(tensor.ravel()))}
+            for name, tensor in (record.state.items() if record else ())
+        ],
+        "problem": stored.problem,
+    }
+
+
+def _raw_id(vocabulary: Vocabulary, row: int) -> str | None:
+    return vocabulary.items[row - FIRST_KNOWN] if row >= FIRST_KNOWN else None
+
+
+def _names(fields: tuple[Field, ...]) -> list[str]:
+    return [field.name for field in fields]

@@ -1,0 +1,108 @@
+"""The ASGI application, made of the parts that are handed in."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from models.errors import AbsorbError
+from service.errors import status_of
+from service.generation import Follower
+from service.pipeline import Pipeline
+from service.routes import error_response, operating_routes, scoring_routes
+from service.settings import Settings
+from service.store import StateStore
+from service.telemetry import Telemetry
+
+log = logging.getLogger(__name__)
+
+
+def create_app(
+    settings: Settings,
+    store: StateStore,
+    follower: Follower,
+    pipeline: Pipeline,
+    telemetry: Telemetry,
+) -> FastAPI:
+    """Join the parts. While the application's lifespan lasts, the follower polls."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        polling = asyncio.create_task(follower.run(settings.poll_interval_s))
+        yield
+        polling.cancel()
+        with suppress(asyncio.CancelledError):
+            await polling
+        follower.close()
+        await store.close()
+
+    app = FastAPI(
+        title="Absorb",
+        description="Click probabilities from cached user states.",
+        lifespan=lifespan,
+    )
+    app.include_router(scoring_routes(pipeline, follower, settings.max_body_bytes))
+    app.include_router(operating_routes(pipeline, telemetry))
+    app.add_middleware(Outermost, telemetry=telemetry)
+    app.exception_handler(AbsorbError)(_on_absorb_error)
+    app.exception_handler(HTTPException)(_on_http_error)
+    app.exception_handler(RequestValidationError)(_on_validation_error)
+    return app
+
+
+class Outermost:
+    """Times and counts every answer, and answers 500 where something raised what nobody expected."""
+
+    def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:
+        self._app = app
+        self._telemetry = telemetry
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        status = 0
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception:
+            log.exception("request failed", extra={"path": scope["path"]})
+            if status == 0:
+                response = error_response(500, "internal error; the log says more")
+                await response(scope, receive, watched)
+        route = getattr(scope.get("route"), "path", "unmatched")
+        self._telemetry.requests.labels(route, scope["method"], str(status)).inc()
+        self._telemetry.request_seconds.labels(route).observe(time.perf_counter() - started)
+
+
+async def _on_absorb_error(_: Request, error: AbsorbError) -> Response:
+    status = status_of(error)
+    if status >= 500:
+        log.warning("request refused", extra={"status": status, "error": str(error)})
+    # What is left of a body that was refused must not be taken for the next request.
+    return error_response(status, str(error), {"Connection": "close"} if status == 413 else None)
+
+
+async def _on_http_error(request: Request, error: HTTPException) -> Response:
+    text = f"{request.method} {request.url.path}: {error.detail}"
+    return error_response(error.status_code, text, dict(error.headers or {}))
+
+
+async def _on_validation_error(_: Request, error: RequestValidationError) -> Response:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return error_response(400, f"{where}: got {first['input']!r}, expected {first['msg']}")

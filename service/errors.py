@@ -1,0 +1,67 @@
+"""The one table from an error to the status that says it over HTTP."""
+
+from models.errors import (
+    AbsorbError,
+    ArtifactError,
+    ArtifactMissingError,
+    ArtifactTamperedError,
+    BodyTooLargeError,
+    CacheUnavailableError,
+    CorruptRecordError,
+    EventsError,
+    ExportMismatchError,
+    ForeignRecordError,
+    GenerationError,
+    LockHeldError,
+    NotReadyError,
+    OverloadedError,
+    PublishError,
+    RecipeError,
+    RecordError,
+    RequestError,
+    StepError,
+    UnknownModelError,
+    UnknownUserError,
+)
+
+RETRY_AFTER_S = 1
+"""Seconds after which a client that was sent away may try again."""
+AWAY = frozenset({429, 503})
+"""Statuses that say "not now": they carry Retry-After."""
+
+STATUS: dict[type[AbsorbError], int] = {
+    RequestError: 400,
+    BodyTooLargeError: 413,
+    UnknownModelError: 404,
+    UnknownUserError: 404,
+    OverloadedError: 429,
+    NotReadyError: 503,
+    # Only GET /v1/users lets this out: scoring falls back to the cold-start state instead.
+    CacheUnavailableError: 503,
+    # The pipeline and the follower decide about these; one that gets out is a fault of ours.
+    AbsorbError: 500,
+    ArtifactError: 500,
+    ArtifactMissingError: 500,
+    ArtifactTamperedError: 500,
+    ExportMismatchError: 500,
+    RecordError: 500,
+    CorruptRecordError: 500,
+    ForeignRecordError: 500,
+    GenerationError: 500,
+    # The builder's own.
+    RecipeError: 500,
+    EventsError: 500,
+    StepError: 500,
+    LockHeldError: 500,
+    PublishError: 500,
+}
+
+
+def status_of(error: AbsorbError) -> int:
+    """HTTP status of an error: that of its class, or of the nearest class above which has one."""
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+
+
+def retry_headers(status: int) -> dict[str, str]:
+    """Headers that go with a status."""
+    return {"Retry-After": str(RETRY_AFTER_S)} if status in AWAY else {}

@@ -1,0 +1,202 @@
+"""Follows the generation pointers: loads what they name off the hot path, then swaps it in as one object."""
+
+import asyncio
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.artifact import Artifact, load_artifact
+from models.errors import (
+    AbsorbError,
+    ArtifactError,
+    GenerationError,
+    NotReadyError,
+    UnknownModelError,
+)
+from models.record import Generation, Pointer, pointer_key
+from service.scorer import Scorer
+from service.store import StateStore
+from service.telemetry import Telemetry
+
+FIRST_CHOICE = "lrea"
+"""Model of requests that name none, if the settings name none either and it is published."""
+MAX_POLLS_BETWEEN_TRIES = 32
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What one request is answered from: key prefix, artifact and scorer of one generation, never mixed."""
+
+    generation: Generation
+    artifact: Artifact
+    scorer: Scorer
+
+
+@dataclass
+class _Failure:
+    """A pointer whose generation does not load: tried again after 1, 2, 4, … polls."""
+
+    raw: bytes | None
+    error: Exception
+    tries: int = 0
+    polls_to_wait: int = 0
+
+
+def load_serving(
+    artifact_dir: Path, generation: Generation, num_threads: int, old: Serving | None
+) -> Serving:
+    """Verify, load and warm what a generation needs. A rebuild without training keeps the old scorer.
+
+    Raises:
+        ArtifactError: the artifact is missing, tampered with, or cannot score.
+    """
+    if old is not None and old.generation.artifact_id == generation.artifact_id:
+        return Serving(generation, old.artifact, old.scorer)
+    artifact = load_artifact(artifact_dir, generation.artifact_id)
+    try:
+        artifact.vocabulary.check(artifact.manifest.schema)
+    except ValueError as error:
+        raise ArtifactError(f"artifact: {artifact.path}: {error}") from error
+    return Serving(generation, artifact, Scorer(artifact, num_threads))
+
+
+class Follower:
+    """Keeps one `Serving` for every published model.
+
+    A generation that does not load, a pointer that cannot be read and a model that vanishes from the cache all leave
+    what serves in its place: a cache that lost its memory must not take the service down as well.
+    """
+
+    def __init__(
+        self,
+        store: StateStore,
+        telemetry: Telemetry,
+        artifact_dir: Path,
+        num_threads: int,
+        default_model: str | None,
+    ) -> None:
+        self._store = store
+        self._telemetry = telemetry
+        self._artifact_dir = artifact_dir
+        self._num_threads = num_threads
+        self._default_model = default_model
+        self._serving: dict[str, Serving] = {}
+        self._failures: dict[str, _Failure] = {}
+        self._cache_error: str | None = None
+        # A thread of its own: loading never takes one that scores.
+        self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
+
+    @property
+    def serving(self) -> dict[str, Serving]:
+        """Model -> what serves it now, by name."""
+        return dict(sorted(self._serving.items()))
+
+    @property
+    def default_model(self) -> str | None:
+        """Model of requests that name none; None while there is none."""
+        if self._default_model is not None:
+            return self._default_model
+        return FIRST_CHOICE if FIRST_CHOICE in self._serving else min(self._serving, default=None)
+
+    def pick(self, model: str | None) -> Serving:
+        """What serves `model` now; callers keep it for the whole of a request.
+
+        Raises:
+            UnknownModelError: no such model is published.
+            NotReadyError: nothing is loaded yet, or not the default model, or the model failed to load.
+        """
+        name = self.default_model if model is None else model
+        if name is not None and name in self._serving:
+            return self._serving[name]
+        if not self._serving or model is None or model in self._failures:
+            raise NotReadyError(f"not ready: {self._why(name)}")
+        raise UnknownModelError(model, self._serving)
+
+    def _why(self, name: str | None) -> str:
+        failure = self._failures.get(name) if name else next(iter(self._failures.values()), None)
+        if failure is not None:
+            return str(failure.error)
+        return self._cache_error or f"no generation of {name or 'any model'} is published yet"
+
+    async def run(self, interval_s: float) -> None:
+        """Poll for ever. Whatever goes wrong is logged and tried again."""
+        while True:
+            try:
+                await self.poll()
+            except (
+                Exception
+            ):  # the outermost handler of this task: its death would freeze the generation
+                self._telemetry.poll_failures.inc()
+                log.exception("poll failed")
+            await asyncio.sleep(interval_s)
+
+    async def poll(self) -> None:
+        """Look at every pointer once; load and swap what has changed."""
+        try:
+            pointers = await self._store.read_pointers()
+        except AbsorbError as error:
+            self._telemetry.poll_failures.inc()
+            if self._cache_error != str(error):
+                log.warning("generation pointers cannot be read", extra={"error": str(error)})
+            self._cache_error = str(error)
+            return
+        if self._cache_error is not None:
+            log.info("generation pointers can be read again")
+            self._cache_error = None
+        for model, raw in pointers.items():
+            await self._follow(model, raw)
+
+    async def _follow(self, model: str, raw: bytes | None) -> None:
+        failure = self._failures.get(model)
+        if failure is not None and failure.raw == raw and failure.polls_to_wait > 0:
+            failure.polls_to_wait -= 1
+            return
+        try:
+            await self._swap(model, raw)
+            self._failures.pop(model, None)
+        except (AbsorbError, OSError, TypeError, ValueError) as error:
+            # Beside our own: a disk that cannot be read, a pointer whose fields have the wrong types.
+            self._fail(model, raw, error)
+
+    async def _swap(self, model: str, raw: bytes | None) -> None:
+        key = pointer_key(model)
+        if raw is None:
+            raise GenerationError(key, "it is gone, though the model is listed as published")
+        new = Pointer.from_bytes(raw, key).current
+        if new.model != model:
+            raise GenerationError(key, f"it points at model {new.model!r}")
+        old = self._serving.get(model)
+        if old is not None and old.generation == new:
+            return
+        loaded = await asyncio.get_running_loop().run_in_executor(
+            self._loader, load_serving, self._artifact_dir, new, self._num_threads, old
+        )
+        self._serving[model] = loaded
+        self._telemetry.swapped(old.generation if old else None, new)
+        fields = {
+            "model": model,
+            "generation": new.name,
+            "artifact_id": new.artifact_id,
+            "previous": old and old.generation.name,
+            "users": new.num_users,
+            "provider": loaded.scorer.provider,
+        }
+        log.info("generation serves", extra=fields)
+
+    def _fail(self, model: str, raw: bytes | None, error: Exception) -> None:
+        self._telemetry.load_failed(model, error)
+        failure = self._failures.get(model)
+        if failure is None or (failure.raw, str(failure.error)) != (raw, str(error)):
+            keeps = self._serving.get(model)
+            fields = {"model": model, "error": str(error), "keeps": keeps and keeps.generation.name}
+            log.error("generation does not load", extra=fields)
+            failure = self._failures[model] = _Failure(raw, error)
+        failure.tries += 1
+        failure.polls_to_wait = min(2 ** (failure.tries - 1), MAX_POLLS_BETWEEN_TRIES) - 1
+
+    def close(self) -> None:
+        """Let go of the loader's thread."""
+        self._loader.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,266 @@
+"""Request -> state -> scores. The one place that decides about fallbacks.
+
+| the cache                                    | source      | scored from      | degraded |
+|----------------------------------------------|-------------|------------------|----------|
+| holds a record of this artifact and user     | hit         | the record       | no       |
+| the same, older than `stale_after_s`         | stale       | the record       | yes      |
+| holds nothing for the user                   | miss        | cold-start state | yes      |
+| holds bytes that are no record of this user  | corrupt     | cold-start state | yes      |
+| gives no answer in `cache_timeout_ms`        | unavailable | cold-start state | yes      |
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import (
+    CacheUnavailableError,
+    CorruptRecordError,
+    OverloadedError,
+    RecordError,
+    RequestError,
+    UnknownUserError,
+)
+from models.record import Generation, UserRecord, decode_record
+from models.schema import UNKNOWN
+from service.generation import Follower, Serving
+from service.scorer import State
+from service.settings import Settings
+from service.store import StateStore
+from service.telemetry import Stages, StateSource, Telemetry
+
+Fetched = bytes | CacheUnavailableError | CorruptRecordError | None
+"""What the cache gave for a user: a value, nothing, or the reason for neither."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is asked: score `candidates` for a user.
+
+    Attributes:
+        user_id: raw id.
+        candidates: raw item ids.
+        model: None asks for the default one.
+        recent: raw ids of the latest items, newest last; None takes those in the user's record.
+        context: context field -> raw value.
+    """
+
+    user_id: str
+    candidates: Sequence[str]
+    model: str | None
+    recent: Sequence[str] | None
+    context: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class FoundState:
+    """A state to score from, and how it was found.
+
+    Attributes:
+        as_of_s: epoch second up to which events are in it; None for the cold-start state.
+        reason: why the answer is degraded; None if it is not.
+    """
+
+    source: StateSource
+    state: State
+    recent: NDArray[np.int64]
+    as_of_s: int | None
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class Scores:
+    """An answer: probabilities in the order of the candidates, and where they come from."""
+
+    query: Query
+    generation: Generation
+    found: FoundState
+    scores: NDArray[np.float64]
+    unknown_candidates: list[str]
+    stages: Stages
+
+
+@dataclass(frozen=True)
+class StoredUser:
+    """What the cache holds for a user; `record` is None where `problem` says why it cannot be read."""
+
+    user_id: str
+    serving: Serving
+    num_bytes: int
+    record: UserRecord | None
+    problem: str | None
+
+
+class Pipeline:
+    """Answers queries. Parts are handed in; nothing here blocks the event loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        follower: Follower,
+        store: StateStore,
+        telemetry: Telemetry,
+        workers: ThreadPoolExecutor,
+        clock: Callable[[], float],
+    ) -> None:
+        """Keep the parts.
+
+        Args:
+            settings: the limits are read from here.
+            follower: what serves now.
+            store: the cache.
+            telemetry: counts.
+            workers: threads in which records are decoded and scored.
+            clock: gives the epoch second, to tell stale records.
+        """
+        self._settings = settings
+        self._follower = follower
+        self._store = store
+        self._telemetry = telemetry
+        self._workers = workers
+        self._clock = clock
+        self._in_flight = 0
+
+    async def score(self, query: Query) -> Scores:
+        """Score the candidates.
+
+        Raises:
+            OverloadedError: too many requests at once.
+            RequestError: no candidates, too many, or a context field that the model does not have.
+            UnknownModelError: no such model.
+            NotReadyError: nothing is loaded yet.
+        """
+        if self._in_flight >= self._settings.max_in_flight:
+            raise OverloadedError(self._settings.max_in_flight)
+        self._in_flight += 1
+        self._telemetry.in_flight.set(self._in_flight)
+        try:
+            return await self._score(query)
+        finally:
+            self._in_flight -= 1
+            self._telemetry.in_flight.set(self._in_flight)
+
+    async def _score(self, query: Query) -> Scores:
+        self._check_candidates(query.candidates)
+        serving = self._follower.pick(query.model)
+        context = serving.artifact.vocabulary.context_ids(query.context)
+        stages = Stages()
+        fetched = await self._fetch(serving, query.user_id)
+        stages.end("cache")
+        answer = await asyncio.get_running_loop().run_in_executor(
+            self._workers, self._compute, serving, query, context, fetched, stages
+        )
+        model = serving.generation.model
+        self._telemetry.looked_up(model, answer.found.source)
+        num_unknown = len(answer.unknown_candidates)
+        self._telemetry.scored(model, len(query.candidates), num_unknown, stages)
+        return answer
+
+    def _check_candidates(self, candidates: Sequence[str]) -> None:
+        limit = self._settings.max_candidates
+        if not candidates:
+            raise RequestError("candidates", [], f"1 to {limit} item ids")
+        if len(candidates) > limit:
+            raise RequestError("candidates", f"{len(candidates)} item ids", f"1 to {limit}")
+
+    async def _fetch(self, serving: Serving, user_id: str) -> Fetched:
+        try:
+            return await self._store.read(serving.generation.key(user_id))
+        except (CacheUnavailableError, CorruptRecordError) as error:
+            return error
+
+    def _compute(
+        self,
+        serving: Serving,
+        query: Query,
+        context: NDArray[np.int64],
+        fetched: Fetched,
+        stages: Stages,
+    ) -> Scores:
+        """The part that runs in a worker's thread."""
+        stages.end("queue")
+        item_rows = serving.artifact.vocabulary.item_rows
+        found = self._find_state(serving, query.user_id, fetched)
+        recent = item_rows(query.recent) if query.recent is not None else found.recent
+        items = item_rows(query.candidates)
+        stages.end("decode")
+        scores = serving.scorer.score(found.state, recent, context, items)
+        unknown = [query.candidates[int(at)] for at in np.flatnonzero(items == UNKNOWN)]
+        stages.end("score")
+        return Scores(query, serving.generation, found, scores, unknown, stages)
+
+    def _find_state(
+        self,
+        serving: Serving,
+        user_id: str,
+        fetched: Fetched,
+    ) -> FoundState:
+        if fetched is None:
+            return _cold(serving, "miss", "this user is not in the cache")
+        if isinstance(fetched, CacheUnavailableError):
+            return _cold(serving, "unavailable", str(fetched))
+        try:
+            record = _read_record(fetched, serving, user_id)
+        except RecordError as error:
+            return _cold(serving, "corrupt", str(error))
+        limit_s = self._settings.stale_after_s
+        age_s = self._clock() - record.as_of_s
+        recent = record.recent.astype(np.int64)
+        if limit_s is None or age_s <= limit_s:
+            return FoundState("hit", record.state, recent, record.as_of_s, None)
+        reason = f"the user's record is {age_s:.0f} s old, more than {limit_s}"
+        return FoundState("stale", record.state, recent, record.as_of_s, reason)
+
+    async def look_up(self, user_id: str, model: str | None) -> StoredUser:
+        """What the cache holds for a user.
+
+        Raises:
+            UnknownUserError: nothing.
+            UnknownModelError: no such model.
+            NotReadyError: nothing is loaded yet.
+            CacheUnavailableError: the cache does not answer.
+        """
+        serving = self._follower.pick(model)
+        generation = serving.generation
+        try:
+            raw = await self._store.read(generation.key(user_id))
+        except CorruptRecordError as error:
+            return StoredUser(user_id, serving, 0, None, str(error))
+        if raw is None:
+            raise UnknownUserError(user_id, generation.model, generation.name)
+        try:
+            record = _read_record(raw, serving, user_id)
+        except RecordError as error:
+            return StoredUser(user_id, serving, len(raw), None, str(error))
+        return StoredUser(user_id, serving, len(raw), record, None)
+
+    async def probe(self) -> None:
+        """Score once through everything but the cache, which may be down while this service scores.
+
+        Raises:
+            NotReadyError: nothing is loaded yet.
+            ArtifactError: scoring does not work.
+        """
+        serving = self._follower.pick(None)
+        await asyncio.get_running_loop().run_in_executor(self._workers, serving.scorer.probe)
+
+
+def _read_record(raw: bytes | CorruptRecordError, serving: Serving, user_id: str) -> UserRecord:
+    """Decode a record and refuse rows that the catalogue does not have: the graph would fail on them."""
+    if isinstance(raw, CorruptRecordError):
+        raise raw
+    manifest = serving.artifact.manifest
+    record = decode_record(raw, manifest.state_spec, serving.artifact.artifact_id, user_id)
+    if ((record.recent < 0) | (record.recent >= manifest.schema.num_items)).any():
+        raise CorruptRecordError(f"recent: rows beyond the catalogue's {manifest.schema.num_items}")
+    return record
+
+
+def _cold(serving: Serving, source: StateSource, reason: str) -> FoundState:
+    nothing = np.zeros(0, np.int64)
+    reason = f"scored from the cold-start state: {reason}"
+    return FoundState(source, serving.scorer.cold_start, nothing, None, reason)

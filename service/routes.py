@@ -1,0 +1,121 @@
+"""HTTP in, HTTP out: no decision."""
+
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from models.errors import AbsorbError, BodyTooLargeError, NotReadyError
+from models.vocabulary import check_id
+from service.answers import model_answer, score_answer, server_timing, user_answer
+from service.errors import retry_headers, status_of
+from service.generation import Follower
+from service.pipeline import Pipeline, Query
+from service.schemas import (
+    ErrorBody,
+    ModelList,
+    ScoreRequest,
+    ScoreResponse,
+    UserResponse,
+    parse_score_request,
+)
+from service.telemetry import Telemetry
+
+ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}}
+BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": ScoreRequest.model_json_schema()}},
+    }
+}
+
+
+class JsonResponse(Response):
+    """A body written by orjson; numpy arrays are numbers."""
+
+    media_type = "application/json"
+
+    def render(self, content: object) -> bytes:
+        """The bytes."""
+        return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def error_response(status: int, text: str, headers: dict[str, str] | None = None) -> JsonResponse:
+    """The one form of every error."""
+    return JsonResponse({"error": text}, status, {**retry_headers(status), **(headers or {})})
+
+
+async def read_body(request: Request, limit_bytes: int) -> bytes:
+    """A request's body, refused as soon as it is too long: a chunked one does not say so beforehand.
+
+    Raises:
+        BodyTooLargeError: longer than `limit_bytes`.
+    """
+    declared = request.headers.get("content-length", "0")
+    if declared.isdecimal() and int(declared) > limit_bytes:
+        raise BodyTooLargeError(limit_bytes)
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit_bytes:
+            raise BodyTooLargeError(limit_bytes)
+    return bytes(body)
+
+
+def scoring_routes(pipeline: Pipeline, follower: Follower, max_body_bytes: int) -> APIRouter:
+    """Routes under /v1."""
+    router = APIRouter(prefix="/v1", responses=ERRORS)
+
+    @router.post("/score", response_model=ScoreResponse, openapi_extra=BODY)
+    async def score(request: Request) -> Response:
+        """Score candidates for a user."""
+        asked = parse_score_request(await read_body(request, max_body_bytes))
+        query = Query(asked.user_id, asked.candidates, asked.model, asked.recent, asked.context)
+        answer = await pipeline.score(query)
+        headers = {"Server-Timing": server_timing(answer)}
+        return JsonResponse(score_answer(answer, asked.top_k), headers=headers)
+
+    @router.get("/models", response_model=ModelList)
+    async def models() -> Response:
+        """Every model that is served."""
+        default, serving = follower.default_model, follower.serving
+        listed = [model_answer(one, name == default) for name, one in serving.items()]
+        return JsonResponse({"models": listed})
+
+    @router.get("/users/{user_id:path}", response_model=UserResponse)
+    async def user(user_id: str, model: str | None = None) -> Response:
+        """What the cache holds for a user."""
+        stored = await pipeline.look_up(check_id("user_id", user_id), model)
+        return JsonResponse(user_answer(stored))
+
+    return router
+
+
+def operating_routes(pipeline: Pipeline, telemetry: Telemetry) -> APIRouter:
+    """Routes for probes and scrapers; no limit holds for them."""
+    router = APIRouter()
+
+    @router.get("/health/live")
+    async def live() -> Response:
+        """The process answers."""
+        return JsonResponse({"live": True})
+
+    @router.get("/health/ready", responses={503: {"model": ErrorBody}})
+    async def ready() -> Response:
+        """A model is loaded, and a real score through it works."""
+        try:
+            await pipeline.probe()
+        except AbsorbError as error:
+            status = status_of(NotReadyError())
+            return JsonResponse(
+                {"ready": False, "error": str(error)}, status, headers=retry_headers(status)
+            )
+        return JsonResponse({"ready": True})
+
+    @router.get("/metrics")
+    async def metrics() -> Response:
+        """Prometheus metrics."""
+        return Response(generate_latest(telemetry.registry), media_type=CONTENT_TYPE_LATEST)
+
+    return router

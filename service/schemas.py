@@ -1,0 +1,247 @@
+"""What travels over HTTP, as pydantic sees and documents it."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    WithJsonSchema,
+)
+
+from models.errors import RequestError, did_you_mean
+from models.vocabulary import check_id
+
+ID_SCHEMA = {"anyOf": [{"type": "string", "minLength": 1, "maxLength": 128}, {"type": "integer"}]}
+
+
+def _id(field: str, value: object) -> str:
+    if type(value) is str:
+        return check_id(field, value)
+    if type(value) is int:
+        return check_id(field, str(value))
+    raise RequestError(field, value, "a string or an integer")
+
+
+def _user_id(value: object) -> str:
+    return _id("user_id", value)
+
+
+def _item_ids(field: str) -> PlainValidator:
+    def check(value: object) -> list[str]:
+        if not isinstance(value, list):
+            raise RequestError(field, value, "a list of item ids")
+        return [_id(f"{field}[{at}]", item) for at, item in enumerate(value)]
+
+    return PlainValidator(check)
+
+
+ITEMS_SCHEMA = WithJsonSchema({"type": "array", "items": ID_SCHEMA})
+UserId = Annotated[str, PlainValidator(_user_id), WithJsonSchema(ID_SCHEMA)]
+
+
+class ScoreRequest(BaseModel):
+    """Score candidates for a user."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        json_schema_extra={"examples": [{"user_id": "42", "candidates": ["7", 9], "top_k": 1}]},
+    )
+
+    user_id: UserId
+    """The user; an unknown one is scored from the cold-start state."""
+
+    candidates: Annotated[list[str], _item_ids("candidates"), ITEMS_SCHEMA]
+    """Item ids to score; unknown ones are scored as the out-of-vocabulary item, and listed."""
+
+    model: StrictStr | None = None
+    """A published model; absent: the default one."""
+
+    recent: Annotated[list[str] | None, _item_ids("recent"), ITEMS_SCHEMA] = None
+    """Item ids of the user's latest events, newest last; absent: those in the user's record."""
+
+    context: dict[StrictStr, StrictStr | StrictInt] = {}
+    """Context field -> value."""
+
+    top_k: Annotated[int, Field(strict=True, gt=0)] | None = None
+    """Answer with this many candidates, best first, instead of every score."""
+
+
+class Answer(BaseModel):
+    """Base of answers: every field is always there."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+class StateInfo(Answer):
+    """How the user's state was found."""
+
+    source: Literal["hit", "miss", "stale", "corrupt", "unavailable"]
+    """hit, stale: the user's record; the others: the cold-start state."""
+
+    as_of_s: int | None
+    """Epoch second up to which events are in it; null for the cold-start state."""
+
+
+class RankedItem(Answer):
+    """One candidate and its score."""
+
+    item: str
+    score: float
+
+
+class ScoreResponse(Answer):
+    """Scores, and where they come from."""
+
+    model: str
+    """Name of the model."""
+
+    generation: str
+    """The published build that scored."""
+
+    artifact_id: str
+    """Content hash of the trained model that scored."""
+
+    user_id: str
+    """As asked."""
+
+    state: StateInfo
+    """How the user's state was found."""
+
+    degraded: bool
+    """True if the score is worth less than it could be."""
+
+    degraded_reason: str | None
+    """Why it is degraded."""
+
+    scores: list[float] | None
+    """Click probability of each candidate, in the order of the request; null with top_k."""
+
+    ranked: list[RankedItem] | None
+    """With top_k: the best candidates, best first, ties in the order of the request; else null."""
+
+    unknown_candidates: list[str]
+    """Candidates that the model's catalogue does not hold."""
+
+    timings_ms: dict[str, float]
+    """Stage -> milliseconds: cache, queue (for a thread), decode, score, total."""
+
+
+class TensorInfo(Answer):
+    """One tensor of a state."""
+
+    name: str
+    shape: list[int]
+
+
+class ModelInfo(Answer):
+    """One model that is served."""
+
+    name: str
+    default: bool
+    """Scores requests that name no model."""
+
+    generation: str
+    artifact_id: str
+    num_users: int
+    as_of_s: int
+    """Epoch second up to which events are in the states."""
+
+    created_s: int
+    """Epoch second of the publish."""
+
+    record_dtype: str
+    record_bytes: int
+    """Bytes of a user's record, less its id."""
+
+    state: list[TensorInfo]
+    provider: str
+    """ONNX Runtime provider that runs the graphs."""
+
+    history_length: int
+    recent_length: int
+    num_items: int
+    item_fields: list[str]
+    user_fields: list[str]
+    context_fields: list[str]
+    """Names that a request's `context` may have."""
+
+    report: dict[str, Any]
+    """Metrics on the test period, as the builder found them."""
+
+
+class ModelList(Answer):
+    """What GET /v1/models answers."""
+
+    models: list[ModelInfo]
+
+
+class StoredTensor(TensorInfo):
+    """One tensor of a user's state."""
+
+    norm: float
+    """Euclidean norm of all its values."""
+
+
+class UserResponse(Answer):
+    """What the cache holds for a user."""
+
+    user_id: str
+    model: str
+    generation: str
+    artifact_id: str
+    num_bytes: int
+    as_of_s: int | None
+    recent: list[str | None]
+    """Ids of the latest items, newest last; null: an item that the catalogue does not hold."""
+
+    tensors: list[StoredTensor]
+    problem: str | None
+    """Why the record cannot be used; null if it can."""
+
+
+class ErrorBody(Answer):
+    """Every answer with a status of 400 or more."""
+
+    error: str
+    """What field, what came and what was expected."""
+
+
+def parse_score_request(raw: bytes) -> ScoreRequest:
+    """Read a request's body.
+
+    Raises:
+        RequestError: naming the field, what came and what was expected.
+    """
+    try:
+        return ScoreRequest.model_validate_json(raw)
+    except ValidationError as error:
+        raise _in_words(error) from error
+
+
+def _in_words(error: ValidationError) -> RequestError:
+    first = error.errors(include_url=False)[0]
+    field = ".".join(str(part) for part in first["loc"]) or "body"
+    match first["type"]:
+        case "missing":
+            return RequestError(field, None, "a value: this field is required")
+        case "extra_forbidden":
+            known = list(ScoreRequest.model_fields)
+            hint = did_you_mean(field, known)
+            return RequestError("body", field, f"only the fields {', '.join(known)}{hint}")
+        case "json_invalid":
+            return RequestError("body", _short(first["input"]), f"JSON ({first['ctx']['error']})")
+        case _:
+            expected = first["msg"].removeprefix("Input should be ")
+            return RequestError(field, _short(first["input"]), expected)
+
+
+def _short(value: object) -> object:
+    shown = repr(value)
+    return value if len(shown) <= 80 else f"{shown[:80]}…"

@@ -1,0 +1,145 @@
+"""Owns one artifact's two ONNX sessions. Knows no HTTP and no Redis."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from models.artifact import ENCODE, SCORE, Artifact
+from models.errors import ArtifactError
+from models.schema import PADDING, UNKNOWN
+
+State = Mapping[str, NDArray[np.float32]]
+"""One user's tensors, without the batch axis."""
+Ids = NDArray[np.int64]
+Feed = dict[str, NDArray[Any]]
+
+CUDA = "CUDAExecutionProvider"
+CPU = "CPUExecutionProvider"
+WARM_UP_CANDIDATES = (1, 2, 64)
+"""Slates scored before serving: a session's first runs allocate and choose kernels. Longer ones cost memory."""
+
+
+def runtime_providers() -> list[str]:
+    """ONNX Runtime providers to ask for: CUDA where this build has it, and the CPU behind it."""
+    return [name for name in (CUDA, CPU) if name in ort.get_available_providers()]
+
+
+class Scorer:
+    """Encodes and scores with one artifact. Safe to use from several threads at once.
+
+    Attributes:
+        cold_start: the state of a user of whom nothing is known: no history, an unknown profile.
+        provider: ONNX Runtime provider that runs the graphs.
+    """
+
+    cold_start: State
+    provider: str
+
+    def __init__(self, artifact: Artifact, num_threads: int) -> None:
+        """Make both sessions, compute the cold-start state and score with it.
+
+        Args:
+            artifact: verified.
+            num_threads: threads of one run.
+
+        Raises:
+            ArtifactError: a graph does not load, or does not do what the manifest says.
+        """
+        self._schema = artifact.manifest.schema
+        self._spec = artifact.manifest.state_spec
+        with _blaming(artifact.path):
+            self._encode = _session(artifact.file(ENCODE), num_threads)
+            self._score = _session(artifact.file(SCORE), num_threads)
+            self.cold_start = self._encode_nobody()
+            for num_candidates in WARM_UP_CANDIDATES:
+                self.probe(num_candidates)
+        self.provider = self._score.get_providers()[0]
+
+    def score(self, state: State, recent: Ids, context: Ids, items: Ids) -> NDArray[np.float64]:
+        """Click probability of each candidate.
+
+        Args:
+            state: of one user, as the state spec says.
+            recent: catalogue rows of the latest events, newest last; only the latest N count.
+            context: ids of the context fields.
+            items: catalogue rows of the candidates.
+
+        Raises:
+            ArtifactError: a score is not finite.
+        """
+        feed: Feed = {name: tensor[None] for name, tensor in state.items()}
+        feed["recent"] = right_aligned(recent, self._schema.recent_length)[None]
+        feed["context_fields"] = context[None]
+        feed["items"] = items[None]
+        (logits,) = self._score.run(["logits"], _declared(self._score, feed))
+        if not np.isfinite(logits).all():
+            raise ArtifactError("score: the graph gave a score that is not finite")
+        return _sigmoid(logits[0].astype(np.float64))
+
+    def probe(self, num_candidates: int = 1) -> None:
+        """Score nobody on unknown candidates: raises unless a real score works.
+
+        Raises:
+            ArtifactError: the graph gives something else than one finite logit per candidate.
+        """
+        context = np.full(len(self._schema.context_fields), UNKNOWN, np.int64)
+        items = np.full(num_candidates, UNKNOWN, np.int64)
+        scores = self.score(self.cold_start, np.zeros(0, np.int64), context, items)
+        if scores.shape != items.shape:
+            raise ArtifactError(f"score: got logits of {scores.shape}, expected {items.shape}")
+
+    def _encode_nobody(self) -> State:
+        feed: Feed = {
+            "history": np.full((1, self._schema.history_length), PADDING, np.int64),
+            "user_fields": np.full((1, len(self._schema.user_fields)), UNKNOWN, np.int64),
+        }
+        names = [tensor.name for tensor in self._spec]
+        found = self._encode.run(names, _declared(self._encode, feed))
+        state = {name: values[0] for name, values in zip(names, found, strict=True)}
+        for tensor in self._spec:
+            if state[tensor.name].shape != tensor.shape:
+                got = state[tensor.name].shape
+                raise ArtifactError(f"state {tensor.name!r}: got {got}, expected {tensor.shape}")
+        return state
+
+
+def right_aligned(rows: Ids, length: int) -> Ids:
+    """The latest `length` of `rows`, padded in front."""
+    aligned = np.full(length, PADDING, np.int64)
+    latest = rows[max(len(rows) - length, 0) :]
+    aligned[length - len(latest) :] = latest
+    return aligned
+
+
+def _session(path: Path, num_threads: int) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    options.inter_op_num_threads = 1
+    # Spinning threads would take the cores that the event loop and other requests need.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return ort.InferenceSession(str(path), options, providers=runtime_providers())
+
+
+def _declared(session: ort.InferenceSession, feed: Feed) -> Feed:
+    """What the session takes of `feed`: exporters drop the inputs that a graph does not use."""
+    return {put.name: feed[put.name] for put in session.get_inputs()}
+
+
+def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.exp(-np.logaddexp(0.0, -logits))
+
+
+@contextmanager
+def _blaming(path: Path) -> Iterator[None]:
+    """Turn whatever the runtime raises into an ArtifactError that names the artifact."""
+    try:
+        yield
+    except ArtifactError:
+        raise
+    except Exception as error:  # ONNX Runtime's errors have no base class of their own
+        raise ArtifactError(f"artifact: {path} cannot score: {error}") from error

@@ -1,0 +1,60 @@
+"""Settings of the service: `ABSORB_*` environment variables, each with a sentence saying what it does."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from models.cache_server import EMBEDDED
+
+
+class Settings(BaseSettings):
+    """Everything that an operator can set. The environment is read here and nowhere else."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ABSORB_",
+        env_ignore_empty=True,
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+    )
+
+    cache_url: str = EMBEDDED
+    """Where the cache is: `redis://`, `rediss://`, `unix://`, or `embedded:[folder]`, which starts a local server."""
+
+    artifact_dir: Path = Path("var/artifacts")
+    """Folder in which the builder leaves its artifacts, one subfolder each."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; `0.0.0.0` for all."""
+
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    """TCP port to listen on; 0 takes a free one, which the log names."""
+
+    default_model: str | None = None
+    """Model of requests that name none; unset: `lrea` if it is published, else the first by name."""
+
+    max_candidates: PositiveInt = 5000
+    """Candidates in one request; a longer slate is refused with status 400."""
+
+    max_body_bytes: PositiveInt = 1 << 20
+    """Bytes of a request's body, chunked or not; a longer one is refused with status 413."""
+
+    max_in_flight: PositiveInt = 256
+    """Score requests at once; one more is refused with status 429, so that those let in stay fast."""
+
+    cache_timeout_ms: PositiveInt = 50
+    """Milliseconds to wait for a user's record, connecting included; then the cold-start state is used."""
+
+    poll_interval_s: PositiveFloat = 1.0
+    """Seconds between two looks at the generation pointers: how long after a publish the old one still serves."""
+
+    stale_after_s: PositiveInt | None = None
+    """Seconds after which a record is stale: scored, but flagged. Unset: never, since logs may be years old."""
+
+    num_threads: PositiveInt = 1
+    """Threads that one score uses; cores divided by this many requests are scored at the same time."""
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """Least severe level that is logged."""

@@ -1,0 +1,152 @@
+"""Counters, histograms, stage timings and the log format. The metrics' registry is handed in."""
+
+import logging
+import time
+from typing import Literal
+
+import orjson
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from models.record import Generation
+
+StateSource = Literal["hit", "miss", "stale", "corrupt", "unavailable"]
+"""How a user's state was found. All but hit and stale are scored from the cold-start state."""
+
+SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+CANDIDATES = (1, 10, 50, 100, 200, 500, 1000, 2000, 5000)
+STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {
+    "message",
+    "asctime",
+    "color_message",
+}
+
+
+class Telemetry:
+    """Every metric of the service. Labels hold model names and routes, never user ids."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self.requests = Counter(
+            "absorb_requests", "Answers sent.", ["route", "method", "code"], registry=registry
+        )
+        self.request_seconds = Histogram(
+            "absorb_request_duration_seconds", "Time from request to answer.", ["route"],
+            buckets=SECONDS, registry=registry,
+        )  # fmt: skip
+        self._stage_seconds = Histogram(
+            "absorb_stage_duration_seconds", "Time of one stage of a score request.",
+            ["model", "stage"], buckets=SECONDS, registry=registry,
+        )  # fmt: skip
+        self._candidates = Histogram(
+            "absorb_candidates", "Candidates of a score request.", ["model"],
+            buckets=CANDIDATES, registry=registry,
+        )  # fmt: skip
+        self._unknown_candidates = Counter(
+            "absorb_unknown_candidates", "Candidates that the catalogue does not hold.", ["model"],
+            registry=registry,
+        )  # fmt: skip
+        self._lookups = Counter(
+            "absorb_cache_lookups", "Users looked up to be scored.", ["model"], registry=registry
+        )
+        self._results = Counter(
+            "absorb_cache_results", "Lookups by result; they add up to absorb_cache_lookups_total.",
+            ["model", "result"], registry=registry,
+        )  # fmt: skip
+        self.in_flight = Gauge(
+            "absorb_in_flight", "Score requests that are being answered.", registry=registry
+        )
+        self.poll_failures = Counter(
+            "absorb_poll_failures",
+            "Looks at the generation pointers that failed.",
+            registry=registry,
+        )
+        self._load_failures = Counter(
+            "absorb_load_failures", "Generations that could not be loaded, by error.",
+            ["model", "error"], registry=registry,
+        )  # fmt: skip
+        self._swaps = Counter(
+            "absorb_swaps", "Generations that began to serve.", ["model"], registry=registry
+        )
+        about = ["model", "generation", "artifact_id"]
+        self._generation = Gauge(
+            "absorb_generation_info", "The generation that serves: 1.", about, registry=registry
+        )
+        self._as_of = Gauge(
+            "absorb_generation_as_of_timestamp_seconds", "Up to when events are in the states.",
+            ["model"], registry=registry,
+        )  # fmt: skip
+        self._users = Gauge(
+            "absorb_generation_users",
+            "Users that the generation holds.",
+            ["model"],
+            registry=registry,
+        )
+
+    def looked_up(self, model: str, source: StateSource) -> None:
+        """Count one lookup and its result, together: the results always add up to the lookups."""
+        self._lookups.labels(model).inc()
+        self._results.labels(model, source).inc()
+
+    def scored(self, model: str, num_candidates: int, num_unknown: int, stages: "Stages") -> None:
+        """Count one answered score request."""
+        self._candidates.labels(model).observe(num_candidates)
+        self._unknown_candidates.labels(model).inc(num_unknown)
+        for stage, took_s in stages.seconds.items():
+            self._stage_seconds.labels(model, stage).observe(took_s)
+
+    def load_failed(self, model: str, error: Exception) -> None:
+        """Count a generation that could not be loaded."""
+        self._load_failures.labels(model, type(error).__name__).inc()
+
+    def swapped(self, old: Generation | None, new: Generation) -> None:
+        """Count a generation that began to serve."""
+        if old is not None:
+            self._generation.remove(old.model, old.name, old.artifact_id)
+        self._generation.labels(new.model, new.name, new.artifact_id).set(1)
+        self._as_of.labels(new.model).set(new.as_of_s)
+        self._users.labels(new.model).set(new.num_users)
+        self._swaps.labels(new.model).inc()
+
+
+class Stages:
+    """Seconds that each stage of one request took, in order."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def end(self, stage: str) -> None:
+        """Say that `stage`, which began when the one before it ended, is over."""
+        now = time.perf_counter()
+        self.seconds[stage] = now - self._last
+        self._last = now
+
+    def milliseconds(self) -> dict[str, float]:
+        """Stage -> milliseconds, and their sum as `total`."""
+        stages = {**self.seconds, "total": sum(self.seconds.values())}
+        return {stage: round(1000 * took_s, 3) for stage, took_s in stages.items()}
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line; what is passed as `extra` becomes fields of it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        line = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+            + f".{int(record.msecs):03d}Z",
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            **{k: v for k, v in vars(record).items() if k not in STANDARD_FIELDS},
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return orjson.dumps(line, default=str).decode()
+
+
+def log_as_json(level: str) -> None:
+    """Log everything as JSON lines to stderr. Called once, by the process that owns it."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter())
+    logging.basicConfig(level=level, handlers=[handler], force=True)
