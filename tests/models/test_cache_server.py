@@ -1,0 +1,223 @@
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from models import cache_server
+from models.cache_server import SOCKET_PATH_LIMIT, resolve_cache_url, start_server, stop_server
+from models.errors import CacheUnavailableError
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    path = Path(tempfile.mkdtemp(prefix="ab", dir="/tmp"))  # unix socket paths must be short
+    yield path
+    stop_server(path)
+    shutil.rmtree(path)
+
+
+def connect(folder: Path) -> Redis:
+    return Redis.from_url(f"unix://{start_server(folder)}")
+
+
+def server_pid(folder: Path) -> int:
+    with connect(folder) as client:
+        return int(client.info("server")["process_id"])
+
+
+def processes_over(folder: Path) -> list[int]:
+    """Valkey processes that were started with this folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            is_ours = (path / "cwd").resolve() == folder and "valkey" in (path / "comm").read_text()
+        except OSError:
+            continue
+        if is_ours:
+            found.append(int(path.name))
+    return found
+
+
+def test_a_second_start_finds_the_same_server(folder):
+    assert server_pid(folder) == server_pid(folder)
+
+
+def test_starts_at_once_make_one_server(folder):
+    with ThreadPoolExecutor(8) as pool:
+        paths = set(pool.map(lambda _: start_server(folder), range(8)))
+
+    assert len(paths) == 1
+    assert processes_over(folder) == [server_pid(folder)]
+
+
+def test_a_stalled_server_is_waited_for_and_not_doubled(folder, monkeypatch):
+    pid = server_pid(folder)
+    launches: list[bool] = []
+    tried_twice = threading.Event()
+    launch = cache_server._launch
+
+    def watched(folder: Path) -> bool:
+        launches.append(launch(folder))
+        if len(launches) == 2:
+            tried_twice.set()
+        return launches[-1]
+
+    monkeypatch.setattr(cache_server, "REPLY_LIMIT_S", 0.05)
+    monkeypatch.setattr(cache_server, "_launch", watched)
+    os.kill(pid, signal.SIGSTOP)
+    with ThreadPoolExecutor(1) as pool:
+        second = pool.submit(start_server, folder)
+        tried_twice.wait()
+        os.kill(pid, signal.SIGCONT)
+        second.result()
+
+    assert not any(launches)
+    assert server_pid(folder) == pid
+
+
+def test_starts_at_once_over_much_content_make_one_server_that_has_loaded_it(folder):
+    with connect(folder) as client:
+        client.eval("for i = 1, 200000 do redis.call('set', i, i) end", 0)
+        pid = int(client.info("server")["process_id"])
+    stop_server(folder)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: start_server(folder), range(4)))
+
+    assert processes_over(folder) == [server_pid(folder)]
+    assert server_pid(folder) != pid
+    with connect(folder) as client:
+        assert client.dbsize() == 200_000
+
+
+def test_the_server_outlives_its_killed_starter(folder):
+    starter = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import pathlib, sys, time\n"
+            "from models.cache_server import start_server\n"
+            "print(start_server(pathlib.Path(sys.argv[1])), flush=True)\n"
+            "time.sleep(600)",
+            str(folder),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    with starter:
+        assert starter.stdout is not None
+        socket_path = Path(starter.stdout.readline().strip())
+        with Redis.from_url(f"unix://{socket_path}") as client:
+            pid = int(client.info("server")["process_id"])
+        starter.kill()
+
+    assert server_pid(folder) == pid
+
+
+def test_content_survives_a_stop_and_a_start(folder):
+    with connect(folder) as client:
+        client.set("key", b"\x00value")
+    assert stop_server(folder)
+    assert not processes_over(folder)
+
+    with connect(folder) as client:
+        assert client.get("key") == b"\x00value"
+
+
+def test_content_survives_a_killed_server(folder):
+    with connect(folder) as client:
+        client.set("key", b"value")
+        client.waitaof(1, 0, 5000)  # synced to disk
+        os.kill(int(client.info("server")["process_id"]), signal.SIGKILL)
+
+    with connect(folder) as client:
+        assert client.get("key") == b"value"
+
+
+def test_stopping_where_nothing_runs_says_so(folder):
+    assert not stop_server(folder)
+    start_server(folder)
+    assert stop_server(folder)
+    assert not stop_server(folder)
+
+
+def test_it_listens_on_no_tcp_port_and_only_to_its_owner(folder):
+    path = start_server(folder)
+
+    with connect(folder) as client:
+        assert client.config_get("port") == {"port": "0"}
+        assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+        assert client.config_get("appendonly") == {"appendonly": "yes"}
+    assert path.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_folder_with_a_space_and_an_umlaut_works(folder):
+    odd = folder / "my cäche"
+    with connect(odd) as client:
+        client.set("key", b"value")
+    assert (odd / "valkey.log").exists()
+    assert stop_server(odd)
+
+
+def test_an_over_long_path_is_refused(tmp_path):
+    long = tmp_path / ("x" * SOCKET_PATH_LIMIT)
+    with pytest.raises(CacheUnavailableError, match="too long for a unix socket"):
+        start_server(long)
+    assert not long.exists()
+
+
+def test_a_folder_that_is_a_file_is_refused(folder):
+    (folder / "file").write_text("")
+    with pytest.raises(CacheUnavailableError, match="file"):
+        start_server(folder / "file")
+
+
+def test_a_broken_append_only_file_is_said_and_not_retried_for_ever(folder):
+    with connect(folder) as client:
+        client.set("key", b"value")
+    stop_server(folder)
+    [written] = (folder / "appendonlydir").glob("*.incr.aof")
+    written.write_bytes(b"no command" + written.read_bytes())
+
+    with pytest.raises(CacheUnavailableError, match=r"no answer; see .*valkey\.log"):
+        start_server(folder)
+
+
+def test_a_stale_socket_file_does_not_count_as_a_server(folder):
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(folder / "valkey.sock"))
+
+    assert server_pid(folder)
+
+
+@pytest.mark.parametrize("url", ["redis://host:1/2", "rediss://:secret@host", "unix:///path"])
+def test_urls_of_other_servers_are_returned_as_they_are(url):
+    assert resolve_cache_url(url) == url
+
+
+def test_an_embedded_url_starts_the_server_in_its_folder(folder):
+    url = resolve_cache_url(f"embedded:{folder}")
+
+    assert url == f"unix://{folder}/valkey.sock"
+    with Redis.from_url(url) as client:
+        assert client.ping()
+
+
+def test_an_embedded_url_without_a_folder_means_var_cache(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+
+    assert resolve_cache_url("embedded:") == f"unix://{folder}/var/cache/valkey.sock"
+    assert stop_server(Path("var/cache"))
