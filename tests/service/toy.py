@@ -1,0 +1,159 @@
+"""A model small enough to know by heart, as a real artifact, and its arithmetic again in numpy.
+
+interest = [Σ item[history], Σ profile[user_fields]]            length = events in the history
+logit    = item[candidate] · (Σ interest + Σ item[recent]) + length / 10 + Σ context[context_fields]
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from models.artifact import ENCODE, SCORE, VOCABULARY, WEIGHTS, Artifact, Manifest, save_artifact
+from models.record import TensorSpec
+from models.schema import FeatureSchema, Field
+from models.vocabulary import Vocabulary
+
+D = 4
+SPEC = (TensorSpec("interest", (2, D)), TensorSpec("length", (1,)))
+VOCABULARY_OF_TOYS = Vocabulary(
+    items=[f"i{n}" for n in range(30)],
+    user={"age": ["young", "old"]},
+    context={"hour": ["day", "night"], "device": ["web", "app"]},
+)
+SCHEMA = FeatureSchema(
+    item_fields=(Field("item", 32),),
+    user_fields=(Field("age", 4),),
+    context_fields=(Field("hour", 4), Field("device", 4)),
+    num_items=32,
+    history_length=8,
+    recent_length=3,
+)
+AS_OF_S = 1_500_000_000
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Toy:
+    """One trained toy; another seed is another training."""
+
+    seed: int = 0
+
+    def table(self, kind: int, rows: int, width: int) -> Array:
+        """Embeddings: row 0, the padding, is zero."""
+        table = np.random.default_rng([self.seed, kind]).normal(0, 0.4, (rows, width))
+        table[0] = 0
+        return table.astype(np.float32)
+
+    @property
+    def item(self) -> Array:
+        return self.table(0, SCHEMA.num_items, D)
+
+    @property
+    def profile(self) -> Array:
+        return self.table(1, 4, D)
+
+    @property
+    def context(self) -> Array:
+        return self.table(2, 4, 1)
+
+    def state(self, history: Sequence[str], age: str | None = None) -> dict[str, Array]:
+        rows = VOCABULARY_OF_TOYS.item_rows(history[-SCHEMA.history_length :])
+        user = VOCABULARY_OF_TOYS.user_ids({} if age is None else {"age": age})
+        interest = np.stack([self.item[rows].sum(0), self.profile[user].sum(0)])
+        return {"interest": interest, "length": np.array([len(rows)], np.float32)}
+
+    def scores(
+        self,
+        state: dict[str, Array],
+        candidates: Sequence[str],
+        recent: Sequence[str] = (),
+        context: dict[str, object] | None = None,
+    ) -> list[float]:
+        """Probabilities, as the service has to give them."""
+        item_rows = VOCABULARY_OF_TOYS.item_rows
+        query = state["interest"].sum(0) + self.item[item_rows(recent[-3:])].sum(0)
+        bias = self.context[VOCABULARY_OF_TOYS.context_ids(context or {})].sum()
+        logits = self.item[item_rows(candidates)] @ query + state["length"] / 10 + bias
+        return [float(p) for p in 1 / (1 + np.exp(-logits.astype(np.float64)))]
+
+    def save(self, root: Path, **changes: bytes) -> Artifact:
+        """Write the artifact; `changes` replaces contents by name (without the suffix)."""
+        contents = {
+            WEIGHTS: b"", ENCODE: self.encode_graph(), SCORE: self.score_graph(),
+            VOCABULARY: VOCABULARY_OF_TOYS.to_bytes(),
+        }  # fmt: skip
+        contents |= {f"{name}.onnx": content for name, content in changes.items()}
+        report = {"auc": 0.75, "seed": self.seed}
+        manifest = Manifest("toy", {}, SCHEMA, SPEC, report, {}, "unknown", 0.0, AS_OF_S, {})
+        return save_artifact(root, manifest, contents)
+
+    def encode_graph(self) -> bytes:
+        nodes = [
+            helper.make_node("Gather", ["item", "history"], ["events"]),
+            helper.make_node("ReduceSum", ["events", "axis1"], ["total"], keepdims=1),
+            helper.make_node("Gather", ["profile", "user_fields"], ["fields"]),
+            helper.make_node("ReduceSum", ["fields", "axis1"], ["who"], keepdims=1),
+            helper.make_node("Concat", ["total", "who"], ["interest"], axis=1),
+            helper.make_node("Cast", ["history"], ["rows"], to=TensorProto.FLOAT),
+            helper.make_node("Sign", ["rows"], ["real"]),
+            helper.make_node("ReduceSum", ["real", "axis1"], ["length"], keepdims=1),
+        ]
+        inputs = [_ints("history", "L"), _ints("user_fields", "Fu")]
+        outputs = [_floats("interest", 2, D), _floats("length", 1)]
+        return _graph(nodes, inputs, outputs, {"item": self.item, "profile": self.profile})
+
+    def score_graph(self, context_weight: float = 1.0) -> bytes:
+        nodes = [
+            helper.make_node("ReduceSum", ["interest", "axis1"], ["who"], keepdims=1),
+            helper.make_node("Gather", ["item", "recent"], ["events"]),
+            helper.make_node("ReduceSum", ["events", "axis1"], ["lately"], keepdims=1),
+            helper.make_node("Add", ["who", "lately"], ["query"]),
+            helper.make_node("Gather", ["item", "items"], ["candidates"]),
+            helper.make_node("Mul", ["candidates", "query"], ["products"]),
+            helper.make_node("ReduceSum", ["products", "axis2"], ["dots"], keepdims=0),
+            helper.make_node("Gather", ["context", "context_fields"], ["fields"]),
+            helper.make_node("ReduceSum", ["fields", "axis1"], ["where"], keepdims=0),
+            helper.make_node("Mul", ["length", "tenth"], ["history_bias"]),
+            helper.make_node("Add", ["dots", "where"], ["in_context"]),
+            helper.make_node("Add", ["in_context", "history_bias"], ["logits"]),
+        ]
+        inputs = [
+            _floats("interest", 2, D), _floats("length", 1), _ints("recent", "N"),
+            _ints("context_fields", "Fc"), _ints("items", "C"),
+        ]  # fmt: skip
+        tables = {
+            "item": self.item, "context": self.context * np.float32(context_weight),
+            "tenth": np.array([0.1], np.float32),
+        }  # fmt: skip
+        return _graph(nodes, inputs, [_floats("logits", "C")], tables)
+
+
+def bare_score_graph(bias: float = 0.0) -> bytes:
+    """A graph that takes the candidates only: exporters drop the inputs that are not used."""
+    nodes = [
+        helper.make_node("Cast", ["items"], ["rows"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["rows", "bias"], ["logits"]),
+    ]
+    tables = {"bias": np.array([bias], np.float32)}
+    return _graph(nodes, [_ints("items", "C")], [_floats("logits", "C")], tables)
+
+
+def _graph(nodes, inputs, outputs, tables: dict[str, Array]) -> bytes:
+    axes = {f"axis{n}": np.array([n], np.int64) for n in (1, 2)}
+    constants = [numpy_helper.from_array(value, name) for name, value in {**tables, **axes}.items()]
+    graph = helper.make_graph(nodes, "toy", inputs, outputs, constants)
+    opset = [helper.make_opsetid("", 18)]
+    model = helper.make_model(graph, ir_version=10, opset_imports=opset)
+    return bytes(model.SerializeToString())
+
+
+def _ints(name: str, axis: str):
+    return helper.make_tensor_value_info(name, TensorProto.INT64, ["B", axis])
+
+
+def _floats(name: str, *axes: int | str):
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["B", *axes])

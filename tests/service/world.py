@@ -1,0 +1,144 @@
+"""A real cache with published generations, and the service over it, in process."""
+
+from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import redis
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from models.artifact import Artifact
+from models.record import (
+    MODELS_KEY,
+    Generation,
+    Pointer,
+    RecordDtype,
+    UserRecord,
+    encode_record,
+    pointer_key,
+)
+from service.app import create_app
+from service.generation import Follower
+from service.pipeline import Pipeline
+from service.settings import Settings
+from service.store import RedisStore
+from service.telemetry import Telemetry
+from tests.service.toy import AS_OF_S, SPEC, VOCABULARY_OF_TOYS, Array, Toy
+
+HISTORIES = {"ann": ["i1", "i2", "i3"], "bob": ["i9"], "a/b c": ["i4", "i4"]}
+RECENT = {"ann": ["i2", "i3"], "bob": ["i9"], "a/b c": ["i4"]}
+
+
+@dataclass
+class Running:
+    """The service, and the parts that tests look at."""
+
+    client: httpx.AsyncClient
+    app: FastAPI
+    follower: Follower
+    pipeline: Pipeline
+    telemetry: Telemetry
+
+    async def score(self, user: str = "ann", candidates: Any = ("i1", "i5"), **more: Any) -> Any:
+        """The answer to a request that must succeed."""
+        body = {"user_id": user, "candidates": list(candidates), **more}
+        response = await self.client.post("/v1/score", json=body)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Value of one sample; 0 if it was never touched."""
+        return self.telemetry.registry.get_sample_value(name, labels) or 0.0
+
+
+@dataclass
+class World:
+    """A cache server, an artifact folder, and what a builder would do with them."""
+
+    url: str
+    artifacts: Path
+    builds: int = 0
+
+    @property
+    def redis(self) -> "redis.Redis":
+        return redis.Redis.from_url(self.url)
+
+    def publish(
+        self,
+        toy: Toy,
+        model: str = "toy",
+        dtype: RecordDtype = "fp32",
+        states: Mapping[str, dict[str, Array]] | None = None,
+        **changes: bytes,
+    ) -> Generation:
+        """Save the artifact, write every user and flip the pointer."""
+        artifact = toy.save(self.artifacts, **changes)
+        if states is None:
+            states = {user: toy.state(history) for user, history in HISTORIES.items()}
+        generation = self.new_generation(model, artifact, len(states), dtype)
+        with self.redis as client:
+            for user, state in states.items():
+                client.set(generation.key(user), record_of(user, state, artifact, dtype))
+        self.point(generation)
+        return generation
+
+    def new_generation(
+        self, model: str, artifact: Artifact, users: int = 0, dtype: RecordDtype = "fp32"
+    ) -> Generation:
+        self.builds += 1
+        name = f"20260101T000000Z-{self.builds:06x}"
+        artifact_id = artifact.artifact_id
+        return Generation(model, name, artifact_id, users, AS_OF_S, AS_OF_S + 60, dtype)
+
+    def point(self, generation: Generation) -> None:
+        with self.redis as client, client.pipeline(transaction=True) as transaction:
+            pointer = Pointer(generation, None)
+            transaction.sadd(MODELS_KEY, generation.model)
+            transaction.set(pointer_key(generation.model), pointer.to_bytes())
+            transaction.execute()
+
+    def put(self, key: str, value: bytes) -> None:
+        with self.redis as client:
+            client.set(key, value)
+
+    def get(self, key: str) -> bytes:
+        with self.redis as client:
+            return bytes(client.get(key))
+
+    @asynccontextmanager
+    async def service(self, now_s: float = AS_OF_S, **settings: Any) -> AsyncIterator[Running]:
+        """The service over this world, after one look at the pointers; tests do the further ones."""
+        fields = {"artifact_dir": self.artifacts, "cache_url": self.url, "cache_timeout_ms": 2000}
+        chosen = Settings(**{**fields, **settings})
+        telemetry = Telemetry(CollectorRegistry())
+        store = RedisStore(self.url, chosen.cache_timeout_ms / 1000)
+        follower = Follower(store, telemetry, chosen.artifact_dir, 1, chosen.default_model)
+        with ThreadPoolExecutor(2) as workers:
+            pipeline = Pipeline(chosen, follower, store, telemetry, workers, lambda: now_s)
+            app = create_app(chosen, store, follower, pipeline, telemetry)
+            await follower.poll()
+            transport = httpx.ASGITransport(app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+                yield Running(client, app, follower, pipeline, telemetry)
+            await store.close()
+            follower.close()
+
+
+def record_of(
+    user: str, state: dict[str, Array], artifact: Artifact, dtype: RecordDtype = "fp32"
+) -> bytes:
+    recent = VOCABULARY_OF_TOYS.item_rows(RECENT.get(user, [])).astype(np.int32)
+    return encode_record(
+        UserRecord(user, AS_OF_S, recent, state), SPEC, artifact.artifact_id, dtype
+    )
+
+
+def flipped(raw: bytes, at: int) -> bytes:
+    """The same with one bit the other way."""
+    return raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :]
