@@ -1,0 +1,1 @@
+"""Load test: realistic scoring requests, sent in a closed loop and on a fixed schedule. Read README.md first."""

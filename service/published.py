@@ -1,0 +1,75 @@
+"""What the cache and its artifacts hold, read once: the demo and the load test take users and items from here."""
+
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from models.artifact import Artifact, load_artifact
+from models.cache_server import resolve_cache_url
+from models.errors import CacheUnavailableError, NotReadyError, UnknownModelError
+from models.record import MODELS_KEY, Generation, Pointer, pointer_key
+from service.generation import FIRST_CHOICE
+from service.settings import Settings
+from service.store import redact
+
+TIMEOUT_S = 10.0
+SCAN_KEYS = 1000
+
+
+@dataclass(frozen=True)
+class Published:
+    """One model's current generation.
+
+    Attributes:
+        generation: the one that serves.
+        users: ids of users with a record, in no particular order.
+        artifact: what made the records and scores them.
+    """
+
+    generation: Generation
+    users: list[str]
+    artifact: Artifact
+
+
+def read_published(settings: Settings, model: str | None, max_users: int) -> Published:
+    """Read a model's current generation.
+
+    Args:
+        settings: where the cache and the artifacts are.
+        model: a published model; None: the one that the service takes.
+        max_users: at most this many users, from anywhere in the key space.
+
+    Raises:
+        CacheUnavailableError: the cache does not answer.
+        NotReadyError: nothing is published.
+        UnknownModelError: not that model.
+    """
+    url = resolve_cache_url(settings.cache_url)
+    try:
+        with Redis.from_url(url, socket_timeout=TIMEOUT_S) as client:
+            generation = _current_generation(client, model or settings.default_model)
+            keys = client.scan_iter(match=generation.key_pattern(), count=SCAN_KEYS)
+            prefix = len(generation.key(""))
+            users = [key.decode()[prefix:] for key in islice(keys, max_users)]
+    except (RedisError, OSError) as error:
+        raise CacheUnavailableError(redact(url), str(error)) from error
+    return Published(
+        generation, users, load_artifact(settings.artifact_dir, generation.artifact_id)
+    )
+
+
+def _current_generation(client: Any, model: str | None) -> Generation:
+    # Any: redis-py types every answer as bytes or str, though the client's settings decide which.
+    names = sorted(name.decode() for name in client.smembers(MODELS_KEY))
+    if not names:
+        raise NotReadyError(
+            "nothing is published in the cache: run `python -m builder run <recipe.toml>` first"
+        )
+    name = model or (FIRST_CHOICE if FIRST_CHOICE in names else names[0])
+    raw = client.get(pointer_key(name)) if name in names else None
+    if raw is None:
+        raise UnknownModelError(name, names)
+    return Pointer.from_bytes(raw, pointer_key(name)).current
