@@ -9,16 +9,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from builder.clean_columns import (
-    as_label,
-    as_text,
-    as_time_s,
-    example,
-    require_columns,
-    require_values,
-)
+from builder.clean_columns import as_label, as_text, as_time_s, example, refuse, require_values
 from builder.recipe import Columns, Data
-from builder.sources.raw import RawLog, Table
+from builder.sources.raw import RawLog, Table, require_columns
 from models.errors import EventsError, RequestError
 from models.vocabulary import check_id
 
@@ -76,7 +69,11 @@ def _clean_events(raw: RawLog, data: Data, now_s: float) -> pl.DataFrame:
     table, columns = raw.events, raw.columns
     context = [name for name in data.context_fields if name not in FROM_TIME]
     optional = [name for name in (columns.label, raw.oracle) if name is not None]
-    require_columns(table, [columns.user, columns.item, columns.time, *optional, *context])
+    require_columns(
+        table.source,
+        table.frame.columns,
+        [columns.user, columns.item, columns.time, *optional, *context],
+    )
     if table.frame.is_empty():
         raise EventsError(table.source, "no events: the table is empty")
     series = {
@@ -86,8 +83,10 @@ def _clean_events(raw: RawLog, data: Data, now_s: float) -> pl.DataFrame:
         "label": as_label(table, columns.label, data.positive_from),
         "oracle": _oracle(table, raw.oracle),
     }
-    _refuse_future(table, columns.time, series["ts_s"], now_s)
-    series |= {context_column(name): as_text(table.frame[name]) for name in context}
+    late, unit = series["ts_s"] > now_s + DAY_S, data.time_unit
+    what = f"times lie in the future (read as {unit} where they are numbers, see data.time_unit)"
+    refuse(table, columns.time, table.frame[columns.time], late, what)
+    series |= {context_column(name): as_text(table, name) for name in context}
     events = pl.DataFrame([values.alias(name) for name, values in series.items()])
     return _sort(table, _add_time_fields(events, data.context_fields))
 
@@ -95,19 +94,16 @@ def _clean_events(raw: RawLog, data: Data, now_s: float) -> pl.DataFrame:
 def _ids(table: Table, column: str, kind: str) -> pl.Series:
     """Ids as text, each one a possible id."""
     require_values(table, column)
-    ids = as_text(table.frame[column])
-    if table.frame[column].dtype.is_float() and ids.str.contains(".", literal=True).any():
-        fraction = example(ids, ids.str.contains(".", literal=True))
-        raise EventsError(
-            table.source, f"column {column!r} holds {kind} ids with a fraction: {fraction}"
-        )
+    ids = as_text(table, column)
+    if table.frame[column].dtype.is_float():
+        refuse(table, column, ids, ids.str.contains(".", literal=True), "ids have a fraction")
     for value in ids.unique():
         try:
             check_id(f"{kind} id", value)
         except RequestError as error:
-            raise EventsError(
-                table.source, f"column {column!r}: {error}; first: {example(ids, ids == value)}"
-            ) from error
+            where = example(ids, ids == value)
+            problem = f"column {column!r}: {error}; first: {where}"
+            raise EventsError(table.source, problem) from error
     return ids
 
 
@@ -115,16 +111,6 @@ def _oracle(table: Table, column: str | None) -> pl.Series:
     if column is None:
         return pl.Series([float("nan")], dtype=pl.Float32).new_from_index(0, table.frame.height)
     return table.frame[column].cast(pl.Float32).fill_null(float("nan"))
-
-
-def _refuse_future(table: Table, column: str, ts_s: pl.Series, now_s: float) -> None:
-    late = ts_s > now_s + DAY_S
-    if late.any():
-        first = example(table.frame[column], late)
-        raise EventsError(
-            table.source,
-            f"column {column!r}: {late.sum()} times in the future, first: {first}; is data.time_unit right?",
-        )
 
 
 def _add_time_fields(events: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
@@ -160,7 +146,7 @@ def _clean_items(raw: RawLog, fields: Sequence[str], events: pl.DataFrame) -> pl
 
 def _items_of_events(table: Table, columns: Columns, fields: Sequence[str]) -> pl.DataFrame:
     """Item fields as columns of the events: an item's first row in the file counts, so nothing later leaks back."""
-    require_columns(table, fields)
+    require_columns(table.source, table.frame.columns, fields)
     first = table.frame.unique(columns.item, keep="first", maintain_order=True)
     return _as_profiles(Table(table.source, first), columns.item, "item", fields)
 
@@ -177,18 +163,13 @@ def _clean_users(raw: RawLog, fields: Sequence[str]) -> pl.DataFrame:
 
 
 def _profiles(table: Table, column: str, kind: str, fields: Sequence[str]) -> pl.DataFrame:
-    require_columns(table, [column, *fields])
+    require_columns(table.source, table.frame.columns, [column, *fields])
     rows = _as_profiles(table, column, kind, fields)
     double = rows[kind].is_duplicated()
-    if double.any():
-        raise EventsError(
-            table.source,
-            f"column {column!r}: {double.sum()} rows share their id with another, first: "
-            f"{example(rows[kind], double)}",
-        )
+    refuse(table, column, rows[kind], double, "rows share their id with another")
     return rows
 
 
 def _as_profiles(table: Table, column: str, kind: str, fields: Sequence[str]) -> pl.DataFrame:
-    values = [as_text(table.frame[name]).alias(name) for name in fields]
+    values = [as_text(table, name).alias(name) for name in fields]
     return pl.DataFrame([_ids(table, column, kind).alias(kind), *values])

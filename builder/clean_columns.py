@@ -1,11 +1,9 @@
 """Checks and conversions of a single column of a raw table."""
 
-from collections.abc import Iterable
-
 import polars as pl
 
 from builder.sources.raw import Table
-from models.errors import EventsError, did_you_mean
+from models.errors import EventsError
 
 UNITS_PER_S = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 TIME_FORMATS = (
@@ -16,28 +14,13 @@ TIME_FORMATS = (
 )
 
 
-def require_columns(table: Table, names: Iterable[str]) -> None:
-    """Raise EventsError unless the table has all columns; all that lack are named."""
-    there = table.frame.columns
-    lacking = [f"{name!r}{did_you_mean(name, there)}" for name in names if name not in there]
-    if lacking:
-        raise EventsError(
-            table.source, f"no column {', '.join(lacking)}; columns there are: {', '.join(there)}"
-        )
-
-
 def require_values(table: Table, column: str) -> None:
     """Raise EventsError if the column has nulls or NaN."""
     values = table.frame[column]
     empty = values.is_null()
     if values.dtype.is_float():
         empty = empty | values.is_nan().fill_null(value=False)
-    if empty.any():
-        raise EventsError(
-            table.source,
-            f"column {column!r}: {empty.sum()} of {len(values)} values are missing, first: "
-            f"{example(values, empty)}",
-        )
+    refuse(table, column, values, empty, f"of {len(values)} values are missing")
 
 
 def example(values: pl.Series, chosen: pl.Series) -> str:
@@ -46,19 +29,27 @@ def example(values: pl.Series, chosen: pl.Series) -> str:
     return f"{values[row]!r} in row {row + 1}"
 
 
-def as_text(values: pl.Series) -> pl.Series:
-    """Values as Python's `str` writes them, whole floats without ".0"; nulls stay."""
+def as_text(table: Table, column: str) -> pl.Series:
+    """Values as Python's `str` writes them, whole floats without ".0"; nulls stay.
+
+    Raises:
+        EventsError: the values are lists or the like.
+    """
+    values = table.frame[column]
+    if values.dtype.is_nested() or values.dtype == pl.Binary:
+        raise EventsError(
+            table.source, f"column {column!r} holds {values.dtype}, expected one value"
+        )
     if values.dtype == pl.Boolean:
         return values.cast(pl.String).str.to_titlecase()
-    if values.dtype.is_float():
-        values = values.fill_nan(None)
+    if values.dtype.is_float() or values.dtype.is_decimal():
+        values = values.cast(pl.Float64).fill_nan(None)
         whole = (values == values.floor()).all()
-        return values.cast(pl.Int64 if whole else values.dtype, strict=False).cast(pl.String)
-    if values.dtype == pl.String:
-        # A column of whole floats that reached the file as text, ids with nulls in pandas for instance.
-        floats = values.str.contains(r"^-?\d+\.0$").all() and values.is_not_null().any()
-        return values.str.strip_suffix(".0") if floats else values
-    return values.cast(pl.String)
+        return (values.cast(pl.Int64, strict=False) if whole else values).cast(pl.String)
+    text = values.cast(pl.String)
+    # A column of whole floats that reached the file as text: ids with nulls, written by pandas.
+    is_float_text = text.str.contains(r"^-?\d+\.0$").all() and text.null_count() < len(text)
+    return text.str.strip_suffix(".0") if is_float_text else text
 
 
 def as_label(table: Table, column: str | None, positive_from: float | None) -> pl.Series:
@@ -66,61 +57,66 @@ def as_label(table: Table, column: str | None, positive_from: float | None) -> p
     if column is None:
         return pl.Series([1], dtype=pl.Int8).new_from_index(0, table.frame.height)
     require_values(table, column)
-    values = table.frame[column]
-    if not (values.dtype.is_numeric() or values.dtype == pl.Boolean):
-        raise EventsError(
-            table.source, f"column {column!r}: labels are {values.dtype}, expected numbers"
-        )
+    raw = table.frame[column]
+    values = raw.cast(pl.Float64, strict=False)
+    refuse(table, column, raw, values.is_null() | values.is_nan(), "labels are no numbers")
     if positive_from is not None:
         return (values >= positive_from).cast(pl.Int8)
-    other = ~values.cast(pl.Float64).is_in([0.0, 1.0])
-    if other.any():
-        raise EventsError(
-            table.source,
-            f"column {column!r}: {other.sum()} labels are neither 0 nor 1, first: "
-            f"{example(values, other)}; ratings need data.positive_from",
-        )
+    other = ~values.is_in([0.0, 1.0])
+    refuse(
+        table, column, raw, other, "labels are neither 0 nor 1 (ratings need data.positive_from)"
+    )
     return values.cast(pl.Int8)
 
 
 def as_time_s(table: Table, column: str, unit: str) -> pl.Series:
-    """Epoch seconds, rounded down."""
+    """Epoch seconds, rounded down.
+
+    Raises:
+        EventsError: a value is missing, cannot be read as a time, or lies before 1970.
+    """
     require_values(table, column)
-    values = table.frame[column]
+    raw = table.frame[column]
+    values = _as_number(raw) if raw.dtype == pl.String else raw
     if values.dtype.is_integer():
         seconds = values.cast(pl.Int64) // UNITS_PER_S[unit]
     elif values.dtype.is_float():
-        seconds = (values / UNITS_PER_S[unit]).floor().cast(pl.Int64)
-    elif values.dtype == pl.String:
-        seconds = _parse_times(table, column)
+        seconds = (values / UNITS_PER_S[unit]).floor().cast(pl.Int64, strict=False)
     elif values.dtype in (pl.Date, pl.Datetime):
         seconds = values.cast(pl.Datetime("us")).dt.epoch("s")
+    elif values.dtype == pl.String:
+        seconds = _parse_times(values)
     else:
         raise EventsError(table.source, f"column {column!r}: {values.dtype} is no time")
-    negative = seconds < 0
-    if negative.any():
-        raise EventsError(
-            table.source,
-            f"column {column!r}: {negative.sum()} times before 1970, first: {example(values, negative)}",
-        )
+    unread = "times cannot be read (expected ISO 8601 such as 2025-01-31T12:30:00Z, or numbers)"
+    refuse(table, column, raw, seconds.is_null(), unread)
+    refuse(table, column, raw, seconds < 0, "times lie before 1970")
     return seconds
 
 
-def _parse_times(table: Table, column: str) -> pl.Series:
-    """ISO 8601 texts; those without a zone are UTC."""
-    values = table.frame[column]
+def _as_number(text: pl.Series) -> pl.Series:
+    """Whole numbers or floats if all texts are, otherwise the texts: a CSV has texts only."""
+    for dtype in (pl.Int64, pl.Float64):
+        numbers = text.cast(dtype, strict=False)
+        if not numbers.has_nulls():
+            return numbers
+    return text
+
+
+def _parse_times(values: pl.Series) -> pl.Series:
+    """Epoch seconds of ISO 8601 texts, null where one is none; those without a zone are UTC."""
     text = values.str.strip_chars().str.replace("Z$", "+00:00").str.replace("T", " ", literal=True)
     seconds = pl.Series([None], dtype=pl.Int64).new_from_index(0, len(values))
     for time_format in TIME_FORMATS:
-        if not seconds.has_nulls():
-            break
-        parsed = text.str.to_datetime(time_format, time_unit="us", strict=False)
-        seconds = seconds.fill_null(parsed.dt.epoch("s"))
-    unparsed = seconds.is_null()
-    if unparsed.any():
-        raise EventsError(
-            table.source,
-            f"column {column!r}: {unparsed.sum()} times cannot be read, first: "
-            f"{example(values, unparsed)}; expected ISO 8601 such as 2025-01-31T12:30:00Z, or numbers",
-        )
+        if seconds.has_nulls():
+            parsed = text.str.to_datetime(time_format, time_unit="us", strict=False)
+            seconds = seconds.fill_null(parsed.dt.epoch("s"))
     return seconds
+
+
+def refuse(table: Table, column: str, values: pl.Series, bad: pl.Series, what: str) -> None:
+    """Raise EventsError if any value is `bad`: how many, and the first with its row."""
+    if bad.any():
+        raise EventsError(
+            table.source, f"column {column!r}: {bad.sum()} {what}, first: {example(values, bad)}"
+        )

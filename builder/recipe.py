@@ -42,15 +42,23 @@ class Synthetic:
     """Size of the synthetic log. Source "synthetic" only."""
 
     users: Annotated[int, Interval(2)] = 2000
-    items: Annotated[int, Interval(10)] = 1000
-    categories: Annotated[int, Interval(4)] = 40
+    items: Annotated[int, Interval(4)] = 1200
+    categories: Annotated[int, Interval(4)] = 60
     """Groups of items; an item's group is its field "category"."""
-    interests: Annotated[int, Interval(1)] = 4
+    interests: Annotated[int, Interval(1)] = 12
     """Categories a user loves. Their evidence lies in the older part of the history."""
     events_per_user: Annotated[int, Interval(40)] = 500
     noise: Annotated[float, Interval(0, 0.49)] = 0.05
     """Chance that a label is flipped: what no model can know."""
     seed: Annotated[int, Interval(0)] = 0
+
+    def __post_init__(self) -> None:
+        if self.items < self.categories:
+            raise ValueError(f"items: got {self.items}, expected at least one per category")
+        if self.interests > self.categories // 2:
+            raise ValueError(
+                f"interests: got {self.interests}, expected at most half of the categories"
+            )
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,12 @@
 """What a source hands to `clean`: tables as they were found, and the names of their columns."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
 from builder.recipe import Columns
+from models.errors import EventsError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -32,3 +34,12 @@ class RawLog:
     items: Table | None
     users: Table | None
     oracle: str | None = None
+
+
+def require_columns(source: str, there: Sequence[str], names: Iterable[str]) -> None:
+    """Raise EventsError unless all of `names` are `there`; all that lack are named."""
+    lacking = [f"{name!r}{did_you_mean(name, there)}" for name in names if name not in there]
+    if lacking:
+        raise EventsError(
+            source, f"no column {', '.join(lacking)}; columns there are: {', '.join(there)}"
+        )

@@ -1,0 +1,81 @@
+"""Your own log: Parquet or CSV files, with a mapping from your column names to ours."""
+
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from builder.recipe import Recipe
+from builder.sources.raw import RawLog, Table, require_columns
+from models.errors import EventsError
+
+DERIVED = ("hour", "weekday")
+
+
+def read_files(recipe: Recipe) -> RawLog:
+    """Events, and the item and user tables if the recipe names them.
+
+    Raises:
+        EventsError: a file is not there, cannot be read, or lacks a column.
+    """
+    data, columns = recipe.data, recipe.data.columns
+    context = [name for name in data.context_fields if name not in DERIVED]
+    own = [] if data.items else data.item_fields
+    label = [columns.label] if columns.label else []
+    wanted = [columns.user, columns.item, columns.time, *label, *context, *own]
+    item_id, user_id = columns.item_id or columns.item, columns.user_id or columns.user
+    return RawLog(
+        events=read_table(recipe, data.events or "", wanted),
+        columns=columns,
+        items=read_table(recipe, data.items, [item_id, *data.item_fields]) if data.items else None,
+        users=read_table(recipe, data.users, [user_id, *data.user_fields]) if data.users else None,
+    )
+
+
+def read_table(recipe: Recipe, pattern: str, columns: Sequence[str]) -> Table:
+    """Columns of one or many files of one kind, in the order of their names.
+
+    Args:
+        recipe: says where relative paths start.
+        pattern: path or glob.
+        columns: to read; a wide log is not read whole.
+
+    Raises:
+        EventsError: a file is not there, cannot be read, or lacks a column.
+    """
+    paths = _find(recipe, pattern)
+    wanted = list(dict.fromkeys(columns))
+    frames = [_read(path, wanted) for path in paths]
+    try:
+        return Table(pattern, pl.concat(frames, how="vertical_relaxed"))
+    except pl.exceptions.PolarsError as error:
+        raise EventsError(pattern, f"its files differ in a column's type: {error}") from error
+
+
+def _find(recipe: Recipe, pattern: str) -> list[Path]:
+    places = recipe.places(pattern)
+    for place in places:
+        found = (
+            [place] if place.is_file() else sorted(map(Path, glob.glob(str(place), recursive=True)))
+        )
+        if found:
+            return found
+    raise EventsError(pattern, f"no such file; looked for {' and '.join(map(str, places))}")
+
+
+def _read(path: Path, columns: list[str]) -> pl.DataFrame:
+    try:
+        if path.suffix == ".parquet":
+            lazy = pl.scan_parquet(path)
+        elif path.suffix == ".csv":
+            # All as text: guessing types would turn the id 007 into 7.
+            lazy = pl.scan_csv(path, infer_schema=False)
+        else:
+            raise EventsError(
+                str(path), f"got a file named *{path.suffix}, expected .parquet or .csv"
+            )
+        require_columns(str(path), lazy.collect_schema().names(), columns)
+        return lazy.select(columns).collect()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise EventsError(str(path), f"cannot be read: {error}") from error

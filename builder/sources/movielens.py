@@ -1,0 +1,154 @@
+"""MovieLens in its official layouts (100K, 1M, latest), or converted to Parquet, from a folder.
+
+The files may not be passed on: get them at https://grouplens.org/datasets/movielens/ and unpack them.
+Whatever the layout, the tables have the columns
+
+    ratings  user_id, movie_id, rating, timestamp
+    items    movie_id, title, genres ("Action|Comedy"), genre (the first), year
+    users    user_id, gender, age, occupation, zip_code     (latest has no such table)
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from builder.recipe import Columns, Recipe
+from builder.sources.raw import RawLog, Table, require_columns
+from models.errors import EventsError
+
+HOME = "https://grouplens.org/datasets/movielens/"
+RATINGS = ("user_id", "movie_id", "rating", "timestamp")
+ITEMS = ("movie_id", "title", "genres")
+GENRES_100K = (
+    "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary",
+    "Drama", "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi",
+    "Thriller", "War", "Western",
+)  # fmt: skip
+ITEMS_100K = ("movie_id", "title", "released", "video_released", "url", *GENRES_100K)
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file of a layout.
+
+    Attributes:
+        name: in the folder; the suffix .parquet means Parquet, .csv a header and quotes.
+        columns: ours, in the file's order.
+        separator: of the columns.
+        encoding: of the text.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    separator: str = ","
+    encoding: str = "utf-8"
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """The files of one edition."""
+
+    ratings: _File
+    items: _File
+    users: _File | None = None
+
+
+LAYOUTS = (
+    _Layout(
+        _File("u.data", RATINGS, "\t"),
+        _File("u.item", ITEMS_100K, "|", "latin-1"),
+        _File("u.user", ("user_id", "age", "gender", "occupation", "zip_code"), "|", "latin-1"),
+    ),
+    _Layout(
+        _File("ratings.dat", RATINGS, "::", "latin-1"),
+        _File("movies.dat", ITEMS, "::", "latin-1"),
+        _File("users.dat", ("user_id", "gender", "age", "occupation", "zip_code"), "::", "latin-1"),
+    ),
+    _Layout(_File("ratings.csv", RATINGS), _File("movies.csv", ITEMS)),
+    _Layout(
+        _File("ratings.parquet", RATINGS),
+        _File("items.parquet", ITEMS),
+        _File("users.parquet", ("user_id",)),
+    ),
+)
+
+
+def read_movielens(recipe: Recipe) -> RawLog:
+    """Ratings, movies and, where the edition has them, users.
+
+    Raises:
+        EventsError: the folder or a file is not there, or does not have the official columns.
+    """
+    folder = _find(recipe)
+    layout = next((found for found in LAYOUTS if (folder / found.ratings.name).is_file()), None)
+    if layout is None:
+        names = ", ".join(found.ratings.name for found in LAYOUTS)
+        raise EventsError(
+            str(folder), f"none of {names} is in this folder; get the files at {HOME}"
+        )
+    is_rated = recipe.data.positive_from is not None
+    label = "rating" if is_rated else None
+    has_users = layout.users is not None and (folder / layout.users.name).is_file()
+    items = _read(folder, layout.items)
+    return RawLog(
+        events=_read(folder, layout.ratings),
+        columns=Columns(user="user_id", item="movie_id", time="timestamp", label=label),
+        items=Table(items.source, _derive(items.frame)),
+        users=_read(folder, layout.users) if layout.users and has_users else None,
+    )
+
+
+def _find(recipe: Recipe) -> Path:
+    path = recipe.data.path or ""
+    places = recipe.places(path)
+    for place in places:
+        if place.is_dir():
+            return place
+    looked = " and ".join(map(str, places))
+    raise EventsError(path, f"no such folder; looked for {looked}; get the files at {HOME}")
+
+
+def _read(folder: Path, file: _File) -> Table:
+    path = folder / file.name
+    if not path.is_file():
+        raise EventsError(str(path), f"no such file; it is part of the files at {HOME}")
+    try:
+        frame = pl.read_parquet(path) if path.suffix == ".parquet" else _read_text(path, file)
+    except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
+        raise EventsError(str(path), f"cannot be read: {error}") from error
+    require_columns(str(path), frame.columns, file.columns)
+    return Table(str(path), frame)
+
+
+def _read_text(path: Path, file: _File) -> pl.DataFrame:
+    text = path.read_bytes().decode(file.encoding)
+    is_csv = path.suffix == ".csv"
+    if len(file.separator) > 1:  # polars takes one byte; no MovieLens file but the CSV holds tabs
+        text = text.replace(file.separator, "\t")
+    frame = pl.read_csv(
+        text.encode(),
+        separator="\t" if len(file.separator) > 1 else file.separator,
+        has_header=is_csv,
+        quote_char='"' if is_csv else None,
+        infer_schema=False,
+        raise_if_empty=False,
+    )
+    if frame.width and frame.width != len(file.columns):
+        expected = f"{len(file.columns)}: {', '.join(file.columns)}"
+        raise EventsError(str(path), f"{frame.width} columns, expected {expected}")
+    return frame.rename(dict(zip(frame.columns, file.columns, strict=False)))
+
+
+def _derive(items: pl.DataFrame) -> pl.DataFrame:
+    """Join 100K's genre flags, then add the first genre and the year, which titles end with."""
+    if "genres" not in items.columns:
+        flags = [
+            pl.when(pl.col(name) == "1").then(pl.lit(name)).alias(name) for name in GENRES_100K
+        ]
+        joined = pl.concat_list(flags).list.drop_nulls().list.join("|")
+        items = items.with_columns(joined.alias("genres"))
+    return items.with_columns(
+        genre=pl.col("genres").str.split("|").list.first(),
+        year=pl.col("title").str.extract(r"\((\d{4})\)\s*$"),
+    )
