@@ -33,6 +33,7 @@ SCORE = "score.onnx"
 VOCABULARY = "vocabulary.json"
 FILES = (WEIGHTS, ENCODE, SCORE, VOCABULARY)
 FORMAT = 1
+STAGED = ".staged-"
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Manifest:
     @property
     def artifact_id(self) -> str:
         """Hash of the manifest, which holds the hash of every file: 32 hex digits."""
-        return hashlib.sha256(self.to_bytes()).hexdigest()[:32]
+        return _artifact_id(self.to_bytes())
 
     def to_bytes(self) -> bytes:
         """As JSON with sorted keys: the same manifest always gives the same bytes."""
@@ -84,7 +85,9 @@ class Manifest:
         try:
             fields = json.loads(raw)
             if fields["format"] != FORMAT:
-                raise ArtifactError(f"artifact: {path} has format {fields['format']}, expected {FORMAT}")
+                raise ArtifactError(
+                    f"artifact: {path} has format {fields['format']}, expected {FORMAT}"
+                )
             fields["schema"] = FeatureSchema.from_json(fields["schema"])
             fields["state_spec"] = tuple(
                 TensorSpec(spec["name"], tuple(spec["shape"])) for spec in fields["state_spec"]
@@ -119,20 +122,17 @@ def save_artifact(root: Path, manifest: Manifest, contents: Mapping[str, bytes])
         root: folder of all artifacts; made if absent.
         manifest: its `files` is replaced by the hashes of `contents`.
         contents: file name -> bytes, for every name of `FILES`.
+
+    Raises:
+        ValueError: the vocabulary does not fit the schema.
     """
     hashes = {name: hashlib.sha256(contents[name]).hexdigest() for name in FILES}
     manifest = replace(manifest, files=hashes)
-    target = root / manifest.artifact_id
+    Vocabulary.from_bytes(contents[VOCABULARY]).check(manifest.schema)
     root.mkdir(parents=True, exist_ok=True)
-    if not target.exists():
-        staged = Path(tempfile.mkdtemp(prefix=".staged-", dir=root))
-        staged.chmod(0o755)  # mkdtemp's 0700 would hide the artifact from a service under another user
-        for name, content in {**contents, MANIFEST: manifest.to_bytes()}.items():
-            _write_durably(staged / name, content)
-        try:
-            staged.rename(target)
-        except OSError:  # another builder wrote the same content first
-            shutil.rmtree(staged)
+    if not (root / manifest.artifact_id).exists():
+        files = {name: contents[name] for name in FILES}
+        _write_folder(root, manifest.artifact_id, {**files, MANIFEST: manifest.to_bytes()})
     return load_artifact(root, manifest.artifact_id)
 
 
@@ -146,9 +146,10 @@ def load_artifact(root: Path, artifact_id: str) -> Artifact:
     """
     path = root / artifact_id
     raw = _read(path / MANIFEST)
+    got = _artifact_id(raw)
+    if got != artifact_id:
+        raise ArtifactTamperedError(str(path / MANIFEST), artifact_id, got)
     manifest = Manifest.from_bytes(raw, str(path / MANIFEST))
-    if manifest.artifact_id != artifact_id:
-        raise ArtifactTamperedError(str(path / MANIFEST), artifact_id, manifest.artifact_id)
     for name in FILES:
         got = hashlib.sha256(_read(path / name)).hexdigest()
         if got != manifest.files.get(name):
@@ -156,11 +157,44 @@ def load_artifact(root: Path, artifact_id: str) -> Artifact:
     return Artifact(path, manifest, Vocabulary.from_bytes(_read(path / VOCABULARY)))
 
 
+def _artifact_id(manifest: bytes) -> str:
+    return hashlib.sha256(manifest).hexdigest()[:32]
+
+
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ArtifactMissingError(str(path)) from error
+    except OSError as error:
+        raise ArtifactError(f"artifact: {path} cannot be read: {error}") from error
+
+
+def _write_folder(root: Path, name: str, files: Mapping[str, bytes]) -> None:
+    staged = Path(tempfile.mkdtemp(prefix=STAGED, dir=root))
+    try:
+        staged.chmod(
+            0o755
+        )  # mkdtemp's 0700 would hide the artifact from a service under another user
+        for file, content in files.items():
+            _write_durably(staged / file, content)
+        try:
+            staged.rename(root / name)
+        except OSError:
+            if not (root / name).exists():  # else another builder wrote the same content first
+                raise
+        _sync_folder(root)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def _sync_folder(path: Path) -> None:
+    """Make a rename in the folder survive a power cut."""
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _write_durably(path: Path, content: bytes) -> None:

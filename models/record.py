@@ -24,8 +24,10 @@ RecordDtype = Literal["fp32", "fp16", "int8"]
 RECORD_DTYPES: tuple[RecordDtype, ...] = get_args(RecordDtype)
 MAGIC = b"ABSR"
 CODEC = 1
+ARTIFACT_ID_BYTES = 16
 HEADER = struct.Struct("<4sBBHII16sq")
 CHECKSUM = struct.Struct("<I")
+FP16_LARGEST = 65504.0
 Array = NDArray[Any]
 
 
@@ -78,14 +80,21 @@ def encode_record(
     """Pack a record.
 
     Raises:
-        ValueError: the state does not have the spec's names and shapes, or holds a value that is not finite.
+        ValueError: the state does not have the spec's names and shapes, or holds a value that is not finite or not
+            representable in `dtype`; the artifact id is none.
     """
+    artifact = bytes.fromhex(artifact_id)
+    if artifact.hex() != artifact_id or len(artifact) != ARTIFACT_ID_BYTES:
+        raise ValueError(f"artifact id: got {artifact_id!r}, expected 32 lower-case hex digits")
+    if record.state.keys() != {tensor.name for tensor in spec}:
+        expected = [tensor.name for tensor in spec]
+        raise ValueError(f"state: got tensors {list(record.state)}, expected {expected}")
     payload = b"".join(_pack(record.state[tensor.name], tensor, dtype) for tensor in spec)
     user = record.user_id.encode()
     recent = record.recent.astype("<i4").tobytes()
     header = HEADER.pack(
         MAGIC, CODEC, RECORD_DTYPES.index(dtype), len(user), len(record.recent), len(payload),
-        bytes.fromhex(artifact_id), record.as_of_s,
+        artifact, record.as_of_s,
     )  # fmt: skip
     body = header + user + recent + payload
     return body + CHECKSUM.pack(zlib.crc32(body))
@@ -115,12 +124,19 @@ def decode_record(
     if artifact.hex() != artifact_id:
         raise ForeignRecordError("artifact", artifact.hex(), artifact_id)
     start = HEADER.size + user_size
-    owner = raw[HEADER.size : start].decode()
+    owner = _decode_owner(raw[HEADER.size : start])
     if user_id is not None and owner != user_id:
         raise ForeignRecordError("user", owner, user_id)
     recent = np.frombuffer(raw, "<i4", num_recent, start)
     state = _unpack_all(raw, start + 4 * num_recent, payload_size, spec, RECORD_DTYPES[dtype_code])
     return UserRecord(owner, as_of_s, recent, state)
+
+
+def _decode_owner(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise CorruptRecordError(f"user id is not UTF-8: {raw!r}") from error
 
 
 def _pack(values: Array, tensor: TensorSpec, dtype: RecordDtype) -> bytes:
@@ -131,13 +147,23 @@ def _pack(values: Array, tensor: TensorSpec, dtype: RecordDtype) -> bytes:
     if dtype == "fp32":
         return values.astype("<f4").tobytes()
     if dtype == "fp16" or values.ndim < 2:
-        limit = float(np.finfo(np.float16).max)
-        return np.clip(values, -limit, limit).astype("<f2").tobytes()
-    # The scale is rounded to fp16 before it divides, so that decoding multiplies by what was divided by.
-    scale = (np.abs(values).max(-1, keepdims=True) / 127).astype("<f2")
-    safe = np.where(scale > 0, scale.astype(np.float32), 1)
-    quantised = np.clip(np.rint(values / safe), -127, 127).astype("i1")
-    return scale.tobytes() + np.where(scale > 0, quantised, 0).astype("i1").tobytes()
+        return _to_fp16(values, tensor).tobytes()
+    exact = np.abs(values).max(-1, keepdims=True, initial=0) / 127
+    scale = _to_fp16(exact, tensor)
+    # Divided by what decoding multiplies by: the rounded scale, rounded up so that the largest value still fits.
+    scale = np.where(scale < exact, np.nextafter(scale, np.float16(np.inf)), scale).astype("<f2")
+    steps = np.where(scale > 0, scale, 1).astype(np.float32)
+    return scale.tobytes() + np.rint(values / steps).astype("i1").tobytes()
+
+
+def _to_fp16(values: Array, tensor: TensorSpec) -> Array:
+    # Saturating would score a user wrongly without a word.
+    largest = np.abs(values).max(initial=0)
+    if largest > FP16_LARGEST:
+        raise ValueError(
+            f"state {tensor.name!r} holds {largest:.4g}, too large for fp16; choose fp32"
+        )
+    return values.astype("<f2")
 
 
 def _unpack_all(
@@ -216,10 +242,25 @@ class Pointer:
         """
         try:
             fields = json.loads(raw)
-            previous = fields["previous"]
-            return cls(Generation(**fields["current"]), previous and Generation(**previous))
+            current, previous = fields["current"], fields["previous"]
+            return cls(
+                _read_generation(current), None if previous is None else _read_generation(previous)
+            )
         except (ValueError, KeyError, TypeError) as error:
             raise GenerationError(key, f"cannot be read: {error!r}") from error
+
+
+def _read_generation(fields: dict[str, Any]) -> Generation:
+    generation = Generation(**fields)
+    for name in ("model", "name", "artifact_id"):
+        if not isinstance(fields[name], str):
+            raise TypeError(f"{name}: got {fields[name]!r}, expected a string")
+    for name in ("num_users", "as_of_s", "created_s"):
+        if type(fields[name]) is not int:
+            raise TypeError(f"{name}: got {fields[name]!r}, expected an integer")
+    if generation.dtype not in RECORD_DTYPES:
+        raise ValueError(f"dtype: got {generation.dtype!r}, expected one of {RECORD_DTYPES}")
+    return generation
 
 
 # The braces put every control key in one Redis Cluster slot, so one transaction may touch them together.

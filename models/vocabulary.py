@@ -84,10 +84,14 @@ class Vocabulary:
 
     def check(self, schema: FeatureSchema) -> None:
         """Raise ValueError unless the sizes are those of `schema`."""
-        got = [Field(n, len(v) + FIRST_KNOWN) for n, v in (*self.user.items(), *self.context.items())]
-        expected = [*schema.user_fields, *schema.context_fields]
-        if got != expected or len(self.items) + FIRST_KNOWN != schema.num_items:
-            raise ValueError(f"vocabulary does not fit the schema: got {got}, expected {expected}")
+        checks: tuple[tuple[str, object, object], ...] = (
+            ("items", len(self.items) + FIRST_KNOWN, schema.num_items),
+            ("user fields", _fields(self.user), schema.user_fields),
+            ("context fields", _fields(self.context), schema.context_fields),
+        )
+        for what, got, expected in checks:
+            if got != expected:
+                raise ValueError(f"vocabulary, {what}: got {got}, the schema expects {expected}")
 
     def to_bytes(self) -> bytes:
         """As JSON, for the artifact."""
@@ -100,5 +104,12 @@ class Vocabulary:
         return cls(**json.loads(raw))
 
 
+def _fields(values: Mapping[str, Sequence[str]]) -> tuple[Field, ...]:
+    return tuple(Field(name, len(known) + FIRST_KNOWN) for name, known in values.items())
+
+
 def _index(values: Sequence[str]) -> dict[str, int]:
-    return {value: dense for dense, value in enumerate(values, FIRST_KNOWN)}
+    index = {value: dense for dense, value in enumerate(values, FIRST_KNOWN)}
+    if len(index) != len(values):
+        raise ValueError(f"vocabulary: {len(values) - len(index)} value(s) come twice")
+    return index

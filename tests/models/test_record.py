@@ -1,0 +1,306 @@
+import json
+import struct
+import zlib
+from dataclasses import asdict, replace
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis.extra import numpy as hnp
+
+from models.errors import CorruptRecordError, ForeignRecordError, GenerationError, RecordError
+from models.record import (
+    RECORD_DTYPES,
+    Generation,
+    Pointer,
+    TensorSpec,
+    UserRecord,
+    decode_record,
+    encode_record,
+    pointer_key,
+    record_bytes,
+    stack_states,
+)
+
+SPEC = (TensorSpec("rows", (3, 4)), TensorSpec("counts", (3,)))
+ARTIFACT = "0123456789abcdef" * 2
+FP16_STEP = 2.0**-24  # distance of neighbours around zero
+GENERATION = Generation("lrea", "20261122T031500Z-0a1b2c", ARTIFACT, 2, 7, 8, "fp16")
+
+
+def states(largest: float):
+    def tensor(shape):
+        return hnp.arrays(np.float32, shape, elements=st.floats(-largest, largest, width=32))
+
+    return st.fixed_dictionaries({spec.name: tensor(spec.shape) for spec in SPEC})
+
+
+user_ids = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+rows = hnp.arrays(np.int32, st.integers(0, 9))
+moments = st.integers(-(2**63), 2**63 - 1)
+dtypes = st.sampled_from(RECORD_DTYPES)
+
+
+def small_record(user_id: str = "u1") -> UserRecord:
+    state = {
+        "rows": np.linspace(-2, 3, 12, dtype=np.float32).reshape(3, 4),
+        "counts": np.array([0, 1, 2], np.float32),
+    }
+    return UserRecord(user_id, 1_700_000_000, np.array([5, 2], np.int32), state)
+
+
+def round_trip(record: UserRecord, dtype) -> UserRecord:
+    raw = encode_record(record, SPEC, ARTIFACT, dtype)
+    return decode_record(raw, SPEC, ARTIFACT, record.user_id)
+
+
+def assert_fp16_close(got, exact):
+    """Rounding to fp16: half a unit in the last place, or half the smallest step near zero."""
+    bound = np.maximum(np.abs(exact) * 2.0**-11, FP16_STEP / 2)
+    assert (np.abs(got - exact) <= bound).all()
+
+
+@given(user_ids, moments, rows, states(float(np.finfo(np.float32).max)))
+def test_fp32_returns_what_went_in(user_id, as_of_s, recent, state):
+    got = round_trip(UserRecord(user_id, as_of_s, recent, state), "fp32")
+
+    assert (got.user_id, got.as_of_s) == (user_id, as_of_s)
+    np.testing.assert_array_equal(got.recent, recent)
+    for spec in SPEC:
+        assert got.state[spec.name].dtype == np.float32
+        np.testing.assert_array_equal(got.state[spec.name], state[spec.name])
+
+
+@given(states(65504) | states(2.0**-16))
+def test_fp16_is_off_by_at_most_half_a_unit_in_the_last_place(state):
+    got = round_trip(UserRecord("u", 0, np.array([], np.int32), state), "fp16")
+
+    for spec in SPEC:
+        assert_fp16_close(got.state[spec.name], state[spec.name])
+
+
+@given(states(65504) | states(2.0**-16))
+def test_int8_is_off_by_at_most_half_a_step_of_the_row(state):
+    """A step is the row's largest / 127, rounded up to the next fp16: at most 2^-10 or one subnormal more."""
+    got = round_trip(UserRecord("u", 0, np.array([], np.int32), state), "int8")
+
+    exact = state["rows"].astype(np.float64)
+    step = np.abs(exact).max(-1, keepdims=True) / 127
+    step = step * (1 + 2.0**-10) + FP16_STEP
+    assert (np.abs(got.state["rows"] - exact) <= step / 2 * (1 + 1e-6)).all()
+    assert_fp16_close(got.state["counts"], state["counts"])  # vectors stay fp16
+
+
+@given(user_ids, rows, states(65504), dtypes)
+def test_record_bytes_is_the_length_of_a_record(user_id, recent, state, dtype):
+    raw = encode_record(UserRecord(user_id, 0, recent, state), SPEC, ARTIFACT, dtype)
+
+    assert len(raw) == record_bytes(SPEC, dtype, len(user_id.encode()), len(recent))
+
+
+@given(dtypes, st.data())
+def test_every_flipped_bit_is_noticed(dtype, data):
+    raw = bytearray(encode_record(small_record(), SPEC, ARTIFACT, dtype))
+    bit = data.draw(st.integers(0, 8 * len(raw) - 1))
+    raw[bit // 8] ^= 1 << bit % 8
+
+    with pytest.raises(CorruptRecordError):
+        decode_record(bytes(raw), SPEC, ARTIFACT, "u1")
+
+
+@pytest.mark.parametrize("dtype", RECORD_DTYPES)
+def test_every_single_flipped_bit_of_one_record_is_noticed(dtype):
+    raw = encode_record(small_record(), SPEC, ARTIFACT, dtype)
+    whole = int.from_bytes(raw)
+
+    for bit in range(8 * len(raw)):
+        with pytest.raises(CorruptRecordError):
+            decode_record((whole ^ 1 << bit).to_bytes(len(raw)), SPEC, ARTIFACT, "u1")
+
+
+@pytest.mark.parametrize("dtype", RECORD_DTYPES)
+def test_every_truncation_and_every_extension_is_noticed(dtype):
+    raw = encode_record(small_record(), SPEC, ARTIFACT, dtype)
+
+    for size in range(len(raw)):
+        with pytest.raises(CorruptRecordError, match="truncated"):
+            decode_record(raw[:size], SPEC, ARTIFACT, "u1")
+    with pytest.raises(CorruptRecordError, match="the header says"):
+        decode_record(raw + b"\0", SPEC, ARTIFACT, "u1")
+
+
+@given(st.binary(max_size=300) | st.binary(max_size=300).map(lambda tail: b"ABSR\x01\x00" + tail))
+def test_no_bytes_make_it_raise_anything_else(raw):
+    with pytest.raises(RecordError):
+        decode_record(raw, SPEC, ARTIFACT)
+
+
+def test_a_record_of_another_artifact_is_refused():
+    raw = encode_record(small_record(), SPEC, ARTIFACT, "fp16")
+
+    with pytest.raises(
+        ForeignRecordError, match=f"artifact is '{ARTIFACT}', expected '{'f' * 32}'"
+    ):
+        decode_record(raw, SPEC, "f" * 32, "u1")
+
+
+def test_a_record_of_another_user_is_refused():
+    raw = encode_record(small_record("ann"), SPEC, ARTIFACT, "fp16")
+
+    with pytest.raises(ForeignRecordError, match="user is 'ann', expected 'bob'"):
+        decode_record(raw, SPEC, ARTIFACT, "bob")
+    assert decode_record(raw, SPEC, ARTIFACT).user_id == "ann"  # nobody in particular
+
+
+def test_a_record_of_another_spec_is_refused():
+    raw = encode_record(small_record(), SPEC, ARTIFACT, "fp32")
+
+    with pytest.raises(CorruptRecordError, match="payload of 60 bytes, the state spec says 64"):
+        decode_record(raw, (TensorSpec("rows", (4, 4)),), ARTIFACT, "u1")
+
+
+def test_a_user_id_that_is_not_utf8_is_refused():
+    body = bytearray(encode_record(small_record("u1"), SPEC, ARTIFACT, "fp32")[:-4])
+    body[40:42] = b"\xff\xfe"
+
+    with pytest.raises(CorruptRecordError, match="not UTF-8"):
+        decode_record(bytes(body) + struct.pack("<I", zlib.crc32(body)), SPEC, ARTIFACT)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", RECORD_DTYPES)
+@pytest.mark.parametrize("name", ["rows", "counts"])
+def test_a_state_that_is_not_finite_is_refused(value, dtype, name):
+    record = small_record()
+    record.state[name].flat[1] = value
+
+    with pytest.raises(ValueError, match=f"state '{name}' holds a value that is not finite"):
+        encode_record(record, SPEC, ARTIFACT, dtype)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "name", "value"),
+    [("fp16", "rows", 70_000), ("int8", "rows", 127 * 70_000), ("int8", "counts", -70_000)],
+)
+def test_a_state_too_large_for_fp16_is_refused_and_not_clipped(dtype, name, value):
+    record = small_record()
+    record.state[name].flat[1] = value
+
+    with pytest.raises(ValueError, match=f"state '{name}' holds 7e.04, too large for fp16"):
+        encode_record(record, SPEC, ARTIFACT, dtype)
+    assert round_trip(record, "fp32").state[name].flat[1] == value
+
+
+def test_a_state_of_another_shape_is_refused():
+    record = small_record()
+    state = {**record.state, "counts": np.zeros(4, np.float32)}
+
+    with pytest.raises(ValueError, match=r"state 'counts': got \(4,\), expected \(3,\)"):
+        encode_record(replace(record, state=state), SPEC, ARTIFACT, "fp32")
+
+
+def test_a_state_of_other_names_is_refused():
+    record = small_record()
+
+    with pytest.raises(ValueError, match=r"got tensors \['rows'\], expected \['rows', 'counts'\]"):
+        encode_record(replace(record, state={"rows": record.state["rows"]}), SPEC, ARTIFACT, "fp32")
+
+
+@pytest.mark.parametrize("artifact_id", ["", "ab", ARTIFACT.upper(), ARTIFACT + "00"])
+def test_an_artifact_id_of_another_form_is_refused(artifact_id):
+    with pytest.raises(ValueError, match="expected 32 lower-case hex digits"):
+        encode_record(small_record(), SPEC, artifact_id, "fp32")
+
+
+def test_the_layout_is_the_documented_one():
+    """Bytes written down by hand from the module's table: a change here breaks every cache that is in use."""
+    spec = (TensorSpec("rows", (2, 2)), TensorSpec("count", (1,)))
+    state = {
+        "rows": np.array([[127, -254], [0, 0]], np.float32),
+        "count": np.array([3], np.float32),
+    }
+    record = UserRecord("é", 258, np.array([1, 515], np.int32), state)
+    header = (
+        b"ABSR" b"\x01" b"\x02" b"\x02\x00" b"\x02\x00\x00\x00" b"\x0a\x00\x00\x00"
+        b"\x01\x23\x45\x67\x89\xab\xcd\xef\x01\x23\x45\x67\x89\xab\xcd\xef"
+        b"\x02\x01\x00\x00\x00\x00\x00\x00"
+    )  # fmt: skip
+    user_and_recent = b"\xc3\xa9\x01\x00\x00\x00\x03\x02\x00\x00"
+    scales = b"\x00\x40\x00\x00"  # 2.0 and 0.0 in fp16: the largest of a row is 127 steps
+    steps = b"\x40\x81\x00\x00"  # 127 / 2 = 63.5 rounds to the even 64; -254 / 2 = -127
+    count = b"\x00\x42"  # 3.0 in fp16
+    body = header + user_and_recent + scales + steps + count
+    assert len(header) == 40
+
+    raw = encode_record(record, spec, ARTIFACT, "int8")
+
+    assert raw == body + struct.pack("<I", zlib.crc32(body))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "code", "payload"),
+    [("fp32", 0, b"\x00\x00\xc0\x3f"), ("fp16", 1, b"\x00\x3e"), ("int8", 2, b"\x00\x3e")],
+)
+def test_each_dtype_has_its_code_and_its_bytes(dtype, code, payload):
+    record = UserRecord("", 0, np.array([], np.int32), {"x": np.array([1.5], np.float32)})
+
+    raw = encode_record(record, (TensorSpec("x", (1,)),), ARTIFACT, dtype)
+
+    assert raw[5] == code
+    assert raw[40:-4] == payload
+
+
+def test_keys_are_the_documented_ones():
+    assert GENERATION.key("u:1") == "absorb:lrea:20261122T031500Z-0a1b2c:u:1"
+    assert GENERATION.key_pattern() == "absorb:lrea:20261122T031500Z-0a1b2c:*"
+    assert pointer_key("lrea") == "absorb:{control}:pointer:lrea"
+
+
+@pytest.mark.parametrize("previous", [None, replace(GENERATION, name="20261121T031500Z-ffffff")])
+def test_a_pointer_returns_as_it_went_in(previous):
+    pointer = Pointer(GENERATION, previous)
+
+    assert Pointer.from_bytes(pointer.to_bytes(), "key") == pointer
+
+
+@pytest.mark.parametrize("raw", [b"", b"\xff", b"null", b"[]", b"{}", b'{"current": {}}', b'"x"'])
+def test_bytes_that_are_no_pointer_are_refused(raw):
+    with pytest.raises(GenerationError, match="generation pointer the-key: cannot be read"):
+        Pointer.from_bytes(raw, "the-key")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("model", 1), ("name", None), ("artifact_id", 3.5), ("num_users", "2"), ("as_of_s", None),
+        ("created_s", True), ("dtype", "fp64"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("place", ["current", "previous"])
+def test_a_pointer_with_a_field_of_another_kind_is_refused(field, value, place):
+    fields = asdict(Pointer(GENERATION, GENERATION))
+    fields[place][field] = value
+
+    with pytest.raises(GenerationError, match=field):
+        Pointer.from_bytes(json.dumps(fields).encode(), "key")
+
+
+@pytest.mark.parametrize("previous", [{}, [], "", 0])
+def test_a_pointer_with_an_empty_previous_is_refused(previous):
+    raw = json.dumps({"current": asdict(GENERATION), "previous": previous}).encode()
+
+    with pytest.raises(GenerationError):
+        Pointer.from_bytes(raw, "key")
+
+
+def test_states_stack_along_a_new_batch_axis():
+    one, other = small_record().state, {**small_record().state, "counts": np.ones(3, np.float32)}
+
+    stacked = stack_states([one, other], SPEC)
+
+    assert {name: values.shape for name, values in stacked.items()} == {
+        "rows": (2, 3, 4),
+        "counts": (2, 3),
+    }
+    np.testing.assert_array_equal(stacked["counts"][1], [1, 1, 1])

@@ -1,0 +1,132 @@
+from dataclasses import replace
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given
+
+from models.errors import RequestError
+from models.schema import FIRST_KNOWN, UNKNOWN, FeatureSchema, Field
+from models.vocabulary import MAX_ID_LENGTH, Vocabulary, check_id
+
+VOCABULARY = Vocabulary(
+    items=["apple", "pear", "7"],
+    user={"age": ["25-34", "65+"], "income": ["low"]},
+    context={"hour": ["0", "1", "23"]},
+)
+SCHEMA = FeatureSchema(
+    item_fields=(Field("item", 5),),
+    user_fields=(Field("age", 4), Field("income", 3)),
+    context_fields=(Field("hour", 5),),
+    num_items=5,
+    history_length=8,
+    recent_length=2,
+)
+values = st.lists(st.text(), unique=True, max_size=6)
+fields = st.dictionaries(st.text(max_size=5), values, max_size=3)
+
+
+@pytest.mark.parametrize("value", ["1", "ann@example.org", "a b", "é", "日本", "x" * MAX_ID_LENGTH])
+def test_printable_ids_are_ids(value):
+    assert check_id("user_id", value) == value
+
+
+@pytest.mark.parametrize("value", ["", "a\n", "\0", "\x1b[0m", "a\u202eb", "\ud800"])
+def test_empty_and_unprintable_ids_are_refused(value):
+    with pytest.raises(RequestError, match=r"^user_id: got .*expected 1 to 128 printable"):
+        check_id("user_id", value)
+
+
+def test_an_over_long_id_is_refused_and_not_repeated_whole():
+    with pytest.raises(RequestError, match=r"\(129 characters\)") as caught:
+        check_id("user_id", "x" * (MAX_ID_LENGTH + 1))
+    assert len(str(caught.value)) < 150
+
+
+def test_items_become_rows_and_unseen_ones_unknown():
+    rows = VOCABULARY.item_rows(["pear", "plum", "apple", "7"])
+
+    assert rows.dtype == np.int64
+    assert rows.tolist() == [FIRST_KNOWN + 1, UNKNOWN, FIRST_KNOWN, FIRST_KNOWN + 2]
+    assert VOCABULARY.item_rows([]).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("profile", "ids"),
+    [
+        ({"age": "65+", "income": "low"}, [FIRST_KNOWN + 1, FIRST_KNOWN]),
+        ({"income": "low"}, [UNKNOWN, FIRST_KNOWN]),
+        ({"age": "never seen"}, [UNKNOWN, UNKNOWN]),
+        ({"shoe size": "44"}, [UNKNOWN, UNKNOWN]),  # a profile may hold more than the model reads
+        ({}, [UNKNOWN, UNKNOWN]),
+    ],
+)
+def test_profiles_become_ids_in_the_order_of_the_fields(profile, ids):
+    assert VOCABULARY.user_ids(profile).tolist() == ids
+
+
+@pytest.mark.parametrize("hour", [23, "23"])
+def test_a_context_value_may_be_a_number_or_its_text(hour):
+    assert VOCABULARY.context_ids({"hour": hour}).tolist() == [FIRST_KNOWN + 2]
+
+
+@pytest.mark.parametrize("context", [{}, {"hour": 24}, {"hour": None}])
+def test_a_context_that_is_absent_or_unseen_is_unknown(context):
+    assert VOCABULARY.context_ids(context).tolist() == [UNKNOWN]
+
+
+def test_a_context_field_that_the_model_lacks_is_refused():
+    with pytest.raises(
+        RequestError, match="context: got 'huor', expected a field among: hour; did you"
+    ):
+        VOCABULARY.context_ids({"huor": 1})
+    with pytest.raises(RequestError, match="no context field at all"):
+        replace(VOCABULARY, context={}).context_ids({"hour": 1})
+
+
+def test_a_vocabulary_without_fields_gives_empty_ids():
+    empty = Vocabulary(items=[], user={}, context={})
+
+    assert empty.user_ids({"age": "65+"}).shape == (0,)
+    assert empty.context_ids({}).shape == (0,)
+    assert empty.item_rows(["x"]).tolist() == [UNKNOWN]
+
+
+@given(values, fields, fields)
+def test_a_vocabulary_returns_from_bytes_as_it_went_in(items, user, context):
+    vocabulary = Vocabulary(items, user, context)
+
+    returned = Vocabulary.from_bytes(vocabulary.to_bytes())
+
+    assert returned == vocabulary
+    assert returned.item_rows(items).tolist() == list(range(FIRST_KNOWN, FIRST_KNOWN + len(items)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"items": ["a", "b", "a"]}, {"user": {"age": ["x", "x"]}}, {"context": {"hour": ["1", "1"]}}],
+    ids=str,
+)
+def test_a_value_that_comes_twice_is_refused(change):
+    with pytest.raises(ValueError, match="come twice"):
+        replace(VOCABULARY, **change)
+
+
+def test_a_vocabulary_fits_its_schema():
+    VOCABULARY.check(SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"num_items": 6}, "items"),
+        ({"user_fields": SCHEMA.user_fields[::-1]}, "user fields"),
+        ({"user_fields": (Field("age", 4), Field("income", 4))}, "user fields"),
+        ({"context_fields": (Field("day", 5),)}, "context fields"),
+        ({"user_fields": (Field("age", 4),), "context_fields": (Field("income", 3), Field("hour", 5))}, "user fields"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_vocabulary_of_another_schema_is_refused(change, what):
+    with pytest.raises(ValueError, match=f"vocabulary, {what}: got"):
+        VOCABULARY.check(replace(SCHEMA, **change))
