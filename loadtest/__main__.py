@@ -17,9 +17,9 @@ from loadtest.report import Samples, plot, summarise, table
 from loadtest.scenarios import SCENARIOS, Scenario
 from loadtest.traffic import Sample
 from models.errors import AbsorbError
+from service.__main__ import read_settings
 from service.process import running_service
 from service.published import read_published
-from service.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
@@ -87,7 +87,7 @@ def _loop(scenario: Scenario) -> list[str]:
 
 
 def _sample_the_cache(out: Path, model: str | None) -> Path:
-    published = read_published(Settings(), model, MAX_USERS)
+    published = read_published(read_settings(), model, MAX_USERS)
     vocabulary, schema = published.artifact.vocabulary, published.artifact.manifest.schema
     context = {name: list(values) for name, values in vocabulary.context.items() if values}
     name, length = published.generation.model, schema.recent_length

@@ -8,17 +8,20 @@ and padding comes first.
 """
 
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+# Not typing.Self: the run-time check of annotations in tests cannot see which class a method belongs to.
+Tensors = TypeVar("Tensors", bound="_Tensors")
+
 
 class _Tensors:
     """Frozen dataclass of tensors that moves between devices as one."""
 
-    def to(self, device: torch.device) -> Self:
+    def to(self: Tensors, device: torch.device) -> Tensors:
         """The same on `device`."""
         moved = {f.name: getattr(self, f.name).to(device) for f in fields(self)}  # type: ignore[arg-type]
         return type(self)(**moved)
