@@ -275,3 +275,24 @@ def check_answers(path: Path) -> None:
         pytest.raises(redis.exceptions.AuthenticationError),
     ):
         stranger.ping()
+
+
+@each_dockerfile
+@pytest.mark.parametrize("extras", ["cpu", "cpu load"])
+def test_the_install_step_asks_for_what_pyproject_names(path: Path, extras: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    named = [project["optional-dependencies"][extra] for extra in extras.split()]
+    (run,) = [rest for instruction, rest in instructions(path) if "requirements.txt" in rest]
+    script = run.split("> requirements.txt")[0]
+    environment = {"PATH": str(Path(sys.executable).parent), "EXTRAS": extras}
+
+    done = subprocess.run(
+        ["/bin/sh", "-c", script],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert done.stdout.splitlines() == sum(named, project["dependencies"])
