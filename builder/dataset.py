@@ -1,0 +1,185 @@
+"""Events -> batches. One slate = the targets of one user at one time (a basket, an impression), so one history each.
+
+The history of a target holds only events strictly before it. A batch is U users x C targets: the history is gathered and
+encoded once per user, which is what makes a long history affordable in training.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from builder.events import Events
+from builder.negatives import NegativeSampler
+from models.batch import Batch, Context, Slate, User
+
+Part = Literal["train", "validate", "test"]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Slates:
+    """Slates as ranges of events, in the order of the log: slate s is [begin[s], end[s]) of user[s]'s events."""
+
+    user: Ints
+    begin: Ints
+    end: Ints
+    first: Ints
+    """Index of the first event of the slate's time: the history ends just before it."""
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def at(self, chosen: Ints) -> "Slates":
+        """Some of them."""
+        return Slates(self.user[chosen], self.begin[chosen], self.end[chosen], self.first[chosen])
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What a batch asks about, beside its tensors: for metrics by user and for count features."""
+
+    user: Ints
+    items: Ints
+    label: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+    history: Ints
+    event: Ints
+    """Index of the event behind each target, -1 for a drawn negative."""
+
+
+def find_slates(events: Events, part: Part, *, min_events: int, max_events: int) -> Slates:
+    """Slates whose time is in `part` and whose user has at least `min_events` events before.
+
+    Times with more than `max_events` events are cut into several slates that share the history.
+    """
+    split = events.split
+    low, high = {
+        "train": (split.train_from_s, split.validate_from_s),
+        "validate": (split.validate_from_s, split.test_from_s),
+        "test": (split.test_from_s, split.end_s),
+    }[part]
+    ts = np.asarray(events.ts_s)
+    user = np.repeat(np.arange(events.num_users), np.diff(events.offsets))
+    new = np.ones(len(ts), bool)
+    new[1:] = (ts[1:] != ts[:-1]) | (user[1:] != user[:-1])
+    first = np.flatnonzero(new)
+    last = np.append(first[1:], len(ts))
+    keep = (ts[first] >= low) & (ts[first] < high)
+    keep &= first - events.offsets[user[first]] >= min_events
+    first, last = first[keep], last[keep]
+    pieces = -(-(last - first) // max_events)
+    piece = np.arange(pieces.sum()) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    begin = np.repeat(first, pieces) + piece * max_events
+    end = np.minimum(begin + max_events, np.repeat(last, pieces))
+    return Slates(user[begin], begin, end, np.repeat(first, pieces))
+
+
+class BatchSource:
+    """Turns slates into batches.
+
+    Args:
+        events: the log.
+        sampler: draws negatives; None for a log that has its own.
+        slate_events: events per slate at most (positives, where negatives are drawn).
+        per_positive: negatives per positive.
+    """
+
+    def __init__(
+        self, events: Events, sampler: NegativeSampler | None, *, slate_events: int, per_positive: int
+    ) -> None:
+        self.events, self.sampler = events, sampler
+        self.slate_events, self.per_positive = slate_events, per_positive
+        self._item = np.asarray(events.item).astype(np.int64)
+        self._label = np.asarray(events.label)
+        # A history holds positives only; in a log of impressions `_clicks` skips what was merely shown.
+        self._clicks = np.concatenate([[0], np.cumsum(self._label)])
+        self._clicked = np.flatnonzero(self._label)
+
+    def batch(self, slates: Slates, chosen: Ints, rng: np.random.Generator) -> tuple[Batch, Targets]:
+        """One batch of the slates at `chosen`."""
+        events, length = self.events, self.events.schema.history_length
+        user, first = slates.user[chosen], slates.first[chosen]
+        history = self._latest(user, first, max(length, events.schema.recent_length))
+        items, label, event = self._targets(slates, chosen, rng)
+        mask = items > 0
+        items = _cycle_padding(items, mask)
+        tensors = Batch(
+            User(_tensor(history[:, -length:]), _tensor(events.user_fields[user])),
+            Context(
+                _tensor(history[:, history.shape[1] - events.schema.recent_length :]),
+                _tensor(events.context[first]),
+            ),
+            Slate(_tensor(items)),
+            torch.from_numpy(label),
+            torch.from_numpy(mask),
+        )
+        return tensors, Targets(user, items, label, mask, history[:, -length:], event)
+
+    def epoch(
+        self, slates: Slates, size: int, rng: np.random.Generator, *, shuffle: bool
+    ) -> Iterator[tuple[Batch, Targets]]:
+        """Every slate once, `size` at a time."""
+        order = rng.permutation(len(slates)) if shuffle else np.arange(len(slates))
+        for start in range(0, len(order), size):
+            yield self.batch(slates, order[start : start + size], rng)
+
+    def histories(self, users: Ints, before: Ints, length: int) -> Ints:
+        """Latest `length` positives of each user before event index `before`, right-aligned: [B, length]."""
+        return self._latest(users, before, length)
+
+    def _latest(self, user: Ints, before: Ints, length: int) -> Ints:
+        end = self._clicks[before]
+        begin = self._clicks[self.events.offsets[user]]
+        position = end[:, None] - np.arange(length, 0, -1)
+        valid = position >= begin[:, None]
+        if not len(self._clicked):
+            return np.zeros(position.shape, np.int64)
+        rows = self._item[self._clicked[np.where(valid, position, 0)]]
+        return np.where(valid, rows, 0)
+
+    def _targets(
+        self, slates: Slates, chosen: Ints, rng: np.random.Generator
+    ) -> tuple[Ints, NDArray[np.float32], Ints]:
+        begin, end = slates.begin[chosen], slates.end[chosen]
+        index = begin[:, None] + np.arange(self.slate_events)
+        valid = index < end[:, None]
+        index = np.where(valid, index, begin[:, None])
+        items = np.where(valid, self._item[index], 0)
+        label = self._label[index].astype(np.float32)
+        event = np.where(valid, index, -1)
+        if self.sampler is None:
+            return items, label, event
+        users = np.broadcast_to(slates.user[chosen][:, None], items.shape)
+        drawn = [self._draw(users, items, valid, rng) for _ in range(self.per_positive)]
+        zeros = np.zeros((len(chosen), self.slate_events * self.per_positive), np.float32)
+        absent = np.full(zeros.shape, -1, np.int64)
+        return (
+            np.concatenate([items, *drawn], 1),
+            np.concatenate([label, zeros], 1),
+            np.concatenate([event, absent], 1),
+        )
+
+    def _draw(
+        self, users: Ints, items: Ints, valid: NDArray[np.bool_], rng: np.random.Generator
+    ) -> Ints:
+        drawn = np.zeros(items.shape, np.int64)
+        if self.sampler is not None:
+            drawn[valid] = self.sampler.draw(users[valid], items[valid], rng)
+        return drawn
+
+
+def _cycle_padding(items: Ints, mask: NDArray[np.bool_]) -> Ints:
+    """Fill masked places with the slate's own items, in turn: BatchNorm then sees real candidates only."""
+    order = np.argsort(~mask, axis=1, kind="stable")  # the real ones first
+    count = np.maximum(mask.sum(1), 1)
+    place = np.cumsum(~mask, axis=1) - 1
+    source = np.take_along_axis(order, np.where(mask, 0, place % count[:, None]), 1)
+    return np.where(mask, items, np.take_along_axis(items, source, 1))
+
+
+def _tensor(values: NDArray[np.integer]) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.int64))

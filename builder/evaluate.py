@@ -1,0 +1,129 @@
+"""Checkpoint + Events -> Report: the model on the test period, beside the floor and, where known, the oracle."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from builder.dataset import BatchSource, Slates
+from builder.events import Events
+from builder.metrics import Metrics, measure
+from builder.progress import Progress, silent
+from models.base import CtrModel
+from models.batch import Batch
+
+logger = logging.getLogger(__name__)
+
+EVALUATION_SLATES = 96
+"""Slates per evaluation batch."""
+SEED = 1
+"""Of the negatives that are drawn to evaluate: the same for every model and seed."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Predictions for the real targets of some slates, [targets] each.
+
+    Attributes:
+        probability: of a click.
+        label: what happened.
+        user: index of the user.
+        event: index of the event behind the target, -1 for a drawn negative.
+        history: events in the history that the model saw.
+    """
+
+    probability: NDArray[np.float64]
+    label: NDArray[np.float32]
+    user: NDArray[np.int64]
+    event: NDArray[np.int64]
+    history: NDArray[np.int64]
+
+    def for_metrics(self) -> tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.int64]]:
+        """What `measure` takes."""
+        return self.probability, self.label, self.user
+
+
+Forward = Callable[[CtrModel, Batch], Tensor]
+
+
+def served(model: CtrModel, batch: Batch) -> Tensor:
+    """Logits of the served graph."""
+    logits: Tensor = model(batch.user, batch.context, batch.slate)
+    return logits
+
+
+def trained(model: CtrModel, batch: Batch) -> Tensor:
+    """Logits of the graph that training fitted."""
+    return model.train_forward(batch.user, batch.context, batch.slate)[0]
+
+
+def predict(
+    model: CtrModel, source: BatchSource, slates: Slates, forward: Forward = served,
+    progress: Progress = silent,
+) -> Predictions:  # fmt: skip
+    """Predict every target of `slates`."""
+    columns: list[tuple[NDArray[Any], ...]] = []
+    model.eval()
+    total = -(-len(slates) // EVALUATION_SLATES)
+    epoch = source.epoch(slates, EVALUATION_SLATES, np.random.default_rng(SEED), shuffle=False)
+    with torch.inference_mode():
+        for done, (batch, targets) in enumerate(epoch, 1):
+            probability = forward(model, batch).double().sigmoid().numpy()
+            mask = targets.mask
+            per_user = (targets.user, (targets.history > 0).sum(1))
+            user, length = (np.broadcast_to(x[:, None], mask.shape)[mask] for x in per_user)
+            columns.append((probability[mask], targets.label[mask], user, targets.event[mask], length))
+            progress(done, total)
+    return Predictions(*(np.concatenate(column) for column in zip(*columns, strict=True)))
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is known of a trained model.
+
+    Attributes:
+        test: metrics of the served graph on the test period.
+        trained_graph: metrics of the graph that training fitted, where it is another (the train/serve gap).
+        floor: metrics of logistic regression on counts in the same histories.
+        oracle_auc: AUC of the true click probabilities, where the log has them.
+        by_history: metrics by number of events in the history: label -> AUC.
+        seconds: to train.
+    """
+
+    test: Metrics
+    trained_graph: Metrics | None
+    floor: Metrics | None
+    oracle_auc: float | None
+    by_history: dict[str, float]
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON's types."""
+        return asdict(self)
+
+
+def oracle_auc(events: Events, predictions: Predictions) -> float | None:
+    """AUC of the probabilities that made the labels: no model can do better but by luck."""
+    if events.oracle is None:
+        return None
+    known = predictions.event >= 0
+    truth = events.oracle[predictions.event[known]]
+    label, user = predictions.label[known], predictions.user[known]
+    return measure(truth.astype(np.float64), label, user).auc
+
+
+def auc_by_history(predictions: Predictions, length: int) -> dict[str, float]:
+    """AUC of targets grouped by how many events their history has; groups of one label are left out."""
+    edges = [edge for edge in (0, 100, 200, 400, 800, 1600) if edge < length]
+    result = {}
+    for low, high in zip(edges, [*edges[1:], length + 1], strict=True):
+        chosen = (predictions.history >= low) & (predictions.history < high)
+        if len(np.unique(predictions.label[chosen])) == 2:
+            parts = (column[chosen] for column in predictions.for_metrics())
+            result[f"{low}-{high - 1}"] = measure(*parts).auc
+    return result

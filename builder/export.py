@@ -1,0 +1,206 @@
+"""Checkpoint + Report -> Artifact: weights, two ONNX graphs that were checked against torch, and what they are."""
+
+import io
+import logging
+import subprocess
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save as to_safetensors
+from torch import Tensor, nn
+
+from builder.checkpoint import Checkpoint
+from builder.events import Events
+from models.artifact import ENCODE, SCORE, VOCABULARY, WEIGHTS, Artifact, Manifest, save_artifact
+from models.base import CtrModel
+from models.batch import Batch, Context, Slate, User
+from models.errors import ExportMismatchError
+
+logger = logging.getLogger(__name__)
+
+OPSET = 18
+"""First opset whose ScatterElements adds (opset 16) and whose reductions take axes as inputs."""
+LIMIT = 1e-4
+"""Largest difference of a probability between the graphs and torch that may be exported."""
+Feed = dict[str, NDArray[Any]]
+
+
+class EncodeGraph(nn.Module):
+    """history [B, L], user_fields [B, Fu] -> state tensors in the order of the state spec."""
+
+    def __init__(self, model: CtrModel) -> None:
+        super().__init__()
+        self.model = model
+        self.names = [tensor.name for tensor in model.state_spec()]
+
+    def forward(self, history: Tensor, user_fields: Tensor) -> tuple[Tensor, ...]:
+        """Encode."""
+        state = self.model.encode(User(history, user_fields))
+        return tuple(state[name] for name in self.names)
+
+
+class ScoreGraph(nn.Module):
+    """state tensors, recent [B, N], context_fields [B, Fc], items [B, C] -> logits [B, C]."""
+
+    def __init__(self, model: CtrModel) -> None:
+        super().__init__()
+        self.model = model
+        self.names = [tensor.name for tensor in model.state_spec()]
+
+    def forward(
+        self, state: tuple[Tensor, ...], recent: Tensor, context_fields: Tensor, items: Tensor
+    ) -> Tensor:
+        """Score."""
+        named = dict(zip(self.names, state, strict=True))
+        return self.model.score(named, Context(recent, context_fields), Slate(items))
+
+
+@dataclass(frozen=True)
+class Graphs:
+    """Both graphs as ONNX bytes."""
+
+    encode: bytes
+    score: bytes
+
+
+def export(
+    checkpoint: Checkpoint, report: Mapping[str, Any], recipe: Mapping[str, Any],
+    events: Events, sample: Batch, root: Path,
+) -> Artifact:  # fmt: skip
+    """Write the artifact.
+
+    Args:
+        checkpoint: the trained model.
+        report: metrics, for the manifest.
+        recipe: the recipe, whole, for the manifest.
+        events: the log: its vocabulary, and the time of its last event.
+        sample: real users and slates on which the graphs are compared with torch.
+        root: folder of all artifacts.
+
+    Raises:
+        ExportMismatchError: the graphs score differently.
+    """
+    model = checkpoint.build()
+    graphs = build_graphs(model, sample)
+    difference = largest_difference(model, graphs, sample)
+    logger.info("largest difference of a score between ONNX and torch: %.2e", difference)
+    if not difference <= LIMIT:
+        raise ExportMismatchError(difference, LIMIT)
+    manifest = Manifest(
+        model=checkpoint.model, config=dict(checkpoint.config), schema=checkpoint.schema,
+        state_spec=model.state_spec(), report=dict(report), recipe=dict(recipe),
+        code_revision=code_revision(), onnx_difference=difference, as_of_s=events.as_of_s, files={},
+    )  # fmt: skip
+    contents = {
+        WEIGHTS: to_safetensors(dict(checkpoint.weights)),
+        ENCODE: graphs.encode,
+        SCORE: graphs.score,
+        VOCABULARY: events.vocabulary.to_bytes(),
+    }
+    return save_artifact(root, manifest, contents)
+
+
+def build_graphs(model: CtrModel, sample: Batch) -> Graphs:
+    """Trace both halves with dynamic numbers of users and of candidates."""
+    encode, score = EncodeGraph(model).eval(), ScoreGraph(model).eval()
+    user, context, slate = sample.user, sample.context, sample.slate
+    with torch.no_grad():
+        state = encode(user.history, user.fields)
+    users = torch.export.Dim("users", min=1, max=65536)
+    candidates = torch.export.Dim("candidates", min=1, max=1 << 20)
+    return Graphs(
+        _trace(
+            encode, (user.history, user.fields), ["history", "user_fields"], encode.names,
+            ({0: users}, {0: users}),
+        ),
+        _trace(
+            score, (state, context.recent, context.fields, slate.items),
+            [*score.names, "recent", "context_fields", "items"], ["logits"],
+            (tuple({0: users} for _ in state), {0: users}, {0: users}, {0: users, 1: candidates}),
+        ),
+    )  # fmt: skip
+
+
+def _trace(
+    graph: nn.Module, inputs: tuple[Any, ...], names: list[str], outputs: list[str], shapes: Any
+) -> bytes:
+    # It also warns once per operator of torchvision, which nobody here uses.
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        # The exporter warns about its own internals (deprecated pytree calls, copied constants).
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            graph, inputs, input_names=names, output_names=outputs, dynamic_shapes=shapes,
+            opset_version=OPSET, dynamo=True, external_data=False, verbose=False,
+        )  # fmt: skip
+    if program is None:
+        raise RuntimeError("torch.onnx.export returned no program")
+    raw = io.BytesIO()
+    program.save(raw)
+    return raw.getvalue()
+
+
+def open_graph(raw: bytes, threads: int = 1) -> ort.InferenceSession:
+    """A session of one of the graphs on the CPU."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    return ort.InferenceSession(raw, options, providers=["CPUExecutionProvider"])
+
+
+def run_graph(session: ort.InferenceSession, feed: Feed) -> list[NDArray[np.float32]]:
+    """Run, feeding only the inputs that the graph kept."""
+    kept = {node.name for node in session.get_inputs()}
+    outputs: list[NDArray[np.float32]] = session.run(None, {k: v for k, v in feed.items() if k in kept})
+    return outputs
+
+
+def largest_difference(model: CtrModel, graphs: Graphs, sample: Batch) -> float:
+    """Largest absolute difference of a probability, over all of the sample, and user by user with odd slate sizes."""
+    encode, score = open_graph(graphs.encode), open_graph(graphs.score)
+    names = [tensor.name for tensor in model.state_spec()]
+    worst = 0.0
+    users, candidates = sample.slate.items.shape
+    for user, size in [(slice(None), candidates), (slice(0, 1), 1), (slice(users - 1, users), candidates)]:
+        part = _part(sample, user, size)
+        with torch.inference_mode():
+            expected = model(part.user, part.context, part.slate).sigmoid().numpy()
+        state = run_graph(
+            encode, {"history": part.user.history.numpy(), "user_fields": part.user.fields.numpy()}
+        )
+        feed = dict(zip(names, state, strict=True)) | {
+            "recent": part.context.recent.numpy(),
+            "context_fields": part.context.fields.numpy(),
+            "items": part.slate.items.numpy(),
+        }
+        got = 1 / (1 + np.exp(-run_graph(score, feed)[0].astype(np.float64)))
+        worst = max(worst, float(np.abs(got - expected).max()))
+    return worst
+
+
+def _part(sample: Batch, user: slice, size: int) -> Batch:
+    return Batch(
+        User(sample.user.history[user], sample.user.fields[user]),
+        Context(sample.context.recent[user], sample.context.fields[user]),
+        Slate(sample.slate.items[user, :size]),
+        sample.label[user, :size],
+        sample.mask[user, :size],
+    )
+
+
+def code_revision() -> str:
+    """Git commit of this code, or "unknown" outside a checkout."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()

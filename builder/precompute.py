@@ -1,0 +1,73 @@
+"""Artifact + Events -> records: every user's whole history, encoded by the artifact's own graph, in batches.
+
+Memory is flat in the number of users: histories are read from mapped files, records are written as they are made.
+"""
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from builder.dataset import BatchSource
+from builder.events import Events
+from builder.export import open_graph, run_graph
+from models.artifact import ENCODE, Artifact
+from models.errors import StepError
+from models.record import RecordDtype, UserRecord, decode_record, encode_record
+
+BATCH_USERS = 256
+LENGTH = struct.Struct("<I")
+
+
+def precompute(artifact: Artifact, events: Events, threads: int) -> Iterator[UserRecord]:
+    """Encode every user of the log as of its end, in the order of `events.user_ids`.
+
+    Raises:
+        StepError: the log was ingested with other lengths or vocabularies than the artifact was trained with.
+    """
+    schema = artifact.manifest.schema
+    if events.schema != schema:
+        raise StepError("precompute: the ingested log does not have the artifact's schema; train again")
+    source = BatchSource(events, None, slate_events=1, per_positive=0)
+    session = open_graph(artifact.file(ENCODE).read_bytes(), threads)
+    names = [tensor.name for tensor in artifact.manifest.state_spec]
+    as_of_s = events.as_of_s
+    for start in range(0, events.num_users, BATCH_USERS):
+        users = np.arange(start, min(start + BATCH_USERS, events.num_users))
+        ends = np.asarray(events.offsets[users + 1])
+        length = max(schema.history_length, schema.recent_length)
+        latest = source.histories(users, ends, length)
+        history = np.ascontiguousarray(latest[:, length - schema.history_length :])
+        profile = np.asarray(events.user_fields[users]).astype(np.int64)
+        state = run_graph(session, {"history": history, "user_fields": profile})
+        recent = latest[:, length - schema.recent_length :].astype(np.int32)
+        for row, user in enumerate(users):
+            tensors = {name: tensor[row] for name, tensor in zip(names, state, strict=True)}
+            yield UserRecord(events.user_ids[user], as_of_s, recent[row], tensors)
+
+
+def write_records(
+    records: Iterator[UserRecord], artifact: Artifact, dtype: RecordDtype, path: Path
+) -> int:
+    """Pack `records` into one file, each behind its length; return how many."""
+    spec = artifact.manifest.state_spec
+    count = 0
+    with path.open("wb") as file:
+        for count, record in enumerate(records, 1):
+            raw = encode_record(record, spec, artifact.artifact_id, dtype)
+            file.write(LENGTH.pack(len(raw)) + raw)
+    return count
+
+
+def read_records(path: Path, artifact: Artifact) -> Iterator[tuple[str, bytes]]:
+    """User id and packed record of each user in a file of `write_records`.
+
+    Raises:
+        CorruptRecordError, ForeignRecordError: the file is damaged or another artifact's.
+    """
+    with path.open("rb") as file:
+        while head := file.read(LENGTH.size):
+            raw = file.read(LENGTH.unpack(head)[0]) if len(head) == LENGTH.size else b""
+            record = decode_record(raw, artifact.manifest.state_spec, artifact.artifact_id)
+            yield record.user_id, raw

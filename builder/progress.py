@@ -1,0 +1,24 @@
+"""How long steps say how far they are. Steps know this protocol; only the command line knows terminals."""
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Progress(Protocol):
+    """Called with what is done, out of how much, and a word on it."""
+
+    def __call__(self, done: int, total: int, note: str = "") -> None: ...
+
+
+def silent(done: int, total: int, note: str = "") -> None:
+    """Say nothing."""
+
+
+def counted(items: Iterable[T], total: int, progress: Progress, note: str = "") -> Iterator[T]:
+    """Pass `items` on, reporting each."""
+    progress(0, total, note)
+    for done, item in enumerate(items, 1):
+        yield item
+        progress(done, total, note)

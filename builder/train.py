@@ -1,0 +1,149 @@
+"""Events -> Checkpoint: a fixed budget of steps, validated on the way; the best validated weights are kept."""
+
+import logging
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from builder.checkpoint import Checkpoint
+from builder.dataset import BatchSource, Part, Slates, find_slates
+from builder.events import Events
+from builder.evaluate import predict
+from builder.metrics import measure
+from builder.negatives import NegativeSampler
+from builder.progress import Progress, silent
+from builder.recipe import Recipe, TrainRule
+from models.base import CtrModel
+from models.batch import Batch
+from models.registry import build_model
+
+logger = logging.getLogger(__name__)
+
+VALIDATION_SLATES = 2000
+"""Slates of a validation: enough for ±0.003 of AUC, and a small part of the time of the steps between two."""
+FINAL_RATE = 0.05
+"""The learning rate falls linearly to this share of its start: a short budget ends on averaged, not noisy, weights."""
+
+
+def batch_source(events: Events, recipe: Recipe, part: Part) -> BatchSource:
+    """Batches of one part, with the recipe's negatives unless the log has its own."""
+    sampler = None
+    if not events.has_impressions:
+        popularity = events.train_popularity if part == "train" else events.popularity
+        sampler = NegativeSampler(
+            events, popularity,
+            power=recipe.negatives.popularity_power, same_category=recipe.negatives.same_category,
+        )  # fmt: skip
+    return BatchSource(
+        events, sampler,
+        slate_events=recipe.train.positives_per_slate, per_positive=recipe.negatives.per_positive,
+    )  # fmt: skip
+
+
+def part_slates(events: Events, recipe: Recipe, part: Part) -> Slates:
+    """Slates of one part under the recipe's rules."""
+    return find_slates(
+        events, part,
+        min_events=recipe.history.min_events, max_events=recipe.train.positives_per_slate,
+    )  # fmt: skip
+
+
+def train(events: Events, recipe: Recipe, progress: Progress = silent) -> Checkpoint:
+    """Fit the recipe's model.
+
+    Args:
+        events: the log.
+        recipe: model, budget, seed.
+        progress: told after every step, with the latest validation.
+    """
+    rule = recipe.train
+    torch.set_num_threads(rule.threads or torch.get_num_threads())
+    item_fields = torch.from_numpy(np.array(events.item_fields))
+    model = build_model(
+        recipe.model.name, events.schema, item_fields, recipe.model.config, rule.seed
+    )
+    optimizer = _optimizer(model, rule)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: 1 - (1 - FINAL_RATE) * step / rule.steps
+    )
+    validation = _Validation(events, recipe)
+    note = ""
+    for step, batch in enumerate(_batches(events, recipe), 1):
+        loss = _step(model, optimizer, batch)
+        schedule.step()
+        validation.add_loss(loss)
+        if step % rule.validate_every == 0 or step == rule.steps:
+            note = validation.run(model, step)
+        progress(step, rule.steps, note)
+    return Checkpoint(
+        recipe.model.name, recipe.model.config, events.schema, validation.best, validation.history
+    )
+
+
+def _optimizer(model: CtrModel, rule: TrainRule) -> torch.optim.Optimizer:
+    groups = model.parameter_groups(rule.learning_rate)
+    if rule.optimizer == "adagrad":
+        return torch.optim.Adagrad(groups)
+    return torch.optim.Adam(groups)
+
+
+def _batches(events: Events, recipe: Recipe) -> Iterator[Batch]:
+    """Exactly `steps` batches, epoch after epoch."""
+    source, slates = batch_source(events, recipe, "train"), part_slates(events, recipe, "train")
+    rng = np.random.default_rng(recipe.train.seed)
+    left = recipe.train.steps
+    while left:
+        for batch, _ in source.epoch(slates, recipe.train.slates_per_step, rng, shuffle=True):
+            yield batch
+            left -= 1
+            if not left:
+                return
+
+
+def _step(model: CtrModel, optimizer: torch.optim.Optimizer, batch: Batch) -> float:
+    model.train()
+    logits, penalty = model.train_forward(batch.user, batch.context, batch.slate)
+    loss: Tensor = F.binary_cross_entropy_with_logits(logits[batch.mask], batch.label[batch.mask])
+    total = loss if penalty is None else loss + penalty
+    optimizer.zero_grad()
+    total.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    return loss.item()
+
+
+class _Validation:
+    """Keeps the best weights by validation AUC, and the curve."""
+
+    def __init__(self, events: Events, recipe: Recipe) -> None:
+        self.source = batch_source(events, recipe, "validate")
+        slates = part_slates(events, recipe, "validate")
+        chosen = np.sort(np.random.default_rng(0).permutation(len(slates))[:VALIDATION_SLATES])
+        self.slates = slates.at(chosen)
+        self.history: list[dict[str, float]] = []
+        self.best: dict[str, Tensor] = {}
+        self._losses: list[float] = []
+        self._best_auc = -1.0
+        self._began_s = time.monotonic()
+
+    def add_loss(self, loss: float) -> None:
+        self._losses.append(loss)
+
+    def run(self, model: CtrModel, step: int) -> str:
+        """Validate; return a line on it."""
+        metrics = measure(*predict(model, self.source, self.slates).for_metrics())
+        line = {
+            "step": step, "train_loss": float(np.mean(self._losses)), "auc": metrics.auc,
+            "log_loss": metrics.log_loss, "seconds": time.monotonic() - self._began_s,
+        }  # fmt: skip
+        self._losses.clear()
+        self.history.append(line)
+        if metrics.auc > self._best_auc:
+            self._best_auc = metrics.auc
+            self.best = {name: value.clone() for name, value in model.state_dict().items()}
+        text = "loss {train_loss:.4f}, validation AUC {auc:.4f}, log loss {log_loss:.4f}".format(**line)
+        logger.info("step %d: %s", step, text)
+        return text

@@ -1,0 +1,71 @@
+"""Ids to vectors: catalogue rows through their fields, and profile or context fields."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from models.schema import PADDING, Field
+
+
+def embedding(num: int, dim: int, std: float) -> nn.Embedding:
+    """Normal(0, std) rows; the padding row is zero and stays so."""
+    table = nn.Embedding(num, dim, padding_idx=PADDING)
+    nn.init.normal_(table.weight, std=std)
+    with torch.no_grad():
+        table.weight[PADDING].zero_()
+    return table
+
+
+class ItemEmbedding(nn.Module):
+    """Catalogue rows -> [id ⊕ field ⊕ field …]: a history's events and a slate's candidates share it (DIN, 1706.06978).
+
+    A padding row gives a zero vector, so sums over a history need no mask.
+
+    Args:
+        item_fields: dense ids of every catalogue row's fields, the first being the item's own id.
+        fields: their sizes.
+        item_dim: width of the id's embedding.
+        field_dim: width of each other field's.
+        std: of the initial rows. 0.2: from 0.05 item identity is learned too slowly.
+    """
+
+    item_fields: Tensor
+
+    def __init__(
+        self,
+        item_fields: Int[Tensor, "V F"],
+        fields: Sequence[Field],
+        *,
+        item_dim: int,
+        field_dim: int,
+        std: float,
+    ) -> None:
+        super().__init__()
+        self.register_buffer("item_fields", item_fields.long())
+        widths = [item_dim] + [field_dim] * (len(fields) - 1)
+        self.tables = nn.ModuleList(
+            embedding(field.size, width, std) for field, width in zip(fields, widths, strict=True)
+        )
+        self.dim = sum(widths)
+
+    def forward(self, rows: Int[Tensor, "B K"]) -> Float[Tensor, "B K D"]:
+        """Embed catalogue rows."""
+        ids = self.item_fields[rows]  # (B, K, F)
+        return torch.cat([table(ids[..., f]) for f, table in enumerate(self.tables)], dim=-1)
+
+
+class FieldEmbedding(nn.Module):
+    """Profile or context fields -> one concatenated vector (width 0 without fields)."""
+
+    def __init__(self, fields: Sequence[Field], *, dim: int, std: float) -> None:
+        super().__init__()
+        self.tables = nn.ModuleList(embedding(field.size, dim, std) for field in fields)
+        self.dim = dim * len(fields)
+
+    def forward(self, ids: Int[Tensor, "B F"]) -> Float[Tensor, "B D"]:
+        """Embed one id per field."""
+        if not self.tables:
+            return ids.new_zeros((ids.shape[0], 0), dtype=torch.float32)
+        return torch.cat([table(ids[:, f]) for f, table in enumerate(self.tables)], dim=-1)

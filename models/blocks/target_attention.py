@@ -1,0 +1,112 @@
+"""Target attention with a non-linear score, as in DIN and LREA: one block over events or over slots."""
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+Form = Literal["concat", "split"]
+
+
+class TargetAttention(nn.Module):
+    """o = Σ_k v_k · W_oᵀ φ(W_1ᵀ e_t + W_2ᵀ c_k + W_3ᵀ (e_t ⊙ c_k) + b), unnormalised, one weight per head.
+
+    LREA (arXiv:2503.02542v4) Eq. 5 and 9: the three blocks of W_in over [e_t ⊕ c_k ⊕ e_t ⊙ c_k]. Eq. 5 equates this
+    `concat` form with φ of each part by itself, `split`; for a non-linear φ they are two models, and both are here.
+    DIN (1706.06978) has a fourth term e_t − c_k, which the first two blocks already span.
+
+    The user's part is folded once: z = e_t (W_1 + diag(c_k) W_3) + (W_2ᵀ c_k + b) is one matrix product of all
+    candidates [C, D] with [D, K·h], instead of K·C concatenations; it is exact.
+
+    Padding needs no mask as long as its value is zero.
+
+    Args:
+        dim: D of targets and keys.
+        hidden: h, width of φ.
+        heads: H; the h units are dealt out to the heads (W_o is block-diagonal), outputs are concatenated.
+        slope: of φ = Leaky ReLU below zero.
+        form: see above.
+
+    Raises:
+        ValueError: `heads` does not divide `hidden`.
+
+    Initialisation: W_1, W_2 uniform Xavier over [e_t ⊕ c_k ⊕ e_t ⊙ c_k]; W_3 the same times 1/σ of a component, since a
+    product of two components with σ = 0.2 is that much smaller; W_o normal with σ = (h/H)^-½; b zero.
+    """
+
+    def __init__(
+        self, *, dim: int, hidden: int, heads: int, slope: float, form: Form = "concat"
+    ) -> None:
+        super().__init__()
+        if hidden % heads:
+            raise ValueError(f"heads: {heads} does not divide hidden = {hidden}")
+        self.form, self.slope, self.hidden, self.heads = form, slope, hidden, heads
+        bound = math.sqrt(6 / (3 * dim + hidden))
+        self.w_1 = nn.Parameter(torch.empty(dim, hidden).uniform_(-bound, bound))
+        self.w_2 = nn.Parameter(torch.empty(dim, hidden).uniform_(-bound, bound))
+        self.w_3 = nn.Parameter(torch.empty(dim, hidden).uniform_(-5 * bound, 5 * bound))
+        self.bias = nn.Parameter(torch.zeros(hidden))
+        self.w_o = nn.Parameter(torch.randn(heads, hidden // heads) * (hidden / heads) ** -0.5)
+
+    def forward(
+        self,
+        target: Float[Tensor, "B C D"],
+        keys: Float[Tensor, "B K D"],
+        values: Float[Tensor, "B K D"],
+        *,
+        key_bias: Float[Tensor, "B K h"] | None = None,
+        total: Float[Tensor, "B D"] | None = None,
+    ) -> Float[Tensor, "B C HD"]:
+        """Attend to `keys`, sum `values`.
+
+        Args:
+            target: embeddings of candidates.
+            keys: c_k, what is matched.
+            values: v_k, what is summed.
+            key_bias: added to the pre-activation of each key (concat form).
+            total: Σ_l e_l over the whole history; with it the target's own term of the split form is exact after
+                absorption (otherwise Σ_k v_k stands for it).
+        """
+        if self.form == "concat":
+            weight = self._concat(target, keys, key_bias)  # (B, C, K, H)
+        else:
+            weight = self._split(target, keys, with_target=total is None)
+        out = torch.einsum("bckh,bkd->bchd", weight, values)
+        if total is not None and self.form == "split":
+            own = self._project(F.leaky_relu(target @ self.w_1, self.slope))  # (B, C, H)
+            out = out + own[..., None] * total[:, None, None]
+        return out.flatten(2)
+
+    def _concat(
+        self, target: Tensor, keys: Tensor, key_bias: Tensor | None
+    ) -> Float[Tensor, "B C K H"]:
+        B, C, _ = target.shape
+        shift = keys @ self.w_2 + self.bias  # (B, K, h)
+        if key_bias is not None:
+            shift = shift + key_bias
+        fold = self._fold(keys, self.w_1)  # (B, D, K·h)
+        z = torch.baddbmm(shift.flatten(1)[:, None], target, fold)  # (B, C, K·h)
+        return self._project(F.leaky_relu(z, self.slope).view(B, C, -1, self.hidden))
+
+    def _split(
+        self, target: Tensor, keys: Tensor, *, with_target: bool
+    ) -> Float[Tensor, "B C K H"]:
+        B, C, _ = target.shape
+        key_term = F.leaky_relu(keys @ self.w_2, self.slope)[:, None]  # (B, 1, K, h)
+        z = (target @ self._fold(keys, None)).view(B, C, -1, self.hidden)
+        weight = F.leaky_relu(z, self.slope) + key_term
+        if with_target:
+            weight = weight + F.leaky_relu(target @ self.w_1, self.slope)[:, :, None]
+        return self._project(weight)
+
+    def _fold(self, keys: Tensor, shared: Tensor | None) -> Float[Tensor, "B D Kh"]:
+        fold = keys.mT[..., None] * self.w_3[:, None]  # (B, D, K, h)
+        if shared is not None:
+            fold = fold + shared[:, None]
+        return fold.flatten(2)
+
+    def _project(self, hidden: Float[Tensor, "*batch h"]) -> Float[Tensor, "*batch H"]:
+        return hidden @ torch.block_diag(*self.w_o).view(self.heads, self.hidden).mT

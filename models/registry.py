@@ -1,0 +1,69 @@
+"""Every model by name: one literal dict. Adding a model is one line here, one file, one recipe."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.base import CtrModel
+from models.errors import UnknownModelError
+from models.schema import FeatureSchema
+from models.sequence.din import DIN, DINConfig
+from models.sequence.lrea import LREA, LREAConfig
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A model and its config."""
+
+    config: type[Any]
+    model: type[CtrModel]
+
+
+MODELS: dict[str, ModelEntry] = {
+    "lrea": ModelEntry(LREAConfig, LREA),
+    "din": ModelEntry(DINConfig, DIN),
+}
+
+
+def model_entry(name: str) -> ModelEntry:
+    """The registry's line for `name`.
+
+    Raises:
+        UnknownModelError: there is none.
+    """
+    try:
+        return MODELS[name]
+    except KeyError:
+        raise UnknownModelError(name, MODELS) from None
+
+
+def build_model(
+    name: str, schema: FeatureSchema, item_fields: Tensor, config: Mapping[str, Any], seed: int = 0
+) -> CtrModel:
+    """A freshly initialised model.
+
+    Args:
+        name: in `MODELS`.
+        schema: its inputs.
+        item_fields: dense ids of each catalogue row's fields, [V, F].
+        config: keys of the model's config; JSON's lists become tuples.
+        seed: of the initial weights.
+
+    Raises:
+        UnknownModelError: no such model.
+        ValueError: the config does not fit itself or the schema.
+    """
+    entry = model_entry(name)
+    values = {key: _tuples(value) for key, value in config.items()}
+    torch.manual_seed(seed)
+    # The registry's types pair each model with its own config, which a dict of both cannot express.
+    constructor: Any = entry.model
+    model: CtrModel = constructor(schema, item_fields, entry.config(**values))
+    return model
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(part) for part in value) if isinstance(value, list | tuple) else value

@@ -1,0 +1,1 @@
+"""Models of long histories, one file each."""
