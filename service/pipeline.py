@@ -165,7 +165,7 @@ class Pipeline:
         if not candidates:
             raise RequestError("candidates", [], f"1 to {limit} item ids")
         if len(candidates) > limit:
-            raise RequestError("candidates", f"{len(candidates)} item ids", f"1 to {limit}")
+            raise RequestError("candidates", len(candidates), f"1 to {limit} item ids")
 
     async def _fetch(self, serving: Serving, user_id: str) -> Fetched:
         try:

@@ -16,7 +16,20 @@ from pydantic import (
 from models.errors import RequestError, did_you_mean
 from models.vocabulary import check_id
 
+MAX_SHOWN = 80
+"""Characters of a bad value that an error repeats."""
 ID_SCHEMA = {"anyOf": [{"type": "string", "minLength": 1, "maxLength": 128}, {"type": "integer"}]}
+
+
+class _Words(str):
+    """Shown in an error as it is, without quotes."""
+
+    __repr__ = str.__str__
+
+
+def _short(value: object) -> object:
+    shown = repr(value)
+    return value if len(shown) <= MAX_SHOWN else _Words(f"{shown[:MAX_SHOWN]}…")
 
 
 def _id(field: str, value: object) -> str:
@@ -24,7 +37,7 @@ def _id(field: str, value: object) -> str:
         return check_id(field, value)
     if type(value) is int:
         return check_id(field, str(value))
-    raise RequestError(field, value, "a string or an integer")
+    raise RequestError(field, _short(value), "a string or an integer")
 
 
 def _user_id(value: object) -> str:
@@ -34,7 +47,7 @@ def _user_id(value: object) -> str:
 def _item_ids(field: str) -> PlainValidator:
     def check(value: object) -> list[str]:
         if not isinstance(value, list):
-            raise RequestError(field, value, "a list of item ids")
+            raise RequestError(field, _short(value), "a list of item ids")
         return [_id(f"{field}[{at}]", item) for at, item in enumerate(value)]
 
     return PlainValidator(check)
@@ -230,7 +243,7 @@ def _in_words(error: ValidationError) -> RequestError:
     field = ".".join(str(part) for part in first["loc"]) or "body"
     match first["type"]:
         case "missing":
-            return RequestError(field, None, "a value: this field is required")
+            return RequestError(field, _Words("nothing"), "a value: this field is required")
         case "extra_forbidden":
             known = list(ScoreRequest.model_fields)
             hint = did_you_mean(field, known)
@@ -240,8 +253,3 @@ def _in_words(error: ValidationError) -> RequestError:
         case _:
             expected = first["msg"].removeprefix("Input should be ")
             return RequestError(field, _short(first["input"]), expected)
-
-
-def _short(value: object) -> object:
-    shown = repr(value)
-    return value if len(shown) <= 80 else f"{shown[:80]}…"

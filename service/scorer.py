@@ -120,6 +120,9 @@ def _session(path: Path, num_threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = num_threads
     options.inter_op_num_threads = 1
+    options.log_severity_level = (
+        3  # errors: warnings are about graphs, and go past the log's format
+    )
     # Spinning threads would take the cores that the event loop and other requests need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return ort.InferenceSession(str(path), options, providers=runtime_providers())

@@ -1,0 +1,197 @@
+"""Bad input: a 4xx whose text names the field, what came and what was expected; never {"detail"}, never a 5xx."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from service.schemas import ErrorBody
+from tests.service.toy import Toy
+from tests.service.world import Running, World
+
+pytestmark = pytest.mark.anyio
+GOOD: dict[str, Any] = {"user_id": "ann", "candidates": ["i1"]}
+BAD = [
+    ({"candidates": []}, 400, ["candidates: got []", "expected 1 to 20 item ids"]),
+    ({"candidates": ["i1"] * 21}, 400, ["candidates: got 21", "expected 1 to 20 item ids"]),
+    ({"candidates": "i1"}, 400, ["candidates: got 'i1'", "a list of item ids"]),
+    ({"candidates": {"a" * 99: 1}}, 400, ["candidates: got {'aaaa", "a…, expected a list"]),
+    ({"candidates": ["i1", 1.5]}, 400, ["candidates[1]: got 1.5", "a string or an integer"]),
+    ({"candidates": ["i1", True]}, 400, ["candidates[1]: got True", "a string or an integer"]),
+    ({"candidates": [None]}, 400, ["candidates[0]: got None", "a string or an integer"]),
+    ({"candidates": ["i" * 129]}, 400, ["candidates[0]", "129 characters", "1 to 128 printable"]),
+    ({"user_id": None}, 400, ["user_id: got None", "a string or an integer"]),
+    ({"user_id": ""}, 400, ["user_id: got ''", "1 to 128 printable"]),
+    ({"user_id": "u" * 5000}, 400, ["user_id", "5000 characters", "1 to 128 printable"]),
+    ({"user_id": "a\nb"}, 400, ["user_id: got 'a\\nb'", "printable"]),
+    ({"model": "toi"}, 404, ["model: got 'toi'", "expected one of: toy", "did you mean 'toy'"]),
+    ({"model": 3}, 400, ["model: got 3", "a valid string"]),
+    ({"recent": "i1"}, 400, ["recent: got 'i1'", "a list of item ids"]),
+    ({"recent": [{}]}, 400, ["recent[0]: got {}", "a string or an integer"]),
+    ({"context": []}, 400, ["context: got []", "an object"]),
+    ({"context": {"hour": None}}, 400, ["context.hour", "got None"]),
+    ({"context": {"hours": "day"}}, 400, ["context: got 'hours'", "hour, device", "did you mean"]),
+    ({"top_k": 0}, 400, ["top_k: got 0", "greater than 0"]),
+    ({"top_k": "3"}, 400, ["top_k: got '3'", "a valid integer"]),
+    ({"top_k": True}, 400, ["top_k: got True", "a valid integer"]),
+    ({"topk": 3}, 400, ["body: got 'topk'", "only the fields", "did you mean 'top_k'"]),
+]
+
+
+def error_of(response: httpx.Response) -> str:
+    """The text of an error in the one form that errors have."""
+    return ErrorBody.model_validate(response.json()).error
+
+
+@pytest.mark.parametrize(("change", "status", "texts"), BAD, ids=[str(bad[0])[:40] for bad in BAD])
+async def test_a_bad_field_is_named(world: World, change: Any, status: int, texts: list[str]):
+    world.publish(Toy())
+    async with world.service(max_candidates=20) as service:
+        response = await service.client.post("/v1/score", json={**GOOD, **change})
+    assert response.status_code == status
+    for text in texts:
+        assert text in error_of(response)
+
+
+@pytest.mark.parametrize("field", ["user_id", "candidates"])
+async def test_a_missing_field_is_named(world: World, field: str):
+    world.publish(Toy())
+    body = {name: value for name, value in GOOD.items() if name != field}
+    async with world.service() as service:
+        response = await service.client.post("/v1/score", json=body)
+    assert response.status_code == 400
+    assert error_of(response) == f"{field}: got nothing, expected a value: this field is required"
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b"null", b'{"user_id": "\\ud800"}', b"\xff", b"3"]
+)
+async def test_a_body_that_is_no_json_object_is_refused(world: World, body: bytes):
+    world.publish(Toy())
+    async with world.service() as service:
+        response = await service.client.post("/v1/score", content=body)
+    assert response.status_code == 400
+    assert error_of(response).startswith("body: got ")
+
+
+async def chunks(body: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(body), 100):
+        yield body[start : start + 100]
+
+
+async def test_the_body_limit_holds_whether_or_not_the_length_is_declared(world: World):
+    world.publish(Toy())
+    limit = 1000
+    fits = json.dumps(GOOD).encode().ljust(limit)
+    async with world.service(max_body_bytes=limit) as service:
+        for content in (fits, chunks(fits)):
+            assert (await service.client.post("/v1/score", content=content)).status_code == 200
+        for content in (fits + b" ", chunks(fits + b" ")):
+            response = await service.client.post("/v1/score", content=content)
+            assert response.status_code == 413
+            assert "at most 1000 bytes" in error_of(response)
+
+
+async def test_a_chunked_body_is_refused_before_it_has_all_come(world: World):
+    world.publish(Toy())
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while True:
+            sent += 100
+            yield b" " * 100
+
+    async with world.service(max_body_bytes=1000) as service:
+        response = await service.client.post("/v1/score", content=endless())
+    assert response.status_code == 413
+    assert sent <= 1200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/nowhere", 404), ("GET", "/v1/score", 405), ("POST", "/v1/models", 405)],
+)
+async def test_wrong_routes_have_the_same_form_of_error(
+    world: World, method: str, path: str, status: int
+):
+    async with world.service() as service:
+        response = await service.client.request(method, path)
+    assert response.status_code == status
+    assert error_of(response).startswith(f"{method} {path}: ")
+
+
+@pytest.mark.parametrize("user", ["u" * 129, "a%00b"])
+async def test_a_bad_user_id_in_the_path_is_refused(world: World, user: str):
+    world.publish(Toy())
+    async with world.service() as service:
+        response = await service.client.get(f"/v1/users/{user}")
+    assert response.status_code == 400
+    assert error_of(response).startswith("user_id: got ")
+
+
+async def test_nothing_published_is_503_and_says_when_to_try_again(world: World):
+    async with world.service() as service:
+        for response in (
+            await service.client.post("/v1/score", json=GOOD),
+            await service.client.get("/v1/users/ann"),
+        ):
+            assert response.status_code == 503
+            assert response.headers["retry-after"] == "1"
+            assert "no generation of any model is published yet" in error_of(response)
+
+
+async def test_one_request_too_many_is_429(world: World):
+    world.publish(Toy())
+    async with world.service(max_in_flight=2) as service:
+        asked = (service.client.post("/v1/score", json=GOOD) for _ in range(20))
+        responses = await asyncio.gather(*asked)
+        after = await service.client.post("/v1/score", json=GOOD)
+    assert {response.status_code for response in responses} == {200, 429}
+    refused = next(response for response in responses if response.status_code == 429)
+    assert refused.headers["retry-after"] == "1"
+    assert "2 requests are being scored already" in error_of(refused)
+    assert after.status_code == 200
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+REQUESTS = st.fixed_dictionaries(
+    {"user_id": st.just("ann") | ANYTHING, "candidates": st.just(["i1"]) | ANYTHING},
+    optional={
+        "model": ANYTHING,
+        "recent": st.lists(st.text()) | ANYTHING,
+        "context": st.dictionaries(st.sampled_from(["hour", "device"]), ANYTHING) | ANYTHING,
+        "top_k": st.integers() | ANYTHING,
+        "other": ANYTHING,
+    },
+)
+
+
+@given(bodies=st.lists(REQUESTS | ANYTHING, min_size=30, max_size=30))
+@settings(
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_no_json_whatsoever_gives_a_5xx(world: World, bodies: list[Any]):
+    world.publish(Toy())
+
+    async def ask(service: Running, body: Any) -> None:
+        response = await service.client.post("/v1/score", content=json.dumps(body))
+        assert response.status_code in {200, 400, 404}, response.text
+        if response.status_code != 200:
+            error_of(response)
+
+    async def ask_all() -> None:
+        async with world.service() as service:
+            for body in bodies:
+                await ask(service, body)
+
+    asyncio.run(ask_all())

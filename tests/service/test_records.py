@@ -1,0 +1,121 @@
+"""What the cache may hold instead of a good record: scored from the cold-start state, said and counted."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.record import Generation, UserRecord, encode_record
+from service.scorer import right_aligned
+from tests.service.toy import AS_OF_S, SPEC, Toy
+from tests.service.world import HISTORIES, RECENT, World, flipped, record_of
+
+pytestmark = pytest.mark.anyio
+TOY = Toy()
+ANN = TOY.state(HISTORIES["ann"])
+CANDIDATES = ["i1", "i5"]
+COLD = TOY.scores(TOY.state([]), CANDIDATES)
+
+
+def truncated(world: World, generation: Generation) -> bytes:
+    return world.get(generation.key("ann"))[:-5]
+
+
+def empty(_: World, __: Generation) -> bytes:
+    return b""
+
+
+def bit_flipped(world: World, generation: Generation) -> bytes:
+    return flipped(world.get(generation.key("ann")), 70)
+
+
+def of_another_artifact(world: World, _: Generation) -> bytes:
+    return record_of("ann", ANN, Toy(seed=9).save(world.artifacts))
+
+
+def of_another_user(world: World, generation: Generation) -> bytes:
+    return world.get(generation.key("bob"))
+
+
+def beyond_the_catalogue(_: World, generation: Generation) -> bytes:
+    record = UserRecord("ann", AS_OF_S, np.array([32], np.int32), ANN)
+    return encode_record(record, SPEC, generation.artifact_id, "fp32")
+
+
+def no_record(_: World, __: Generation) -> bytes:
+    return b"hello, this is some other program's value, long enough to have a header"
+
+
+BROKEN = {
+    truncated: "truncated",
+    empty: "truncated: got 0 bytes",
+    bit_flipped: "checksum",
+    of_another_artifact: "artifact is",
+    of_another_user: "user is 'bob', expected 'ann'",
+    beyond_the_catalogue: "rows beyond the catalogue's 32",
+    no_record: "not a record",
+}
+
+
+@pytest.mark.parametrize(("breaking", "reason"), BROKEN.items(), ids=[f.__name__ for f in BROKEN])
+async def test_a_broken_record_is_not_scored(world: World, breaking, reason: str):
+    generation = world.publish(TOY)
+    world.put(generation.key("ann"), breaking(world, generation))
+    async with world.service() as service:
+        answer = await service.score(candidates=CANDIDATES)
+        user = await service.client.get("/v1/users/ann")
+        corrupt = service.metric("absorb_cache_results_total", model="toy", result="corrupt")
+    assert answer["state"] == {"source": "corrupt", "as_of_s": None}
+    assert answer["degraded"]
+    assert reason in answer["degraded_reason"]
+    assert answer["scores"] == pytest.approx(COLD, abs=1e-6)
+    assert corrupt == 1
+    assert user.status_code == 200
+    assert reason in user.json()["problem"]
+    assert user.json()["tensors"] == user.json()["recent"] == []
+
+
+async def test_a_key_of_another_type_is_corrupt(world: World):
+    generation = world.publish(TOY)
+    with world.redis as client:
+        client.delete(generation.key("ann"))
+        client.hset(generation.key("ann"), "field", "value")
+    async with world.service() as service:
+        answer = await service.score(candidates=CANDIDATES)
+        user = await service.client.get("/v1/users/ann")
+    assert answer["state"]["source"] == "corrupt"
+    assert answer["scores"] == pytest.approx(COLD, abs=1e-6)
+    assert "something else than bytes" in user.json()["problem"]
+
+
+@pytest.mark.parametrize("at", range(0, 140, 3))
+async def test_no_single_bit_changes_a_score_unnoticed(world: World, at: int):
+    generation = world.publish(TOY)
+    raw = world.get(generation.key("ann"))
+    world.put(generation.key("ann"), flipped(raw, at % len(raw)))
+    async with world.service() as service:
+        answer = await service.score(candidates=CANDIDATES)
+    assert answer["state"]["source"] == "corrupt"
+
+
+@pytest.mark.parametrize(("age_s", "limit_s", "source"), [
+    (100, 100, "hit"), (101, 100, "stale"), (10**9, None, "hit"), (-50, 100, "hit"),
+])  # fmt: skip
+async def test_a_record_is_stale_only_past_the_limit(world: World, age_s, limit_s, source: str):
+    world.publish(TOY)
+    async with world.service(now_s=AS_OF_S + age_s, stale_after_s=limit_s) as service:
+        answer = await service.score(candidates=CANDIDATES)
+        counted = service.metric("absorb_cache_results_total", model="toy", result=source)
+    assert answer["state"] == {"source": source, "as_of_s": AS_OF_S}
+    assert answer["degraded"] == (source == "stale")
+    assert answer["scores"] == pytest.approx(TOY.scores(ANN, CANDIDATES, RECENT["ann"]), abs=1e-6)
+    assert counted == 1
+    if source == "stale":
+        assert answer["degraded_reason"] == "the user's record is 101 s old, more than 100"
+
+
+@given(rows=st.lists(st.integers(2, 31), max_size=8), length=st.integers(0, 8))
+def test_right_aligned_keeps_the_latest_and_pads_in_front(rows: list[int], length: int):
+    aligned = right_aligned(np.array(rows, np.int64), length)
+    kept = rows[len(rows) - min(len(rows), length) :]
+    assert aligned.tolist() == [0] * (length - len(kept)) + kept
