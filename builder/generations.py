@@ -3,7 +3,7 @@
 import re
 import secrets
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import islice
 
@@ -130,30 +130,21 @@ def count_all(client: CacheClient) -> dict[str, Counter[str]]:
     return found
 
 
-def remove_generation(client: CacheClient, generation: Generation) -> None:
+def remove_generation(client: CacheClient, model: str, name: str) -> None:
     """Remove a generation's records."""
     with cache_errors(client):
-        _unlink(client, client.scan_iter(generation.key_pattern(), SCAN_COUNT))
+        _unlink(client, client.scan_iter(f"absorb:{model}:{name}:*", SCAN_COUNT))
 
 
-def sweep_generations(client: CacheClient, model: str, keep: Collection[str]) -> set[str]:
-    """Remove all of a model's generations but those named in `keep`; return the names of the removed.
-
-    Only for the holder of the lock: another builder's unfinished generation looks like a killed one's.
-    """
-    removed: set[str] = set()
-
-    def doomed() -> Iterator[bytes]:
+def find_generations(client: CacheClient, model: str) -> set[str]:
+    """Names of a model's generations that have records in the cache, finished or not."""
+    found: set[str] = set()
+    with cache_errors(client):
         for key in client.scan_iter(f"absorb:{model}:*", SCAN_COUNT):
             match = GENERATION_KEY.match(key)
-            # A model's name has no colon, so that "a" never matches keys of another model.
-            if match and match[1].decode() == model and match[2].decode() not in keep:
-                removed.add(match[2].decode())
-                yield key
-
-    with cache_errors(client):
-        _unlink(client, doomed())
-    return removed
+            if match and match[1].decode() == model:
+                found.add(match[2].decode())
+    return found
 
 
 def _unlink(client: CacheClient, keys: Iterator[bytes]) -> None:

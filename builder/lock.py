@@ -31,8 +31,9 @@ class HeldLock:
         token: what the lock's key holds as long as this builder owns it: who, since when, and a random part.
     """
 
-    def __init__(self, lock: Lock, token: str) -> None:
+    def __init__(self, client: CacheClient, lock: Lock, token: str) -> None:
         self.token = token
+        self._client = client
         self._lock = lock
         self._renewed_s = time.monotonic()
         self._lost = False
@@ -44,15 +45,18 @@ class HeldLock:
         """False once another builder may own it. Costs nothing: the server has the last word when a pointer flips."""
         return not self._lost and time.monotonic() - self._renewed_s < TTL_S
 
+    def is_confirmed(self) -> bool:
+        """Whether the server says that it is ours, however long this process was stopped meanwhile."""
+        with cache_errors(self._client):
+            return bool(self._lock.owned())
+
     def release(self) -> None:
         """Stop renewing and give the lock back."""
         self._stop.set()
         self._thread.join()
         try:
             self._lock.release()
-        except (
-            RedisError
-        ) as error:  # LockError (lost) is one too; either way the key expires by itself
+        except RedisError as error:  # a LockError (lost) is one too
             logger.warning("lock %s was not released: %s", self._lock.name, error)
 
     def _renew(self) -> None:
@@ -84,7 +88,7 @@ def hold_lock(client: CacheClient, model: str) -> Iterator[HeldLock]:
     token = _new_token()
     with cache_errors(client):
         _acquire(client, lock, token, model)
-    held = HeldLock(lock, token)
+    held = HeldLock(client, lock, token)
     try:
         yield held
     finally:

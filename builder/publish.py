@@ -15,10 +15,10 @@ from redis.exceptions import OutOfMemoryError
 from builder.cache import CacheClient, cache_errors
 from builder.generations import (
     count_records,
+    find_generations,
     flip_pointer,
     read_pointer,
     remove_generation,
-    sweep_generations,
 )
 from builder.lock import HeldLock, hold_lock
 from models.errors import AbsorbError, CacheUnavailableError, PublishError, RecordError
@@ -56,7 +56,8 @@ def publish(
     """
     with hold_lock(client, generation.model) as lock:
         old, old_bytes = read_pointer(client, generation.model)
-        _sweep(client, generation.model, old)
+        if not _sweep(client, generation.model, old, lock):
+            raise PublishError(f"model {generation.model!r}: lost the lock before writing")
         try:
             sample = _write(client, generation, records, spec, lock, progress)
             _verify(client, generation, sample)
@@ -65,7 +66,8 @@ def publish(
             _discard(client, generation)
             raise
         _flip(client, old_bytes, new, lock)
-        _sweep(client, generation.model, new)
+        if not _sweep(client, generation.model, new, lock):
+            logger.warning("lost the lock after the flip: the next publish removes what is old")
         return new
 
 
@@ -189,18 +191,25 @@ def _flip(client: CacheClient, old: bytes, new: Pointer, lock: HeldLock) -> None
         raise
 
 
-def _sweep(client: CacheClient, model: str, pointer: Pointer | None) -> None:
+def _sweep(client: CacheClient, model: str, pointer: Pointer | None, lock: HeldLock) -> bool:
+    """Remove all generations of a model but the pointer's: old ones, and what killed builders left.
+
+    False, and nothing is removed, if the lock is lost. It is confirmed after the search: then nobody else was writing
+    during it, so what it found is dead, and stays so even if this process is stopped for an hour before it removes it.
+    """
     kept = (pointer.current, pointer.previous) if pointer else ()
-    removed = sweep_generations(
-        client, model, {generation.name for generation in kept if generation}
-    )
-    if removed:
-        logger.info("model %s: removed old or unfinished %s", model, ", ".join(sorted(removed)))
+    dead = find_generations(client, model) - {generation.name for generation in kept if generation}
+    if not lock.is_confirmed():
+        return False
+    for name in sorted(dead):
+        remove_generation(client, model, name)
+        logger.info("model %s: removed old or unfinished generation %s", model, name)
+    return True
 
 
 def _discard(client: CacheClient, generation: Generation) -> None:
     try:
-        remove_generation(client, generation)
+        remove_generation(client, generation.model, generation.name)
     except CacheUnavailableError as error:
         logger.warning("%s stays behind for the next publish to sweep: %s", generation.name, error)
 

@@ -22,6 +22,7 @@ from builder import publish as publish_module
 from builder.cache import CacheClient, connect_cache
 from builder.generations import (
     count_all,
+    find_generations,
     flip_pointer,
     new_generation,
     read_pointer,
@@ -294,6 +295,44 @@ def test_a_lock_lost_early_stops_the_writing(client, monkeypatch):
 
     assert len(batches) < 10
     assert_only(client, old)
+
+
+def test_a_builder_that_was_stopped_does_not_sweep_what_another_is_writing(client, monkeypatch):
+    """Stopped for longer than the lock lives, at the worst moment: while it looks for what is dead."""
+    old = publish_new(client)
+    living = generation_of(9)
+
+    def find_late(*arguments) -> set[str]:
+        client.set(lock_key("lrea"), "another builder abc", px=60_000)
+        client.set(living.key("user:1"), b"of the other builder")
+        return find_generations(*arguments)
+
+    monkeypatch.setattr(publish_module, "find_generations", find_late)
+    with pytest.raises(PublishError, match="lost the lock before writing"):
+        publish_new(client)
+
+    assert client.exists(living.key("user:1"))
+    assert read_pointer(client, "lrea")[0] == old
+    assert_whole(client, old.current)
+
+
+def test_a_lock_lost_after_the_flip_leaves_the_sweep_to_the_next(client, monkeypatch, caplog):
+    publish_new(client)
+    old = publish_new(client)
+
+    def flip_and_lose(*arguments) -> None:
+        flip_pointer(*arguments)
+        client.delete(lock_key("lrea"))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(publish_module, "flip_pointer", flip_and_lose)
+        new = publish_new(client)
+
+    assert new.previous == old.current
+    assert read_pointer(client, "lrea")[0] == new
+    assert "lost the lock after the flip" in caplog.text
+    assert len(find_generations(client, "lrea")) == 3
+    assert_only(client, publish_new(client))
 
 
 def test_a_rollback_during_a_publish_wins(client):
