@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from builder.clean_columns import as_label, as_text, as_time_s, example, refuse, require_values
-from builder.recipe import Columns, Data
+from builder.recipe import Data
 from builder.sources.raw import RawLog, Table, require_columns
 from models.errors import EventsError, RequestError
 from models.vocabulary import check_id
@@ -27,8 +27,8 @@ class CleanLog:
     """A checked log.
 
     Attributes:
-        events: user, item (text), ts_s (int64), label (int8), oracle (float32), then each context field (text) under
-            `context_column`; sorted by user, then time, equal times as they came.
+        events: user, item (text), ts_s (int64), label (int8), oracle (float32), then each context
+            field (text) under `context_column`; sorted by user, then time, equal times as they came.
         items: item, then the item fields (text), one row per item of the catalogue.
         users: user, then the user fields (text); not every user of the events is in it.
         has_impressions: the labels are the log's own.
@@ -69,11 +69,9 @@ def _clean_events(raw: RawLog, data: Data, now_s: float) -> pl.DataFrame:
     table, columns = raw.events, raw.columns
     context = [name for name in data.context_fields if name not in FROM_TIME]
     optional = [name for name in (columns.label, raw.oracle) if name is not None]
-    require_columns(
-        table.source,
-        table.frame.columns,
-        [columns.user, columns.item, columns.time, *optional, *context],
-    )
+    of_items = data.item_fields if raw.items is None else ()
+    wanted = [columns.user, columns.item, columns.time, *optional, *context, *of_items]
+    require_columns(table.source, table.frame.columns, wanted)
     if table.frame.is_empty():
         raise EventsError(table.source, "no events: the table is empty")
     series = {
@@ -87,6 +85,7 @@ def _clean_events(raw: RawLog, data: Data, now_s: float) -> pl.DataFrame:
     what = f"times lie in the future (read as {unit} where they are numbers, see data.time_unit)"
     refuse(table, columns.time, table.frame[columns.time], late, what)
     series |= {context_column(name): as_text(table, name) for name in context}
+    series |= {_item_column(name): as_text(table, name) for name in of_items}
     events = pl.DataFrame([values.alias(name) for name, values in series.items()])
     return _sort(table, _add_time_fields(events, data.context_fields))
 
@@ -94,9 +93,13 @@ def _clean_events(raw: RawLog, data: Data, now_s: float) -> pl.DataFrame:
 def _ids(table: Table, column: str, kind: str) -> pl.Series:
     """Ids as text, each one a possible id."""
     require_values(table, column)
-    ids = as_text(table, column)
-    if table.frame[column].dtype.is_float():
-        refuse(table, column, ids, ids.str.contains(".", literal=True), "ids have a fraction")
+    raw, ids = table.frame[column], as_text(table, column)
+    if raw.dtype.is_float():
+        refuse(table, column, raw, raw != raw.floor(), "ids have a fraction")
+    if ids.str.contains(
+        r"^-?\d+\.0$"
+    ).all():  # pandas writes whole numbers so once a null was there
+        ids = ids.str.strip_suffix(".0")
     for value in ids.unique():
         try:
             check_id(f"{kind} id", value)
@@ -131,24 +134,24 @@ def _sort(table: Table, events: pl.DataFrame) -> pl.DataFrame:
 
 
 def _clean_items(raw: RawLog, fields: Sequence[str], events: pl.DataFrame) -> pl.DataFrame:
-    """The catalogue: rows of the item table, then items that only events know."""
+    """The catalogue: rows of the item table, then items that only events know.
+
+    Without a table the fields are columns of the events, and an item's first event counts: nothing later leaks back.
+    """
     if raw.items is None:
-        known = _items_of_events(raw.events, raw.columns, fields)
-    else:
-        column = raw.columns.item_id or raw.columns.item
-        known = _profiles(raw.items, column, "item", fields)
+        first = events.sort("ts_s", maintain_order=True).unique("item", keep="first").sort("item")
+        return first.select("item", *(pl.col(_item_column(name)).alias(name) for name in fields))
+    column = raw.columns.item_id or raw.columns.item
+    listed = _profiles(raw.items, column, "item", fields)
     seen = events.select("item").unique().sort("item")
-    unlisted = seen.join(known.select("item"), on="item", how="anti", maintain_order="left")
-    if raw.items is not None and len(unlisted):
+    unlisted = seen.join(listed.select("item"), on="item", how="anti", maintain_order="left")
+    if len(unlisted):
         logger.info("%s: lacks %d items that the events have", raw.items.source, len(unlisted))
-    return pl.concat([known, unlisted], how="diagonal")
+    return pl.concat([listed, unlisted], how="diagonal")
 
 
-def _items_of_events(table: Table, columns: Columns, fields: Sequence[str]) -> pl.DataFrame:
-    """Item fields as columns of the events: an item's first row in the file counts, so nothing later leaks back."""
-    require_columns(table.source, table.frame.columns, fields)
-    first = table.frame.unique(columns.item, keep="first", maintain_order=True)
-    return _as_profiles(Table(table.source, first), columns.item, "item", fields)
+def _item_column(name: str) -> str:
+    return f"item:{name}"
 
 
 def _clean_users(raw: RawLog, fields: Sequence[str]) -> pl.DataFrame:
@@ -164,12 +167,6 @@ def _clean_users(raw: RawLog, fields: Sequence[str]) -> pl.DataFrame:
 
 def _profiles(table: Table, column: str, kind: str, fields: Sequence[str]) -> pl.DataFrame:
     require_columns(table.source, table.frame.columns, [column, *fields])
-    rows = _as_profiles(table, column, kind, fields)
-    double = rows[kind].is_duplicated()
-    refuse(table, column, rows[kind], double, "rows share their id with another")
-    return rows
-
-
-def _as_profiles(table: Table, column: str, kind: str, fields: Sequence[str]) -> pl.DataFrame:
-    values = [as_text(table, name).alias(name) for name in fields]
-    return pl.DataFrame([_ids(table, column, kind).alias(kind), *values])
+    ids = _ids(table, column, kind)
+    refuse(table, column, ids, ids.is_duplicated(), "rows share their id with another")
+    return pl.DataFrame([ids.alias(kind), *(as_text(table, name).alias(name) for name in fields)])

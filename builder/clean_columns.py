@@ -46,10 +46,7 @@ def as_text(table: Table, column: str) -> pl.Series:
         values = values.cast(pl.Float64).fill_nan(None)
         whole = (values == values.floor()).all()
         return (values.cast(pl.Int64, strict=False) if whole else values).cast(pl.String)
-    text = values.cast(pl.String)
-    # A column of whole floats that reached the file as text: ids with nulls, written by pandas.
-    is_float_text = text.str.contains(r"^-?\d+\.0$").all() and text.null_count() < len(text)
-    return text.str.strip_suffix(".0") if is_float_text else text
+    return values.cast(pl.String)
 
 
 def as_label(table: Table, column: str | None, positive_from: float | None) -> pl.Series:
@@ -76,37 +73,30 @@ def as_time_s(table: Table, column: str, unit: str) -> pl.Series:
         EventsError: a value is missing, cannot be read as a time, or lies before 1970.
     """
     require_values(table, column)
-    raw = table.frame[column]
-    values = _as_number(raw) if raw.dtype == pl.String else raw
+    values, per_s = table.frame[column], UNITS_PER_S[unit]
     if values.dtype.is_integer():
-        seconds = values.cast(pl.Int64) // UNITS_PER_S[unit]
+        seconds = values.cast(pl.Int64) // per_s
     elif values.dtype.is_float():
-        seconds = (values / UNITS_PER_S[unit]).floor().cast(pl.Int64, strict=False)
+        seconds = (values / per_s).floor().cast(pl.Int64, strict=False)
     elif values.dtype in (pl.Date, pl.Datetime):
         seconds = values.cast(pl.Datetime("us")).dt.epoch("s")
     elif values.dtype == pl.String:
-        seconds = _parse_times(values)
+        seconds = _parse_times(values, per_s)
     else:
         raise EventsError(table.source, f"column {column!r}: {values.dtype} is no time")
     unread = "times cannot be read (expected ISO 8601 such as 2025-01-31T12:30:00Z, or numbers)"
-    refuse(table, column, raw, seconds.is_null(), unread)
-    refuse(table, column, raw, seconds < 0, "times lie before 1970")
+    refuse(table, column, values, seconds.is_null(), unread)
+    refuse(table, column, values, seconds < 0, "times lie before 1970")
     return seconds
 
 
-def _as_number(text: pl.Series) -> pl.Series:
-    """Whole numbers or floats if all texts are, otherwise the texts: a CSV has texts only."""
-    for dtype in (pl.Int64, pl.Float64):
-        numbers = text.cast(dtype, strict=False)
-        if not numbers.has_nulls():
-            return numbers
-    return text
-
-
-def _parse_times(values: pl.Series) -> pl.Series:
-    """Epoch seconds of ISO 8601 texts, null where one is none; those without a zone are UTC."""
+def _parse_times(values: pl.Series, per_s: int) -> pl.Series:
+    """Epoch seconds of numbers or ISO 8601 as text (a CSV has texts only); null where it is neither."""
+    seconds = values.cast(pl.Int64, strict=False) // per_s
+    if seconds.has_nulls():
+        fractions = (values.cast(pl.Float64, strict=False) / per_s).floor()
+        seconds = seconds.fill_null(fractions.cast(pl.Int64, strict=False))
     text = values.str.strip_chars().str.replace("Z$", "+00:00").str.replace("T", " ", literal=True)
-    seconds = pl.Series([None], dtype=pl.Int64).new_from_index(0, len(values))
     for time_format in TIME_FORMATS:
         if seconds.has_nulls():
             parsed = text.str.to_datetime(time_format, time_unit="us", strict=False)

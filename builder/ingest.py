@@ -1,5 +1,6 @@
 """Raw log -> `Events`: dense ids known from the training days only, sorted by user and time, checked."""
 
+import hashlib
 import logging
 import time
 from collections.abc import Sequence
@@ -41,9 +42,23 @@ def ingest(recipe: Recipe) -> Events:
     Raises:
         EventsError: the log is not there or cannot be read as one.
     """
-    raw = SOURCES[recipe.data.source](recipe)
+    raw = SOURCES[recipe.data.source].read(recipe)
     logger.info("%s: read %d events", raw.events.source, len(raw.events.frame))
     return ingest_log(raw, recipe, time.time())
+
+
+def input_fingerprint(recipe: Recipe) -> str:
+    """Hash of the name, size and time of every file that `ingest` reads, 16 hex digits.
+
+    The recipe's own fingerprint cannot see that a file was replaced; a nightly build must.
+
+    Raises:
+        EventsError: a file is not there.
+    """
+    paths = SOURCES[recipe.data.source].find(recipe)
+    stats = [(str(path), path.stat()) for path in paths]
+    lines = [f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}" for path, stat in stats]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 def ingest_log(raw: RawLog, recipe: Recipe, now_s: float) -> Events:

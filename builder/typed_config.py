@@ -26,11 +26,11 @@ class Interval:
         is_open: `low` itself is not allowed.
     """
 
-    low: float
-    high: float = math.inf
+    low: int | float
+    high: int | float = math.inf
     is_open: bool = False
 
-    def __contains__(self, value: float) -> bool:
+    def __contains__(self, value: int | float) -> bool:
         return (self.low < value if self.is_open else self.low <= value) and value <= self.high
 
     def __str__(self) -> str:

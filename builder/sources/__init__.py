@@ -1,17 +1,14 @@
 """Every source of events by the name a recipe gives it: one literal dict."""
 
-from collections.abc import Callable
+from builder.sources.complete_journey import find_complete_journey, read_complete_journey
+from builder.sources.files import find_files, read_files
+from builder.sources.movielens import find_movielens, read_movielens
+from builder.sources.raw import Source
+from builder.sources.synthetic import find_synthetic, read_synthetic
 
-from builder.recipe import Recipe
-from builder.sources.complete_journey import read_complete_journey
-from builder.sources.files import read_files
-from builder.sources.movielens import read_movielens
-from builder.sources.raw import RawLog
-from builder.sources.synthetic import read_synthetic
-
-SOURCES: dict[str, Callable[[Recipe], RawLog]] = {
-    "complete-journey": read_complete_journey,
-    "movielens": read_movielens,
-    "files": read_files,
-    "synthetic": read_synthetic,
+SOURCES: dict[str, Source] = {
+    "complete-journey": Source(read_complete_journey, find_complete_journey),
+    "movielens": Source(read_movielens, find_movielens),
+    "files": Source(read_files, find_files),
+    "synthetic": Source(read_synthetic, find_synthetic),
 }

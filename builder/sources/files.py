@@ -33,6 +33,16 @@ def read_files(recipe: Recipe) -> RawLog:
     )
 
 
+def find_files(recipe: Recipe) -> list[Path]:
+    """All files that the recipe names.
+
+    Raises:
+        EventsError: one is not there.
+    """
+    patterns = (recipe.data.events, recipe.data.items, recipe.data.users)
+    return [path for pattern in patterns if pattern for path in _find(recipe, pattern)]
+
+
 def read_table(recipe: Recipe, pattern: str, columns: Sequence[str]) -> Table:
     """Columns of one or many files of one kind, in the order of their names.
 

@@ -8,7 +8,7 @@ Whatever the layout, the tables have the columns
     users    user_id, gender, age, occupation, zip_code     (latest has no such table)
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -54,6 +54,11 @@ class _Layout:
     users: _File | None = None
 
 
+CONVERTED = _Layout(
+    _File("ratings.parquet", RATINGS),
+    _File("items.parquet", ITEMS),
+    _File("users.parquet", ("user_id",)),
+)
 LAYOUTS = (
     _Layout(
         _File("u.data", RATINGS, "\t"),
@@ -66,11 +71,7 @@ LAYOUTS = (
         _File("users.dat", ("user_id", "gender", "age", "occupation", "zip_code"), "::", "latin-1"),
     ),
     _Layout(_File("ratings.csv", RATINGS), _File("movies.csv", ITEMS)),
-    _Layout(
-        _File("ratings.parquet", RATINGS),
-        _File("items.parquet", ITEMS),
-        _File("users.parquet", ("user_id",)),
-    ),
+    CONVERTED,
 )
 
 
@@ -81,22 +82,37 @@ def read_movielens(recipe: Recipe) -> RawLog:
         EventsError: the folder or a file is not there, or does not have the official columns.
     """
     folder = _find(recipe)
-    layout = next((found for found in LAYOUTS if (folder / found.ratings.name).is_file()), None)
-    if layout is None:
-        names = ", ".join(found.ratings.name for found in LAYOUTS)
-        raise EventsError(
-            str(folder), f"none of {names} is in this folder; get the files at {HOME}"
-        )
-    is_rated = recipe.data.positive_from is not None
-    label = "rating" if is_rated else None
-    has_users = layout.users is not None and (folder / layout.users.name).is_file()
+    layout = _layout(folder)
+    label = None if recipe.data.positive_from is None else "rating"
     items = _read(folder, layout.items)
     return RawLog(
         events=_read(folder, layout.ratings),
         columns=Columns(user="user_id", item="movie_id", time="timestamp", label=label),
         items=Table(items.source, _derive(items.frame)),
-        users=_read(folder, layout.users) if layout.users and has_users else None,
+        users=_read(folder, layout.users) if layout.users else None,
     )
+
+
+def find_movielens(recipe: Recipe) -> list[Path]:
+    """Files of the edition in the recipe's folder.
+
+    Raises:
+        EventsError: the folder is not there, or holds no edition.
+    """
+    folder = _find(recipe)
+    layout = _layout(folder)
+    files = [layout.ratings, layout.items, *([layout.users] if layout.users else [])]
+    return [folder / file.name for file in files]
+
+
+def _layout(folder: Path) -> _Layout:
+    """The edition in a folder; a conversion to Parquet may lack users, as latest does."""
+    for layout in LAYOUTS:
+        if (folder / layout.ratings.name).is_file():
+            lacks_users = layout is CONVERTED and not (folder / "users.parquet").is_file()
+            return replace(layout, users=None) if lacks_users else layout
+    names = ", ".join(layout.ratings.name for layout in LAYOUTS)
+    raise EventsError(str(folder), f"none of {names} is in this folder; get the files at {HOME}")
 
 
 def _find(recipe: Recipe) -> Path:

@@ -1,11 +1,12 @@
 """What a source hands to `clean`: tables as they were found, and the names of their columns."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import polars as pl
 
-from builder.recipe import Columns
+from builder.recipe import Columns, Recipe
 from models.errors import EventsError, did_you_mean
 
 
@@ -34,6 +35,19 @@ class RawLog:
     items: Table | None
     users: Table | None
     oracle: str | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A kind of log.
+
+    Attributes:
+        read: the log.
+        find: the files that `read` reads, so that a build sees when they have changed.
+    """
+
+    read: Callable[[Recipe], RawLog]
+    find: Callable[[Recipe], list[Path]]
 
 
 def require_columns(source: str, there: Sequence[str], names: Iterable[str]) -> None:

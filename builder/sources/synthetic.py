@@ -12,6 +12,7 @@ ranks better than p does.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -86,6 +87,11 @@ def read_synthetic(recipe: Recipe) -> RawLog:
         users=None,
         oracle="click_probability",
     )
+
+
+def find_synthetic(_recipe: Recipe) -> list[Path]:
+    """No file: the recipe alone decides the log."""
+    return []
 
 
 def _make_world(size: Synthetic) -> _World:

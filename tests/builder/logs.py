@@ -1,0 +1,54 @@
+"""Small logs and recipes for them, built as a user would: files on disk and plain recipe values."""
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from builder.ingest import ingest_log
+from builder.events import Events
+from builder.recipe import Recipe, recipe_from
+from builder.sources import SOURCES
+
+NOW_S = 1_700_000_000.0
+START_S = 1_600_000_000
+
+
+def plain_recipe(**sections: Any) -> dict[str, Any]:
+    """Recipe values over `events.csv`; `data` is merged, other sections replaced."""
+    data = {"source": "files", "events": "events.csv", "context_fields": []}
+    return {
+        "name": "small",
+        "serve_as": "small",
+        "model": {"name": "lrea"},
+        **sections,
+        "data": data | sections.get("data", {}),
+    }
+
+
+def small_recipe(folder: Path, **sections: Any) -> Recipe:
+    """A recipe that lies in `folder`."""
+    return recipe_from(plain_recipe(**sections), folder / "recipe.toml")
+
+
+def log_frame(rows: int = 40) -> pl.DataFrame:
+    """Events of four users and five items, one a minute, in the order of time."""
+    place = range(rows)
+    return pl.DataFrame(
+        {
+            "user_id": [f"u{i % 4}" for i in place],
+            "item_id": [f"i{i % 5}" for i in place],
+            "timestamp": [START_S + 60 * i for i in place],
+        }
+    )
+
+
+def write_log(folder: Path, frame: pl.DataFrame, **sections: Any) -> Recipe:
+    """Write `frame` as the events and return a recipe for it."""
+    frame.write_csv(folder / "events.csv")
+    return small_recipe(folder, **sections)
+
+
+def ingest_at(recipe: Recipe, now_s: float = NOW_S) -> Events:
+    """As `ingest`, at a known time."""
+    return ingest_log(SOURCES[recipe.data.source].read(recipe), recipe, now_s)

@@ -1,0 +1,449 @@
+"""Ingest: a log becomes sorted arrays of dense ids known from the training days; a bad one is refused by name."""
+
+import dataclasses
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from builder.events import ARRAYS, Events
+from builder.ingest import cut, ingest, input_fingerprint
+from builder.recipe import SplitRule
+from models.errors import EventsError
+from models.schema import FIRST_KNOWN, PADDING, UNKNOWN
+from tests.builder.logs import NOW_S, START_S, ingest_at, log_frame, small_recipe, write_log
+
+
+def refusal(folder: Path, frame: pl.DataFrame, **sections: Any) -> str:
+    with pytest.raises(EventsError) as caught:
+        ingest_at(write_log(folder, frame, **sections))
+    return str(caught.value)
+
+
+def with_value(column: str, row: int, value: Any) -> pl.DataFrame:
+    """The usual log as text, with one value replaced."""
+    frame = log_frame().cast(pl.String)
+    values = frame[column].to_list()
+    values[row] = value
+    return frame.with_columns(pl.Series(column, values))
+
+
+def test_log_becomes_sorted_arrays(tmp_path: Path) -> None:
+    events = ingest_at(write_log(tmp_path, log_frame(), data={"min_item_count": 1}))
+
+    assert events.user_ids == ["u0", "u1", "u2", "u3"]
+    assert events.offsets.tolist() == [0, 10, 20, 30, 40]
+    assert list(events.vocabulary.items) == ["i0", "i1", "i2", "i3", "i4"]
+    assert events.ts_s[:3].tolist() == [START_S, START_S + 240, START_S + 480]
+    assert events.item[:3].tolist() == [2, 6, 5]
+    assert set(events.label.tolist()) == {1}
+    assert not events.has_impressions
+    assert events.oracle is None
+    events.vocabulary.check(events.schema)
+
+
+def test_first_two_catalogue_rows_are_reserved(tmp_path: Path) -> None:
+    events = ingest_at(write_log(tmp_path, log_frame()))
+
+    assert (events.item_fields[PADDING] == PADDING).all()
+    assert (events.item_fields[UNKNOWN] == UNKNOWN).all()
+    assert events.popularity[:FIRST_KNOWN].tolist() == [0, 0]
+    assert events.schema.num_items == len(events.item_fields) == 7
+
+
+def test_unsorted_times_are_sorted_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    frame = log_frame()
+    in_order = ingest_at(write_log(tmp_path, frame))
+    assert "not in the order of time" not in caplog.text
+
+    with caplog.at_level(logging.INFO):
+        shuffled = ingest_at(write_log(tmp_path, frame.reverse()))
+
+    assert "events.csv: events are not in the order of time; sorting" in caplog.text
+    assert np.array_equal(in_order.item, shuffled.item)
+    assert np.array_equal(in_order.ts_s, shuffled.ts_s)
+
+
+def test_equal_times_stay_in_the_order_of_the_file(tmp_path: Path) -> None:
+    frame = log_frame().with_columns(timestamp=pl.col("timestamp") // 600 * 600)
+
+    events = ingest_at(write_log(tmp_path, frame))
+
+    of_u0 = frame.filter(pl.col("user_id") == "u0")["item_id"].to_list()
+    assert [events.vocabulary.items[row - FIRST_KNOWN] for row in events.item[:10]] == of_u0
+
+
+LOGS = st.lists(
+    st.tuples(st.integers(0, 5), st.integers(0, 6), st.integers(0, 50)), min_size=20, max_size=60
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@given(LOGS)
+def test_any_log_is_kept_whole_and_sorted(tmp_path: Path, rows: list[tuple[int, int, int]]) -> None:
+    frame = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
+    recipe = write_log(tmp_path, frame)
+    try:
+        events = ingest_at(recipe)
+    except EventsError as error:
+        reject = "fewer than 2 distinct items" in str(error) or "nothing to" in str(error)
+        assume(not reject)
+        raise
+
+    users = np.repeat(events.user_ids, np.diff(events.offsets))
+    items = np.array(events.vocabulary.items)[events.item - FIRST_KNOWN]
+    kept = zip(users.tolist(), items.tolist(), events.ts_s.tolist(), strict=True)
+    assert sorted(kept) == sorted((str(user), str(item), ts) for user, item, ts in rows)
+    assert (np.diff(events.offsets) > 0).all()
+    for begin, end in zip(events.offsets, events.offsets[1:], strict=False):
+        assert (np.diff(events.ts_s[begin:end]) >= 0).all()
+    for column, field in enumerate(events.schema.item_fields):
+        assert events.item_fields[:, column].max() < field.size
+    assert events.train_popularity.sum() == (events.ts_s < events.split.validate_from_s).sum()
+
+
+def test_saved_events_load_as_they_were(tmp_path: Path) -> None:
+    events = ingest_at(write_log(tmp_path, log_frame(), data={"context_fields": ["hour"]}))
+
+    events.save(tmp_path / "events")
+    loaded = Events.load(tmp_path / "events")
+
+    for name in ARRAYS:
+        assert np.array_equal(getattr(events, name), getattr(loaded, name)), name
+        assert getattr(events, name).dtype == getattr(loaded, name).dtype, name
+    rest = [field.name for field in dataclasses.fields(events) if field.name not in ARRAYS]
+    for name in rest:
+        assert getattr(events, name) == getattr(loaded, name), name
+
+
+def test_values_of_the_test_days_are_unknown(tmp_path: Path) -> None:
+    late = [f"d{int(i >= 36)}" for i in range(40)]
+    frame = log_frame().with_columns(pl.Series("device", late))
+    frame = frame.with_columns(
+        item_id=pl.when(pl.int_range(40) >= 38).then(pl.lit("new")).otherwise("item_id")
+    )
+
+    events = ingest_at(write_log(tmp_path, frame, data={"context_fields": ["device"]}))
+
+    assert list(events.vocabulary.context["device"]) == ["d0"]
+    assert sorted(events.context[:, 0].tolist()) == [UNKNOWN] * 4 + [FIRST_KNOWN] * 36
+    row = events.vocabulary.item_rows(["new"])[0]
+    assert row >= FIRST_KNOWN
+    assert events.item_fields[row].tolist() == [UNKNOWN, FIRST_KNOWN]
+    assert (events.train_popularity[row], events.popularity[row]) == (0, 2)
+
+
+def test_rare_items_share_the_unknown_id_and_keep_their_fields(tmp_path: Path) -> None:
+    frame = log_frame().with_columns(
+        item_id=pl.when(pl.int_range(40) == 3).then(pl.lit("rare")).otherwise("item_id")
+    )
+    items = pl.DataFrame(
+        {"item_id": ["rare", "i0", "i1", "i2", "i3", "i4"], "brand": list("aabbcc")}
+    )
+    items.write_csv(tmp_path / "items.csv")
+    data = {"items": "items.csv", "item_fields": ["brand"], "category": "brand"}
+
+    events = ingest_at(write_log(tmp_path, frame, data={**data, "min_item_count": 2}))
+
+    names = [field.name for field in events.schema.item_fields]
+    assert names == ["item", "brand", "popularity"]
+    rare, often = events.vocabulary.item_rows(["rare", "i0"])
+    assert events.item_fields[rare].tolist() == [UNKNOWN, 2, FIRST_KNOWN + 1]
+    assert events.item_fields[often, 0] >= FIRST_KNOWN
+    assert events.schema.item_fields[0].size == 5 + FIRST_KNOWN
+    assert events.category[rare] == events.category[often] == 2
+
+
+def test_popularity_is_a_power_of_two_bucket_of_training_events(tmp_path: Path) -> None:
+    counts = {"once": 1, "two": 2, "three": 3, "four": 4, "eight": 8}
+    names = [name for name, count in counts.items() for _ in range(count)] + ["eight"] * 6
+    frame = pl.DataFrame(
+        {"user_id": "u", "item_id": names, "timestamp": [START_S + i for i in range(24)]}
+    )
+
+    # 24 events: training ends before the 19th, which is the first of the last six.
+    events = ingest_at(write_log(tmp_path, frame, split={"validate_from": 0.75, "test_from": 0.9}))
+
+    rows = events.vocabulary.item_rows(counts)
+    assert events.train_popularity[rows].tolist() == list(counts.values())
+    assert (events.item_fields[rows, -1] - FIRST_KNOWN).tolist() == [1, 2, 2, 3, 4]
+
+
+def test_catalogue_is_the_table_then_what_only_events_know(tmp_path: Path) -> None:
+    pl.DataFrame({"id": ["z", "i1"], "brand": ["a", None]}).write_csv(tmp_path / "items.csv")
+    data = {"items": "items.csv", "item_fields": ["brand"], "columns": {"item_id": "id"}}
+
+    events = ingest_at(write_log(tmp_path, log_frame(), data=data))
+
+    assert list(events.vocabulary.items) == ["z", "i1", "i0", "i2", "i3", "i4"]
+    assert (events.item_fields[2:, 1] == UNKNOWN).all()  # z was never sold, i1 has no brand
+
+
+def test_item_fields_may_be_columns_of_the_events(tmp_path: Path) -> None:
+    brands = [f"b{i % 5}" for i in range(35)] + ["late"] * 5
+    frame = log_frame().with_columns(pl.Series("brand", brands))
+
+    recipe = write_log(tmp_path, frame.reverse(), data={"item_fields": ["brand"]})
+    events = ingest_at(recipe)
+
+    assert events.item_fields[2:, 1].tolist() == [2, 3, 4, 5, 6]
+
+
+def test_users_without_a_profile_are_unknown(tmp_path: Path) -> None:
+    pl.DataFrame({"user_id": ["u1", "u9"], "age": [30.0, 99.0]}).write_parquet(
+        tmp_path / "users.parquet"
+    )
+    data = {"users": "users.parquet", "user_fields": ["age"]}
+
+    events = ingest_at(write_log(tmp_path, log_frame(), data=data))
+
+    assert events.user_fields[:, 0].tolist() == [UNKNOWN, FIRST_KNOWN, UNKNOWN, UNKNOWN]
+    assert list(events.vocabulary.user["age"]) == ["30"]
+    assert events.vocabulary.user_ids({"age": 30}).tolist() == [FIRST_KNOWN]
+
+
+def test_hour_and_weekday_are_utc(tmp_path: Path) -> None:
+    # 2020-09-13 12:26:40 UTC was a Sunday.
+    events = ingest_at(
+        write_log(tmp_path, log_frame(), data={"context_fields": ["weekday", "hour"]})
+    )
+
+    assert dict(events.vocabulary.context) == {"weekday": ["6"], "hour": ["12"]}
+    assert events.context[0].tolist() == [FIRST_KNOWN, FIRST_KNOWN]
+    assert events.context[-1].tolist() == [FIRST_KNOWN, UNKNOWN]  # 13:05 is no training time
+
+
+def test_split_by_days_counts_from_the_first_event() -> None:
+    rule = SplitRule(train_from_day=0.5, validate_from_day=1.0, test_from_day=2.0)
+
+    split = cut(np.array([300_000, 100_000]), rule)
+
+    assert dataclasses.astuple(split) == (143_200, 186_400, 272_800, 300_001)
+
+
+def test_split_by_shares_counts_events() -> None:
+    split = cut(np.arange(100, 0, -1), SplitRule(train_from=0.1, validate_from=0.5, test_from=0.9))
+
+    assert dataclasses.astuple(split) == (11, 51, 91, 101)
+
+
+@pytest.mark.parametrize("kind", ["s", "ms", "us", "ns", "datetime", "zoned", "date", "text"])
+def test_times_are_read_in_every_form(tmp_path: Path, kind: str) -> None:
+    frame = log_frame().with_columns(
+        timestamp=START_S // 86_400 * 86_400 + pl.int_range(40) * 86_400
+    )
+    expected = frame["timestamp"]
+    time = pl.from_epoch("timestamp", time_unit="s")
+    forms = {
+        "datetime": time,
+        "zoned": time.dt.replace_time_zone("UTC").dt.convert_time_zone("Asia/Tokyo"),
+        "date": time.dt.date(),
+        "text": time.dt.to_string("iso"),
+    }
+    per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}.get(kind, 1)
+    frame = frame.with_columns(timestamp=forms.get(kind, pl.col("timestamp") * per_second))
+    frame.write_parquet(tmp_path / "events.parquet")
+    unit = {"time_unit": kind} if kind in ("s", "ms", "us", "ns") else {}
+
+    events = ingest_at(small_recipe(tmp_path, data={"events": "events.parquet", **unit}))
+
+    assert sorted(events.ts_s.tolist()) == expected.to_list()
+
+
+@pytest.mark.parametrize(
+    ("text", "second"),
+    [
+        ("2020-09-13T12:26:40Z", START_S),
+        ("2020-09-13 12:26:40.75", START_S),
+        ("2020-09-13T14:26:40+02:00", START_S),
+        ("2020-09-13 12:26", START_S - 40),
+        ("2020-09-13", START_S - 44_800),
+    ],
+)
+def test_iso_texts_are_utc_unless_they_say(tmp_path: Path, text: str, second: int) -> None:
+    frame = with_value("timestamp", 0, text)
+    later = [f"2020-09-14T00:{i:02}:00Z" for i in range(1, 40)]
+    frame = frame.with_columns(pl.Series("timestamp", [text, *later]))
+
+    events = ingest_at(write_log(tmp_path, frame))
+
+    assert events.ts_s.min() == second
+
+
+@pytest.mark.parametrize("dtype", [pl.Int64, pl.Float64, pl.String])
+def test_number_ids_have_no_fraction(tmp_path: Path, dtype: pl.DataType) -> None:
+    numbers = pl.Series([i % 5 + 10 for i in range(40)]).cast(pl.Float64).cast(dtype)
+    log_frame().with_columns(item_id=numbers).write_parquet(tmp_path / "events.parquet")
+
+    events = ingest_at(small_recipe(tmp_path, data={"events": "events.parquet"}))
+
+    assert list(events.vocabulary.items) == ["10", "11", "12", "13", "14"]
+
+
+def test_leading_zeros_of_csv_ids_stay(tmp_path: Path) -> None:
+    frame = log_frame().with_columns(item_id=pl.format("00{}", pl.int_range(40) % 5))
+
+    events = ingest_at(write_log(tmp_path, frame))
+
+    assert list(events.vocabulary.items) == ["000", "001", "002", "003", "004"]
+
+
+def test_labels_are_kept_and_ratings_are_cut(tmp_path: Path) -> None:
+    frame = log_frame().with_columns(stars=pl.Series([1.0, 4.0, 5.0, 3.5] * 10))
+    columns = {"label": "stars"}
+
+    events = ingest_at(
+        write_log(tmp_path, frame, data={"positive_from": 4, "columns": columns}), NOW_S
+    )
+
+    assert events.has_impressions
+    assert events.label.reshape(4, 10).mean(1).tolist() == [0, 1, 1, 0]
+    assert events.popularity.sum() == 20
+
+
+@pytest.mark.parametrize("value", ["2", "-1", "0.5", "yes", "nan"])
+def test_label_other_than_0_and_1_is_refused(tmp_path: Path, value: str) -> None:
+    labels = ["1", "0"] * 20
+    labels[6] = value
+    frame = log_frame().with_columns(pl.Series("clicked", labels))
+
+    text = refusal(tmp_path, frame, data={"columns": {"label": "clicked"}})
+
+    assert "column 'clicked': 1 labels are" in text
+    assert f"first: '{value}' in row 7" in text
+
+
+def test_missing_columns_are_named_with_those_there(tmp_path: Path) -> None:
+    text = refusal(tmp_path, log_frame().rename({"item_id": "itemid", "timestamp": "at"}))
+
+    assert "no column 'item_id'; did you mean 'itemid'?, 'timestamp'" in text
+    assert "columns there are: user_id, itemid, at" in text
+
+
+@pytest.mark.parametrize("column", ["user_id", "item_id", "timestamp"])
+def test_null_is_refused_with_its_row(tmp_path: Path, column: str) -> None:
+    text = refusal(tmp_path, with_value(column, 4, None))
+
+    assert (
+        f"events.csv: column '{column}': 1 of 40 values are missing, first: None in row 5" in text
+    )
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [
+        ("timestamp", "noon", "1 times cannot be read"),
+        ("timestamp", "-5", "1 times lie before 1970"),
+        ("timestamp", str(int(NOW_S) + 90_000), "1 times lie in the future"),
+        ("item_id", "x" * 129, "129 characters"),
+        ("user_id", "a\tb", "expected 1 to 128 printable characters"),
+    ],
+)
+def test_bad_value_is_refused_with_its_row(
+    tmp_path: Path, column: str, value: str, words: str
+) -> None:
+    text = refusal(tmp_path, with_value(column, 4, value))
+
+    assert f"column '{column}'" in text
+    assert words in text
+    assert "in row 5" in text
+
+
+def test_time_within_a_day_from_now_is_a_clock_that_runs_ahead(tmp_path: Path) -> None:
+    frame = with_value("timestamp", 39, str(int(NOW_S) + 80_000))
+
+    events = ingest_at(write_log(tmp_path, frame, split={"validate_from": 0.5, "test_from": 0.7}))
+
+    assert events.ts_s.max() == NOW_S + 80_000
+
+
+def test_ids_with_a_fraction_are_refused(tmp_path: Path) -> None:
+    halves = pl.Series([i / 2 for i in range(40)])
+    log_frame().with_columns(item_id=halves).write_parquet(tmp_path / "events.parquet")
+
+    with pytest.raises(
+        EventsError, match=r"'item_id': 20 ids have a fraction, first: 0\.5 in row 2"
+    ):
+        ingest_at(small_recipe(tmp_path, data={"events": "events.parquet"}))
+
+
+def test_list_column_is_refused(tmp_path: Path) -> None:
+    lists = pl.Series([["a"]] * 40)
+    log_frame().with_columns(item_id=lists).write_parquet(tmp_path / "events.parquet")
+
+    with pytest.raises(EventsError, match="'item_id' holds List"):
+        ingest_at(small_recipe(tmp_path, data={"events": "events.parquet"}))
+
+
+def test_empty_log_is_refused(tmp_path: Path) -> None:
+    assert "no events: the table is empty" in refusal(tmp_path, log_frame(0))
+
+
+def test_file_without_a_header_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "events.csv").write_bytes(b"")
+
+    with pytest.raises(EventsError, match=r"events\.csv: cannot be read"):
+        ingest_at(small_recipe(tmp_path))
+
+
+def test_one_item_is_nothing_to_rank(tmp_path: Path) -> None:
+    frame = log_frame().with_columns(item_id=pl.lit("only"))
+
+    assert "fewer than 2 distinct items" in refusal(tmp_path, frame)
+
+
+def test_period_without_targets_is_refused(tmp_path: Path) -> None:
+    days = {"train_from_day": 0, "validate_from_day": 0.01, "test_from_day": 3}
+
+    assert "nothing to test on: 0 events in its period" in refusal(
+        tmp_path, log_frame(), split=days
+    )
+
+
+def test_history_that_nobody_has_is_refused(tmp_path: Path) -> None:
+    text = refusal(tmp_path, log_frame(), history={"min_events": 10})
+
+    assert "nothing to train on" in text
+    assert "history.min_events = 10" in text
+
+
+@pytest.mark.parametrize(("kind", "file"), [("item", "items.csv"), ("user", "users.csv")])
+def test_duplicate_ids_of_a_table_are_refused(tmp_path: Path, kind: str, file: str) -> None:
+    ids = ["a", "b", "c", "b"]
+    pl.DataFrame({f"{kind}_id": ids}).write_csv(tmp_path / file)
+    recipe = write_log(tmp_path, log_frame(), data={f"{kind}s": file})
+
+    with pytest.raises(
+        EventsError, match=rf"{file}: column '{kind}_id': 2 rows share their id.*'b' in row 2"
+    ):
+        ingest_at(recipe)
+
+
+def test_profile_fields_need_a_user_table(tmp_path: Path) -> None:
+    text = refusal(tmp_path, log_frame(), data={"user_fields": ["age"]})
+
+    assert "there is no user table, but data.user_fields asks for age" in text
+
+
+def test_input_fingerprint_sees_a_replaced_file(tmp_path: Path) -> None:
+    recipe = write_log(tmp_path, log_frame())
+    before = input_fingerprint(recipe)
+    assert input_fingerprint(recipe) == before
+
+    write_log(tmp_path, log_frame(41))
+
+    assert input_fingerprint(recipe) != before
+
+
+def test_ingest_takes_the_time_from_the_clock(tmp_path: Path) -> None:
+    recipe = write_log(tmp_path, with_value("timestamp", 39, "4000000000"))
+
+    with pytest.raises(EventsError, match="in the future"):
+        ingest(recipe)

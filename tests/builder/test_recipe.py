@@ -1,0 +1,305 @@
+"""A recipe: what is wrong is said, all of it at once; what is right arrives typed."""
+
+import json
+import tomllib
+from dataclasses import dataclass, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builder.recipe import Data, Recipe, Variant, load_recipe, recipe_from
+from builder.sources import SOURCES
+from builder.typed_config import Interval, config_problems, make_config
+from models.errors import RecipeError
+from tests.builder.logs import plain_recipe
+
+RECIPES = sorted(Path("builder/recipes").glob("*.toml"))
+HERE = Path("recipe.toml")
+
+
+def problems_of(values: dict[str, Any]) -> list[str]:
+    with pytest.raises(RecipeError) as caught:
+        recipe_from(values, HERE)
+    return caught.value.problems
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_shipped_recipe_loads_under_its_own_name(path: Path) -> None:
+    recipe = load_recipe(path)
+
+    assert recipe.path == path
+    assert recipe.name == path.stem or path.stem == "files"
+
+
+def test_shipped_recipes_cover_every_source() -> None:
+    assert {load_recipe(path).data.source for path in RECIPES} == set(SOURCES)
+
+
+def test_default_recipe_says_what_the_protocol_says() -> None:
+    recipe = load_recipe("builder/recipes/complete-journey.toml")
+
+    assert (recipe.split.train_from_day, recipe.split.validate_from_day) == (150, 320)
+    assert recipe.split.test_from_day == 330
+    assert recipe.history.min_events == 50
+    assert recipe.negatives.per_positive == 1
+
+
+def test_values_become_tuples_floats_and_nested_tables() -> None:
+    values = plain_recipe(
+        data={"item_fields": ["brand"], "category": "brand", "columns": {"user": "who"}},
+        split={"train_from_day": 1, "validate_from_day": 2, "test_from_day": 3},
+        model={"name": "lrea", "rank": 16},
+        variant=[{"label": "DIN", "model": {"name": "din", "heads": 2}}],
+    )
+
+    recipe = recipe_from(values, HERE)
+
+    assert recipe.data.item_fields == ("brand",)
+    assert recipe.data.columns.user == "who"
+    assert isinstance(recipe.split.train_from_day, float)
+    assert recipe.model.config == {"rank": 16}
+    assert isinstance(recipe.variant[0], Variant)
+    assert recipe.variant[0].model.config == {"heads": 2}
+
+
+def test_every_problem_is_listed_at_once() -> None:
+    values = plain_recipe(
+        data={"source": "file", "categry": "brand", "min_item_count": 0, "item_fields": "brand"},
+        model={"name": "lrea", "rnak": 3, "rank": 1.5, "slots": "hsah"},
+        train={"steps": True, "learning_rate": 0},
+        history=3,
+        variant=[{"label": "other", "model": {"name": "lrae"}}],
+    )
+    values["serv_as"] = values.pop("serve_as")
+
+    problems = problems_of(values)
+
+    for words in (
+        "data.source: got 'file', expected one of: complete-journey, movielens, files, synthetic",
+        "data.categry: unknown key",
+        "did you mean 'category'?",
+        "data.min_item_count: got 0, expected a whole number, at least 1",
+        "data.item_fields: got 'brand', expected a list of: a text",
+        "model.rnak: unknown key",
+        "did you mean 'rank'?",
+        "model.rank: got 1.5, expected a whole number",
+        "model.slots: got 'hsah'",
+        "did you mean 'hash'?",
+        "train.steps: got True, expected a whole number",
+        "train.learning_rate: got 0, expected a number, above 0",
+        "history: got 3, expected a table",
+        "variant[0].model.name: model: got 'lrae'",
+        "serv_as: unknown key",
+        "serve_as: missing, expected a text",
+    ):
+        assert any(words in problem for problem in problems), words
+    assert len(problems) == 13
+
+
+@pytest.mark.parametrize(
+    ("sections", "words"),
+    [
+        ({"name": "Big Name"}, "name: got 'Big Name', expected 1 to 64 of"),
+        ({"serve_as": "a/b"}, "serve_as: got 'a/b'"),
+        ({"serve_as": "a" * 65}, "serve_as: got 'aaa"),
+        ({"path": "x"}, "path: unknown key"),
+        ({"model": {"rank": 3}}, "model.name: missing, expected a text"),
+        ({"model": {"name": 3}}, "model.name: got 3, expected a text"),
+        ({"model": "lrea"}, "model: got 'lrea', expected a table"),
+        ({"variant": {"label": "x"}}, "variant: got {'label': 'x'}, expected a list of: a table"),
+        ({"variant": ["x"]}, "variant[0]: got 'x', expected a table"),
+        ({"split": {"train_from_day": 3}}, "expected all three or none"),
+        ({"split": {"validate_from": 0.95}}, "split.train, validate, test: got [0.0, 0.95, 0.9]"),
+        ({"split": {"test_from": 1.5}}, "split.test_from: got 1.5, expected a number, at least 0"),
+        ({"train": {"learning_rate": float("nan")}}, "train.learning_rate: got nan"),
+        ({"train": {"optimizer": "adagrat"}}, "did you mean 'adagrad'?"),
+        ({"cache": {"dtype": "int4"}}, "cache.dtype: got 'int4', expected one of: fp32, fp16"),
+        ({"data": {"path": "x"}}, "data.path: source 'files' does not read it, only movielens"),
+        ({"data": {"item_fields": ["a", "a"]}}, "data.item_fields: 'a' is listed twice"),
+        ({"data": {"item_fields": ["popularity"]}}, "'popularity' is a name of ours"),
+        (
+            {"data": {"item_fields": ["brand"], "category": "brnad"}},
+            "data.category: got 'brnad', expected one of data.item_fields: brand; did you mean",
+        ),
+        ({"data": {"positive_from": 4}}, "data.columns.label: missing, data.positive_from needs"),
+        ({"data": {"events": 7}}, "data.events: got 7, expected a text"),
+    ],
+)
+def test_impossible_value_names_the_key(sections: dict[str, Any], words: str) -> None:
+    problems = problems_of(plain_recipe(**sections))
+
+    assert len(problems) == 1
+    assert words in problems[0]
+
+
+@pytest.mark.parametrize(("source", "key"), [("files", "events"), ("movielens", "path")])
+def test_source_names_the_key_it_needs(source: str, key: str) -> None:
+    values = plain_recipe()
+    values["data"] = {"source": source}
+
+    assert problems_of(values) == [f"data.{key}: missing, source {source!r} needs it"]
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [({"items": 5}, "data.synthetic.items: got 5"), ({"interests": 31}, "at most half")],
+)
+def test_synthetic_sizes_must_fit_each_other(size: dict[str, int], words: str) -> None:
+    values = plain_recipe()
+    values["data"] = {"source": "synthetic", "synthetic": size}
+
+    assert words in problems_of(values)[0]
+
+
+def test_missing_file_lists_the_shipped_recipes(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"No such file.*complete-journey\.toml"):
+        load_recipe(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize("content", [b"name = ", b"\xff\xfe"])
+def test_file_that_is_no_toml_is_said(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "broken.toml").write_bytes(content)
+
+    with pytest.raises(RecipeError, match="not TOML"):
+        load_recipe(tmp_path / "broken.toml")
+
+
+def test_to_dict_is_json_and_holds_no_path_of_this_machine() -> None:
+    recipe = load_recipe("builder/recipes/complete-journey.toml")
+
+    values = recipe.to_dict()
+
+    assert json.loads(json.dumps(values)) == values
+    assert set(values) == {field.name for field in fields(Recipe)} - {"path"}
+    assert values["data"]["item_fields"][0] == "product_type"
+
+
+def test_fingerprint_changes_with_its_sections_only() -> None:
+    recipe = recipe_from(plain_recipe(), HERE)
+    longer = replace(recipe, train=replace(recipe.train, steps=recipe.train.steps + 1))
+
+    assert recipe.fingerprint(["data", "split"]) == longer.fingerprint(["data", "split"])
+    assert recipe.fingerprint(["train"]) != longer.fingerprint(["train"])
+    assert recipe.fingerprint(["data"]) == replace(recipe, path=Path("/else")).fingerprint(["data"])
+
+
+def test_files_are_looked_for_beside_the_recipe_first(tmp_path: Path) -> None:
+    recipe = recipe_from(plain_recipe(), tmp_path / "deep" / "recipe.toml")
+
+    assert recipe.places("a.csv") == [tmp_path / "deep" / "a.csv", Path.cwd() / "a.csv"]
+    assert recipe.places("/a.csv") == [Path("/a.csv")]
+
+
+def test_every_key_of_the_data_is_in_the_annotated_example_or_another_sources() -> None:
+    text = Path("builder/recipes/files.toml").read_text()
+    elsewhere = {"path", "synthetic"}
+
+    missing = [key.name for key in fields(Data) if key.name not in text]
+
+    assert set(missing) == elsewhere
+
+
+def test_annotated_example_is_valid_with_every_comment_taken_off() -> None:
+    lines = Path("builder/recipes/files.toml").read_text().splitlines()
+    names = ("users", "positive_from", "label", "item_id", "user_id")
+    opened = [
+        line.removeprefix("# ") if line.startswith(tuple(f"# {name} =" for name in names)) else line
+        for line in lines
+    ]
+    assert opened != lines
+
+    recipe = recipe_from(tomllib.loads("\n".join(opened)), HERE)
+
+    assert recipe.data.columns.label == "clicked"
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """Every kind of value a config may have."""
+
+    kind: Literal["oak", "pine"]
+    boards: Annotated[int, Interval(1, 9)] = 3
+    depth: float = 0.3
+    is_fixed: bool = True
+    size: tuple[int, int] = (1, 2)
+    labels: tuple[tuple[str, int], ...] = ()
+    colour: str | None = None
+
+
+GOOD = {
+    "kind": st.sampled_from(["oak", "pine"]),
+    "boards": st.integers(1, 9),
+    "depth": st.floats(allow_nan=False, allow_infinity=False) | st.integers(-9, 9),
+    "is_fixed": st.booleans(),
+    "size": st.lists(st.integers(), min_size=2, max_size=2),
+    "labels": st.lists(st.tuples(st.text(), st.integers()).map(list)),
+    "colour": st.text(),
+}
+BAD = {
+    "kind": st.sampled_from(["elm", 3, ["oak"]]),
+    "boards": st.sampled_from([0, 10, 2.0, True, "3"]),
+    "depth": st.sampled_from([True, "0.3", float("inf"), [0.3]]),
+    "is_fixed": st.sampled_from([0, "yes"]),
+    "size": st.sampled_from([[1], [1, 2, 3], [1, 2.5], 1, "12"]),
+    "labels": st.sampled_from([["a"], [["a"]], [["a", "b"]], "a"]),
+    "colour": st.sampled_from([3, ["red"], False]),
+}
+
+
+@given(
+    st.fixed_dictionaries(
+        {"kind": GOOD["kind"]}, optional={name: GOOD[name] for name in GOOD if name != "kind"}
+    )
+)
+def test_good_values_make_the_config(values: dict[str, Any]) -> None:
+    assert config_problems(Shelf, values) == []
+
+    shelf = make_config(Shelf, values)
+
+    for name, value in values.items():
+        assert json.loads(json.dumps(getattr(shelf, name))) == value
+    assert isinstance(shelf.depth, float)
+    assert isinstance(shelf.size, tuple)
+
+
+@given(st.data(), st.sets(st.sampled_from(sorted(BAD)), min_size=1))
+def test_every_bad_value_is_one_problem_that_names_its_key(
+    data: st.DataObject, wrong: set[str]
+) -> None:
+    values = {name: data.draw((BAD if name in wrong else GOOD)[name]) for name in GOOD}
+
+    problems = config_problems(Shelf, values, "shelf")
+
+    named = {problem.removeprefix("shelf.").split(":")[0].split("[")[0] for problem in problems}
+    assert named == wrong
+
+
+def test_missing_key_without_default_is_a_problem() -> None:
+    assert config_problems(Shelf, {}) == ["kind: missing, expected one of: oak, pine"]
+
+
+def documented_keys(config_class: type) -> set[str]:
+    """Keys with a docstring under them or in the class's own."""
+    import ast
+    import inspect
+    import textwrap
+
+    tree = ast.parse(textwrap.dedent(inspect.getsource(config_class))).body[0]
+    assert isinstance(tree, ast.ClassDef)
+    pairs = zip(tree.body, tree.body[1:], strict=False)
+    return {
+        node.target.id
+        for node, after in pairs
+        if isinstance(node, ast.AnnAssign)
+        and isinstance(node.target, ast.Name)
+        and isinstance(after, ast.Expr)
+    }
+
+
+def test_keys_of_data_and_columns_are_documented() -> None:
+    data = {field.name for field in fields(Data) if not is_dataclass(field.default)}
+
+    assert data - documented_keys(Data) == {"source"}
