@@ -36,10 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         sample_path = options.sample or _sample_the_cache(options.out, options.model)
         with _service(options.url, options.out) as url:
-            runs = [
-                (scenario, run_locust(scenario, url, sample_path, options.out))
-                for scenario in chosen
-            ]
+            runs = [_run(scenario, url, sample_path, options.out) for scenario in chosen]
     except (AbsorbError, ValueError) as error:
         sys.stderr.write(f"loadtest: {error}\n")
         return 2
@@ -77,6 +74,12 @@ def run_locust(scenario: Scenario, url: str, sample: Path, out: Path) -> Samples
     if not written.exists():
         raise ValueError(f"locust ended with status {done.returncode}:\n{done.stdout}{done.stderr}")
     return Samples.from_json(json.loads(written.read_text()))
+
+
+def _run(scenario: Scenario, url: str, sample: Path, out: Path) -> tuple[Scenario, Samples]:
+    load = f"{scenario.users} users" if scenario.users else f"{scenario.rate_per_s:g} requests/s"
+    Console().print(f"{scenario.name} loop: {load} for {scenario.duration_s:g} s, against {url} …")
+    return scenario, run_locust(scenario, url, sample, out)
 
 
 def _loop(scenario: Scenario) -> list[str]:

@@ -121,6 +121,10 @@ def plot(runs: list[tuple[Scenario, Samples]], path: Path) -> None:
         by_rank.axhline(scenario.p99_ms, color=color, linestyle="--", linewidth=1)
         by_time.semilogy(samples.due_s, samples.latency_ms, ".", color=color, markersize=3)
     by_rank.set_xticks([1, 2, 10, 100, 1000], ["0", "p50", "p90", "p99", "p99.9"])
+    by_rank.minorticks_off()
+    for axes in (by_rank, by_time):
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("")
     by_rank.set(xlabel="percentile (dashed: limit of p99)", ylabel="latency, ms")
     by_time.set(xlabel="seconds", ylabel="latency, ms")
     by_rank.legend()

@@ -111,7 +111,7 @@ def state(answer: Json, user: Json, about: Json) -> str:
 
 def metrics(about: Json) -> Table:
     """The model's metrics on the test period, as the builder found them."""
-    table = Table(title=f"{about['name']} on its test period")
+    table = Table(title="On the test period", title_justify="left")
     table.add_column("metric")
     table.add_column("value", justify="right")
     for name, value in _numbers("", about["report"]):
