@@ -1,40 +1,22 @@
 import logging
 import os
-import shutil
 import socket
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
 from builder import cache
 from builder import lock as lock_module
-from builder.cache import CacheClient, connect_cache
+from builder.cache import connect_cache
 from builder.lock import TTL_S, hold_lock, lock_holder
 from models.cache_server import stop_server
 from models.errors import CacheUnavailableError, LockHeldError
 from models.record import lock_key
 
 KEY = lock_key("lrea")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="ab", dir="/tmp"))  # unix socket paths must be short
-    yield folder
-    stop_server(folder)
-    shutil.rmtree(folder)
-
-
-@pytest.fixture
-def client(server: Path) -> Iterator[CacheClient]:
-    with connect_cache(f"embedded:{server}") as client:
-        client.flushall()
-        yield client
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:

@@ -1,113 +1,38 @@
-"""Publish against a real server: what serves is always whole, whatever happens to the builder."""
+"""Publish against a real server: what serves is always whole."""
 
-import os
-import random
-import shutil
-import signal
-import socket
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta, timezone
 from itertools import count
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from builder import cache
 from builder import publish as publish_module
-from builder.cache import CacheClient, connect_cache
-from builder.generations import (
-    count_all,
-    find_generations,
-    flip_pointer,
-    new_generation,
-    read_pointer,
-    rollback,
-)
-from builder.lock import hold_lock
+from builder.cache import connect_cache
+from builder.generations import count_all, find_generations, flip_pointer, read_pointer
 from builder.publish import SAMPLE_SIZE, publish
-from builder.status import status
 from models.cache_server import start_server, stop_server
-from models.errors import (
-    CacheUnavailableError,
-    GenerationError,
-    LockHeldError,
-    PublishError,
-)
+from models.errors import CacheUnavailableError, GenerationError, PublishError
 from models.record import (
     MODELS_KEY,
-    Generation,
     Pointer,
     TensorSpec,
     UserRecord,
-    decode_record,
     encode_record,
     lock_key,
     pointer_key,
 )
-
-ROOT = Path(__file__).parents[2]
-SPEC = (TensorSpec("rows", (4, 8)), TensorSpec("counts", (4,)))
-ARTIFACT = "0123456789abcdef" * 2
-NOW = datetime(2026, 11, 22, 3, 15, tzinfo=UTC)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="ab", dir="/tmp"))  # unix socket paths must be short
-    yield folder
-    stop_server(folder)
-    shutil.rmtree(folder)
-
-
-@pytest.fixture
-def client(server: Path) -> Iterator[CacheClient]:
-    with connect_cache(f"embedded:{server}") as client:
-        client.flushall()
-        yield client
-        client.config_set("maxmemory", 0)
-
-
-def generation_of(num_users: int, model: str = "lrea") -> Generation:
-    return new_generation(model, ARTIFACT, num_users, 7, "fp16", NOW)
-
-
-def raw_record(user_id: str, value: float = 0.0, artifact_id: str = ARTIFACT) -> bytes:
-    state = {"rows": np.full((4, 8), value, np.float32), "counts": np.zeros(4, np.float32)}
-    record = UserRecord(user_id, 7, np.array([3], np.int32), state)
-    return encode_record(record, SPEC, artifact_id, "fp16")
-
-
-def records(num_users: int, value: float = 0.0) -> Iterator[tuple[str, bytes]]:
-    for number in range(num_users):
-        yield f"user:{number}", raw_record(f"user:{number}", value)
-
-
-def publish_new(client: CacheClient, num_users: int = 20, value: float = 0.0) -> Pointer:
-    return publish(client, generation_of(num_users), records(num_users, value), SPEC)
-
-
-def assert_whole(client: CacheClient, generation: Generation) -> None:
-    """Every record is there and can be read by the artifact."""
-    keys = list(client.scan_iter(generation.key_pattern(), 1000))
-    assert len(keys) == generation.num_users
-    for key, raw in zip(keys, client.mget(keys), strict=True):
-        assert isinstance(raw, bytes)
-        decode_record(raw, SPEC, generation.artifact_id, key.decode().split(":", 3)[3])
-
-
-def assert_only(client: CacheClient, pointer: Pointer | None, model: str = "lrea") -> None:
-    """The cache holds the pointer's generations, whole, nothing else of the model, and no lock."""
-    kept = [g for g in (pointer.current, pointer.previous) if g] if pointer else []
-    assert read_pointer(client, model)[0] == pointer
-    assert count_all(client).get(model, {}) == {g.name: g.num_users for g in kept}
-    for generation in kept:
-        assert_whole(client, generation)
-    assert not client.exists(lock_key(model))
+from tests.builder.published import (
+    ARTIFACT,
+    SPEC,
+    assert_only,
+    assert_whole,
+    generation_of,
+    publish_new,
+    raw_record,
+    records,
+)
 
 
 def test_a_published_generation_serves(client):
@@ -335,19 +260,6 @@ def test_a_lock_lost_after_the_flip_leaves_the_sweep_to_the_next(client, monkeyp
     assert_only(client, publish_new(client))
 
 
-def test_a_rollback_during_a_publish_wins(client):
-    first = publish_new(client).current
-    second = publish_new(client).current
-
-    def progress(_: int) -> None:
-        rollback(client, "lrea")
-
-    with pytest.raises(PublishError, match="the pointer was changed meanwhile"):
-        publish(client, generation_of(20), records(20), SPEC, progress=progress)
-
-    assert_only(client, Pointer(first, second))
-
-
 def test_a_pointer_that_cannot_be_read_stops_the_publish(client):
     generation = publish_new(client).current
     client.set(pointer_key("lrea"), b"{}")
@@ -357,14 +269,6 @@ def test_a_pointer_that_cannot_be_read_stops_the_publish(client):
 
     assert client.get(pointer_key("lrea")) == b"{}"
     assert_whole(client, generation)
-
-
-def test_a_flip_that_is_sent_again_is_harmless(client):
-    pointer = publish_new(client)
-
-    flip_pointer(client, b"", pointer)  # as a client does whose connection broke before the answer
-
-    assert_only(client, pointer)
 
 
 def test_a_restart_of_the_cache_in_the_middle_goes_unnoticed(client, server):
@@ -400,216 +304,3 @@ def test_a_cache_that_is_gone_is_named_and_the_next_publish_cleans_up(server, cl
 
     client.delete(lock_key("lrea"))  # stands in for its expiry
     assert_only(client, publish_new(client))
-
-
-def test_rolling_back_twice_returns(client):
-    publish_new(client)
-    published = publish_new(client, 30)
-    assert published.previous
-
-    back = rollback(client, "lrea")
-
-    assert back == Pointer(published.previous, published.current)
-    assert_only(client, back)
-    assert rollback(client, "lrea") == published
-    assert_only(client, published)
-
-
-def test_a_publish_after_a_rollback_keeps_what_serves(client):
-    first = publish_new(client).current
-    publish_new(client)
-    rollback(client, "lrea")
-
-    third = publish_new(client).current
-
-    assert_only(client, Pointer(third, first))
-
-
-def test_there_may_be_nothing_to_roll_back_to(client):
-    with pytest.raises(PublishError, match="model 'lrea': was never published"):
-        rollback(client, "lrea")
-    published = publish_new(client)
-    with pytest.raises(PublishError, match="has no previous generation"):
-        rollback(client, "lrea")
-    assert_only(client, published)
-
-
-def test_a_generation_that_is_not_whole_is_not_rolled_back_to(client):
-    publish_new(client)
-    published = publish_new(client)
-    assert published.previous
-    client.delete(published.previous.key("user:0"))
-
-    with pytest.raises(PublishError, match=r"of the 20 records of .* only 19 are left"):
-        rollback(client, "lrea")
-
-    assert read_pointer(client, "lrea")[0] == published
-
-
-def test_status_of_an_empty_cache_is_empty(client):
-    assert status(client) == []
-
-
-def test_status_tells_what_is_there(client):
-    publish_new(client)
-    pointer = publish_new(client, 30)
-    left = generation_of(9)
-    client.set(left.key("user:1"), b"left by a killed builder")
-    first = generation_of(9, "din")
-    client.set(first.key("user:1"), b"of a first publish")
-
-    with hold_lock(client, "lrea"):
-        din, lrea = status(client)
-
-    assert (din.model, din.pointer, din.record_bytes, din.lock_holder) == ("din", None, None, None)
-    assert din.unfinished == [first.name]
-    assert (lrea.model, lrea.pointer) == ("lrea", pointer)
-    assert pointer.previous
-    assert lrea.records == {pointer.current.name: 30, pointer.previous.name: 20, left.name: 1}
-    assert lrea.unfinished == [left.name]
-    assert lrea.record_bytes in {len(raw_record("user:1")), len(raw_record("user:11"))}
-    assert lrea.lock_holder
-    assert f"pid {os.getpid()}" in lrea.lock_holder
-    assert lrea.server_memory_bytes > 30 * len(raw_record("user:1"))
-
-
-@pytest.mark.parametrize("hours", [0, -5])
-def test_a_generation_is_named_after_its_moment_in_utc(hours):
-    now = NOW.astimezone(timezone(timedelta(hours=hours)))
-    one, other = (new_generation("lrea", ARTIFACT, 3, 7, "int8", now) for _ in range(2))
-
-    assert one.name.startswith("20261122T031500Z-")
-    assert len(bytes.fromhex(one.name[17:])) == 3
-    assert one.name != other.name
-    assert (one.num_users, one.as_of_s, one.dtype) == (3, 7, "int8")
-    assert one.created_s == int(NOW.timestamp())
-
-
-@pytest.mark.parametrize("model", ["", "a:b", "LREA", "*", "{control}", "-x", "x" * 65])
-def test_a_model_name_that_is_no_part_of_a_key_is_refused(model):
-    with pytest.raises(PublishError, match="expected a name that matches"):
-        new_generation(model, ARTIFACT, 3, 7, "int8", NOW)
-
-
-PUBLISHER = """
-import importlib.util, os, signal, sys
-from builder import publish as module
-from builder.cache import connect_cache
-
-spec = importlib.util.spec_from_file_location("shared", sys.argv[1])
-shared = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(shared)
-client = connect_cache(sys.argv[2])
-point, num_users = sys.argv[3], int(sys.argv[4])
-batches = []
-
-def die(*_):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-def progress(size):
-    batches.append(size)
-    if point == f"batch {len(batches)}":
-        die()
-    if point == "wait":
-        print("writing", flush=True)
-        sys.stdin.readline()
-
-def die_after(function):
-    def both(*arguments):
-        function(*arguments)
-        die()
-    return both
-
-if point == "before verify":
-    module._verify = die
-if point == "before flip":
-    module.flip_pointer = die
-if point == "after flip":
-    module.flip_pointer = die_after(module.flip_pointer)
-print("ready", flush=True)
-module.publish(
-    client, shared.generation_of(num_users), shared.records(num_users, 5), shared.SPEC,
-    progress=progress,
-)
-print("published", flush=True)
-"""
-
-
-def start_publisher(server: Path, point: str, num_users: int) -> subprocess.Popen[str]:
-    """Another builder, in a process of its own, that has connected to the cache."""
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-c", PUBLISHER, __file__),
-            *(f"embedded:{server}", point, str(num_users)),
-        ],
-        cwd=ROOT,
-        text=True,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    assert process.stdout
-    assert process.stdout.readline() == "ready\n"
-    return process
-
-
-def assert_survives(client: CacheClient, old: Pointer) -> None:
-    """What serves is whole, and so is what served before the kill."""
-    now, _ = read_pointer(client, "lrea")
-    assert now
-    assert now == old or now.previous == old.current
-    assert_whole(client, now.current)
-    assert_whole(client, old.current)
-
-
-@pytest.mark.parametrize(
-    ("point", "is_flipped"),
-    [
-        ("batch 1", False), ("batch 3", False), ("before verify", False), ("before flip", False),
-        ("after flip", True),
-    ],
-)  # fmt: skip
-def test_a_builder_killed_at_any_step_leaves_a_whole_generation(client, server, point, is_flipped):
-    publish_new(client)
-    old = publish_new(client)
-
-    with start_publisher(server, point, 1500) as builder:
-        assert builder.wait() == -signal.SIGKILL
-
-    assert_survives(client, old)
-    assert (read_pointer(client, "lrea")[0] != old) == is_flipped
-    assert len(count_all(client)["lrea"]) == 3  # the killed builder left a generation to sweep
-    client.pexpire(lock_key("lrea"), 300)  # its lock expires by itself, only sooner
-    assert_only(client, publish_new(client))
-
-
-def test_a_builder_killed_at_random_moments_leaves_a_whole_generation(client, server):
-    moments = random.Random(7)
-    publish_new(client)
-    for _ in range(8):
-        old = publish_new(client, 300)
-        with start_publisher(server, "never", 4000) as builder:
-            time.sleep(moments.uniform(0, 0.5))
-            builder.kill()
-        assert_survives(client, old)
-        client.delete(lock_key("lrea"))  # stands in for its expiry
-
-    assert_only(client, publish_new(client))
-
-
-def test_of_two_builders_at_once_the_second_is_told_who_the_first_is(client, server):
-    with start_publisher(server, "wait", 20) as builder:
-        assert builder.stdin
-        assert builder.stdout
-        assert builder.stdout.readline() == "writing\n"
-        with pytest.raises(LockHeldError, match=f"{socket.gethostname()} pid {builder.pid} since"):
-            publish_new(client)
-        builder.stdin.write("go on\n")
-        builder.stdin.flush()
-        assert builder.stdout.readline() == "published\n"
-        assert builder.wait() == 0
-
-    pointer, _ = read_pointer(client, "lrea")
-    assert pointer
-    assert pointer.current.num_users == 20
-    assert client.get(pointer.current.key("user:1")) == raw_record("user:1", 5)
-    assert_only(client, pointer)
