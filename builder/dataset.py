@@ -1,7 +1,7 @@
 """Events -> batches. One slate = the targets of one user at one time (a basket, an impression), so one history each.
 
-The history of a target holds only events strictly before it. A batch is U users x C targets: the history is gathered and
-encoded once per user, which is what makes a long history affordable in training.
+The history of a target holds only events strictly before it. A batch is U users x C targets: the history is gathered
+and encoded once per user, which is what makes a long history affordable in training.
 """
 
 from collections.abc import Iterator
@@ -89,7 +89,12 @@ class BatchSource:
     """
 
     def __init__(
-        self, events: Events, sampler: NegativeSampler | None, *, slate_events: int, per_positive: int
+        self,
+        events: Events,
+        sampler: NegativeSampler | None,
+        *,
+        slate_events: int,
+        per_positive: int,
     ) -> None:
         self.events, self.sampler = events, sampler
         self.slate_events, self.per_positive = slate_events, per_positive
@@ -99,7 +104,9 @@ class BatchSource:
         self._clicks = np.concatenate([[0], np.cumsum(self._label)])
         self._clicked = np.flatnonzero(self._label)
 
-    def batch(self, slates: Slates, chosen: Ints, rng: np.random.Generator) -> tuple[Batch, Targets]:
+    def batch(
+        self, slates: Slates, chosen: Ints, rng: np.random.Generator
+    ) -> tuple[Batch, Targets]:
         """One batch of the slates at `chosen`."""
         events, length = self.events, self.events.schema.history_length
         user, first = slates.user[chosen], slates.first[chosen]

@@ -77,7 +77,9 @@ def predict(
             mask = targets.mask
             per_user = (targets.user, (targets.history > 0).sum(1))
             user, length = (np.broadcast_to(x[:, None], mask.shape)[mask] for x in per_user)
-            columns.append((probability[mask], targets.label[mask], user, targets.event[mask], length))
+            columns.append(
+                (probability[mask], targets.label[mask], user, targets.event[mask], length)
+            )
             progress(done, total)
     return Predictions(*(np.concatenate(column) for column in zip(*columns, strict=True)))
 
@@ -124,6 +126,7 @@ def auc_by_history(predictions: Predictions, length: int) -> dict[str, float]:
     for low, high in zip(edges, [*edges[1:], length + 1], strict=True):
         chosen = (predictions.history >= low) & (predictions.history < high)
         if len(np.unique(predictions.label[chosen])) == 2:
-            parts = (column[chosen] for column in predictions.for_metrics())
-            result[f"{low}-{high - 1}"] = measure(*parts).auc
+            probability, label, user = predictions.for_metrics()
+            metrics = measure(probability[chosen], label[chosen], user[chosen])
+            result[f"{low}-{high - 1}"] = metrics.auc
     return result

@@ -1,6 +1,5 @@
 """Checkpoint + Report -> Artifact: weights, two ONNX graphs that were checked against torch, and what they are."""
 
-import io
 import logging
 import subprocess
 import warnings
@@ -142,9 +141,8 @@ def _trace(
         )  # fmt: skip
     if program is None:
         raise RuntimeError("torch.onnx.export returned no program")
-    raw = io.BytesIO()
-    program.save(raw)
-    return raw.getvalue()
+    raw: bytes = program.model_proto.SerializeToString()
+    return raw
 
 
 def open_graph(raw: bytes, threads: int = 1) -> ort.InferenceSession:
@@ -157,7 +155,9 @@ def open_graph(raw: bytes, threads: int = 1) -> ort.InferenceSession:
 def run_graph(session: ort.InferenceSession, feed: Feed) -> list[NDArray[np.float32]]:
     """Run, feeding only the inputs that the graph kept."""
     kept = {node.name for node in session.get_inputs()}
-    outputs: list[NDArray[np.float32]] = session.run(None, {k: v for k, v in feed.items() if k in kept})
+    outputs: list[NDArray[np.float32]] = session.run(
+        None, {k: v for k, v in feed.items() if k in kept}
+    )
     return outputs
 
 
@@ -167,7 +167,11 @@ def largest_difference(model: CtrModel, graphs: Graphs, sample: Batch) -> float:
     names = [tensor.name for tensor in model.state_spec()]
     worst = 0.0
     users, candidates = sample.slate.items.shape
-    for user, size in [(slice(None), candidates), (slice(0, 1), 1), (slice(users - 1, users), candidates)]:
+    for user, size in [
+        (slice(None), candidates),
+        (slice(0, 1), 1),
+        (slice(users - 1, users), candidates),
+    ]:
         part = _part(sample, user, size)
         with torch.inference_mode():
             expected = model(part.user, part.context, part.slate).sigmoid().numpy()

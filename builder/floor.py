@@ -1,8 +1,8 @@
 """The floor: logistic regression on popularity and on counts in the same history. What a sceptic would use instead.
 
-A long-history model below it is under-trained, not finished. Features of a target, from the same latest L events and the
-same drawn negatives that the models see: log(1 + training popularity), and log(1 + n) with n the events of the history that
-share the target's item, and each of its other fields.
+A long-history model below it is under-trained, not finished. Features of a target, from the same latest L events and
+the same drawn negatives that the models see: log(1 + training popularity), and log(1 + n) with n the events of the
+history that share the target's item, and each of its other fields.
 """
 
 from collections.abc import Iterator

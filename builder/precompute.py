@@ -28,7 +28,9 @@ def precompute(artifact: Artifact, events: Events, threads: int) -> Iterator[Use
     """
     schema = artifact.manifest.schema
     if events.schema != schema:
-        raise StepError("precompute: the ingested log does not have the artifact's schema; train again")
+        raise StepError(
+            "precompute: the ingested log does not have the artifact's schema; train again"
+        )
     source = BatchSource(events, None, slate_events=1, per_positive=0)
     session = open_graph(artifact.file(ENCODE).read_bytes(), threads)
     names = [tensor.name for tensor in artifact.manifest.state_spec]
@@ -54,7 +56,8 @@ def write_records(
     spec = artifact.manifest.state_spec
     count = 0
     with path.open("wb") as file:
-        for count, record in enumerate(records, 1):
+        for record in records:
+            count += 1
             raw = encode_record(record, spec, artifact.artifact_id, dtype)
             file.write(LENGTH.pack(len(raw)) + raw)
     return count

@@ -9,7 +9,8 @@ T = TypeVar("T")
 class Progress(Protocol):
     """Called with what is done, out of how much, and a word on it."""
 
-    def __call__(self, done: int, total: int, note: str = "") -> None: ...
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        """Report."""
 
 
 def silent(done: int, total: int, note: str = "") -> None:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from builder.checkpoint import Checkpoint
 from builder.dataset import BatchSource, Part, Slates, find_slates
-from builder.events import Events
 from builder.evaluate import predict
+from builder.events import Events
 from builder.metrics import measure
 from builder.negatives import NegativeSampler
 from builder.progress import Progress, silent
@@ -144,6 +144,8 @@ class _Validation:
         if metrics.auc > self._best_auc:
             self._best_auc = metrics.auc
             self.best = {name: value.clone() for name, value in model.state_dict().items()}
-        text = "loss {train_loss:.4f}, validation AUC {auc:.4f}, log loss {log_loss:.4f}".format(**line)
+        text = "loss {train_loss:.4f}, validation AUC {auc:.4f}, log loss {log_loss:.4f}".format(
+            **line
+        )
         logger.info("step %d: %s", step, text)
         return text

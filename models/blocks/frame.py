@@ -51,7 +51,11 @@ class Frame(nn.Module):
     """
 
     def __init__(
-        self, schema: FeatureSchema, item_fields: Int[Tensor, "V F"], config: FrameConfig, long_dim: int
+        self,
+        schema: FeatureSchema,
+        item_fields: Int[Tensor, "V F"],
+        config: FrameConfig,
+        long_dim: int,
     ) -> None:
         super().__init__()
         std = config.embedding_std
@@ -85,4 +89,5 @@ class Frame(nn.Module):
         mean = recent.mean(1)  # (B, D)
         user = torch.cat([profile, self.context(context.fields), mean], dim=-1)
         parts = [target, short] if long is None else [target, short, long]
-        return self.head(user, torch.cat(parts, dim=-1))
+        logits: Tensor = self.head(user, torch.cat(parts, dim=-1))
+        return logits

@@ -1,6 +1,7 @@
 """The head: a tower whose first layer is split, so that a user's part is computed once per request."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -21,14 +22,18 @@ class Head(nn.Module):
     """
 
     def __init__(
-        self, *, user_dim: int, candidate_dim: int, widths: Sequence[int], slope: float, dropout: float
+        self,
+        *,
+        user_dim: int,
+        candidate_dim: int,
+        widths: Sequence[int],
+        slope: float,
+        dropout: float,
     ) -> None:
         super().__init__()
         self.user = nn.Linear(user_dim, widths[0])
         self.candidate = nn.Linear(candidate_dim, widths[0], bias=False)
-        self.hidden = nn.ModuleList(
-            nn.Linear(narrow, wide) for narrow, wide in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.hidden = nn.ModuleList(nn.Linear(narrow, wide) for narrow, wide in pairwise(widths))
         self.norms = nn.ModuleList(nn.BatchNorm1d(width) for width in widths)
         self.activation = nn.LeakyReLU(slope)
         self.dropout = nn.Dropout(dropout)
@@ -43,4 +48,5 @@ class Head(nn.Module):
         x = self.dropout(self.norms[0](self.activation(x)))
         for linear, norm in zip(self.hidden, list(self.norms)[1:], strict=True):
             x = self.dropout(norm(self.activation(linear(x))))
-        return self.out(x).view(B, C)
+        logits: Tensor = self.out(x)
+        return logits.view(B, C)

@@ -109,4 +109,6 @@ class TargetAttention(nn.Module):
         return fold.flatten(2)
 
     def _project(self, hidden: Float[Tensor, "*batch h"]) -> Float[Tensor, "*batch H"]:
-        return hidden @ torch.block_diag(*self.w_o).view(self.heads, self.hidden).mT
+        w_o = torch.block_diag(*self.w_o)  # type: ignore[no-untyped-call]
+        projected: Tensor = hidden @ w_o.view(self.heads, self.hidden).mT
+        return projected

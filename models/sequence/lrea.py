@@ -1,8 +1,8 @@
 """LREA: low-rank attention over the whole history, O(r·D) per candidate whatever L is.
 
 Source: arXiv:2503.02542v4 (SIGIR'25), numbering of that version. Differs from the paper:
-- trains the absorbed form (Eq. 9) by default, so what is trained is what is served; the paper trains the decompressed form
-  (Eq. 5), `graph = "decompressed"`. The absorption is exact only where each column of W_decomp has one sign pattern.
+- trains the absorbed form (Eq. 9) by default, so what is trained is what is served; the paper trains the decompressed
+  form (Eq. 5), `graph = "decompressed"`. The absorption is exact only where each column of W_decomp has one sign pattern.
 - Eq. 9 as printed has W_compᵀ where E_compᵀ is meant.
 - W_comp and W_decomp start as block poolings and learn at 1/100 of the rate: at the full rate they inject noise.
 - L_non-neg (Eq. 10) is off by default: it makes the slots parallel, that is, a mean pool.
@@ -32,9 +32,10 @@ class LREAConfig(FrameConfig):
     Attributes:
         rank: r, slots.
         slots: "position" (the paper), "content" or "hash".
-        families: hash slots only: (item field or "item", number of slots) each, summing to `rank`. Empty: half to the item,
-            half to the recipe's first item field.
-        graph: what training fits: "absorbed" (Eq. 9) or "decompressed" (Eq. 5; position slots only). Served: absorbed.
+        families: hash slots only: (item field or "item", number of slots) each, summing to `rank`. Empty: half to the
+            item, half to the recipe's first item field.
+        graph: what training fits: "absorbed" (Eq. 9) or "decompressed" (Eq. 5; position slots only). What is served is
+            absorbed.
         form: "concat" or "split", the two sides of Eq. 5; two models.
         exact_target: cache the history's sum, so that the split form's target term survives absorption.
         decompression: W_decomp "free", or a "softmax" over slots.
@@ -56,9 +57,10 @@ class LREAConfig(FrameConfig):
 
 
 class LREA(CtrModel):
-    """o = E_auxabsorb · φ([e_t ⊕ E_comp ⊕ e_t ⊙ E_comp] W_in) W_o, Eq. 9, with E_comp, E_auxabsorb of r rows from the cache.
+    """o = E_auxabsorb · φ([e_t ⊕ E_comp ⊕ e_t ⊙ E_comp] W_in) W_o, Eq. 9, with both matrices of r rows from the cache.
 
-    Symbols: E_comp = c_k (keys), E_auxabsorb = a_k (values), both [R, D]. Outputs are divided by √L: Σ_l e_l grows with it.
+    Symbols: E_comp = c_k (keys), E_auxabsorb = a_k (values), both [R, D]. Outputs are divided by √L, as Σ_l e_l grows with
+    it.
 
     Raises:
         ValueError: options that exclude each other, or families that do not fit the schema or the rank.
@@ -130,7 +132,7 @@ class LREA(CtrModel):
     def _score_decompressed(
         self, slots: PositionSlots, state: UserState, user: User, context: Context, slate: Slate
     ) -> Float[Tensor, "B C"]:
-        """Eq. 5: attend to every event through its reconstruction Ê = W_decompᵀ E_comp, and sum the events themselves."""
+        """Eq. 5: attend to events through their reconstruction Ê = W_decompᵀ E_comp, sum the events themselves."""
         events = self.frame.items(user.history)  # (B, L, D)
         keys = slots.w_decomp.mT @ state["e_comp"]  # (B, L, D)
         target = self.frame.items(slate.items)

@@ -106,10 +106,11 @@ class HashSlots(nn.Module):
     """Event l goes, in each family, to the slot that its key (its item, or one of its fields) hashes to.
 
     A candidate attends to all slots and also reads its own: the row it hashes to, and how often its own key occurs.
-    E_auxabsorb holds the sums of embeddings per slot. E_comp holds counts of keys, its r·w cells being a count-min sketch
-    (Cormode & Muthukrishnan 2005): each key adds one to `NUM_HASHES` cells and reads their minimum, which is never below
-    the true count and above it only if all its cells collide: for n distinct keys in c cells with probability about
-    (1 − e^(−4n/c))⁴, 0.2% for 250 in 4,096. Nothing of it is learned, so it works for items never seen in training.
+    E_auxabsorb holds the sums of embeddings per slot. E_comp holds counts of keys: its r·w cells are a count-min sketch
+    (Cormode & Muthukrishnan 2005). Each event adds one to `NUM_HASHES` cells of its key, and a candidate reads their
+    minimum, which is never below the true count and above it only if all its cells collide: for n distinct keys in c
+    cells with probability about (1 − e^(−4n/c))⁴, 0.2% for 250 in 4,096. Nothing of it is learned, so it works for
+    items never seen in training.
 
     Args:
         item_fields: dense ids of each catalogue row's fields.
@@ -208,9 +209,9 @@ def slot_means(state: UserState) -> Float[Tensor, "B R D"]:
 def _hash(num: int, width: int, seed: int) -> NDArray[np.int64]:
     """Non-negative pseudo-random integers, [num, width]: the finaliser of splitmix64 over a counter."""
     with np.errstate(over="ignore"):
-        x = np.arange(num * width, dtype=np.uint64) + np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15)
+        x = np.arange(num * width, dtype=np.uint64) + np.uint64(seed) * np.uint64(
+            0x9E3779B97F4A7C15
+        )
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return ((x ^ (x >> np.uint64(31))) >> np.uint64(1)).astype(np.int64).reshape(num, width)
-
-

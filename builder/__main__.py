@@ -1,0 +1,215 @@
+"""python -m builder: the offline half as a command line."""
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)  # fmt: skip
+
+from builder.cache import connect_cache, redact_url
+from builder.recipe import load_recipe
+from builder.run_folder import RunFolder
+from builder.steps import STEPS, Build, is_due, run_step
+from builder.summary import comparison_table, status_table, summary_table
+from models.errors import AbsorbError
+
+DEFAULT_RECIPE = Path(__file__).parent / "recipes" / "complete-journey.toml"
+app = typer.Typer(
+    help="Build the cache: an event log becomes a trained model and a published state per user.\n\n"
+    "`run` does what is due of: " + ", ".join(STEPS) + ". Each is a command of its own, too.",
+    no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
+)  # fmt: skip
+console = Console()
+
+RecipePath = Annotated[Path, typer.Argument(help="recipe (TOML); see builder/recipes/")]
+Runs = Annotated[Path, typer.Option("--runs", envvar="ABSORB_RUNS_DIR", help="folder of all runs")]
+Artifacts = Annotated[
+    Path,
+    typer.Option(
+        "--artifacts",
+        envvar="ABSORB_ARTIFACT_DIR",
+        help="folder of all artifacts; the service reads it",
+    ),
+]
+CacheUrl = Annotated[
+    str,
+    typer.Option("--cache", envvar="ABSORB_CACHE_URL", help="embedded:[folder] or a redis URL"),
+]
+RUNS, ARTIFACTS, CACHE = Path("var/runs"), Path("var/artifacts"), "embedded:"
+
+
+class _Bar:
+    """A progress bar for one step."""
+
+    def __init__(self, bars: Progress, task: TaskID) -> None:
+        self.bars, self.task = bars, task
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        self.bars.update(self.task, completed=done, total=total, note=note)
+
+
+@contextmanager
+def _bar(name: str) -> Iterator[_Bar]:
+    columns = (
+        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
+    )  # fmt: skip
+    with Progress(*columns, console=console) as bars:
+        yield _Bar(bars, bars.add_task(name, total=None, note=""))
+
+
+def _build(recipe: Path, runs: Path, artifacts: Path, cache: str) -> Build:
+    loaded = load_recipe(recipe)
+    return Build(loaded, RunFolder(runs / loaded.name), artifacts, cache)
+
+
+def _do(build: Build, name: str) -> None:
+    with _bar(name) as bar:
+        stamp = run_step(replace(build, progress=bar), name)
+    console.print(f"[green]✓[/] {name} [dim]{stamp.seconds:.1f} s[/]")
+
+
+@app.command()
+def run(
+    recipe: RecipePath = DEFAULT_RECIPE,
+    redo_from: Annotated[
+        str | None, typer.Option("--from", help="do this step and all after it again")
+    ] = None,
+    runs: Runs = RUNS,
+    artifacts: Artifacts = ARTIFACTS,
+    cache: CacheUrl = CACHE,
+) -> None:
+    """Do every step that is due, and print what came of it. The nightly job."""
+    if redo_from is not None and redo_from not in STEPS:
+        raise typer.BadParameter(
+            f"got {redo_from!r}, expected one of: {', '.join(STEPS)}", param_hint="--from"
+        )
+    build = _build(recipe, runs, artifacts, cache)
+    with build.folder.locked():
+        if redo_from:
+            build.folder.forget(list(STEPS)[list(STEPS).index(redo_from) :])
+        for name in STEPS:
+            if is_due(build, name):
+                _do(build, name)
+            else:
+                console.print(f"[dim]· {name}: nothing changed, kept[/]")
+        console.print(summary_table(build.recipe, build.folder.stamps()))
+
+
+def _add_step(name: str, summary: str) -> None:
+    def step(
+        recipe: RecipePath = DEFAULT_RECIPE, runs: Runs = RUNS, artifacts: Artifacts = ARTIFACTS,
+        cache: CacheUrl = CACHE,
+    ) -> None:  # fmt: skip
+        build = _build(recipe, runs, artifacts, cache)
+        with build.folder.locked():
+            _do(build, name)
+
+    step.__doc__ = summary
+    app.command(name)(step)
+
+
+for _name, _summary in {
+    "ingest": "Read, check and index the recipe's event log.",
+    "train": "Train the recipe's model on the ingested log.",
+    "evaluate": "Measure the trained model on the test period, beside the count floor.",
+    "export": "Write the artifact: weights and ONNX graphs, compared with torch.",
+    "precompute": "Encode every user's history into a record.",
+    "publish": "Write the records to the cache, verify them, flip the pointer.",
+}.items():
+    _add_step(_name, _summary)
+
+
+@app.command()
+def rollback(
+    model: Annotated[str, typer.Argument(help="name it is served under, for instance lrea")],
+    cache: CacheUrl = CACHE,
+) -> None:
+    """Make the previous generation serve again; twice returns."""
+    from builder.generations import rollback as flip_back
+
+    pointer = flip_back(connect_cache(cache), model)
+    console.print(
+        f"{model}: {pointer.current.name} serves again (artifact {pointer.current.artifact_id})"
+    )
+
+
+@app.command()
+def status(cache: CacheUrl = CACHE) -> None:
+    """What is published, what can be rolled back to, who is building."""
+    from builder.status import status as read_status
+
+    console.print(status_table(redact_url(cache), read_status(connect_cache(cache))))
+
+
+@app.command()
+def compare(
+    recipe: RecipePath,
+    seeds: Annotated[int, typer.Option(min=1, help="trainings of each variant")] = 3,
+    jobs: Annotated[
+        int, typer.Option(min=0, help="trainings at once, one thread each; 0: one per core")
+    ] = 0,
+    folder: Annotated[
+        Path, typer.Option(help="where finished trainings and tables are kept")
+    ] = Path("var/compare"),
+    runs: Runs = RUNS,
+) -> None:
+    """Train every [[variant]] of a recipe on the same data; table of metrics with 95% intervals. Resumable."""
+    from builder.compare import run_comparison
+
+    loaded = load_recipe(recipe)
+    run_folder = RunFolder(runs / loaded.name)
+    build = Build(loaded, run_folder, ARTIFACTS, CACHE)
+    with run_folder.locked():
+        if is_due(build, "ingest"):
+            _do(build, "ingest")
+        with _bar("compare") as bar:
+            rows, floor = run_comparison(build, seeds, jobs, folder / loaded.name, bar)
+    console.print(comparison_table(loaded.name, rows, floor))
+    console.print(f"tables: {folder / loaded.name}/table.md, table.json")
+
+
+@app.command()
+def bench(
+    out: Annotated[Path, typer.Option(help="folder of table and plot")] = Path("var/bench"),
+    quick: Annotated[bool, typer.Option(help="small sizes only, to try it out")] = False,
+) -> None:
+    """Time scoring against history length L, candidates B, rank r and width d: LREA beside DIN, same runtime."""
+    from builder.bench import run_bench
+
+    with _bar("bench") as bar:
+        written = run_bench(out, bar, quick=quick)
+    console.print(*written, sep="\n")
+
+
+def main() -> None:
+    """Run; an error of the world is one sentence and exit code 1."""
+    handler = RichHandler(console=console, show_path=False, show_time=False, show_level=False)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    for package in ("builder", "models"):  # libraries are heard from WARNING on
+        logging.getLogger(package).setLevel(logging.INFO)
+    try:
+        app()
+    except AbsorbError as error:
+        console.print(f"[red]error:[/] {error}", highlight=False, markup=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""Tables that the command line prints."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich.table import Table
+
+from builder.compare_table import Floor, Row
+from builder.recipe import Recipe
+from builder.run_folder import Stamp
+from builder.status import ModelStatus
+
+
+def summary_table(recipe: Recipe, stamps: Mapping[str, Stamp]) -> Table:
+    """What a run came to: metrics, users, bytes, seconds."""
+    table = Table(
+        title=f"{recipe.name}: {recipe.model.name} served as {recipe.serve_as!r}", show_header=False
+    )
+    table.add_column(style="bold")
+    table.add_column()
+    log, report = stamps["ingest"].result, stamps["evaluate"].result
+    table.add_row(
+        "log", f"{log['events']:,} events, {log['users']:,} users, {log['items']:,} items"
+    )
+    for name, text in _quality(report):
+        table.add_row(name, text)
+    made, served = stamps["precompute"].result, stamps["publish"].result
+    table.add_row(
+        "ONNX against torch", f"largest difference {stamps['export'].result['onnx_difference']:.1e}"
+    )
+    table.add_row("users published", f"{made['users']:,}")
+    table.add_row("bytes per user", f"{made['bytes_per_user']:,} ({recipe.cache.dtype})")
+    table.add_row("generation", f"{served['name']}, artifact {served['artifact_id']}")
+    seconds = ", ".join(f"{name} {stamp.seconds:.1f}" for name, stamp in stamps.items())
+    table.add_row("seconds", seconds)
+    return table
+
+
+def _quality(report: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    yield "test", _metrics(report["test"])
+    if report["trained_graph"]:
+        yield "test, trained graph", _metrics(report["trained_graph"])
+    if report["floor"]:
+        yield "floor (counts)", _metrics(report["floor"])
+    if report["oracle_auc"] is not None:
+        yield "oracle (Bayes-optimal)", f"AUC {report['oracle_auc']:.4f}"
+    if report["by_history"]:
+        cuts = ", ".join(f"{label}: {auc:.4f}" for label, auc in report["by_history"].items())
+        yield "AUC by events in history", cuts
+
+
+def _metrics(values: Mapping[str, float]) -> str:
+    text = "AUC {auc:.4f}, GAUC {gauc:.4f}, log loss {log_loss:.4f}, PCOC {pcoc:.3f}, ECE {ece:.4f}"
+    return text.format(**values)
+
+
+def status_table(url: str, models: Iterable[ModelStatus]) -> Table:
+    """What the cache holds."""
+    table = Table(title=f"cache {url}")
+    for name in (
+        "model",
+        "serves",
+        "users",
+        "roll back to",
+        "bytes per user",
+        "unfinished",
+        "building now",
+    ):
+        table.add_column(name)
+    for model in models:
+        current = model.pointer.current if model.pointer else None
+        previous = model.pointer.previous if model.pointer else None
+        table.add_row(
+            model.model,
+            current.name if current else "nothing",
+            f"{model.records.get(current.name, 0):,} of {current.num_users:,}" if current else "",
+            previous.name if previous else "nothing",
+            f"{model.record_bytes:,}" if model.record_bytes else "",
+            ", ".join(model.unfinished) or "none",
+            model.lock_holder or "nobody",
+        )
+    return table
+
+
+def comparison_table(name: str, rows: Iterable[Row], floor: Floor) -> Table:
+    """Variants side by side."""
+    table = Table(title=name)
+    for heading in ("model", "AUC", "GAUC", "log loss", "PCOC", "seeds", "train s"):
+        table.add_column(heading)
+    for row in rows:
+        table.add_row(row.label, *row.cells())
+    table.add_row("floor (counts)", *floor.cells())
+    return table
