@@ -2,7 +2,7 @@
 
 Source: arXiv:2503.02542v4 (SIGIR'25), numbering of that version. Differs from the paper:
 - trains the absorbed form (Eq. 9) by default, so what is trained is what is served; the paper trains the decompressed
-  form (Eq. 5), `graph = "decompressed"`. The absorption is exact only where each column of W_decomp has one sign pattern.
+  form (Eq. 5), `graph = "decompressed"`. Absorption is exact only where each column of W_decomp has one sign pattern.
 - Eq. 9 as printed has W_compᵀ where E_compᵀ is meant.
 - W_comp and W_decomp start as block poolings and learn at 1/100 of the rate: at the full rate they inject noise.
 - L_non-neg (Eq. 10) is off by default: it makes the slots parallel, that is, a mean pool.
@@ -57,10 +57,10 @@ class LREAConfig(FrameConfig):
 
 
 class LREA(CtrModel):
-    """o = E_auxabsorb · φ([e_t ⊕ E_comp ⊕ e_t ⊙ E_comp] W_in) W_o, Eq. 9, with both matrices of r rows from the cache.
+    """o = E_auxabsorb · φ([e_t ⊕ E_comp ⊕ e_t ⊙ E_comp] W_in) W_o, Eq. 9: both matrices have r rows, from the cache.
 
-    Symbols: E_comp = c_k (keys), E_auxabsorb = a_k (values), both [R, D]. Outputs are divided by √L, as Σ_l e_l grows with
-    it.
+    Symbols: E_comp = c_k (keys), E_auxabsorb = a_k (values), both [R, D]. Outputs are divided by √L: sums over events
+    grow with it.
 
     Raises:
         ValueError: options that exclude each other, or families that do not fit the schema or the rank.
