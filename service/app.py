@@ -93,8 +93,9 @@ async def _on_absorb_error(_: Request, error: AbsorbError) -> Response:
     status = status_of(error)
     if status >= 500:
         log.warning("request refused", extra={"status": status, "error": str(error)})
-    # What is left of a body that was refused must not be taken for the next request.
-    return error_response(status, str(error), {"Connection": "close"} if status == 413 else None)
+    # The connection stays open, also where a body was too long: closing it while the client still
+    # sends would reset it before the answer is read. The server throws the rest away.
+    return error_response(status, str(error))
 
 
 async def _on_http_error(request: Request, error: HTTPException) -> Response:

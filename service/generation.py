@@ -157,8 +157,8 @@ class Follower:
         try:
             await self._swap(model, raw)
             self._failures.pop(model, None)
-        except (AbsorbError, OSError, TypeError, ValueError) as error:
-            # Beside our own: a disk that cannot be read, a pointer whose fields have the wrong types.
+        except (AbsorbError, TypeError, ValueError) as error:
+            # Beside our own: a file whose hash is right, and whose content is not what it should be.
             self._fail(model, raw, error)
 
     async def _swap(self, model: str, raw: bytes | None) -> None:

@@ -134,15 +134,16 @@ async def test_down_at_start_is_live_then_ready_once_it_is_back(mortal: World, o
 
 
 async def test_a_wrong_password_is_an_unavailable_cache_that_names_no_password(mortal: World):
-    with mortal.redis as client:
-        client.config_set("requirepass", "right")
     store = RedisStore(mortal.url.replace("unix://", "unix://:wrong@"), 2.0)
-    with pytest.raises(CacheUnavailableError) as caught:
-        await store.read("key")
-    await store.close()
     with mortal.redis as client:
-        client.execute_command("AUTH", "right")
-        client.config_set("requirepass", "")
+        client.ping()
+        client.config_set("requirepass", "right")
+        try:
+            with pytest.raises(CacheUnavailableError) as caught:
+                await store.read("key")
+        finally:
+            client.config_set("requirepass", "")
+            await store.close()
     assert "wrong" not in str(caught.value)
     assert "invalid" in str(caught.value)
 

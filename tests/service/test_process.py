@@ -1,18 +1,117 @@
+"""`python -m service` as a process: over TCP, with its own cache, stopped by a signal."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
-from models.errors import NotReadyError
-from service.process import running_service
+from tests.service.toy import Toy
+from tests.service.world import HISTORIES, RECENT, World
+
+ROOT = Path(__file__).parents[2]
+TOY = Toy()
 
 
-def test_a_service_that_ends_is_reported_with_its_last_words(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ABSORB_MAX_CANDIDATES", "many")
+@contextmanager
+def service_process(log: Path, **settings: str) -> Iterator["subprocess.Popen[bytes]"]:
+    variables = {f"ABSORB_{name.upper()}": value for name, value in settings.items()}
+    environment = {**os.environ, "ABSORB_PORT": "0", **variables}
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "service"],
+            cwd=ROOT,
+            env=environment,
+            stderr=output,
+            stdout=output,
+        )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
-    with (
-        pytest.raises(NotReadyError, match=r"status 2:\nABSORB_MAX_CANDIDATES: got 'many'"),
-        running_service(tmp_path / "logs" / "service.log"),
-    ):
-        pass
+
+async def wait_for(process: "subprocess.Popen[bytes]", log: Path, pattern: str) -> str:
+    while not (found := re.search(pattern, log.read_text())):
+        assert process.poll() is None, log.read_text()
+        await asyncio.sleep(0.05)
+    return found[1]
+
+
+async def until_ready(client: httpx.AsyncClient) -> None:
+    while (await client.get("/health/ready")).status_code != 200:
+        await asyncio.sleep(0.05)
+
+
+@pytest.mark.anyio
+async def test_a_process_serves_and_stops(own_cache: Path, tmp_path: Path):
+    world = World(f"unix://{own_cache}/valkey.sock", tmp_path / "artifacts")
+    world.publish(TOY)
+    log = tmp_path / "log"
+    settings = {"cache_url": f"embedded:{own_cache}", "artifact_dir": str(world.artifacts)}
+    with service_process(log, **settings, max_body_bytes="1000") as process:
+        port = await wait_for(process, log, r"running on http://127\.0\.0\.1:(\d+)")
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            await until_ready(client)
+            body = {"user_id": "ann", "candidates": ["i1", "i5"]}
+            answer = (await client.post("/v1/score", json=body)).json()
+            chunked = await client.post("/v1/score", content=_spaces(5000))
+            after = await client.post("/v1/score", json=body)
+            docs = await client.get("/docs")
+            schema = (await client.get("/openapi.json")).json()
+            metrics = (await client.get("/metrics")).text
+        process.send_signal(signal.SIGTERM)
+        # uvicorn drains, shuts down, and only then dies of the signal, so that its parent knows.
+        assert await asyncio.to_thread(process.wait, 30) == -signal.SIGTERM
+    expected = TOY.scores(TOY.state(HISTORIES["ann"]), ["i1", "i5"], RECENT["ann"])
+    assert answer["scores"] == pytest.approx(expected, abs=1e-6)
+    assert (chunked.status_code, after.status_code, docs.status_code) == (413, 200, 200)
+    assert {"process_resident_memory_bytes", "absorb_requests_total"} <= set(
+        re.findall(r"\w+", metrics)
+    )
+    body_schema = schema["paths"]["/v1/score"]["post"]["requestBody"]["content"]["application/json"]
+    assert {"user_id", "candidates", "top_k"} <= set(body_schema["schema"]["properties"])
+    assert "422" not in json.dumps(schema)
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert lines[-1]["message"].startswith("Finished server process")
+    (start,) = (line for line in lines if line["message"] == "starting")
+    assert start["providers"] == ["CPUExecutionProvider"]
+    (swap,) = (line for line in lines if line["message"] == "generation serves")
+    assert (swap["model"], swap["provider"]) == ("toy", "CPUExecutionProvider")
+
+
+async def _spaces(num_bytes: int):
+    for _ in range(num_bytes // 100):
+        yield b" " * 100
+
+
+def test_a_bad_variable_is_named(tmp_path: Path):
+    log = tmp_path / "log"
+    with service_process(log, port="http", max_candidates="-1") as process:
+        assert process.wait(60) == 2
+    assert "ABSORB_PORT: got 'http', expected" in log.read_text()
+    assert "ABSORB_MAX_CANDIDATES: got '-1', expected" in log.read_text()
+
+
+def test_an_embedded_cache_that_cannot_start_is_said(tmp_path: Path):
+    log = tmp_path / "log"
+    with service_process(log, cache_url="embedded:/tmp/" + "x" * 120) as process:
+        assert process.wait(60) == 1
+    assert "too long for a unix socket" in log.read_text()
+
+
+def test_the_service_imports_no_torch():
+    code = "import sys, service.__main__; print('torch' in sys.modules, 'polars' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["False", "False"]

@@ -11,6 +11,12 @@ from tests.service.world import HISTORIES, RECENT, World
 pytestmark = pytest.mark.anyio
 TOY = Toy()
 ANN = TOY.state(HISTORIES["ann"])
+CONTEXTS: list[dict[str, object]] = [
+    {},
+    {"hour": "night"},
+    {"hour": "day", "device": "app"},
+    {"hour": 25},
+]
 
 
 async def test_every_field_of_the_answer(world: World):
@@ -102,7 +108,7 @@ async def test_recent_replaces_what_the_record_holds(world: World):
 async def test_context_changes_the_score_and_absent_fields_are_unknown(world: World):
     world.publish(TOY)
     async with world.service() as service:
-        for context in ({}, {"hour": "night"}, {"hour": "day", "device": "app"}, {"hour": 25}):
+        for context in CONTEXTS:
             answer = await service.score(context=context)
             expected = TOY.scores(ANN, ["i1", "i5"], RECENT["ann"], context)
             assert answer["scores"] == pytest.approx(expected, abs=1e-6)

@@ -7,6 +7,7 @@ logit    = item[candidate] · (Σ interest + Σ item[recent]) + length / 10 + Σ
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -143,7 +144,7 @@ def bare_score_graph(bias: float = 0.0) -> bytes:
 
 
 def _graph(nodes, inputs, outputs, tables: dict[str, Array]) -> bytes:
-    axes = {f"axis{n}": np.array([n], np.int64) for n in (1, 2)}
+    axes: dict[str, NDArray[Any]] = {f"axis{n}": np.array([n], np.int64) for n in (1, 2)}
     constants = [numpy_helper.from_array(value, name) for name, value in {**tables, **axes}.items()]
     graph = helper.make_graph(nodes, "toy", inputs, outputs, constants)
     opset = [helper.make_opsetid("", 18)]

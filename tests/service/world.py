@@ -44,6 +44,7 @@ class Running:
     follower: Follower
     pipeline: Pipeline
     telemetry: Telemetry
+    workers: ThreadPoolExecutor
 
     async def score(self, user: str = "ann", candidates: Any = ("i1", "i5"), **more: Any) -> Any:
         """The answer to a request that must succeed."""
@@ -125,7 +126,7 @@ class World:
             await follower.poll()
             transport = httpx.ASGITransport(app)
             async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-                yield Running(client, app, follower, pipeline, telemetry)
+                yield Running(client, app, follower, pipeline, telemetry, workers)
             await store.close()
             follower.close()
 

@@ -1,0 +1,57 @@
+"""The table of statuses is complete, and every setting is documented."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from models.errors import AbsorbError, ArtifactError, RequestError
+from service.errors import STATUS, retry_headers, status_of
+from service.settings import Settings
+
+
+def every_error(kind: type[AbsorbError]) -> set[type[AbsorbError]]:
+    below = (every_error(child) for child in kind.__subclasses__())
+    return {kind}.union(*below)
+
+
+def test_every_error_has_a_status():
+    known = {kind for kind in every_error(AbsorbError) if not kind.__module__.startswith("tests.")}
+    assert known == set(STATUS)
+
+
+def test_a_class_without_a_status_has_that_of_the_one_above():
+    class OddRequestError(RequestError):
+        pass
+
+    OddRequestError.__module__ = "tests.service"
+    assert status_of(OddRequestError("field", 1, "2")) == 400
+    assert status_of(ArtifactError("broken")) == 500
+
+
+@pytest.mark.parametrize(("status", "says"), [(429, True), (503, True), (400, False), (500, False)])
+def test_only_those_sent_away_are_told_when_to_come_back(status: int, says: bool):
+    assert ("Retry-After" in retry_headers(status)) == says
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_every_setting_is_documented(name: str):
+    description = Settings.model_fields[name].description
+    assert description
+    assert description.endswith(".")
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("ABSORB_PORT", "9000")
+    monkeypatch.setenv("ABSORB_STALE_AFTER_S", "")
+    monkeypatch.setenv("ABSORB_DEFAULT_MODEL", "din")
+    settings = Settings()
+    assert (settings.port, settings.default_model, settings.stale_after_s) == (9000, "din", None)
+
+
+@pytest.mark.parametrize(
+    "bad", [{"port": 70000}, {"max_candidates": 0}, {"poll_interval_s": 0}, {"log_level": "LOUD"}]
+)
+def test_settings_that_cannot_work_are_refused(bad: dict[str, Any]):
+    with pytest.raises(ValidationError, match=next(iter(bad))):
+        Settings(**bad)
