@@ -26,7 +26,12 @@ WARM_UP_CANDIDATES = (1, 2, 64)
 
 def runtime_providers() -> list[str]:
     """ONNX Runtime providers to ask for: CUDA where this build has it, and the CPU behind it."""
-    return [name for name in (CUDA, CPU) if name in ort.get_available_providers()]
+    available = ort.get_available_providers()
+    if CUDA in available:
+        # CUDA's libraries may come as wheels, where the loader does not look; without them ONNX Runtime
+        # falls back to the CPU with no more than a warning.
+        ort.preload_dlls()
+    return [name for name in (CUDA, CPU) if name in available]
 
 
 class Scorer:
