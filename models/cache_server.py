@@ -20,8 +20,6 @@ SOCKET = "valkey.sock"
 START_LIMIT_S = 30.0
 REPLY_LIMIT_S = 5.0
 POLL_EVERY_S = 0.02
-MAX_LAUNCHES = 2
-"""A server that dies right after its start (a broken append-only file, say) will die again."""
 SOCKET_PATH_LIMIT = 100
 """Unix socket paths are limited to 107 bytes by Linux, 103 by macOS."""
 
@@ -58,14 +56,20 @@ def start_server(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CacheUnavailableError(EMBEDDED + str(folder), str(error)) from error
+    silent = CacheUnavailableError(
+        EMBEDDED + str(folder), f"the server does not answer; see {folder / 'valkey.log'}"
+    )
     deadline = time.monotonic() + START_LIMIT_S
-    num_launches = 0
+    is_launched = False
     while not _is_ready(socket_path):
-        if num_launches == MAX_LAUNCHES or time.monotonic() > deadline:
-            raise CacheUnavailableError(
-                EMBEDDED + str(folder), f"no answer; see {folder / 'valkey.log'}"
-            )
-        num_launches += _launch(folder)
+        if lock := _take_lock(folder):
+            with lock:
+                if is_launched:  # it died, and would again: a broken append-only file, say
+                    raise silent
+                _launch(folder, lock)
+            is_launched = True
+        if time.monotonic() > deadline:
+            raise silent
         time.sleep(POLL_EVERY_S)
     return socket_path
 
@@ -108,20 +112,14 @@ def _take_lock(folder: Path) -> IO[str] | None:
     return lock
 
 
-def _launch(folder: Path) -> bool:
-    """Start a server; false if one lives over `folder` already, answering or not."""
-    lock = _take_lock(folder)
-    if lock is None:
-        return False
-    with lock:
-        done = subprocess.run(
-            _command(folder), capture_output=True, text=True, check=False, pass_fds=[lock.fileno()]
-        )
+def _launch(folder: Path, lock: IO[str]) -> None:
+    done = subprocess.run(
+        _command(folder), capture_output=True, text=True, check=False, pass_fds=[lock.fileno()]
+    )
     if done.returncode:
         raise CacheUnavailableError(
             EMBEDDED + str(folder), f"server did not start: {done.stdout}{done.stderr}"
         )
-    return True
 
 
 def _command(folder: Path) -> list[str]:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO
 
 import pytest
 from redis import Redis
@@ -64,18 +65,18 @@ def test_starts_at_once_make_one_server(folder):
 
 def test_a_stalled_server_is_waited_for_and_not_doubled(folder, monkeypatch):
     pid = server_pid(folder)
-    launches: list[bool] = []
+    locks: list[object] = []
     tried_twice = threading.Event()
-    launch = cache_server._launch
+    take_lock = cache_server._take_lock
 
-    def watched(folder: Path) -> bool:
-        launches.append(launch(folder))
-        if len(launches) == 2:
+    def watched(folder: Path) -> IO[str] | None:
+        locks.append(lock := take_lock(folder))
+        if len(locks) == 2:
             tried_twice.set()
-        return launches[-1]
+        return lock
 
     monkeypatch.setattr(cache_server, "REPLY_LIMIT_S", 0.05)
-    monkeypatch.setattr(cache_server, "_launch", watched)
+    monkeypatch.setattr(cache_server, "_take_lock", watched)
     os.kill(pid, signal.SIGSTOP)
     with ThreadPoolExecutor(1) as pool:
         second = pool.submit(start_server, folder)
@@ -83,7 +84,8 @@ def test_a_stalled_server_is_waited_for_and_not_doubled(folder, monkeypatch):
         os.kill(pid, signal.SIGCONT)
         second.result()
 
-    assert not any(launches)
+    assert locks
+    assert not any(locks)
     assert server_pid(folder) == pid
 
 
@@ -192,7 +194,7 @@ def test_a_broken_append_only_file_is_said_and_not_retried_for_ever(folder):
     [written] = (folder / "appendonlydir").glob("*.incr.aof")
     written.write_bytes(b"no command" + written.read_bytes())
 
-    with pytest.raises(CacheUnavailableError, match=r"no answer; see .*valkey\.log"):
+    with pytest.raises(CacheUnavailableError, match=r"does not answer; see .*valkey\.log"):
         start_server(folder)
 
 
