@@ -5,6 +5,7 @@ A finished training is one JSON file, so a comparison that was cut off goes on w
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -21,6 +22,8 @@ from builder.report import evaluate, floor
 from builder.steps import Build
 from builder.train import train
 from models.errors import RecipeError
+
+logger = logging.getLogger(__name__)
 
 
 def run_comparison(
@@ -85,7 +88,9 @@ def _train_all(todo: Sequence[Any], jobs: int, progress: Progress) -> None:
         running = {pool.submit(_train_one, *job): job for job in todo}
         for done, future in enumerate(as_completed(running), 1):
             _, variant, seed, _, _ = running[future]
-            progress(done, len(todo), f"{variant.label} seed {seed}: AUC {future.result():.4f}")
+            line = f"{variant.label}, seed {seed}: AUC {future.result():.4f}"
+            logger.info("%d of %d trained: %s", done, len(todo), line)
+            progress(done, len(todo), line)
 
 
 def _train_one(
