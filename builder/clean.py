@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from builder.clean_columns import as_label, as_text, as_time_s, example, refuse, require_values
-from builder.recipe import Data
+from builder.recipe import TIME_FIELDS, Data
 from builder.sources.raw import RawLog, Table, require_columns
 from models.errors import EventsError, RequestError
 from models.vocabulary import check_id
@@ -18,8 +18,6 @@ from models.vocabulary import check_id
 logger = logging.getLogger(__name__)
 
 DAY_S = 86_400
-FROM_TIME = ("hour", "weekday")
-"""Context fields that are derived, not read."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ def clean(raw: RawLog, data: Data, now_s: float) -> CleanLog:
 
 def _clean_events(raw: RawLog, data: Data, now_s: float) -> pl.DataFrame:
     table, columns = raw.events, raw.columns
-    context = [name for name in data.context_fields if name not in FROM_TIME]
+    context = [name for name in data.context_fields if name not in TIME_FIELDS]
     optional = [name for name in (columns.label, raw.oracle) if name is not None]
     of_items = data.item_fields if raw.items is None else ()
     wanted = [columns.user, columns.item, columns.time, *optional, *context, *of_items]

@@ -96,7 +96,7 @@ def _parse_times(values: pl.Series, per_s: int) -> pl.Series:
     if seconds.has_nulls():
         fractions = (values.cast(pl.Float64, strict=False) / per_s).floor()
         seconds = seconds.fill_null(fractions.cast(pl.Int64, strict=False))
-    text = values.str.strip_chars().str.replace("Z$", "+00:00").str.replace("T", " ", literal=True)
+    text = values.str.strip_chars().str.strip_suffix("Z").str.replace("T", " ", literal=True)
     for time_format in TIME_FORMATS:
         if seconds.has_nulls():
             parsed = text.str.to_datetime(time_format, time_unit="us", strict=False)

@@ -17,6 +17,8 @@ from models.errors import RecipeError, UnknownModelError, did_you_mean
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 RESERVED_FIELDS = ("item", "user", "popularity")
+TIME_FIELDS = ("hour", "weekday")
+"""Context fields that are derived from the time, not read."""
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,9 @@ from pathlib import Path
 
 import polars as pl
 
-from builder.recipe import Recipe
+from builder.recipe import TIME_FIELDS, Recipe
 from builder.sources.raw import RawLog, Table, require_columns
 from models.errors import EventsError
-
-DERIVED = ("hour", "weekday")
 
 
 def read_files(recipe: Recipe) -> RawLog:
@@ -20,7 +18,7 @@ def read_files(recipe: Recipe) -> RawLog:
         EventsError: a file is not there, cannot be read, or lacks a column.
     """
     data, columns = recipe.data, recipe.data.columns
-    context = [name for name in data.context_fields if name not in DERIVED]
+    context = [name for name in data.context_fields if name not in TIME_FIELDS]
     own = [] if data.items else data.item_fields
     label = [columns.label] if columns.label else []
     wanted = [columns.user, columns.item, columns.time, *label, *context, *own]

@@ -174,6 +174,7 @@ def test_popularity_is_a_power_of_two_bucket_of_training_events(tmp_path: Path) 
     rows = events.vocabulary.item_rows(counts)
     assert events.train_popularity[rows].tolist() == list(counts.values())
     assert (events.item_fields[rows, -1] - FIRST_KNOWN).tolist() == [1, 2, 2, 3, 4]
+    assert events.item_fields[rows, 0].tolist() == [UNKNOWN, UNKNOWN, 4, 3, 2]
 
 
 def test_catalogue_is_the_table_then_what_only_events_know(tmp_path: Path) -> None:
@@ -184,6 +185,17 @@ def test_catalogue_is_the_table_then_what_only_events_know(tmp_path: Path) -> No
 
     assert list(events.vocabulary.items) == ["z", "i1", "i0", "i2", "i3", "i4"]
     assert (events.item_fields[2:, 1] == UNKNOWN).all()  # z was never sold, i1 has no brand
+
+
+def test_brand_that_is_sold_in_the_test_days_only_is_unknown(tmp_path: Path) -> None:
+    late = pl.when(pl.int_range(40) >= 36).then(pl.lit("late")).otherwise("item_id")
+    items = {"item_id": ["i0", "i1", "i2", "i3", "i4", "late"], "brand": list("aaaaab")}
+    pl.DataFrame(items).write_csv(tmp_path / "items.csv")
+    data = {"items": "items.csv", "item_fields": ["brand"]}
+
+    events = ingest_at(write_log(tmp_path, log_frame().with_columns(item_id=late), data=data))
+
+    assert events.item_fields[2:, 1].tolist() == [FIRST_KNOWN] * 5 + [UNKNOWN]
 
 
 def test_item_fields_may_be_columns_of_the_events(tmp_path: Path) -> None:
@@ -207,6 +219,16 @@ def test_users_without_a_profile_are_unknown(tmp_path: Path) -> None:
     assert events.user_fields[:, 0].tolist() == [UNKNOWN, FIRST_KNOWN, UNKNOWN, UNKNOWN]
     assert list(events.vocabulary.user["age"]) == ["30"]
     assert events.vocabulary.user_ids({"age": 30}).tolist() == [FIRST_KNOWN]
+
+
+def test_numbers_with_a_fraction_are_written_as_python_does(tmp_path: Path) -> None:
+    users = pl.DataFrame({"user_id": ["u1", "u2"], "age": [30.0, 30.5], "is_member": [True, False]})
+    users.write_parquet(tmp_path / "users.parquet")
+    data = {"users": "users.parquet", "user_fields": ["age", "is_member"]}
+
+    values = ingest_at(write_log(tmp_path, log_frame(), data=data)).vocabulary.user
+
+    assert values == {"age": [str(30.0), str(30.5)], "is_member": [str(False), str(True)]}
 
 
 def test_hour_and_weekday_are_utc(tmp_path: Path) -> None:
@@ -306,6 +328,7 @@ def test_labels_are_kept_and_ratings_are_cut(tmp_path: Path) -> None:
     assert events.has_impressions
     assert events.label.reshape(4, 10).mean(1).tolist() == [0, 1, 1, 0]
     assert events.popularity.sum() == 20
+    assert events.train_popularity.sum() == 16
 
 
 @pytest.mark.parametrize("value", ["2", "-1", "0.5", "yes", "nan"])
@@ -405,6 +428,28 @@ def test_period_without_targets_is_refused(tmp_path: Path) -> None:
     assert "nothing to test on: 0 events in its period" in refusal(
         tmp_path, log_frame(), split=days
     )
+
+
+def test_period_ends_just_before_the_next(tmp_path: Path) -> None:
+    frame = log_frame().with_columns(timestamp=START_S + pl.int_range(40) * 86_400)
+    days = {"train_from_day": 0, "validate_from_day": 29.5, "test_from_day": 30}
+
+    assert "nothing to validate on: 0 events" in refusal(tmp_path, frame, split=days)
+
+
+def test_target_needs_exactly_the_history_that_the_recipe_says(tmp_path: Path) -> None:
+    # 8 of each user's 10 events are in training, so the last of them has 7 before it.
+    ingest_at(write_log(tmp_path, log_frame(), history={"min_events": 7}))
+
+    assert "nothing to train on" in refusal(tmp_path, log_frame(), history={"min_events": 8})
+
+
+def test_events_of_the_same_time_are_no_history(tmp_path: Path) -> None:
+    basket = pl.when(pl.int_range(40) < 32).then(START_S).otherwise("timestamp")
+
+    text = refusal(tmp_path, log_frame().with_columns(timestamp=basket), history={"min_events": 1})
+
+    assert "nothing to train on" in text
 
 
 def test_history_that_nobody_has_is_refused(tmp_path: Path) -> None:
