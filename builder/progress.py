@@ -1,11 +1,12 @@
 """How long steps say how far they are. Steps know this protocol; only the command line knows terminals."""
 
 from collections.abc import Iterable, Iterator
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 T = TypeVar("T")
 
 
+@runtime_checkable  # tests check annotations at run time
 class Progress(Protocol):
     """Called with what is done, out of how much, and a word on it."""
 
