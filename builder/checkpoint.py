@@ -33,7 +33,7 @@ class Checkpoint:
     config: Mapping[str, Any]
     schema: FeatureSchema
     weights: Mapping[str, Tensor]
-    history: list[dict[str, float]]
+    history: list[dict[str, int | float]]
 
     def build(self) -> CtrModel:
         """The model, in evaluation mode."""

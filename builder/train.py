@@ -123,7 +123,7 @@ class _Validation:
         slates = part_slates(events, recipe, "validate")
         chosen = np.sort(np.random.default_rng(0).permutation(len(slates))[:VALIDATION_SLATES])
         self.slates = slates.at(chosen)
-        self.history: list[dict[str, float]] = []
+        self.history: list[dict[str, int | float]] = []
         self.best: dict[str, Tensor] = {}
         self._losses: list[float] = []
         self._best_auc = -1.0
