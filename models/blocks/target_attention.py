@@ -15,8 +15,9 @@ class TargetAttention(nn.Module):
     """o = Σ_k v_k · W_oᵀ φ(W_1ᵀ e_t + W_2ᵀ c_k + W_3ᵀ (e_t ⊙ c_k) + b), unnormalised, one weight per head.
 
     LREA (arXiv:2503.02542v4) Eq. 5 and 9: the three blocks of W_in over [e_t ⊕ c_k ⊕ e_t ⊙ c_k]. Eq. 5 equates this
-    `concat` form with φ of each part by itself, `split`; for a non-linear φ they are two models, and both are here.
-    DIN (1706.06978) has a fourth term e_t − c_k, which the first two blocks already span.
+    `concat` form with φ of each part by itself, `split` (b goes with W_1); for a non-linear φ they are two models, and
+    both are here. DIN (1706.06978) has a fourth term e_t − c_k, which the first two blocks
+    already span.
 
     The user's part is folded once: z = e_t (W_1 + diag(c_k) W_3) + (W_2ᵀ c_k + b) is one matrix product of all
     candidates [C, D] with [D, K·h], instead of K·C concatenations; it is exact.
@@ -76,7 +77,7 @@ class TargetAttention(nn.Module):
             weight = self._split(target, keys, with_target=total is None)
         out = torch.einsum("bckh,bkd->bchd", weight, values)
         if total is not None and self.form == "split":
-            own = self._project(F.leaky_relu(target @ self.w_1, self.slope))  # (B, C, H)
+            own = self._project(self._target_term(target))  # (B, C, H)
             out = out + own[..., None] * total[:, None, None]
         return out.flatten(2)
 
@@ -99,8 +100,11 @@ class TargetAttention(nn.Module):
         z = (target @ self._fold(keys, None)).view(B, C, -1, self.hidden)
         weight = F.leaky_relu(z, self.slope) + key_term
         if with_target:
-            weight = weight + F.leaky_relu(target @ self.w_1, self.slope)[:, :, None]
+            weight = weight + self._target_term(target)[:, :, None]
         return self._project(weight)
+
+    def _target_term(self, target: Float[Tensor, "B C D"]) -> Float[Tensor, "B C h"]:
+        return F.leaky_relu(target @ self.w_1 + self.bias, self.slope)
 
     def _fold(self, keys: Tensor, shared: Tensor | None) -> Float[Tensor, "B D Kh"]:
         fold = keys.mT[..., None] * self.w_3[:, None]  # (B, D, K, h)
