@@ -1,0 +1,97 @@
+"""Small builds for tests, each made once and only when a test asks for it: training and export cost seconds."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from builder.checkpoint import Checkpoint
+from builder.dataset import BatchSource
+from builder.events import Events
+from builder.export import export
+from builder.ingest import ingest
+from builder.recipe import ModelChoice, Recipe, load_recipe
+from builder.train import batch_source, part_slates, train
+from models.artifact import Artifact
+from models.batch import Batch
+from models.schema import FIRST_KNOWN, Field
+from tests.cases import Case
+
+RECIPE = Path(__file__).parent.parent / "builder" / "recipes" / "tiny.toml"
+AGES = ["young", "old"]
+STEPS = 12
+SAMPLE_SLATES = 4
+"""Slates that the graphs are traced with; tests feed them other numbers."""
+
+
+def small_recipe() -> Recipe:
+    """The tiny recipe, smaller still: most histories are longer than L."""
+    recipe = load_recipe(RECIPE)
+    size = replace(recipe.data.synthetic, users=60)
+    return replace(
+        recipe,
+        data=replace(recipe.data, synthetic=size),
+        history=replace(recipe.history, length=24, recent=4),
+        train=replace(recipe.train, steps=STEPS, validate_every=STEPS, threads=1),
+    )
+
+
+def with_profiles(events: Events) -> Events:
+    """The log with a profile field, which the synthetic source does not have."""
+    ages = np.random.default_rng(0).integers(1, FIRST_KNOWN + len(AGES), (events.num_users, 1))
+    fields = (Field("age", FIRST_KNOWN + len(AGES)),)
+    return replace(
+        events,
+        user_fields=ages.astype(np.int32),
+        schema=replace(events.schema, user_fields=fields),
+        vocabulary=replace(events.vocabulary, user={"age": AGES}),
+    )
+
+
+@dataclass
+class Builds:
+    """Checkpoints and artifacts by case.
+
+    Attributes:
+        artifacts: folder of all artifacts.
+        events: the log behind all of them.
+    """
+
+    artifacts: Path
+    events: Events = field(default_factory=lambda: with_profiles(ingest(small_recipe())))
+    _checkpoints: dict[Case, Checkpoint] = field(default_factory=dict)
+    _artifacts: dict[Case, Artifact] = field(default_factory=dict)
+
+    def recipe(self, case: Case) -> Recipe:
+        """What a case is built from."""
+        return replace(
+            small_recipe(), serve_as=str(case), model=ModelChoice(case.model, case.config)
+        )
+
+    def source(self, case: Case) -> BatchSource:
+        """Batches of the training period."""
+        return batch_source(self.events, self.recipe(case), "train")
+
+    def batch(self, case: Case, slates: int = SAMPLE_SLATES) -> Batch:
+        """The last slates of the training period, whose histories are the longest."""
+        found = part_slates(self.events, self.recipe(case), "train")
+        latest = np.argsort(self.events.ts_s[found.first])[-slates:]
+        return self.source(case).batch(found, latest, np.random.default_rng(0))[0]
+
+    def checkpoint(self, case: Case) -> Checkpoint:
+        """A model after a few steps."""
+        if case not in self._checkpoints:
+            threads = torch.get_num_threads()
+            self._checkpoints[case] = train(self.events, self.recipe(case))
+            torch.set_num_threads(threads)
+        return self._checkpoints[case]
+
+    def artifact(self, case: Case) -> Artifact:
+        """The same, exported."""
+        if case not in self._artifacts:
+            self._artifacts[case] = export(
+                self.checkpoint(case), {}, self.recipe(case).to_dict(), self.events,
+                self.batch(case), self.artifacts,
+            )  # fmt: skip
+        return self._artifacts[case]

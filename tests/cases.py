@@ -1,0 +1,97 @@
+"""Which models the generic tests build: every model of the registry, in each configuration of a literal table.
+
+A model that is new in the registry is tested with its defaults at once; a line here adds its other configurations.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.batch import Batch, Context, Slate, User
+from models.registry import MODELS
+from models.schema import FIRST_KNOWN, FeatureSchema, Field
+
+SIZES = {"item_dim": 8, "field_dim": 4, "hidden": 16, "heads": 2, "mlp": [32, 16]}
+CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
+    "lrea": {
+        "position": {"rank": 8},
+        "paper": {"rank": 8, "graph": "decompressed", "init": "gaussian", "nonneg": 0.01},
+        "split": {"rank": 8, "form": "split", "exact_target": True, "decompression": "softmax"},
+        "content": {"rank": 8, "slots": "content"},
+        "hash": {"rank": 8, "slots": "hash"},
+        "families": {
+            "rank": 12, "slots": "hash", "families": [["item", 8], ["category", 3], ["popularity", 1]],
+        },
+    },
+    "din": {"long": {}, "short": {"long": False}},
+}  # fmt: skip
+SCHEMA = FeatureSchema(
+    item_fields=(Field("item", 30), Field("category", 7), Field("popularity", 5)),
+    user_fields=(Field("age", 5), Field("city", 4)),
+    context_fields=(Field("hour", 6),),
+    num_items=30,
+    history_length=12,
+    recent_length=4,
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One configuration of one model."""
+
+    model: str
+    label: str
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """For `build_model`."""
+        return SIZES | CONFIGS.get(self.model, {}).get(self.label, {})
+
+    def __str__(self) -> str:
+        return f"{self.model}-{self.label}"
+
+
+CASES = [Case(model, label) for model in MODELS for label in CONFIGS.get(model, {"default": {}})]
+SAME_GRAPHS = {("lrea", "paper"), ("lrea", "families")}
+"""What these serve differs in weights or sizes only from "position" and "hash", and an export takes seconds."""
+EXPORTED = [case for case in CASES if (case.model, case.label) not in SAME_GRAPHS]
+
+
+def item_fields(schema: FeatureSchema = SCHEMA) -> Tensor:
+    """A catalogue: every item its own id, other fields at random, the two reserved rows as `ingest` makes them."""
+    generator = torch.Generator().manual_seed(3)
+    columns = [torch.arange(schema.num_items)] + [
+        torch.randint(FIRST_KNOWN, field.size, (schema.num_items,), generator=generator)
+        for field in schema.item_fields[1:]
+    ]
+    fields = torch.stack(columns, 1)
+    fields[:FIRST_KNOWN] = torch.arange(FIRST_KNOWN)[:, None]
+    return fields
+
+
+def random_batch(
+    schema: FeatureSchema = SCHEMA, users: int = 6, candidates: int = 5, seed: int = 0
+) -> Batch:
+    """Users whose histories have all lengths from empty to full, and slates for them."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def ids(size: int, *shape: int) -> Tensor:
+        return torch.randint(1, size, shape, generator=generator)
+
+    length = torch.linspace(0, schema.history_length, users).long()[:, None]
+    history = ids(schema.num_items, users, schema.history_length)
+    history[torch.arange(schema.history_length) < schema.history_length - length] = 0
+    fields = [ids(field.size, users) for field in schema.user_fields]
+    context = [ids(field.size, users) for field in schema.context_fields]
+    return Batch(
+        User(history, torch.stack(fields, 1) if fields else ids(2, users, 0)),
+        Context(
+            history[:, -schema.recent_length :].clone(),
+            torch.stack(context, 1) if context else ids(2, users, 0),
+        ),
+        Slate(ids(schema.num_items, users, candidates)),
+        torch.randint(0, 2, (users, candidates), generator=generator).float(),
+        torch.ones(users, candidates, dtype=torch.bool),
+    )

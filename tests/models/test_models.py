@@ -1,0 +1,328 @@
+"""What every model must do, whatever it is: parametrized over the registry (`tests/cases.py`)."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from builder.checkpoint import Checkpoint
+from builder.dataset import BatchSource
+from builder.export import open_graph, run_graph
+from models.artifact import ENCODE, SCORE
+from models.base import CtrModel
+from models.batch import Batch, Context, Slate, User
+from models.errors import UnknownModelError
+from models.record import RecordDtype, UserRecord, decode_record, encode_record
+from models.registry import build_model
+from models.schema import PADDING
+from models.sequence.lrea import LREA
+from tests.builds import Builds
+from tests.cases import CASES, EXPORTED, SCHEMA, Case, item_fields, random_batch
+
+ARTIFACT_ID = "0123456789abcdef" * 2
+each_case = pytest.mark.parametrize("case", CASES, ids=str)
+
+
+def fresh(case: Case, **changes: object) -> CtrModel:
+    return build_model(case.model, SCHEMA, item_fields(), {**case.config, **changes})
+
+
+def settled(case: Case, schema=SCHEMA) -> CtrModel:
+    """A model with random weights everywhere, also where it starts at zero, in evaluation mode."""
+    model = build_model(case.model, schema, item_fields(schema), case.config)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return model.eval()
+
+
+def logits_of(model: CtrModel, batch: Batch) -> Tensor:
+    with torch.no_grad():
+        logits: Tensor = model(batch.user, batch.context, batch.slate)
+    return logits
+
+
+def assert_close(got: Tensor, expected: Tensor, atol: float = 1e-5) -> None:
+    torch.testing.assert_close(got, expected, atol=atol, rtol=0)
+
+
+@each_case
+@pytest.mark.parametrize(("users", "candidates"), [(1, 1), (1, 9), (6, 1), (6, 5)])
+def test_a_slate_gives_a_logit_per_candidate(case: Case, users: int, candidates: int):
+    batch = random_batch(users=users, candidates=candidates)
+    logits = logits_of(settled(case), batch)
+    assert logits.shape == (users, candidates)
+    assert logits.isfinite().all()
+
+
+@each_case
+def test_padding_cannot_change_a_score(case: Case):
+    """A window four events longer, with four more zeros in front: whatever is learned for them must not count."""
+    longer = replace(SCHEMA, history_length=SCHEMA.history_length + 4)
+    short, long = settled(case), settled(case, longer)
+    widened = {
+        name: _widened(weight, like)
+        for (name, weight), like in zip(
+            short.state_dict().items(), long.state_dict().values(), strict=True
+        )
+    }
+    long.load_state_dict(widened)
+    long.scale = short.scale  # it normalises by the length of the window
+    batch = random_batch()
+    padded = F.pad(batch.user.history, (4, 0), value=PADDING)
+    more = replace(batch, user=User(padded, batch.user.fields))
+    assert_close(logits_of(long, more), logits_of(short, batch))
+
+
+def _widened(weight: Tensor, like: Tensor) -> Tensor:
+    """`weight` in the shape of `like`, large random numbers in front where that is longer."""
+    wide = 9 * torch.randn(like.shape) if weight.shape != like.shape else weight.clone()
+    wide[tuple(slice(-size, None) for size in weight.shape)] = weight
+    return wide
+
+
+@each_case
+def test_what_the_padding_row_says_of_its_fields_is_never_read(case: Case):
+    model = fresh(case)
+    batch = random_batch()
+    loss = model.train_forward(batch.user, batch.context, batch.slate)[0].sum()
+    loss.backward()
+    for table in (module for module in model.modules() if isinstance(module, torch.nn.Embedding)):
+        assert table.weight.grad is not None
+        assert not table.weight[PADDING].any()
+        assert not table.weight.grad[PADDING].any()
+
+
+@each_case
+def test_candidates_cannot_see_each_other(case: Case):
+    model, batch = settled(case), random_batch(candidates=7)
+    every = logits_of(model, batch)
+    for chosen in ([6, 0, 3, 1, 5, 2, 4], [2, 5], [4], [1, 1, 1]):
+        some = replace(batch, slate=Slate(batch.slate.items[:, chosen]))
+        assert_close(logits_of(model, some), every[:, chosen])
+
+
+@each_case
+def test_users_cannot_see_each_other(case: Case):
+    model, batch = settled(case), random_batch()
+    every = logits_of(model, batch)
+    for row in range(len(every)):
+        assert_close(logits_of(model, one_user(batch, row)), every[row : row + 1])
+
+
+def one_user(batch: Batch, row: int) -> Batch:
+    at = slice(row, row + 1)
+    return Batch(
+        User(batch.user.history[at], batch.user.fields[at]),
+        Context(batch.context.recent[at], batch.context.fields[at]),
+        Slate(batch.slate.items[at]),
+        batch.label[at],
+        batch.mask[at],
+    )
+
+
+@each_case
+def test_a_score_depends_on_everything_it_is_given(case: Case):
+    model, batch = settled(case), random_batch(candidates=1)
+    full = one_user(batch, len(batch.label) - 1)
+    base = logits_of(model, full)
+    changed = {
+        "profile": replace(full, user=User(full.user.history, 5 - full.user.fields - 1)),
+        "recent": replace(full, context=Context(full.context.recent % 20 + 2, full.context.fields)),
+        "context": replace(full, context=Context(full.context.recent, 6 - full.context.fields)),
+        "candidate": replace(full, slate=Slate(full.slate.items % 20 + 2)),
+    }
+    if len(model.state_spec()) > 1:  # it has more than the profile: it reads the long history
+        changed["history"] = replace(full, user=User(full.user.history % 20 + 2, full.user.fields))
+    unmoved = [name for name, other in changed.items() if (logits_of(model, other) == base).all()]
+    assert unmoved == []
+
+
+@each_case
+def test_the_state_is_what_the_spec_says(case: Case):
+    model, batch = settled(case), random_batch()
+    state = model.encode(batch.user)
+    assert list(state) == [tensor.name for tensor in model.state_spec()]
+    for tensor in model.state_spec():
+        assert state[tensor.name].shape == (len(batch.label), *tensor.shape)
+        assert state[tensor.name].dtype == torch.float32
+        assert state[tensor.name].isfinite().all()
+
+
+def through_bytes(model: CtrModel, batch: Batch, dtype: RecordDtype) -> Tensor:
+    """Logits from states that were packed into records and unpacked."""
+    spec = model.state_spec()
+    with torch.no_grad():
+        state = model.encode(batch.user)
+        rows = []
+        for row in range(len(batch.label)):
+            tensors = {name: tensor[row].numpy() for name, tensor in state.items()}
+            record = UserRecord(f"u{row}", 7, np.zeros(0, np.int32), tensors)
+            raw = encode_record(record, spec, ARTIFACT_ID, dtype)
+            rows.append(decode_record(raw, spec, ARTIFACT_ID, f"u{row}").state)
+        decoded = {
+            tensor.name: torch.from_numpy(np.stack([found[tensor.name] for found in rows]))
+            for tensor in spec
+        }
+        return model.score(decoded, batch.context, batch.slate)
+
+
+@each_case
+@pytest.mark.parametrize(("dtype", "bound"), [("fp32", 1e-5), ("fp16", 2e-3), ("int8", 3e-2)])
+def test_a_state_that_went_through_bytes_scores_alike(
+    builds: Builds, case: Case, dtype: RecordDtype, bound: float
+):
+    """Bounds are of a probability. fp16 keeps 11 bits of each number of the state, int8 seven of each row's largest."""
+    model, batch = builds.checkpoint(case).build(), builds.batch(case, slates=32)
+    expected = logits_of(model, batch).sigmoid()
+    got = through_bytes(model, batch, dtype).sigmoid()
+    assert_close(got, expected, atol=bound)
+    assert expected.std() > 10 * 1e-5, "scores that hardly differ would prove nothing"
+
+
+@each_case
+def test_every_parameter_gets_a_gradient(case: Case):
+    model, batch = fresh(case), random_batch(users=8)
+    logits, penalty = model.train_forward(batch.user, batch.context, batch.slate)
+    loss = F.binary_cross_entropy_with_logits(logits, batch.label)
+    (loss if penalty is None else loss + penalty).backward()
+    without = [
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.grad is None or not parameter.grad.any()
+    ]
+    assert without == []
+
+
+@each_case
+def test_every_parameter_is_optimised_once(case: Case):
+    model = fresh(case)
+    optimised = [p for group in model.parameter_groups(0.1) for p in group["params"]]
+    assert sorted(map(id, optimised)) == sorted(map(id, model.parameters()))
+
+
+@each_case
+def test_the_loss_falls_in_a_few_steps(builds: Builds, case: Case):
+    recipe, checkpoint, batch = builds.recipe(case), builds.checkpoint(case), builds.batch(case, 48)
+    fields = torch.from_numpy(builds.events.item_fields)
+    start = build_model(case.model, checkpoint.schema, fields, case.config, recipe.train.seed)
+    before, after = (
+        F.binary_cross_entropy_with_logits(
+            model.train().train_forward(batch.user, batch.context, batch.slate)[0][batch.mask],
+            batch.label[batch.mask],
+        ).item()
+        for model in (start, checkpoint.build())
+    )
+    assert after < before - 0.01
+
+
+@each_case
+def test_training_says_whether_it_fits_what_is_served(builds: Builds, case: Case):
+    model, batch = builds.checkpoint(case).build(), builds.batch(case)
+    with torch.no_grad():
+        trained = model.train_forward(batch.user, batch.context, batch.slate)[0]
+    is_same = torch.allclose(trained, logits_of(model, batch), atol=1e-5)
+    assert is_same == model.trains_what_it_serves
+
+
+@each_case
+def test_a_saved_checkpoint_scores_the_same(builds: Builds, case: Case, tmp_path):
+    checkpoint, batch = builds.checkpoint(case), builds.batch(case)
+    checkpoint.save(tmp_path)
+    loaded = Checkpoint.load(tmp_path)
+    assert loaded.schema == checkpoint.schema
+    assert torch.equal(logits_of(loaded.build(), batch), logits_of(checkpoint.build(), batch))
+
+
+@each_case
+def test_evaluation_is_deterministic_and_training_drops_out(case: Case):
+    model, batch = fresh(case, dropout=0.5), random_batch()
+    assert not torch.equal(logits_of(model, batch), logits_of(model, batch))
+    model.eval()
+    assert torch.equal(logits_of(model, batch), logits_of(model, batch))
+
+
+@each_case
+def test_the_same_seed_starts_the_same_model(case: Case):
+    first, again = fresh(case).state_dict(), fresh(case).state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    other = build_model(case.model, SCHEMA, item_fields(), case.config, seed=1).state_dict()
+    assert not torch.equal(first["frame.head.out.weight"], other["frame.head.out.weight"])
+
+
+@each_case
+def test_only_the_latest_events_of_a_long_history_count(builds: Builds, case: Case):
+    """Two logs that differ in everything older than the latest L events of each user."""
+    events, length = builds.events, builds.events.schema.history_length
+    item = np.array(events.item)
+    users = np.arange(20)
+    for user in users:
+        mine = np.arange(events.offsets[user], events.offsets[user + 1])
+        older = mine[events.label[mine] == 1][:-length]
+        assert len(older)
+        item[older] = item[older] % 20 + 2
+    assert (item != events.item).any()
+    model = builds.checkpoint(case).build()
+    first, second = (
+        whole_histories(model, log, users) for log in (events, replace(events, item=item))
+    )
+    assert torch.equal(first, second)
+
+
+def whole_histories(model: CtrModel, events, users) -> Tensor:
+    """Logits after the last event of each user."""
+    source = BatchSource(events, None, slate_events=1, per_positive=0)
+    schema = events.schema
+    history = source.histories(users, events.offsets[users + 1], schema.history_length)
+    recent = torch.from_numpy(history[:, -schema.recent_length :].copy())
+    profile = torch.from_numpy(events.user_fields[users].astype(np.int64))
+    hour = torch.ones(len(users), 1, dtype=torch.int64)
+    slate = Slate(torch.arange(2, 30).repeat(len(users), 1))
+    with torch.no_grad():
+        logits: Tensor = model(
+            User(torch.from_numpy(history), profile), Context(recent, hour), slate
+        )
+    return logits
+
+
+@pytest.mark.parametrize("case", EXPORTED, ids=str)
+@pytest.mark.parametrize(("users", "candidates"), [(1, 1), (7, 3), (2, 40)])
+def test_the_graphs_score_as_torch_does(builds: Builds, case: Case, users: int, candidates: int):
+    """Other numbers of users and candidates than those the graphs were traced with."""
+    artifact = builds.artifact(case)
+    model, schema = builds.checkpoint(case).build(), artifact.manifest.schema
+    batch = random_batch(schema, users, candidates)
+    assert batch.slate.items.shape != builds.batch(case).slate.items.shape
+    encode = open_graph(artifact.file(ENCODE).read_bytes())
+    score = open_graph(artifact.file(SCORE).read_bytes())
+    history, fields = batch.user.history.numpy(), batch.user.fields.numpy()
+    state = run_graph(encode, {"history": history, "user_fields": fields})
+    names = [tensor.name for tensor in artifact.manifest.state_spec]
+    with torch.no_grad():
+        expected = model.encode(batch.user)
+    for name, tensor in zip(names, state, strict=True):
+        assert_close(torch.from_numpy(tensor), expected[name], atol=1e-4)
+    feed = dict(zip(names, state, strict=True)) | {
+        "recent": batch.context.recent.numpy(),
+        "context_fields": batch.context.fields.numpy(),
+        "items": batch.slate.items.numpy(),
+    }
+    logits = torch.from_numpy(run_graph(score, feed)[0])
+    assert_close(logits, logits_of(model, batch), atol=1e-4)
+
+
+def test_an_unknown_model_names_the_known_ones():
+    with pytest.raises(UnknownModelError, match="'lrae', expected one of: din, lrea; did you mean"):
+        build_model("lrae", SCHEMA, item_fields(), {})
+
+
+def test_a_config_may_come_from_json():
+    config = {"families": [["item", 4], ["category", 4]], "rank": 8, "slots": "hash", "mlp": [4]}
+    model = build_model("lrea", SCHEMA, item_fields(), config)
+    assert isinstance(model, LREA)
+    assert model.config.families == (("item", 4), ("category", 4))
