@@ -44,8 +44,8 @@ class Events:
         user_fields: dense ids of the profile; int32 [U, Fu].
         item_fields: dense ids of each catalogue row's fields, the first being the item id; int32 [V, F].
         category: group from which hard negatives are drawn; int32 [V].
-        train_popularity: positive events before `split.validate_from_s`; int64 [V].
-        popularity: positive events of the whole log; int64 [V].
+        train_popularity: events, shown or clicked, before `split.validate_from_s`; int64 [V].
+        popularity: events of the whole log; int64 [V].
         has_impressions: the log has its own negatives (a label column).
         oracle: true probability that each event is a 1, NaN where nobody knows; float32 [E]. None: a real log.
     """

@@ -28,7 +28,7 @@ PERIODS = ("train", "validate", "test")
 
 @dataclass(frozen=True)
 class _Items:
-    """Per catalogue row: dense ids of its fields, and positive events in training and in all."""
+    """Per catalogue row: dense ids of its fields, and events in training and in all."""
 
     fields: NDArray[np.int32]
     schema: tuple[Field, ...]
@@ -119,7 +119,7 @@ def _assemble(log: CleanLog, split: Split, recipe: Recipe) -> Events:
     user_ids, user_values = _encode(profiles, {n: n for n in data.user_fields}, trained_users)
     columns = {name: context_column(name) for name in data.context_fields}
     context_ids, context_values = _encode(events, columns, pl.Series(in_training))
-    items = _item_arrays(log.items, item, in_training, label, recipe)
+    items = _item_arrays(log.items, item, in_training, recipe)
     return Events(
         user_ids=users["user"].to_list(),
         offsets=_offsets(events["user"]),
@@ -191,14 +191,13 @@ def _item_arrays(
     items: pl.DataFrame,
     item: NDArray[np.int32],
     in_training: NDArray[np.bool_],
-    label: NDArray[np.int8],
     recipe: Recipe,
 ) -> _Items:
     num_items = len(items) + FIRST_KNOWN
-    positive = label == 1
-    popularity = np.bincount(item[positive], minlength=num_items)
-    train_popularity = np.bincount(item[positive & in_training], minlength=num_items)
-    is_trained = np.bincount(item[in_training], minlength=num_items)[FIRST_KNOWN:] > 0
+    # Shown or clicked alike: a count of clicks would tell a training target of an item seen once what its label is.
+    popularity = np.bincount(item, minlength=num_items)
+    train_popularity = np.bincount(item[in_training], minlength=num_items)
+    is_trained = train_popularity[FIRST_KNOWN:] > 0
     names = recipe.data.item_fields
     ids, values = _encode(items, {name: name for name in names}, pl.Series(is_trained))
     own = _own_ids(train_popularity[FIRST_KNOWN:], recipe.data.min_item_count)

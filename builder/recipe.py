@@ -77,7 +77,7 @@ class Data:
     category: str | None = None
     """The item field whose groups same-category negatives are drawn from. Unset: all items are one group."""
     min_item_count: Annotated[int, Interval(1)] = 3
-    """Items with fewer positive training events share one embedding; their other fields stay."""
+    """Items with fewer training events share one embedding; their other fields stay."""
     path: str | None = None
     """Source "movielens": folder of the unpacked files."""
     events: str | None = None

@@ -4,7 +4,6 @@ ingest -> train -> evaluate -> export -> precompute -> publish
 """
 
 import hashlib
-import json
 import logging
 import time
 from collections.abc import Callable
@@ -20,14 +19,13 @@ from builder.checkpoint import Checkpoint
 from builder.events import Events
 from builder.export import export
 from builder.generations import new_generation, read_pointer
-from builder.ingest import ingest
+from builder.ingest import ingest, input_fingerprint
 from builder.precompute import precompute, read_records, write_records
 from builder.progress import Progress, counted, silent
 from builder.publish import publish
 from builder.recipe import Recipe
 from builder.report import evaluate
 from builder.run_folder import RunFolder, Stamp
-from builder.sources import SOURCES
 from builder.train import batch_source, part_slates, train
 from models.artifact import Artifact, load_artifact
 from models.errors import AbsorbError, StepError
@@ -186,9 +184,7 @@ STEPS: dict[str, Step] = {
 
 def fingerprints(recipe: Recipe) -> dict[str, str]:
     """For each step, a hash of everything it depends on."""
-    found = SOURCES[recipe.data.source].find(recipe)
-    files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in found]
-    chain, result = json.dumps(files), {}
+    chain, result = input_fingerprint(recipe), {}
     for name, step in STEPS.items():
         chain = hashlib.sha256(f"{chain}{recipe.fingerprint(step.sections)}".encode()).hexdigest()
         result[name] = chain[:16]

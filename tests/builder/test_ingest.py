@@ -327,8 +327,8 @@ def test_labels_are_kept_and_ratings_are_cut(tmp_path: Path) -> None:
 
     assert events.has_impressions
     assert events.label.reshape(4, 10).mean(1).tolist() == [0, 1, 1, 0]
-    assert events.popularity.sum() == 20
-    assert events.train_popularity.sum() == 16
+    assert events.popularity.sum() == 40
+    assert events.train_popularity.sum() == 32
 
 
 @pytest.mark.parametrize("value", ["2", "-1", "0.5", "yes", "nan"])
