@@ -5,8 +5,8 @@ from typing import Any
 
 import polars as pl
 
-from builder.ingest import ingest_log
 from builder.events import Events
+from builder.ingest import ingest_log
 from builder.recipe import Recipe, recipe_from
 from builder.sources import SOURCES
 
