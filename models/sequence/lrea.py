@@ -157,6 +157,8 @@ class LREA(CtrModel):
 
 
 def _check(config: LREAConfig) -> None:
+    if config.rank < 1:
+        raise ValueError(f"rank: got {config.rank}, expected at least 1")
     if config.slots != "position" and (config.graph, config.nonneg) != ("absorbed", 0):
         raise ValueError(f"slots: {config.slots!r} takes graph = 'absorbed' and nonneg = 0")
     if config.slots != "position" and config.form != "concat":
@@ -192,5 +194,7 @@ def _families(schema: FeatureSchema, config: LREAConfig) -> list[tuple[int, int]
         raise ValueError(f"families: {unknown} are not item fields; there are {names}")
     if sum(slots for _, slots in families) != config.rank:
         raise ValueError(f"families: {families} do not sum to rank = {config.rank}")
+    if min(slots for _, slots in families) < 1:
+        raise ValueError(f"families: got {families}, expected at least 1 slot each")
     # The item family hashes the catalogue row, not the item id: rare items share one id but not one row.
     return [(-1 if name == "item" else names.index(name), slots) for name, slots in families]
