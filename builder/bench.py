@@ -1,0 +1,137 @@
+"""python -m builder bench: time to score one user's slate, LREA beside DIN, in the runtime that serves them.
+
+Both are the graphs that `export` makes, with random weights (time does not depend on them) and random inputs from a
+catalogue of a few thousand items. They share embeddings, attention block, short-term history and head.
+"""
+
+import json
+import logging
+import os
+import platform
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import onnxruntime as ort
+
+from builder.bench_plot import plot
+from builder.bench_table import to_markdown
+from builder.bench_timing import Contender, Size, Timing, build_contender, time_together
+from builder.export import code_revision
+from builder.progress import Progress
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is timed.
+
+    Attributes:
+        main: the size that the sweeps start from.
+        sweeps: axis of `Size` -> its values; the other axes stay as in `main`.
+        models: names of `CONTENDERS`.
+        threads: of the runtime; the sweeps use the first, the main size is timed with each.
+        budget_s: time for the timed rounds of one size.
+    """
+
+    main: Size
+    sweeps: Mapping[str, tuple[int, ...]]
+    models: tuple[str, ...]
+    threads: tuple[int, ...]
+    budget_s: float
+
+
+FULL = Plan(
+    main=Size(length=10_000, candidates=1_000, rank=128, dim=16),
+    sweeps={
+        "length": (100, 300, 1_000, 3_000, 10_000),
+        "candidates": (10, 30, 100, 300, 1_000, 5_000),
+        "rank": (16, 32, 64, 128, 256, 512),
+        "dim": (8, 16, 32, 64),
+    },
+    models=("LREA, position slots", "LREA, hash slots", "DIN", "no long history"),
+    threads=(1, 2),
+    budget_s=5.0,
+)
+QUICK = Plan(
+    main=Size(length=400, candidates=50, rank=8, dim=8),
+    sweeps={"length": (100, 400), "candidates": (10, 50), "rank": (8,), "dim": (8,)},
+    models=("LREA, hash slots", "DIN"),
+    threads=(1,),
+    budget_s=0.2,
+)
+UNAFFECTED = {"length": ("no long history",), "rank": ("DIN", "no long history")}
+"""Models that do not know an axis are timed at the main size only."""
+
+
+def run_bench(out: Path, progress: Progress, *, quick: bool) -> list[Path]:
+    """Time everything, write a table, its numbers and a plot; return their paths.
+
+    Args:
+        out: folder (made if absent) of `bench.md`, `bench.json` and `bench.png`.
+        progress: told after every size.
+        quick: a few small sizes, to see that it works; no time of it means anything.
+    """
+    plan = QUICK if quick else FULL
+    header = describe_machine(f"python -m builder bench --out {out}{' --quick' * quick}")
+    timings = list(_time_all(plan, progress))
+    out.mkdir(parents=True, exist_ok=True)
+    table, numbers, picture = (out / f"bench.{kind}" for kind in ("md", "json", "png"))
+    table.write_text(to_markdown(timings, plan.main, plan.sweeps, header))
+    plain = {**header, "main": asdict(plan.main), "timings": [asdict(line) for line in timings]}
+    numbers.write_text(json.dumps(plain, indent=1))
+    plot(timings, plan.main, plan.sweeps, picture)
+    return [table, numbers, picture]
+
+
+def describe_machine(command: str) -> dict[str, str]:
+    """What a stranger needs to judge the times: what ran, where, when."""
+    return {
+        "command": command,
+        "cpu": _cpu_name(),
+        "cores": str(os.cpu_count()),
+        "load average at start": f"{os.getloadavg()[0]:.1f}",
+        "runtime": f"onnxruntime {ort.__version__}, CPUExecutionProvider",
+        "revision": code_revision(),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _time_all(plan: Plan, progress: Progress) -> Iterator[Timing]:
+    cases = list(_cases(plan))
+    built: dict[tuple[str, Size], Contender] = {}
+    for done, (size, threads, models) in enumerate(cases):
+        progress(done, len(cases), f"{size}, {threads} thread(s)")
+        chosen = []
+        for model in models:
+            key = (model, replace(size, candidates=0))  # one graph takes any number of candidates
+            if key not in built:
+                built[key] = build_contender(model, size)
+            chosen.append(built[key])
+        for timing in time_together(chosen, size, threads, plan.budget_s):
+            logger.info("%s at %s: %.2f ms", timing.model, size, timing.median_ms)
+            yield timing
+    progress(len(cases), len(cases))
+
+
+def _cases(plan: Plan) -> Iterator[tuple[Size, int, Iterable[str]]]:
+    """Each size once: the main one with each number of threads, then the sweeps around it."""
+    for threads in plan.threads:
+        yield plan.main, threads, plan.models
+    for axis, values in plan.sweeps.items():
+        models = [name for name in plan.models if name not in UNAFFECTED.get(axis, ())]
+        for value in values:
+            size = replace(plan.main, **{axis: value})
+            if size != plan.main:
+                yield size, plan.threads[0], models

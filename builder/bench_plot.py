@@ -1,0 +1,59 @@
+"""The benchmark as a picture: score time against L, B, r and d on logarithmic axes."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from builder.bench_table import AXES, sweep
+from builder.bench_timing import Size, Timing
+
+MARKS = {
+    "LREA, position slots": ("C0", "o"), "LREA, hash slots": ("C2", "s"), "DIN": ("C3", "^"),
+    "no long history": ("0.5", "."),
+}  # fmt: skip
+
+
+def plot(
+    timings: Sequence[Timing], main: Size, sweeps: Mapping[str, tuple[int, ...]], path: Path
+) -> None:
+    """Write a picture with one panel per axis."""
+    one_thread = [line for line in timings if line.threads == timings[0].threads]
+    figure = Figure(figsize=(11, 8), layout="constrained")
+    FigureCanvasAgg(figure)  # no window system, no global state
+    panels = figure.subplots(2, 2, sharey=True).flat
+    for panel, (axis, values) in zip(panels, sweeps.items(), strict=True):
+        _draw(panel, one_thread, main, axis, values)
+    figure.axes[0].legend()
+    figure.suptitle(
+        "Score time of one user's slate, where not varied: "
+        f"L = {main.length:,}, B = {main.candidates:,}, r = {main.rank}, d = {main.dim}"
+    )
+    figure.savefig(path, dpi=120)
+
+
+def _draw(
+    panel: Axes, timings: Sequence[Timing], main: Size, axis: str, values: Sequence[int]
+) -> None:
+    found = sweep(timings, main, axis, values)
+    for model in dict.fromkeys(line.model for line in timings):
+        lines = [found[value][model] for value in values]
+        median = [line.median_ms for line in lines]
+        below = [line.median_ms - line.p10_ms for line in lines]
+        above = [line.p90_ms - line.median_ms for line in lines]
+        color, marker = MARKS[model]
+        panel.errorbar(
+            values, median, yerr=[below, above], label=model, color=color, marker=marker, capsize=2
+        )
+    panel.set_xscale("log")
+    panel.set_yscale("log")
+    panel.set_xticks(values, [f"{value:,}" for value in values])
+    for scale in (panel.xaxis, panel.yaxis):
+        scale.set_minor_formatter(NullFormatter())
+    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    panel.set_xlabel(AXES[axis])
+    panel.set_ylabel("milliseconds")
+    panel.grid(alpha=0.3, which="both")

@@ -1,0 +1,95 @@
+"""The benchmark as Markdown: one table per axis, with the ratio of medians."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from builder.bench_timing import Size, Timing
+
+AXES = {
+    "length": "history length L", "candidates": "candidates B", "rank": "rank r", "dim": "width d",
+}  # fmt: skip
+SLOW = "DIN"
+
+
+def to_markdown(
+    timings: Sequence[Timing],
+    main: Size,
+    sweeps: Mapping[str, tuple[int, ...]],
+    header: Mapping[str, str],
+) -> str:
+    """Every timing, with how it was taken."""
+    lines = ["# Time to score one user's slate", "", f"Made by `{header['command']}`.", ""]
+    lines += [f"- {name}: {value}" for name, value in header.items() if name != "command"]
+    sizes = f"L = {main.length:,}, r = {main.rank}, d = {main.dim}, B = {main.candidates:,}"
+    lines += ["", *HOW, "", f"## {sizes}", ""]
+    lines += _main_table([line for line in timings if line.size == main])
+    one_thread = [line for line in timings if line.threads == timings[0].threads]
+    for axis, values in sweeps.items():
+        lines += ["", f"## Against {AXES[axis]}", "", *_sweep_table(one_thread, main, axis, values)]
+    return "\n".join(lines) + "\n"
+
+
+HOW = (
+    "Milliseconds of the whole score graph (embeddings, short-term and long-term attention, head) for one user: median",
+    "(10th to 90th percentile) of the rounds. The models take turns within a round, after a warm-up. LREA scores the",
+    "slate in one run, as the service does; DIN takes it in blocks of candidates, of the size that is fastest for it.",
+    "`no long history` is the part that all share. `times faster` is the ratio of medians to DIN's.",
+)
+
+
+def sweep(
+    timings: Iterable[Timing], main: Size, axis: str, values: Sequence[int]
+) -> dict[int, dict[str, Timing]]:
+    """Value of the axis -> model -> timing; one that does not know the axis is everywhere what it is at `main`."""
+    at_main = {line.model: line for line in timings if line.size == main}
+    found = {}
+    for value in values:
+        size = replace(main, **{axis: value})
+        found[value] = at_main | {line.model: line for line in timings if line.size == size}
+    return found
+
+
+def _main_table(timings: Sequence[Timing]) -> list[str]:
+    rows = []
+    for line in timings:
+        slow = [other for other in timings if (other.model, other.threads) == (SLOW, line.threads)]
+        rows.append(
+            [
+                line.model, str(line.threads), _spread(line), _ratio(line, slow[0]),
+                f"{line.block:,}", str(line.rounds), f"{line.state_bytes:,}", f"{line.encode_ms:.2f}",
+            ]
+        )  # fmt: skip
+    headings = [
+        "model", "threads", "score ms", "times faster", "candidates per run", "rounds",
+        "bytes per user (fp32)", "encode ms",
+    ]  # fmt: skip
+    return _table(headings, rows)
+
+
+def _sweep_table(
+    timings: Sequence[Timing], main: Size, axis: str, values: Sequence[int]
+) -> list[str]:
+    models = list(dict.fromkeys(line.model for line in timings))
+    fast = [model for model in models if model.startswith("LREA")]
+    rows = []
+    for value, found in sweep(timings, main, axis, values).items():
+        times = [_spread(found[model]) for model in models]
+        ratios = [_ratio(found[model], found[SLOW]) for model in fast]
+        rows.append([f"{value:,}", *times, *ratios])
+    return _table([AXES[axis], *models, *(f"{model}: times faster" for model in fast)], rows)
+
+
+def _spread(line: Timing) -> str:
+    return f"{line.median_ms:.2f} ({line.p10_ms:.2f} to {line.p90_ms:.2f})"
+
+
+def _ratio(line: Timing, slow: Timing) -> str:
+    return f"{slow.median_ms / line.median_ms:.1f}"
+
+
+def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    return [
+        "| " + " | ".join(headings) + " |",
+        "|" + " --- |" * len(headings),
+        *("| " + " | ".join(row) + " |" for row in rows),
+    ]
