@@ -25,7 +25,7 @@ def test_an_item_is_its_fields_side_by_side():
     assert embed.dim == 6 + 3 + 3
     for user, place in ((0, 0), (0, 1), (1, 0), (1, 1)):
         row = rows[user, place]
-        parts = [table.weight[fields[row, f]] for f, table in enumerate(embed.tables)]
+        parts = [table(fields[row, f]) for f, table in enumerate(embed.tables)]
         assert torch.equal(got[user, place], torch.cat(parts))
 
 
@@ -58,9 +58,10 @@ def test_fields_side_by_side_and_none_at_all():
     torch.manual_seed(0)
     embed = FieldEmbedding(SCHEMA.user_fields, dim=3, std=0.2)
     got = embed(torch.tensor([[2, 3], [4, 0]]))
-    first, second = (table.weight for table in embed.tables)
-    assert torch.equal(got[0], torch.cat([first[2], second[3]]))
-    assert torch.equal(got[1], torch.cat([first[4], torch.zeros(3)]))
+    first, second = embed.tables
+    two, three, four = torch.arange(2, 5)
+    assert torch.equal(got[0], torch.cat([first(two), second(three)]))
+    assert torch.equal(got[1], torch.cat([first(four), torch.zeros(3)]))
     nothing = FieldEmbedding((), dim=3, std=0.2)
     assert nothing(torch.zeros(2, 0, dtype=torch.int64)).shape == (2, nothing.dim) == (2, 0)
 

@@ -1,0 +1,250 @@
+"""LREA against the paper's equations as loops, and where its two forms agree. All in float64."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from models.batch import Batch
+from models.registry import build_model
+from models.schema import Field
+from models.sequence.lrea import LREA
+from models.sequence.slots import HashSlots, PositionSlots
+from tests.cases import SCHEMA, SIZES, item_fields, random_batch
+from tests.models.test_target_attention import by_loops
+from tests.reference.attention import auxiliary, compress, decompress, non_negativity
+
+FORMS = ("concat", "split")
+each_form = pytest.mark.parametrize("form", FORMS)
+
+
+def lrea(**config: object) -> LREA:
+    model = build_model("lrea", SCHEMA, item_fields(), {**SIZES, "rank": 4, **config})
+    assert isinstance(model, LREA)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                parameter.add_(torch.randn(parameter.shape))
+    return model.double().eval()
+
+
+def position_slots(model: LREA) -> PositionSlots:
+    assert isinstance(model.slots, PositionSlots)
+    return model.slots
+
+
+def by_matrix(function, rows: Tensor, *matrices: Tensor) -> Tensor:
+    """A reference function of one user's matrix, for every user."""
+    plain = [matrix.tolist() for matrix in matrices]
+    return torch.tensor([function(user.tolist(), *plain) for user in rows], dtype=torch.float64)
+
+
+def finished(model: LREA, batch: Batch, long: Tensor) -> Tensor:
+    """Logits from the long history's part, divided by √L."""
+    profile = model.frame.profile(batch.user.fields)
+    target = model.frame.items(batch.slate.items)
+    return model.frame.logits(profile, batch.context, target, long / SCHEMA.history_length**0.5)
+
+
+def trained(model: LREA, batch: Batch) -> Tensor:
+    return model.train_forward(batch.user, batch.context, batch.slate)[0]
+
+
+def served(model: LREA, batch: Batch) -> Tensor:
+    logits: Tensor = model(batch.user, batch.context, batch.slate)
+    return logits
+
+
+# The equations
+
+
+@pytest.mark.parametrize("decompression", ["free", "softmax"])
+@pytest.mark.parametrize(
+    ("form", "exact_target"), [("concat", False), ("split", False), ("split", True)]
+)
+def test_what_is_served_is_equation_9(form: str, decompression: str, exact_target: bool):
+    model = lrea(form=form, decompression=decompression, init="gaussian", exact_target=exact_target)
+    slots, batch = position_slots(model), random_batch()
+    events, target = model.frame.items(batch.user.history), model.frame.items(batch.slate.items)
+    keys = by_matrix(compress, events, slots.w_comp)
+    values = by_matrix(auxiliary, events, slots.w_decomp)
+    total = events.sum(1) if exact_target else None
+    long = by_loops(model.attention, target, keys, values, total=total)
+    torch.testing.assert_close(served(model, batch), finished(model, batch, long))
+
+
+@each_form
+def test_what_the_paper_trains_is_equation_5(form: str):
+    model = lrea(form=form, graph="decompressed", init="gaussian")
+    slots, batch = position_slots(model), random_batch()
+    events, target = model.frame.items(batch.user.history), model.frame.items(batch.slate.items)
+    compressed = by_matrix(compress, events, slots.w_comp)
+    restored = by_matrix(decompress, compressed, slots.w_decomp)
+    long = by_loops(model.attention, target, restored, events)
+    torch.testing.assert_close(trained(model, batch), finished(model, batch, long))
+
+
+def test_the_penalty_is_equation_10_times_lambda():
+    model, batch = lrea(nonneg=0.3, init="gaussian"), random_batch()
+    slots = position_slots(model)
+    events = model.frame.items(batch.user.history)
+    compressed = by_matrix(compress, events, slots.w_comp).tolist()
+    expected = 0.3 * non_negativity(slots.w_decomp.tolist(), compressed)
+    penalty = model.train_forward(batch.user, batch.context, batch.slate)[1]
+    assert penalty is not None
+    assert expected > 0.01
+    assert penalty.item() == pytest.approx(expected)
+    assert lrea().train_forward(batch.user, batch.context, batch.slate)[1] is None
+
+
+@pytest.mark.parametrize("slots", ["content", "hash"])
+def test_with_summing_slots_the_keys_are_means_and_the_log_count_is_an_input(slots: str):
+    model, batch = lrea(slots=slots), random_batch()
+    assert model.count_weight is not None
+    state, target = model.encode(batch.user), model.frame.items(batch.slate.items)
+    keys = state["e_auxabsorb"] / (state["counts"][..., None] + 1e-3)
+    bias = torch.log1p(state["counts"])[..., None] * model.count_weight
+    long = by_loops(model.attention, target, keys, state["e_auxabsorb"], key_bias=bias)
+    if isinstance(model.slots, HashSlots):
+        own = model.slots.own(state, batch.slate.items, target)
+        long = torch.cat([long, own * SCHEMA.history_length**0.5], -1)
+    torch.testing.assert_close(served(model, batch), finished(model, batch, long))
+
+
+# Where absorption is exact (section 3 of the paper asks for one sign pattern; one-sparse columns have it)
+
+
+@each_form
+@pytest.mark.parametrize("rank", [1, 4, 5, 12])
+def test_absorption_is_exact_for_one_sparse_columns_of_weight_1(form: str, rank: int):
+    model, batch = lrea(form=form, graph="decompressed", rank=rank), random_batch()
+    torch.nn.init.normal_(position_slots(model).w_comp)  # any compression: only W_decomp matters
+    torch.testing.assert_close(trained(model, batch), served(model, batch))
+
+
+@pytest.mark.parametrize("init", ["block", "gaussian"])
+def test_absorption_is_not_exact_for_dense_columns(init: str):
+    model, batch = lrea(graph="decompressed", init=init), random_batch()
+    weight = position_slots(model).w_decomp_raw
+    with torch.no_grad():
+        weight.add_(torch.randn(weight.shape))
+    gap = (trained(model, batch) - served(model, batch)).abs()
+    assert gap[0].max() < 1e-12  # the user without a history has nothing to absorb
+    assert gap[1:].max() > 1e-3
+
+
+def test_absorption_is_exact_for_any_columns_where_the_activation_is_linear():
+    config = {"graph": "decompressed", "form": "split", "exact_target": True, "init": "gaussian"}
+    model, batch = lrea(**config, slope=1.0), random_batch()
+    torch.testing.assert_close(trained(model, batch), served(model, batch))
+
+
+@pytest.mark.parametrize("exact_target", [True, False])
+def test_the_target_term_of_the_split_form_survives_absorption_only_from_the_sum(
+    exact_target: bool,
+):
+    """W_2 and W_3 are zero, so the target's own term is all there is; W_decomp is dense and signed."""
+    model = lrea(
+        graph="decompressed", form="split", init="gaussian", exact_target=exact_target, slope=0.1
+    )
+    torch.nn.init.zeros_(model.attention.w_2)
+    torch.nn.init.zeros_(model.attention.w_3)
+    batch = random_batch()
+    is_equal = torch.allclose(trained(model, batch), served(model, batch), atol=1e-10)
+    assert is_equal == exact_target
+
+
+def test_softmax_columns_make_the_target_term_exact_without_the_sum():
+    model = lrea(
+        graph="decompressed", form="split", init="gaussian", decompression="softmax", slope=0.1
+    )
+    torch.nn.init.zeros_(model.attention.w_2)
+    torch.nn.init.zeros_(model.attention.w_3)
+    batch = random_batch()
+    torch.testing.assert_close(trained(model, batch), served(model, batch))
+
+
+# Learning rates and options
+
+
+def test_position_matrices_learn_at_their_own_rate():
+    model = lrea(position_lr=0.03)
+    fast, slow = model.parameter_groups(0.5)
+    assert slow["lr"] == pytest.approx(0.015)
+    assert fast["lr"] == 0.5
+    slots = position_slots(model)
+    assert {id(p) for p in slow["params"]} == {id(slots.w_comp), id(slots.w_decomp_raw)}
+
+
+@pytest.mark.parametrize("slots", ["content", "hash"])
+def test_other_slots_learn_at_the_full_rate(slots: str):
+    (group,) = lrea(slots=slots).parameter_groups(0.5)
+    assert group["lr"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            {"slots": "content", "graph": "decompressed"},
+            "slots: 'content' takes graph = 'absorbed'",
+        ),
+        ({"slots": "hash", "nonneg": 0.1}, "slots: 'hash' takes graph = 'absorbed' and nonneg = 0"),
+        ({"slots": "hash", "form": "split"}, "slots: 'hash' takes form = 'concat'"),
+        ({"exact_target": True}, "exact_target: only the split form has a target term"),
+        ({"families": [["item", 4]]}, "families: only for slots = 'hash'"),
+        (
+            {"slots": "hash", "families": [["item", 2], ["brand", 2]]},
+            r"families: \['brand'\] are not item fields; there are \['item', 'category', 'popularity'\]",
+        ),
+        (
+            {"slots": "hash", "families": [["item", 2], ["category", 1]]},
+            "do not sum to rank = 4",
+        ),
+        ({"slots": "hash", "rank": 1}, "at least 1 slot"),
+        ({"slots": "hash", "families": [["item", 4], ["category", 0]]}, "at least 1 slot"),
+        ({"slots": "hash", "families": [["item", 5], ["category", -1]]}, "at least 1 slot"),
+        ({"rank": 0}, "rank: got 0, expected at least 1"),
+        ({"heads": 3}, "heads: 3 does not divide hidden = 16"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(config: dict[str, object], message: str):
+    with pytest.raises(ValueError, match=message):
+        lrea(**config)
+
+
+@pytest.mark.parametrize(
+    ("fields", "rank", "expected"),
+    [
+        (SCHEMA.item_fields, 9, ((-1, 5), (1, 4))),
+        ((SCHEMA.item_fields[0], SCHEMA.item_fields[2]), 9, ((-1, 9),)),
+        ((SCHEMA.item_fields[0], SCHEMA.item_fields[2], Field("brand", 7)), 8, ((-1, 4), (2, 4))),
+    ],
+)
+def test_without_families_half_of_the_slots_go_to_the_item_and_half_to_its_first_field(
+    fields, rank: int, expected
+):
+    schema = replace(SCHEMA, item_fields=fields)
+    config = {**SIZES, "rank": rank, "slots": "hash"}
+    model = build_model("lrea", schema, item_fields(schema), config)
+    assert isinstance(model.slots, HashSlots)
+    assert model.slots.families == expected
+
+
+def test_rare_items_that_share_an_id_have_counts_of_their_own():
+    """Items 5 and 6 have the same fields, UNKNOWN as their id: only the catalogue's row tells them apart."""
+    fields = item_fields()
+    fields[5:7] = torch.tensor([1, 3, 2])
+    model = build_model("lrea", SCHEMA, fields, {**SIZES, "rank": 4, "slots": "hash"})
+    assert isinstance(model, LREA)
+    assert isinstance(model.slots, HashSlots)
+    batch = random_batch(users=1)
+    history = torch.zeros_like(batch.user.history)
+    history[:, -3:] = 5
+    state = model.encode(replace(batch.user, history=history))
+    rows = torch.tensor([[5, 6]])
+    target = model.frame.items(rows)
+    dim = target.shape[-1]
+    counts = torch.expm1(model.slots.own(state, rows, target)[0, :, dim])
+    assert counts.round(decimals=3).tolist() == [3, 0]
