@@ -1,0 +1,20 @@
+"""Waiting for what another process does: by looking at it until a deadline, never by sleeping and hoping."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+LIMIT_S = 90.0
+LOOK_EVERY_S = 0.002
+"""Much shorter than the shortest step that a test wants to catch a builder in."""
+
+Found = TypeVar("Found")
+
+
+def wait_until(look: Callable[[], Found], what: str, limit_s: float = LIMIT_S) -> Found:
+    """What `look` finds as soon as it finds something."""
+    deadline = time.monotonic() + limit_s
+    while not (found := look()):
+        assert time.monotonic() < deadline, f"waited {limit_s:g} s in vain for {what}"
+        time.sleep(LOOK_EVERY_S)
+    return found
