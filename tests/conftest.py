@@ -1,12 +1,22 @@
 """Fixtures that several folders share."""
 
+from typing import TYPE_CHECKING
+
+import hypothesis
 import pytest
 
-from tests.builds import Builds
+if TYPE_CHECKING:
+    from tests.builds import Builds
+
+# No deadline: a busy machine is no failure.
+hypothesis.settings.register_profile("absorb", deadline=None)
+hypothesis.settings.load_profile("absorb")
 
 
 @pytest.fixture(scope="session")
-def builds(tmp_path_factory: pytest.TempPathFactory) -> Builds:
+def builds(tmp_path_factory: pytest.TempPathFactory) -> "Builds":
+    from tests.builds import Builds  # here: it imports torch, and most tests need none
+
     return Builds(tmp_path_factory.mktemp("builds") / "artifacts")
 
 

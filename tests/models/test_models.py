@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from builder.checkpoint import Checkpoint
-from builder.dataset import BatchSource
 from builder.export import open_graph, run_graph
+from builder.train import part_slates
 from models.artifact import ENCODE, SCORE
 from models.base import CtrModel
 from models.batch import Batch, Context, Slate, User
@@ -255,41 +255,6 @@ def test_the_same_seed_starts_the_same_model(case: Case):
     assert not torch.equal(first["frame.head.out.weight"], other["frame.head.out.weight"])
 
 
-@each_case
-def test_only_the_latest_events_of_a_long_history_count(builds: Builds, case: Case):
-    """Two logs that differ in everything older than the latest L events of each user."""
-    events, length = builds.events, builds.events.schema.history_length
-    item = np.array(events.item)
-    users = np.arange(20)
-    for user in users:
-        mine = np.arange(events.offsets[user], events.offsets[user + 1])
-        older = mine[events.label[mine] == 1][:-length]
-        assert len(older)
-        item[older] = item[older] % 20 + 2
-    assert (item != events.item).any()
-    model = builds.checkpoint(case).build()
-    first, second = (
-        whole_histories(model, log, users) for log in (events, replace(events, item=item))
-    )
-    assert torch.equal(first, second)
-
-
-def whole_histories(model: CtrModel, events, users) -> Tensor:
-    """Logits after the last event of each user."""
-    source = BatchSource(events, None, slate_events=1, per_positive=0)
-    schema = events.schema
-    history = source.histories(users, events.offsets[users + 1], schema.history_length)
-    recent = torch.from_numpy(history[:, -schema.recent_length :].copy())
-    profile = torch.from_numpy(events.user_fields[users].astype(np.int64))
-    hour = torch.ones(len(users), 1, dtype=torch.int64)
-    slate = Slate(torch.arange(2, 30).repeat(len(users), 1))
-    with torch.no_grad():
-        logits: Tensor = model(
-            User(torch.from_numpy(history), profile), Context(recent, hour), slate
-        )
-    return logits
-
-
 @pytest.mark.parametrize("case", EXPORTED, ids=str)
 @pytest.mark.parametrize(("users", "candidates"), [(1, 1), (7, 3), (2, 40)])
 def test_the_graphs_score_as_torch_does(builds: Builds, case: Case, users: int, candidates: int):
@@ -314,6 +279,23 @@ def test_the_graphs_score_as_torch_does(builds: Builds, case: Case, users: int, 
     }
     logits = torch.from_numpy(run_graph(score, feed)[0])
     assert_close(logits, logits_of(model, batch), atol=1e-4)
+
+
+def test_a_batch_holds_the_latest_events_strictly_before_its_targets(builds: Builds):
+    """Histories longer than L are cut in front, shorter ones padded there."""
+    events, case = builds.events, CASES[0]
+    found = part_slates(events, builds.recipe(case), "train")
+    batch, _ = builds.source(case).batch(found, np.arange(len(found)), np.random.default_rng(0))
+    length, num_before = events.schema.history_length, []
+    for slate, (user, first) in enumerate(zip(found.user, found.first, strict=True)):
+        mine = np.arange(events.offsets[user], events.offsets[user + 1])
+        before = mine[(events.ts_s[mine] < events.ts_s[first]) & (events.label[mine] == 1)]
+        latest = events.item[before[-length:]].tolist()
+        expected = [PADDING] * (length - len(latest)) + latest
+        assert batch.user.history[slate].tolist() == expected
+        assert batch.context.recent[slate].tolist() == expected[-events.schema.recent_length :]
+        num_before.append(len(before))
+    assert min(num_before) < length < max(num_before)
 
 
 def test_an_unknown_model_names_the_known_ones():

@@ -1,0 +1,203 @@
+"""What the service answers over HTTP is what torch's `forward` gives: for every model, through the bytes in the server.
+
+Each model is trained for a few steps, exported, precomputed and published to a real server; the service follows.
+"""
+
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from builder.cache import connect_cache
+from builder.events import Events
+from builder.generations import new_generation
+from builder.precompute import precompute, read_records, write_records
+from builder.publish import publish
+from models.artifact import Artifact
+from models.base import CtrModel
+from models.batch import Context, Slate, User
+from models.cache_server import start_server, stop_server
+from models.record import RecordDtype
+from models.schema import PADDING, UNKNOWN
+from tests.builds import Builds
+from tests.cases import EXPORTED, Case
+from tests.service.world import Running, World
+
+pytestmark = pytest.mark.anyio
+each_case = pytest.mark.parametrize("case", EXPORTED, ids=str)
+LIMIT = 1e-4
+USERS = (0, 7, 59)
+SLATES = (["i3"], ["i5", "nobody sells this", "i5"], [f"i{n}" for n in range(120)])
+
+
+@pytest.fixture(scope="module")
+def cache_url() -> Iterator[str]:
+    folder = Path(tempfile.mkdtemp(prefix="ab", dir="/tmp"))  # unix socket paths must be short
+    yield f"unix://{start_server(folder)}"
+    stop_server(folder)
+    shutil.rmtree(folder)
+
+
+@dataclass(frozen=True)
+class Served:
+    """A published model: the service over it, and the model itself."""
+
+    service: Running
+    model: CtrModel
+    events: Events
+
+    def expected(
+        self,
+        user: int | None,
+        candidates: Sequence[str],
+        recent: Sequence[str] | None = None,
+        context: Mapping[str, str] | None = None,
+    ) -> list[float]:
+        """Torch's probabilities for a user of the log, or for nobody."""
+        schema, rows = self.events.schema, self.events.vocabulary.item_rows
+        history = np.zeros(0, np.int64) if user is None else self.clicked(user)
+        profile = np.full(1, UNKNOWN) if user is None else self.events.user_fields[user]
+        latest = history if recent is None else rows(recent)
+        fields = self.events.vocabulary.context_ids(context or {})
+        with torch.inference_mode():
+            logits = self.model(
+                User(aligned(history, schema.history_length), one(profile)),
+                Context(aligned(latest, schema.recent_length), one(fields)),
+                Slate(one(rows(candidates))),
+            )
+        probabilities: list[float] = logits[0].double().sigmoid().tolist()
+        return probabilities
+
+    def clicked(self, user: int) -> NDArray[np.integer]:
+        """Catalogue rows of what a user clicked or bought, oldest first."""
+        begin, end = self.events.offsets[user : user + 2]
+        clicked: NDArray[np.integer] = self.events.item[begin:end][
+            self.events.label[begin:end] == 1
+        ]
+        return clicked
+
+
+def one(values: NDArray[np.integer]) -> torch.Tensor:
+    return torch.from_numpy(values.astype(np.int64))[None]
+
+
+def aligned(rows: NDArray[np.integer], length: int) -> torch.Tensor:
+    latest = rows[-length:]
+    return one(np.pad(latest, (length - len(latest), 0), constant_values=PADDING))
+
+
+def publish_records(
+    url: str, artifact: Artifact, events: Events, model: str, path: Path, dtype: RecordDtype
+) -> None:
+    """What the builder's last two steps do."""
+    count = write_records(precompute(artifact, events, threads=1), artifact, dtype, path)
+    now = datetime(2026, 11, 22, tzinfo=UTC)
+    generation = new_generation(model, artifact.artifact_id, count, events.as_of_s, dtype, now)
+    with connect_cache(url) as client:
+        client.flushall()
+        records = read_records(path, artifact)
+        publish(client, generation, records, artifact.manifest.state_spec)
+
+
+def named(recent: list[str] | None) -> dict[str, list[str]]:
+    return {} if recent is None else {"recent": recent}
+
+
+@asynccontextmanager
+async def serving(
+    builds: Builds, case: Case, url: str, folder: Path, dtype: RecordDtype = "fp32"
+) -> AsyncIterator[Served]:
+    artifact = builds.artifact(case)
+    publish_records(url, artifact, builds.events, str(case), folder / "records.bin", dtype)
+    async with World(url, builds.artifacts).service() as service:
+        yield Served(service, builds.checkpoint(case).build(), builds.events)
+
+
+@each_case
+async def test_scores_over_http_are_torchs(
+    builds: Builds, case: Case, cache_url: str, tmp_path: Path
+):
+    seen = []
+    async with serving(builds, case, cache_url, tmp_path) as served:
+        for user in USERS:
+            for slate in SLATES:
+                answer = await served.service.score(builds.events.user_ids[user], slate)
+                assert answer["state"]["source"] == "hit"
+                assert answer["model"] == str(case)
+                assert answer["scores"] == pytest.approx(served.expected(user, slate), abs=LIMIT)
+            seen.append(answer["scores"])
+    # Scores that hardly differ between users or candidates would be equal for the wrong reasons.
+    assert np.std(seen, axis=0).mean() > 10 * LIMIT
+    assert np.std(seen, axis=1).min() > 10 * LIMIT
+
+
+@each_case
+async def test_what_only_the_request_knows_is_used_as_in_torch(
+    builds: Builds, case: Case, cache_url: str, tmp_path: Path
+):
+    slate = SLATES[-1]
+    recents: tuple[list[str] | None, ...] = (
+        None, [], ["i9"], ["i1", "no such item", "i2"], [f"i{n}" for n in range(20, 50)],
+    )  # fmt: skip
+    contexts: tuple[dict[str, str], ...] = ({}, {"hour": "13"}, {"hour": "no such hour"})
+    answers = []
+    async with serving(builds, case, cache_url, tmp_path) as served:
+        for user in USERS[:2]:
+            for recent in recents:
+                for context in contexts:
+                    answer = await served.service.score(
+                        builds.events.user_ids[user], slate, context=context, **named(recent)
+                    )
+                    expected = served.expected(user, slate, recent, context)
+                    assert answer["scores"] == pytest.approx(expected, abs=LIMIT)
+                    answers.append(tuple(answer["scores"]))
+    # An unseen hour is as none; everything else makes a difference.
+    assert len(set(answers)) == 2 * len(recents) * (len(contexts) - 1)
+
+
+@each_case
+async def test_an_unknown_user_is_scored_as_one_without_a_history(
+    builds: Builds, case: Case, cache_url: str, tmp_path: Path
+):
+    async with serving(builds, case, cache_url, tmp_path) as served:
+        for recent in (None, ["i4", "i5"]):
+            for slate in SLATES:
+                answer = await served.service.score("a stranger", slate, **named(recent))
+                assert (answer["state"]["source"], answer["degraded"]) == ("miss", True)
+                expected = served.expected(None, slate, recent)
+                assert answer["scores"] == pytest.approx(expected, abs=LIMIT)
+
+
+@each_case
+async def test_a_ranking_is_torchs(builds: Builds, case: Case, cache_url: str, tmp_path: Path):
+    slate = SLATES[-1]
+    async with serving(builds, case, cache_url, tmp_path) as served:
+        answer = await served.service.score(builds.events.user_ids[3], slate, top_k=10)
+        expected = dict(zip(slate, served.expected(3, slate), strict=True))
+    ranked = answer["ranked"]
+    assert [one["score"] for one in ranked] == pytest.approx(
+        [expected[one["item"]] for one in ranked], abs=LIMIT
+    )
+    best = sorted(expected.values(), reverse=True)[:10]
+    assert [one["score"] for one in ranked] == pytest.approx(best, abs=LIMIT)
+
+
+@each_case
+@pytest.mark.parametrize(("dtype", "bound"), [("fp16", 2e-3), ("int8", 3e-2)])
+async def test_smaller_records_score_within_their_bound(
+    builds: Builds, case: Case, cache_url: str, tmp_path: Path, dtype: RecordDtype, bound: float
+):
+    """The bounds of `tests/models/test_models.py`, on whole histories."""
+    slate = SLATES[-1]
+    async with serving(builds, case, cache_url, tmp_path, dtype) as served:
+        for user in USERS:
+            answer = await served.service.score(builds.events.user_ids[user], slate)
+            assert answer["scores"] == pytest.approx(served.expected(user, slate), abs=bound)
