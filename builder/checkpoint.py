@@ -23,7 +23,7 @@ class Checkpoint:
 
     Attributes:
         model: name in the registry.
-        config: the model's config, as far as the recipe gives it.
+        config: the model's config, whole.
         schema: its inputs.
         weights: state dict of the best validated step.
         history: one line per validation: step, train_loss, validation metrics, seconds.

@@ -134,10 +134,6 @@ class BatchSource:
         for start in range(0, len(order), size):
             yield self.batch(slates, order[start : start + size], rng)
 
-    def histories(self, users: Ints, before: Ints, length: int) -> Ints:
-        """Latest `length` positives of each user before event index `before`, right-aligned: [B, length]."""
-        return self._latest(users, before, length)
-
     def _latest(self, user: Ints, before: Ints, length: int) -> Ints:
         end = self._clicks[before]
         begin = self._clicks[self.events.offsets[user]]

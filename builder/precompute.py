@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from builder.dataset import BatchSource
 from builder.events import Events
 from builder.export import open_graph, run_graph
 from models.artifact import ENCODE, Artifact
 from models.errors import StepError
 from models.record import RecordDtype, UserRecord, decode_record, encode_record
+from models.schema import PADDING
 
 BATCH_USERS = 256
 LENGTH = struct.Struct("<I")
@@ -31,15 +32,13 @@ def precompute(artifact: Artifact, events: Events, threads: int) -> Iterator[Use
         raise StepError(
             "precompute: the ingested log does not have the artifact's schema; train again"
         )
-    source = BatchSource(events, None, slate_events=1, per_positive=0)
     session = open_graph(artifact.file(ENCODE).read_bytes(), threads)
     names = [tensor.name for tensor in artifact.manifest.state_spec]
     as_of_s = events.as_of_s
     for start in range(0, events.num_users, BATCH_USERS):
         users = np.arange(start, min(start + BATCH_USERS, events.num_users))
-        ends = np.asarray(events.offsets[users + 1])
         length = max(schema.history_length, schema.recent_length)
-        latest = source.histories(users, ends, length)
+        latest = np.stack([_latest(events, int(user), length) for user in users])
         history = np.ascontiguousarray(latest[:, length - schema.history_length :])
         profile = np.asarray(events.user_fields[users]).astype(np.int64)
         state = run_graph(session, {"history": history, "user_fields": profile})
@@ -47,6 +46,13 @@ def precompute(artifact: Artifact, events: Events, threads: int) -> Iterator[Use
         for row, user in enumerate(users):
             tensors = {name: tensor[row] for name, tensor in zip(names, state, strict=True)}
             yield UserRecord(events.user_ids[user], as_of_s, recent[row], tensors)
+
+
+def _latest(events: Events, user: int, length: int) -> NDArray[np.int64]:
+    """A user's latest positives, right-aligned; touches this user's part of the mapped files only."""
+    own = slice(int(events.offsets[user]), int(events.offsets[user + 1]))
+    rows = events.item[own][events.label[own] == 1][-length:]
+    return np.pad(rows.astype(np.int64), (length - len(rows), 0), constant_values=PADDING)
 
 
 def write_records(

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from builder.progress import Progress, silent
 from builder.recipe import Recipe, TrainRule
 from models.base import CtrModel
 from models.batch import Batch
-from models.registry import build_model
+from models.registry import build_model, make_config
 
 logger = logging.getLogger(__name__)
 
@@ -79,9 +80,9 @@ def train(events: Events, recipe: Recipe, progress: Progress = silent) -> Checkp
         if step % rule.validate_every == 0 or step == rule.steps:
             note = validation.run(model, step)
         progress(step, rule.steps, note)
-    return Checkpoint(
-        recipe.model.name, recipe.model.config, events.schema, validation.best, validation.history
-    )
+    # With its defaults: another version of the code may have others.
+    config = asdict(make_config(recipe.model.name, recipe.model.config))
+    return Checkpoint(recipe.model.name, config, events.schema, validation.best, validation.history)
 
 
 def _optimizer(model: CtrModel, rule: TrainRule) -> torch.optim.Optimizer:

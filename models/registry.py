@@ -56,13 +56,17 @@ def build_model(
         UnknownModelError: no such model.
         ValueError: the config does not fit itself or the schema.
     """
-    entry = model_entry(name)
-    values = {key: _tuples(value) for key, value in config.items()}
     torch.manual_seed(seed)
     # The registry's types pair each model with its own config, which a dict of both cannot express.
-    constructor: Any = entry.model
-    model: CtrModel = constructor(schema, item_fields, entry.config(**values))
+    constructor: Any = model_entry(name).model
+    model: CtrModel = constructor(schema, item_fields, make_config(name, config))
     return model
+
+
+def make_config(name: str, config: Mapping[str, Any]) -> Any:
+    """The config of a model: the keys given, its defaults for the rest."""
+    values = {key: _tuples(value) for key, value in config.items()}
+    return model_entry(name).config(**values)
 
 
 def _tuples(value: Any) -> Any:

@@ -1,0 +1,128 @@
+"""Precompute: what a record holds, and that memory does not grow with the users."""
+
+import tracemalloc
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from builder.dataset import find_slates
+from builder.events import Events
+from builder.export import export
+from builder.ingest import ingest
+from builder.precompute import precompute, read_records, write_records
+from builder.recipe import Recipe, load_recipe
+from builder.train import batch_source, train
+from models.artifact import Artifact
+from models.batch import User
+from models.errors import CorruptRecordError, StepError
+from models.registry import build_model
+
+TINY = Path("builder/recipes/tiny.toml")
+
+
+def tiny(users: int) -> Recipe:
+    recipe = load_recipe(TINY)
+    sized = replace(recipe.data.synthetic, users=users)
+    budget = replace(recipe.train, steps=1, validate_every=1, slates_per_step=4)
+    return replace(recipe, data=replace(recipe.data, synthetic=sized), train=budget)
+
+
+@pytest.fixture(scope="module")
+def events() -> Events:
+    return ingest(tiny(40))
+
+
+@pytest.fixture(scope="module")
+def artifact(events: Events, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    recipe = tiny(40)
+    slates = find_slates(events, "test", min_events=0, max_events=8)
+    source = batch_source(events, recipe, "test")
+    sample, _ = source.batch(slates, np.arange(4), np.random.default_rng(0))
+    root = tmp_path_factory.mktemp("artifacts")
+    return export(train(events, recipe), {}, recipe.to_dict(), events, sample, root)
+
+
+def test_a_record_is_the_encoding_of_the_latest_positives(
+    events: Events, artifact: Artifact
+) -> None:
+    user = 7
+    own = slice(events.offsets[user], events.offsets[user + 1])
+    positives = events.item[own][events.label[own] == 1].astype(np.int64)
+    manifest = artifact.manifest
+    length = manifest.schema.history_length
+    history = np.zeros((1, length), np.int64)
+    history[0, length - min(length, len(positives)) :] = positives[-length:]
+    weights = artifact_weights(artifact)
+    model = build_model(
+        manifest.model, manifest.schema, weights["frame.items.item_fields"], manifest.config
+    )
+    model.load_state_dict(weights)
+    fields = torch.from_numpy(events.user_fields[[user]].astype(np.int64))
+    with torch.inference_mode():
+        expected = model.eval().encode(User(torch.from_numpy(history), fields))
+
+    record = list(precompute(artifact, events, threads=1))[user]
+
+    assert record.user_id == events.user_ids[user]
+    assert record.as_of_s == events.ts_s.max() + 1
+    recent = manifest.schema.recent_length
+    assert record.recent.tolist() == history[0, -recent:].tolist()
+    for name, tensor in expected.items():
+        np.testing.assert_allclose(record.state[name], tensor[0].numpy(), atol=1e-5)
+
+
+def artifact_weights(artifact: Artifact) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(artifact.file("weights.safetensors"))
+
+
+def test_records_survive_their_file(events: Events, artifact: Artifact, tmp_path: Path) -> None:
+    path = tmp_path / "records.bin"
+
+    count = write_records(precompute(artifact, events, 1), artifact, "fp32", path)
+
+    assert count == events.num_users
+    assert [user for user, _ in read_records(path, artifact)] == events.user_ids
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(CorruptRecordError, match="truncated"):
+        list(read_records(path, artifact))
+
+
+def test_a_log_of_another_schema_is_refused(events: Events, artifact: Artifact) -> None:
+    other = replace(events, schema=replace(events.schema, history_length=63))
+
+    with pytest.raises(StepError, match="schema"):
+        next(precompute(artifact, other, threads=1))
+
+
+def test_memory_is_flat_in_the_number_of_users(
+    events: Events, artifact: Artifact, tmp_path: Path
+) -> None:
+    def peak(copies: int) -> int:
+        """Peak of Python's and numpy's memory while the users are encoded `copies` times over."""
+        folder = tmp_path / str(copies)
+        sizes = np.tile(np.diff(events.offsets), copies)
+        many = replace(
+            events,
+            user_ids=[f"u{n}" for n in range(len(sizes))],
+            offsets=np.concatenate([[0], np.cumsum(sizes)]),
+            **{
+                name: np.concatenate([getattr(events, name)] * copies)
+                for name in ("item", "ts_s", "label", "context", "user_fields")
+            },
+            oracle=None,
+        )
+        many.save(folder)
+        mapped = Events.load(folder)
+        tracemalloc.start()
+        write_records(precompute(artifact, mapped, 1), artifact, "fp32", folder / "records.bin")
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak_bytes
+
+    # 280 users are two batches, 1,120 are five: only the batch in hand may be in memory.
+    assert peak(28) < 1.2 * peak(7)
