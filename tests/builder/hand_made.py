@@ -1,0 +1,79 @@
+"""Logs written down event by event, in dense ids, for tests that check what becomes of each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from builder.events import Events, Split
+from models.schema import FIRST_KNOWN, FeatureSchema, Field
+from models.vocabulary import Vocabulary
+
+SPLIT = Split(train_from_s=100, validate_from_s=200, test_from_s=300, end_s=400)
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line of a log: catalogue rows start at 2."""
+
+    ts_s: int
+    item: int
+    label: int = 1
+
+
+def make_events(
+    users: Sequence[Sequence[Event]],
+    *,
+    categories: Sequence[int] = (),
+    num_items: int = 20,
+    length: int = 4,
+    recent: int = 2,
+    split: Split = SPLIT,
+) -> Events:
+    """A log of each user's events, which must be in the order of time.
+
+    Args:
+        users: events of each.
+        categories: of items 2, 3, …; empty: all items share one.
+        num_items: rows of the catalogue.
+        length: L.
+        recent: N.
+        split: of the time.
+    """
+    log = [event for events in users for event in events]
+    item = np.array([event.item for event in log], np.int32)
+    label = np.array([event.label for event in log], np.int8)
+    ts_s = np.array([event.ts_s for event in log], np.int64)
+    category = np.full(num_items, 2, np.int32)
+    category[:FIRST_KNOWN] = 0, 1
+    category[FIRST_KNOWN : FIRST_KNOWN + len(categories)] = categories
+    in_training = ts_s < split.validate_from_s
+    own = np.arange(num_items, dtype=np.int32)
+    fields = (Field("item", num_items), Field("category", int(category.max()) + 1))
+    context = (Field("second", 1_000),)
+    return Events(
+        user_ids=[f"u{user}" for user in range(len(users))],
+        offsets=np.cumsum([0, *map(len, users)]).astype(np.int64),
+        item=item,
+        ts_s=ts_s,
+        label=label,
+        context=(ts_s[:, None] % 1_000).astype(np.int32),
+        user_fields=np.zeros((len(users), 0), np.int32),
+        item_fields=np.stack([own, category], 1),
+        category=category,
+        train_popularity=np.bincount(item[in_training], minlength=num_items),
+        popularity=np.bincount(item, minlength=num_items),
+        has_impressions=bool((label == 0).any()),
+        split=split,
+        schema=FeatureSchema(fields, (), context, num_items, length, recent),
+        vocabulary=Vocabulary(
+            [f"i{row}" for row in range(FIRST_KNOWN, num_items)],
+            {},
+            {"second": [str(second) for second in range(FIRST_KNOWN, 1_000)]},
+        ),
+    )
+
+
+def with_oracle(events: Events, oracle: Sequence[float]) -> Events:
+    """The log with known probabilities."""
+    return replace(events, oracle=np.array(oracle, np.float32))
