@@ -4,7 +4,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from builder.checkpoint import Checkpoint
 from builder.dataset import BatchSource
@@ -82,9 +81,7 @@ class Builds:
     def checkpoint(self, case: Case) -> Checkpoint:
         """A model after a few steps."""
         if case not in self._checkpoints:
-            threads = torch.get_num_threads()
             self._checkpoints[case] = train(self.events, self.recipe(case))
-            torch.set_num_threads(threads)
         return self._checkpoints[case]
 
     def artifact(self, case: Case) -> Artifact:

@@ -1,5 +1,6 @@
 """Fixtures that several folders share."""
 
+import os
 from typing import TYPE_CHECKING
 
 import hypothesis
@@ -8,6 +9,8 @@ import pytest
 if TYPE_CHECKING:
     from tests.builds import Builds
 
+# Tests compute little at a time: on a busy machine threads would mostly wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # No deadline: a busy machine is no failure.
 hypothesis.settings.register_profile("absorb", deadline=None)
 hypothesis.settings.load_profile("absorb")
