@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from builder.run_folder import RunFolder
-from tests.e2e.deadline import LIMIT_S, wait_until
+from tests.e2e.deadline import LIMIT_S
 
 ROOT = Path(__file__).parents[2]
 TINY = ROOT / "builder" / "recipes" / "tiny.toml"
@@ -60,16 +61,15 @@ class Builder:
             cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=terminal, stderr=terminal,
         )  # fmt: skip
         os.close(terminal)
-        self._shown = b""
+        self._raw = b""
+        self._shown = (0, "")
         self._reader = threading.Thread(target=self._read, name="read-terminal")
         self._reader.start()
 
     def _read(self) -> None:
-        while True:
-            try:
-                self._shown += os.read(self._screen, 65536)
-            except OSError:  # Linux's end of file: the builder has gone and its terminal with it
-                return
+        with suppress(OSError):  # Linux's end of file: the builder has gone, its terminal with it
+            while chunk := os.read(self._screen, 65536):
+                self._raw += chunk
 
     @property
     def pid(self) -> int:
@@ -78,7 +78,12 @@ class Builder:
     @property
     def shown(self) -> str:
         """Everything so far, without colours and cursor movements."""
-        return ESCAPES.sub("", self._shown.decode(errors="replace"))
+        num_bytes, text = self._shown
+        if num_bytes != len(self._raw):
+            raw = self._raw
+            text = ESCAPES.sub("", raw.decode(errors="replace"))
+            self._shown = (len(raw), text)
+        return text
 
     def has_shown(self, pattern: str) -> bool:
         return re.search(pattern, self.shown) is not None
@@ -118,12 +123,3 @@ def finish(builder: Builder) -> str:
     with builder:
         assert builder.finish() == 0, builder.shown
         return builder.shown
-
-
-def wait_in_step(builder: Builder, sign: str) -> None:
-    """Wait until a running builder has shown `sign`."""
-    found = wait_until(
-        lambda: builder.has_shown(sign) or not builder.is_running(), f"the builder to show {sign!r}"
-    )
-    assert found
-    assert builder.is_running(), builder.shown

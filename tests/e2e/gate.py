@@ -1,28 +1,41 @@
-"""A way to the cache that a test can shut: what a stalled network does to a builder, at a chosen command."""
+"""A way to the cache that stalls at a chosen command: a builder is kept inside a step that takes milliseconds."""
 
 import socket
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from tests.e2e.deadline import wait_until
 
-CHUNK_BYTES = 1 << 14
-"""About five records of the tiny model: a shut gate has let a part of them through."""
+CHUNK_BYTES = 1 << 13
+"""Two records of the tiny model: what goes through with the first one is a small part of a generation."""
 
 
 class Gate:
     """A unix socket that passes everything on to another, until `marker` comes by from a client.
 
-    What comes with the marker still goes through, its answer does not, nor does anything after it on that connection.
-    Other connections are not touched, so a builder's lock goes on being renewed.
+    What comes with the marker still goes through. From then on that connection is slow, or dead: then the
+    cache's answer is held back, too. Others are not touched, so a builder's lock goes on being renewed.
     """
 
-    def __init__(self, path: Path, target: Path, marker: bytes) -> None:
+    def __init__(
+        self, path: Path, target: Path, marker: bytes, pause_s: float | None = None
+    ) -> None:
+        """Listen.
+
+        Args:
+            path: of the socket.
+            target: the cache's.
+            marker: bytes of the command to wait for.
+            pause_s: between two chunks from the marker on; None: the connection is dead.
+        """
         self.url = f"unix://{path}"
         self._target = target
         self._marker = marker
+        self._pause_s = pause_s
         self._shut = threading.Event()
         self._open = threading.Event()
         self._server = socket.socket(socket.AF_UNIX)
@@ -33,15 +46,15 @@ class Gate:
         self._start(self._accept)
 
     def wait_until_shut(self) -> None:
-        """Until the marker has come by."""
+        """Until the cache has done what came with the marker."""
         wait_until(self._shut.is_set, f"{self._marker!r} on the way to the cache")
 
     def open(self) -> None:
-        """Let everything through, held back or new."""
+        """Let everything through, at once."""
         self._open.set()
 
-    def _start(self, work: object, *arguments: object) -> None:
-        thread = threading.Thread(target=work, args=arguments, name="gate")  # type: ignore[arg-type]
+    def _start(self, work: Callable[..., None], *arguments: object) -> None:
+        thread = threading.Thread(target=work, args=arguments, name="gate")
         self._threads.append(thread)
         thread.start()
 
@@ -65,11 +78,9 @@ class Gate:
         while chunk := _receive(client):
             if self._marker in last + chunk:
                 is_held.set()
-                _send(server, chunk)
-                self._shut.set()
-                self._open.wait()
-            else:
-                _send(server, chunk)
+            _send(server, chunk)
+            if is_held.is_set():
+                self._open.wait(self._pause_s)
             last = chunk[1 - len(self._marker) :]
         _hang_up(server)
 
@@ -78,7 +89,9 @@ class Gate:
     ) -> None:
         while chunk := _receive(server):
             if is_held.is_set():
-                self._open.wait()
+                self._shut.set()
+                if self._pause_s is None:
+                    self._open.wait()
             _send(client, chunk)
         _hang_up(client)
 
@@ -115,7 +128,5 @@ def _send(end: socket.socket, chunk: bytes) -> None:
 
 
 def _hang_up(end: socket.socket) -> None:
-    try:
+    with suppress(OSError):
         end.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        return

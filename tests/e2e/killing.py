@@ -38,7 +38,7 @@ class Kill:
         stamps: finished steps.
         serving: name of the generation that the pointer names.
         generations: of all that have records in the cache.
-        shown: on its terminal.
+        shown: on its terminal, and on those of builders before it that were killed too late.
     """
 
     stamps: list[str]
@@ -128,6 +128,7 @@ def _see_it_serve(
 def _kill_in(step: str, build: Build, cache: Cache) -> Kill:
     """Run, and kill as soon as there is a sign of the step."""
     options: tuple[str, ...] = ()
+    shown = ""
     for _ in range(TRIES):
         with build.run(*options) as builder:
             wait_until(
@@ -135,7 +136,8 @@ def _kill_in(step: str, build: Build, cache: Cache) -> Kill:
                 f"{step} to begin",
             )
             builder.kill()
-        found = _what_is_left(builder, build, cache)
+        shown += builder.shown
+        found = _what_is_left(shown, build, cache)
         if step not in found.stamps:
             return found
         options = ("--from", step)
@@ -154,13 +156,10 @@ def _kill_at(command: bytes, build: Build, cache: Cache) -> Kill:
     with Gate(path, cache.socket, command) as gate, build.at(gate.url).run() as builder:
         gate.wait_until_shut()
         builder.kill()
-        # A command on its way would still arrive after a real kill; here it has, or never will.
-        found = _what_is_left(builder, build, cache)
+        found = _what_is_left(builder.shown, build, cache)
     path.unlink()
     return found
 
 
-def _what_is_left(builder: Builder, build: Build, cache: Cache) -> Kill:
-    return Kill(
-        list(build.folder.stamps()), cache.serving().name, cache.generations(), builder.shown
-    )
+def _what_is_left(shown: str, build: Build, cache: Cache) -> Kill:
+    return Kill(list(build.folder.stamps()), cache.serving().name, cache.generations(), shown)

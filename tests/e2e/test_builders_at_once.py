@@ -5,12 +5,15 @@ from tests.e2e.expected import read_expected
 from tests.e2e.gate import Gate
 from tests.e2e.killing import RECORD
 
+PAUSE_S = 2.0
+"""Between 2 of 200 records: the first builder is still writing when the others have started, on any machine."""
+
 
 def test_the_second_builder_names_the_first_and_stops(first, cache, tmp_path):
     build = first.copy(tmp_path / "one", cache.url)
     elsewhere = first.copy(tmp_path / "two", cache.url)
     with (
-        Gate(cache.folder / "gate.sock", cache.socket, RECORD) as gate,
+        Gate(cache.folder / "gate.sock", cache.socket, RECORD, PAUSE_S) as gate,
         build.at(gate.url).run("--from", "publish") as holder,
     ):
         gate.wait_until_shut()

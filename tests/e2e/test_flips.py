@@ -3,6 +3,7 @@
 from functools import partial
 
 import numpy as np
+import pytest
 
 from builder.generations import rollback
 from tests.e2e.builders import NAME, Builder, finish
@@ -10,6 +11,9 @@ from tests.e2e.expected import LIMIT, Expected, assert_of_one_generation
 from tests.e2e.services import metric, ready_service
 from tests.e2e.traffic import Answer, Ask, Traffic
 from tests.e2e.world import Cache
+
+pytestmark = pytest.mark.timeout(900)
+"""The first test to ask for `killed` pays for ten builders."""
 
 FLIPS = 10
 FEW = 15

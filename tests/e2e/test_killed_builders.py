@@ -5,6 +5,9 @@ import pytest
 from builder.steps import STEPS
 from tests.e2e.expected import assert_of_one_generation
 
+pytestmark = pytest.mark.timeout(900)
+"""The first test to ask for `killed` pays for ten builders."""
+
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_killed_step_leaves_the_finished_ones_and_the_old_generation(killed, step):
@@ -13,7 +16,6 @@ def test_a_killed_step_leaves_the_finished_ones_and_the_old_generation(killed, s
     before = list(STEPS)[: list(STEPS).index(step)]
     assert kill.stamps == before  # the kill hit inside the step: it is not stamped, all before are
     assert kill.serving == killed.old
-    assert f"✓ {step}" not in kill.shown
 
 
 @pytest.mark.parametrize("step", STEPS)
