@@ -66,7 +66,7 @@ class RunFolder:
         try:
             found = json.loads((self.path / STEPS_FILE).read_text())
             return {name: Stamp(**stamp) for name, stamp in found.items()}
-        except (FileNotFoundError, ValueError, TypeError):
+        except (FileNotFoundError, ValueError, TypeError, AttributeError):
             return {}
 
     def stamp(self, step: str, stamp: Stamp) -> None:
