@@ -1,14 +1,22 @@
-"""One real server for the tests of a file, empty for each of them."""
+"""One real server for the tests of a file, empty for each of them; and one finished build for all."""
 
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from builder.cache import CacheClient, connect_cache
+from builder.recipe import ModelChoice
+from builder.run_folder import RunFolder
+from builder.steps import STEPS, Build, run_step
 from models.cache_server import stop_server
+from tests.builds import small_recipe
+
+MODEL = ModelChoice("lrea", {"rank": 8, "slots": "hash", "mlp": [16, 8], "hidden": 8, "heads": 2})
 
 
 @pytest.fixture(scope="module")
@@ -25,3 +33,28 @@ def client(server: Path) -> Iterator[CacheClient]:
         client.flushall()
         yield client
         client.config_set("maxmemory", 0)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Build]:
+    """All steps done once. Nobody changes it: see `build`."""
+    threads = torch.get_num_threads()
+    home = tmp_path_factory.mktemp("finished")
+    cache = Path(tempfile.mkdtemp(prefix="ab", dir="/tmp"))
+    recipe = replace(small_recipe(), model=MODEL)
+    build = Build(recipe, RunFolder(home / "run"), home / "artifacts", f"embedded:{cache}")
+    with build.folder.locked():
+        for name in STEPS:
+            run_step(build, name)
+    torch.set_num_threads(threads)
+    yield build
+    stop_server(cache)
+    shutil.rmtree(cache)
+
+
+@pytest.fixture
+def build(finished: Build, tmp_path: Path) -> Build:
+    """A copy of the finished build, over the same cache."""
+    shutil.copytree(finished.folder.path, tmp_path / "run")
+    shutil.copytree(finished.artifacts, tmp_path / "artifacts")
+    return replace(finished, folder=RunFolder(tmp_path / "run"), artifacts=tmp_path / "artifacts")

@@ -1,0 +1,226 @@
+"""The chain of steps: done once, done again from where something changed, and never built upon a half-done one."""
+
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from builder.cache import connect_cache
+from builder.events import Events
+from builder.generations import read_pointer
+from builder.recipe import ModelChoice, Recipe
+from builder.steps import STEPS, Build, fingerprints, is_due, run_step
+from models.errors import CacheUnavailableError, StepError
+from models.record import decode_record
+from tests.builder.logs import log_frame, write_log
+
+ROOT = Path(__file__).parents[2]
+NAMES = list(STEPS)
+DIE_TRAINING = """
+import os, signal, sys
+from pathlib import Path
+from builder.run_folder import RunFolder
+from builder.steps import Build, run_step
+from tests.builder.conftest import MODEL
+from tests.builds import small_recipe
+from dataclasses import replace
+
+def die(done, total, note=""):
+    if done == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+run, artifacts, cache = sys.argv[1:]
+recipe = replace(small_recipe(), model=MODEL)
+run_step(Build(recipe, RunFolder(Path(run)), Path(artifacts), cache, die), "train")
+"""
+
+
+def due(build: Build) -> list[str]:
+    return [name for name in NAMES if is_due(build, name)]
+
+
+def with_recipe(build: Build, **sections: Any) -> Build:
+    return replace(build, recipe=replace(build.recipe, **sections))
+
+
+def changed(recipe: Recipe, section: str) -> Recipe:
+    """The recipe with one key of a section changed."""
+    changes: dict[str, dict[str, Any]] = {
+        "data": {"min_item_count": 5},
+        "split": {"test_from_day": 91.0},
+        "history": {"min_events": 11},
+        "negatives": {"same_category": 0.25},
+        "train": {"learning_rate": 0.02},
+        "cache": {"dtype": "int8"},
+    }
+    if section in changes:
+        part = replace(getattr(recipe, section), **changes[section])
+    elif section == "model":
+        part = ModelChoice("lrea", {**recipe.model.config, "rank": 16})
+    else:
+        part = "another"
+    return replace(recipe, **{section: part})
+
+
+def test_nothing_is_due_after_a_build(finished: Build) -> None:
+    assert due(finished) == []
+
+
+def test_everything_is_due_in_a_new_folder(finished: Build, tmp_path: Path) -> None:
+    assert due(replace(finished, folder=type(finished.folder)(tmp_path))) == NAMES
+
+
+@pytest.mark.parametrize(
+    ("section", "first"),
+    [
+        ("data", "ingest"), ("split", "ingest"), ("history", "ingest"), ("model", "train"),
+        ("negatives", "train"), ("train", "train"), ("cache", "precompute"), ("serve_as", "publish"),
+    ],
+)  # fmt: skip
+def test_a_changed_section_makes_its_step_and_all_after_it_due(finished, section, first) -> None:
+    build = replace(finished, recipe=changed(finished.recipe, section))
+
+    assert due(build) == NAMES[NAMES.index(first) :]
+
+
+@pytest.mark.parametrize("section", ["name", "path", "variant"])
+def test_what_no_step_depends_on_makes_none_due(finished, section) -> None:
+    values: dict[str, Any] = {"name": "other", "path": Path("elsewhere.toml"), "variant": ()}
+
+    assert due(with_recipe(finished, **{section: values[section]})) == []
+
+
+def test_a_replaced_input_file_makes_everything_due(tmp_path: Path) -> None:
+    recipe = write_log(tmp_path, log_frame())
+    before = fingerprints(recipe)
+    assert fingerprints(recipe) == before
+
+    write_log(tmp_path, log_frame(44))
+
+    after = fingerprints(recipe)
+    assert [name for name in NAMES if after[name] != before[name]] == NAMES
+
+
+def test_a_missing_artifact_is_exported_again_to_the_same_bytes(build: Build) -> None:
+    """Its id is the hash of its content: records that it made before stay readable."""
+    before = build.artifact()
+    shutil.rmtree(build.artifacts)
+    assert due(build) == ["export"]
+
+    run_step(build, "export")
+
+    assert build.artifact() == before
+
+
+def test_a_tampered_artifact_is_exported_again(build: Build, caplog) -> None:
+    (build.artifact().path / "weights.safetensors").write_bytes(b"no weights")
+
+    assert due(build) == ["export"]
+    assert "weights.safetensors has hash" in caplog.text
+
+
+def test_an_empty_cache_is_published_to_again(build: Build, server: Path) -> None:
+    elsewhere = replace(build, cache_url=f"embedded:{server}")
+    assert due(elsewhere) == ["publish"]
+
+    run_step(elsewhere, "publish")
+
+    assert due(elsewhere) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_step_does_not_start_without_the_ones_before(build: Build, name: str) -> None:
+    build.folder.forget(NAMES)
+    if name == "ingest":
+        assert run_step(build, name).result["users"] == 60
+        return
+
+    expected = f"{name}: step 'ingest' is missing; run it first, or `run`"
+    with pytest.raises(StepError, match=expected):
+        run_step(build, name)
+
+
+def test_a_step_does_not_build_on_one_that_is_out_of_date(build: Build) -> None:
+    other = replace(build, recipe=changed(build.recipe, "negatives"))
+
+    with pytest.raises(StepError, match="evaluate: step 'train' is out of date"):
+        run_step(other, "evaluate")
+
+    assert due(build) == []  # a refused step forgets nothing
+
+
+def test_doing_a_step_again_makes_those_after_it_due(build: Build) -> None:
+    run_step(build, "precompute")
+
+    assert due(build) == ["publish"]
+
+
+def test_a_failed_step_leaves_the_steps_before_it(build: Build, tmp_path: Path) -> None:
+    nowhere = replace(build, cache_url="redis://127.0.0.1:1")
+    with pytest.raises(CacheUnavailableError, match=r"redis://127\.0\.0\.1:1"):
+        run_step(nowhere, "publish")
+
+    assert list(build.folder.stamps()) == NAMES[:-1]
+    run_step(with_recipe(build, serve_as="again"), "publish")
+    assert due(with_recipe(build, serve_as="again")) == []
+
+
+def test_a_builder_killed_in_training_leaves_finished_steps_and_no_checkpoint(build) -> None:
+    build.folder.forget(NAMES[1:])
+    shutil.rmtree(build.folder.checkpoint)
+    places = (str(build.folder.path), str(build.artifacts), build.cache_url)
+
+    killed = subprocess.run([sys.executable, "-c", DIE_TRAINING, *places], cwd=ROOT, check=False)
+
+    assert killed.returncode == -signal.SIGKILL
+    assert list(build.folder.stamps()) == ["ingest"]
+    assert not build.folder.checkpoint.exists()
+    assert is_due(build, "train")
+    assert not is_due(build, "ingest")
+
+
+def test_every_step_reports_what_it_did(finished: Build) -> None:
+    stamps = finished.folder.stamps()
+
+    assert stamps["ingest"].result == {"events": 7200, "users": 60, "items": 160}
+    assert stamps["train"].result["best_step"] == 12
+    assert 0.4 < stamps["evaluate"].result["test"]["auc"] < 1
+    assert stamps["export"].result["onnx_difference"] <= 1e-4
+    assert stamps["precompute"].result["users"] == 60
+    size = stamps["precompute"].result["bytes_per_user"]
+    records = finished.folder.records.stat().st_size
+    assert 60 * (size + 4 - 2) < records <= 60 * (size + 4)  # the largest: ids are u0 to u59
+    assert stamps["publish"].result["num_users"] == 60
+    assert all(stamp.seconds >= 0 for stamp in stamps.values())
+
+
+def test_what_is_published_is_every_user_as_of_the_end_of_the_log(finished: Build) -> None:
+    client, artifact = connect_cache(finished.cache_url), finished.artifact()
+    pointer, _ = read_pointer(client, finished.recipe.serve_as)
+    events = Events.load(finished.folder.events)
+
+    assert pointer is not None
+    assert pointer.current.artifact_id == artifact.artifact_id
+    for user, user_id in enumerate(events.user_ids):
+        raw = client.get(pointer.current.key(user_id))
+        assert isinstance(raw, bytes)
+        record = decode_record(raw, artifact.manifest.state_spec, artifact.artifact_id, user_id)
+        own = slice(events.offsets[user], events.offsets[user + 1])
+        clicked = events.item[own][np.asarray(events.label[own]) == 1]
+        assert record.recent.tolist() == clicked[-4:].tolist()
+        assert record.as_of_s == events.as_of_s
+
+
+def test_steps_tell_how_far_they_are(build: Build) -> None:
+    told: list[tuple[int, int]] = []
+    watched = replace(build, progress=lambda done, total, note="": told.append((done, total)))
+
+    run_step(watched, "precompute")
+
+    assert told == [(done, 60) for done in range(61)]
