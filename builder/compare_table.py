@@ -8,7 +8,16 @@ import numpy as np
 from scipy import stats
 
 METRICS = ("auc", "gauc", "log_loss", "pcoc")
-HEADINGS = ("model", "AUC", "GAUC", "log loss", "PCOC", "seeds", "train s")
+HEADINGS = (
+    "model",
+    "AUC",
+    "AUC over the first row",
+    "GAUC",
+    "log loss",
+    "PCOC",
+    "seeds",
+    "train s",
+)
 
 
 @dataclass(frozen=True)
@@ -27,11 +36,16 @@ class Row:
         """One metric of each seed, on the test period."""
         return [float(report["test"][metric]) for report in self.reports]
 
-    def cells(self) -> list[str]:
-        """Metrics as mean ± half interval, number of seeds, median seconds to train."""
-        cells = [mean_and_interval(self.values(metric)) for metric in METRICS]
+    def cells(self, first: "Row") -> list[str]:
+        """Metrics as mean ± half interval, number of seeds, median seconds to train.
+
+        The difference of AUC to the `first` row is paired: both trainings of a pair have one seed, so the same batches.
+        """
+        auc, *rest = (mean_and_interval(self.values(metric)) for metric in METRICS)
+        pairs = zip(self.values("auc"), first.values("auc"), strict=True)
+        gained = "" if self is first else mean_and_interval([own - base for own, base in pairs])
         seconds = float(np.median([report["seconds"] for report in self.reports]))
-        return [*cells, str(len(self.reports)), f"{seconds:.0f}"]
+        return [auc, gained, *rest, str(len(self.reports)), f"{seconds:.0f}"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +56,8 @@ class Floor:
 
     def cells(self) -> list[str]:
         """As `Row.cells`."""
-        return [*(f"{self.metrics[metric]:.4f}" for metric in METRICS), "", ""]
+        auc, *rest = (f"{self.metrics[metric]:.4f}" for metric in METRICS)
+        return [auc, "", *rest, "", ""]
 
 
 def mean_and_interval(values: Sequence[float]) -> str:
@@ -61,7 +76,7 @@ def to_markdown(rows: Sequence[Row], floor: Floor, command: str) -> str:
         "",
         "| " + " | ".join(HEADINGS) + " |",
         "|" + " --- |" * len(HEADINGS),
-        *(f"| {row.label} | " + " | ".join(row.cells()) + " |" for row in rows),
+        *(f"| {row.label} | " + " | ".join(row.cells(rows[0])) + " |" for row in rows),
         "| floor: logistic regression on counts | " + " | ".join(floor.cells()) + " |",
     ]
     return "\n".join(lines) + "\n"

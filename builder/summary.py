@@ -1,11 +1,11 @@
 """Tables that the command line prints."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
 
-from builder.compare_table import Floor, Row
+from builder.compare_table import HEADINGS, Floor, Row
 from builder.recipe import Recipe
 from builder.run_folder import Stamp
 from builder.status import ModelStatus
@@ -82,12 +82,12 @@ def status_table(url: str, models: Iterable[ModelStatus]) -> Table:
     return table
 
 
-def comparison_table(name: str, rows: Iterable[Row], floor: Floor) -> Table:
+def comparison_table(name: str, rows: Sequence[Row], floor: Floor) -> Table:
     """Variants side by side."""
     table = Table(title=name)
-    for heading in ("model", "AUC", "GAUC", "log loss", "PCOC", "seeds", "train s"):
+    for heading in HEADINGS:
         table.add_column(heading)
     for row in rows:
-        table.add_row(row.label, *row.cells())
+        table.add_row(row.label, *row.cells(rows[0]))
     table.add_row("floor (counts)", *floor.cells())
     return table
