@@ -76,8 +76,8 @@ class ScoreRequest(BaseModel):
     model: StrictStr | None = None
     """A published model; absent: the default one."""
 
-    recent: Annotated[list[str] | None, _item_ids("recent"), ITEMS_SCHEMA] = None
-    """Item ids of the user's latest events, newest last; absent: those in the user's record."""
+    recent: Annotated[list[str], _item_ids("recent"), ITEMS_SCHEMA] | None = None
+    """Item ids of the user's latest events, newest last; absent or null: those in the user's record."""
 
     context: dict[StrictStr, StrictStr | StrictInt] = {}
     """Context field -> value."""

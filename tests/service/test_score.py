@@ -105,6 +105,14 @@ async def test_recent_replaces_what_the_record_holds(world: World):
     assert nobody["scores"] == pytest.approx(expected, abs=1e-6)
 
 
+async def test_null_recent_is_none_given(world: World):
+    world.publish(TOY)
+    async with world.service() as service:
+        answer = await service.score(recent=None)
+    expected = TOY.scores(ANN, ["i1", "i5"], RECENT["ann"])
+    assert answer["scores"] == pytest.approx(expected, abs=1e-6)
+
+
 async def test_context_changes_the_score_and_absent_fields_are_unknown(world: World):
     world.publish(TOY)
     async with world.service() as service:
