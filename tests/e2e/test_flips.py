@@ -12,8 +12,8 @@ from tests.e2e.services import metric, ready_service
 from tests.e2e.traffic import Answer, Ask, Traffic
 from tests.e2e.world import Cache
 
-pytestmark = pytest.mark.timeout(900)
-"""The first test to ask for `killed` pays for ten builders."""
+pytestmark = pytest.mark.timeout(1800)
+"""The first test to ask for `killed` pays for nine builders, each a minute where others train at the same time."""
 
 FLIPS = 10
 FEW = 15

@@ -5,8 +5,8 @@ import pytest
 from builder.steps import STEPS
 from tests.e2e.expected import assert_of_one_generation
 
-pytestmark = pytest.mark.timeout(900)
-"""The first test to ask for `killed` pays for ten builders."""
+pytestmark = pytest.mark.timeout(1800)
+"""The first test to ask for `killed` pays for nine builders, each a minute where others train at the same time."""
 
 
 @pytest.mark.parametrize("step", STEPS)

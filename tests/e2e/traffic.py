@@ -12,7 +12,7 @@ import httpx
 from tests.e2e.deadline import wait_until
 
 CLIENTS = 2
-PAUSE_S = 0.02
+PAUSE_S = 0.05
 """Between two requests of a client: a fault must meet requests, not a machine that is out of breath."""
 MAX_ANSWERS = 20_000
 TIMEOUT_S = 30.0
