@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -207,7 +208,9 @@ def main() -> None:
     try:
         app()
     except AbsorbError as error:
-        console.print(f"[red]error:[/] {error}", highlight=False, markup=True)
+        Console(stderr=True).print(
+            "[red]error:[/]", escape(str(error)), highlight=False, soft_wrap=True
+        )
         sys.exit(1)
 
 
