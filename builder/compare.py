@@ -76,9 +76,8 @@ def _place(folder: Path, recipe: Recipe, variant: Variant, seed: int) -> Path:
         variant.model.config,
     ]
     text = json.dumps([*parts, variant.model.name, seed], sort_keys=True)
-    return (
-        folder / f"{variant.label}-seed{seed}-{hashlib.sha256(text.encode()).hexdigest()[:8]}.json"
-    )
+    label = variant.label.replace("/", "-")
+    return folder / f"{label}-seed{seed}-{hashlib.sha256(text.encode()).hexdigest()[:8]}.json"
 
 
 def _train_all(todo: Sequence[Any], jobs: int, progress: Progress) -> None:
