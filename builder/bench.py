@@ -57,7 +57,7 @@ FULL = Plan(
 )
 QUICK = Plan(
     main=Size(length=400, candidates=50, rank=8, dim=8),
-    sweeps={"length": (100, 400), "candidates": (10, 50), "rank": (8,), "dim": (8,)},
+    sweeps={"length": (400,), "candidates": (10, 50), "rank": (8,), "dim": (8,)},
     models=("LREA, hash slots", "DIN"),
     threads=(1,),
     budget_s=0.2,

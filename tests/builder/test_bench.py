@@ -1,0 +1,97 @@
+"""The benchmark, small: it times the exported graphs, and its table, numbers and picture agree."""
+
+import json
+import struct
+from pathlib import Path
+
+import pytest
+
+from builder.bench import FULL, QUICK, run_bench
+from builder.bench_table import sweep, to_markdown
+from builder.bench_timing import CONTENDERS, RECENT, USER_ID_BYTES, Size, Timing
+from models.record import record_bytes
+from models.registry import MODELS
+
+MAIN = Size(length=100, candidates=10, rank=4, dim=8)
+
+
+def timing(model: str, median_ms: float, size: Size = MAIN, threads: int = 1) -> Timing:
+    low_ms, high_ms = median_ms * 0.9, median_ms * 1.2
+    return Timing(model, size, threads, 10, 7, float(median_ms), low_ms, high_ms, 0.5, 1_234)
+
+
+def test_full_plan_has_the_sizes_that_are_claimed() -> None:
+    assert Size(length=10_000, candidates=1_000, rank=128, dim=16) == FULL.main
+    assert (min(FULL.sweeps["length"]), max(FULL.sweeps["length"])) == (100, 10_000)
+    assert all(getattr(FULL.main, axis) in values for axis, values in FULL.sweeps.items())
+    assert {name for name, _ in CONTENDERS.values()} == set(MODELS)
+    assert set(FULL.models) == set(CONTENDERS)
+
+
+def test_a_model_that_does_not_know_an_axis_stays_where_it_is() -> None:
+    timings = [timing("LREA", 1), timing("DIN", 50), timing("LREA", 2, Size(100, 10, 8, 8))]
+
+    found = sweep(timings, MAIN, "rank", (4, 8))
+
+    assert {value: found[value]["DIN"].median_ms for value in (4, 8)} == {4: 50, 8: 50}
+    assert {value: found[value]["LREA"].median_ms for value in (4, 8)} == {4: 1, 8: 2}
+
+
+def test_ratio_is_of_medians_with_the_same_threads() -> None:
+    timings = [
+        timing("LREA", 2), timing("DIN", 100), timing("LREA", 1, threads=2),
+        timing("DIN", 80, threads=2),
+    ]  # fmt: skip
+
+    lines = to_markdown(timings, MAIN, {"length": (100,)}, {"command": "x"}).splitlines()
+
+    rows = [line for line in lines if line.startswith(("| LREA |", "| DIN |"))]
+    assert rows == [
+        "| LREA | 1 | 2.00 (1.80 to 2.40) | 50.0 | 10 | 7 | 1,234 | 0.50 |",
+        "| DIN | 1 | 100.00 (90.00 to 120.00) | 1.0 | 10 | 7 | 1,234 | 0.50 |",
+        "| LREA | 2 | 1.00 (0.90 to 1.20) | 80.0 | 10 | 7 | 1,234 | 0.50 |",
+        "| DIN | 2 | 80.00 (72.00 to 96.00) | 1.0 | 10 | 7 | 1,234 | 0.50 |",
+    ]
+    assert lines[-1] == "| 100 | 2.00 (1.80 to 2.40) | 100.00 (90.00 to 120.00) | 50.0 |"
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], list[tuple[int, int]]]:
+    told: list[tuple[int, int]] = []
+    out = tmp_path_factory.mktemp("bench") / "new"
+    written = run_bench(out, lambda done, total, note="": told.append((done, total)), quick=True)
+    return written, told
+
+
+def test_quick_run_writes_all_three(quick) -> None:
+    (table, numbers, picture), told = quick
+
+    assert [path.name for path in (table, numbers, picture)] == ["bench.md", "bench.json", "bench.png"]  # fmt: skip
+    assert told == [(done, len(told) - 1) for done in range(len(told))]
+    for word in ("--quick", "onnxruntime", "cpu", "median", "blocks of candidates"):
+        assert word in table.read_text()
+    width, height = struct.unpack(">II", picture.read_bytes()[16:24])
+    assert width > 1_000 < 2 * height
+
+
+def test_quick_run_times_every_size_for_every_model(quick) -> None:
+    found = json.loads(quick[0][1].read_text())
+
+    expected = [QUICK.main] * 2
+    for axis, values in QUICK.sweeps.items():
+        others = [value for value in values if value != getattr(QUICK.main, axis)]
+        expected += [Size(**{**found["main"], axis: value}) for value in others for _ in range(2)]
+    assert [Size(**line["size"]) for line in found["timings"]] == expected
+    assert all(0 < line["p10_ms"] <= line["median_ms"] <= line["p90_ms"] for line in found["timings"])  # fmt: skip
+
+
+def test_record_of_din_is_the_history_and_that_of_lrea_is_not(quick) -> None:
+    lines = json.loads(quick[0][1].read_text())["timings"]
+
+    sizes = {line["model"]: line["state_bytes"] for line in lines}
+
+    empty = record_bytes((), "fp32", USER_ID_BYTES, RECENT)
+    profile = 4 * 4
+    assert sizes["DIN"] == empty + profile + 4 * QUICK.main.length * QUICK.main.dim
+    rank, dim = QUICK.main.rank, QUICK.main.dim
+    assert sizes["LREA, hash slots"] == empty + profile + 4 * rank * (2 * dim + 1)
