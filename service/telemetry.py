@@ -60,6 +60,9 @@ class Telemetry:
             "Looks at the generation pointers that failed.",
             registry=registry,
         )
+        self._add_generation_metrics(registry)
+
+    def _add_generation_metrics(self, registry: CollectorRegistry) -> None:
         self._load_failures = Counter(
             "absorb_load_failures", "Generations that could not be loaded, by error.",
             ["model", "error"], registry=registry,
