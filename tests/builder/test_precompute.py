@@ -110,10 +110,11 @@ def test_memory_is_flat_in_the_number_of_users(
             events,
             user_ids=[f"u{n}" for n in range(len(sizes))],
             offsets=np.concatenate([[0], np.cumsum(sizes)]),
-            **{
-                name: np.concatenate([getattr(events, name)] * copies)
-                for name in ("item", "ts_s", "label", "context", "user_fields")
-            },
+            item=np.tile(events.item, copies),
+            ts_s=np.tile(events.ts_s, copies),
+            label=np.tile(events.label, copies),
+            context=np.tile(events.context, (copies, 1)),
+            user_fields=np.tile(events.user_fields, (copies, 1)),
             oracle=None,
         )
         many.save(folder)
