@@ -66,7 +66,7 @@ def grouped_auc(
         if 0 < y[begin:end].sum() < end - begin:
             total += (end - begin) * _sorted_auc(p[begin:end], y[begin:end])
             weight += end - begin
-    return total / weight if weight else float("nan")
+    return float(total / weight) if weight else float("nan")
 
 
 def _sorted_auc(p: NDArray[np.floating], y: NDArray[np.floating]) -> float:

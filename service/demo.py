@@ -10,7 +10,6 @@ import sys
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -110,27 +109,28 @@ def state(answer: Json, user: Json, about: Json) -> str:
 
 
 def metrics(about: Json) -> Table:
-    """The model's metrics on the test period, as the builder found them."""
+    """The model's metrics on the test period, as the builder found them; beside it the floor, if it was measured."""
     table = Table(title="On the test period", title_justify="left")
     table.add_column("metric")
-    table.add_column("value", justify="right")
-    for name, value in _numbers("", about["report"]):
-        table.add_row(name, f"{value:,}" if isinstance(value, int) else f"{value:.4f}")
+    columns = {name: part for name, part in about["report"].items() if _is_metrics(part)}
+    for name in columns:
+        table.add_column(
+            {"test": "this model", "floor": "counts only"}.get(name, name), justify="right"
+        )
+    for metric in next(iter(columns.values()), {}):
+        values = [part[metric] for part in columns.values()]
+        table.add_row(metric, *(f"{v:,}" if isinstance(v, int) else f"{v:.4f}" for v in values))
     return table
+
+
+def _is_metrics(part: object) -> bool:
+    return isinstance(part, dict) and "auc" in part
 
 
 def curl(url: str, request: Json) -> str:
     """The request as a shell command."""
     body = json.dumps(request, ensure_ascii=False).replace("'", "'\\''")
     return f"curl -s {url}/v1/score -H 'Content-Type: application/json' -d '{body}'"
-
-
-def _numbers(prefix: str, report: Json) -> Iterator[tuple[str, float]]:
-    for name, value in report.items():
-        if isinstance(value, dict):
-            yield from _numbers(f"{prefix}{name}.", value)
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            yield prefix + name, value
 
 
 def _a_user(url: str, published: Published) -> Json:

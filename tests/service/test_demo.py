@@ -44,6 +44,7 @@ def test_it_prints_a_ranked_list_the_state_the_metrics_and_the_request(
     assert "State: hit" in out
     assert "interest 2×4, length 1" in out
     assert re.search(r"auc\s+│\s+0\.7500", out)
+    assert re.search(r"targets\s+│\s+1,200", out)
 
 
 def test_it_picks_a_user_of_the_cache(
