@@ -187,7 +187,7 @@ async def test_models_are_described(world: World):
     assert model.provider == "CPUExecutionProvider"
     assert (model.item_fields, model.user_fields) == (["item"], ["age"])
     assert model.context_fields == ["hour", "device"]
-    assert model.report == {"auc": 0.75, "seed": 0}
+    assert model.report == {"test": {"auc": 0.75, "targets": 1200}, "seed": 0}
 
 
 @pytest.mark.parametrize("user", sorted(HISTORIES))
