@@ -2,7 +2,10 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
+import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -44,9 +47,20 @@ class Head(nn.Module):
     ) -> Float[Tensor, "B C"]:
         """Logits."""
         B, C, _ = candidate.shape
-        x = (self.user(user)[:, None] + self.candidate(candidate)).flatten(0, 1)  # (B·C, width)
-        x = self.dropout(self.norms[0](self.activation(x)))
-        for linear, norm in zip(self.hidden, list(self.norms)[1:], strict=True):
-            x = self.dropout(norm(self.activation(linear(x))))
-        logits: Tensor = self.out(x)
+        x = self.user(user)[:, None] + self.candidate(candidate)  # (B, C, width)
+        x = self.activation(x.flatten(0, 1))
+        for norm, linear in zip(self.norms[:-1], self.hidden, strict=True):
+            x = self.activation(self._after(norm, linear, x))
+        logits = self._after(self.norms[-1], self.out, x)
         return logits.view(B, C)
+
+    def _after(self, norm: Any, linear: Any, x: Tensor) -> Tensor:
+        """linear(dropout(norm(x))). In serving the norm is constant, and the linear layer takes it up."""
+        out: Tensor
+        if self.training:
+            out = linear(self.dropout(norm(x)))
+            return out
+        scale = norm.weight * torch.rsqrt(norm.get_buffer("running_var") + norm.eps)
+        shift = norm.bias - norm.get_buffer("running_mean") * scale
+        out = F.linear(x, linear.weight * scale, linear.bias + linear.weight @ shift)
+        return out

@@ -124,6 +124,19 @@ def test_a_head_knows_nothing_of_the_others():
     assert not torch.isclose(after[..., 3:], before[..., 3:]).any()
 
 
+@pytest.mark.parametrize("with_bias", [True, False])
+@each_form
+def test_serving_orders_the_products_otherwise_and_gives_the_same(form: Form, with_bias: bool):
+    block = attention(form)
+    target, keys, values = random(2, 3, 3), random(2, 5, 3, seed=1), random(2, 5, 3, seed=2)
+    key_bias = random(2, 5, 4, seed=3) if with_bias and form == "concat" else None
+    trained = block.train()(target, keys, values, key_bias=key_bias)
+    served = block.eval()(target, keys, values, key_bias=key_bias)
+    torch.testing.assert_close(served, trained, rtol=1e-12, atol=1e-12)
+    expected = by_loops(block, target, keys, values, key_bias)
+    torch.testing.assert_close(served, expected, rtol=1e-12, atol=1e-12)
+
+
 def test_heads_that_do_not_divide_the_hidden_units_are_refused():
     with pytest.raises(ValueError, match="heads: 3 does not divide hidden = 32"):
         TargetAttention(dim=4, hidden=32, heads=3, slope=0.1)
