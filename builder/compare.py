@@ -16,6 +16,7 @@ from typing import Any
 
 from builder.compare_table import Floor, Row, to_markdown
 from builder.events import Events
+from builder.ingest import input_fingerprint
 from builder.progress import Progress
 from builder.recipe import Recipe, Variant
 from builder.report import evaluate, floor
@@ -47,13 +48,14 @@ def run_comparison(
             str(build.recipe.path), ["variant: missing, `compare` needs [[variant]] tables"]
         )
     folder.mkdir(parents=True, exist_ok=True)
+    log = input_fingerprint(build.recipe)
     due = [
         (
             build.recipe,
             variant,
             seed,
             build.folder.events,
-            _place(folder, build.recipe, variant, seed),
+            _place(folder, build.recipe, log, variant, seed),
         )
         for seed in range(seeds)
         for variant in variants
@@ -69,9 +71,10 @@ def run_comparison(
     return rows, lowest
 
 
-def _place(folder: Path, recipe: Recipe, variant: Variant, seed: int) -> Path:
-    """A file per training; another recipe, variant or seed has another name."""
+def _place(folder: Path, recipe: Recipe, log: str, variant: Variant, seed: int) -> Path:
+    """A file per training; another log, recipe, variant or seed has another name."""
     parts = [
+        log,
         recipe.fingerprint(("data", "split", "history", "negatives", "train")),
         variant.model.config,
     ]
