@@ -39,6 +39,7 @@ def service_process(cache_url: str, artifacts: Path, log: Path) -> Iterator[str]
     ):  # fmt: skip
         try:
             yield wait_until(lambda: _url(process, log), "the service to listen")
+            assert process.poll() is None, log.read_text()
         finally:
             process.terminate()
             process.wait(LIMIT_S)

@@ -93,7 +93,14 @@ class Traffic:
     def wait_for(self, count: int, is_meant: Callable[[Answer], bool], what: str) -> None:
         """Wait until `count` of the answers that come from now on are meant."""
         start = len(self.answers)
-        wait_until(lambda: sum(map(is_meant, self.answers[start:])) >= count, what)
+
+        def has_seen() -> bool:
+            new = self.answers[start:]
+            lost = [answer.body for answer in new if answer.status == 0]
+            assert not lost, f"the service is gone: {lost[0]}"
+            return sum(map(is_meant, new)) >= count
+
+        wait_until(has_seen, what)
 
     def __enter__(self) -> Self:
         for thread in self._threads:
