@@ -23,11 +23,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )  # fmt: skip
 
-from builder.cache import connect_cache, redact_url
+from builder.cache import connect_cache
 from builder.recipe import load_recipe
 from builder.run_folder import RunFolder
 from builder.steps import STEPS, Build, is_due, run_step
 from builder.summary import comparison_table, status_table, summary_table
+from models.cache_server import redact_url
 from models.errors import AbsorbError
 
 DEFAULT_RECIPE = Path(__file__).parent / "recipes" / "complete-journey.toml"

@@ -8,7 +8,7 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import RedisClusterException, RedisError
 from redis.retry import Retry
 
-from models.cache_server import EMBEDDED, resolve_cache_url
+from models.cache_server import redact_url, resolve_cache_url
 from models.errors import CacheUnavailableError
 
 CacheClient = Redis | RedisCluster
@@ -49,17 +49,6 @@ def connect_cache(url: str) -> CacheClient:
         raise CacheUnavailableError(shown, EXPECTED_URL) from None
     except (RedisError, RedisClusterException, OSError) as error:
         raise CacheUnavailableError(shown, str(error)) from error
-
-
-def redact_url(url: str) -> str:
-    """The URL without user name, password and query, fit for messages and logs.
-
-    Cut by hand, since a parser takes a password with a slash in it for a path.
-    """
-    scheme, mark, rest = url.rpartition("://")
-    if not mark and url.startswith(EMBEDDED):
-        return url
-    return scheme + mark + rest.rpartition("@")[2].partition("?")[0]
 
 
 def cache_address(client: CacheClient) -> str:

@@ -40,6 +40,17 @@ def resolve_cache_url(url: str) -> str:
     return f"unix://{start_server(folder)}"
 
 
+def redact_url(url: str) -> str:
+    """The URL without user name, password and query, fit for messages and logs.
+
+    Cut by hand, since a parser takes a password with a slash in it for a path.
+    """
+    scheme, mark, rest = url.rpartition("://")
+    if not mark and url.startswith(EMBEDDED):
+        return url
+    return scheme + mark + rest.rpartition("@")[2].partition("?")[0]
+
+
 def start_server(folder: Path) -> Path:
     """Start a Valkey server over `folder` unless one runs there already; return its socket's path once it answers.
 

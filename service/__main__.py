@@ -11,14 +11,14 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from pydantic import ValidationError
 
-from models.cache_server import resolve_cache_url
+from models.cache_server import redact_url, resolve_cache_url
 from models.errors import CacheUnavailableError
 from service.app import create_app
 from service.generation import Follower
 from service.pipeline import Pipeline
 from service.scorer import runtime_providers
 from service.settings import Settings
-from service.store import RedisStore, redact
+from service.store import RedisStore
 from service.telemetry import Telemetry, log_as_json
 
 DRAIN_S = 30
@@ -35,7 +35,7 @@ def main() -> None:
         cache_url = resolve_cache_url(settings.cache_url)
     except CacheUnavailableError as error:
         sys.exit(str(error))
-    about = {"cache": redact(cache_url), "providers": runtime_providers()}
+    about = {"cache": redact_url(cache_url), "providers": runtime_providers()}
     log.info("starting", extra={**about, "host": settings.host, "port": settings.port})
     uvicorn.run(
         build_app(settings, cache_url),

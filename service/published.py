@@ -8,12 +8,11 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from models.artifact import Artifact, load_artifact
-from models.cache_server import resolve_cache_url
+from models.cache_server import redact_url, resolve_cache_url
 from models.errors import CacheUnavailableError, NotReadyError, UnknownModelError
 from models.record import MODELS_KEY, Generation, Pointer, pointer_key
 from service.generation import FIRST_CHOICE
 from service.settings import Settings
-from service.store import redact
 
 TIMEOUT_S = 10.0
 SCAN_KEYS = 1000
@@ -55,7 +54,7 @@ def read_published(settings: Settings, model: str | None, max_users: int) -> Pub
             prefix = len(generation.key(""))
             users = [key.decode()[prefix:] for key in islice(keys, max_users)]
     except (RedisError, OSError) as error:
-        raise CacheUnavailableError(redact(url), str(error)) from error
+        raise CacheUnavailableError(redact_url(url), str(error)) from error
     return Published(
         generation, users, load_artifact(settings.artifact_dir, generation.artifact_id)
     )

@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import Awaitable
 from typing import Protocol, TypeVar, cast
-from urllib.parse import urlsplit
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
+from models.cache_server import redact_url
 from models.errors import CacheUnavailableError, CorruptRecordError
 from models.record import MODELS_KEY, pointer_key
 
@@ -33,12 +33,6 @@ class StateStore(Protocol):
         """Let go of every connection."""
 
 
-def redact(url: str) -> str:
-    """A cache URL that may be logged: without user, password and query."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
 class RedisStore:
     """A Redis-compatible server. Connects on first use, so it may be down when this is made."""
 
@@ -49,7 +43,7 @@ class RedisStore:
             url: as redis-py understands it (`resolve_cache_url`).
             timeout_s: seconds for one `read`, waiting for a connection and connecting included.
         """
-        self._name = redact(url)
+        self._name = redact_url(url)
         self._timeout_s = timeout_s
         # One immediate retry cures the connections that a server's restart has cut; more would only wait.
         pool = BlockingConnectionPool.from_url(

