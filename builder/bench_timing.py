@@ -9,7 +9,8 @@ import numpy as np
 import onnxruntime as ort
 import torch
 
-from builder.export import Feed, Graphs, build_graphs, open_graph
+from builder.export import Feed, Graphs, build_graphs, open_graph, user_feed
+from models.age import NUM_AGES
 from models.batch import Batch, Context, Slate, User
 from models.record import StateSpec, record_bytes
 from models.registry import build_model
@@ -141,7 +142,7 @@ def _prepare(contender: Contender, size: Size, threads: int) -> _Ready:
     encode = open_graph(contender.graphs.encode, threads)
     score = open_graph(contender.graphs.score, threads)
     batch = _batch(contender.schema, 1, np.random.default_rng(1), size.candidates)
-    user = {"history": batch.user.history.numpy(), "user_fields": batch.user.fields.numpy()}
+    user = user_feed(batch.user)
     state = encode.run(None, _kept(encode, user))
     names = [tensor.name for tensor in contender.spec]
     feed = dict(zip(names, state, strict=True)) | {
@@ -207,7 +208,11 @@ def _batch(
 
     items = schema.num_items
     return Batch(
-        User(draw(items, users, schema.history_length), draw(8, users, 1)),
+        User(
+            draw(items, users, schema.history_length),
+            draw(NUM_AGES, users, schema.history_length),
+            draw(8, users, 1),
+        ),
         Context(draw(items, users, schema.recent_length), draw(26, users, 1)),
         Slate(draw(items, users, candidates)),
         torch.zeros(users, candidates),

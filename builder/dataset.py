@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from builder.events import Events
 from builder.negatives import NegativeSampler
+from models.age import age_buckets
 from models.batch import Batch, Context, Slate, User
 
 Part = Literal["train", "validate", "test"]
@@ -47,6 +48,7 @@ class Targets:
     label: NDArray[np.float32]
     mask: NDArray[np.bool_]
     history: Ints
+    ages: Ints
     event: Ints
     """Index of the event behind each target, -1 for a drawn negative."""
 
@@ -100,6 +102,7 @@ class BatchSource:
         self.slate_events, self.per_positive = slate_events, per_positive
         self._item = np.asarray(events.item).astype(np.int64)
         self._label = np.asarray(events.label)
+        self._ts_s = np.asarray(events.ts_s)
         # A history holds positives only; in a log of impressions `_clicks` skips what was merely shown.
         self._clicks = np.concatenate([[0], np.cumsum(self._label)])
         self._clicked = np.flatnonzero(self._label)
@@ -110,12 +113,16 @@ class BatchSource:
         """One batch of the slates at `chosen`."""
         events, length = self.events, self.events.schema.history_length
         user, first = slates.user[chosen], slates.first[chosen]
-        history = self._latest(user, first, max(length, events.schema.recent_length))
+        history, ages = self._latest(user, first, max(length, events.schema.recent_length))
         items, label, event = self._targets(slates, chosen, rng)
         mask = items > 0
         items = _cycle_padding(items, mask)
         tensors = Batch(
-            User(_tensor(history[:, -length:]), _tensor(events.user_fields[user])),
+            User(
+                _tensor(history[:, -length:]),
+                _tensor(ages[:, -length:]),
+                _tensor(events.user_fields[user]),
+            ),
             Context(
                 _tensor(history[:, history.shape[1] - events.schema.recent_length :]),
                 _tensor(events.context[first]),
@@ -124,7 +131,9 @@ class BatchSource:
             torch.from_numpy(label),
             torch.from_numpy(mask),
         )
-        return tensors, Targets(user, items, label, mask, history[:, -length:], event)
+        return tensors, Targets(
+            user, items, label, mask, history[:, -length:], ages[:, -length:], event
+        )
 
     def epoch(
         self, slates: Slates, size: int, rng: np.random.Generator, *, shuffle: bool
@@ -134,15 +143,17 @@ class BatchSource:
         for start in range(0, len(order), size):
             yield self.batch(slates, order[start : start + size], rng)
 
-    def _latest(self, user: Ints, before: Ints, length: int) -> Ints:
+    def _latest(self, user: Ints, before: Ints, length: int) -> tuple[Ints, Ints]:
+        """Catalogue rows and age buckets of the latest positives, right-aligned."""
         end = self._clicks[before]
         begin = self._clicks[self.events.offsets[user]]
         position = end[:, None] - np.arange(length, 0, -1)
         valid = position >= begin[:, None]
         if not len(self._clicked):
-            return np.zeros(position.shape, np.int64)
-        rows = self._item[self._clicked[np.where(valid, position, 0)]]
-        return np.where(valid, rows, 0)
+            return np.zeros(position.shape, np.int64), np.zeros(position.shape, np.int64)
+        event = self._clicked[np.where(valid, position, 0)]
+        ages = age_buckets(self._ts_s[before][:, None] - self._ts_s[event])
+        return np.where(valid, self._item[event], 0), np.where(valid, ages, 0)
 
     def _targets(
         self, slates: Slates, chosen: Ints, rng: np.random.Generator

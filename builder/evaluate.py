@@ -59,7 +59,7 @@ def served(model: CtrModel, batch: Batch) -> Tensor:
 
 def trained(model: CtrModel, batch: Batch) -> Tensor:
     """Logits of the graph that training fitted."""
-    return model.train_forward(batch.user, batch.context, batch.slate)[0]
+    return model.train_forward(batch.user, batch.context, batch.slate).logits
 
 
 def predict(

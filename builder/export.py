@@ -32,16 +32,16 @@ Feed = dict[str, NDArray[Any]]
 
 
 class EncodeGraph(nn.Module):
-    """history [B, L], user_fields [B, Fu] -> state tensors in the order of the state spec."""
+    """history [B, L], ages [B, L], user_fields [B, Fu] -> state tensors in the order of the state spec."""
 
     def __init__(self, model: CtrModel) -> None:
         super().__init__()
         self.model = model
         self.names = [tensor.name for tensor in model.state_spec()]
 
-    def forward(self, history: Tensor, user_fields: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, history: Tensor, ages: Tensor, user_fields: Tensor) -> tuple[Tensor, ...]:
         """Encode."""
-        state = self.model.encode(User(history, user_fields))
+        state = self.model.encode(User(history, ages, user_fields))
         return tuple(state[name] for name in self.names)
 
 
@@ -111,13 +111,13 @@ def build_graphs(model: CtrModel, sample: Batch) -> Graphs:
     encode, score = EncodeGraph(model).eval(), ScoreGraph(model).eval()
     user, context, slate = sample.user, sample.context, sample.slate
     with torch.no_grad():
-        state = encode(user.history, user.fields)
+        state = encode(user.history, user.ages, user.fields)
     users = torch.export.Dim("users", min=1, max=65536)
     candidates = torch.export.Dim("candidates", min=1, max=1 << 20)
     return Graphs(
         _trace(
-            encode, (user.history, user.fields), ["history", "user_fields"], encode.names,
-            ({0: users}, {0: users}),
+            encode, (user.history, user.ages, user.fields), ["history", "ages", "user_fields"],
+            encode.names, ({0: users}, {0: users}, {0: users}),
         ),
         _trace(
             score, (state, context.recent, context.fields, slate.items),
@@ -161,6 +161,15 @@ def run_graph(session: ort.InferenceSession, feed: Feed) -> list[NDArray[np.floa
     return outputs
 
 
+def user_feed(user: User) -> Feed:
+    """Inputs of the encode graph."""
+    return {
+        "history": user.history.numpy(),
+        "ages": user.ages.numpy(),
+        "user_fields": user.fields.numpy(),
+    }
+
+
 def largest_difference(model: CtrModel, graphs: Graphs, sample: Batch) -> float:
     """Largest absolute difference of a probability, over all of the sample, and user by user with odd slate sizes."""
     encode, score = open_graph(graphs.encode), open_graph(graphs.score)
@@ -175,9 +184,7 @@ def largest_difference(model: CtrModel, graphs: Graphs, sample: Batch) -> float:
         part = _part(sample, user, size)
         with torch.inference_mode():
             expected = model(part.user, part.context, part.slate).sigmoid().numpy()
-        state = run_graph(
-            encode, {"history": part.user.history.numpy(), "user_fields": part.user.fields.numpy()}
-        )
+        state = run_graph(encode, user_feed(part.user))
         feed = dict(zip(names, state, strict=True)) | {
             "recent": part.context.recent.numpy(),
             "context_fields": part.context.fields.numpy(),
@@ -190,7 +197,7 @@ def largest_difference(model: CtrModel, graphs: Graphs, sample: Batch) -> float:
 
 def _part(sample: Batch, user: slice, size: int) -> Batch:
     return Batch(
-        User(sample.user.history[user], sample.user.fields[user]),
+        User(sample.user.history[user], sample.user.ages[user], sample.user.fields[user]),
         Context(sample.context.recent[user], sample.context.fields[user]),
         Slate(sample.slate.items[user, :size]),
         sample.label[user, :size],

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from builder.events import Events
 from builder.export import open_graph, run_graph
+from models.age import age_buckets
 from models.artifact import ENCODE, Artifact
 from models.errors import StepError
 from models.record import RecordDtype, UserRecord, decode_record, encode_record
@@ -38,21 +39,26 @@ def precompute(artifact: Artifact, events: Events, threads: int) -> Iterator[Use
     for start in range(0, events.num_users, BATCH_USERS):
         users = np.arange(start, min(start + BATCH_USERS, events.num_users))
         length = max(schema.history_length, schema.recent_length)
-        latest = np.stack([_latest(events, int(user), length) for user in users])
-        history = np.ascontiguousarray(latest[:, length - schema.history_length :])
+        latest = np.stack([_latest(events, int(user), length) for user in users])  # (B, 2, length)
+        history, ages = latest[:, :, length - schema.history_length :].transpose(1, 0, 2)
         profile = np.asarray(events.user_fields[users]).astype(np.int64)
-        state = run_graph(session, {"history": history, "user_fields": profile})
-        recent = latest[:, length - schema.recent_length :].astype(np.int32)
+        state = run_graph(
+            session, {"history": history.copy(), "ages": ages.copy(), "user_fields": profile}
+        )
+        recent = latest[:, 0, length - schema.recent_length :].astype(np.int32)
         for row, user in enumerate(users):
             tensors = {name: tensor[row] for name, tensor in zip(names, state, strict=True)}
             yield UserRecord(events.user_ids[user], as_of_s, recent[row], tensors)
 
 
 def _latest(events: Events, user: int, length: int) -> NDArray[np.int64]:
-    """A user's latest positives, right-aligned; touches this user's part of the mapped files only."""
+    """A user's latest positives and their ages, right-aligned; touches this user's part of the mapped files only."""
     own = slice(int(events.offsets[user]), int(events.offsets[user + 1]))
-    rows = events.item[own][events.label[own] == 1][-length:]
-    return np.pad(rows.astype(np.int64), (length - len(rows), 0), constant_values=PADDING)
+    is_positive = events.label[own] == 1
+    rows = events.item[own][is_positive][-length:].astype(np.int64)
+    ages = age_buckets(events.as_of_s - events.ts_s[own][is_positive][-length:])
+    padding = ((0, 0), (length - len(rows), 0))
+    return np.pad(np.stack([rows, ages]), padding, constant_values=PADDING)
 
 
 def write_records(

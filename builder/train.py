@@ -107,13 +107,21 @@ def _batches(events: Events, recipe: Recipe) -> Iterator[Batch]:
 
 def _step(model: CtrModel, optimizer: torch.optim.Optimizer, batch: Batch) -> float:
     model.train()
-    logits, penalty = model.train_forward(batch.user, batch.context, batch.slate)
-    loss: Tensor = F.binary_cross_entropy_with_logits(logits[batch.mask], batch.label[batch.mask])
-    total = loss if penalty is None else loss + penalty
+    out = model.train_forward(batch.user, batch.context, batch.slate)
+    loss = total = click_loss(out.logits, batch)
+    for logits in out.auxiliary:
+        total = total + click_loss(logits, batch)
+    if out.penalty is not None:
+        total = total + out.penalty
     optimizer.zero_grad()
     total.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     return loss.item()
+
+
+def click_loss(logits: Tensor, batch: Batch) -> Tensor:
+    """Mean binary cross-entropy over the real candidates."""
+    return F.binary_cross_entropy_with_logits(logits[batch.mask], batch.label[batch.mask])
 
 
 class _Validation:

@@ -90,7 +90,8 @@ class Manifest:
                 )
             fields["schema"] = FeatureSchema.from_json(fields["schema"])
             fields["state_spec"] = tuple(
-                TensorSpec(spec["name"], tuple(spec["shape"])) for spec in fields["state_spec"]
+                TensorSpec(spec["name"], tuple(spec["shape"]), spec.get("kind", "float"))
+                for spec in fields["state_spec"]
             )
             return cls(**fields)
         except (ValueError, KeyError, TypeError) as error:

@@ -1,6 +1,7 @@
 """The cut every model is made of: `encode` offline, `score` online, `forward` = score after encode."""
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Any
 
 from jaxtyping import Float
@@ -11,6 +12,21 @@ from models.record import StateSpec
 
 UserState = dict[str, Tensor]
 """Tensors of a user's state, batch first, as the model's `state_spec` says."""
+
+
+@dataclass(frozen=True)
+class TrainOutput:
+    """What one training step fits.
+
+    Attributes:
+        logits: fitted to the labels.
+        penalty: added to the loss.
+        auxiliary: further logits that are fitted to the same labels with the same weight (SIM's search unit).
+    """
+
+    logits: Float[Tensor, "B C"]
+    penalty: Float[Tensor, ""] | None = None
+    auxiliary: tuple[Float[Tensor, "B C"], ...] = ()
 
 
 class CtrModel(nn.Module, ABC):
@@ -32,14 +48,12 @@ class CtrModel(nn.Module, ABC):
         """What is served, in one call."""
         return self.score(self.encode(user), context, slate)
 
-    def train_forward(
-        self, user: User, context: Context, slate: Slate
-    ) -> tuple[Float[Tensor, "B C"], Float[Tensor, ""] | None]:
-        """Logits that training fits, and a penalty to add to the loss (None: none).
+    def train_forward(self, user: User, context: Context, slate: Slate) -> TrainOutput:
+        """What training fits.
 
-        The one method a model may replace: when it trains another graph than it serves (`trains_what_it_serves`).
+        A model replaces it when it trains another graph than it serves (`trains_what_it_serves`), or more than one loss.
         """
-        return self.forward(user, context, slate), None
+        return TrainOutput(self.forward(user, context, slate))
 
     @property
     def trains_what_it_serves(self) -> bool:

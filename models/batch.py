@@ -32,6 +32,8 @@ class User(_Tensors):
     """What `encode` sees: known offline."""
 
     history: Int[Tensor, "B L"]
+    ages: Int[Tensor, "B L"]
+    """Bucket of each event's age (`models/age.py`); `PADDING` where the history has none."""
     fields: Int[Tensor, "B Fu"]
 
 

@@ -33,15 +33,22 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One tensor of a user's state: its name and its shape without the batch axis."""
+    """One tensor of a user's state.
+
+    Attributes:
+        name: of the tensor.
+        shape: without the batch axis.
+        kind: "float" numbers are stored in the record's dtype; "int32" ids and bits are stored as they are in each.
+    """
 
     name: str
     shape: tuple[int, ...]
+    kind: Literal["float", "int32"] = "float"
 
     def stored_bytes(self, dtype: RecordDtype) -> int:
         """Bytes in a record. int8 keeps one fp16 scale per row; vectors stay fp16: they are counts or totals."""
         size = int(np.prod(self.shape))
-        if dtype == "fp32":
+        if dtype == "fp32" or self.kind == "int32":
             return 4 * size
         if dtype == "fp16" or len(self.shape) < 2:
             return 2 * size
@@ -59,13 +66,13 @@ class UserRecord:
         user_id: raw id.
         as_of_s: epoch second up to which events are in the state.
         recent: catalogue rows of the latest events, newest last: used when a request names none.
-        state: tensor name -> float32 array, shapes as the state spec says (no batch axis).
+        state: tensor name -> float32 or int32 array, as the state spec says (no batch axis).
     """
 
     user_id: str
     as_of_s: int
     recent: NDArray[np.int32]
-    state: Mapping[str, NDArray[np.float32]]
+    state: Mapping[str, Array]
 
 
 def record_bytes(spec: StateSpec, dtype: RecordDtype, user_id_bytes: int, recent: int) -> int:
@@ -142,6 +149,8 @@ def _decode_owner(raw: bytes) -> str:
 def _pack(values: Array, tensor: TensorSpec, dtype: RecordDtype) -> bytes:
     if values.shape != tensor.shape:
         raise ValueError(f"state {tensor.name!r}: got {values.shape}, expected {tensor.shape}")
+    if tensor.kind == "int32":
+        return _to_int32(values, tensor).tobytes()
     if not np.isfinite(values).all():
         raise ValueError(f"state {tensor.name!r} holds a value that is not finite")
     if dtype == "fp32":
@@ -156,6 +165,12 @@ def _pack(values: Array, tensor: TensorSpec, dtype: RecordDtype) -> bytes:
     return scale.tobytes() + np.rint(values / steps).astype("i1").tobytes()
 
 
+def _to_int32(values: Array, tensor: TensorSpec) -> Array:
+    if not np.issubdtype(values.dtype, np.integer):
+        raise ValueError(f"state {tensor.name!r}: got {values.dtype}, expected int32")
+    return values.astype("<i4")
+
+
 def _to_fp16(values: Array, tensor: TensorSpec) -> Array:
     # Saturating would score a user wrongly without a word.
     largest = np.abs(values).max(initial=0)
@@ -168,7 +183,7 @@ def _to_fp16(values: Array, tensor: TensorSpec) -> Array:
 
 def _unpack_all(
     raw: bytes, offset: int, size: int, spec: StateSpec, dtype: RecordDtype
-) -> dict[str, NDArray[np.float32]]:
+) -> dict[str, Array]:
     expected = sum(tensor.stored_bytes(dtype) for tensor in spec)
     if expected != size:
         raise CorruptRecordError(f"payload of {size} bytes, the state spec says {expected}")
@@ -179,8 +194,10 @@ def _unpack_all(
     return state
 
 
-def _unpack(raw: bytes, offset: int, tensor: TensorSpec, dtype: RecordDtype) -> NDArray[np.float32]:
+def _unpack(raw: bytes, offset: int, tensor: TensorSpec, dtype: RecordDtype) -> Array:
     size = int(np.prod(tensor.shape))
+    if tensor.kind == "int32":
+        return np.frombuffer(raw, "<i4", size, offset).reshape(tensor.shape)
     if dtype == "fp32":
         return np.frombuffer(raw, "<f4", size, offset).reshape(tensor.shape)
     if dtype == "fp16" or len(tensor.shape) < 2:

@@ -13,7 +13,7 @@ from models.artifact import ENCODE, SCORE, Artifact
 from models.errors import ArtifactError
 from models.schema import PADDING, UNKNOWN
 
-State = Mapping[str, NDArray[np.float32]]
+State = Mapping[str, NDArray[Any]]
 """One user's tensors, without the batch axis."""
 Ids = NDArray[np.int64]
 Feed = dict[str, NDArray[Any]]
@@ -101,6 +101,7 @@ class Scorer:
     def _encode_nobody(self) -> State:
         feed: Feed = {
             "history": np.full((1, self._schema.history_length), PADDING, np.int64),
+            "ages": np.full((1, self._schema.history_length), PADDING, np.int64),
             "user_fields": np.full((1, len(self._schema.user_fields)), UNKNOWN, np.int64),
         }
         names = [tensor.name for tensor in self._spec]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from models.age import NUM_AGES
 from models.batch import Batch, Context, Slate, User
 from models.registry import MODELS
 from models.schema import FIRST_KNOWN, FeatureSchema, Field
@@ -86,7 +87,11 @@ def random_batch(
     fields = [ids(field.size, users) for field in schema.user_fields]
     context = [ids(field.size, users) for field in schema.context_fields]
     return Batch(
-        User(history, torch.stack(fields, 1) if fields else ids(2, users, 0)),
+        User(
+            history,
+            ids(NUM_AGES, *history.shape) * (history > 0),
+            torch.stack(fields, 1) if fields else ids(2, users, 0),
+        ),
         Context(
             history[:, -schema.recent_length :].clone(),
             torch.stack(context, 1) if context else ids(2, users, 0),

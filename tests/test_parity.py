@@ -21,6 +21,7 @@ from builder.events import Events
 from builder.generations import new_generation
 from builder.precompute import precompute, read_records, write_records
 from builder.publish import publish
+from models.age import age_buckets
 from models.artifact import Artifact
 from models.base import CtrModel
 from models.batch import Context, Slate, User
@@ -63,26 +64,31 @@ class Served:
     ) -> list[float]:
         """Torch's probabilities for a user of the log, or for nobody."""
         schema, rows = self.events.schema, self.events.vocabulary.item_rows
-        history = np.zeros(0, np.int64) if user is None else self.clicked(user)
+        history, ages = self.clicked(user)
         profile = np.full(1, UNKNOWN) if user is None else self.events.user_fields[user]
         latest = history if recent is None else rows(recent)
         fields = self.events.vocabulary.context_ids(context or {})
         with torch.inference_mode():
             logits = self.model(
-                User(aligned(history, schema.history_length), one(profile)),
+                User(
+                    aligned(history, schema.history_length),
+                    aligned(ages, schema.history_length),
+                    one(profile),
+                ),
                 Context(aligned(latest, schema.recent_length), one(fields)),
                 Slate(one(rows(candidates))),
             )
         probabilities: list[float] = logits[0].double().sigmoid().tolist()
         return probabilities
 
-    def clicked(self, user: int) -> NDArray[np.integer]:
-        """Catalogue rows of what a user clicked or bought, oldest first."""
-        begin, end = self.events.offsets[user : user + 2]
-        clicked: NDArray[np.integer] = self.events.item[begin:end][
-            self.events.label[begin:end] == 1
-        ]
-        return clicked
+    def clicked(self, user: int | None) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+        """Catalogue rows and age buckets of what a user clicked or bought, oldest first."""
+        events = self.events
+        if user is None:
+            return events.item[:0], events.ts_s[:0]
+        own = np.arange(*events.offsets[user : user + 2])
+        own = own[events.label[own] == 1]
+        return events.item[own], age_buckets(events.as_of_s - events.ts_s[own])
 
 
 def one(values: NDArray[np.integer]) -> torch.Tensor:

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from models.base import CtrModel, UserState
+from models.base import CtrModel, TrainOutput, UserState
 from models.batch import Context, Slate, User
 from models.blocks.frame import Frame, FrameConfig
 from models.blocks.target_attention import Form, TargetAttention
@@ -118,16 +118,14 @@ class LREA(CtrModel):
             long = torch.cat([long, self.slots.own(state, slate.items, target)], -1)
         return self.frame.logits(state["profile"], context, target, long)
 
-    def train_forward(
-        self, user: User, context: Context, slate: Slate
-    ) -> tuple[Float[Tensor, "B C"], Float[Tensor, ""] | None]:
+    def train_forward(self, user: User, context: Context, slate: Slate) -> TrainOutput:
         """The absorbed or the decompressed graph, and λ·L_non-neg."""
         state = self.encode(user)
         if self.config.graph == "decompressed" and isinstance(self.slots, PositionSlots):
             logits = self._score_decompressed(self.slots, state, user, context, slate)
         else:
             logits = self.score(state, context, slate)
-        return logits, self._nonneg(state)
+        return TrainOutput(logits, self._nonneg(state))
 
     def _score_decompressed(
         self, slots: PositionSlots, state: UserState, user: User, context: Context, slate: Slate

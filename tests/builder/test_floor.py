@@ -37,7 +37,7 @@ def test_features_count_what_the_history_shares_with_the_target() -> None:
     history[1] = PADDING
     mask = rng.random((3, 4)) < 0.7
     label = rng.integers(0, 2, (3, 4)).astype(np.float32)
-    targets = Targets(np.arange(3), items, label, mask, history, np.full((3, 4), -1))
+    targets = Targets(np.arange(3), items, label, mask, history, history * 0, np.full((3, 4), -1))
 
     features, labels = count_features(events, targets)
 
@@ -73,7 +73,15 @@ def test_the_items_own_count_has_the_largest_weight() -> None:
             items = np.array([[own[0], rng.choice(np.setdiff1d(np.arange(2, 20), own))]])
             label, mask = np.array([[1, 0]], np.float32), np.ones((1, 2), bool)
             batches[part].append(
-                Targets(np.array([user]), items, label, mask, own[None].astype(int), items * 0 - 1)
+                Targets(
+                    np.array([user]),
+                    items,
+                    label,
+                    mask,
+                    own[None].astype(int),
+                    own[None].astype(int) * 0,
+                    items * 0 - 1,
+                )
             )
 
     metrics, weights = measure_floor(events, iter(batches["train"]), iter(batches["test"]))

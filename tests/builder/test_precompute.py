@@ -15,6 +15,7 @@ from builder.ingest import ingest
 from builder.precompute import precompute, read_records, write_records
 from builder.recipe import Recipe, load_recipe
 from builder.train import batch_source, train
+from models.age import age_buckets
 from models.artifact import Artifact
 from models.batch import User
 from models.errors import CorruptRecordError, StepError
@@ -60,9 +61,15 @@ def test_a_record_is_the_encoding_of_the_latest_positives(
         manifest.model, manifest.schema, weights["frame.items.item_fields"], manifest.config
     )
     model.load_state_dict(weights)
+    mine = np.arange(*events.offsets[user : user + 2])
+    times = events.ts_s[mine[events.label[mine] == 1]][-length:]
+    ages = np.zeros((1, length), np.int64)
+    ages[0, length - len(times) :] = age_buckets(events.ts_s.max() + 1 - times)
     fields = torch.from_numpy(events.user_fields[[user]].astype(np.int64))
     with torch.inference_mode():
-        expected = model.eval().encode(User(torch.from_numpy(history), fields))
+        expected = model.eval().encode(
+            User(torch.from_numpy(history), torch.from_numpy(ages), fields)
+        )
 
     record = list(precompute(artifact, events, threads=1))[user]
 

@@ -48,7 +48,7 @@ def finished(model: LREA, batch: Batch, long: Tensor) -> Tensor:
 
 
 def trained(model: LREA, batch: Batch) -> Tensor:
-    return model.train_forward(batch.user, batch.context, batch.slate)[0]
+    return model.train_forward(batch.user, batch.context, batch.slate).logits
 
 
 def served(model: LREA, batch: Batch) -> Tensor:
@@ -91,11 +91,11 @@ def test_the_penalty_is_equation_10_times_lambda():
     events = model.frame.items(batch.user.history)
     compressed = by_matrix(compress, events, slots.w_comp).tolist()
     expected = 0.3 * non_negativity(slots.w_decomp.tolist(), compressed)
-    penalty = model.train_forward(batch.user, batch.context, batch.slate)[1]
+    penalty = model.train_forward(batch.user, batch.context, batch.slate).penalty
     assert penalty is not None
     assert expected > 0.01
     assert penalty.item() == pytest.approx(expected)
-    assert lrea().train_forward(batch.user, batch.context, batch.slate)[1] is None
+    assert lrea().train_forward(batch.user, batch.context, batch.slate).penalty is None
 
 
 @pytest.mark.parametrize("slots", ["content", "hash"])

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from builder.checkpoint import Checkpoint
 from builder.dataset import find_slates
-from builder.export import open_graph, run_graph
+from builder.export import open_graph, run_graph, user_feed
 from models.artifact import ENCODE, SCORE
 from models.base import CtrModel
 from models.batch import Batch, Context, Slate, User
@@ -74,8 +74,10 @@ def test_padding_cannot_change_a_score(case: Case):
     long.load_state_dict(widened)
     long.scale = short.scale  # it normalises by the length of the window
     batch = random_batch()
-    padded = F.pad(batch.user.history, (4, 0), value=PADDING)
-    more = replace(batch, user=User(padded, batch.user.fields))
+    padded, ages = (
+        F.pad(ids, (4, 0), value=PADDING) for ids in (batch.user.history, batch.user.ages)
+    )
+    more = replace(batch, user=User(padded, ages, batch.user.fields))
     assert_close(logits_of(long, more), logits_of(short, batch))
 
 
@@ -90,7 +92,7 @@ def _widened(weight: Tensor, like: Tensor) -> Tensor:
 def test_what_the_padding_row_says_of_its_fields_is_never_read(case: Case):
     model = fresh(case)
     batch = random_batch()
-    loss = model.train_forward(batch.user, batch.context, batch.slate)[0].sum()
+    loss = model.train_forward(batch.user, batch.context, batch.slate).logits.sum()
     loss.backward()
     for table in (module for module in model.modules() if isinstance(module, torch.nn.Embedding)):
         assert table.weight.grad is not None
@@ -118,7 +120,7 @@ def test_users_cannot_see_each_other(case: Case):
 def one_user(batch: Batch, row: int) -> Batch:
     at = slice(row, row + 1)
     return Batch(
-        User(batch.user.history[at], batch.user.fields[at]),
+        User(batch.user.history[at], batch.user.ages[at], batch.user.fields[at]),
         Context(batch.context.recent[at], batch.context.fields[at]),
         Slate(batch.slate.items[at]),
         batch.label[at],
@@ -132,13 +134,14 @@ def test_a_score_depends_on_everything_it_is_given(case: Case):
     full = one_user(batch, len(batch.label) - 1)
     base = logits_of(model, full)
     changed = {
-        "profile": replace(full, user=User(full.user.history, 5 - full.user.fields - 1)),
+        "profile": replace(full, user=replace(full.user, fields=5 - full.user.fields - 1)),
         "recent": replace(full, context=Context(full.context.recent % 20 + 2, full.context.fields)),
         "context": replace(full, context=Context(full.context.recent, 6 - full.context.fields)),
         "candidate": replace(full, slate=Slate(full.slate.items % 20 + 2)),
     }
     if len(model.state_spec()) > 1:  # it has more than the profile: it reads the long history
-        changed["history"] = replace(full, user=User(full.user.history % 20 + 2, full.user.fields))
+        other = replace(full.user, history=full.user.history % 20 + 2)
+        changed["history"] = replace(full, user=other)
     unmoved = [name for name, other in changed.items() if (logits_of(model, other) == base).all()]
     assert unmoved == []
 
@@ -150,7 +153,9 @@ def test_the_state_is_what_the_spec_says(case: Case):
     assert list(state) == [tensor.name for tensor in model.state_spec()]
     for tensor in model.state_spec():
         assert state[tensor.name].shape == (len(batch.label), *tensor.shape)
-        assert state[tensor.name].dtype == torch.float32
+        assert state[tensor.name].dtype == getattr(
+            torch, {"float": "float32"}.get(tensor.kind, "int32")
+        )
         assert state[tensor.name].isfinite().all()
 
 
@@ -188,9 +193,10 @@ def test_a_state_that_went_through_bytes_scores_alike(
 @each_case
 def test_every_parameter_gets_a_gradient(case: Case):
     model, batch = fresh(case), random_batch(users=8)
-    logits, penalty = model.train_forward(batch.user, batch.context, batch.slate)
-    loss = F.binary_cross_entropy_with_logits(logits, batch.label)
-    (loss if penalty is None else loss + penalty).backward()
+    out = model.train_forward(batch.user, batch.context, batch.slate)
+    fitted = (out.logits, *out.auxiliary)
+    loss = sum(F.binary_cross_entropy_with_logits(logits, batch.label) for logits in fitted)
+    (loss if out.penalty is None else loss + out.penalty).backward()
     without = [
         name
         for name, parameter in model.named_parameters()
@@ -213,7 +219,7 @@ def test_the_loss_falls_in_a_few_steps(builds: Builds, case: Case):
     start = build_model(case.model, checkpoint.schema, fields, case.config, recipe.train.seed)
     before, after = (
         F.binary_cross_entropy_with_logits(
-            model.train().train_forward(batch.user, batch.context, batch.slate)[0][batch.mask],
+            model.train().train_forward(batch.user, batch.context, batch.slate).logits[batch.mask],
             batch.label[batch.mask],
         ).item()
         for model in (start, checkpoint.build())
@@ -225,7 +231,7 @@ def test_the_loss_falls_in_a_few_steps(builds: Builds, case: Case):
 def test_training_says_whether_it_fits_what_is_served(builds: Builds, case: Case):
     model, batch = builds.checkpoint(case).build(), builds.batch(case)
     with torch.no_grad():
-        trained = model.train_forward(batch.user, batch.context, batch.slate)[0]
+        trained = model.train_forward(batch.user, batch.context, batch.slate).logits
     is_same = torch.allclose(trained, logits_of(model, batch), atol=1e-5)
     assert is_same == model.trains_what_it_serves
 
@@ -265,8 +271,7 @@ def test_the_graphs_score_as_torch_does(builds: Builds, case: Case, users: int, 
     assert batch.slate.items.shape != builds.batch(case).slate.items.shape
     encode = open_graph(artifact.file(ENCODE).read_bytes())
     score = open_graph(artifact.file(SCORE).read_bytes())
-    history, fields = batch.user.history.numpy(), batch.user.fields.numpy()
-    state = run_graph(encode, {"history": history, "user_fields": fields})
+    state = run_graph(encode, user_feed(batch.user))
     names = [tensor.name for tensor in artifact.manifest.state_spec]
     with torch.no_grad():
         expected = model.encode(batch.user)
