@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from builder.events import Events
+from builder.events import PARTS, Events
 from builder.negatives import NegativeSampler
 from models.age import age_buckets
 from models.batch import Batch, Context, Slate, User
@@ -54,23 +54,19 @@ class Targets:
 
 
 def find_slates(events: Events, part: Part, *, min_events: int, max_events: int) -> Slates:
-    """Slates whose time is in `part` and whose user has at least `min_events` events before.
+    """Slates of `part` whose user has at least `min_events` events before; with `last_only` each user's last at most.
 
     Times with more than `max_events` events are cut into several slates that share the history.
     """
-    split = events.split
-    low, high = {
-        "train": (split.train_from_s, split.validate_from_s),
-        "validate": (split.validate_from_s, split.test_from_s),
-        "test": (split.test_from_s, split.end_s),
-    }[part]
     ts = np.asarray(events.ts_s)
     user = np.repeat(np.arange(events.num_users), np.diff(events.offsets))
     new = np.ones(len(ts), bool)
     new[1:] = (ts[1:] != ts[:-1]) | (user[1:] != user[:-1])
     first = np.flatnonzero(new)
     last = np.append(first[1:], len(ts))
-    keep = (ts[first] >= low) & (ts[first] < high)
+    keep = events.split.parts(events.user_ids, user[first], ts[first]) == PARTS.index(part)
+    if events.split.last_only:
+        keep &= ts[first] == ts[events.offsets[user[first] + 1] - 1]
     keep &= first - events.offsets[user[first]] >= min_events
     first, last = first[keep], last[keep]
     pieces = -(-(last - first) // max_events)

@@ -1,18 +1,17 @@
-"""Raw log -> `Events`: dense ids known from the training days only, sorted by user and time, checked."""
+"""Raw log -> `Events`: dense ids known from the training days or users only, sorted by user and time, checked."""
 
 import hashlib
 import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from builder.clean import CleanLog, clean, context_column
-from builder.events import Events, Split
+from builder.events import PARTS, Events, Split
 from builder.recipe import Recipe, SplitRule
 from builder.sources import SOURCES
 from builder.sources.raw import RawLog
@@ -23,7 +22,6 @@ from models.vocabulary import Vocabulary
 logger = logging.getLogger(__name__)
 
 DAY_S = 86_400
-PERIODS = ("train", "validate", "test")
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,9 @@ def ingest_log(raw: RawLog, recipe: Recipe, now_s: float) -> Events:
     log = clean(raw, recipe.data, now_s)
     if log.events["item"].n_unique() < 2:
         raise EventsError(raw.events.source, "fewer than 2 distinct items: nothing to rank")
-    split = cut(log.events["ts_s"].to_numpy(), recipe.split)
+    ts_s = log.events["ts_s"].to_numpy()
+    targets_s = _last_times(log.events) if recipe.split.last_only else ts_s
+    split = cut(ts_s, targets_s, recipe.split)
     events = _assemble(log, split, recipe)
     _require_targets(raw.events.source, events, recipe.history.min_events)
     logger.info(
@@ -87,31 +87,43 @@ def ingest_log(raw: RawLog, recipe: Recipe, now_s: float) -> Events:
     return events
 
 
-def cut(ts_s: NDArray[np.int64], rule: SplitRule) -> Split:
-    """Epoch seconds of the cuts.
+def cut(ts_s: NDArray[np.int64], targets_s: NDArray[np.int64], rule: SplitRule) -> Split:
+    """Epoch seconds of the cuts; split by user, everything lies in one period.
 
     Args:
         ts_s: of all events, in any order.
-        rule: days since the first event, or shares of the events.
+        targets_s: of the events that are targets, in any order: shares are shares of these.
+        rule: days since the first event, or shares, of events or of users.
     """
     end_s = int(ts_s.max()) + 1
+    if rule.test_users and rule.validate_users:
+        by_user = (rule.validate_users, rule.test_users)
+        return Split(int(ts_s.min()), end_s, end_s, end_s, *by_user, last_only=rule.last_only)
     if rule.train_from_day is not None:
         first_s = int(ts_s.min())
         days = (rule.train_from_day, rule.validate_from_day or 0.0, rule.test_from_day or 0.0)
         cuts = [first_s + int(day * DAY_S) for day in days]
     else:
-        in_order = np.sort(ts_s)
+        in_order = np.sort(targets_s)
         shares = (rule.train_from, rule.validate_from, rule.test_from)
-        cuts = [int(in_order[min(int(share * len(ts_s)), len(ts_s) - 1)]) for share in shares]
-    return Split(cuts[0], cuts[1], cuts[2], end_s)
+        places = [min(int(share * len(in_order)), len(in_order) - 1) for share in shares]
+        cuts = [int(in_order[place]) for place in places]
+    return Split(cuts[0], cuts[1], cuts[2], end_s, last_only=rule.last_only)
+
+
+def _last_times(events: pl.DataFrame) -> NDArray[np.int64]:
+    """Each user's latest time; `events` are sorted."""
+    ends = _offsets(events["user"])[1:]
+    return np.asarray(events["ts_s"].to_numpy()[ends - 1])
 
 
 def _assemble(log: CleanLog, split: Split, recipe: Recipe) -> Events:
     data, events = recipe.data, log.events
     item = _dense(events["item"], log.items["item"].to_list())
     ts_s, label = events["ts_s"].to_numpy(), events["label"].to_numpy()
-    in_training = ts_s < split.validate_from_s
     users = events.select("user").unique(maintain_order=True)
+    offsets = _offsets(events["user"])
+    in_training = split.is_known(users["user"].to_list(), _users(offsets), ts_s)
     trained_users = users["user"].is_in(
         events["user"].filter(pl.Series(in_training)).unique().implode()
     )
@@ -122,7 +134,7 @@ def _assemble(log: CleanLog, split: Split, recipe: Recipe) -> Events:
     items = _item_arrays(log.items, item, in_training, recipe)
     return Events(
         user_ids=users["user"].to_list(),
-        offsets=_offsets(events["user"]),
+        offsets=offsets,
         item=item,
         ts_s=ts_s,
         label=label,
@@ -187,6 +199,11 @@ def _offsets(users: pl.Series) -> NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)
 
 
+def _users(offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Index of each event's user, [E]."""
+    return np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+
+
 def _item_arrays(
     items: pl.DataFrame,
     item: NDArray[np.int32],
@@ -228,24 +245,28 @@ def _categories(items: _Items, field: str | None) -> NDArray[np.int32]:
 
 
 def _require_targets(source: str, events: Events, min_events: int) -> None:
-    """Raise EventsError unless each period has positives with enough history."""
-    split = events.split
-    edges = (split.train_from_s, split.validate_from_s, split.test_from_s, split.end_s)
+    """Raise EventsError unless each part has positives with enough history."""
+    split, user = events.split, _users(events.offsets)
+    part = split.parts(events.user_ids, user, events.ts_s)
     enough = (events.label == 1) & (_num_before(events) >= min_events)
-    for period, (start_s, end_s) in zip(PERIODS, pairwise(edges), strict=True):
-        inside = (events.ts_s >= start_s) & (events.ts_s < end_s)
-        logger.info("%s: %d positive targets", period, (inside & enough).sum())
+    if split.last_only:
+        enough &= events.ts_s == events.ts_s[events.offsets[1:] - 1][user]
+    where = "of its users" if split.test_users else "in its period"
+    kind = "a last positive" if split.last_only else "a positive"
+    for place, name in enumerate(PARTS):
+        inside = part == place
+        logger.info("%s: %d positive targets", name, (inside & enough).sum())
         if not (inside & enough).any():
             raise EventsError(
                 source,
-                f"nothing to {period} on: {inside.sum()} events in its period, none of them a positive "
+                f"nothing to {name} on: {inside.sum()} events {where}, none of them {kind} "
                 f"with history.min_events = {min_events} events before it; see split",
             )
 
 
 def _num_before(events: Events) -> NDArray[np.int64]:
     """Events of the same user that are strictly earlier, for each event."""
-    user = np.repeat(np.arange(events.num_users), np.diff(events.offsets))
+    user = _users(events.offsets)
     is_first = np.ones(len(user), bool)
     is_first[1:] = (user[1:] != user[:-1]) | (events.ts_s[1:] != events.ts_s[:-1])
     group_start = np.maximum.accumulate(np.where(is_first, np.arange(len(user)), 0))

@@ -17,6 +17,8 @@ from models.errors import RecipeError, UnknownModelError, did_you_mean
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 RESERVED_FIELDS = ("item", "user", "popularity")
+OpenShare = Annotated[float, Interval(0, 1, is_open=True)]
+"""A number above 0 and at most 1."""
 TIME_FIELDS = ("hour", "weekday")
 """Context fields that are derived from the time, not read."""
 
@@ -67,7 +69,9 @@ class Synthetic:
 class Data:
     """Where the log comes from, and what of it the model sees."""
 
-    source: Literal["complete-journey", "movielens", "files", "synthetic"]
+    source: Literal[
+        "complete-journey", "movielens", "files", "synthetic", "amazon-reviews", "taobao"
+    ]
     item_fields: tuple[str, ...] = ()
     """Columns of the item table. The item's id and its popularity (log2 of training events) are always added."""
     user_fields: tuple[str, ...] = ()
@@ -79,7 +83,7 @@ class Data:
     min_item_count: Annotated[int, Interval(1)] = 3
     """Items with fewer training events share one embedding; their other fields stay."""
     path: str | None = None
-    """Source "movielens": folder of the unpacked files."""
+    """Sources "movielens", "amazon-reviews" and "taobao": folder of the files."""
     events: str | None = None
     """Source "files": Parquet or CSV, or a glob; relative to the recipe's folder or the current one."""
     items: str | None = None
@@ -96,7 +100,10 @@ class Data:
 
 @dataclass(frozen=True)
 class SplitRule:
-    """Where targets are cut by time: days since the first event (all three), or shares of the events."""
+    """What is to train, validate and test: by time, or by user where the two shares of users are given.
+
+    Cuts by time are days since the first event (all three), or shares of the events that are targets.
+    """
 
     train_from_day: Annotated[float, Interval(0)] | None = None
     validate_from_day: Annotated[float, Interval(0)] | None = None
@@ -104,6 +111,12 @@ class SplitRule:
     train_from: Share = 0.0
     validate_from: Share = 0.8
     test_from: Share = 0.9
+    validate_users: OpenShare | None = None
+    """Share of the users whose targets, whenever they were, are to validate. Which users: a hash of their ids."""
+    test_users: OpenShare | None = None
+    """Share of the users to test on; the others are to train on. Needs `validate_users`, and no cut by time."""
+    last_only: bool = False
+    """A user's only targets are its last: the events at the latest time at which it has any."""
 
     def __post_init__(self) -> None:
         days = (self.train_from_day, self.validate_from_day, self.test_from_day)
@@ -115,6 +128,17 @@ class SplitRule:
         cuts = given or [self.train_from, self.validate_from, self.test_from]
         if not cuts[0] < cuts[1] < cuts[2]:
             raise ValueError(f"train, validate, test: got {cuts}, expected rising values")
+        shares = (self.validate_users, self.test_users)
+        if sum(share is not None for share in shares) == 1:
+            raise ValueError(f"validate_users, test_users: got {shares}, expected both or none")
+        if sum(share or 0.0 for share in shares) >= 1:
+            raise ValueError(
+                f"validate_users, test_users: got {shares}, expected less than 1 in all"
+            )
+
+
+LATER_KEYS = ("validate_users", "test_users", "last_only")
+"""Keys that `SplitRule` did not always have: recipes without them keep their fingerprints, and finished steps count."""
 
 
 @dataclass(frozen=True)
@@ -199,9 +223,12 @@ class Recipe:
     path: Path = field(default=Path("recipe.toml"), compare=False, metadata=NOT_A_KEY)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON's types, whole, without the machine's paths."""
+        """As JSON's types, whole but for `LATER_KEYS` that are unset, without the machine's paths."""
         values = asdict(self)
         del values["path"]
+        unset = [key for key in LATER_KEYS if not values["split"][key]]
+        for key in unset:
+            del values["split"][key]
         plain: dict[str, Any] = json.loads(json.dumps(values))
         return plain
 
@@ -246,7 +273,7 @@ def recipe_from(values: dict[str, Any], path: Path) -> Recipe:
     values = {**values}
     problems = _nest_models(values)
     problems += config_problems(Recipe, values)
-    problems += _name_problems(values)
+    problems += _name_problems(values) + _split_problems(values.get("split"))
     if not problems:
         recipe = replace(make_config(Recipe, values), path=path)
         problems = _source_problems(recipe, values["data"]) + _field_problems(recipe.data)
@@ -292,8 +319,21 @@ def _name_problems(values: dict[str, Any]) -> list[str]:
     ]
 
 
+def _split_problems(given: Any) -> list[str]:
+    """Users and times do not both split; defaults do not show which keys were given."""
+    keys = given if isinstance(given, dict) else {}
+    if "test_users" not in keys and "validate_users" not in keys:
+        return []
+    periods = ("train_from_day", "validate_from_day", "test_from_day")
+    cuts = [key for key in (*periods, "train_from", "validate_from", "test_from") if key in keys]
+    return [
+        f"split.{key}: cuts by time, but validate_users and test_users split by user"
+        for key in cuts
+    ]
+
+
 SOURCE_KEYS = {
-    "path": ("movielens",),
+    "path": ("movielens", "amazon-reviews", "taobao"),
     "events": ("files",),
     "items": ("files",),
     "users": ("files",),
@@ -308,11 +348,12 @@ SOURCE_KEYS = {
 def _source_problems(recipe: Recipe, given: dict[str, Any]) -> list[str]:
     source = recipe.data.source
     problems = [
-        f"data.{key}: source {source!r} does not read it, only {' and '.join(sources)}"
+        f"data.{key}: source {source!r} does not read it, only {', '.join(sources)}"
         for key, sources in SOURCE_KEYS.items()
         if key in given and source not in sources
     ]
-    needed = {"files": "events", "movielens": "path"}.get(source)
+    folder = dict.fromkeys(SOURCE_KEYS["path"], "path")
+    needed = {"files": "events", **folder}.get(source)
     if needed and needed not in given:
         problems.append(f"data.{needed}: missing, source {source!r} needs it")
     if (

@@ -1,6 +1,7 @@
 """Slates and batches: no event of a history is as late as its target, and nothing of the log is lost or doubled."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from builder.dataset import BatchSource, Part, Slates, find_slates
 from builder.events import Events, Split
 from builder.negatives import NegativeSampler
 from models.schema import PADDING
-from tests.builder.hand_made import Event, make_events
+from tests.builder.hand_made import SPLIT, Event, make_events
 
 PARTS: tuple[Part, ...] = ("train", "validate", "test")
 ALWAYS = Split(train_from_s=0, validate_from_s=10_000, test_from_s=10_001, end_s=10_002)
@@ -109,6 +110,39 @@ def test_periods_hold_their_first_second_and_not_their_last(ts_s, part) -> None:
     found = [name for name in PARTS if len(find_slates(events, name, min_events=0, max_events=4))]
 
     assert found == ([part] if part else [])
+
+
+@pytest.mark.parametrize(("last_s", "part"), [(150, "train"), (250, "validate"), (350, "test")])
+def test_last_slate_is_the_only_target_in_whatever_part_it_falls(last_s, part) -> None:
+    log = [Event(110, 2), Event(120, 3), Event(last_s, 4), Event(last_s, 5), Event(last_s, 6)]
+    events = make_events([log, [], [Event(101, 7)]], split=replace(SPLIT, last_only=True))
+
+    found = {name: find_slates(events, name, min_events=1, max_events=2) for name in PARTS}
+    batch, _ = own_labels(events, 2).batch(found[part], every(found[part]), rng())
+
+    assert {name: len(slates) for name, slates in found.items() if len(slates)} == {part: 2}
+    assert batch.slate.items[batch.mask].tolist() == [4, 5, 6]
+    assert batch.user.history.tolist() == [[0, 0, 2, 3]] * 2
+
+
+def test_last_slate_without_enough_history_is_not_replaced_by_an_earlier_one() -> None:
+    log = [Event(110, 2), Event(120, 3), Event(120, 4)]
+    events = make_events([log], split=replace(SPLIT, last_only=True))
+
+    assert not len(find_slates(events, "train", min_events=2, max_events=4))
+
+
+def test_split_by_user_puts_all_targets_of_a_user_into_one_part() -> None:
+    by_user = Split(0, 400, 400, 400, validate_users=0.3, test_users=0.3)
+    log = [Event(50, 2), Event(150, 3), Event(250, 4), Event(350, 5)]
+    events = make_events([log] * 40, split=by_user)
+
+    found = [find_slates(events, part, min_events=1, max_events=4) for part in PARTS]
+
+    users = [set(slates.user.tolist()) for slates in found]
+    assert all(len(part) > 4 for part in users)
+    assert sorted(user for part in users for user in part) == list(range(40))
+    assert sum(map(len, found)) == 40 * 3
 
 
 def test_history_reaches_back_over_the_edges_of_periods() -> None:

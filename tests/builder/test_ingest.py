@@ -1,6 +1,7 @@
 """Ingest: a log becomes sorted arrays of dense ids known from the training days; a bad one is refused by name."""
 
 import dataclasses
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from builder.events import ARRAYS, Events
+from builder.events import ARRAYS, Events, Split
 from builder.ingest import cut, ingest, input_fingerprint
 from builder.recipe import SplitRule
 from models.errors import EventsError
@@ -110,7 +111,9 @@ def test_any_log_is_kept_whole_and_sorted(tmp_path: Path, rows: list[tuple[int, 
 
 
 def test_saved_events_load_as_they_were(tmp_path: Path) -> None:
-    events = ingest_at(write_log(tmp_path, log_frame(), data={"context_fields": ["hour"]}))
+    rule = {"validate_users": 0.3, "test_users": 0.3, "last_only": True}
+    frame = many_users()
+    events = ingest_at(write_log(tmp_path, frame, data={"context_fields": ["hour"]}, split=rule))
 
     events.save(tmp_path / "events")
     loaded = Events.load(tmp_path / "events")
@@ -245,15 +248,118 @@ def test_hour_and_weekday_are_utc(tmp_path: Path) -> None:
 def test_split_by_days_counts_from_the_first_event() -> None:
     rule = SplitRule(train_from_day=0.5, validate_from_day=1.0, test_from_day=2.0)
 
-    split = cut(np.array([300_000, 100_000]), rule)
+    times = np.array([300_000, 100_000])
 
-    assert dataclasses.astuple(split) == (143_200, 186_400, 272_800, 300_001)
+    assert cut(times, times[:1], rule) == Split(143_200, 186_400, 272_800, 300_001)
 
 
 def test_split_by_shares_counts_events() -> None:
-    split = cut(np.arange(100, 0, -1), SplitRule(train_from=0.1, validate_from=0.5, test_from=0.9))
+    times = np.arange(100, 0, -1)
 
-    assert dataclasses.astuple(split) == (11, 51, 91, 101)
+    split = cut(times, times, SplitRule(train_from=0.1, validate_from=0.5, test_from=0.9))
+
+    assert split == Split(11, 51, 91, 101)
+
+
+def test_shares_are_shares_of_the_events_that_are_targets() -> None:
+    rule = SplitRule(validate_from=0.5, test_from=0.75, last_only=True)
+
+    split = cut(np.arange(1, 101), np.array([80, 100, 90, 70]), rule)
+
+    assert split == Split(70, 90, 100, 101, last_only=True)
+
+
+def test_split_by_user_puts_all_times_into_one_period() -> None:
+    rule = SplitRule(validate_users=0.1, test_users=0.2)
+
+    split = cut(np.array([30, 10]), np.array([30, 10]), rule)
+
+    assert split == Split(10, 31, 31, 31, validate_users=0.1, test_users=0.2)
+
+
+BY_USER = {"validate_users": 0.2, "test_users": 0.2}
+
+
+def many_users(num_users: int = 200) -> pl.DataFrame:
+    """Three events of each user; its own item, once, is the last."""
+    rows = [
+        (f"u{user}", item, START_S + 100 * user + place)
+        for user in range(num_users)
+        for place, item in enumerate((f"i{user % 7}", f"i{user % 5}", f"own{user}"))
+    ]
+    return pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
+
+
+def parts_of(events: Events) -> dict[str, int]:
+    """User id -> place of its part."""
+    parts = events.split.parts(
+        events.user_ids, np.arange(events.num_users), events.ts_s[events.offsets[:-1]]
+    )
+    return dict(zip(events.user_ids, parts.tolist(), strict=True))
+
+
+def test_users_are_split_by_their_ids_alone(tmp_path: Path) -> None:
+    frame = many_users()
+    parts = parts_of(ingest_at(write_log(tmp_path, frame, split=BY_USER)))
+
+    shuffled = frame.sample(fraction=1, shuffle=True, seed=1)
+    longer = pl.concat([frame[30:], many_users(260)[-120:]])
+
+    assert parts_of(ingest_at(write_log(tmp_path, shuffled, split=BY_USER))) == parts
+    others = parts_of(ingest_at(write_log(tmp_path, longer, split=BY_USER)))
+    assert all(others[user] == part for user, part in parts.items() if user in others)
+    counts = np.bincount(list(parts.values()), minlength=3)
+    assert (np.abs(counts - [120, 40, 40]) < 20).all()
+
+
+def test_another_share_to_validate_leaves_the_users_to_test_on(tmp_path: Path) -> None:
+    less = BY_USER | {"validate_users": 0.1}
+    parts = parts_of(ingest_at(write_log(tmp_path, many_users(), split=BY_USER)))
+    others = parts_of(ingest_at(write_log(tmp_path, many_users(), split=less)))
+
+    assert {user for user, part in parts.items() if part == 2} == {
+        user for user, part in others.items() if part == 2
+    }
+    assert sum(part == 1 for part in others.values()) < sum(part == 1 for part in parts.values())
+
+
+def test_training_knows_nothing_of_the_users_that_are_not_to_train(tmp_path: Path) -> None:
+    """Counts, ids and values are those of a log of the users to train on alone."""
+    frame = many_users().with_columns(device=pl.format("d{}", pl.col("user_id").str.slice(1)))
+    data = {"min_item_count": 1, "context_fields": ["device"]}
+    users = {"user_id": [f"u{i}" for i in range(200)], "age": [f"{i}" for i in range(200)]}
+    pl.DataFrame(users).write_csv(tmp_path / "users.csv")
+    data |= {"users": "users.csv", "user_fields": ["age"]}
+
+    events = ingest_at(write_log(tmp_path, frame, split=BY_USER, data=data))
+
+    training = [user for user, part in parts_of(events).items() if part == 0]
+    alone = frame.filter(pl.col("user_id").is_in(training))
+    counts = dict(alone["item_id"].value_counts().iter_rows())
+    rows = {item: row for row, item in enumerate(events.vocabulary.items, FIRST_KNOWN)}
+    expected = [counts.get(item, 0) for item in rows]
+    assert events.train_popularity[FIRST_KNOWN:].tolist() == expected
+    assert events.popularity.sum() == len(frame)
+    own_ids = events.item_fields[FIRST_KNOWN:, 0] >= FIRST_KNOWN
+    assert own_ids.tolist() == [item in counts for item in rows]
+    assert set(events.vocabulary.context["device"]) == {f"d{user[1:]}" for user in training}
+    assert set(events.vocabulary.user["age"]) == {user[1:] for user in training}
+
+
+def test_users_to_test_on_may_be_too_few(tmp_path: Path) -> None:
+    with pytest.raises(EventsError, match="nothing to test on: 0 events of its users"):
+        ingest_at(
+            write_log(tmp_path, log_frame(), split={"validate_users": 0.6, "test_users": 1e-9})
+        )
+
+
+def test_last_target_needs_the_history_too(tmp_path: Path) -> None:
+    rule = {"last_only": True, "validate_from": 0.5, "test_from": 0.75}
+    ingest_at(write_log(tmp_path, log_frame(), split=rule, history={"min_events": 9}))
+
+    text = refusal(tmp_path, log_frame(), split=rule, history={"min_events": 10})
+
+    assert "none of them a last positive with history.min_events = 10" in text
 
 
 @pytest.mark.parametrize("kind", ["s", "ms", "us", "ns", "datetime", "zoned", "date", "text"])
@@ -492,3 +598,14 @@ def test_ingest_takes_the_time_from_the_clock(tmp_path: Path) -> None:
 
     with pytest.raises(EventsError, match="in the future"):
         ingest(recipe)
+
+
+def test_events_saved_before_users_could_be_split_still_load(tmp_path: Path) -> None:
+    events = ingest_at(write_log(tmp_path, log_frame()))
+    events.save(tmp_path / "events")
+    about = json.loads((tmp_path / "events" / "events.json").read_text())
+    for key in ("validate_users", "test_users", "last_only"):
+        del about["split"][key]
+    (tmp_path / "events" / "events.json").write_text(json.dumps(about))
+
+    assert Events.load(tmp_path / "events").split == events.split

@@ -113,6 +113,23 @@ def test_every_problem_is_listed_at_once() -> None:
         ({"variant": ["x"]}, "variant[0]: got 'x', expected a table"),
         ({"split": {"train_from_day": 3}}, "expected all three or none"),
         ({"split": {"validate_from": 0.95}}, "split.train, validate, test: got [0.0, 0.95, 0.9]"),
+        (
+            {"split": {"test_users": 0.1}},
+            "validate_users, test_users: got (None, 0.1), expected both",
+        ),
+        (
+            {"split": {"test_users": 0.5, "validate_users": 0.5}},
+            "split.validate_users, test_users: got (0.5, 0.5), expected less than 1 in all",
+        ),
+        (
+            {"split": {"test_users": 0, "validate_users": 0.5}},
+            "split.test_users: got 0, expected a number, above 0 and at most 1",
+        ),
+        (
+            {"split": {"test_users": 0.1, "validate_users": 0.1, "train_from": 0.1}},
+            "split.train_from: cuts by time, but validate_users and test_users split by user",
+        ),
+        ({"split": {"last_only": 1}}, "split.last_only: got 1, expected true or false"),
         ({"split": {"test_from": 1.5}}, "split.test_from: got 1.5, expected a number, at least 0"),
         ({"train": {"learning_rate": float("nan")}}, "train.learning_rate: got nan"),
         ({"train": {"optimizer": "adagrat"}}, "did you mean 'adagrad'?"),
@@ -135,7 +152,19 @@ def test_impossible_value_names_the_key(sections: dict[str, Any], words: str) ->
     assert words in problems[0]
 
 
-@pytest.mark.parametrize(("source", "key"), [("files", "events"), ("movielens", "path")])
+def test_every_cut_by_time_beside_a_split_by_user_is_a_problem() -> None:
+    rule = {"train_from_day": 1, "validate_from_day": 2, "test_from_day": 3, "test_from": 0.9}
+
+    problems = problems_of(plain_recipe(split=rule | {"test_users": 0.1, "last_only": "yes"}))
+
+    keys = ["last_only", "train_from_day", "validate_from_day", "test_from_day", "test_from"]
+    assert [problem.split(":")[0] for problem in problems] == [f"split.{key}" for key in keys]
+
+
+@pytest.mark.parametrize(
+    ("source", "key"),
+    [("files", "events"), ("movielens", "path"), ("amazon-reviews", "path"), ("taobao", "path")],
+)
 def test_source_names_the_key_it_needs(source: str, key: str) -> None:
     values = plain_recipe()
     values["data"] = {"source": source}
@@ -184,6 +213,29 @@ def test_fingerprint_changes_with_its_sections_only() -> None:
     assert recipe.fingerprint(["data", "split"]) == longer.fingerprint(["data", "split"])
     assert recipe.fingerprint(["train"]) != longer.fingerprint(["train"])
     assert recipe.fingerprint(["data"]) == replace(recipe, path=Path("/else")).fingerprint(["data"])
+
+
+@pytest.mark.parametrize(
+    ("name", "fingerprint"),
+    [("complete-journey", "723714921fe028ce"), ("tiny", "b473335de988afe1")],
+)
+def test_recipes_without_the_later_keys_keep_their_fingerprints(
+    name: str, fingerprint: str
+) -> None:
+    """As it was before a split had these keys: finished ingests and comparisons stay valid."""
+    recipe = load_recipe(f"builder/recipes/{name}.toml")
+
+    assert recipe.fingerprint(["split", "history"]) == fingerprint
+
+
+@pytest.mark.parametrize(
+    "rule", [{"last_only": True}, {"validate_users": 0.1, "test_users": 0.1}], ids=str
+)
+def test_later_keys_of_a_split_change_its_fingerprint(rule: dict[str, Any]) -> None:
+    plain, other = (recipe_from(plain_recipe(split=split), HERE) for split in ({}, rule))
+
+    assert plain.fingerprint(["split"]) != other.fingerprint(["split"])
+    assert other.to_dict()["split"].items() >= rule.items()
 
 
 def test_files_are_looked_for_beside_the_recipe_first(tmp_path: Path) -> None:
