@@ -51,7 +51,7 @@ class CtrModel(nn.Module, ABC):
     def train_forward(self, user: User, context: Context, slate: Slate) -> TrainOutput:
         """What training fits.
 
-        A model replaces it when it trains another graph than it serves (`trains_what_it_serves`), or more than one loss.
+        Replaced by a model that trains another graph than it serves (`trains_what_it_serves`), or has a loss more.
         """
         return TrainOutput(self.forward(user, context, slate))
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.base import CtrModel, TrainOutput, UserState
 from models.batch import Context, Slate, User
@@ -77,11 +77,9 @@ class LREA(CtrModel):
         own = self.slots.own_dim(dim) if isinstance(self.slots, HashSlots) else 0
         self.frame = Frame(schema, item_fields, config, config.heads * dim + own)
         self.attention = TargetAttention(
-            dim=dim, hidden=config.hidden, heads=config.heads, slope=config.slope, form=config.form
-        )
-        self.count_weight = (
-            nn.Parameter(torch.zeros(config.hidden)) if config.slots != "position" else None
-        )
+            dim=dim, hidden=config.hidden, heads=config.heads, slope=config.slope, form=config.form,
+            side=int(config.slots != "position"),
+        )  # fmt: skip
         self.scale = schema.history_length**-0.5
 
     @property
@@ -107,12 +105,10 @@ class LREA(CtrModel):
     def score(self, state: UserState, context: Context, slate: Slate) -> Float[Tensor, "B C"]:
         """Attend from each candidate to the slots, and let it read its own."""
         target = self.frame.items(slate.items)  # (B, C, D)
-        bias = None
-        if self.count_weight is not None:
-            bias = torch.log1p(state["counts"])[..., None] * self.count_weight  # (B, R, h)
+        side = torch.log1p(state["counts"])[..., None] if "counts" in state else None  # (B, R, 1)
         long = self.scale * self.attention(
             target, self.slots.keys(state), state["e_auxabsorb"],
-            key_bias=bias, total=state.get("total"),
+            side=side, total=state.get("total"),
         )  # fmt: skip
         if isinstance(self.slots, HashSlots):
             long = torch.cat([long, self.slots.own(state, slate.items, target)], -1)

@@ -17,8 +17,11 @@ def din(**config: object) -> DIN:
 def test_long_din_is_the_equation_over_every_event():
     model, batch = din(), random_batch()
     assert model.long is not None
+    assert model.long.w_s is not None
+    assert model.ages is not None
     events, target = model.frame.items(batch.user.history), model.frame.items(batch.slate.items)
-    long = by_loops(model.long, target, events, events) / SCHEMA.history_length**0.5
+    bias = model.ages(batch.user.ages) @ model.long.w_s
+    long = by_loops(model.long, target, events, events, bias) / SCHEMA.history_length**0.5
     profile = model.frame.profile(batch.user.fields)
     expected = model.frame.logits(profile, batch.context, target, long)
     torch.testing.assert_close(model(batch.user, batch.context, batch.slate), expected)

@@ -101,10 +101,10 @@ def test_the_penalty_is_equation_10_times_lambda():
 @pytest.mark.parametrize("slots", ["content", "hash"])
 def test_with_summing_slots_the_keys_are_means_and_the_log_count_is_an_input(slots: str):
     model, batch = lrea(slots=slots), random_batch()
-    assert model.count_weight is not None
+    assert model.attention.w_s is not None
     state, target = model.encode(batch.user), model.frame.items(batch.slate.items)
     keys = state["e_auxabsorb"] / (state["counts"][..., None] + 1e-3)
-    bias = torch.log1p(state["counts"])[..., None] * model.count_weight
+    bias = torch.log1p(state["counts"])[..., None] @ model.attention.w_s
     long = by_loops(model.attention, target, keys, state["e_auxabsorb"], key_bias=bias)
     if isinstance(model.slots, HashSlots):
         own = model.slots.own(state, batch.slate.items, target)

@@ -195,7 +195,9 @@ def test_every_parameter_gets_a_gradient(case: Case):
     model, batch = fresh(case), random_batch(users=8)
     out = model.train_forward(batch.user, batch.context, batch.slate)
     fitted = (out.logits, *out.auxiliary)
-    loss = sum(F.binary_cross_entropy_with_logits(logits, batch.label) for logits in fitted)
+    loss = torch.stack(
+        [F.binary_cross_entropy_with_logits(logits, batch.label) for logits in fitted]
+    ).sum()
     (loss if out.penalty is None else loss + out.penalty).backward()
     without = [
         name

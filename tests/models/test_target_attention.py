@@ -14,9 +14,9 @@ FORMS: list[Form] = ["concat", "split"]
 each_form = pytest.mark.parametrize("form", FORMS)
 
 
-def attention(form: Form, heads: int = 2, dim: int = 3, hidden: int = 4) -> TargetAttention:
+def attention(form: Form, heads: int = 2, side: int = 0) -> TargetAttention:
     torch.manual_seed(0)
-    block = TargetAttention(dim=dim, hidden=hidden, heads=heads, slope=0.1, form=form).double()
+    block = TargetAttention(dim=3, hidden=4, heads=heads, slope=0.1, form=form, side=side).double()
     torch.nn.init.normal_(block.bias)
     return block
 
@@ -66,11 +66,12 @@ def test_it_is_the_equation(form: Form, heads: int, users: int, candidates: int,
     torch.testing.assert_close(block(target, key, value), expected)
 
 
-def test_a_bias_per_key_is_added_before_the_activation():
-    block = attention("concat")
-    target, keys, values, bias = random(2, 3, 3), random(2, 5, 3), random(2, 5, 3), random(2, 5, 4)
-    got = block(target, keys, values, key_bias=bias)
-    torch.testing.assert_close(got, by_loops(block, target, keys, values, key_bias=bias))
+def test_features_of_a_key_are_added_before_the_activation():
+    block = attention("concat", side=2)
+    target, keys, values, side = random(2, 3, 3), random(2, 5, 3), random(2, 5, 3), random(2, 5, 2)
+    assert block.w_s is not None
+    got = block(target, keys, values, side=side)
+    torch.testing.assert_close(got, by_loops(block, target, keys, values, side @ block.w_s))
     assert not torch.allclose(got, block(target, keys, values))
 
 
@@ -124,17 +125,33 @@ def test_a_head_knows_nothing_of_the_others():
     assert not torch.isclose(after[..., 3:], before[..., 3:]).any()
 
 
-@pytest.mark.parametrize("with_bias", [True, False])
+@pytest.mark.parametrize("num_side", [0, 3])
 @each_form
-def test_serving_orders_the_products_otherwise_and_gives_the_same(form: Form, with_bias: bool):
-    block = attention(form)
+def test_serving_orders_the_products_otherwise_and_gives_the_same(form: Form, num_side: int):
+    num_side = num_side if form == "concat" else 0
+    block = attention(form, side=num_side)
     target, keys, values = random(2, 3, 3), random(2, 5, 3, seed=1), random(2, 5, 3, seed=2)
-    key_bias = random(2, 5, 4, seed=3) if with_bias and form == "concat" else None
-    trained = block.train()(target, keys, values, key_bias=key_bias)
-    served = block.eval()(target, keys, values, key_bias=key_bias)
+    side = random(2, 5, num_side, seed=3) if num_side else None
+    trained = block.train()(target, keys, values, side=side)
+    served = block.eval()(target, keys, values, side=side)
     torch.testing.assert_close(served, trained, rtol=1e-12, atol=1e-12)
-    expected = by_loops(block, target, keys, values, key_bias)
+    bias = None if side is None or block.w_s is None else side @ block.w_s
+    expected = by_loops(block, target, keys, values, bias)
     torch.testing.assert_close(served, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_training_may_skip_leading_padding():
+    """The same output and gradients as with it; users with no, some and only padding."""
+    block = attention("concat", side=2).train()
+    target, keys = random(3, 2, 3).requires_grad_(), random(3, 4, 3, seed=1).requires_grad_()
+    side, padding = random(3, 4, 2, seed=2), torch.tensor([0, 3, 4])
+    values = random(3, 4, 3, seed=3) * (torch.arange(4) >= padding[:, None])[..., None]
+    inputs = (target, keys, *block.parameters())
+    whole = block(target, keys, values, side=side)
+    part = block(target, keys, values, side=side, padding=padding)
+    torch.testing.assert_close(part, whole)
+    expected = torch.autograd.grad(whole.square().sum(), inputs)
+    torch.testing.assert_close(torch.autograd.grad(part.square().sum(), inputs), expected)
 
 
 def test_heads_that_do_not_divide_the_hidden_units_are_refused():
