@@ -152,12 +152,10 @@ def open_graph(raw: bytes, threads: int = 1) -> ort.InferenceSession:
     return ort.InferenceSession(raw, options, providers=["CPUExecutionProvider"])
 
 
-def run_graph(session: ort.InferenceSession, feed: Feed) -> list[NDArray[np.float32]]:
-    """Run, feeding only the inputs that the graph kept."""
+def run_graph(session: ort.InferenceSession, feed: Feed) -> list[NDArray[Any]]:
+    """Run, feeding only the inputs that the graph kept. States may hold int32 tensors."""
     kept = {node.name for node in session.get_inputs()}
-    outputs: list[NDArray[np.float32]] = session.run(
-        None, {k: v for k, v in feed.items() if k in kept}
-    )
+    outputs: list[NDArray[Any]] = session.run(None, {k: v for k, v in feed.items() if k in kept})
     return outputs
 
 
