@@ -1,0 +1,53 @@
+"""Two-stage models in Python floats: SIM (2006.05639), TWIN (2302.02352). No tensor operation, no batch."""
+
+import math
+from collections.abc import Sequence
+
+Vector = Sequence[float]
+Matrix = Sequence[Vector]
+
+
+def dot(x: Vector, y: Vector) -> float:
+    return sum(a * b for a, b in zip(x, y, strict=True))
+
+
+def project(x: Vector, matrix: Matrix) -> list[float]:
+    """Wᵀ x for W as [D][width]."""
+    return [sum(x[d] * matrix[d][j] for d in range(len(x))) for j in range(len(matrix[0]))]
+
+
+def part(x: Vector, heads: int, head: int) -> Vector:
+    """A head's share of a projection."""
+    size = len(x) // heads
+    return x[head * size : (head + 1) * size]
+
+
+def best(scores: Vector, real: Sequence[bool], k: int) -> list[int]:
+    """Positions of the k largest scores of real events, found by sorting all; of equal ones the latest."""
+    found = [place for place in range(len(scores)) if real[place] and scores[place] > -math.inf]
+    return sorted(found, key=lambda place: (-scores[place], -place))[:k]
+
+
+def softmax(logits: Vector) -> list[float]:
+    top = max(logits)
+    exponentials = [math.exp(x - top) for x in logits]
+    return [x / sum(exponentials) for x in exponentials]
+
+
+def weighted_mean(logits: Vector, rows: Matrix, width: int) -> list[float]:
+    """softmax(logits)ᵀ rows; zeros without rows."""
+    if not rows:
+        return [0.0] * width
+    weights = softmax(logits)
+    return [sum(w * row[d] for w, row in zip(weights, rows, strict=True)) for d in range(width)]
+
+
+def multi_head(w_q: Matrix, w_k: Matrix, heads: int, target: Vector, events: Matrix) -> list[float]:
+    """head^h = Σ_k softmax_k(q^h · k^h / √d_k) z_k, heads one after the other."""
+    query, out = project(target, w_q), []
+    scale = math.sqrt(len(query) // heads)
+    for head in range(heads):
+        mine = part(query, heads, head)
+        logits = [dot(mine, part(project(event, w_k), heads, head)) / scale for event in events]
+        out += weighted_mean(logits, events, len(w_k))
+    return out
