@@ -1,14 +1,18 @@
 """Every source of events by the name a recipe gives it: one literal dict."""
 
+from builder.sources.amazon import find_amazon, read_amazon
 from builder.sources.complete_journey import find_complete_journey, read_complete_journey
 from builder.sources.files import find_files, read_files
 from builder.sources.movielens import find_movielens, read_movielens
 from builder.sources.raw import Source
 from builder.sources.synthetic import find_synthetic, read_synthetic
+from builder.sources.taobao import find_taobao, read_taobao
 
 SOURCES: dict[str, Source] = {
     "complete-journey": Source(read_complete_journey, find_complete_journey),
     "movielens": Source(read_movielens, find_movielens),
     "files": Source(read_files, find_files),
     "synthetic": Source(read_synthetic, find_synthetic),
+    "amazon-reviews": Source(read_amazon, find_amazon),
+    "taobao": Source(read_taobao, find_taobao),
 }

@@ -14,7 +14,7 @@ from pathlib import Path
 import polars as pl
 
 from builder.recipe import Columns, Recipe
-from builder.sources.raw import RawLog, Table, require_columns
+from builder.sources.raw import RawLog, Table, find_folder, require_columns
 from models.errors import EventsError
 
 HOME = "https://grouplens.org/datasets/movielens/"
@@ -81,7 +81,7 @@ def read_movielens(recipe: Recipe) -> RawLog:
     Raises:
         EventsError: the folder or a file is not there, or does not have the official columns.
     """
-    folder = _find(recipe)
+    folder = find_folder(recipe, HOME)
     layout = _layout(folder)
     label = None if recipe.data.positive_from is None else "rating"
     items = _read(folder, layout.items)
@@ -99,7 +99,7 @@ def find_movielens(recipe: Recipe) -> list[Path]:
     Raises:
         EventsError: the folder is not there, or holds no edition.
     """
-    folder = _find(recipe)
+    folder = find_folder(recipe, HOME)
     layout = _layout(folder)
     files = [layout.ratings, layout.items, *([layout.users] if layout.users else [])]
     return [folder / file.name for file in files]
@@ -113,16 +113,6 @@ def _layout(folder: Path) -> _Layout:
             return replace(layout, users=None) if lacks_users else layout
     names = ", ".join(layout.ratings.name for layout in LAYOUTS)
     raise EventsError(str(folder), f"none of {names} is in this folder; get the files at {HOME}")
-
-
-def _find(recipe: Recipe) -> Path:
-    path = recipe.data.path or ""
-    places = recipe.places(path)
-    for place in places:
-        if place.is_dir():
-            return place
-    looked = " and ".join(map(str, places))
-    raise EventsError(path, f"no such folder; looked for {looked}; get the files at {HOME}")
 
 
 def _read(folder: Path, file: _File) -> Table:

@@ -57,3 +57,22 @@ def require_columns(source: str, there: Sequence[str], names: Iterable[str]) -> 
         raise EventsError(
             source, f"no column {', '.join(lacking)}; columns there are: {', '.join(there)}"
         )
+
+
+def find_folder(recipe: Recipe, home: str) -> Path:
+    """The folder that `data.path` names.
+
+    Args:
+        recipe: says where relative paths start.
+        home: where to get the files.
+
+    Raises:
+        EventsError: it is not there.
+    """
+    path = recipe.data.path or ""
+    places = recipe.places(path)
+    for place in places:
+        if place.is_dir():
+            return place
+    looked = " and ".join(map(str, places))
+    raise EventsError(path, f"no such folder; looked for {looked}; get the files at {home}")
