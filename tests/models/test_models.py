@@ -72,7 +72,8 @@ def test_padding_cannot_change_a_score(case: Case):
         )
     }
     long.load_state_dict(widened)
-    long.scale = short.scale  # it normalises by the length of the window
+    if hasattr(short, "scale"):  # it normalises by the length of the window
+        long.scale = short.scale
     batch = random_batch()
     padded, ages = (
         F.pad(ids, (4, 0), value=PADDING) for ids in (batch.user.history, batch.user.ages)
@@ -310,7 +311,8 @@ def test_a_batch_holds_the_latest_events_strictly_before_its_targets(builds: Bui
 
 
 def test_an_unknown_model_names_the_known_ones():
-    with pytest.raises(UnknownModelError, match="'lrae', expected one of: din, lrea; did you mean"):
+    message = r"'lrae', expected one of: din, .*; did you mean 'lrea'"
+    with pytest.raises(UnknownModelError, match=message):
         build_model("lrae", SCHEMA, item_fields(), {})
 
 
