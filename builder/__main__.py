@@ -29,7 +29,7 @@ from builder.run_folder import RunFolder
 from builder.steps import STEPS, Build, is_due, run_step
 from builder.summary import comparison_table, status_table, summary_table
 from models.cache_server import redact_url
-from models.errors import AbsorbError
+from models.errors import AbsorbError, did_you_mean
 
 DEFAULT_RECIPE = Path(__file__).parent / "recipes" / "complete-journey.toml"
 app = typer.Typer(
@@ -167,24 +167,53 @@ def compare(
     jobs: Annotated[
         int, typer.Option(min=0, help="trainings at once, one thread each; 0: one per core")
     ] = 0,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="label of a variant to train now; give it several times"),
+    ] = None,
     folder: Annotated[
-        Path, typer.Option(help="where finished trainings and tables are kept")
+        Path,
+        typer.Option(help="where finished trainings are kept, in a folder of the recipe's name"),
     ] = Path("var/compare"),
+    out: Annotated[
+        Path | None, typer.Option(help="folder of tables and plots; unset: beside the trainings")
+    ] = None,
     runs: Runs = RUNS,
 ) -> None:
-    """Train every [[variant]] of a recipe on the same data; table of metrics with 95% intervals. Resumable."""
+    """Train every [[variant]] of a recipe on the same data and budget; tables and plots with 95% intervals.
+
+    A [search] in the recipe first tries each learning rate once with each variant, and chooses by validation AUC. A
+    [[sweep]] trains a variant with several values of one of its keys.
+
+    Every finished training is a file: stop it whenever you like, and the same command goes on. With --only, variants
+    that were trained before are in the tables, too.
+    """
     from builder.compare import run_comparison
+    from builder.compare_text import to_markdown
 
     loaded = load_recipe(recipe)
+    labels = [variant.label for variant in loaded.variant]
+    for label in only or []:
+        if label not in labels:
+            hint = (
+                f"got {label!r}, expected one of: {', '.join(labels)}{did_you_mean(label, labels)}"
+            )
+            raise typer.BadParameter(hint, param_hint="--only")
     run_folder = RunFolder(runs / loaded.name)
     build = Build(loaded, run_folder, ARTIFACTS, CACHE)
+    place = folder / loaded.name
     with run_folder.locked():
         if is_due(build, "ingest"):
             _do(build, "ingest")
         with _bar("compare") as bar:
-            rows, floor = run_comparison(build, seeds, jobs, folder / loaded.name, bar)
-    console.print(comparison_table(loaded.name, rows, floor))
-    console.print(f"tables: {folder / loaded.name}/table.md, table.json")
+            found = run_comparison(build, seeds, jobs, place, bar, only or [])
+    out = out or place
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "table.md").write_text(
+        to_markdown(found, {"command": f"python -m builder compare {recipe} --seeds {seeds}"})
+    )
+    console.print(comparison_table(found))
+    console.print(f"tables: {out}/table.md")
 
 
 @app.command()

@@ -1,117 +1,139 @@
 """Every variant of a recipe on the same data, targets, negatives, head and budget, over several seeds.
 
-A finished training is one JSON file, so a comparison that was cut off goes on where it stopped.
+Each phase keeps what it found in a file, so a comparison that was cut off goes on where it stopped:
+search and trainings (a file each), floors, cost; then the tables and plots are written from all that is there.
 """
 
 import hashlib
 import json
 import logging
 import os
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, replace
-from multiprocessing import get_context
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from builder.compare_table import Floor, Row, to_markdown
+import numpy as np
+import torch
+
+from builder.compare_plan import Outcomes, Plan, Training
+from builder.compare_table import Comparison, Row, SweepRows
+from builder.compare_training import train_all
 from builder.events import Events
 from builder.ingest import input_fingerprint
 from builder.progress import Progress
-from builder.recipe import Recipe, Variant
-from builder.report import evaluate, floor
+from builder.recipe import Recipe
+from builder.recipe_models import Variant
+from builder.report import floors
 from builder.steps import Build
-from builder.train import train
 from models.errors import RecipeError
+from models.registry import build_model
 
 logger = logging.getLogger(__name__)
 
 
 def run_comparison(
-    build: Build, seeds: int, jobs: int, folder: Path, progress: Progress
-) -> tuple[list[Row], Floor]:
-    """Train what is not there yet, then write `table.md` and `table.json`.
+    build: Build, seeds: int, jobs: int, folder: Path, progress: Progress, only: Sequence[str] = ()
+) -> Comparison:
+    """Train what is not there yet.
 
     Args:
         build: recipe and folder of the ingested log.
         seeds: trainings of each variant.
         jobs: processes, one thread each; 0: one per core.
-        folder: of finished trainings and tables.
+        folder: of finished trainings.
         progress: told after every training.
+        only: labels of the variants to train now; the others are shown if they are there. Empty: all.
 
     Raises:
-        RecipeError: the recipe has no variants.
+        RecipeError: the recipe has no variants, or one that cannot be built.
+        StepError: a training's process died.
     """
-    variants = build.recipe.variant
-    if not variants:
+    recipe = build.recipe
+    if not recipe.variant:
         raise RecipeError(
-            str(build.recipe.path), ["variant: missing, `compare` needs [[variant]] tables"]
+            str(recipe.path), ["variant: missing, `compare` needs [[variant]] tables"]
         )
+    events = build.events()
+    _check_models(recipe, events)
     folder.mkdir(parents=True, exist_ok=True)
-    log = input_fingerprint(build.recipe)
-    due = [
-        (
-            build.recipe,
-            variant,
-            seed,
-            build.folder.events,
-            _place(folder, build.recipe, log, variant, seed),
-        )
-        for seed in range(seeds)
-        for variant in variants
-    ]
-    todo = [job for job in due if not job[-1].exists()]
-    _train_all(todo, jobs or os.cpu_count() or 1, progress)
-    rows = [
-        Row(variant.label, [json.loads(job[-1].read_text()) for job in due if job[1] is variant])
-        for variant in variants
-    ]
-    lowest = Floor(asdict(floor(Events.load(build.folder.events), build.recipe)))
-    _write_tables(rows, lowest, build.recipe, seeds, folder)
-    return rows, lowest
+    plan = Plan(recipe, seeds, Outcomes(folder, recipe))
+    wanted = [variant for variant in recipe.variant if not only or variant.label in only]
+    train_all(plan, wanted, jobs or os.cpu_count() or 1, build.folder.events, progress)
+    full = [variant.label for variant in recipe.variant if variant.family == "full"]
+    return Comparison(
+        name=recipe.name,
+        rows=_rows(plan),
+        sweeps=_sweeps(plan),
+        floors=_floors(events, recipe, folder),
+        reference=full[0] if full else None,
+    )
 
 
-def _place(folder: Path, recipe: Recipe, log: str, variant: Variant, seed: int) -> Path:
-    """A file per training; another log, recipe, variant or seed has another name."""
+def _check_models(recipe: Recipe, events: Events) -> None:
+    """What only the schema can refuse is said before hours of training, not after."""
+    item_fields = torch.from_numpy(np.array(events.item_fields))
+    choices = [(f"variant {variant.label!r}", variant.model) for variant in recipe.variant]
+    plan = Plan(recipe, 1, Outcomes(Path(), recipe))
+    for sweep in recipe.sweep:
+        for value, (training, *_) in plan.sweep_trainings(sweep, recipe.train.learning_rate):
+            choices.append((f"sweep {sweep.label!r}, {value}", training.recipe.model))
+    problems = []
+    for name, model in choices:
+        try:
+            build_model(model.name, events.schema, item_fields, model.config)
+        except ValueError as error:
+            problems.append(f"{name}: {error}")
+    if problems:
+        raise RecipeError(str(recipe.path), problems)
+
+
+def _rows(plan: Plan) -> list[Row]:
+    """Of all variants that have a finished training."""
+    families = list(dict.fromkeys(variant.family for variant in plan.recipe.variant))
+    ordered = sorted(plan.recipe.variant, key=lambda variant: families.index(variant.family))
+    rows = []
+    for variant in ordered:
+        rate = plan.chosen_rate(variant)
+        if rate is not None:
+            rows += _row(plan, variant, rate, plan.trainings(variant, rate))
+    return rows
+
+
+def _row(plan: Plan, variant: Variant, rate: float, trainings: Sequence[Training]) -> list[Row]:
+    found = [plan.outcomes.find(training) for training in trainings]
+    outcomes = [outcome for outcome in found if outcome is not None]
+    model = trainings[0].recipe.model
+    return [Row(variant.label, variant.family, model, rate, outcomes)] if outcomes else []
+
+
+def _sweeps(plan: Plan) -> list[SweepRows]:
+    sweeps = []
+    for sweep in plan.recipe.sweep:
+        variant = plan.variant(sweep.variant)
+        rate = plan.chosen_rate(variant)
+        if rate is None:
+            continue
+        rows = [
+            (value, row)
+            for value, trainings in plan.sweep_trainings(sweep, rate)
+            for row in _row(plan, variant, rate, trainings)
+        ]
+        if rows:
+            sweeps.append(SweepRows(sweep.label, sweep.variant, sweep.key, rows))
+    return sweeps
+
+
+def _floors(events: Events, recipe: Recipe, folder: Path) -> Mapping[str, Mapping[str, float]]:
+    """Measured once for a log, its split, histories and negatives."""
     parts = [
-        log,
-        recipe.fingerprint(("data", "split", "history", "negatives", "train")),
-        variant.model.config,
+        input_fingerprint(recipe),
+        recipe.fingerprint(("data", "split", "history", "negatives")),
     ]
-    text = json.dumps([*parts, variant.model.name, seed], sort_keys=True)
-    label = variant.label.replace("/", "-")
-    return folder / f"{label}-seed{seed}-{hashlib.sha256(text.encode()).hexdigest()[:8]}.json"
-
-
-def _train_all(todo: Sequence[Any], jobs: int, progress: Progress) -> None:
-    progress(0, len(todo))
-    # Spawned, not forked: torch's thread pool does not survive a fork.
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        running = {pool.submit(_train_one, *job): job for job in todo}
-        for done, future in enumerate(as_completed(running), 1):
-            _, variant, seed, _, _ = running[future]
-            line = f"{variant.label}, seed {seed}: AUC {future.result():.4f}"
-            logger.info("%d of %d trained: %s", done, len(todo), line)
-            progress(done, len(todo), line)
-
-
-def _train_one(
-    recipe: Recipe, variant: Variant, seed: int, events_folder: Path, place: Path
-) -> float:
-    rule = replace(recipe.train, seed=seed, threads=1)
-    chosen = replace(recipe, model=variant.model, train=rule)
-    events = Events.load(events_folder)
-    report = evaluate(train(events, chosen), events, chosen, with_floor=False)
-    staged = place.with_suffix(".new")
-    staged.write_text(json.dumps(report.to_dict(), indent=1))
-    staged.replace(place)
-    return report.test.auc
-
-
-def _write_tables(
-    rows: Sequence[Row], lowest: Floor, recipe: Recipe, seeds: int, folder: Path
-) -> None:
-    command = f"python -m builder compare {recipe.path} --seeds {seeds}"
-    (folder / "table.md").write_text(to_markdown(rows, lowest, command))
-    plain = {"command": command, "floor": lowest.metrics, "rows": [asdict(row) for row in rows]}
-    (folder / "table.json").write_text(json.dumps(plain, indent=1))
+    parts.append(str(recipe.train.positives_per_slate))  # decides which negatives are drawn
+    key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+    place = folder / f"floors-{key}.json"
+    if not place.exists():
+        logger.info("measuring the floors")
+        place.write_text(json.dumps(asdict(floors(events, recipe)), indent=1))
+    found: dict[str, dict[str, float]] = json.loads(place.read_text())
+    return found

@@ -1,4 +1,4 @@
-"""Rows of a comparison: means over seeds with 95% intervals, as text, Markdown and JSON."""
+"""A comparison as numbers: means over seeds with 95% intervals, differences paired by seed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,76 +7,146 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from builder.compare_plan import Outcome
+from builder.recipe_models import ModelChoice
+
 METRICS = ("auc", "gauc", "log_loss", "pcoc")
-HEADINGS = (
-    "model",
-    "AUC",
-    "AUC over the first row",
-    "GAUC",
-    "log loss",
-    "PCOC",
-    "seeds",
-    "train s",
-)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds.
+
+    Attributes:
+        mean: of the values.
+        half: half of the 95% Student interval of the mean; None for a single value.
+    """
+
+    mean: float
+    half: float | None
+
+    def __str__(self) -> str:
+        return f"{self.mean:.4f}" if self.half is None else f"{self.mean:.4f} ± {self.half:.4f}"
+
+
+def estimate(values: Sequence[float]) -> Estimate | None:
+    """Mean and interval; None of no values."""
+    if not values:
+        return None
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return Estimate(mean, None)
+    return Estimate(mean, float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)))
 
 
 @dataclass(frozen=True)
 class Row:
-    """One variant.
+    """One variant, or one value of a sweep.
 
     Attributes:
         label: of the variant.
-        reports: of each seed, as `Report.to_dict` gives them.
+        family: of the variant.
+        model: what was trained.
+        learning_rate: chosen by the search, or the recipe's.
+        outcomes: of each finished seed.
     """
 
     label: str
-    reports: Sequence[Mapping[str, Any]]
+    family: str
+    model: ModelChoice
+    learning_rate: float
+    outcomes: Sequence[Outcome]
 
-    def values(self, metric: str) -> list[float]:
-        """One metric of each seed, on the test period."""
-        return [float(report["test"][metric]) for report in self.reports]
+    def values(self, metric: str, graph: str = "test") -> dict[int, float]:
+        """Seed -> one metric on the test period: of the served graph, or of the "trained_graph" where it differs."""
+        return {
+            outcome["seed"]: float(outcome[graph][metric])
+            for outcome in self.outcomes
+            if outcome[graph]
+        }
 
-    def cells(self, first: "Row") -> list[str]:
-        """Metrics as mean ± half interval, number of seeds, median seconds to train.
+    def metric(self, name: str) -> Estimate | None:
+        """One metric on the test period."""
+        return estimate(list(self.values(name).values()))
 
-        The difference of AUC to the `first` row is paired: both trainings of a pair have one seed, so the same batches.
-        """
-        auc, *rest = (mean_and_interval(self.values(metric)) for metric in METRICS)
-        pairs = zip(self.values("auc"), first.values("auc"), strict=True)
-        gained = "" if self is first else mean_and_interval([own - base for own, base in pairs])
-        seconds = float(np.median([report["seconds"] for report in self.reports]))
-        return [auc, gained, *rest, str(len(self.reports)), f"{seconds:.0f}"]
+    def over(self, other: "Row | None") -> Estimate | None:
+        """AUC over another row's, paired: trainings with one seed saw the same batches. None of itself."""
+        if other is None or other is self:
+            return None
+        base = other.values("auc")
+        own = self.values("auc")
+        return estimate([own[seed] - base[seed] for seed in own if seed in base])
+
+    def gap(self, metric: str) -> Estimate | None:
+        """Served less trained graph; None if they are one."""
+        served, trained = self.values(metric), self.values(metric, "trained_graph")
+        return estimate([served[seed] - trained[seed] for seed in trained])
+
+    def validation_auc(self) -> float:
+        """Mean of the best validations."""
+        return float(np.mean([outcome["validation"]["auc"] for outcome in self.outcomes]))
+
+    def seconds(self) -> float:
+        """Median to train."""
+        return float(np.median([outcome["seconds"] for outcome in self.outcomes]))
+
+    def cut(self, name: str) -> dict[str, Estimate | None]:
+        """Group -> AUC."""
+        groups = [outcome["cuts"][name] for outcome in self.outcomes]
+        return {
+            group: estimate([found[group]["auc"] for found in groups if group in found])
+            for group in groups[0]
+        }
 
 
 @dataclass(frozen=True)
-class Floor:
-    """Logistic regression on counts: convex, so one fit says it all."""
+class SweepRows:
+    """A sweep.
 
-    metrics: Mapping[str, float]
+    Attributes:
+        label: of the sweep.
+        variant: label of the variant it starts from.
+        key: of the model's config.
+        rows: value -> its trainings.
+    """
 
-    def cells(self) -> list[str]:
-        """As `Row.cells`."""
-        auc, *rest = (f"{self.metrics[metric]:.4f}" for metric in METRICS)
-        return [auc, "", *rest, "", ""]
-
-
-def mean_and_interval(values: Sequence[float]) -> str:
-    """Mean ± half of the 95% Student interval of the mean; the mean alone for one value."""
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return f"{mean:.4f}"
-    half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
-    return f"{mean:.4f} ± {half:.4f}"
+    label: str
+    variant: str
+    key: str
+    rows: Sequence[tuple[Any, Row]]
 
 
-def to_markdown(rows: Sequence[Row], floor: Floor, command: str) -> str:
-    """The table, with the command that made it."""
-    lines = [
-        f"Made by `{command}`. Mean over seeds ± half of the 95% interval.",
-        "",
-        "| " + " | ".join(HEADINGS) + " |",
-        "|" + " --- |" * len(HEADINGS),
-        *(f"| {row.label} | " + " | ".join(row.cells(rows[0])) + " |" for row in rows),
-        "| floor: logistic regression on counts | " + " | ".join(floor.cells()) + " |",
-    ]
-    return "\n".join(lines) + "\n"
+@dataclass(frozen=True)
+class Comparison:
+    """All that was found.
+
+    Attributes:
+        name: of the recipe.
+        rows: of each variant with a finished training, families together, in the recipe's order.
+        sweeps: with a finished training.
+        floors: name -> metrics.
+        reference: label of the variant that differences are taken to, if the recipe has one.
+    """
+
+    name: str
+    rows: Sequence[Row]
+    sweeps: Sequence[SweepRows]
+    floors: Mapping[str, Mapping[str, float]]
+    reference: str | None
+
+    @property
+    def full(self) -> Row | None:
+        """The reference's row, if it was trained."""
+        return next((row for row in self.rows if row.label == self.reference), None)
+
+    @property
+    def two_stage(self) -> Row | None:
+        """The best of its family by mean validation AUC: choosing by test AUC would favour it."""
+        family = [row for row in self.rows if row.family == "two-stage"]
+        return max(family, key=Row.validation_auc, default=None)
+
+    @property
+    def oracle_auc(self) -> float | None:
+        """Of the probabilities that made the labels, where the log has them."""
+        known: float | None = self.rows[0].outcomes[0]["oracle_auc"] if self.rows else None
+        return known

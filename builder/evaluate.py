@@ -1,8 +1,8 @@
 """Checkpoint + Events -> Report: the model on the test period, beside the floor and, where known, the oracle."""
 
 import logging
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,8 @@ from torch import Tensor
 
 from builder.dataset import BatchSource, Slates
 from builder.events import Events
-from builder.metrics import Metrics, measure
+from builder.evidence import Evidence, find_evidence, join_evidence
+from builder.metrics import measure
 from builder.progress import Progress, silent
 from models.base import CtrModel
 from models.batch import Batch
@@ -35,6 +36,7 @@ class Predictions:
         user: index of the user.
         event: index of the event behind the target, -1 for a drawn negative.
         history: events in the history that the model saw.
+        evidence: what that history says of each target, where asked for.
     """
 
     probability: NDArray[np.float64]
@@ -42,6 +44,7 @@ class Predictions:
     user: NDArray[np.int64]
     event: NDArray[np.int64]
     history: NDArray[np.int64]
+    evidence: Evidence | None = None
 
     def for_metrics(self) -> tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.int64]]:
         """What `measure` takes."""
@@ -64,10 +67,11 @@ def trained(model: CtrModel, batch: Batch) -> Tensor:
 
 def predict(
     model: CtrModel, source: BatchSource, slates: Slates, forward: Forward = served,
-    progress: Progress = silent,
+    progress: Progress = silent, keys: Sequence[NDArray[np.integer]] = (),
 ) -> Predictions:  # fmt: skip
-    """Predict every target of `slates`."""
+    """Predict every target of `slates`; with `keys`, also look for evidence of them (see `find_evidence`)."""
     columns: list[tuple[NDArray[Any], ...]] = []
+    evidence = []
     model.eval()
     total = -(-len(slates) // EVALUATION_SLATES)
     epoch = source.epoch(slates, EVALUATION_SLATES, np.random.default_rng(SEED), shuffle=False)
@@ -80,33 +84,14 @@ def predict(
             columns.append(
                 (probability[mask], targets.label[mask], user, targets.event[mask], length)
             )
+            if keys:
+                evidence.append(find_evidence(keys, targets, source.events.schema.recent_length))
             progress(done, total)
-    return Predictions(*(np.concatenate(column) for column in zip(*columns, strict=True)))
-
-
-@dataclass(frozen=True)
-class Report:
-    """What is known of a trained model.
-
-    Attributes:
-        test: metrics of the served graph on the test period.
-        trained_graph: metrics of the graph that training fitted, where it is another (the train/serve gap).
-        floor: metrics of logistic regression on counts in the same histories.
-        oracle_auc: AUC of the true click probabilities, where the log has them.
-        by_history: metrics by number of events in the history: label -> AUC.
-        seconds: to train.
-    """
-
-    test: Metrics
-    trained_graph: Metrics | None
-    floor: Metrics | None
-    oracle_auc: float | None
-    by_history: dict[str, float]
-    seconds: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON's types."""
-        return asdict(self)
+    probability, label, user, event, history = (
+        np.concatenate(column) for column in zip(*columns, strict=True)
+    )
+    joined = join_evidence(evidence) if evidence else None
+    return Predictions(probability, label, user, event, history, joined)
 
 
 def oracle_auc(events: Events, predictions: Predictions) -> float | None:

@@ -15,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 
 from builder.dataset import Targets
 from builder.events import Events
+from builder.evidence import field_keys, find_evidence
 from builder.metrics import Metrics, measure
 
 Floats = NDArray[np.float64]
@@ -22,16 +23,11 @@ Floats = NDArray[np.float64]
 
 def count_features(events: Events, targets: Targets) -> tuple[Floats, NDArray[np.float32]]:
     """Features and labels of the real targets of a batch: [targets, 1 + F], [targets]."""
-    features = [np.log1p(events.train_popularity[targets.items])]
-    fields = np.asarray(events.item_fields)
-    columns = [f for f, field in enumerate(events.schema.item_fields) if field.name != "popularity"]
-    for column in columns:
-        # Column 0 counts catalogue rows rather than item ids: rare items share one id.
-        key = np.arange(len(fields)) if column == 0 else fields[:, column]
-        history, target = key[targets.history], key[targets.items]
-        same = (history[:, None, :] == target[:, :, None]) & (targets.history > 0)[:, None, :]
-        features.append(np.log1p(same.sum(-1)))
-    return np.stack(features, -1)[targets.mask], targets.label[targets.mask]
+    keys = list(field_keys(events).values())
+    found = find_evidence(keys, targets, events.schema.recent_length)
+    popularity = events.train_popularity[targets.items[targets.mask]]
+    features = np.column_stack([np.log1p(popularity), np.log1p(found.count)])
+    return features, targets.label[targets.mask]
 
 
 def measure_floor(
@@ -42,8 +38,7 @@ def measure_floor(
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(x, y)
     x, y, user = _collect(events, test)
     metrics = measure(model.predict_proba(x)[:, 1], y, user)
-    fields = [field.name for field in events.schema.item_fields if field.name != "popularity"]
-    names = ["popularity", *(f"same {name}" for name in fields)]
+    names = ["popularity", *(f"same {name}" for name in field_keys(events))]
     return metrics, dict(zip(names, model[-1].coef_[0].round(4).tolist(), strict=True))
 
 

@@ -12,8 +12,16 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from builder.recipe_models import (
+    ModelChoice,
+    SearchRule,
+    Sweep,
+    Variant,
+    comparison_problems,
+    nest_models,
+)
 from builder.typed_config import NOT_A_KEY, Interval, Share, config_problems, make_config
-from models.errors import RecipeError, UnknownModelError, did_you_mean
+from models.errors import RecipeError, did_you_mean
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 RESERVED_FIELDS = ("item", "user", "popularity")
@@ -164,15 +172,6 @@ class NegativeRule:
 
 
 @dataclass(frozen=True)
-class ModelChoice:
-    """A model of the registry."""
-
-    name: str
-    config: dict[str, Any] = field(default_factory=dict)
-    """Keys of the model's config; the rest have its defaults."""
-
-
-@dataclass(frozen=True)
 class TrainRule:
     """How the model is fitted."""
 
@@ -197,14 +196,6 @@ class CacheRule:
 
 
 @dataclass(frozen=True)
-class Variant:
-    """Another model on the same data, for `compare`."""
-
-    label: str
-    model: ModelChoice
-
-
-@dataclass(frozen=True)
 class Recipe:
     """Everything that decides a build. `path`, where it was read from, is no part of it."""
 
@@ -220,6 +211,8 @@ class Recipe:
     train: TrainRule = TrainRule()
     cache: CacheRule = CacheRule()
     variant: tuple[Variant, ...] = ()
+    search: SearchRule = field(default_factory=SearchRule)
+    sweep: tuple[Sweep, ...] = ()
     path: Path = field(default=Path("recipe.toml"), compare=False, metadata=NOT_A_KEY)
 
     def to_dict(self) -> dict[str, Any]:
@@ -271,43 +264,16 @@ def recipe_from(values: dict[str, Any], path: Path) -> Recipe:
         RecipeError: anything is wrong; all problems are listed.
     """
     values = {**values}
-    problems = _nest_models(values)
+    problems = nest_models(values)
     problems += config_problems(Recipe, values)
     problems += _name_problems(values) + _split_problems(values.get("split"))
     if not problems:
         recipe = replace(make_config(Recipe, values), path=path)
         problems = _source_problems(recipe, values["data"]) + _field_problems(recipe.data)
+        problems += comparison_problems(recipe.variant, recipe.sweep)
         if not problems:
             return recipe
     raise RecipeError(str(path), problems)
-
-
-def _nest_models(values: dict[str, Any]) -> list[str]:
-    """Move a model table's keys, all but its name, into `config`; problems with them."""
-    problems: list[str] = []
-    if isinstance(values.get("model"), dict):
-        values["model"], found = _nested(values["model"], "model")
-        problems += found
-    if isinstance(values.get("variant"), list):
-        values["variant"] = [dict(v) if isinstance(v, dict) else v for v in values["variant"]]
-        for place, variant in enumerate(values["variant"]):
-            if isinstance(variant, dict) and isinstance(variant.get("model"), dict):
-                variant["model"], found = _nested(variant["model"], f"variant[{place}].model")
-                problems += found
-    return problems
-
-
-def _nested(table: dict[str, Any], where: str) -> tuple[dict[str, Any], list[str]]:
-    from models.registry import MODELS  # here: it imports torch, and most of the builder needs none
-
-    config = {key: value for key, value in table.items() if key != "name"}
-    nested = {"config": config} | ({"name": table["name"]} if "name" in table else {})
-    name = table.get("name")
-    if not isinstance(name, str):
-        return nested, []  # reported by the check of types
-    if name not in MODELS:
-        return nested, [f"{where}.name: {UnknownModelError(name, MODELS)}"]
-    return nested, config_problems(MODELS[name].config, config, where)
 
 
 def _name_problems(values: dict[str, Any]) -> list[str]:

@@ -1,11 +1,12 @@
 """Tables that the command line prints."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.table import Table
 
-from builder.compare_table import HEADINGS, Floor, Row
+from builder.compare_table import Comparison
+from builder.compare_text import table_cells
 from builder.recipe import Recipe
 from builder.run_folder import Stamp
 from builder.status import ModelStatus
@@ -42,6 +43,8 @@ def _quality(report: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         yield "test, trained graph", _metrics(report["trained_graph"])
     if report["floor"]:
         yield "floor (counts)", _metrics(report["floor"])
+    if report.get("trees_floor"):  # reports of older builds have none
+        yield "floor (trees on counts and ages)", _metrics(report["trees_floor"])
     if report["oracle_auc"] is not None:
         yield "oracle (Bayes-optimal)", f"AUC {report['oracle_auc']:.4f}"
     if report["by_history"]:
@@ -82,12 +85,12 @@ def status_table(url: str, models: Iterable[ModelStatus]) -> Table:
     return table
 
 
-def comparison_table(name: str, rows: Sequence[Row], floor: Floor) -> Table:
+def comparison_table(comparison: Comparison) -> Table:
     """Variants side by side."""
-    table = Table(title=name)
-    for heading in HEADINGS:
-        table.add_column(heading)
+    shown = Table(title=comparison.name)
+    headings, rows = table_cells(comparison)
+    for heading in headings:
+        shown.add_column(heading)
     for row in rows:
-        table.add_row(row.label, *row.cells(rows[0]))
-    table.add_row("floor (counts)", *floor.cells())
-    return table
+        shown.add_row(*row)
+    return shown

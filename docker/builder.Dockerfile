@@ -21,6 +21,9 @@ FROM python:3.11.14-slim-bookworm AS builder
 ENV PATH=/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
+# lightgbm, the floor of the evaluate step, loads the system's OpenMP.
+RUN apt-get update && apt-get install -y --no-install-recommends libgomp1=12.2.0-14+deb12u1 \
+    && rm -rf /var/lib/apt/lists/*
 # The service runs under the same id, so both may use one volume.
 RUN groupadd --gid 10001 absorb \
     && useradd --uid 10001 --gid 10001 --no-create-home --shell /usr/sbin/nologin absorb \

@@ -29,6 +29,7 @@ NUM_FAMILIAR = 8
 """Candidates that the user bought lately; their ranks show whether the history counts."""
 NUM_OTHERS = 12
 TIMEOUT_S = 30
+COLUMNS = {"test": "this model", "floor": "counts only", "trees_floor": "trees on counts and ages"}
 
 Json = dict[str, Any]
 
@@ -114,9 +115,7 @@ def metrics(about: Json) -> Table:
     table.add_column("metric")
     columns = {name: part for name, part in about["report"].items() if _is_metrics(part)}
     for name in columns:
-        table.add_column(
-            {"test": "this model", "floor": "counts only"}.get(name, name), justify="right"
-        )
+        table.add_column(COLUMNS.get(name, name), justify="right")
     for metric in next(iter(columns.values()), {}):
         values = [part[metric] for part in columns.values()]
         table.add_row(metric, *(f"{v:,}" if isinstance(v, int) else f"{v:.4f}" for v in values))

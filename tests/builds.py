@@ -10,7 +10,8 @@ from builder.dataset import BatchSource
 from builder.events import Events
 from builder.export import export
 from builder.ingest import ingest
-from builder.recipe import ModelChoice, Recipe, load_recipe
+from builder.recipe import Recipe, load_recipe
+from builder.recipe_models import ModelChoice
 from builder.train import batch_source, part_slates, train
 from models.artifact import Artifact
 from models.batch import Batch

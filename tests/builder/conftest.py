@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from builder.cache import CacheClient, connect_cache
-from builder.recipe import ModelChoice
+from builder.recipe_models import ModelChoice
 from builder.run_folder import RunFolder
 from builder.steps import STEPS, Build, run_step
 from models.cache_server import stop_server

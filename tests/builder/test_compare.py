@@ -1,30 +1,28 @@
-"""Comparisons: every variant with every seed, once; means with Student's intervals."""
+"""Comparisons: every variant with the same trials and seeds, each training once, chosen by validation only."""
 
 import json
-import math
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from builder.compare import run_comparison
-from builder.compare_table import Floor, Row, mean_and_interval, to_markdown
-from builder.recipe import ModelChoice, Variant
-from builder.report import floor
+from builder.compare_plan import TRIAL_SEED, Outcomes, Plan
+from builder.compare_table import Comparison
+from builder.compare_training import run_training
+from builder.recipe_models import ModelChoice, SearchRule, Sweep, Variant
+from builder.report import floors
 from builder.steps import Build
 from models.errors import RecipeError
 
 SMALL: dict[str, Any] = {"mlp": [8], "item_dim": 4, "hidden": 4, "heads": 2}
 VARIANTS = (
-    Variant("no long history", ModelChoice("din", {**SMALL, "long": False})),
-    Variant("LREA r = 4/8", ModelChoice("lrea", {**SMALL, "rank": 4, "slots": "hash"})),
+    Variant("no long history", "none", ModelChoice("din", {**SMALL, "long": False})),
+    Variant("LREA r = 4/8", "lrea", ModelChoice("lrea", {**SMALL, "rank": 4, "slots": "hash"})),
 )
-
-
-def report(auc: float, seconds: float = 1.0) -> dict[str, Any]:
-    test = {"auc": auc, "gauc": auc, "log_loss": 0.5, "pcoc": 1.0}
-    return {"test": test, "seconds": seconds}
+GRID = (0.1, 0.01)
 
 
 @pytest.fixture
@@ -34,73 +32,195 @@ def comparison(finished: Build) -> Build:
     return replace(finished, recipe=replace(finished.recipe, train=rule, variant=VARIANTS))
 
 
-def test_interval_is_students() -> None:
-    """Mean 7/3, variance (16 + 1 + 25) / 9 / 2 = 7/3, t(97.5%, 2 degrees) = 4.302653."""
-    half = 4.302653 * math.sqrt(7 / 3) / math.sqrt(3)
-
-    assert mean_and_interval([1.0, 2.0, 4.0]) == f"{7 / 3:.4f} ± {half:.4f}" == "2.3333 ± 3.7946"
-
-
-def test_one_seed_has_no_interval_and_equal_seeds_an_empty_one() -> None:
-    assert mean_and_interval([0.75]) == "0.7500"
-    assert mean_and_interval([0.75, 0.75]) == "0.7500 ± 0.0000"
+def with_search(build: Build) -> Build:
+    """And a grid, and a sweep whose first value is the variant's own."""
+    sweep = Sweep("slots", VARIANTS[1].label, "rank", (4, 2), seeds=1)
+    search = SearchRule(GRID, steps=1)
+    return replace(build, recipe=replace(build.recipe, search=search, sweep=(sweep,)))
 
 
-def test_table_says_what_made_it() -> None:
-    row = Row("DIN", [report(0.7, seconds=10), report(0.8, seconds=90), report(0.75, seconds=20)])
-    lowest = Floor({"auc": 0.65, "gauc": 0.6, "log_loss": 0.6, "pcoc": 1.1})
-
-    lines = to_markdown([row], lowest, "python -m builder compare x.toml --seeds 3").splitlines()
-
-    assert lines[0].startswith("Made by `python -m builder compare x.toml --seeds 3`.")
-    metrics = "0.7500 ± 0.1242 | 0.5000 ± 0.0000 | 1.0000 ± 0.0000"
-    assert lines[-2] == f"| DIN | 0.7500 ± 0.1242 |  | {metrics} | 3 | 20 |"
-    assert lines[-1] == (
-        "| floor: logistic regression on counts | 0.6500 |  | 0.6000 | 0.6000 | 1.1000 |  |  |"
-    )
-    assert len({line.count("|") for line in lines[2:]}) == 1
+Compare = Callable[..., tuple[Comparison, list[tuple[int, int, str]]]]
 
 
-def test_gain_over_the_first_row_is_paired_by_seed() -> None:
-    """Differences 0.10, 0.15, 0.07: mean 0.1067, deviation 0.0404, times 4.302653 / √3. Unpaired it were wider."""
-    first = Row("without", [report(0.60), report(0.65), report(0.68)])
-    row = Row("with", [report(0.70), report(0.80), report(0.75)])
+@pytest.fixture
+def compare(tmp_path: Path) -> Compare:
+    """Run a comparison; what it found and what it told."""
 
-    assert row.cells(first)[1] == "0.1067 ± 0.1004"
-
-
-def test_a_recipe_without_variants_is_refused(finished: Build, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"variant: missing, `compare` needs \[\[variant\]\]"):
-        run_comparison(finished, 1, 1, tmp_path, lambda done, total, note="": None)
-
-
-def test_finished_trainings_are_not_done_again(comparison: Build, tmp_path: Path) -> None:
-    told: list[tuple[int, int, str]] = []
-
-    def compare() -> tuple[list[Row], Floor]:
-        told.clear()
-        return run_comparison(
-            comparison, 2, 1, tmp_path, lambda done, total, note="": told.append((done, total, note))
+    def run(
+        build: Build, only: Sequence[str] = ()
+    ) -> tuple[Comparison, list[tuple[int, int, str]]]:
+        told: list[tuple[int, int, str]] = []
+        found = run_comparison(
+            build, 2, 1, tmp_path, lambda done, total, note="": told.append((done, total, note)),
+            only,
         )  # fmt: skip
+        return found, told
 
-    rows, lowest = compare()
+    return run
+
+
+def fake(plan: Plan, variant: Variant, aucs: Sequence[float]) -> None:
+    """Trials of a variant as if they had come to these validation AUCs."""
+    for trial, auc in zip(plan.trials(variant), aucs, strict=True):
+        outcome = {"learning_rate": trial.recipe.train.learning_rate, "validation": {"auc": auc}}
+        plan.outcomes.place(trial).write_text(json.dumps(outcome))
+
+
+def test_a_recipe_without_variants_is_refused(finished: Build, compare: Compare) -> None:
+    with pytest.raises(RecipeError, match=r"variant: missing, `compare` needs \[\[variant\]\]"):
+        compare(finished)
+
+
+def test_a_model_that_does_not_fit_the_log_is_refused_before_anything_is_trained(
+    comparison: Build, compare: Compare, tmp_path: Path
+) -> None:
+    bad = Variant(
+        "bad", "lrea", ModelChoice("lrea", {"slots": "hash", "families": [["brand", 128]]})
+    )
+    sweep = Sweep("loss", VARIANTS[1].label, "nonneg", (0.0, 0.5))
+    recipe = replace(comparison.recipe, variant=(*VARIANTS, bad), sweep=(sweep,))
+
+    with pytest.raises(RecipeError) as caught:
+        compare(replace(comparison, recipe=recipe))
+
+    assert [problem.split(":")[0] for problem in caught.value.problems] == [
+        "variant 'bad'", "sweep 'loss', 0.5",
+    ]  # fmt: skip
+    assert not list(tmp_path.iterdir())
+
+
+def test_finished_trainings_are_not_done_again(
+    comparison: Build, compare: Compare, tmp_path: Path
+) -> None:
+    found, told = compare(comparison)
+
     assert [line[:2] for line in told] == [(done, 4) for done in range(5)]
-    assert [(row.label, len(row.reports)) for row in rows] == [(v.label, 2) for v in VARIANTS]
-    one, other = rows[1].values("auc")
+    assert [(row.label, len(row.outcomes)) for row in found.rows] == [
+        (v.label, 2) for v in VARIANTS
+    ]
+    one, other = found.rows[1].values("auc").values()
     assert one != other  # two seeds
-    assert lowest.metrics["auc"] == floor(comparison.events(), comparison.recipe).auc
-
-    table = json.loads((tmp_path / "table.json").read_text())
-    assert [row["label"] for row in table["rows"]] == [v.label for v in VARIANTS]
-    assert mean_and_interval([one, other]) in (tmp_path / "table.md").read_text()
+    assert found.floors == asdict(floors(comparison.events(), comparison.recipe))
 
     cut_off = next(tmp_path.glob("LREA*-seed1-*.json"))
     cut_off.unlink()
-    again, _ = compare()
-    assert [line[:2] for line in told] == [(0, 1), (1, 1)]
+    again, told = compare(comparison)
+    assert [line[:2] for line in told] == [(3, 4), (4, 4)]
     assert told[1][2].startswith("LREA r = 4/8, seed 1: AUC 0.")
+    assert told[1][2].endswith("all trained")
     assert cut_off.exists()
-    assert again[1].values("auc") == [one, other]  # the seed decides all
+    assert again.rows[1].values("auc") == {0: one, 1: other}  # the seed decides all
 
-    compare()
-    assert told == [(0, 0, "")]
+    assert compare(comparison)[1] == [(4, 4, "")]
+
+
+def test_every_variant_has_the_same_trials_and_none_has_seen_the_test(
+    comparison: Build, compare: Compare, tmp_path: Path
+) -> None:
+    build = with_search(comparison)
+
+    found, told = compare(build)
+
+    assert told[-1][:2] == (9, 9)  # 2 variants x (2 trials + 2 seeds) + 1 value
+    outcomes = [json.loads(path.read_text()) for path in tmp_path.glob("*-seed*.json")]
+    trials = [outcome for outcome in outcomes if outcome["seed"] == TRIAL_SEED]
+    tried = {(trial["model"], trial["learning_rate"], trial["steps"]) for trial in trials}
+    assert tried == {(model, rate, 1) for model in ("din", "lrea") for rate in GRID}
+    assert len(trials) == len(tried)
+    assert not any({"test", "trained_graph", "cuts", "by_history"} & set(trial) for trial in trials)
+    assert all("test" in outcome for outcome in outcomes if outcome not in trials)
+    for row in found.rows:
+        own = [trial for trial in trials if trial["model"] == row.model.name]
+        best = max(own, key=lambda trial: trial["validation"]["auc"])
+        assert row.learning_rate == best["learning_rate"]
+        assert {outcome["learning_rate"] for outcome in row.outcomes} == {row.learning_rate}
+
+
+def test_a_trial_does_not_even_load_the_test_period(
+    comparison: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = []
+
+    def watched(events: Any, recipe: Any, part: Any) -> Any:
+        parts.append(part)
+        return original(events, recipe, part)
+
+    import builder.report
+    import builder.train
+
+    original = builder.train.part_slates
+    monkeypatch.setattr(builder.train, "part_slates", watched)
+    monkeypatch.setattr(builder.report, "part_slates", watched)
+    plan = Plan(with_search(comparison).recipe, 1, Outcomes(tmp_path, comparison.recipe))
+
+    run_training(plan.trials(VARIANTS[0])[0], comparison.folder.events, tmp_path / "trial.json", "")
+    assert set(parts) == {"train", "validate"}
+
+    run_training(
+        plan.trainings(VARIANTS[0], 0.1)[0], comparison.folder.events, tmp_path / "one.json", ""
+    )
+    assert set(parts) == {"train", "validate", "test"}
+
+
+def test_search_ends_with_the_last_trial_and_picks_the_best_validated(
+    comparison: Build, tmp_path: Path
+) -> None:
+    recipe = with_search(comparison).recipe
+    plan = Plan(recipe, 2, Outcomes(tmp_path, recipe))
+    fake(plan, VARIANTS[0], [0.6, 0.7])
+
+    assert plan.chosen_rate(VARIANTS[0]) == GRID[1]
+    assert plan.chosen_rate(VARIANTS[1]) is None
+    state = plan.state(VARIANTS)
+    assert [(training.variant, training.is_trial) for training in state.due] == [
+        (VARIANTS[0].label, False), (VARIANTS[0].label, False),
+        (VARIANTS[1].label, True), (VARIANTS[1].label, True),
+    ]  # fmt: skip
+    assert (len(state.waiting), state.done, state.total) == (3, 2, 9)
+
+    fake(plan, VARIANTS[1], [0.7, 0.7])
+    assert plan.chosen_rate(VARIANTS[1]) == GRID[0]  # the first of equals
+
+
+def test_a_sweep_trains_what_is_not_the_variant_itself(
+    comparison: Build, compare: Compare, tmp_path: Path
+) -> None:
+    found, _ = compare(with_search(comparison))
+
+    (sweep,) = found.sweeps
+    assert (sweep.label, sweep.variant, sweep.key) == ("slots", VARIANTS[1].label, "rank")
+    assert [(value, len(row.outcomes)) for value, row in sweep.rows] == [(4, 1), (2, 1)]
+    (same, other) = (row.outcomes[0] for _, row in sweep.rows)
+    assert same == found.rows[1].outcomes[0]
+    assert (other["config"]["rank"], other["seed"]) == (2, 0)
+    assert other["learning_rate"] == same["learning_rate"]
+    assert [path.name.split("-seed")[0] for path in tmp_path.glob("*rank*")] == [
+        "LREA r = 4-8, rank = 2"
+    ]
+
+
+def test_only_some_are_trained_and_those_that_are_there_are_shown(
+    comparison: Build, compare: Compare
+) -> None:
+    first, told = compare(comparison, only=[VARIANTS[1].label])
+    assert [row.label for row in first.rows] == [VARIANTS[1].label]
+    assert told[-1][:2] == (2, 2)
+
+    second, _ = compare(comparison, only=[VARIANTS[0].label])
+    assert [row.label for row in second.rows] == [v.label for v in VARIANTS]
+
+
+def test_another_label_or_a_default_written_out_is_no_other_training(
+    comparison: Build, tmp_path: Path
+) -> None:
+    recipe = comparison.recipe
+    plan = Plan(recipe, 1, Outcomes(tmp_path, recipe))
+    model = VARIANTS[0].model
+    same = Variant("renamed", "control", replace(model, config={**model.config, "dropout": 0.0}))
+    other = Variant("x", "none", replace(model, config={**model.config, "dropout": 0.1}))
+
+    keys = [plan.trainings(v, 0.1)[0].key("log") for v in (VARIANTS[0], same, other)]
+
+    assert keys[0] == keys[1] != keys[2]
+    assert keys[0] != plan.trainings(VARIANTS[0], 0.2)[0].key("log")
+    assert keys[0] != plan.trainings(VARIANTS[0], 0.1)[0].key("another log")

@@ -129,17 +129,22 @@ def test_report_of_a_model_that_serves_what_it_trains(builds: Builds) -> None:
     assert report.test.auc == pytest.approx(roc_auc_score(found.label, found.probability))
     assert report.trained_graph is None
     assert report.floor is not None
+    assert report.trees_floor is not None
+    assert report.trees_floor.targets == report.floor.targets == report.test.targets
     assert report.oracle_auc is not None
     assert report.oracle_auc > max(report.test.auc, report.floor.auc)
     assert report.seconds == checkpoint.history[-1]["seconds"]
-    assert evaluate(checkpoint, builds.events, recipe, with_floor=False) == replace(report, floor=None)  # fmt: skip
+    without = evaluate(checkpoint, builds.events, recipe, with_floors=False)
+    assert without == replace(report, floor=None, trees_floor=None)
 
 
 def test_report_of_the_papers_recipe_has_the_gap(builds: Builds) -> None:
     """Trained decompressed, served absorbed: two functions."""
     case = Case("lrea", "paper")
 
-    report = evaluate(builds.checkpoint(case), builds.events, builds.recipe(case), with_floor=False)
+    report = evaluate(
+        builds.checkpoint(case), builds.events, builds.recipe(case), with_floors=False
+    )
 
     assert report.trained_graph is not None
     assert report.trained_graph.targets == report.test.targets

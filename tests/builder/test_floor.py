@@ -8,7 +8,7 @@ import pytest
 from builder.dataset import Targets
 from builder.events import Split
 from builder.floor import count_features, measure_floor
-from builder.report import floor
+from builder.report import floors
 from models.schema import PADDING
 from tests.builder.hand_made import Event, make_events
 from tests.builds import small_recipe
@@ -57,7 +57,7 @@ def test_counts_decide_where_users_are_loyal() -> None:
     """Negatives are never items of the user, so the item's own count separates the classes but for first purchases."""
     events, recipe = loyal_log(), small_recipe()
 
-    found = floor(events, recipe)
+    found = floors(events, recipe).counts
 
     assert found.auc > 0.95
     assert found.targets > 1_000
@@ -91,7 +91,7 @@ def test_the_items_own_count_has_the_largest_weight() -> None:
     assert max(weights, key=weights.__getitem__) == "same item"
 
 
-def test_the_floor_is_the_same_each_time() -> None:
+def test_the_floors_are_the_same_each_time() -> None:
     events, recipe = loyal_log(), small_recipe()
 
-    assert all(one == other for one, other in pairwise(floor(events, recipe) for _ in range(2)))
+    assert all(one == other for one, other in pairwise(floors(events, recipe) for _ in range(2)))

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.recipe import Data, Recipe, Variant, load_recipe, recipe_from
+from builder.recipe import Data, Recipe, load_recipe, recipe_from
+from builder.recipe_models import Variant
 from builder.sources import SOURCES
 from builder.typed_config import Interval, config_problems, make_config
 from models.errors import RecipeError
@@ -52,7 +53,7 @@ def test_values_become_tuples_floats_and_nested_tables() -> None:
         data={"item_fields": ["brand"], "category": "brand", "columns": {"user": "who"}},
         split={"train_from_day": 1, "validate_from_day": 2, "test_from_day": 3},
         model={"name": "lrea", "rank": 16},
-        variant=[{"label": "DIN", "model": {"name": "din", "heads": 2}}],
+        variant=[{"label": "DIN", "family": "full", "model": {"name": "din", "heads": 2}}],
     )
 
     recipe = recipe_from(values, HERE)
@@ -71,7 +72,7 @@ def test_every_problem_is_listed_at_once() -> None:
         model={"name": "lrea", "rnak": 3, "rank": 1.5, "slots": "hsah"},
         train={"steps": True, "learning_rate": 0},
         history=3,
-        variant=[{"label": "other", "model": {"name": "lrae"}}],
+        variant=[{"label": "other", "family": "none", "model": {"name": "lrae"}}],
     )
     values["serv_as"] = values.pop("serve_as")
 

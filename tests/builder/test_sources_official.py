@@ -16,7 +16,8 @@ import torch
 from builder.dataset import Part, find_slates
 from builder.events import Events
 from builder.ingest import ingest, input_fingerprint
-from builder.recipe import ModelChoice, Recipe, load_recipe
+from builder.recipe import Recipe, load_recipe
+from builder.recipe_models import ModelChoice
 from builder.report import evaluate
 from builder.sources import SOURCES
 from builder.sources.taobao import END_S, START_S

@@ -14,7 +14,8 @@ import pytest
 from builder.cache import connect_cache
 from builder.events import Events
 from builder.generations import read_pointer
-from builder.recipe import ModelChoice, Recipe
+from builder.recipe import Recipe
+from builder.recipe_models import ModelChoice
 from builder.steps import STEPS, Build, fingerprints, is_due, run_step
 from models.errors import CacheUnavailableError, StepError
 from models.record import decode_record

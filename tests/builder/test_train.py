@@ -16,7 +16,8 @@ from builder.evaluate import predict
 from builder.events import Events
 from builder.ingest import ingest
 from builder.metrics import measure
-from builder.recipe import ModelChoice, Recipe
+from builder.recipe import Recipe
+from builder.recipe_models import ModelChoice
 from builder.train import VALIDATION_SLATES, batch_source, part_slates, train
 from models.registry import build_model
 from tests.builds import small_recipe

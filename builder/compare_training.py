@@ -1,0 +1,145 @@
+"""The trainings of a comparison, several at once, one thread each: trials, then what they unlock, longest first."""
+
+import json
+import logging
+import math
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from builder.compare_plan import Outcome, Plan, State, Training
+from builder.events import Events
+from builder.export import code_revision
+from builder.progress import Progress
+from builder.recipe_models import Variant
+from builder.report import evaluate
+from builder.train import train
+from models.errors import StepError
+from models.registry import make_config
+
+logger = logging.getLogger(__name__)
+
+
+def train_all(
+    plan: Plan, variants: Sequence[Variant], jobs: int, events_folder: Path, progress: Progress
+) -> None:
+    """Train what is not finished.
+
+    Args:
+        plan: all there is to train.
+        variants: those whose trials, trainings and sweeps are wanted now.
+        jobs: processes.
+        events_folder: of the ingested log.
+        progress: told after every training.
+
+    Raises:
+        StepError: a process died.
+    """
+    pace, state, revision = _Pace(plan, variants), plan.state(variants), code_revision()
+    progress(state.done, state.total)
+    # Spawned, not forked: torch's thread pool does not survive a fork.
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        running: dict[Future[None], Training] = {}
+        while state.due:
+            places = {plan.outcomes.place(training) for training in running.values()}
+            for training in sorted(state.due, key=pace.seconds, reverse=True):
+                place = plan.outcomes.place(training)
+                if len(running) < jobs and place not in places:
+                    places.add(place)
+                    future = pool.submit(run_training, training, events_folder, place, revision)
+                    running[future] = training
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                line = _finish(plan, future, running.pop(future), pace)
+            state = plan.state(variants)
+            logger.info("%d of %d trained: %s", state.done, state.total, line)
+            progress(state.done, state.total, f"{line}; {pace.estimate(state, jobs)}")
+
+
+def run_training(training: Training, events_folder: Path, place: Path, revision: str) -> None:
+    """Train, validate and, unless it is a trial, test; write what came of it to `place`.
+
+    Args:
+        training: what to train.
+        events_folder: of the ingested log.
+        place: a JSON file.
+        revision: of the code, for the record.
+    """
+    began_s = time.monotonic()
+    events, recipe = Events.load(events_folder), training.recipe
+    checkpoint = train(events, recipe)
+    outcome: Outcome = {
+        "label": training.label,
+        "model": recipe.model.name,
+        "config": asdict(make_config(recipe.model.name, recipe.model.config)),
+        "seed": training.seed,
+        "learning_rate": recipe.train.learning_rate,
+        "steps": recipe.train.steps,
+        "revision": revision,
+        "validation": max(checkpoint.history, key=lambda line: line["auc"]),
+        "history": checkpoint.history,
+        "seconds": checkpoint.history[-1]["seconds"],
+    }
+    if not training.is_trial:
+        outcome |= evaluate(checkpoint, events, recipe, with_floors=False).to_dict()
+    outcome["total_seconds"] = time.monotonic() - began_s
+    staged = place.with_suffix(".new")
+    staged.write_text(json.dumps(outcome, indent=1))
+    staged.replace(place)
+
+
+def _finish(plan: Plan, future: Future[None], training: Training, pace: "_Pace") -> str:
+    """A line on what came of it."""
+    try:
+        future.result()
+    except BrokenProcessPool as error:
+        raise StepError(
+            f"compare: a training's process died, {training.label!r} or one beside it (too little memory?); "
+            "what is finished is kept: start again, with fewer --jobs if need be"
+        ) from error
+    outcome = plan.outcomes.find(training)
+    if outcome is None:
+        raise StepError(
+            f"compare: {plan.outcomes.place(training)} is gone, just after it was written"
+        )
+    pace.add(training, outcome)
+    if training.is_trial:
+        return f"{training.label}: validation AUC {outcome['validation']['auc']:.4f}"
+    return f"{training.label}, seed {training.seed}: AUC {outcome['test']['auc']:.4f}"
+
+
+class _Pace:
+    """Seconds per step of each variant, to start the longest trainings first and to say how long it will take."""
+
+    def __init__(self, plan: Plan, variants: Sequence[Variant]) -> None:
+        self._seconds: dict[str, float] = {}
+        for variant in variants:
+            rate = plan.chosen_rate(variant)
+            rest = [] if rate is None else plan.all_of(variant, rate)
+            for training in (*plan.trials(variant), *rest):
+                outcome = plan.outcomes.find(training)
+                if outcome is not None:
+                    self.add(training, outcome)
+
+    def add(self, training: Training, outcome: Mapping[str, Any]) -> None:
+        """Learn from a finished training."""
+        self._seconds[training.variant] = outcome["total_seconds"] / outcome["steps"]
+
+    def seconds(self, training: Training) -> float:
+        """A guess for one; infinite for a variant that nothing is known of: then it starts early."""
+        return self._seconds.get(training.variant, math.inf) * training.recipe.train.steps
+
+    def estimate(self, state: State, jobs: int) -> str:
+        """How much longer, in words."""
+        guesses = [self.seconds(training) for training in (*state.due, *state.waiting)]
+        known = [guess for guess in guesses if math.isfinite(guess)]
+        if not known:
+            return "time left unknown" if guesses else "all trained"
+        minutes = sum(known) / len(known) * len(guesses) / jobs / 60
+        return (
+            f"about {minutes:.0f} min left" if minutes < 90 else f"about {minutes / 60:.1f} h left"
+        )

@@ -1,0 +1,130 @@
+"""What a recipe says of models: the one that is built, and those that `compare` trains beside each other."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Any, Literal
+
+from builder.typed_config import Interval, config_problems
+from models.errors import UnknownModelError, did_you_mean
+
+Family = Literal["lrea", "two-stage", "full", "pooled", "none", "control"]
+Rate = Annotated[float, Interval(0, is_open=True)]
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """A model of the registry."""
+
+    name: str
+    config: dict[str, Any] = field(default_factory=dict)
+    """Keys of the model's config; the rest have its defaults."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A model that `compare` trains on the recipe's data."""
+
+    label: str
+    """Its name in tables and plots."""
+    family: Family
+    """What it does with the long history: "lrea" folds it into slots; "two-stage" searches it, then attends to what it
+    found; "full" attends to every event; "pooled" has one summary for all candidates; "none" leaves it out; "control"
+    is no candidate to win and only explains another. The first of family "full" is what differences are taken to."""
+    model: ModelChoice
+
+
+@dataclass(frozen=True)
+class SearchRule:
+    """How `compare` chooses the learning rate of each variant: the same trials for all, by validation AUC."""
+
+    learning_rate: tuple[Rate, ...] = ()
+    """Each is tried once with each variant. Empty: no search, `train.learning_rate` for all."""
+    steps: Annotated[int, Interval(1)] | None = None
+    """Of a trial. Unset: as many as `train.steps`."""
+
+    def __post_init__(self) -> None:
+        rates = self.learning_rate
+        if len(rates) == 1 or len(set(rates)) < len(rates):
+            raise ValueError(
+                f"learning_rate: got {list(rates)}, expected none or at least two, all different"
+            )
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A variant trained with several values of one key of its model's config; the learning rate stays the variant's."""
+
+    label: str
+    variant: str
+    """Label of the variant it starts from."""
+    key: str
+    """Of the model's config."""
+    values: tuple[Any, ...]
+    seeds: Annotated[int, Interval(1)] | None = None
+    """Trainings of each value. Unset: as many as of each variant."""
+
+    def __post_init__(self) -> None:
+        if len(self.values) < 2:
+            raise ValueError(f"values: got {list(self.values)}, expected at least two")
+
+
+def nest_models(values: dict[str, Any]) -> list[str]:
+    """Move a model table's keys, all but its name, into `config`; problems with them."""
+    problems: list[str] = []
+    if isinstance(values.get("model"), dict):
+        values["model"], found = _nested(values["model"], "model")
+        problems += found
+    if isinstance(values.get("variant"), list):
+        values["variant"] = [dict(v) if isinstance(v, dict) else v for v in values["variant"]]
+        for place, variant in enumerate(values["variant"]):
+            if isinstance(variant, dict) and isinstance(variant.get("model"), dict):
+                variant["model"], found = _nested(variant["model"], f"variant[{place}].model")
+                problems += found
+    return problems
+
+
+def _nested(table: dict[str, Any], where: str) -> tuple[dict[str, Any], list[str]]:
+    from models.registry import MODELS  # here: it imports torch, and most of the builder needs none
+
+    config = {key: value for key, value in table.items() if key != "name"}
+    nested = {"config": config} | ({"name": table["name"]} if "name" in table else {})
+    name = table.get("name")
+    if not isinstance(name, str):
+        return nested, []  # reported by the check of types
+    if name not in MODELS:
+        return nested, [f"{where}.name: {UnknownModelError(name, MODELS)}"]
+    return nested, config_problems(MODELS[name].config, config, where)
+
+
+def comparison_problems(variants: Sequence[Variant], sweeps: Sequence[Sweep]) -> list[str]:
+    """Labels that are not unique, and sweeps of what is not there."""
+    problems = []
+    for kind, entries in (("variant", variants), ("sweep", sweeps)):
+        labels = [entry.label for entry in entries]
+        for place, label in enumerate(labels):
+            if label in labels[:place]:
+                problems.append(f"{kind}[{place}].label: {label!r} is there twice")
+    known = {variant.label: variant for variant in variants}
+    for place, sweep in enumerate(sweeps):
+        problems += _sweep_problems(known, sweep, f"sweep[{place}]")
+    return problems
+
+
+def _sweep_problems(variants: dict[str, Variant], sweep: Sweep, where: str) -> list[str]:
+    from models.registry import MODELS  # here: as in `_nested`
+
+    if sweep.variant not in variants:
+        known = ", ".join(variants) or "none"
+        hint = did_you_mean(sweep.variant, variants)
+        return [f"{where}.variant: got {sweep.variant!r}, expected one of: {known}{hint}"]
+    config = MODELS[variants[sweep.variant].model.name].config
+    keys = [key.name for key in fields(config)]
+    if sweep.key not in keys:
+        hint = did_you_mean(sweep.key, keys)
+        return [f"{where}.key: got {sweep.key!r}, expected one of: {', '.join(keys)}{hint}"]
+    own = variants[sweep.variant].model.config
+    return [
+        f"{where}.values[{place}]: {problem}"
+        for place, value in enumerate(sweep.values)
+        for problem in config_problems(config, {**own, sweep.key: value})
+    ]
