@@ -112,14 +112,12 @@ def build_graphs(model: CtrModel, sample: Batch) -> Graphs:
     user, context, slate = sample.user, sample.context, sample.slate
     with torch.no_grad():
         state = encode(user.history, user.ages, user.fields)
-    # An input and an output of a graph may not share a name, and a state may hold what it was made from.
-    outputs = [f"state.{name}" for name in encode.names]
     users = torch.export.Dim("users", min=1, max=65536)
     candidates = torch.export.Dim("candidates", min=1, max=1 << 20)
     return Graphs(
         _trace(
             encode, (user.history, user.ages, user.fields), ["history", "ages", "user_fields"],
-            outputs, ({0: users}, {0: users}, {0: users}),
+            encode.names, ({0: users}, {0: users}, {0: users}),
         ),
         _trace(
             score, (state, context.recent, context.fields, slate.items),

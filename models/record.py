@@ -36,7 +36,7 @@ class TensorSpec:
     """One tensor of a user's state.
 
     Attributes:
-        name: of the tensor.
+        name: of the tensor, and of an output of the encode graph: it may not be that of an input too ("ages").
         shape: without the batch axis.
         kind: "float" numbers are stored in the record's dtype; "int32" ids and bits are stored as they are in each.
     """

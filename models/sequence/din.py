@@ -60,7 +60,7 @@ class DIN(CtrModel):
         return (
             profile,
             TensorSpec("events", (length, self.frame.items.dim)),
-            TensorSpec("ages", (length,), "int32"),
+            TensorSpec("event_ages", (length,), "int32"),
         )
 
     def encode(self, user: User) -> UserState:
@@ -68,7 +68,7 @@ class DIN(CtrModel):
         state = {"profile": self.frame.profile(user.fields)}
         if self.long is not None:
             state["events"] = self.frame.items(user.history)
-            state["ages"] = user.ages.int()
+            state["event_ages"] = user.ages.int()
         return state
 
     def score(self, state: UserState, context: Context, slate: Slate) -> Float[Tensor, "B C"]:
@@ -76,7 +76,7 @@ class DIN(CtrModel):
         target = self.frame.items(slate.items)  # (B, C, D)
         long = None
         if self.long is not None and self.ages is not None:
-            events, ages = state["events"], state["ages"].long()  # (B, L, D), (B, L)
+            events, ages = state["events"], state["event_ages"].long()  # (B, L, D), (B, L)
             long = self.scale * self.long(
                 target, events, events, side=self.ages(ages), padding=(ages == PADDING).sum(1)
             )  # (B, C, H·D)
