@@ -12,6 +12,8 @@ from models.errors import UnknownModelError
 from models.schema import FeatureSchema
 from models.sequence.din import DIN, DINConfig
 from models.sequence.lrea import LREA, LREAConfig
+from models.sequence.sim import SIM, SIMConfig
+from models.sequence.twin import TWIN, TWINConfig
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class ModelEntry:
 MODELS: dict[str, ModelEntry] = {
     "lrea": ModelEntry(LREAConfig, LREA),
     "din": ModelEntry(DINConfig, DIN),
+    "sim": ModelEntry(SIMConfig, SIM),
+    "twin": ModelEntry(TWINConfig, TWIN),
 }
 
 

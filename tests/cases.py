@@ -27,6 +27,8 @@ CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
         },
     },
     "din": {"long": {}, "short": {"long": False}},
+    "sim": {"hard": {"search": "hard", "k": 3}, "soft": {"search": "soft", "k": 3}},
+    "twin": {"default": {"k": 3}},
 }  # fmt: skip
 SCHEMA = FeatureSchema(
     item_fields=(Field("item", 30), Field("category", 7), Field("popularity", 5)),

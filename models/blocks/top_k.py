@@ -4,6 +4,9 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
+RESOLUTION = 0.01
+"""Of learned scores, whose σ starts at 1: far above float32's rounding, far below what tells two events apart."""
+
 
 def top_k(
     score: Float[Tensor, "B C L"], is_real: Bool[Tensor, "B L"], k: int, *, resolution: float = 0.0

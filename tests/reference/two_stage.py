@@ -51,3 +51,44 @@ def multi_head(w_q: Matrix, w_k: Matrix, heads: int, target: Vector, events: Mat
         logits = [dot(mine, part(project(event, w_k), heads, head)) / scale for event in events]
         out += weighted_mean(logits, events, len(w_k))
     return out
+
+
+def search_score(w_a: Matrix, w_b: Matrix, target: Vector, event: Vector) -> float:
+    """SIM's soft search: r = (W_b e_l)·(W_a e_t) / √h."""
+    query = project(target, w_a)
+    return dot(project(event, w_b), query) / math.sqrt(len(query))
+
+
+def search_sum(w_a: Matrix, w_b: Matrix, target: Vector, events: Matrix) -> list[float]:
+    """SIM's U = Σ_l r_l e_l."""
+    scores = [search_score(w_a, w_b, target, event) for event in events]
+    return [
+        sum(r * event[d] for r, event in zip(scores, events, strict=True))
+        for d in range(len(target))
+    ]
+
+
+def twin_alpha(
+    w_q: Matrix, w_h: Matrix, beta: Matrix, heads: int,
+    target: Vector, inherent: Matrix, cross: Matrix,
+) -> list[list[float]]:  # fmt: skip
+    """TWIN: α^h_l = (W_hᵀ e_l)^h · (W_qᵀ e_t)^h / √d_k + c_l · β^h, as [H][L]."""
+    query = project(target, w_q)
+    scale = math.sqrt(len(query) // heads)
+    return [
+        [
+            dot(part(project(e, w_h), heads, head), part(query, heads, head)) / scale
+            + dot(c, [row[head] for row in beta])
+            for e, c in zip(inherent, cross, strict=True)
+        ]
+        for head in range(heads)
+    ]
+
+
+def twin_attention(w_v: Sequence[Matrix], w_o: Matrix, alpha: Matrix, rows: Matrix) -> list[float]:
+    """TWIN: [softmax(α^1)ᵀ K W_v^1 ⊕ …] W_o over the chosen rows K = [K_h | K_c]."""
+    heads: list[float] = []
+    for logits, values in zip(alpha, w_v, strict=True):
+        projected = [project(row, values) for row in rows]
+        heads += weighted_mean(logits, projected, len(values[0]))
+    return project(heads, w_o)

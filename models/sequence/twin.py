@@ -1,0 +1,124 @@
+"""TWIN: one attention, used twice: over all events to choose the best, over the chosen ones to sum them.
+
+Source: arXiv:2302.02352v2. The state is the history itself, catalogue rows and ages: 8 bytes per event in any record
+dtype. K_h W^h is the items', not the user's: caching it per user would take 4·hidden bytes per event for what the score
+graph computes in the time of as many candidates as an embedding is wide; and a choice of events by rounded keys would
+be another one.
+
+Cost per candidate: O(L·hidden) for α, linear in L; then O(k·H·D).
+
+Differs from the paper:
+- the k events of a candidate are those with the largest α in any head (max over heads); the paper takes the heads'
+  favourites in turn until it has k. Values stay per head.
+- one cross feature, the event's age (J = 1). Its compression and β are one weight per component and head; β starts at
+  zero.
+- W^q and W^h start equal, as in `multi_head.py`: an item finds itself at once.
+- of events with (nearly) equal α the latest ones are kept.
+- W^o is as wide as the heads' values together.
+- one learning rate for everything; the short history goes through the frame's target attention.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from models.age import NUM_AGES
+from models.base import CtrModel, UserState
+from models.batch import Context, Slate, User
+from models.blocks.embedding import embedding
+from models.blocks.frame import Frame, FrameConfig
+from models.blocks.multi_head import pool, projection
+from models.blocks.top_k import RESOLUTION, gather_events, top_k
+from models.record import StateSpec, TensorSpec
+from models.schema import PADDING, FeatureSchema
+
+
+@dataclass(frozen=True)
+class TWINConfig(FrameConfig):
+    """TWIN. `hidden` is H·d_k.
+
+    Attributes:
+        k: events that a candidate attends to.
+        age_dim: width of the embedding of an event's age, the cross feature.
+    """
+
+    k: int = 100
+    age_dim: int = 8
+
+
+class TWIN(CtrModel):
+    """α^h = (K_h W^h)(W^qᵀ e_t)ᵀ/√d_k + K_c β^h; head^h = softmax(α^h)ᵀ K W^v over the k best; [head^1 ⊕ …] W^o.
+
+    K = [K_h | K_c], events by row: embeddings of the item and of the age. Search and attention have the same α, not
+    only the same form; each event's is computed once.
+
+    Raises:
+        ValueError: k below 1, or `heads` does not divide `hidden`.
+
+    Initialisation: W^q so that queries have variance 1, W^h the same weights; β zero; W^v normal with σ = D^-½.
+    """
+
+    def __init__(
+        self, schema: FeatureSchema, item_fields: Int[Tensor, "V F"], config: TWINConfig
+    ) -> None:
+        super().__init__()
+        if config.k < 1:
+            raise ValueError(f"k: got {config.k}, expected at least 1")
+        self.schema, self.config = schema, config
+        dim = config.item_dim + config.field_dim * (len(schema.item_fields) - 1)
+        width = config.heads * dim
+        self.frame = Frame(schema, item_fields, config, width)
+        self.ages = embedding(NUM_AGES, config.age_dim, config.embedding_std)
+        self.w_q = projection(dim, config.hidden)
+        self.w_h = nn.Parameter(self.w_q.detach().clone())
+        self.beta = nn.Parameter(torch.zeros(config.age_dim, config.heads))
+        event_dim = dim + config.age_dim
+        self.w_v = nn.Parameter(torch.randn(config.heads, event_dim, dim) * event_dim**-0.5)
+        self.w_o = nn.Linear(width, width, bias=False)
+
+    def state_spec(self) -> StateSpec:
+        """The profile and the history: catalogue rows and ages."""
+        length = (self.schema.history_length,)
+        return (
+            TensorSpec("profile", (self.frame.profile.dim,)),
+            TensorSpec("rows", length, "int32"),
+            TensorSpec("event_ages", length, "int32"),
+        )
+
+    def encode(self, user: User) -> UserState:
+        """Embed the profile, pass on the history."""
+        profile = self.frame.profile(user.fields)
+        return {"profile": profile, "rows": user.history.int(), "event_ages": user.ages.int()}
+
+    def score(self, state: UserState, context: Context, slate: Slate) -> Float[Tensor, "B C"]:
+        """Attend to the k events with the largest α."""
+        rows = state["rows"].long()  # (B, L)
+        target = self.frame.items(slate.items)  # (B, C, D)
+        inherent, cross = self.frame.items(rows), self.ages(state["event_ages"].long())
+        alpha = self.alpha(target, inherent, cross)  # (B, H, C, L)
+        index, found = top_k(alpha.amax(1), rows != PADDING, self.config.k, resolution=RESOLUTION)
+        every = index[:, None].expand(-1, self.config.heads, -1, -1)  # (B, H, C, K)
+        chosen = alpha.gather(-1, every).transpose(1, 2)  # (B, C, H, K)
+        events = gather_events(torch.cat([inherent, cross], -1), index)  # (B, C, K, D + age_dim)
+        heads = torch.einsum("bchd,hde->bche", pool(chosen, events, found), self.w_v)
+        return self.frame.logits(state["profile"], context, target, self.w_o(heads.flatten(2)))
+
+    def alpha(
+        self,
+        target: Float[Tensor, "B C D"],
+        inherent: Float[Tensor, "B L D"],
+        cross: Float[Tensor, "B L Da"],
+    ) -> Float[Tensor, "B H C L"]:
+        """α of each event for each candidate, by head."""
+        B, H = target.shape[0], self.config.heads
+        scale = (self.config.hidden / H) ** -0.5
+        query = (scale * target @ self.w_q).view(
+            B, -1, H, self.config.hidden // H
+        )  # (B, C, H, d_k)
+        keys = (inherent @ self.w_h).view(B, -1, H, self.config.hidden // H)  # (B, L, H, d_k)
+        # K_c β as one more component of each key, against a query of 1: no pass of its own over (B, H, C, L).
+        query = nn.functional.pad(query, (0, 1), value=1.0)
+        keys = torch.cat([keys, (cross @ self.beta)[..., None]], -1)
+        return query.transpose(1, 2) @ keys.permute(0, 2, 3, 1)
