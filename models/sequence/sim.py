@@ -1,8 +1,8 @@
 """SIM: search the history for events like the candidate, attend to those; linear in L online, with a small factor.
 
 Source: arXiv:2006.05639v2. The state is the history itself, catalogue rows and ages: 8 bytes per event in any record
-dtype, and the choice of events cannot depend on rounding. Everything else about an event is the item's, and the score
-graph has the item tables; embedding L events again costs what `hidden` candidates cost to score.
+dtype. Cached keys W_bᵀ e_l would take up to 4·h more per event; the score graph computes them in the time that D
+candidates' search takes, and what is found does not depend on how keys were rounded.
 
 Cost per candidate: hard O(L) comparisons, soft O(L·h); then O(k·D·H) for attention.
 

@@ -1,9 +1,9 @@
 """TWIN: one attention, used twice: over all events to choose the best, over the chosen ones to sum them.
 
 Source: arXiv:2302.02352v2. The state is the history itself, catalogue rows and ages: 8 bytes per event in any record
-dtype. K_h W^h is the items', not the user's: caching it per user would take 4·hidden bytes per event for what the score
-graph computes in the time of as many candidates as an embedding is wide; and a choice of events by rounded keys would
-be another one.
+dtype. Cached keys K_h W^h would take up to 4·hidden more per event; the score graph computes them in the time that D
+candidates' search takes, and what is found does not depend on how keys were rounded. (They are the items', not the
+user's: the paper caches them per item.)
 
 Cost per candidate: O(L·hidden) for α, linear in L; then O(k·H·D).
 
