@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from builder.recipe_include import with_included
 from builder.recipe_models import (
     ModelChoice,
     SearchRule,
@@ -263,7 +264,7 @@ def recipe_from(values: dict[str, Any], path: Path) -> Recipe:
     Raises:
         RecipeError: anything is wrong; all problems are listed.
     """
-    values = {**values}
+    values = with_included(values, path)
     problems = nest_models(values)
     problems += config_problems(Recipe, values)
     problems += _name_problems(values) + _split_problems(values.get("split"))

@@ -26,7 +26,7 @@ CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
             "rank": 12, "slots": "hash", "families": [["item", 8], ["category", 3], ["popularity", 1]],
         },
     },
-    "din": {"long": {}, "short": {"long": False}},
+    "din": {"long": {}, "short": {"long": False}, "counts": {"match": True}},
     "sim": {"hard": {"search": "hard", "k": 3}, "soft": {"search": "soft", "k": 3}},
     "twin": {"default": {"k": 3}},
 }  # fmt: skip

@@ -2,18 +2,22 @@
 
 Source: 1706.06978. Differs from the paper: the score unit is LREA's (three terms, one hidden Leaky ReLU layer), so that
 DIN and LREA differ in what they attend to and in nothing else; and it sees each event's age, as SIM and TWIN do.
+`match` adds what no paper has: exact counts of the events that share an item or a field with the candidate, the upper
+bound of what LREA's hash slots sketch.
 """
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.age import NUM_AGES
 from models.base import CtrModel, UserState
 from models.batch import Context, Slate, User
 from models.blocks.embedding import embedding
 from models.blocks.frame import Frame, FrameConfig
+from models.blocks.match_counts import MatchCounts
 from models.blocks.target_attention import TargetAttention
 from models.record import StateSpec, TensorSpec
 from models.schema import PADDING, FeatureSchema
@@ -26,22 +30,34 @@ class DINConfig(FrameConfig):
     Attributes:
         long: attend to the whole history; False leaves the short-term history only ("DIN w/o long seq.").
         age_dim: width of the embedding of an event's age.
+        match: count matches of the candidate in the whole history as well (long only).
     """
 
     long: bool = True
     age_dim: int = 4
+    match: bool = False
 
 
 class DIN(CtrModel):
-    """State: embeddings [L, D] and ages [L] of the latest L events. Score: O(B·L·D·h)."""
+    """State: rows, embeddings [L, D] and ages [L] of the latest L events. Score: O(B·L·D·h).
+
+    Raises:
+        ValueError: `match` without `long`.
+    """
 
     def __init__(
         self, schema: FeatureSchema, item_fields: Int[Tensor, "V F"], config: DINConfig
     ) -> None:
         super().__init__()
+        if config.match and not config.long:
+            raise ValueError("match: counts in the long history, expected long = true")
         self.schema, self.config = schema, config
         dim = config.item_dim + config.field_dim * (len(schema.item_fields) - 1)
-        self.frame = Frame(schema, item_fields, config, config.heads * dim if config.long else 0)
+        self.match = MatchCounts(item_fields, schema.item_fields) if config.match else None
+        counts = self.match.dim if self.match is not None else 0
+        long_dim = config.heads * dim + counts if config.long else 0
+        self.frame = Frame(schema, item_fields, config, long_dim)
+        self.wide = nn.Linear(counts, 1, bias=False) if counts else None
         self.long = self.ages = None
         if config.long:
             self.long = TargetAttention(
@@ -52,32 +68,37 @@ class DIN(CtrModel):
         self.scale = schema.history_length**-0.5
 
     def state_spec(self) -> StateSpec:
-        """The profile and, if long, the history's embeddings."""
+        """The profile and, if long, the history's embeddings and ages; its rows to count matches in."""
         profile = TensorSpec("profile", (self.frame.profile.dim,))
         if self.long is None:
             return (profile,)
         length = self.schema.history_length
-        return (
-            profile,
-            TensorSpec("events", (length, self.frame.items.dim)),
-            TensorSpec("event_ages", (length,), "int32"),
-        )
+        events = TensorSpec("events", (length, self.frame.items.dim))
+        spec = (profile, events, TensorSpec("ages", (length,), "int32"))
+        return spec if self.match is None else (*spec, TensorSpec("rows", (length,), "int32"))
 
     def encode(self, user: User) -> UserState:
         """Embed the profile and the history."""
         state = {"profile": self.frame.profile(user.fields)}
         if self.long is not None:
             state["events"] = self.frame.items(user.history)
-            state["event_ages"] = user.ages.int()
+            state["ages"] = user.ages.int()
+        if self.match is not None:
+            state["rows"] = user.history.int()
         return state
 
     def score(self, state: UserState, context: Context, slate: Slate) -> Float[Tensor, "B C"]:
         """Attend from each candidate to every event."""
         target = self.frame.items(slate.items)  # (B, C, D)
-        long = None
-        if self.long is not None and self.ages is not None:
-            events, ages = state["events"], state["event_ages"].long()  # (B, L, D), (B, L)
-            long = self.scale * self.long(
-                target, events, events, side=self.ages(ages), padding=(ages == PADDING).sum(1)
-            )  # (B, C, H·D)
-        return self.frame.logits(state["profile"], context, target, long)
+        if self.long is None or self.ages is None:
+            return self.frame.logits(state["profile"], context, target, None)
+        events, ages = state["events"], state["ages"].long()  # (B, L, D), (B, L)
+        long = self.scale * self.long(
+            target, events, events, side=self.ages(ages), padding=(ages == PADDING).sum(1)
+        )  # (B, C, H·D)
+        if self.match is None or self.wide is None:
+            return self.frame.logits(state["profile"], context, target, long)
+        counts = self.match(slate.items, state["rows"].long()).to(target.dtype)  # (B, C, F)
+        long = torch.cat([long, counts], -1)
+        logits = self.frame.logits(state["profile"], context, target, long)
+        return logits + self.wide(counts).squeeze(-1)

@@ -1,0 +1,54 @@
+"""What recipes share: a file of variants that several of them compare, and what all variants have in common.
+
+include = "variants/long-history.toml"      # top-level tables of that file, where the recipe has none of that name
+
+[variant_defaults]                          # keys of every variant's model that does not say otherwise
+dropout = 0.1
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from models.errors import RecipeError
+
+INCLUDE, DEFAULTS = "include", "variant_defaults"
+
+
+def with_included(values: dict[str, Any], path: Path) -> dict[str, Any]:
+    """A recipe's plain values with the tables it includes, and its defaults in each variant.
+
+    Args:
+        values: as TOML gives them.
+        path: of the recipe; the included file is looked for beside it.
+
+    Raises:
+        RecipeError: the included file is not there or not TOML, or `variant_defaults` is not a table.
+    """
+    values = {**values}
+    if INCLUDE in values:
+        values = {**_read(values.pop(INCLUDE), path), **values}
+    defaults = values.pop(DEFAULTS, {})
+    if not isinstance(defaults, dict):
+        raise RecipeError(str(path), [f"{DEFAULTS}: got {defaults!r}, expected a table"])
+    if defaults and isinstance(values.get("variant"), list):
+        values["variant"] = [_filled(variant, defaults) for variant in values["variant"]]
+    return values
+
+
+def _read(name: Any, path: Path) -> dict[str, Any]:
+    if not isinstance(name, str):
+        raise RecipeError(str(path), [f"{INCLUDE}: got {name!r}, expected the name of a file"])
+    place = path.resolve().parent / name
+    try:
+        return tomllib.loads(place.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(str(path), [f"{INCLUDE}: {place}: {error.strerror}"]) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(str(path), [f"{INCLUDE}: {place} is not TOML: {error}"]) from error
+
+
+def _filled(variant: Any, defaults: dict[str, Any]) -> Any:
+    if isinstance(variant, dict) and isinstance(variant.get("model"), dict):
+        return {**variant, "model": {**defaults, **variant["model"]}}
+    return variant  # reported by the check of types
