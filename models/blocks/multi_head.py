@@ -32,7 +32,7 @@ def pool(
 
 
 class MultiHead(nn.Module):
-    """o^h = Σ_k softmax_k((W_qᵀ e_t)^h · (W_kᵀ z_k)^h / √d_k) z_k, heads concatenated (SIM, 2006.05639, section 3.2).
+    """o^h = Σ_k softmax_k((W_qᵀ e_t)^h · (W_kᵀ z_k)^h / √d_k) z_k, heads concatenated (SIM, 2006.05639v2).
 
     Values are the events themselves, as in SIM: a W_v and W_o after them would be one more linear map before the
     head's first linear layer, which takes it up.
