@@ -11,7 +11,8 @@ Differs from the paper:
   finds the same ones.
 - hard search keeps the latest k of the category; the paper keeps all of them.
 - soft search is exact; the paper's is approximate (ALSH). r_l is divided by √h, which leaves the order as it is.
-- attention logits are divided by √d_k. Both search weights start equal, as do both attention weights (`multi_head.py`): an item finds itself at once.
+- attention logits are divided by √d_k.
+- both search weights start equal, as do both attention weights (`multi_head.py`): an item finds itself at once.
 - of events with (nearly) equal r_l, such as those of one item, the latest ones are kept.
 - U_r is divided by √L, and the search unit has one hidden layer.
 - search and attention share the item embeddings.
@@ -56,8 +57,8 @@ class SIMConfig(FrameConfig):
 class SIM(CtrModel):
     """General search r_l = 1[category_l = category_t] or (W_bᵀ e_l)·(W_aᵀ e_t), then attention over the k best z_l.
 
-    z_l = [e_l ⊕ age embedding] (the paper's exact search unit). In training the soft search fits the labels by itself: an
-    MLP of [Σ_l r_l e_l ⊕ e_t], whose loss is added with weight 1 (α = β = 1). Choosing k events has no gradient.
+    z_l = [e_l ⊕ age embedding] (exact search unit). In training the soft search fits the labels by itself: an MLP of
+    [Σ_l r_l e_l ⊕ e_t], whose loss is added with weight 1 (α = β = 1). Choosing k events has no gradient.
 
     Raises:
         ValueError: k below 1, a category for soft search, or one that is no item field.
