@@ -74,7 +74,7 @@ class DIN(CtrModel):
             return (profile,)
         length = self.schema.history_length
         events = TensorSpec("events", (length, self.frame.items.dim))
-        spec = (profile, events, TensorSpec("ages", (length,), "int32"))
+        spec = (profile, events, TensorSpec("event_ages", (length,), "int32"))
         return spec if self.match is None else (*spec, TensorSpec("rows", (length,), "int32"))
 
     def encode(self, user: User) -> UserState:
@@ -82,7 +82,7 @@ class DIN(CtrModel):
         state = {"profile": self.frame.profile(user.fields)}
         if self.long is not None:
             state["events"] = self.frame.items(user.history)
-            state["ages"] = user.ages.int()
+            state["event_ages"] = user.ages.int()
         if self.match is not None:
             state["rows"] = user.history.int()
         return state
@@ -92,7 +92,7 @@ class DIN(CtrModel):
         target = self.frame.items(slate.items)  # (B, C, D)
         if self.long is None or self.ages is None:
             return self.frame.logits(state["profile"], context, target, None)
-        events, ages = state["events"], state["ages"].long()  # (B, L, D), (B, L)
+        events, ages = state["events"], state["event_ages"].long()  # (B, L, D), (B, L)
         long = self.scale * self.long(
             target, events, events, side=self.ages(ages), padding=(ages == PADDING).sum(1)
         )  # (B, C, H·D)
