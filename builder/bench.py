@@ -17,8 +17,9 @@ import onnxruntime as ort
 
 from builder.bench_plot import plot
 from builder.bench_table import to_markdown
-from builder.bench_timing import Contender, Size, Timing, build_contender, time_together
+from builder.bench_timing import Size, Timing, build_contender, time_together
 from builder.export import code_revision
+from builder.graph_timing import Contender
 from builder.progress import Progress
 
 logger = logging.getLogger(__name__)
