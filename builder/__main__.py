@@ -67,11 +67,13 @@ class _Bar:
 
 
 @contextmanager
-def _bar(name: str) -> Iterator[_Bar]:
-    columns = (
+def _bar(name: str, *, has_estimate: bool = True) -> Iterator[_Bar]:
+    """A bar; without an estimate where the parts differ in length, and the notes say how long it will take."""
+    columns = [
         SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-        TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
-    )  # fmt: skip
+        TimeElapsedColumn(), *([TimeRemainingColumn()] if has_estimate else []),
+        TextColumn("{task.fields[note]}"),
+    ]  # fmt: skip
     with Progress(*columns, console=console) as bars:
         yield _Bar(bars, bars.add_task(name, total=None, note=""))
 
@@ -188,8 +190,8 @@ def compare(
     Every finished training is a file: stop it whenever you like, and the same command goes on. With --only, variants
     that were trained before are in the tables, too.
     """
-    from builder.compare import run_comparison
-    from builder.compare_text import to_markdown
+    from builder.compare import run_comparison, write_comparison
+    from builder.cost import find_costs
 
     loaded = load_recipe(recipe)
     labels = [variant.label for variant in loaded.variant]
@@ -205,15 +207,14 @@ def compare(
     with run_folder.locked():
         if is_due(build, "ingest"):
             _do(build, "ingest")
-        with _bar("compare") as bar:
+        with _bar("train", has_estimate=False) as bar:
             found = run_comparison(build, seeds, jobs, place, bar, only or [])
-    out = out or place
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "table.md").write_text(
-        to_markdown(found, {"command": f"python -m builder compare {recipe} --seeds {seeds}"})
-    )
+        with _bar("cost", has_estimate=False) as bar:
+            found = found.with_costs(find_costs(loaded, build.events(), place, bar))
+    command = f"python -m builder compare {recipe} --seeds {seeds}"
+    written = write_comparison(found, command, out or place)
     console.print(comparison_table(found))
-    console.print(f"tables: {out}/table.md")
+    console.print(*written, sep="\n")
 
 
 @app.command()

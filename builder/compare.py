@@ -16,7 +16,9 @@ import numpy as np
 import torch
 
 from builder.compare_plan import Outcomes, Plan, Training
+from builder.compare_plot import plot_comparison
 from builder.compare_table import Comparison, Row, SweepRows
+from builder.compare_text import to_json, to_markdown
 from builder.compare_training import train_all
 from builder.events import Events
 from builder.ingest import input_fingerprint
@@ -66,7 +68,23 @@ def run_comparison(
         sweeps=_sweeps(plan),
         floors=_floors(events, recipe, folder),
         reference=full[0] if full else None,
+        budget=_budget(recipe, seeds),
     )
+
+
+def write_comparison(comparison: Comparison, command: str, out: Path) -> list[Path]:
+    """Write tables and plots; return their paths.
+
+    Args:
+        comparison: what was found.
+        command: that found it.
+        out: folder, made if absent.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    table, numbers = out / "table.md", out / "table.json"
+    table.write_text(to_markdown(comparison, command))
+    numbers.write_text(json.dumps(to_json(comparison, command), indent=1))
+    return [table, numbers, *plot_comparison(comparison, out)]
 
 
 def _check_models(recipe: Recipe, events: Events) -> None:
@@ -100,10 +118,12 @@ def _rows(plan: Plan) -> list[Row]:
 
 
 def _row(plan: Plan, variant: Variant, rate: float, trainings: Sequence[Training]) -> list[Row]:
-    found = [plan.outcomes.find(training) for training in trainings]
-    outcomes = [outcome for outcome in found if outcome is not None]
-    model = trainings[0].recipe.model
-    return [Row(variant.label, variant.family, model, rate, outcomes)] if outcomes else []
+    """None if nothing of it is finished."""
+    outcomes = plan.finished(trainings)
+    if not outcomes:
+        return []
+    model, trials = trainings[0].recipe.model, plan.finished(plan.trials(variant))
+    return [Row(variant.label, variant.family, model, rate, outcomes, trials)]
 
 
 def _sweeps(plan: Plan) -> list[SweepRows]:
@@ -121,6 +141,22 @@ def _sweeps(plan: Plan) -> list[SweepRows]:
         if rows:
             sweeps.append(SweepRows(sweep.label, sweep.variant, sweep.key, rows))
     return sweeps
+
+
+def _budget(recipe: Recipe, seeds: int) -> str:
+    rule, rates = recipe.train, recipe.search.learning_rate
+    each = (
+        f"Each training: {rule.steps:,} steps of {rule.slates_per_step} users with up to {rule.positives_per_slate} "
+        f"positives, {rule.optimizer}; seeds 0 to {seeds - 1}; the best validated weights are kept."
+    )
+    if not rates:
+        return f"No search: the learning rate is {rule.learning_rate:g} for all. {each}"
+    listed = ", ".join(f"{rate:g}" for rate in rates)
+    steps = recipe.search.steps or rule.steps
+    return (
+        f"The same search for all: {len(rates)} trials of {steps:,} steps, one for each learning rate of {listed}, "
+        f"with a seed of their own; the best validation AUC wins, and the test period is not looked at. {each}"
+    )
 
 
 def _floors(events: Events, recipe: Recipe, folder: Path) -> Mapping[str, Mapping[str, float]]:

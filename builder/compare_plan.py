@@ -43,13 +43,13 @@ class Training:
         """Hash of all that decides the outcome but the code: 16 hex digits; labels are not among it."""
         model = self.recipe.model
         parts = [
-            log, self.recipe.fingerprint(SECTIONS), model.name, _without_defaults(model),
+            log, self.recipe.fingerprint(SECTIONS), model.name, without_defaults(model),
             self.is_trial,
         ]  # fmt: skip
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _without_defaults(model: ModelChoice) -> dict[str, Any]:
+def without_defaults(model: ModelChoice) -> dict[str, Any]:
     """What a config says beyond its model's defaults: a key that a later version adds changes nothing."""
     config, plain = make_config(model.name, model.config), make_config(model.name, {})
     return {
@@ -135,9 +135,8 @@ class Plan:
         """Of the trial with the best validation AUC, the first of equals; None while one is missing."""
         if not self.recipe.search.learning_rate:
             return self.recipe.train.learning_rate
-        found = [self.outcomes.find(trial) for trial in self.trials(variant)]
-        finished = [outcome for outcome in found if outcome is not None]
-        if len(finished) < len(found):
+        finished = self.finished(self.trials(variant))
+        if len(finished) < len(self.recipe.search.learning_rate):
             return None
         best = max(finished, key=lambda outcome: float(outcome["validation"]["auc"]))
         return float(best["learning_rate"])
@@ -161,6 +160,11 @@ class Plan:
                 (value, [self._training(label, variant, model, rate, seed) for seed in seeds])
             )
         return found
+
+    def finished(self, trainings: Sequence[Training]) -> list[Outcome]:
+        """What came of those that are finished."""
+        found = (self.outcomes.find(training) for training in trainings)
+        return [outcome for outcome in found if outcome is not None]
 
     def variant(self, label: str) -> Variant:
         """By its label."""

@@ -1,13 +1,14 @@
 """A comparison as numbers: means over seeds with 95% intervals, differences paired by seed."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
 from builder.compare_plan import Outcome
+from builder.cost import Cost, Costs
 from builder.recipe_models import ModelChoice
 
 METRICS = ("auc", "gauc", "log_loss", "pcoc")
@@ -49,6 +50,8 @@ class Row:
         model: what was trained.
         learning_rate: chosen by the search, or the recipe's.
         outcomes: of each finished seed.
+        trials: of the search that chose the rate.
+        cost: of serving it; None until it is measured.
     """
 
     label: str
@@ -56,6 +59,8 @@ class Row:
     model: ModelChoice
     learning_rate: float
     outcomes: Sequence[Outcome]
+    trials: Sequence[Outcome] = ()
+    cost: Cost | None = None
 
     def values(self, metric: str, graph: str = "test") -> dict[int, float]:
         """Seed -> one metric on the test period: of the served graph, or of the "trained_graph" where it differs."""
@@ -91,12 +96,22 @@ class Row:
         return float(np.median([outcome["seconds"] for outcome in self.outcomes]))
 
     def cut(self, name: str) -> dict[str, Estimate | None]:
-        """Group -> AUC."""
+        """Group -> AUC. Every training has the same groups: they are of targets, not of predictions."""
         groups = [outcome["cuts"][name] for outcome in self.outcomes]
-        return {
-            group: estimate([found[group]["auc"] for found in groups if group in found])
-            for group in groups[0]
-        }
+        return {group: estimate([found[group]["auc"] for found in groups]) for group in groups[0]}
+
+    def by_history(self) -> dict[str, Estimate | None]:
+        """Number of events in the history -> AUC."""
+        groups = [outcome["by_history"] for outcome in self.outcomes]
+        return {group: estimate([found[group] for found in groups]) for group in groups[0]}
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON's types, whole but for the curves of training."""
+        outcomes, trials = (
+            [{key: found[key] for key in found if key != "history"} for found in several]
+            for several in (self.outcomes, self.trials)
+        )
+        return {**asdict(self), "outcomes": outcomes, "trials": trials}
 
 
 @dataclass(frozen=True)
@@ -126,6 +141,8 @@ class Comparison:
         sweeps: with a finished training.
         floors: name -> metrics.
         reference: label of the variant that differences are taken to, if the recipe has one.
+        budget: of the search and the trainings, in words.
+        machine: where and when the cost was measured; empty until it is.
     """
 
     name: str
@@ -133,6 +150,23 @@ class Comparison:
     sweeps: Sequence[SweepRows]
     floors: Mapping[str, Mapping[str, float]]
     reference: str | None
+    budget: str
+    machine: Mapping[str, str] = field(default_factory=dict)
+
+    def with_costs(self, costs: Costs) -> "Comparison":
+        """The same, each row with its cost."""
+        return replace(
+            self,
+            rows=[replace(row, cost=costs.find(row.model)) for row in self.rows],
+            sweeps=[
+                replace(
+                    sweep,
+                    rows=[(v, replace(row, cost=costs.find(row.model))) for v, row in sweep.rows],
+                )
+                for sweep in self.sweeps
+            ],
+            machine=costs.machine,
+        )
 
     @property
     def full(self) -> Row | None:
@@ -144,6 +178,11 @@ class Comparison:
         """The best of its family by mean validation AUC: choosing by test AUC would favour it."""
         family = [row for row in self.rows if row.family == "two-stage"]
         return max(family, key=Row.validation_auc, default=None)
+
+    @property
+    def num_targets(self) -> int:
+        """Of the test period: the same for all rows."""
+        return int(self.rows[0].outcomes[0]["test"]["targets"]) if self.rows else 0
 
     @property
     def oracle_auc(self) -> float | None:

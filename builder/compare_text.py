@@ -1,66 +1,167 @@
-"""A comparison as Markdown: the table, what it was cut by, the sweeps, and how it was made."""
+"""A comparison as Markdown and JSON: the table, what it was cut by, the sweeps, and how it was made."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
 
-from builder.compare_table import METRICS, Comparison, Estimate, Row
+from builder.compare_table import METRICS, Comparison, Estimate, Row, SweepRows
 
 FLOORS = {
     "counts": "floor: logistic regression on counts",
     "trees": "floor: boosted trees on counts and ages",
 }
+NOTES = (
+    "Mean over seeds ± half of the 95% Student interval. Differences of AUC are paired by seed: both trainings of a",
+    "pair saw the same batches. The best two-stage model is the one with the best mean validation AUC. `served less",
+    "trained`: what a model loses by serving another graph than it trained; blank where they are one. `train s`:",
+    "median, on one thread. `bytes/user`: the record in the cache at fp32. `µs/candidate`: the exported score graph in",
+    "ONNX Runtime on one thread, 1,000 candidates in blocks of the size that is fastest for the model; median.",
+)
+FAMILIES = (
+    "Families: `lrea` folds the history into slots; `two-stage` searches it, then attends to what it found; `full`",
+    "attends to every event; `pooled` has one summary for all candidates; `none` leaves the long history out;",
+    "`control` only explains another model.",
+)
 Column = Callable[[Row], str]
 
 
 def columns(comparison: Comparison) -> dict[str, Column]:
     """Heading -> what a row shows under it."""
-    full, two_stage = comparison.full, comparison.two_stage
     found: dict[str, Column] = {
         "model": lambda row: row.label,
         "family": lambda row: row.family,
         "AUC": lambda row: _text(row.metric("auc")),
     }
-    for name, other in (("", full), ("best two-stage: ", two_stage)):
-        if other is not None:
-            found[f"AUC over {name}{other.label}"] = lambda row, base=other: _text(row.over(base))  # type: ignore[misc]
+    full, two_stage = comparison.full, comparison.two_stage
+    if full is not None:
+        found[f"AUC over {full.label}"] = lambda row: _text(row.over(full))
+    if two_stage is not None:
+        name = f"AUC over {two_stage.label} (best two-stage)"
+        found[name] = lambda row: _text(row.over(two_stage))
     return found | {
         "GAUC": lambda row: _text(row.metric("gauc")),
         "log loss": lambda row: _text(row.metric("log_loss")),
         "PCOC": lambda row: _text(row.metric("pcoc")),
         "AUC, served less trained": lambda row: _text(row.gap("auc")),
         "log loss, served less trained": lambda row: _text(row.gap("log_loss")),
-        "learning rate": lambda row: f"{row.learning_rate:g}",
+        "learning rate": _rate,
         "seeds": lambda row: str(len(row.outcomes)),
         "train s": lambda row: f"{row.seconds():.0f}",
+        "bytes/user": _bytes,
+        "µs/candidate": _us,
     }
+
+
+def _rate(row: Row) -> str:
+    return f"{row.learning_rate:g}" + (f" (of {len(row.trials)})" if row.trials else "")
+
+
+def _bytes(row: Row) -> str:
+    return f"{row.cost.state_bytes:,}" if row.cost else ""
+
+
+def _us(row: Row) -> str:
+    return f"{row.cost.us_per_candidate:.2f}" if row.cost else ""
 
 
 def table_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """Headings and rows: variants, floors, and the oracle where there is one."""
     shown = columns(comparison)
     rows = [[show(row) for show in shown.values()] for row in comparison.rows]
-    headings = list(shown)
-    names = dict(zip(METRICS, ("AUC", "GAUC", "log loss", "PCOC"), strict=True))
-    for name, metrics in comparison.floors.items():
-        values = {names[metric]: f"{metrics[metric]:.4f}" for metric in METRICS}
-        rows.append([FLOORS[name], *(values.get(heading, "") for heading in headings[1:])])
+    names = dict(zip(("AUC", "GAUC", "log loss", "PCOC"), METRICS, strict=True))
+    known = [(FLOORS[name], metrics) for name, metrics in comparison.floors.items()]
     if comparison.oracle_auc is not None:
-        text = f"{comparison.oracle_auc:.4f}"
-        blank = ["" for _ in headings]
-        rows.append(["oracle: the true probabilities", "", text, *blank[3:]])
-    return headings, rows
+        known.append(("oracle: the true probabilities", {"auc": comparison.oracle_auc}))
+    for label, metrics in known:
+        values = {heading: metrics[name] for heading, name in names.items() if name in metrics}
+        cells = [f"{values[heading]:.4f}" if heading in values else "" for heading in shown]
+        rows.append([label, *cells[1:]])
+    return list(shown), rows
 
 
-def to_markdown(comparison: Comparison, header: Mapping[str, str]) -> str:
-    """Everything.
-
-    Args:
-        comparison: what was found.
-        header: how it was made: "command", the machine, and so on.
-    """
-    lines = [f"# {comparison.name}", "", f"Made by `{header['command']}`.", ""]
-    lines += [f"- {name}: {value}" for name, value in header.items() if name != "command"]
-    lines += ["", *_table(*table_cells(comparison))]
+def to_markdown(comparison: Comparison, command: str) -> str:
+    """Everything, with the command that made it."""
+    lines = [f"# {comparison.name}: models of long histories side by side", ""]
+    lines += [f"Made by `{command}`.", "", *NOTES, "", *_table(*table_cells(comparison)), ""]
+    lines += [f"{comparison.num_targets:,} test targets. {comparison.budget}", "", *FAMILIES, ""]
+    lines += [f"- {name}: {value}" for name, value in comparison.machine.items()]
+    if comparison.rows:
+        lines += _cuts(comparison)
+    for sweep in comparison.sweeps:
+        lines += ["", f"## Sweep: {sweep.label}", "", *_sweep(sweep)]
     return "\n".join(lines) + "\n"
+
+
+def _cuts(comparison: Comparison) -> Iterable[str]:
+    first = comparison.rows[0]
+    yield from ("", "## AUC by where the evidence lies", "")
+    yield "Means over seeds, within groups of targets (their number in brackets); small groups are left out. A history"
+    yield "is the latest L events; `recent` are its latest N, which every model sees."
+    for name in first.outcomes[0]["cuts"]:
+        sizes = {
+            group: found["targets"] for group, found in first.outcomes[0]["cuts"][name].items()
+        }
+        headings = [f"{group} ({targets:,})" for group, targets in sizes.items()]
+        yield from ("", f"### {name[0].upper()}{name[1:]}", "")
+        yield from _table(
+            ["model", *headings],
+            ([row.label, *map(_mean, row.cut(name).values())] for row in comparison.rows),
+        )
+    yield from ("", "### Number of events in the history", "")
+    yield from _table(
+        ["model", *first.by_history()],
+        ([row.label, *map(_mean, row.by_history().values())] for row in comparison.rows),
+    )
+
+
+def _sweep(sweep: SweepRows) -> Iterable[str]:
+    rate = sweep.rows[0][1].learning_rate
+    yield f"{sweep.variant} with other values of `{sweep.key}`; its learning rate, {rate:g}, was not searched again."
+    yield ""
+    shown: dict[str, Column] = {
+        "AUC": lambda row: _text(row.metric("auc")),
+        "AUC, served less trained": lambda row: _text(row.gap("auc")),
+        "log loss": lambda row: _text(row.metric("log_loss")),
+        "seeds": lambda row: str(len(row.outcomes)),
+        "bytes/user": _bytes,
+        "µs/candidate": _us,
+    }
+    rows = ([str(value), *(show(row) for show in shown.values())] for value, row in sweep.rows)
+    yield from _table([sweep.key, *shown], rows)
+
+
+def to_json(comparison: Comparison, command: str) -> dict[str, Any]:
+    """Everything, as JSON's types."""
+    full, two_stage = comparison.full, comparison.two_stage
+
+    def with_means(row: Row) -> dict[str, Any]:
+        found = {name: row.metric(name) for name in METRICS}
+        found |= {"auc_over_full": row.over(full), "auc_over_two_stage": row.over(two_stage)}
+        found |= {f"{name}_served_less_trained": row.gap(name) for name in ("auc", "log_loss")}
+        means = {name: asdict(value) for name, value in found.items() if value is not None}
+        return {"means": means, **row.to_dict()}
+
+    return {
+        "command": command,
+        "machine": dict(comparison.machine),
+        "budget": comparison.budget,
+        "full": full.label if full else None,
+        "best_two_stage": two_stage.label if two_stage else None,
+        "oracle_auc": comparison.oracle_auc,
+        "floors": dict(comparison.floors),
+        "rows": [with_means(row) for row in comparison.rows],
+        "sweeps": [
+            {
+                "label": sweep.label, "variant": sweep.variant, "key": sweep.key,
+                "rows": [{"value": value, **with_means(row)} for value, row in sweep.rows],
+            }
+            for sweep in comparison.sweeps
+        ],
+    }  # fmt: skip
+
+
+def _mean(value: Estimate | None) -> str:
+    return "" if value is None else f"{value.mean:.4f}"
 
 
 def _text(value: Estimate | None) -> str:

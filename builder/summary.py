@@ -11,6 +11,9 @@ from builder.recipe import Recipe
 from builder.run_folder import Stamp
 from builder.status import ModelStatus
 
+MAIN = ("model", "AUC", "log loss", "learning rate", "train s", "bytes/user", "µs/candidate")
+"""Columns of a comparison for a terminal, beside its differences."""
+
 
 def summary_table(recipe: Recipe, stamps: Mapping[str, Stamp]) -> Table:
     """What a run came to: metrics, users, bytes, seconds."""
@@ -86,11 +89,16 @@ def status_table(url: str, models: Iterable[ModelStatus]) -> Table:
 
 
 def comparison_table(comparison: Comparison) -> Table:
-    """Variants side by side."""
-    shown = Table(title=comparison.name)
+    """Variants side by side: the columns that fit a terminal; `table.md` has all."""
+    table = Table(title=comparison.name)
     headings, rows = table_cells(comparison)
-    for heading in headings:
-        shown.add_column(heading)
+    shown = [place for place, heading in enumerate(headings) if _is_main(heading)]
+    for place in shown:
+        table.add_column(headings[place], justify="right" if place else "left")
     for row in rows:
-        shown.add_row(*row)
-    return shown
+        table.add_row(*(row[place] for place in shown))
+    return table
+
+
+def _is_main(heading: str) -> bool:
+    return heading in MAIN or heading.startswith("AUC over ")

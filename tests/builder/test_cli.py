@@ -147,6 +147,22 @@ def test_compare_without_variants_says_what_is_missing(call: Call, tmp_path: Pat
     assert "variant: missing, `compare` needs [[variant]] tables" in said.err
 
 
+def test_compare_only_names_the_variants_there_are(call: Call, tmp_path: Path) -> None:
+    recipe = tmp_path / "two.toml"
+    variants = [
+        f'[[variant]]\nlabel = "{label}"\nfamily = "full"\nmodel = {{ name = "din" }}\n'
+        for label in ("DIN", "other")
+    ]
+    recipe.write_text(RECIPE.read_text() + "".join(variants))
+
+    said = call("compare", recipe, "--only", "DNI", "--runs", tmp_path / "runs")
+
+    assert said.code == 2
+    words = re.sub(r"[\s│]+", " ", said.err)
+    assert "value for --only: got 'DNI', expected one of: DIN, other; did you mean 'DIN'?" in words
+    assert not (tmp_path / "runs").exists()
+
+
 def test_status_shows_what_serves(call: Call, server: Path, client: CacheClient) -> None:
     pointer = publish_new(client)
 

@@ -1,0 +1,181 @@
+"""A comparison as pictures: AUC against the time of a candidate, AUC by the age of the evidence, sweeps."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from builder.compare_table import Comparison, Estimate, Row, SweepRows
+from builder.compare_text import FLOORS
+from builder.cuts import AGES
+from builder.plot_labels import Label, place_labels
+
+COLORS = {
+    "lrea": "C0", "two-stage": "C1", "full": "C3", "pooled": "C2", "none": "0.4", "control": "C4",
+}  # fmt: skip
+MARKS = "osD^vP*Xh<>p"
+"""Tell apart the models of a family."""
+
+
+def plot_comparison(comparison: Comparison, out: Path) -> list[Path]:
+    """Write what there is something to show of: `auc-cost.png`, `cuts.png`, `sweep.png`; return the paths."""
+    written = []
+    for name, figure in (
+        ("auc-cost", _auc_cost(comparison)),
+        ("cuts", _cuts(comparison)),
+        ("sweep", _sweeps(comparison)),
+    ):
+        if figure is not None:
+            written.append(out / f"{name}.png")
+            figure.savefig(written[-1], dpi=120)
+    return written
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)  # no window system, no global state
+    return figure
+
+
+def _auc_cost(comparison: Comparison) -> Figure | None:
+    rows = [row for row in comparison.rows if row.cost is not None]
+    if not rows:
+        return None
+    figure = _figure(10.0, 6.5)
+    axes = figure.subplots()
+    labels = []
+    for family in dict.fromkeys(row.family for row in rows):
+        for row in (row for row in rows if row.family == family):
+            labels.append(_point(axes, row))
+        axes.plot([], [], "o", color=COLORS[family], label=family)
+    _floor_lines(axes, comparison)
+    axes.set_xscale("log")
+    axes.margins(x=0.12, y=0.1)
+    _plain_numbers(axes)
+    axes.set_xlabel("µs to score one candidate of 1,000 (one thread)")
+    axes.set_ylabel("AUC on the test period (95% interval over seeds)")
+    axes.grid(alpha=0.3, which="both")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=3, frameon=False)
+    axes.set_title(comparison.name)
+    place_labels(axes, labels)
+    return figure
+
+
+def _point(axes: Axes, row: Row) -> Label:
+    auc, us = row.metric("auc"), row.cost.us_per_candidate if row.cost else 0.0
+    mean, half = (auc.mean, auc.half or 0.0) if auc else (0.0, 0.0)
+    axes.errorbar([us], [mean], yerr=[half], color=COLORS[row.family], marker="o", capsize=3)
+    return Label(us, mean, half, row.label, COLORS[row.family])
+
+
+def _floor_lines(axes: Axes, comparison: Comparison) -> None:
+    lines = {FLOORS[name]: metrics["auc"] for name, metrics in comparison.floors.items()}
+    if comparison.oracle_auc is not None:
+        lines["oracle: the true probabilities"] = comparison.oracle_auc
+    for (label, auc), style in zip(lines.items(), ("--", "-.", ":"), strict=False):
+        axes.axhline(auc, color="0.35", linestyle=style, linewidth=1, label=f"{label}, {auc:.4f}")
+
+
+def _plain_numbers(axes: Axes) -> None:
+    """On a logarithmic axis; between powers of ten only where there are few of those."""
+    low, high = axes.get_xlim()
+    plain = FuncFormatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_major_formatter(plain)
+    axes.xaxis.set_minor_formatter(plain if high < 10 * low else NullFormatter())
+
+
+def _cuts(comparison: Comparison) -> Figure | None:
+    """AUC over the reference's (else AUC itself) by age of the evidence, a panel for each key."""
+    names = [
+        name
+        for name in (comparison.rows[0].outcomes[0]["cuts"] if comparison.rows else ())
+        if name.startswith("age") and comparison.rows[0].cut(name)
+    ]
+    if not names:
+        return None
+    figure = _figure(6.0 * len(names) + 3.0, 5.5)
+    panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+    for panel, name in zip(panels, names, strict=True):
+        _draw_cut(panel, comparison, name)
+    full = comparison.full
+    panels[0].set_ylabel(
+        f"AUC over {full.label}, within the group" if full else "AUC within the group"
+    )
+    handles, texts = panels[0].get_legend_handles_labels()
+    figure.legend(handles, texts, loc="outside right center", fontsize=8, frameon=False)
+    return figure
+
+
+def _draw_cut(panel: Axes, comparison: Comparison, name: str) -> None:
+    base = comparison.full.cut(name) if comparison.full else {}
+    groups = [group for group in AGES if group in comparison.rows[0].cut(name)]
+    for row, mark in zip(comparison.rows, _marks(comparison.rows), strict=True):
+        found = row.cut(name)
+        values = [_mean(found[group]) - _mean(base.get(group)) for group in groups]
+        style = "--" if row.family in ("control", "none") else "-"
+        panel.plot(
+            groups, values, color=COLORS[row.family], marker=mark, linestyle=style, label=row.label,
+            alpha=0.85,
+        )  # fmt: skip
+    sizes = comparison.rows[0].outcomes[0]["cuts"][name]
+    panel.set_xticks(
+        range(len(groups)), [f"{g}\n{sizes[g]['targets']:,}" for g in groups], fontsize=8
+    )
+    panel.set_title(f"{name}\n(below: targets)", fontsize=10)
+    panel.grid(alpha=0.3)
+
+
+def _marks(rows: Sequence[Row]) -> list[str]:
+    """One for each row, its own within its family."""
+    families = [row.family for row in rows]
+    places = [families[:place].count(family) for place, family in enumerate(families)]
+    return [MARKS[place % len(MARKS)] for place in places]
+
+
+def _mean(value: Estimate | None) -> float:
+    return value.mean if value else 0.0
+
+
+def _sweeps(comparison: Comparison) -> Figure | None:
+    """AUC against the values of a key, a panel for each key."""
+    keys = list(dict.fromkeys(sweep.key for sweep in comparison.sweeps))
+    if not keys:
+        return None
+    figure = _figure(5.5 * len(keys), 4.5)
+    for panel, key in zip(figure.subplots(1, len(keys), squeeze=False)[0], keys, strict=True):
+        _draw_sweeps(panel, [sweep for sweep in comparison.sweeps if sweep.key == key])
+        if comparison.full is not None:
+            auc = _mean(comparison.full.metric("auc"))
+            panel.axhline(auc, color=COLORS["full"], linestyle="--", label=comparison.full.label)
+        panel.set_xlabel(key)
+        panel.set_ylabel("AUC on the test period")
+        panel.grid(alpha=0.3)
+        panel.legend(fontsize=8)
+    return figure
+
+
+def _draw_sweeps(panel: Axes, sweeps: Sequence[SweepRows]) -> None:
+    """Values on a logarithmic axis where they are positive numbers, else side by side in the order they have."""
+    values = list(dict.fromkeys(str(value) for sweep in sweeps for value, _ in sweep.rows))
+    is_number = all(
+        isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+        for sweep in sweeps
+        for value, _ in sweep.rows
+    )
+    for sweep in sweeps:
+        x = [value if is_number else values.index(str(value)) for value, _ in sweep.rows]
+        found = [row.metric("auc") for _, row in sweep.rows]
+        half = [(auc.half or 0.0) if auc else 0.0 for auc in found]
+        panel.errorbar(
+            x, [_mean(auc) for auc in found], yerr=half, marker="o", capsize=3, label=sweep.label
+        )
+    if is_number:
+        panel.set_xscale("log")
+        panel.xaxis.set_minor_formatter(NullFormatter())
+        panel.set_xticks(sorted(float(value) for value in values), None)
+        panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    else:
+        panel.set_xticks(range(len(values)), values)

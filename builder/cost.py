@@ -1,0 +1,135 @@
+"""What serving a model costs: bytes of a user's state, and time to score a candidate in the runtime that serves it.
+
+All models of a comparison are timed together, in turn, after all trainings: a slow moment of the machine hits all.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import torch
+
+from builder.bench import describe_machine
+from builder.compare_plan import without_defaults
+from builder.events import Events
+from builder.graph_timing import Contender, make_contender, time_in_turn
+from builder.progress import Progress
+from builder.recipe import Recipe
+from builder.recipe_models import ModelChoice
+from models.registry import build_model
+
+logger = logging.getLogger(__name__)
+
+CANDIDATES = 1_000
+"""B: a slate as rankers see it."""
+THREADS = 1
+BUDGET_S = 30.0
+"""For the timed rounds of all models together."""
+EVENT_BYTES = 4 * 32
+"""Of hidden activations for each candidate and event: what full attention holds with the default h = 32."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What serving costs.
+
+    Attributes:
+        state_bytes: of a user's record in the cache, fp32.
+        us_per_candidate: median, to score a slate of `CANDIDATES` for one user on one thread.
+        p10_us: of the rounds.
+        p90_us: of the rounds.
+        block: candidates per run, the fastest for this model.
+    """
+
+    state_bytes: int
+    us_per_candidate: float
+    p10_us: float
+    p90_us: float
+    block: int
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Of all models of a comparison.
+
+    Attributes:
+        machine: where and when they were timed.
+        of: key of a model (`cost_key`) -> its cost.
+    """
+
+    machine: Mapping[str, str]
+    of: Mapping[str, Cost]
+
+    def find(self, model: ModelChoice) -> Cost | None:
+        """None if it was not among them."""
+        return self.of.get(cost_key(model))
+
+
+def cost_key(model: ModelChoice) -> str:
+    """Names a model and what it differs in from the defaults."""
+    return f"{model.name} {json.dumps(without_defaults(model), sort_keys=True)}"
+
+
+def find_costs(recipe: Recipe, events: Events, folder: Path, progress: Progress) -> Costs:
+    """Cost of the recipe's variants and of the values of its sweeps; timed once for these models and this log's schema.
+
+    Args:
+        recipe: of the comparison.
+        events: the log; its catalogue and schema are the models'.
+        folder: to keep them in.
+        progress: told after every export, and when all are timed.
+    """
+    models = {cost_key(model): model for model in _models(recipe)}
+    parts = [*sorted(models), events.schema.fingerprint(), str(CANDIDATES), ort.__version__]
+    key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+    place = folder / f"costs-{key}.json"
+    if not place.exists():
+        costs = _measure(models, events, progress)
+        place.write_text(json.dumps(asdict(costs), indent=1))
+    found = json.loads(place.read_text())
+    return Costs(found["machine"], {name: Cost(**cost) for name, cost in found["of"].items()})
+
+
+def _models(recipe: Recipe) -> Sequence[ModelChoice]:
+    variants = {variant.label: variant.model for variant in recipe.variant}
+    swept = [
+        ModelChoice(
+            variants[sweep.variant].name, {**variants[sweep.variant].config, sweep.key: value}
+        )
+        for sweep in recipe.sweep
+        for value in sweep.values
+    ]
+    return [*variants.values(), *swept]
+
+
+def _measure(models: Mapping[str, ModelChoice], events: Events, progress: Progress) -> Costs:
+    contenders = []
+    for done, (name, model) in enumerate(models.items()):
+        progress(done, len(models) + 1, f"exporting {name}")
+        contenders.append(_contender(name, model, events))
+    progress(len(models), len(models) + 1, "timing")
+    # Described now: the load is the load just before the timed rounds.
+    machine = describe_machine("")
+    laps = list(time_in_turn(contenders, CANDIDATES, THREADS, BUDGET_S))
+    progress(len(models) + 1, len(models) + 1, f"{laps[0].rounds} rounds")
+    scale = 1e3 / CANDIDATES
+    return Costs(
+        {name: value for name, value in machine.items() if name != "command"},
+        {
+            name: Cost(
+                lap.state_bytes, lap.median_ms * scale, lap.p10_ms * scale, lap.p90_ms * scale, lap.block
+            )
+            for name, lap in zip(models, laps, strict=True)
+        },
+    )  # fmt: skip
+
+
+def _contender(name: str, model: ModelChoice, events: Events) -> Contender:
+    item_fields = torch.from_numpy(np.array(events.item_fields))
+    built = build_model(model.name, events.schema, item_fields, model.config).eval()
+    return make_contender(name, built, events.schema, EVENT_BYTES * events.schema.history_length)

@@ -1,0 +1,194 @@
+"""What is made of a comparison's trainings: intervals, paired differences, the table, the plots."""
+
+import io
+import json
+import math
+import struct
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from builder.compare import write_comparison
+from builder.compare_table import Comparison, Row, SweepRows, estimate
+from builder.compare_text import table_cells, to_markdown
+from builder.cost import Cost, Costs, cost_key
+from builder.recipe_models import Family, ModelChoice
+from builder.summary import comparison_table
+
+CUT = "age of the latest event with the same item"
+FLOOR = {"auc": 0.65, "gauc": 0.6, "log_loss": 0.6, "pcoc": 1.1}
+
+
+def outcome(seed: int, auc: float, validation: float = 0.7, trained: float | None = None) -> Any:
+    test = {"auc": auc, "gauc": auc, "log_loss": 0.5, "pcoc": 1.0, "targets": 1_234}
+    groups = {"never": {"auc": auc - 0.1, "targets": 1_000}, "1 to 8 days": {"auc": auc, "targets": 234}}  # fmt: skip
+    return {
+        "seed": seed, "test": test, "validation": {"auc": validation}, "seconds": 10 * (seed + 1),
+        "trained_graph": None if trained is None else {**test, "auc": trained, "log_loss": 0.4},
+        "cuts": {CUT: groups}, "by_history": {"0-99": auc}, "oracle_auc": None, "history": [{}],
+    }  # fmt: skip
+
+
+def row(label: str, family: Family, aucs: list[float], **config: Any) -> Row:
+    """A variant with these AUCs for seeds 0, 1, …"""
+    found = [outcome(seed, auc) for seed, auc in enumerate(aucs)]
+    return Row(label, family, ModelChoice("din", config), 0.01, found, [{"history": []}] * 2)
+
+
+DIN = row("DIN, all", "full", [0.60, 0.65, 0.68])
+SIM = row("SIM", "two-stage", [0.70, 0.80, 0.75], heads=2)
+
+
+def comparison(*rows: Row, sweeps: tuple[SweepRows, ...] = ()) -> Comparison:
+    floors = {"counts": FLOOR, "trees": {**FLOOR, "auc": 0.66}}
+    return Comparison("tiny", rows, sweeps, floors, DIN.label, "Budget.")
+
+
+def sweep(key: str, *values: Any) -> SweepRows:
+    rows = [(value, row("SIM", "two-stage", [0.7, 0.6], **{key: value})) for value in values]
+    return SweepRows(f"{key} of SIM", "SIM", key, rows)
+
+
+def test_interval_is_students() -> None:
+    """Mean 7/3, variance (16 + 1 + 25) / 9 / 2 = 7/3, t(97.5%, 2 degrees) = 4.302653."""
+    half = 4.302653 * math.sqrt(7 / 3) / math.sqrt(3)
+
+    assert str(estimate([1.0, 2.0, 4.0])) == f"{7 / 3:.4f} ± {half:.4f}" == "2.3333 ± 3.7946"
+
+
+def test_one_seed_has_no_interval_and_equal_seeds_an_empty_one() -> None:
+    assert str(estimate([0.75])) == "0.7500"
+    assert str(estimate([0.75, 0.75])) == "0.7500 ± 0.0000"
+    assert estimate([]) is None
+
+
+def test_difference_is_paired_by_seed() -> None:
+    """Differences 0.10, 0.15, 0.07: mean 0.1067, deviation 0.0404, times 4.302653 / √3. Unpaired it were wider."""
+    assert str(SIM.over(DIN)) == "0.1067 ± 0.1004"
+    assert SIM.over(SIM) is None
+    assert SIM.over(None) is None
+
+
+def test_difference_is_of_the_seeds_that_both_have() -> None:
+    cut_off = replace(SIM, outcomes=[outcome(2, 0.78), outcome(3, 0.1)])
+
+    assert str(cut_off.over(DIN)) == "0.1000"
+
+
+def test_gap_is_served_less_trained_and_nothing_where_they_are_one() -> None:
+    found = replace(SIM, outcomes=[outcome(0, 0.70, trained=0.72), outcome(1, 0.71, trained=0.73)])
+
+    assert str(found.gap("auc")) == "-0.0200 ± 0.0000"
+    assert str(found.gap("log_loss")) == "0.1000 ± 0.0000"
+    assert SIM.gap("auc") is None
+
+
+def test_best_two_stage_is_the_best_by_validation_not_by_test() -> None:
+    lucky = replace(SIM, label="lucky", outcomes=[outcome(0, 0.9, validation=0.6)])
+    validated = replace(SIM, label="validated", outcomes=[outcome(0, 0.8, validation=0.65)])
+    other = replace(DIN, outcomes=[outcome(0, 0.7, validation=0.9)])
+
+    assert comparison(lucky, validated, other).two_stage is validated
+    assert comparison(other).two_stage is None
+
+
+def test_a_reference_that_is_not_trained_yet_is_no_column() -> None:
+    headings, _ = table_cells(comparison(SIM))
+
+    assert [heading for heading in headings if "over" in heading] == [
+        "AUC over SIM (best two-stage)"
+    ]
+
+
+def test_table_has_a_row_for_each_variant_and_floor_and_a_cell_for_each_heading() -> None:
+    costs = Costs({"cpu": "abacus"}, {cost_key(DIN.model): Cost(1_234, 56.78, 50.0, 60.0, 64)})
+    found = comparison(SIM, DIN).with_costs(costs)
+
+    headings, rows = table_cells(found)
+
+    assert {len(cells) for cells in rows} == {len(headings)}
+    sim, din, counts, trees = (dict(zip(headings, cells, strict=True)) for cells in rows)
+    assert sim["AUC"] == "0.7500 ± 0.1242"
+    assert (sim["AUC over DIN, all"], din["AUC over DIN, all"]) == ("0.1067 ± 0.1004", "")
+    assert din["AUC over SIM (best two-stage)"] == "-0.1067 ± 0.1004"
+    assert (sim["seeds"], sim["train s"], sim["learning rate"]) == ("3", "20", "0.01 (of 2)")
+    assert (din["bytes/user"], din["µs/candidate"]) == ("1,234", "56.78")
+    assert (sim["bytes/user"], sim["µs/candidate"]) == ("", "")
+    assert counts == dict.fromkeys(headings, "") | {
+        "model": "floor: logistic regression on counts", "AUC": "0.6500", "GAUC": "0.6000",
+        "log loss": "0.6000", "PCOC": "1.1000",
+    }  # fmt: skip
+    assert trees["AUC"] == "0.6600"
+
+
+def test_oracle_is_the_last_row_where_the_log_has_one() -> None:
+    known = replace(DIN, outcomes=[{**outcome(0, 0.6), "oracle_auc": 0.9}])
+
+    _, rows = table_cells(comparison(known))
+
+    assert rows[-1][:3] == ["oracle: the true probabilities", "", "0.9000"]
+
+
+def test_text_says_what_made_it_and_every_table_is_whole() -> None:
+    text = to_markdown(comparison(SIM, DIN, sweeps=(sweep("heads", 2, 4),)), "python -m builder x")
+
+    lines = text.splitlines()
+    assert "Made by `python -m builder x`." in lines
+    assert "1,234 test targets. Budget." in lines
+    assert "| model | never (1,000) | 1 to 8 days (234) |" in lines
+    assert "| SIM | 0.6500 | 0.7500 |" in lines
+    assert lines[-2:] == [
+        f"| {heads} | 0.6500 ± 0.6353 |  | 0.5000 ± 0.0000 | 2 |  |  |" for heads in (2, 4)
+    ]
+    tables = text.split("\n\n")
+    for table in (part.splitlines() for part in tables if part.startswith("|")):
+        assert len({line.count("|") for line in table}) == 1
+
+
+def test_console_shows_the_main_columns() -> None:
+    shown = io.StringIO()
+
+    Console(width=200, file=shown).print(comparison_table(comparison(SIM, DIN)))
+
+    text = shown.getvalue()
+    for word in ("AUC over DIN, all", "best two-stage", "µs/candidate", "boosted trees"):
+        assert word in text
+    assert "PCOC" not in text
+
+
+def test_everything_is_written(tmp_path: Path) -> None:
+    costs = {cost_key(one.model): Cost(1, us, us, us, 64) for one, us in ((DIN, 30.0), (SIM, 20.0))}
+    found = comparison(SIM, DIN, sweeps=(sweep("heads", 2, 4), sweep("dropout", 0.0, 0.1)))
+
+    written = write_comparison(found.with_costs(Costs({}, costs)), "command", tmp_path / "new")
+
+    names = ["table.md", "table.json", "auc-cost.png", "cuts.png", "sweep.png"]
+    assert [path.name for path in written] == names
+    for picture in written[2:]:
+        width, height = struct.unpack(">II", picture.read_bytes()[16:24])
+        assert width > height > 400
+    plain = json.loads(written[1].read_text())
+    assert (plain["full"], plain["best_two_stage"]) == ("DIN, all", "SIM")
+    (sim, din), (heads, _) = plain["rows"], plain["sweeps"]
+    assert sim["means"]["auc_over_full"]["mean"] == pytest.approx(0.32 / 3)
+    assert "auc_over_full" not in din["means"]
+    assert sim["cost"]["us_per_candidate"] == 20
+    assert "history" not in sim["outcomes"][0]
+    assert [line["value"] for line in heads["rows"]] == [2, 4]
+
+
+def test_without_costs_cuts_and_sweeps_there_are_tables_only(tmp_path: Path) -> None:
+    bare = replace(DIN, outcomes=[{**outcome(0, 0.6), "cuts": {CUT: {}}}])
+
+    written = write_comparison(comparison(bare), "command", tmp_path)
+
+    assert [path.name for path in written] == ["table.md", "table.json"]
+
+
+def test_with_nothing_trained_yet_floors_are_shown(tmp_path: Path) -> None:
+    write_comparison(comparison(), "command", tmp_path)
+
+    assert "| floor: boosted trees on counts and ages |  | 0.6600 |" in (tmp_path / "table.md").read_text()  # fmt: skip

@@ -1,0 +1,44 @@
+"""Cost: of every model of a comparison, timed together once."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from builder.cost import CANDIDATES, cost_key, find_costs
+from builder.graph_timing import USER_ID_BYTES
+from builder.recipe_models import ModelChoice, Sweep, Variant
+from builder.steps import Build
+from models.record import record_bytes
+
+SMALL = {"mlp": [8], "item_dim": 4, "hidden": 4, "heads": 2}
+
+
+def test_cost_is_measured_once_for_variants_and_sweeps(finished: Build, tmp_path: Path) -> None:
+    short = ModelChoice("din", {**SMALL, "long": False})
+    lrea = ModelChoice("lrea", {**SMALL, "rank": 4, "slots": "hash"})
+    recipe = replace(
+        finished.recipe,
+        variant=(Variant("short", "none", short), Variant("LREA", "lrea", lrea)),
+        sweep=(Sweep("slots", "LREA", "rank", (4, 2)),),
+    )
+    told: list[tuple[int, int]] = []
+
+    costs, again = (
+        find_costs(
+            recipe, finished.events(), tmp_path,
+            lambda done, total, note="": told.append((done, total)),
+        )
+        for _ in range(2)
+    )  # fmt: skip
+
+    assert again == costs
+    assert told == [(done, 4) for done in range(5)]
+    swept = ModelChoice("lrea", {**lrea.config, "rank": 2})
+    assert list(costs.of) == [cost_key(model) for model in (short, lrea, swept)]
+    assert all(0 < one.p10_us <= one.us_per_candidate <= one.p90_us for one in costs.of.values())
+    assert all(0 < one.block <= CANDIDATES for one in costs.of.values())
+    assert costs.machine["cores"]
+    recent = finished.recipe.history.recent
+    found = costs.find(short)
+    assert found is not None
+    assert found.state_bytes == record_bytes((), "fp32", USER_ID_BYTES, recent)
+    assert costs.find(ModelChoice("din", {"heads": 2})) is None

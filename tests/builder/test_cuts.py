@@ -1,0 +1,152 @@
+"""Evidence and cuts, against what a loop over targets and events finds."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from builder.cuts import AGES, MIN_TARGETS, PLACES, age_groups, cut, cut_keys
+from builder.dataset import Targets
+from builder.evaluate import Predictions
+from builder.evidence import Evidence, find_evidence, join_evidence
+from models.age import age_buckets
+from tests.builder.hand_made import Event, make_events
+
+DAY_S = 86_400
+KEYS = [np.arange(20), np.arange(20) % 3]
+RECENT = 3
+
+
+def batch(seed: int, users: int = 5, candidates: int = 4, length: int = 9) -> Targets:
+    rng = np.random.default_rng(seed)
+    items, history = rng.integers(2, 20, (users, candidates)), rng.integers(2, 20, (users, length))
+    ages = np.sort(rng.integers(1, 50, (users, length)))[:, ::-1]
+    history[0, :6] = ages[0, :6] = 0
+    history[1] = ages[1] = 0
+    mask = rng.random((users, candidates)) < 0.7
+    label = rng.integers(0, 2, (users, candidates)).astype(np.float32)
+    return Targets(np.arange(users), items, label, mask, history, ages, np.full(items.shape, -1))
+
+
+def look(key: np.ndarray, targets: Targets, row: int, column: int) -> tuple[int, int, int]:
+    """Count, recent count and age of one target, event by event."""
+    count = recent = age = 0
+    length = targets.history.shape[1]
+    for place, event in enumerate(targets.history[row]):
+        if event and key[event] == key[targets.items[row, column]]:
+            count += 1
+            recent += place >= length - RECENT
+            age = targets.ages[row, place]
+    return count, recent, age
+
+
+def test_evidence_is_what_a_loop_finds() -> None:
+    targets = batch(0)
+
+    found = find_evidence(KEYS, targets, RECENT)
+
+    expected = [
+        [look(key, targets, row, column) for key in KEYS]
+        for row, column in np.argwhere(targets.mask)
+    ]
+    assert (
+        np.stack([found.count, found.recent, found.age], -1).tolist() == np.array(expected).tolist()
+    )
+    assert (found.count[:, 1] >= found.count[:, 0]).all()
+    assert found.count.any()
+    assert not found.count.all()
+
+
+def test_evidence_of_batches_is_joined_in_their_order() -> None:
+    one, other = (find_evidence(KEYS, batch(seed), RECENT) for seed in range(2))
+
+    both = join_evidence([one, other])
+
+    assert both.age.tolist() == [*one.age.tolist(), *other.age.tolist()]
+    assert both.recent.shape == both.count.shape == both.age.shape
+
+
+@pytest.mark.parametrize(
+    ("days", "group"),
+    [
+        (0, "under 1 day"), (0.99, "under 1 day"), (1.02, "1 to 8 days"), (7.9, "1 to 8 days"),
+        (8.2, "8 to 32 days"), (31.9, "8 to 32 days"), (32.5, "32 to 91 days"),
+        (90.9, "32 to 91 days"), (92, "over 91 days"), (10_000, "over 91 days"),
+    ],
+)  # fmt: skip
+def test_age_falls_into_the_group_that_says_so(days: float, group: str) -> None:
+    bucket = age_buckets(np.array([int(days * DAY_S)]))
+
+    assert AGES[age_groups(bucket)[0]] == group
+
+
+def test_padding_is_no_age() -> None:
+    assert AGES[age_groups(np.array([0]))[0]] == "never"
+
+
+def predictions(targets: int, seed: int = 0) -> Predictions:
+    rng = np.random.default_rng(seed)
+    age = np.where(rng.random((targets, 1)) < 0.3, 0, rng.integers(1, 50, (targets, 1)))
+    count = np.where(age > 0, rng.integers(1, 4, (targets, 1)), 0)
+    recent = np.minimum(count, rng.integers(0, 2, (targets, 1)))
+    nobody = np.zeros(targets, np.int64)
+    label = rng.integers(0, 2, targets).astype(np.float32)
+    return Predictions(
+        rng.random(targets), label, nobody, nobody, nobody, Evidence(count, recent, age)
+    )
+
+
+def test_cuts_are_what_a_loop_finds() -> None:
+    found = predictions(4_000)
+    assert found.evidence is not None
+
+    cuts = cut(found, ["brand"])
+
+    by_age: dict[str, list[int]] = {group: [] for group in AGES}
+    by_place: dict[str, list[int]] = {group: [] for group in PLACES}
+    for target in range(4_000):
+        age = int(found.evidence.age[target, 0])
+        by_age["never" if age == 0 else AGES[age_groups(np.array([age]))[0]]].append(target)
+        count, recent = int(found.evidence.count[target, 0]), int(found.evidence.recent[target, 0])
+        place = "in the latest N" if recent else "in the long part only" if count else "nowhere"
+        by_place[place].append(target)
+    assert list(cuts) == [
+        "age of the latest event with the same brand", "where events with the same brand are",
+    ]  # fmt: skip
+    for measured, groups in zip(cuts.values(), (by_age, by_place), strict=True):
+        assert list(measured) == [name for name, own in groups.items() if len(own) >= MIN_TARGETS]
+        for name, group in measured.items():
+            own = groups[name]
+            assert group.targets == len(own)
+            assert group.positives == found.label[own].sum()
+            assert group.auc == pytest.approx(
+                roc_auc_score(found.label[own], found.probability[own])
+            )
+    assert len(cuts["where events with the same brand are"]) == 3
+
+
+def test_a_small_group_or_one_of_a_single_label_is_left_out() -> None:
+    assert cut(predictions(MIN_TARGETS - 1), ["item"]) == {
+        "age of the latest event with the same item": {}, "where events with the same item are": {},
+    }  # fmt: skip
+    found = predictions(4_000)
+    assert found.evidence is not None
+    found.label[found.evidence.count[:, 0] == 0] = 1
+
+    assert "nowhere" not in cut(found, ["item"])["where events with the same item are"]
+
+
+def test_cuts_need_evidence() -> None:
+    nobody = np.zeros(1, np.int64)
+    found = Predictions(np.zeros(1), np.zeros(1, np.float32), nobody, nobody, nobody)
+
+    with pytest.raises(ValueError, match="got none with evidence"):
+        cut(found, ["item"])
+
+
+def test_a_single_category_is_no_cut() -> None:
+    users = [[Event(10, 5)]]
+
+    assert list(cut_keys(make_events(users))) == ["item"]
+    keys = cut_keys(make_events(users, categories=[2, 3]))
+    assert list(keys) == ["item", "category"]
+    assert keys["item"].tolist() == list(range(20))
