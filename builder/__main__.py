@@ -132,7 +132,7 @@ def _add_step(name: str, summary: str) -> None:
 for _name, _summary in {
     "ingest": "Read, check and index the recipe's event log.",
     "train": "Train the recipe's model on the ingested log.",
-    "evaluate": "Measure the trained model on the test period, beside the count floor.",
+    "evaluate": "Measure the trained model on the test period, beside the floors.",
     "export": "Write the artifact: weights and ONNX graphs, compared with torch.",
     "precompute": "Encode every user's history into a record.",
     "publish": "Write the records to the cache, verify them, flip the pointer.",

@@ -53,7 +53,12 @@ def columns(comparison: Comparison) -> dict[str, Column]:
 
 
 def _rate(row: Row) -> str:
-    return f"{row.learning_rate:g}" + (f" (of {len(row.trials)})" if row.trials else "")
+    """With the number of rates that were tried; one at an end of the grid may not be the best there is."""
+    tried = [trial["learning_rate"] for trial in row.trials]
+    if not tried:
+        return f"{row.learning_rate:g}"
+    ends = {max(tried): ", the highest", min(tried): ", the lowest"}
+    return f"{row.learning_rate:g} (of {len(tried)}{ends.get(row.learning_rate, '')})"
 
 
 def _bytes(row: Row) -> str:

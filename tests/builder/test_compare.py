@@ -1,6 +1,7 @@
 """Comparisons: every variant with the same trials and seeds, each training once, chosen by validation only."""
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,11 +12,12 @@ import pytest
 from builder.compare import run_comparison
 from builder.compare_plan import TRIAL_SEED, Outcomes, Plan
 from builder.compare_table import Comparison
-from builder.compare_training import run_training
+from builder.compare_training import run_training, train_all
+from builder.progress import silent
 from builder.recipe_models import ModelChoice, SearchRule, Sweep, Variant
 from builder.report import floors
 from builder.steps import Build
-from models.errors import RecipeError
+from models.errors import RecipeError, StepError
 
 SMALL: dict[str, Any] = {"mlp": [8], "item_dim": 4, "hidden": 4, "heads": 2}
 VARIANTS = (
@@ -208,6 +210,23 @@ def test_only_some_are_trained_and_those_that_are_there_are_shown(
 
     second, _ = compare(comparison, only=[VARIANTS[0].label])
     assert [row.label for row in second.rows] == [v.label for v in VARIANTS]
+
+
+class Deadly(str):
+    """Ends the process that unpickles it."""
+
+    def __reduce__(self) -> Any:
+        return os._exit, (1,)
+
+
+def test_a_process_that_dies_is_said_so(comparison: Build, tmp_path: Path) -> None:
+    recipe = replace(
+        comparison.recipe, variant=(replace(VARIANTS[0], label=Deadly("no long history")),)
+    )
+    plan = Plan(recipe, 1, Outcomes(tmp_path, recipe))
+
+    with pytest.raises(StepError, match=r"process died, 'no long history'.*finished is kept"):
+        train_all(plan, recipe.variant, 1, comparison.folder.events, silent)
 
 
 def test_another_label_or_a_default_written_out_is_no_other_training(

@@ -32,10 +32,14 @@ def outcome(seed: int, auc: float, validation: float = 0.7, trained: float | Non
     }  # fmt: skip
 
 
+def trials(*rates: float) -> list[Any]:
+    return [{"learning_rate": rate, "history": []} for rate in rates]
+
+
 def row(label: str, family: Family, aucs: list[float], **config: Any) -> Row:
     """A variant with these AUCs for seeds 0, 1, …"""
     found = [outcome(seed, auc) for seed, auc in enumerate(aucs)]
-    return Row(label, family, ModelChoice("din", config), 0.01, found, [{"history": []}] * 2)
+    return Row(label, family, ModelChoice("din", config), 0.01, found, trials(0.001, 0.01, 0.1))
 
 
 DIN = row("DIN, all", "full", [0.60, 0.65, 0.68])
@@ -114,7 +118,7 @@ def test_table_has_a_row_for_each_variant_and_floor_and_a_cell_for_each_heading(
     assert sim["AUC"] == "0.7500 ± 0.1242"
     assert (sim["AUC over DIN, all"], din["AUC over DIN, all"]) == ("0.1067 ± 0.1004", "")
     assert din["AUC over SIM (best two-stage)"] == "-0.1067 ± 0.1004"
-    assert (sim["seeds"], sim["train s"], sim["learning rate"]) == ("3", "20", "0.01 (of 2)")
+    assert (sim["seeds"], sim["train s"], sim["learning rate"]) == ("3", "20", "0.01 (of 3)")
     assert (din["bytes/user"], din["µs/candidate"]) == ("1,234", "56.78")
     assert (sim["bytes/user"], sim["µs/candidate"]) == ("", "")
     assert counts == dict.fromkeys(headings, "") | {
@@ -122,6 +126,19 @@ def test_table_has_a_row_for_each_variant_and_floor_and_a_cell_for_each_heading(
         "log loss": "0.6000", "PCOC": "1.1000",
     }  # fmt: skip
     assert trees["AUC"] == "0.6600"
+
+
+@pytest.mark.parametrize(
+    ("rates", "shown"),
+    [
+        ((), "0.01"), ((0.01, 0.1), "0.01 (of 2, the lowest)"),
+        ((0.001, 0.01), "0.01 (of 2, the highest)"),
+    ],
+)  # fmt: skip
+def test_a_rate_at_an_end_of_the_grid_is_said_to_be(rates: tuple[float, ...], shown: str) -> None:
+    headings, rows = table_cells(comparison(replace(DIN, trials=trials(*rates))))
+
+    assert rows[0][headings.index("learning rate")] == shown
 
 
 def test_oracle_is_the_last_row_where_the_log_has_one() -> None:
