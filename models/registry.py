@@ -11,7 +11,11 @@ from models.base import CtrModel
 from models.errors import UnknownModelError
 from models.schema import FeatureSchema
 from models.sequence.din import DIN, DINConfig
+from models.sequence.eta import ETA, ETAConfig
+from models.sequence.linear_attention import LinearAttention, LinearAttentionConfig
 from models.sequence.lrea import LREA, LREAConfig
+from models.sequence.mean_pool import MeanPool, MeanPoolConfig
+from models.sequence.sdim import SDIM, SDIMConfig
 from models.sequence.sim import SIM, SIMConfig
 from models.sequence.twin import TWIN, TWINConfig
 
@@ -28,7 +32,11 @@ MODELS: dict[str, ModelEntry] = {
     "lrea": ModelEntry(LREAConfig, LREA),
     "din": ModelEntry(DINConfig, DIN),
     "sim": ModelEntry(SIMConfig, SIM),
+    "eta": ModelEntry(ETAConfig, ETA),
+    "sdim": ModelEntry(SDIMConfig, SDIM),
     "twin": ModelEntry(TWINConfig, TWIN),
+    "linear_attention": ModelEntry(LinearAttentionConfig, LinearAttention),
+    "mean_pool": ModelEntry(MeanPoolConfig, MeanPool),
 }
 
 

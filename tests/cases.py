@@ -28,6 +28,8 @@ CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "din": {"long": {}, "short": {"long": False}, "counts": {"match": True}},
     "sim": {"hard": {"search": "hard", "k": 3}, "soft": {"search": "soft", "k": 3}},
+    "eta": {"default": {"k": 3, "num_bits": 20}},
+    "sdim": {"default": {"num_bits": 12, "tau": 2}},
     "twin": {"default": {"k": 3}},
 }  # fmt: skip
 SCHEMA = FeatureSchema(

@@ -120,7 +120,8 @@ class TargetAttention(nn.Module):
         project = self._block_diagonal()
         rows = []
         # split, not an index: the gradient of an index is a whole tensor of zeros each time.
-        parts = zip(*(x.split(group) for x in (shift, fold, keys, values)), starts, strict=True)
+        inputs = (shift, fold, keys, values)
+        parts = zip(*(torch.split(x, group) for x in inputs), starts, strict=True)
         for bias, matrix, key, value, start in parts:
             z = torch.baddbmm(bias[:, None], key[:, start:], matrix)  # (users, K, C·h)
             weight = F.leaky_relu(z, self.slope).view(-1, self.hidden) @ project

@@ -101,4 +101,5 @@ class DIN(CtrModel):
         counts = self.match(slate.items, state["rows"].long()).to(target.dtype)  # (B, C, F)
         long = torch.cat([long, counts], -1)
         logits = self.frame.logits(state["profile"], context, target, long)
-        return logits + self.wide(counts).squeeze(-1)
+        wide: Tensor = self.wide(counts)
+        return logits + wide.squeeze(-1)

@@ -6,7 +6,8 @@ Source: arXiv:2503.02542v4 (SIGIR'25), numbering of that version. Differs from t
 - Eq. 9 as printed has W_compᵀ where E_compᵀ is meant.
 - W_comp and W_decomp start as block poolings and learn at 1/100 of the rate: at the full rate they inject noise.
 - L_non-neg (Eq. 10) is off by default: it makes the slots parallel, that is, a mean pool.
-- besides slots by position (the paper's), slots by content and by hash (`slots.py`).
+- besides slots by position (the paper's), slots by content (`slots.py`), by hash (`hash_slots.py`) and by both.
+- with hash slots a candidate also reads its own slots, and the counts it finds there reach the logit directly as well.
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.base import CtrModel, TrainOutput, UserState
 from models.batch import Context, Slate, User
@@ -22,7 +23,9 @@ from models.blocks.frame import Frame, FrameConfig
 from models.blocks.target_attention import Form, TargetAttention
 from models.record import StateSpec, TensorSpec
 from models.schema import FeatureSchema
-from models.sequence.slots import ContentSlots, HashSlots, PositionSlots
+from models.sequence.hash_slots import Family, HashSlots, Sketch, allot
+from models.sequence.hybrid_slots import HybridSlots
+from models.sequence.slots import ContentSlots, PositionSlots, Slots
 
 
 @dataclass(frozen=True)
@@ -31,9 +34,13 @@ class LREAConfig(FrameConfig):
 
     Attributes:
         rank: r, slots.
-        slots: "position" (the paper), "content" or "hash".
-        families: hash slots only: (item field or "item", number of slots) each, summing to `rank`. Empty: half to the
-            item, half to the recipe's first item field.
+        slots: "position" (the paper), "content", "hash", or "hybrid": content and hash.
+        families: hash slots only: (item field or "item", number of slots) each, summing to the slots there are. Empty:
+            the item and every field of it but the popularity, see `allot`.
+        content_slots: of `rank`, for "hybrid".
+        hard: content slots take an event whole, instead of a share of each.
+        sketch: how hash slots count: "count_min" or "signed".
+        half_life_days: age at which an event counts one half in hash slots; 0: all count alike.
         graph: what training fits: "absorbed" (Eq. 9) or "decompressed" (Eq. 5; position slots only). What is served is
             absorbed.
         form: "concat" or "split", the two sides of Eq. 5; two models.
@@ -45,8 +52,12 @@ class LREAConfig(FrameConfig):
     """
 
     rank: int = 128
-    slots: Literal["position", "content", "hash"] = "position"
+    slots: Literal["position", "content", "hash", "hybrid"] = "position"
     families: tuple[tuple[str, int], ...] = ()
+    content_slots: int = 32
+    hard: bool = False
+    sketch: Sketch = "count_min"
+    half_life_days: float = 0.0
     graph: Literal["absorbed", "decompressed"] = "absorbed"
     form: Form = "concat"
     exact_target: bool = False
@@ -74,8 +85,9 @@ class LREA(CtrModel):
         self.schema, self.config = schema, config
         dim = config.item_dim + config.field_dim * (len(schema.item_fields) - 1)
         self.slots = _build_slots(schema, item_fields, config, dim)
-        own = self.slots.own_dim(dim) if isinstance(self.slots, HashSlots) else 0
-        self.frame = Frame(schema, item_fields, config, config.heads * dim + own)
+        vectors, scalars = self.slots.own_dims(dim)
+        self.frame = Frame(schema, item_fields, config, config.heads * dim + vectors + scalars)
+        self.wide = nn.Linear(scalars, 1, bias=False) if scalars else None
         self.attention = TargetAttention(
             dim=dim, hidden=config.hidden, heads=config.heads, slope=config.slope, form=config.form,
             side=int(config.slots != "position"),
@@ -97,7 +109,7 @@ class LREA(CtrModel):
         """Compress the history into the slots."""
         events = self.frame.items(user.history)  # (B, L, D)
         state = {"profile": self.frame.profile(user.fields)}
-        state |= self.slots.encode(user.history, events)
+        state |= self.slots.encode(user.history, user.ages, events)
         if self.config.exact_target:
             state["total"] = events.sum(1)
         return state
@@ -110,9 +122,10 @@ class LREA(CtrModel):
             target, self.slots.keys(state), state["e_auxabsorb"],
             side=side, total=state.get("total"),
         )  # fmt: skip
-        if isinstance(self.slots, HashSlots):
-            long = torch.cat([long, self.slots.own(state, slate.items, target)], -1)
-        return self.frame.logits(state["profile"], context, target, long)
+        vectors, scalars = self.slots.own(state, slate.items, target)
+        long = torch.cat([long, vectors, scalars], -1)
+        logits = self.frame.logits(state["profile"], context, target, long)
+        return logits if self.wide is None else logits + self.wide(scalars).squeeze(-1)
 
     def train_forward(self, user: User, context: Context, slate: Slate) -> TrainOutput:
         """The absorbed or the decompressed graph, and λ·L_non-neg."""
@@ -159,36 +172,50 @@ def _check(config: LREAConfig) -> None:
         raise ValueError(f"slots: {config.slots!r} takes form = 'concat'")
     if config.exact_target and config.form != "split":
         raise ValueError("exact_target: only the split form has a target term of its own")
-    if config.families and config.slots != "hash":
-        raise ValueError("families: only for slots = 'hash'")
+    if config.families and config.slots not in ("hash", "hybrid"):
+        raise ValueError("families: only for slots = 'hash' or 'hybrid'")
+    if config.slots == "hybrid" and not 0 < config.content_slots < config.rank:
+        got = config.content_slots
+        raise ValueError(f"content_slots: got {got}, expected 1 to rank - 1 = {config.rank - 1}")
 
 
-def _build_slots(
-    schema: FeatureSchema, item_fields: Tensor, config: LREAConfig, dim: int
-) -> PositionSlots | ContentSlots | HashSlots:
+def _build_slots(schema: FeatureSchema, item_fields: Tensor, config: LREAConfig, dim: int) -> Slots:
     if config.slots == "position":
         return PositionSlots(
             length=schema.history_length, rank=config.rank,
             decompression=config.decompression, init=config.init,
         )  # fmt: skip
     if config.slots == "content":
-        return ContentSlots(dim=dim, rank=config.rank)
-    return HashSlots(item_fields, families=_families(schema, config), width=dim)
+        return ContentSlots(dim=dim, rank=config.rank, is_hard=config.hard)
+    rank = config.rank - (config.content_slots if config.slots == "hybrid" else 0)
+    width = dim - 1  # with a slot's own count that makes D numbers
+    hashed = HashSlots(
+        item_fields, families=_families(schema, config, rank, width), width=width,
+        sketch=config.sketch, half_life_days=config.half_life_days,
+    )  # fmt: skip
+    if config.slots == "hash":
+        return hashed
+    return HybridSlots(
+        ContentSlots(dim=dim, rank=config.content_slots, is_hard=config.hard), hashed
+    )
 
 
-def _families(schema: FeatureSchema, config: LREAConfig) -> list[tuple[int, int]]:
+def _families(schema: FeatureSchema, config: LREAConfig, rank: int, width: int) -> list[Family]:
     names = [field.name for field in schema.item_fields]
-    described = [name for name in names[1:] if name != "popularity"]
-    default = [("item", config.rank)]
-    if described:
-        default = [("item", config.rank - config.rank // 2), (described[0], config.rank // 2)]
-    families = list(config.families) or default
-    unknown = [name for name, _ in families if name not in names]
+    # The item family hashes the catalogue row, not the item id: rare items share one id but not one row.
+    sizes = {field.name: field.size for field in schema.item_fields} | {"item": schema.num_items}
+    chosen = [name for name, _ in config.families] or [n for n in names if n != "popularity"]
+    unknown = [name for name in chosen if name not in names]
     if unknown:
         raise ValueError(f"families: {unknown} are not item fields; there are {names}")
-    if sum(slots for _, slots in families) != config.rank:
-        raise ValueError(f"families: {families} do not sum to rank = {config.rank}")
-    if min(slots for _, slots in families) < 1:
-        raise ValueError(f"families: got {families}, expected at least 1 slot each")
-    # The item family hashes the catalogue row, not the item id: rare items share one id but not one row.
-    return [(-1 if name == "item" else names.index(name), slots) for name, slots in families]
+    slots = [num for _, num in config.families]
+    if not slots:
+        slots = allot([sizes[name] for name in chosen], rank, width)
+    if sum(slots) != rank:
+        raise ValueError(f"families: {config.families} do not sum to rank = {rank}")
+    if min(slots) < 1:
+        raise ValueError(f"families: got {config.families}, expected at least 1 slot each")
+    return [
+        Family(-1 if name == "item" else names.index(name), sizes[name], num)
+        for name, num in zip(chosen, slots, strict=True)
+    ]

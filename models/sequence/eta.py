@@ -1,0 +1,100 @@
+"""ETA: search the history by the Hamming distance of signatures, attend to what was found; linear in L online, by bits.
+
+Source: arXiv:2108.04468. State: catalogue rows, ages and packed signatures, 4·(2 + m/16) bytes per event in any record
+dtype. Cost per candidate: O(L·m) single-bit products, then O(k·D·H) for attention.
+
+Differs from the paper:
+- distances are one product of ±1 vectors; ONNX has no population count.
+- of events at the same distance, the latest are kept.
+- the attention's events carry their ages, and its weights start equal (`multi_head.py`).
+- m = 64 by default: it helps up to about 2·D, says the paper.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from models.age import NUM_AGES
+from models.base import CtrModel, UserState
+from models.batch import Context, Slate, User
+from models.blocks.embedding import embedding
+from models.blocks.frame import Frame, FrameConfig
+from models.blocks.multi_head import MultiHead
+from models.blocks.sim_hash import WORD_BITS, SimHash, pack, similarity, unpack
+from models.blocks.top_k import gather_events, top_k
+from models.record import StateSpec, TensorSpec
+from models.schema import PADDING, FeatureSchema
+
+
+@dataclass(frozen=True)
+class ETAConfig(FrameConfig):
+    """ETA. `hidden` is also the width of the attention's projections.
+
+    Attributes:
+        num_bits: m.
+        k: events that a candidate attends to.
+        age_dim: width of the embedding of an event's age.
+    """
+
+    num_bits: int = 64
+    k: int = 48
+    age_dim: int = 4
+
+
+class ETA(CtrModel):
+    """Attention over the k events whose signatures are nearest to the candidate's. The search has no gradient.
+
+    Raises:
+        ValueError: k or the number of bits is below 1.
+    """
+
+    def __init__(
+        self, schema: FeatureSchema, item_fields: Int[Tensor, "V F"], config: ETAConfig
+    ) -> None:
+        super().__init__()
+        for name in ("num_bits", "k"):
+            if getattr(config, name) < 1:
+                raise ValueError(f"{name}: got {getattr(config, name)}, expected at least 1")
+        self.schema, self.config = schema, config
+        dim = config.item_dim + config.field_dim * (len(schema.item_fields) - 1)
+        self.frame = Frame(schema, item_fields, config, config.heads * (dim + config.age_dim))
+        self.ages = embedding(NUM_AGES, config.age_dim, config.embedding_std)
+        self.hash = SimHash(dim=dim, num_bits=config.num_bits)
+        self.attention = MultiHead(
+            dim=dim, event_dim=dim + config.age_dim, hidden=config.hidden, heads=config.heads
+        )
+
+    def state_spec(self) -> StateSpec:
+        """The profile and, per event, its row, age and signature."""
+        length = self.schema.history_length
+        words = -(-self.config.num_bits // WORD_BITS)
+        return (
+            TensorSpec("profile", (self.frame.profile.dim,)),
+            TensorSpec("rows", (length,), "int32"),
+            TensorSpec("event_ages", (length,), "int32"),
+            TensorSpec("signatures", (length, words), "int32"),
+        )
+
+    def encode(self, user: User) -> UserState:
+        """Hash the events."""
+        return {
+            "profile": self.frame.profile(user.fields),
+            "rows": user.history.int(),
+            "event_ages": user.ages.int(),
+            "signatures": pack(self.hash(self.frame.items(user.history))),
+        }
+
+    def score(self, state: UserState, context: Context, slate: Slate) -> Float[Tensor, "B C"]:
+        """Search by signature, attend to the embeddings found."""
+        target = self.frame.items(slate.items)  # (B, C, D)
+        rows = state["rows"].long()  # (B, L)
+        signatures = unpack(state["signatures"], self.config.num_bits)  # (B, L, m)
+        score = similarity(self.hash(target), signatures)  # (B, C, L)
+        index, found = top_k(score, rows != PADDING, self.config.k, resolution=1.0)
+        events = torch.cat(
+            [self.frame.items(rows), self.ages(state["event_ages"].long())], -1
+        )  # (B, L, D + age_dim)
+        long = self.attention(target, gather_events(events, index), found)
+        return self.frame.logits(state["profile"], context, target, long)

@@ -1,0 +1,78 @@
+"""Linear attention: a kernel in place of the softmax, so that the whole history folds into h×D numbers.
+
+Source: Katharopoulos et al. 2020, arXiv:2006.16236v3, with the candidate as the only query. State: per head the matrix
+Σ_l φ(k_l) v_lᵀ and its normaliser Σ_l φ(k_l). Cost per candidate: O(h·D). Differs from the paper: values are the events
+themselves (a W_v would be one more linear map before the head's first layer); queries and keys start with equal
+weights, so that an event of the candidate's own item weighs most from the start.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from models.base import CtrModel, UserState
+from models.batch import Context, Slate, User
+from models.blocks.frame import Frame, FrameConfig
+from models.blocks.multi_head import projection
+from models.record import StateSpec, TensorSpec
+from models.schema import PADDING, FeatureSchema
+
+
+@dataclass(frozen=True)
+class LinearAttentionConfig(FrameConfig):
+    """Linear attention. `hidden` is the width of queries and keys, dealt out to the heads."""
+
+
+class LinearAttention(CtrModel):
+    """o = φ(q) (Σ_l φ(k_l) v_lᵀ) / (φ(q)·Σ_l φ(k_l)), φ(x) = elu(x) + 1, per head.
+
+    Raises:
+        ValueError: `heads` does not divide `hidden`.
+    """
+
+    def __init__(
+        self, schema: FeatureSchema, item_fields: Int[Tensor, "V F"], config: LinearAttentionConfig
+    ) -> None:
+        super().__init__()
+        if config.hidden % config.heads:
+            raise ValueError(f"heads: {config.heads} does not divide hidden = {config.hidden}")
+        self.config = config
+        dim = config.item_dim + config.field_dim * (len(schema.item_fields) - 1)
+        self.frame = Frame(schema, item_fields, config, config.heads * dim)
+        self.w_q = projection(dim, config.hidden)
+        self.w_k = nn.Parameter(self.w_q.detach().clone())
+
+    def state_spec(self) -> StateSpec:
+        """The profile, each head's matrix (heads stacked) and its normaliser."""
+        hidden = self.config.hidden
+        return (
+            TensorSpec("profile", (self.frame.profile.dim,)),
+            TensorSpec("memory", (hidden, self.frame.items.dim)),
+            TensorSpec("normaliser", (hidden,)),
+        )
+
+    def encode(self, user: User) -> UserState:
+        """Fold the events. φ(0) is 1, so padding is masked; sums are divided by L, which cancels."""
+        events = self.frame.items(user.history)  # (B, L, D)
+        keys = F.elu(events @ self.w_k) + 1  # (B, L, h)
+        keys = keys * (user.history != PADDING)[..., None] / events.shape[1]
+        return {
+            "profile": self.frame.profile(user.fields),
+            "memory": keys.mT @ events,
+            "normaliser": keys.sum(1),
+        }
+
+    def score(self, state: UserState, context: Context, slate: Slate) -> Float[Tensor, "B C"]:
+        """Read the memory with each candidate."""
+        target = self.frame.items(slate.items)  # (B, C, D)
+        heads = self.config.heads
+        B, C, D = target.shape
+        query = (F.elu(target @ self.w_q) + 1).view(B, C, heads, -1)  # (B, C, H, d_k)
+        memory = state["memory"].view(B, heads, -1, D)  # (B, H, d_k, D)
+        normaliser = state["normaliser"].view(B, heads, -1)  # (B, H, d_k)
+        mass = torch.einsum("bchk,bhk->bch", query, normaliser)[..., None] + 1e-6
+        long = torch.einsum("bchk,bhkd->bchd", query, memory) / mass
+        return self.frame.logits(state["profile"], context, target, long.flatten(2))

@@ -1,0 +1,58 @@
+"""Mean pooling: the whole history as its mean, the same for every candidate. What a long history is worth unasked.
+
+The "avg-pooling long" baseline of SIM (2006.05639) and ETA (2108.04468). State: D + 1 numbers. No cost per candidate.
+Differs from them: the number of events is an input too.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from models.base import CtrModel, UserState
+from models.batch import Context, Slate, User
+from models.blocks.frame import Frame, FrameConfig
+from models.record import StateSpec, TensorSpec
+from models.schema import PADDING, FeatureSchema
+
+
+@dataclass(frozen=True)
+class MeanPoolConfig(FrameConfig):
+    """Mean pooling: the frame's sizes are all."""
+
+
+class MeanPool(CtrModel):
+    """mean_l e_l and log(1 + n)."""
+
+    def __init__(
+        self, schema: FeatureSchema, item_fields: Int[Tensor, "V F"], config: MeanPoolConfig
+    ) -> None:
+        super().__init__()
+        dim = config.item_dim + config.field_dim * (len(schema.item_fields) - 1)
+        self.frame = Frame(schema, item_fields, config, dim + 1)
+
+    def state_spec(self) -> StateSpec:
+        """The profile, the mean and the log count."""
+        return (
+            TensorSpec("profile", (self.frame.profile.dim,)),
+            TensorSpec("history_mean", (self.frame.items.dim,)),
+            TensorSpec("log_count", (1,)),
+        )
+
+    def encode(self, user: User) -> UserState:
+        """Average the events."""
+        events = self.frame.items(user.history)  # (B, L, D)
+        count = (user.history != PADDING).sum(1, keepdim=True).to(events.dtype)  # (B, 1)
+        return {
+            "profile": self.frame.profile(user.fields),
+            "history_mean": events.sum(1) / count.clamp(min=1),
+            "log_count": torch.log1p(count),
+        }
+
+    def score(self, state: UserState, context: Context, slate: Slate) -> Float[Tensor, "B C"]:
+        """Put the summary beside every candidate."""
+        target = self.frame.items(slate.items)  # (B, C, D)
+        summary = torch.cat([state["history_mean"], state["log_count"]], -1)  # (B, D + 1)
+        long = summary[:, None].expand(-1, target.shape[1], -1)
+        return self.frame.logits(state["profile"], context, target, long)
