@@ -22,9 +22,13 @@ CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
         "split": {"rank": 8, "form": "split", "exact_target": True, "decompression": "softmax"},
         "content": {"rank": 8, "slots": "content"},
         "hash": {"rank": 8, "slots": "hash"},
-        "families": {
-            "rank": 12, "slots": "hash", "families": [["item", 8], ["category", 3], ["popularity", 1]],
+        "families": {  # the items a sketch even in the small catalogue below
+            "rank": 6, "slots": "hash", "families": [["item", 1], ["category", 3], ["popularity", 2]],
         },
+        "hybrid": {"rank": 12, "slots": "hybrid", "content_slots": 4},
+        "hard": {"rank": 8, "slots": "content", "hard": True},
+        "signed": {"rank": 8, "slots": "hash", "sketch": "signed"},
+        "decayed": {"rank": 8, "slots": "hash", "half_life_days": 30.0},
     },
     "din": {"long": {}, "short": {"long": False}, "counts": {"match": True}},
     "sim": {"hard": {"search": "hard", "k": 3}, "soft": {"search": "soft", "k": 3}},
@@ -59,8 +63,8 @@ class Case:
 
 
 CASES = [Case(model, label) for model in MODELS for label in CONFIGS.get(model, {"default": {}})]
-SAME_GRAPHS = {("lrea", "paper"), ("lrea", "families")}
-"""What these serve differs in weights or sizes only from "position" and "hash", and an export takes seconds."""
+SAME_GRAPHS = {("lrea", "paper"), ("lrea", "families"), ("lrea", "decayed")}
+"""What these serve differs from "position" and "hash" in weights, constants or sizes only; an export takes seconds."""
 EXPORTED = [case for case in CASES if (case.model, case.label) not in SAME_GRAPHS]
 
 

@@ -177,6 +177,8 @@ def _check(config: LREAConfig) -> None:
     if config.slots == "hybrid" and not 0 < config.content_slots < config.rank:
         got = config.content_slots
         raise ValueError(f"content_slots: got {got}, expected 1 to rank - 1 = {config.rank - 1}")
+    if config.half_life_days < 0:
+        raise ValueError(f"half_life_days: got {config.half_life_days}, expected 0 or more")
 
 
 def _build_slots(schema: FeatureSchema, item_fields: Tensor, config: LREAConfig, dim: int) -> Slots:

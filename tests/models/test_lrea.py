@@ -9,14 +9,26 @@ from torch import Tensor
 from models.batch import Batch
 from models.registry import build_model
 from models.schema import Field
+from models.sequence.hash_slots import Family, HashSlots
+from models.sequence.hybrid_slots import HybridSlots
 from models.sequence.lrea import LREA
-from models.sequence.slots import HashSlots, PositionSlots
+from models.sequence.slots import PositionSlots
 from tests.cases import SCHEMA, SIZES, item_fields, random_batch
 from tests.models.test_target_attention import by_loops
 from tests.reference.attention import auxiliary, compress, decompress, non_negativity
 
 FORMS = ("concat", "split")
 each_form = pytest.mark.parametrize("form", FORMS)
+WITHOUT_COUNTS = [{"slots": "position"}, {"slots": "content"}, {"slots": "content", "hard": True}]
+WITH_COUNTS = [
+    {"slots": "hash"},
+    {"slots": "hash", "families": [["item", 1], ["category", 3]]},
+    {"slots": "hash", "families": [["item", 1], ["category", 3]], "sketch": "signed"},
+    {"slots": "hash", "half_life_days": 5.0},
+    {"slots": "hybrid", "content_slots": 2},
+    {"slots": "hybrid", "content_slots": 1, "hard": True, "families": [["item", 3]]},
+]
+"""In families of one slot of 15 cells the items are a sketch, elsewhere all counts are exact."""
 
 
 def lrea(**config: object) -> LREA:
@@ -98,18 +110,77 @@ def test_the_penalty_is_equation_10_times_lambda():
     assert lrea().train_forward(batch.user, batch.context, batch.slate).penalty is None
 
 
-@pytest.mark.parametrize("slots", ["content", "hash"])
-def test_with_summing_slots_the_keys_are_means_and_the_log_count_is_an_input(slots: str):
-    model, batch = lrea(slots=slots), random_batch()
+@pytest.mark.parametrize("config", WITHOUT_COUNTS[1:] + WITH_COUNTS, ids=str)
+def test_with_summing_slots_the_keys_are_means_and_the_log_count_is_an_input(config):
+    model, batch = lrea(**config), random_batch()
     assert model.attention.w_s is not None
     state, target = model.encode(batch.user), model.frame.items(batch.slate.items)
     keys = state["e_auxabsorb"] / (state["counts"][..., None] + 1e-3)
     bias = torch.log1p(state["counts"])[..., None] @ model.attention.w_s
     long = by_loops(model.attention, target, keys, state["e_auxabsorb"], key_bias=bias)
-    if isinstance(model.slots, HashSlots):
-        own = model.slots.own(state, batch.slate.items, target)
-        long = torch.cat([long, own * SCHEMA.history_length**0.5], -1)
-    torch.testing.assert_close(served(model, batch), finished(model, batch, long))
+    own = torch.cat(model.slots.own(state, batch.slate.items, target), -1)
+    expected = finished(model, batch, torch.cat([long, own * SCHEMA.history_length**0.5], -1))
+    torch.testing.assert_close(served(model, batch), expected + from_counts(model, batch))
+
+
+def from_counts(model: LREA, batch: Batch) -> Tensor:
+    """What the scalars that each candidate reads add to its logit, without a layer between."""
+    target = model.frame.items(batch.slate.items)
+    _, scalars = model.slots.own(model.encode(batch.user), batch.slate.items, target)
+    added = torch.zeros(scalars.shape[:2], dtype=scalars.dtype)
+    if model.wide is not None:
+        for n, weight in enumerate(model.wide.weight[0].tolist()):
+            added += weight * scalars[..., n]
+    return added
+
+
+@pytest.mark.parametrize("config", WITH_COUNTS, ids=str)
+def test_counts_reach_the_logit_past_the_head(config):
+    model, batch = lrea(**config), random_batch()
+    with torch.no_grad():
+        before = served(model, batch)
+        added = from_counts(model, batch)
+        assert added[1:].abs().min() > 1e-3
+        assert model.wide is not None
+        model.wide.weight.mul_(3)
+        torch.testing.assert_close(served(model, batch), before + 2 * added)
+
+
+@pytest.mark.parametrize("config", WITHOUT_COUNTS, ids=str)
+def test_slots_without_counts_of_keys_have_no_such_path(config):
+    assert lrea(**config).wide is None
+
+
+@pytest.mark.parametrize("slots", ["content", "hybrid"])
+@pytest.mark.parametrize("is_hard", [True, False])
+def test_content_slots_are_hard_where_asked_for(slots: str, is_hard: bool):
+    model = lrea(slots=slots, hard=is_hard, content_slots=2)
+    counts = model.encode(random_batch().user)["counts"][:, : 2 if slots == "hybrid" else 4]
+    assert torch.equal(counts, counts.round()) == is_hard
+
+
+@pytest.mark.parametrize("sketch", ["count_min", "signed"])
+@pytest.mark.parametrize("slots", ["hash", "hybrid"])
+def test_only_signed_cells_go_below_zero(slots: str, sketch: str):
+    families = [["item", 1]] if slots == "hybrid" else [["item", 1], ["category", 3]]
+    model = lrea(slots=slots, content_slots=3, families=families, sketch=sketch)
+    cells = model.encode(random_batch().user)["e_comp"]
+    assert bool((cells < 0).any()) == (sketch == "signed")
+
+
+@pytest.mark.parametrize(("slots", "rank"), [("hash", 2), ("hybrid", 4)])
+def test_old_events_fade_from_hash_slots_alone(slots: str, rank: int):
+    model = lrea(slots=slots, rank=rank, content_slots=2, half_life_days=5.0)
+    batch = random_batch()
+    real = (batch.user.history > 0).long()
+    new, old = (
+        model.encode(replace(batch.user, ages=age * real))["counts"] for age in (1, 30)
+    )  # a few seconds and 20 days
+    length = real.sum(1).double()
+    torch.testing.assert_close(new[:, -2:].sum(1), 2 * length, rtol=1e-3, atol=0)
+    assert (old[1:, -2:].sum(1) < 0.1 * 2 * length[1:]).all()
+    assert (old[1:, -2:].sum(1) > 0).all()
+    assert torch.equal(old[:, :-2], new[:, :-2])
 
 
 # Where absorption is exact (section 3 of the paper asks for one sign pattern; one-sparse columns have it)
@@ -177,9 +248,9 @@ def test_position_matrices_learn_at_their_own_rate():
     assert {id(p) for p in slow["params"]} == {id(slots.w_comp), id(slots.w_decomp_raw)}
 
 
-@pytest.mark.parametrize("slots", ["content", "hash"])
+@pytest.mark.parametrize("slots", ["content", "hash", "hybrid"])
 def test_other_slots_learn_at_the_full_rate(slots: str):
-    (group,) = lrea(slots=slots).parameter_groups(0.5)
+    (group,) = lrea(slots=slots, content_slots=2).parameter_groups(0.5)
     assert group["lr"] == 0.5
 
 
@@ -193,7 +264,12 @@ def test_other_slots_learn_at_the_full_rate(slots: str):
         ({"slots": "hash", "nonneg": 0.1}, "slots: 'hash' takes graph = 'absorbed' and nonneg = 0"),
         ({"slots": "hash", "form": "split"}, "slots: 'hash' takes form = 'concat'"),
         ({"exact_target": True}, "exact_target: only the split form has a target term"),
-        ({"families": [["item", 4]]}, "families: only for slots = 'hash'"),
+        (
+            {"slots": "hybrid", "content_slots": 2, "form": "split"},
+            "slots: 'hybrid' takes form = 'concat'",
+        ),
+        ({"families": [["item", 4]]}, "families: only for slots = 'hash' or 'hybrid'"),
+        ({"slots": "content", "families": [["item", 4]]}, "families: only for slots = 'hash'"),
         (
             {"slots": "hash", "families": [["item", 2], ["brand", 2]]},
             r"families: \['brand'\] are not item fields; there are \['item', 'category', 'popularity'\]",
@@ -202,7 +278,27 @@ def test_other_slots_learn_at_the_full_rate(slots: str):
             {"slots": "hash", "families": [["item", 2], ["category", 1]]},
             "do not sum to rank = 4",
         ),
-        ({"slots": "hash", "rank": 1}, "at least 1 slot"),
+        (
+            {"slots": "hybrid", "content_slots": 1, "families": [["item", 4]]},
+            "do not sum to rank = 3",
+        ),
+        ({"slots": "hash", "rank": 1}, "rank: got 1, expected at least one slot for 2 families"),
+        (
+            {"slots": "hybrid", "content_slots": 3},
+            "rank: got 1, expected at least one slot for 2 families",
+        ),
+        (
+            {"slots": "hybrid", "content_slots": 0},
+            "content_slots: got 0, expected 1 to rank - 1 = 3",
+        ),
+        (
+            {"slots": "hybrid", "content_slots": 4},
+            "content_slots: got 4, expected 1 to rank - 1 = 3",
+        ),
+        (
+            {"slots": "hash", "half_life_days": -1.0},
+            r"half_life_days: got -1\.0, expected 0 or more",
+        ),
         ({"slots": "hash", "families": [["item", 4], ["category", 0]]}, "at least 1 slot"),
         ({"slots": "hash", "families": [["item", 5], ["category", -1]]}, "at least 1 slot"),
         ({"rank": 0}, "rank: got 0, expected at least 1"),
@@ -214,37 +310,52 @@ def test_options_that_contradict_each_other_are_refused(config: dict[str, object
         lrea(**config)
 
 
+ITEM, CATEGORY, POPULARITY = SCHEMA.item_fields
+
+
 @pytest.mark.parametrize(
     ("fields", "rank", "expected"),
     [
-        (SCHEMA.item_fields, 9, ((-1, 5), (1, 4))),
-        ((SCHEMA.item_fields[0], SCHEMA.item_fields[2]), 9, ((-1, 9),)),
-        ((SCHEMA.item_fields[0], SCHEMA.item_fields[2], Field("brand", 7)), 8, ((-1, 4), (2, 4))),
+        (SCHEMA.item_fields, 9, (Family(-1, 30, 8), Family(1, 7, 1))),
+        ((ITEM, POPULARITY), 9, (Family(-1, 30, 9),)),
+        ((ITEM, POPULARITY, Field("brand", 29)), 4, (Family(-1, 30, 2), Family(2, 29, 2))),
+        ((ITEM, Field("brand", 99), CATEGORY), 8,
+         (Family(-1, 30, 2), Family(1, 99, 5), Family(2, 7, 1))),
     ],
-)
-def test_without_families_half_of_the_slots_go_to_the_item_and_half_to_its_first_field(
-    fields, rank: int, expected
+)  # fmt: skip
+@pytest.mark.parametrize("slots", ["hash", "hybrid"])
+def test_without_families_the_item_and_each_field_but_the_popularity_are_one(
+    slots: str, fields, rank: int, expected
 ):
     schema = replace(SCHEMA, item_fields=fields)
-    config = {**SIZES, "rank": rank, "slots": "hash"}
+    config = {**SIZES, "rank": rank + 3 * (slots == "hybrid"), "slots": slots, "content_slots": 3}
     model = build_model("lrea", schema, item_fields(schema), config)
-    assert isinstance(model.slots, HashSlots)
-    assert model.slots.families == expected
+    assert isinstance(model, LREA)
+    hashed = model.slots.hashed if isinstance(model.slots, HybridSlots) else model.slots
+    assert isinstance(hashed, HashSlots)
+    assert hashed.families == expected
+    assert model.slots.rank == config["rank"]
+
+
+def test_a_slot_has_as_many_numbers_as_an_embedding_of_an_event():
+    """Its cells, and its own count."""
+    cells, sums, counts = lrea(slots="hash").state_spec()[1:]
+    assert cells.shape[0] == sums.shape[0] == counts.shape[0]
+    assert cells.shape[1] + 1 == sums.shape[1]
 
 
 def test_rare_items_that_share_an_id_have_counts_of_their_own():
-    """Items 5 and 6 have the same fields, UNKNOWN as their id: only the catalogue's row tells them apart."""
+    """Items from 5 on have UNKNOWN as their id, 5 and 6 the same fields: only the catalogue's row tells them apart."""
+    schema = replace(SCHEMA, item_fields=(Field("item", 5), *SCHEMA.item_fields[1:]))
     fields = item_fields()
+    fields[5:, 0] = 1
     fields[5:7] = torch.tensor([1, 3, 2])
-    model = build_model("lrea", SCHEMA, fields, {**SIZES, "rank": 4, "slots": "hash"})
+    model = build_model("lrea", schema, fields, {**SIZES, "rank": 4, "slots": "hash"})
     assert isinstance(model, LREA)
-    assert isinstance(model.slots, HashSlots)
     batch = random_batch(users=1)
     history = torch.zeros_like(batch.user.history)
     history[:, -3:] = 5
-    state = model.encode(replace(batch.user, history=history))
+    state = model.encode(replace(batch.user, history=history, ages=(history > 0).long()))
     rows = torch.tensor([[5, 6]])
-    target = model.frame.items(rows)
-    dim = target.shape[-1]
-    counts = torch.expm1(model.slots.own(state, rows, target)[0, :, dim])
-    assert counts.round(decimals=3).tolist() == [3, 0]
+    _, scalars = model.slots.own(state, rows, model.frame.items(rows))
+    assert torch.expm1(scalars[0, :, 0]).round(decimals=3).tolist() == [3, 0]

@@ -4,12 +4,36 @@ import math
 from collections.abc import Mapping, Sequence
 
 Vector = Sequence[float]
+Cell = tuple[int, int]
+"""A cell of a key, and the sign of the key there."""
+
+
+def deal_slots(sizes: Sequence[int], rank: int, width: int) -> list[int]:
+    """One slot at a time to every family that has fewer cells than keys, the rest to the largest family."""
+    slots, order = [0] * len(sizes), sorted(range(len(sizes)), key=lambda family: sizes[family])
+    while rank:
+        hungry = [family for family in order if slots[family] * width < sizes[family]]
+        for family in hungry[-rank:]:
+            slots[family] += 1
+            rank -= 1
+        if not hungry:
+            slots[order[-1]] += rank
+            rank = 0
+    return slots
+
+
+def weight_of(age: int, half_life_days: float) -> float:
+    """What an event of age bucket `age` counts: bucket b spans octaves (b-1)/2 to b/2 above one minute."""
+    if age == 0:
+        return 0.0
+    minutes = 2 ** ((2 * age - 1) / 4) - 1
+    return math.exp(-math.log(2) * minutes / (24 * 60 * half_life_days)) if half_life_days else 1.0
 
 
 def fold(
-    events: Sequence[tuple[int, Vector]],
+    events: Sequence[tuple[int, float, Vector]],
     slot_of: Mapping[int, int],
-    cells_of: Mapping[int, Sequence[int]],
+    cells_of: Mapping[int, Sequence[Cell]],
     rank: int,
     num_cells: int,
     dim: int,
@@ -17,35 +41,40 @@ def fold(
     """Sums, counts and cells of one family.
 
     Args:
-        events: (key, embedding) of each event; key 0 is padding and key 1 an unknown.
+        events: (key, weight, embedding) of each event; key 0 is padding and key 1 an unknown.
         slot_of: key -> slot.
-        cells_of: key -> cells of the sketch.
+        cells_of: key -> its cells.
         rank: number of slots.
-        num_cells: of the sketch.
+        num_cells: of all families.
         dim: width of an embedding.
     """
     sums = [[0.0] * dim for _ in range(rank)]
     counts, cells = [0.0] * rank, [0.0] * num_cells
-    for key, embedding in events:
+    for key, weight, embedding in events:
         if key == 0:
             continue
-        counts[slot_of[key]] += 1
+        counts[slot_of[key]] += weight
         for d in range(dim):
-            sums[slot_of[key]][d] += embedding[d]
-        for cell in cells_of[key] if key > 1 else ():
-            cells[cell] += 1
+            sums[slot_of[key]][d] += weight * embedding[d]
+        for cell, sign in cells_of[key] if key > 1 else ():
+            cells[cell] += sign * weight
     return sums, counts, cells
 
 
-def own(
-    total: Vector, load: float, cells: Sequence[float], key: int, target: Vector
-) -> list[float]:
+def estimate(key: int, cells: Sequence[float], own_cells: Sequence[Cell], sketch: str) -> float:
+    """How often a key occurs: the smallest of its cells, or their mean with its signs and never below zero."""
+    if key <= 1:
+        return 0.0
+    read = [sign * cells[cell] for cell, sign in own_cells]
+    return min(read) if sketch == "count_min" else max(0.0, sum(read) / len(read))
+
+
+def own(total: Vector, load: float, seen: float, target: Vector) -> tuple[list[float], list[float]]:
     """What a candidate reads of its slot in one family: the mean, and logs of its count, its soft count, the load."""
-    seen = min(cells) if key > 1 else 0.0
     dot = sum(a * b for a, b in zip(total, target, strict=True))
     norm = sum(t * t for t in target) + 1e-2
     scalars = (seen, max(0.0, dot / norm), load)
-    return [value / (load + 1) for value in total] + [math.log(1 + value) for value in scalars]
+    return [value / (load + 1) for value in total], [math.log(1 + value) for value in scalars]
 
 
 def mix(counter: int, seed: int) -> int:
