@@ -221,12 +221,19 @@ def compare(
 def bench(
     out: Annotated[Path, typer.Option(help="folder of table and plot")] = Path("var/bench"),
     quick: Annotated[bool, typer.Option(help="small sizes only, to try it out")] = False,
+    training: Annotated[
+        bool, typer.Option(help="time training instead: an epoch at L = 1,000, and its profile")
+    ] = False,
 ) -> None:
-    """Time scoring against history length L, candidates B, rank r and width d: LREA beside DIN, same runtime."""
-    from builder.bench import run_bench
+    """Time scoring against history length L, candidates B, rank r and width d: every model in the same runtime."""
+    from builder.bench import describe_machine, run_bench
+    from builder.bench_training import run_training_bench
 
+    options = " --training" * training + " --quick" * quick
+    header = describe_machine(f"python -m builder bench --out {out}{options}")
     with _bar("bench") as bar:
-        written = run_bench(out, bar, quick=quick)
+        run = run_training_bench if training else run_bench
+        written = run(out, bar, header, quick=quick)
     console.print(*written, sep="\n")
 
 

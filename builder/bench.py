@@ -1,6 +1,6 @@
-"""python -m builder bench: time to score one user's slate, LREA beside DIN, in the runtime that serves them.
+"""python -m builder bench: time to score one user's slate, every model in the runtime that serves them.
 
-Both are the graphs that `export` makes, with random weights (time does not depend on them) and random inputs from a
+They are the graphs that `export` makes, with random weights (time does not depend on them) and random inputs from a
 catalogue of a few thousand items. They share embeddings, attention block, short-term history and head.
 """
 
@@ -17,7 +17,7 @@ import onnxruntime as ort
 
 from builder.bench_plot import plot
 from builder.bench_table import to_markdown
-from builder.bench_timing import Size, Timing, build_contender, time_together
+from builder.bench_timing import CONTENDERS, Size, Timing, build_contender, time_together
 from builder.export import code_revision
 from builder.graph_timing import Contender
 from builder.progress import Progress
@@ -52,7 +52,7 @@ FULL = Plan(
         "rank": (16, 32, 64, 128, 256, 512),
         "dim": (8, 16, 32, 64),
     },
-    models=("LREA, position slots", "LREA, hash slots", "DIN", "no long history"),
+    models=tuple(CONTENDERS),
     threads=(1, 2),
     budget_s=5.0,
 )
@@ -63,20 +63,27 @@ QUICK = Plan(
     threads=(1,),
     budget_s=0.2,
 )
-UNAFFECTED = {"length": ("no long history",), "rank": ("DIN", "no long history")}
-"""Models that do not know an axis are timed at the main size only."""
+CORE = ("LREA, position slots", "LREA, hash slots", "DIN", "no long history")
+OTHERS = tuple(model for model in CONTENDERS if model not in CORE)
+UNAFFECTED = {
+    "length": ("no long history",), "rank": ("DIN", "no long history", *OTHERS),
+    "candidates": OTHERS, "dim": OTHERS,
+}  # fmt: skip
+"""Models that do not know an axis are timed at the main size only; `OTHERS` against the history length alone."""
 
 
-def run_bench(out: Path, progress: Progress, *, quick: bool) -> list[Path]:
+def run_bench(
+    out: Path, progress: Progress, header: Mapping[str, str], *, quick: bool
+) -> list[Path]:
     """Time everything, write a table, its numbers and a plot; return their paths.
 
     Args:
         out: folder (made if absent) of `bench.md`, `bench.json` and `bench.png`.
         progress: told after every size.
+        header: what made it, on which machine (`describe_machine`).
         quick: a few small sizes, to see that it works; no time of it means anything.
     """
     plan = QUICK if quick else FULL
-    header = describe_machine(f"python -m builder bench --out {out}{' --quick' * quick}")
     timings = list(_time_all(plan, progress))
     out.mkdir(parents=True, exist_ok=True)
     table, numbers, picture = (out / f"bench.{kind}" for kind in ("md", "json", "png"))

@@ -8,12 +8,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from builder.bench_table import AXES, sweep
+from builder.bench_table import AXES, sweep, swept
 from builder.bench_timing import Size, Timing
 
 MARKS = {
     "LREA, position slots": ("C0", "o"), "LREA, hash slots": ("C2", "s"), "DIN": ("C3", "^"),
-    "no long history": ("0.5", "."),
+    "no long history": ("0.5", "."), "LREA, content slots": ("C8", "D"),
+    "LREA, hash and content slots": ("C9", "P"), "SIM hard": ("C1", "<"), "SIM soft": ("C1", ">"), "ETA": ("C4", "v"),
+    "TWIN": ("C5", "X"), "SDIM": ("C6", "*"), "linear attention": ("C7", "1"), "mean pooling": ("0.3", "+"),
 }  # fmt: skip
 
 
@@ -39,7 +41,7 @@ def _draw(
     panel: Axes, timings: Sequence[Timing], main: Size, axis: str, values: Sequence[int]
 ) -> None:
     found = sweep(timings, main, axis, values)
-    for model in dict.fromkeys(line.model for line in timings):
+    for model in swept(found):
         lines = [found[value][model] for value in values]
         median = [line.median_ms for line in lines]
         below = [line.median_ms - line.p10_ms for line in lines]

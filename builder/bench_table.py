@@ -9,6 +9,8 @@ AXES = {
     "length": "history length L", "candidates": "candidates B", "rank": "rank r", "dim": "width d",
 }  # fmt: skip
 SLOW = "DIN"
+SHOWN = (SLOW, "LREA, position slots", "LREA, hash slots", "no long history")
+"""In every table, also where they do not move."""
 
 
 def to_markdown(
@@ -32,7 +34,7 @@ def to_markdown(
 HOW = (
     "Milliseconds of the whole score graph (embeddings, short-term and long-term attention, head) for one user: median",
     "(10th to 90th percentile) of the rounds. The models take turns within a round, after a warm-up. LREA scores the",
-    "slate in one run, as the service does; DIN takes it in blocks of candidates, of the size that is fastest for it.",
+    "slate in one run, as the service does; models linear in L take it in the blocks of candidates fastest for each.",
     "`no long history` is the part that all share. `times faster` is the ratio of medians to DIN's.",
 )
 
@@ -47,6 +49,13 @@ def sweep(
         size = replace(main, **{axis: value})
         found[value] = at_main | {line.model: line for line in timings if line.size == size}
     return found
+
+
+def swept(found: Mapping[int, Mapping[str, Timing]]) -> list[str]:
+    """Models that were timed along the axis, with those that every table shows."""
+    models = next(iter(found.values()))
+    sizes = {model: {at[model].size for at in found.values()} for model in models}
+    return [model for model in models if len(sizes[model]) > 1 or model in SHOWN]
 
 
 def _main_table(timings: Sequence[Timing]) -> list[str]:
@@ -69,7 +78,7 @@ def _main_table(timings: Sequence[Timing]) -> list[str]:
 def _sweep_table(
     timings: Sequence[Timing], main: Size, axis: str, values: Sequence[int]
 ) -> list[str]:
-    models = list(dict.fromkeys(line.model for line in timings))
+    models = swept(sweep(timings, main, axis, values))
     fast = [model for model in models if model.startswith("LREA")]
     rows = []
     for value, found in sweep(timings, main, axis, values).items():

@@ -14,10 +14,21 @@ from models.schema import FIRST_KNOWN, FeatureSchema, Field
 CONTENDERS: dict[str, tuple[str, dict[str, Any]]] = {
     "LREA, position slots": ("lrea", {"slots": "position"}),
     "LREA, hash slots": ("lrea", {"slots": "hash"}),
+    "LREA, content slots": ("lrea", {"slots": "content"}),
+    "LREA, hash and content slots": ("lrea", {"slots": "hybrid"}),
     "DIN": ("din", {}),
+    "SIM hard": ("sim", {"search": "hard"}),
+    "SIM soft": ("sim", {"search": "soft"}),
+    "ETA": ("eta", {}),
+    "TWIN": ("twin", {}),
+    "SDIM": ("sdim", {}),
+    "linear attention": ("linear_attention", {}),
+    "mean pooling": ("mean_pool", {}),
     "no long history": ("din", {"long": False}),
 }
 """Label -> model of the registry and its options."""
+LINEAR = ("DIN", "SIM hard", "SIM soft", "ETA", "TWIN")
+"""Linear in L: [candidates, L] tensors, which blocks of candidates keep in the processor's cache."""
 NUM_ITEMS = 4_000
 RECENT = 32
 HIDDEN = 32
@@ -69,12 +80,13 @@ def build_contender(label: str, size: Size) -> Contender:
     field_dim = size.dim // 4
     config = {"item_dim": size.dim - 2 * field_dim, "field_dim": field_dim, "hidden": HIDDEN}
     config |= options | ({"rank": size.rank} if name == "lrea" else {})
+    if options.get("slots") == "hybrid":
+        config["content_slots"] = size.rank // 4
     rng = np.random.default_rng(0)
     columns = [rng.integers(FIRST_KNOWN, field.size, NUM_ITEMS) for field in schema.item_fields]
     columns[0] = np.arange(NUM_ITEMS)
     model = build_model(name, schema, torch.from_numpy(np.stack(columns, 1)), config).eval()
-    # DIN's hidden activations are [C, L·h], and blocks of candidates keep them in the processor's cache.
-    candidate_bytes = 4 * size.length * HIDDEN if label == "DIN" else None
+    candidate_bytes = 4 * size.length * HIDDEN if label in LINEAR else None
     return make_contender(label, model, schema, candidate_bytes)
 
 

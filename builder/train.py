@@ -30,6 +30,17 @@ FINAL_RATE = 0.05
 """The learning rate falls linearly to this share of its start: a short budget ends on averaged, not noisy, weights."""
 
 
+WARM_UP = 0.1
+"""Share of the steps in which the rate rises to its start. Adagrad's first steps move every weight by the whole rate,
+whatever its gradient: without a rise, models start from noise at the rates that they learn best with."""
+
+
+def share_of_rate(step: int, steps: int) -> float:
+    """Of the recipe's learning rate, before step `step` (from 0) of `steps`: up, then down to `FINAL_RATE`."""
+    rise = min(1.0, (step + 1) / max(1.0, WARM_UP * steps))
+    return rise * (1 - (1 - FINAL_RATE) * step / steps)
+
+
 def batch_source(events: Events, recipe: Recipe, part: Part) -> BatchSource:
     """Batches of one part, with the recipe's negatives unless the log has its own."""
     sampler = None
@@ -67,9 +78,9 @@ def train(events: Events, recipe: Recipe, progress: Progress = silent) -> Checkp
     model = build_model(
         recipe.model.name, events.schema, item_fields, recipe.model.config, rule.seed
     )
-    optimizer = _optimizer(model, rule)
+    optimizer = make_optimizer(model, rule)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: 1 - (1 - FINAL_RATE) * step / rule.steps
+        optimizer, lambda step: share_of_rate(step, rule.steps)
     )
     validation = _Validation(events, recipe)
     note = ""
@@ -85,7 +96,8 @@ def train(events: Events, recipe: Recipe, progress: Progress = silent) -> Checkp
     return Checkpoint(recipe.model.name, config, events.schema, validation.best, validation.history)
 
 
-def _optimizer(model: CtrModel, rule: TrainRule) -> torch.optim.Optimizer:
+def make_optimizer(model: CtrModel, rule: TrainRule) -> torch.optim.Optimizer:
+    """The recipe's optimiser, with the model's own groups."""
     groups = model.parameter_groups(rule.learning_rate)
     if rule.optimizer == "adagrad":
         return torch.optim.Adagrad(groups)
@@ -107,21 +119,22 @@ def _batches(events: Events, recipe: Recipe) -> Iterator[Batch]:
 
 def _step(model: CtrModel, optimizer: torch.optim.Optimizer, batch: Batch) -> float:
     model.train()
-    out = model.train_forward(batch.user, batch.context, batch.slate)
-    loss = total = click_loss(out.logits, batch)
-    for logits in out.auxiliary:
-        total = total + click_loss(logits, batch)
-    if out.penalty is not None:
-        total = total + out.penalty
+    loss, total = losses(model, batch)
     optimizer.zero_grad()
     total.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     return loss.item()
 
 
-def click_loss(logits: Tensor, batch: Batch) -> Tensor:
-    """Mean binary cross-entropy over the real candidates."""
-    return F.binary_cross_entropy_with_logits(logits[batch.mask], batch.label[batch.mask])
+def losses(model: CtrModel, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Mean binary cross-entropy over the real candidates; and with it all else that a step fits."""
+    out = model.train_forward(batch.user, batch.context, batch.slate)
+    loss, *others = (
+        F.binary_cross_entropy_with_logits(logits[batch.mask], batch.label[batch.mask])
+        for logits in (out.logits, *out.auxiliary)
+    )
+    total = torch.stack([loss, *others]).sum()
+    return loss, total if out.penalty is None else total + out.penalty
 
 
 class _Validation:

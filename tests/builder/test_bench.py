@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from builder.bench import FULL, QUICK, run_bench
-from builder.bench_table import sweep, to_markdown
+from builder.bench import FULL, QUICK, UNAFFECTED, describe_machine, run_bench
+from builder.bench_table import sweep, swept, to_markdown
 from builder.bench_timing import CONTENDERS, RECENT, Size, Timing
+from builder.bench_training import PHASES, run_training_bench
 from builder.graph_timing import USER_ID_BYTES
 from models.record import record_bytes
 from models.registry import MODELS
@@ -59,8 +60,11 @@ def test_ratio_is_of_medians_with_the_same_threads() -> None:
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], list[tuple[int, int]]]:
     told: list[tuple[int, int]] = []
+    header = describe_machine("python -m builder bench --quick")
     out = tmp_path_factory.mktemp("bench") / "new"
-    written = run_bench(out, lambda done, total, note="": told.append((done, total)), quick=True)
+    written = run_bench(
+        out, lambda done, total, note="": told.append((done, total)), header, quick=True
+    )
     return written, told
 
 
@@ -96,4 +100,35 @@ def test_record_of_din_is_the_history_and_that_of_lrea_is_not(quick) -> None:
     ages = 4 * QUICK.main.length
     assert sizes["DIN"] == empty + profile + 4 * QUICK.main.length * QUICK.main.dim + ages
     rank, dim = QUICK.main.rank, QUICK.main.dim
-    assert sizes["LREA, hash slots"] == empty + profile + 4 * rank * (2 * dim + 1)
+    assert sizes["LREA, hash slots"] == empty + profile + 4 * rank * 2 * dim
+
+
+def test_every_sequence_model_is_timed_against_the_length() -> None:
+    assert {name for name, _ in CONTENDERS.values()} == set(MODELS)
+    assert set(FULL.models) - set(UNAFFECTED["length"]) == set(CONTENDERS) - {"no long history"}
+    assert 10_000 in FULL.sweeps["length"]
+
+
+def test_a_table_leaves_out_who_was_not_timed_along_its_axis() -> None:
+    lines = [timing("LREA", 1), timing("DIN", 50), timing("SDIM", 9), timing("LREA", 2, Size(100, 10, 8, 8))]  # fmt: skip
+    assert swept(sweep(lines, MAIN, "rank", (4, 8))) == ["LREA", "DIN"]
+
+
+def test_training_is_timed_phase_by_phase(tmp_path: Path) -> None:
+    """On the real log: two models, three steps."""
+    told: list[tuple[int, int]] = []
+    header = describe_machine("python -m builder bench --training --quick")
+    table, numbers = run_training_bench(
+        tmp_path, lambda done, total, note="": told.append((done, total)), header, quick=True
+    )
+    costs = json.loads(numbers.read_text())["costs"]
+    assert [cost["model"] for cost in costs] == ["LREA, hash slots", "DIN, full history"]
+    assert told[-1][0] == told[-1][1]
+    for cost in costs:
+        median, p10, p90 = cost["step_ms"]
+        assert 0 < p10 <= median <= p90
+        assert list(cost["phase_ms"]) == list(PHASES)
+        assert min(cost["phase_ms"].values()) > 0
+        assert cost["epoch_s"] > 1_000 * median / 1e3  # more than 1,000 steps
+        assert 0 < sum(cost["operators"].values()) <= 1
+        assert cost["model"] in table.read_text()

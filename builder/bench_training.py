@@ -1,0 +1,177 @@
+"""python -m builder bench --training: what one epoch costs at L = 1,000 on complete-journey, and where the time goes.
+
+One thread, as `compare` trains. Models take turns, step by step, so that a slow moment of the machine hits all.
+"""
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from builder.events import Events
+from builder.ingest import ingest
+from builder.progress import Progress
+from builder.recipe import Recipe, load_recipe
+from builder.train import batch_source, losses, make_optimizer, part_slates
+from models.base import CtrModel
+from models.registry import build_model
+
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    "no long history": ("din", {"long": False}),
+    "mean pooling": ("mean_pool", {}),
+    "SDIM": ("sdim", {}),
+    "ETA": ("eta", {}),
+    "SIM soft": ("sim", {"search": "soft"}),
+    "TWIN": ("twin", {}),
+    "LREA, position slots": ("lrea", {"slots": "position"}),
+    "LREA, hash slots": ("lrea", {"slots": "hash"}),
+    "DIN, full history": ("din", {}),
+}
+"""Label -> model of the registry and its options."""
+PHASES = ("batch", "forward", "backward", "optimiser")
+RECIPE = Path(__file__).parent / "recipes" / "complete-journey.toml"
+LENGTH, WARM_UP, STEPS, TOP = 1_000, 2, 15, 6
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of training one model.
+
+    Attributes:
+        model: label.
+        phase_ms: median of each of `PHASES`, per step.
+        step_ms: median, 10th and 90th percentile of a whole step.
+        epoch_s: median step times the steps of an epoch.
+        operators: share of the step of the operators that take most, by name.
+    """
+
+    model: str
+    phase_ms: Mapping[str, float]
+    step_ms: tuple[float, float, float]
+    epoch_s: float
+    operators: Mapping[str, float]
+
+
+class _Trainee:
+    """One model being trained on the log's batches."""
+
+    def __init__(self, label: str, events: Events, recipe: Recipe) -> None:
+        name, options = MODELS[label]
+        fields = torch.from_numpy(np.array(events.item_fields))
+        self.label = label
+        self.model: CtrModel = build_model(name, events.schema, fields, options).train()
+        self.optimizer = make_optimizer(self.model, recipe.train)
+        source, slates = batch_source(events, recipe, "train"), part_slates(events, recipe, "train")
+        self.size, self.num_slates = recipe.train.slates_per_step, len(slates)
+        rng = np.random.default_rng(0)
+        self.batches = source.epoch(slates, self.size, rng, shuffle=True)
+        self.laps: list[list[float]] = []
+
+    def step(self) -> None:
+        """One step, its phases timed."""
+        ticks = [time.perf_counter()]
+
+        def tick() -> None:
+            ticks.append(time.perf_counter())
+
+        batch, _ = next(self.batches)
+        tick()
+        _, total = losses(self.model, batch)
+        tick()
+        self.optimizer.zero_grad()
+        total.backward()  # type: ignore[no-untyped-call]
+        tick()
+        self.optimizer.step()
+        tick()
+        self.laps.append([1e3 * lap for lap in np.diff(ticks)])
+
+    def cost(self) -> Cost:
+        """What the timed steps took, and a profile of two more."""
+        laps = np.array(self.laps[WARM_UP:])
+        steps = laps.sum(1)
+        p10, median, p90 = (float(np.percentile(steps, q)) for q in (10, 50, 90))
+        return Cost(
+            self.label, dict(zip(PHASES, np.median(laps, 0).tolist(), strict=True)),
+            (median, p10, p90), median / 1e3 * -(-self.num_slates // self.size), self._profile(),
+        )  # fmt: skip
+
+    def _profile(self) -> dict[str, float]:
+        with profile(activities=[ProfilerActivity.CPU]) as profiler:
+            self.step()
+            self.step()
+        found = {event.key: event.self_cpu_time_total for event in profiler.key_averages()}
+        whole = sum(found.values())
+        largest = sorted(found, key=lambda name: -found[name])[:TOP]
+        return {name.removeprefix("aten::"): found[name] / whole for name in largest}
+
+
+def run_training_bench(
+    out: Path, progress: Progress, header: Mapping[str, str], *, quick: bool
+) -> list[Path]:
+    """Time training, write `training.md` and `training.json`; return their paths.
+
+    Args:
+        out: folder, made if absent.
+        progress: told after every round.
+        header: what made it, on which machine.
+        quick: three steps of two models, to see that it works.
+    """
+    recipe = load_recipe(RECIPE)
+    recipe = replace(recipe, history=replace(recipe.history, length=LENGTH))
+    labels = list(MODELS)[-2:] if quick else list(MODELS)
+    costs = list(_time_all(ingest(recipe), recipe, labels, 3 if quick else STEPS, progress))
+    out.mkdir(parents=True, exist_ok=True)
+    table, numbers = out / "training.md", out / "training.json"
+    table.write_text(to_markdown(costs, recipe, header))
+    numbers.write_text(json.dumps({**header, "costs": [asdict(cost) for cost in costs]}, indent=1))
+    return [table, numbers]
+
+
+def _time_all(
+    events: Events, recipe: Recipe, labels: Sequence[str], steps: int, progress: Progress
+) -> Iterator[Cost]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        trainees = [_Trainee(label, events, recipe) for label in labels]
+        for done in range(WARM_UP + steps):
+            progress(done, WARM_UP + steps)
+            for trainee in trainees:
+                trainee.step()
+        progress(WARM_UP + steps, WARM_UP + steps)
+        for trainee in trainees:
+            yield trainee.cost()
+    finally:
+        torch.set_num_threads(threads)
+
+
+def to_markdown(costs: Sequence[Cost], recipe: Recipe, header: Mapping[str, str]) -> str:
+    """The costs as tables, with how they were taken."""
+    rule = recipe.train
+    lines = ["# Time to train one epoch", "", f"Made by `{header['command']}`.", ""]
+    lines += [f"- {name}: {value}" for name, value in header.items() if name != "command"]
+    lines += [
+        "",
+        f"complete-journey, L = {LENGTH:,}, one thread, steps of {rule.slates_per_step} users × up to "
+        f"{2 * rule.positives_per_slate} candidates, the models' default sizes. Medians (10th to 90th percentile) of "
+        "steps taken in turn. An epoch shows every basket once.",
+        "",
+        "| model | step ms | " + " | ".join(f"{phase} ms" for phase in PHASES) + " | epoch s |",
+        "|" + " --- |" * (len(PHASES) + 3),
+    ]
+    for cost in costs:
+        median, p10, p90 = cost.step_ms
+        phases = " | ".join(f"{cost.phase_ms[phase]:.1f}" for phase in PHASES)
+        step = f"{median:.1f} ({p10:.1f} to {p90:.1f})"
+        lines.append(f"| {cost.model} | {step} | {phases} | {cost.epoch_s:.0f} |")
+    lines += ["", "Where the time goes, by operator (share of a step):", ""]
+    for cost in costs:
+        shares = ", ".join(f"{name} {share:.0%}" for name, share in cost.operators.items())
+        lines.append(f"- {cost.model}: {shares}")
+    return "\n".join(lines) + "\n"
