@@ -55,7 +55,8 @@ def swept(found: Mapping[int, Mapping[str, Timing]]) -> list[str]:
     """Models that were timed along the axis, with those that every table shows."""
     models = next(iter(found.values()))
     sizes = {model: {at[model].size for at in found.values()} for model in models}
-    return [model for model in models if len(sizes[model]) > 1 or model in SHOWN]
+    is_swept = len(found) > 1  # one value is no sweep: all are shown
+    return [m for m in models if not is_swept or len(sizes[m]) > 1 or m in SHOWN]
 
 
 def _main_table(timings: Sequence[Timing]) -> list[str]:

@@ -163,6 +163,14 @@ class LREA(CtrModel):
         return [*groups, {"params": slow, "lr": lr * self.config.position_lr}] if slow else groups
 
 
+OPTIONS = {
+    "families": ("hash", "hybrid"), "sketch": ("hash", "hybrid"), "half_life_days": ("hash", "hybrid"),
+    "hard": ("content", "hybrid"), "decompression": ("position",),
+    "init": ("position",), "position_lr": ("position",),
+}  # fmt: skip
+"""What only some kinds of slots know: elsewhere it would be ignored in silence."""
+
+
 def _check(config: LREAConfig) -> None:
     if config.rank < 1:
         raise ValueError(f"rank: got {config.rank}, expected at least 1")
@@ -172,13 +180,20 @@ def _check(config: LREAConfig) -> None:
         raise ValueError(f"slots: {config.slots!r} takes form = 'concat'")
     if config.exact_target and config.form != "split":
         raise ValueError("exact_target: only the split form has a target term of its own")
-    if config.families and config.slots not in ("hash", "hybrid"):
-        raise ValueError("families: only for slots = 'hash' or 'hybrid'")
+    _check_options(config)
     if config.slots == "hybrid" and not 0 < config.content_slots < config.rank:
         got = config.content_slots
         raise ValueError(f"content_slots: got {got}, expected 1 to rank - 1 = {config.rank - 1}")
     if config.half_life_days < 0:
         raise ValueError(f"half_life_days: got {config.half_life_days}, expected 0 or more")
+
+
+def _check_options(config: LREAConfig) -> None:
+    for option, kinds in OPTIONS.items():
+        is_given = getattr(config, option) != getattr(LREAConfig, option)
+        if is_given and config.slots not in kinds:
+            named = " or ".join(map(repr, kinds))
+            raise ValueError(f"{option}: only for slots = {named}, got {config.slots!r}")
 
 
 def _build_slots(schema: FeatureSchema, item_fields: Tensor, config: LREAConfig, dim: int) -> Slots:

@@ -18,7 +18,15 @@ from builder.ingest import ingest
 from builder.metrics import measure
 from builder.recipe import Recipe
 from builder.recipe_models import ModelChoice
-from builder.train import VALIDATION_SLATES, batch_source, part_slates, train
+from builder.train import (
+    FINAL_RATE,
+    VALIDATION_SLATES,
+    WARM_UP,
+    batch_source,
+    part_slates,
+    share_of_rate,
+    train,
+)
 from models.registry import build_model
 from tests.builds import small_recipe
 
@@ -154,3 +162,14 @@ def test_targets_are_of_the_training_period_only(events) -> None:
     assert ts_s.max() < split.validate_from_s
     everything = find_slates(events, "train", min_events=0, max_events=1)
     assert len(slates) < len(everything)
+
+
+@pytest.mark.parametrize("steps", [1, 7, 100, 1500])
+def test_the_rate_rises_then_falls_to_its_last_share(steps) -> None:
+    shares = [share_of_rate(step, steps) for step in range(steps)]
+    top = int(np.argmax(shares))
+    assert np.all(np.diff(shares[: top + 1]) > 0)
+    assert np.all(np.diff(shares[top:]) < 0)
+    assert top <= WARM_UP * steps
+    assert 0 < min(shares) <= max(shares) <= 1
+    assert FINAL_RATE < shares[-1] <= FINAL_RATE + 1 / steps

@@ -269,6 +269,10 @@ def test_other_slots_learn_at_the_full_rate(slots: str):
             "slots: 'hybrid' takes form = 'concat'",
         ),
         ({"families": [["item", 4]]}, "families: only for slots = 'hash' or 'hybrid'"),
+        ({"sketch": "signed"}, "sketch: only for slots = 'hash' or 'hybrid', got 'position'"),
+        ({"slots": "content", "half_life_days": 9.0}, "half_life_days: only for slots = 'hash'"),
+        ({"slots": "hash", "hard": True}, "hard: only for slots = 'content' or 'hybrid'"),
+        ({"slots": "hash", "init": "gaussian"}, "init: only for slots = 'position', got 'hash'"),
         ({"slots": "content", "families": [["item", 4]]}, "families: only for slots = 'hash'"),
         (
             {"slots": "hash", "families": [["item", 2], ["brand", 2]]},
