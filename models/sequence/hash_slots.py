@@ -119,7 +119,8 @@ class HashSlots(Slots):
         if cells >= family.size:
             cell = np.arange(family.size)[:, None]
             sign = np.ones_like(cell)
-            slot = cell[:, 0] * family.slots // family.size  # over all its rows, whatever its cells fill
+            # Over all of its rows, though its cells may fill fewer: an empty row would cost and say nothing.
+            slot = cell[:, 0] * family.slots // family.size
         else:
             cell = hashes[:, 1 : 1 + NUM_HASHES] % cells
             sign = 1 - 2 * (hashes[:, 1 + NUM_HASHES :] % 2 * (self.sketch == "signed"))

@@ -336,3 +336,11 @@ def test_keys_spread_evenly_over_slots():
     expected = 10_000 / 64
     chi_square = ((load - expected).square() / expected).sum().item()
     assert chi_square < 63 + 4 * (2 * 63) ** 0.5
+
+
+def test_an_exact_family_deals_its_keys_to_all_of_its_rows():
+    """Even where its cells fit into fewer: 40 keys have 4 cells each at hand."""
+    slots = hash_slots(width=20, families=((0, 8),))
+    assert slots.get_buffer("cell_0").flatten().tolist() == list(range(NUM_ITEMS))
+    load = torch.bincount(slots.get_buffer("slot_0").long(), minlength=8)
+    assert load.tolist() == [NUM_ITEMS // 8] * 8
