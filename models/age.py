@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from models.schema import PADDING
 
 UNIT_S = 60
-"""Buckets are logarithmic above a minute: two to the octave, so that a day is no coarser than 20 hours to 28."""
+"""Buckets are logarithmic above a minute, two to the octave: … 17 to 24 hours, 24 to 34 hours, …"""
 PER_OCTAVE = 2
 NUM_AGES = 50
 """Ids, `PADDING` included; the last one holds everything from some 30 years up."""

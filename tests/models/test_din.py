@@ -60,6 +60,7 @@ def test_matches_are_counted_in_the_whole_history():
 def test_counts_reach_the_logit_directly_as_well():
     model, batch = din(match=True), random_batch()
     assert model.wide is not None
+    assert model.match is not None
     before = model(batch.user, batch.context, batch.slate)
     with torch.no_grad():
         model.wide.weight += 1

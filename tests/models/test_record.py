@@ -304,3 +304,24 @@ def test_states_stack_along_a_new_batch_axis():
         "counts": (2, 3),
     }
     np.testing.assert_array_equal(stacked["counts"][1], [1, 1, 1])
+
+
+IDS = TensorSpec("ids", (2, 3), "int32")
+
+
+@pytest.mark.parametrize("dtype", RECORD_DTYPES)
+def test_ids_are_stored_as_they_are_in_every_dtype(dtype):
+    ids = np.array([[0, 1, -7], [2**31 - 1, 65_537, 16_777_217]], np.int32)
+    record = replace(small_record(), state={"ids": ids})
+    raw = encode_record(record, (IDS,), ARTIFACT, dtype)
+    assert len(raw) == record_bytes((IDS,), dtype, len(b"u1"), 2)
+    assert IDS.stored_bytes(dtype) == 4 * 6
+    decoded = decode_record(raw, (IDS,), ARTIFACT, "u1").state["ids"]
+    assert decoded.dtype == np.int32
+    np.testing.assert_array_equal(decoded, ids)
+
+
+def test_numbers_that_are_no_ids_are_refused():
+    record = replace(small_record(), state={"ids": np.zeros((2, 3), np.float32)})
+    with pytest.raises(ValueError, match="state 'ids': got float32, expected int32"):
+        encode_record(record, (IDS,), ARTIFACT, "fp16")

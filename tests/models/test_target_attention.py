@@ -140,18 +140,33 @@ def test_serving_orders_the_products_otherwise_and_gives_the_same(form: Form, nu
     torch.testing.assert_close(served, expected, rtol=1e-12, atol=1e-12)
 
 
-def test_training_may_skip_leading_padding():
-    """The same output and gradients as with it; users with no, some and only padding."""
+def test_leading_padding_is_skipped_where_a_user_is_alone(monkeypatch: pytest.MonkeyPatch):
+    """The same output and gradients as with it; users with no, some and only padding. Skipped keys may be NaN."""
+    monkeypatch.setattr("models.blocks.target_attention.CACHE_FLOATS", 1)
     block = attention("concat", side=2).train()
     target, keys = random(3, 2, 3).requires_grad_(), random(3, 4, 3, seed=1).requires_grad_()
     side, padding = random(3, 4, 2, seed=2), torch.tensor([0, 3, 4])
-    values = random(3, 4, 3, seed=3) * (torch.arange(4) >= padding[:, None])[..., None]
+    is_padding = (torch.arange(4) < padding[:, None])[..., None]
+    values = random(3, 4, 3, seed=3) * ~is_padding
     inputs = (target, keys, *block.parameters())
     whole = block(target, keys, values, side=side)
-    part = block(target, keys, values, side=side, padding=padding)
-    torch.testing.assert_close(part, whole)
     expected = torch.autograd.grad(whole.square().sum(), inputs)
+    broken = keys.masked_fill(is_padding, torch.nan)
+    part = block(target, broken, values, side=side, padding=padding)
+    torch.testing.assert_close(part, whole)
     torch.testing.assert_close(torch.autograd.grad(part.square().sum(), inputs), expected)
+
+
+@pytest.mark.parametrize("users_at_once", [1, 2, 5])
+def test_how_many_users_go_at_once_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, users_at_once: int
+):
+    block = attention("concat")
+    target, keys, values = random(5, 2, 3), random(5, 4, 3, seed=1), random(5, 4, 3, seed=2)
+    expected = by_loops(block, target, keys, values)
+    floats = users_at_once * 4 * 2 * block.hidden
+    monkeypatch.setattr("models.blocks.target_attention.CACHE_FLOATS", floats)
+    torch.testing.assert_close(block(target, keys, values), expected)
 
 
 def test_heads_that_do_not_divide_the_hidden_units_are_refused():

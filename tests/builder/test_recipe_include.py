@@ -1,0 +1,69 @@
+"""Recipes that share a file of variants."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builder.recipe import load_recipe
+from builder.recipe_include import with_included
+from models.errors import RecipeError
+
+SHARED = """
+[search]
+learning_rate = [0.1, 0.2]
+[[variant]]
+label = "one"
+family = "full"
+model = { name = "din", dropout = 0.5 }
+[[variant]]
+label = "two"
+family = "lrea"
+model = { name = "lrea" }
+"""
+
+
+def included(tmp_path: Path, values: dict[str, Any], shared: str = SHARED) -> dict[str, Any]:
+    (tmp_path / "shared.toml").write_text(shared)
+    return with_included({"include": "shared.toml", **values}, tmp_path / "recipe.toml")
+
+
+def test_tables_come_from_the_file_unless_the_recipe_has_its_own(tmp_path: Path):
+    values = included(tmp_path, {"name": "x", "search": {"learning_rate": [0.3, 0.4]}})
+    assert values["name"] == "x"
+    assert values["search"] == {"learning_rate": [0.3, 0.4]}
+    assert [variant["label"] for variant in values["variant"]] == ["one", "two"]
+    assert "include" not in values
+
+
+def test_defaults_fill_what_a_variant_does_not_say(tmp_path: Path):
+    values = included(tmp_path, {"variant_defaults": {"dropout": 0.1, "heads": 2}})
+    one, two = (variant["model"] for variant in values["variant"])
+    assert one == {"name": "din", "dropout": 0.5, "heads": 2}
+    assert two == {"name": "lrea", "dropout": 0.1, "heads": 2}
+    assert "variant_defaults" not in values
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"include": 3}, "include: got 3, expected the name of a file"),
+        ({"include": "absent.toml"}, "include: .*absent.toml: No such file"),
+        ({"include": "broken.toml"}, "include: .*broken.toml is not TOML"),
+        ({"variant_defaults": [1]}, r"variant_defaults: got \[1\], expected a table"),
+    ],
+)
+def test_what_cannot_be_included_is_named(tmp_path: Path, values: dict[str, Any], message: str):
+    (tmp_path / "broken.toml").write_text("= 1")
+    with pytest.raises(RecipeError, match=message):
+        with_included(values, tmp_path / "recipe.toml")
+
+
+def test_comparisons_compare_the_same_models():
+    recipes = [load_recipe(path) for path in sorted(Path("builder/recipes").glob("*-compare.toml"))]
+    assert len(recipes) == 4
+    labels = {tuple(variant.label for variant in recipe.variant) for recipe in recipes}
+    assert len(labels) == 1
+    for recipe in recipes:
+        shared = {variant.model.config["hidden"] for variant in recipe.variant}
+        assert len(shared) == 1
