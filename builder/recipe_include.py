@@ -1,6 +1,7 @@
 """What recipes share: a file of variants that several of them compare, and what all variants have in common.
 
-include = "variants/long-history.toml"      # top-level tables of that file, where the recipe has none of that name
+include = "variants/long-history.toml"      # that file's top-level tables, where the recipe has none of that name; its
+                                            # lists (variants, sweeps) come before the recipe's own
 
 [variant_defaults]                          # keys of every variant's model that does not say otherwise
 dropout = 0.1
@@ -27,13 +28,21 @@ def with_included(values: dict[str, Any], path: Path) -> dict[str, Any]:
     """
     values = {**values}
     if INCLUDE in values:
-        values = {**_read(values.pop(INCLUDE), path), **values}
+        values = _joined(_read(values.pop(INCLUDE), path), values)
     defaults = values.pop(DEFAULTS, {})
     if not isinstance(defaults, dict):
         raise RecipeError(str(path), [f"{DEFAULTS}: got {defaults!r}, expected a table"])
     if defaults and isinstance(values.get("variant"), list):
         values["variant"] = [_filled(variant, defaults) for variant in values["variant"]]
     return values
+
+
+def _joined(included: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    joined = {**included, **own}
+    for key in included.keys() & own.keys():
+        if isinstance(included[key], list) and isinstance(own[key], list):
+            joined[key] = [*included[key], *own[key]]
+    return joined
 
 
 def _read(name: Any, path: Path) -> dict[str, Any]:

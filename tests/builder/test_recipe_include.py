@@ -36,6 +36,12 @@ def test_tables_come_from_the_file_unless_the_recipe_has_its_own(tmp_path: Path)
     assert "include" not in values
 
 
+def test_a_recipes_own_variants_come_after_the_included_ones(tmp_path: Path):
+    own = {"label": "three", "family": "lrea", "model": {"name": "lrea"}}
+    values = included(tmp_path, {"variant": [own]})
+    assert [variant["label"] for variant in values["variant"]] == ["one", "two", "three"]
+
+
 def test_defaults_fill_what_a_variant_does_not_say(tmp_path: Path):
     values = included(tmp_path, {"variant_defaults": {"dropout": 0.1, "heads": 2}})
     one, two = (variant["model"] for variant in values["variant"])
@@ -62,8 +68,8 @@ def test_what_cannot_be_included_is_named(tmp_path: Path, values: dict[str, Any]
 def test_comparisons_compare_the_same_models():
     recipes = [load_recipe(path) for path in sorted(Path("builder/recipes").glob("*-compare.toml"))]
     assert len(recipes) == 4
-    labels = {tuple(variant.label for variant in recipe.variant) for recipe in recipes}
-    assert len(labels) == 1
+    labels = [tuple(variant.label for variant in recipe.variant[:15]) for recipe in recipes]
+    assert len(set(labels)) == 1
     for recipe in recipes:
         shared = {variant.model.config["hidden"] for variant in recipe.variant}
         assert len(shared) == 1
