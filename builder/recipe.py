@@ -180,7 +180,7 @@ class TrainRule:
     slates_per_step: Annotated[int, Interval(1)] = 48
     """Users (each with its history) in a step."""
     positives_per_slate: Annotated[int, Interval(1)] = 8
-    learning_rate: Annotated[float, Interval(0, is_open=True)] = 0.01
+    learning_rate: Annotated[float, Interval(0, is_open=True)] = 0.05
     optimizer: Literal["adagrad", "adam"] = "adagrad"
     validate_every: Annotated[int, Interval(1)] = 500
     """Steps between validations; the best validated weights are kept."""

@@ -36,7 +36,7 @@ class SimHash(nn.Module):
 
 def bucket_ids(bits: Bool[Tensor, "B K m"], tau: int) -> Int[Tensor, "B K G"]:
     """Each τ consecutive bits as one number in [0, 2^τ): G = m / τ signatures."""
-    powers = 2 ** torch.arange(tau)
+    powers = 2 ** torch.arange(tau, device=bits.device)
     return (bits.reshape(*bits.shape[:-1], -1, tau) * powers).sum(-1)
 
 
@@ -49,7 +49,7 @@ def pack(bits: Bool[Tensor, "B K m"]) -> Int[Tensor, "B K W"]:
 
 def unpack(words: Int[Tensor, "B K W"], num_bits: int) -> Bool[Tensor, "B K m"]:
     """Inverse of `pack`."""
-    powers = (2 ** torch.arange(WORD_BITS)).int()
+    powers = (2 ** torch.arange(WORD_BITS, device=words.device)).int()
     bits = torch.bitwise_and(words[..., None], powers) > 0
     return bits.flatten(-2)[..., :num_bits]
 

@@ -1,9 +1,13 @@
 """Linear attention: a kernel in place of the softmax, so that the whole history folds into h×D numbers.
 
 Source: Katharopoulos et al. 2020, arXiv:2006.16236v3, with the candidate as the only query. State: per head the matrix
-Σ_l φ(k_l) v_lᵀ and its normaliser Σ_l φ(k_l). Cost per candidate: O(h·D). Differs from the paper: values are the events
-themselves (a W_v would be one more linear map before the head's first layer); queries and keys start with equal
-weights, so that an event of the candidate's own item weighs most from the start.
+Σ_l φ(k_l) v_lᵀ and its normaliser Σ_l φ(k_l), h·(D + 1) numbers. Cost per candidate: O(h·D).
+
+Differs from the paper:
+- values are the events themselves: a W_v would be one more linear map before the head's first layer.
+- queries and keys start with equal weights, so that an event of the candidate's own item weighs most from the start.
+- both sums are means in the state; 1e-6 is added to the divisor, so that an empty history gives zero.
+- it sees no ages.
 """
 
 from dataclasses import dataclass
@@ -55,10 +59,15 @@ class LinearAttention(CtrModel):
         )
 
     def encode(self, user: User) -> UserState:
-        """Fold the events. φ(0) is 1, so padding is masked; sums are divided by L, which cancels."""
+        """Fold the events. φ(0) is 1, so padding is masked.
+
+        Sums are divided by the number of events, which cancels: by L, few events in a long window would come near the
+        smallest numbers of fp16, and near what is added to the divisor.
+        """
         events = self.frame.items(user.history)  # (B, L, D)
         keys = F.elu(events @ self.w_k) + 1  # (B, L, h)
-        keys = keys * (user.history != PADDING)[..., None] / events.shape[1]
+        is_real = (user.history != PADDING)[..., None]  # (B, L, 1)
+        keys = keys * is_real / is_real.sum(1, keepdim=True).clamp(min=1)
         return {
             "profile": self.frame.profile(user.fields),
             "memory": keys.mT @ events,

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from models.batch import Batch
+from models.blocks.sim_hash import unpack
 from models.registry import build_model
 from models.sequence.eta import ETA
 from tests.cases import SCHEMA, SIZES, item_fields, random_batch
@@ -49,6 +50,17 @@ def test_it_attends_to_what_sorting_finds(k: int, num_bits: int):
     profile, target = model.frame.profile(batch.user.fields), model.frame.items(batch.slate.items)
     expected = model.frame.logits(profile, batch.context, target, long)
     torch.testing.assert_close(model(batch.user, batch.context, batch.slate), expected)
+
+
+def test_its_state_is_the_history_and_its_signatures():
+    model, batch = eta(num_bits=33), random_batch()
+    state = model.encode(batch.user)
+    assert torch.equal(state["rows"], batch.user.history.int())
+    assert torch.equal(state["event_ages"], batch.user.ages.int())
+    assert state["signatures"].shape[-1] == 3
+    events, planes = model.frame.items(batch.user.history), model.hash.planes.tolist()
+    expected = [[bits(event, planes) for event in history] for history in events.tolist()]
+    assert unpack(state["signatures"], 33).int().tolist() == expected
 
 
 def test_without_a_history_gradients_are_finite():

@@ -6,8 +6,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
+from builder.export import OPSET, open_graph, run_graph
 from models.blocks.sim_hash import SimHash, bucket_ids, pack, similarity, unpack
 from tests.reference import sim_hash as reference
 
@@ -89,3 +90,35 @@ def test_hyperplanes_are_fixed_and_never_trained():
     assert not torch.equal(first.planes, SimHash(dim=D, num_bits=8, seed=2).planes)
     assert list(first.parameters()) == []
     assert "planes" in first.state_dict()
+
+
+def test_what_is_constant_is_made_where_the_bits_are():
+    """On another device than the processor: "meta" computes shapes only, but mixes with no other device."""
+    bits = torch.zeros(2, 3, 48, dtype=torch.bool, device="meta")
+    assert bucket_ids(bits, 3).shape == (2, 3, 16)
+    assert unpack(pack(bits), 48).shape == bits.shape
+
+
+class Words(nn.Module):
+    def forward(self, bits: Tensor) -> tuple[Tensor, Tensor]:
+        words = pack(bits)
+        return words, unpack(words, bits.shape[-1])
+
+
+@pytest.mark.filterwarnings("ignore")  # the exporter warns about its own internals
+def test_onnx_packs_and_unpacks_alike():
+    """Whole words, the last one partly filled; one has every bit set."""
+    events = torch.export.Dim("events", max=99)
+    traced = torch.zeros(2, 3, 40, dtype=torch.bool)
+    program = torch.onnx.export(
+        Words().eval(), (traced,), input_names=["bits"], opset_version=OPSET, dynamo=True,
+        verbose=False, dynamic_shapes=({1: events},),
+    )  # fmt: skip
+    assert program is not None
+    session = open_graph(program.model_proto.SerializeToString())
+    bits = random(2, 7, 40) > 0
+    bits[0, 0] = True
+    words, back = map(torch.from_numpy, run_graph(session, {"bits": bits.numpy()}))
+    assert torch.equal(words, pack(bits))
+    assert words.min() >= 0
+    assert torch.equal(back, bits)
