@@ -54,7 +54,7 @@ FULL = Plan(
     },
     models=tuple(CONTENDERS),
     threads=(1, 2),
-    budget_s=5.0,
+    budget_s=2.0,
 )
 QUICK = Plan(
     main=Size(length=400, candidates=50, rank=8, dim=8),

@@ -168,6 +168,10 @@ def _pack(values: Array, tensor: TensorSpec, dtype: RecordDtype) -> bytes:
 def _to_int32(values: Array, tensor: TensorSpec) -> Array:
     if not np.issubdtype(values.dtype, np.integer):
         raise ValueError(f"state {tensor.name!r}: got {values.dtype}, expected int32")
+    if not np.array_equal(values, values.astype(np.int32)):
+        raise ValueError(
+            f"state {tensor.name!r}: holds {np.abs(values).max()}, too large for int32"
+        )
     return values.astype("<i4")
 
 

@@ -33,7 +33,10 @@ def small_recipe() -> Recipe:
         recipe,
         data=replace(recipe.data, synthetic=size),
         history=replace(recipe.history, length=24, recent=4),
-        train=replace(recipe.train, steps=STEPS, validate_every=STEPS, threads=1),
+        # A rate at which a dozen steps keep scores of users and candidates well apart.
+        train=replace(
+            recipe.train, steps=STEPS, validate_every=STEPS, threads=1, learning_rate=0.01
+        ),
     )
 
 

@@ -325,3 +325,9 @@ def test_numbers_that_are_no_ids_are_refused():
     record = replace(small_record(), state={"ids": np.zeros((2, 3), np.float32)})
     with pytest.raises(ValueError, match="state 'ids': got float32, expected int32"):
         encode_record(record, (IDS,), ARTIFACT, "fp16")
+
+
+def test_ids_beyond_int32_are_refused():
+    record = replace(small_record(), state={"ids": np.full((2, 3), 2**40 + 5)})
+    with pytest.raises(ValueError, match="state 'ids': holds 1099511627781, too large for int32"):
+        encode_record(record, (IDS,), ARTIFACT, "fp32")
