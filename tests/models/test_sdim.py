@@ -2,10 +2,13 @@
 
 import pytest
 import torch
+from torch import Tensor
 
+from models.batch import Batch, Slate, User
 from models.registry import build_model
 from models.sequence.sdim import EPSILON, SDIM
 from tests.cases import SCHEMA, SIZES, item_fields, random_batch
+from tests.reference.sim_hash import bucket_table
 from tests.reference.sim_hash import sdim as by_loops
 
 
@@ -13,6 +16,15 @@ def sdim(**config: object) -> SDIM:
     model = build_model("sdim", SCHEMA, item_fields(), {**SIZES, "num_bits": 12, **config})
     assert isinstance(model, SDIM)
     return model.double().eval()
+
+
+def long_of(model: SDIM, batch: Batch) -> Tensor:
+    """What the history says of each candidate, [B, C, D]: the last columns of the head's input."""
+    seen: list[Tensor] = []
+    hook = model.frame.head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1]))
+    model(batch.user, batch.context, batch.slate)
+    hook.remove()
+    return seen[0][..., -model.frame.items.dim :]
 
 
 @pytest.mark.parametrize("tau", [1, 2, 3])
@@ -37,6 +49,36 @@ def test_it_is_the_equation(tau: int):
     torch.testing.assert_close(model(batch.user, batch.context, batch.slate), expected)
 
 
+@pytest.mark.parametrize("tau", [1, 3])
+def test_its_state_is_the_table_of_all_buckets(tau: int):
+    model, batch = sdim(tau=tau), random_batch()
+    got, planes = model.encode(batch.user)["buckets"], model.hash.planes.tolist()
+    events = model.frame.items(batch.user.history)
+    for b, history in enumerate(batch.user.history):
+        expected = bucket_table(events[b, history > 0].tolist(), planes, tau, EPSILON)
+        torch.testing.assert_close(got[b], torch.tensor(expected, dtype=torch.float64))
+
+
+def test_padding_adds_nothing_wherever_it_stands():
+    model, batch = sdim(), random_batch(users=1)
+    among, behind = torch.zeros(2, 1, SCHEMA.history_length, dtype=torch.int64)
+    among[0, [0, 3, 4, 9]] = behind[0, -4:] = torch.tensor([2, 7, 7, 5])
+    got, expected = (
+        model.encode(User(rows, (rows > 0).long(), batch.user.fields))["buckets"]
+        for rows in (among, behind)
+    )
+    assert expected.any()
+    torch.testing.assert_close(got, expected)
+
+
+def test_it_sees_no_ages():
+    model, batch = sdim(), random_batch()
+    older = User(batch.user.history, 2 * (batch.user.history > 0).long(), batch.user.fields)
+    state, other = model.encode(batch.user), model.encode(older)
+    assert not torch.equal(older.ages, batch.user.ages)
+    assert all(torch.equal(state[name], other[name]) for name in state)
+
+
 def test_its_state_is_normalised_sums():
     model, batch = sdim(tau=3), random_batch(users=8)
     norms = model.encode(batch.user)["buckets"].norm(dim=-1)
@@ -47,11 +89,41 @@ def test_its_state_is_normalised_sums():
 
 
 def test_gradients_flow_through_events_and_not_through_the_hash():
-    """The only gradient that a candidate's embedding gets is the frame's own."""
+    """A candidate that is no event gets none, and an event's is the slope with all signatures held."""
     model, batch = sdim(), random_batch()
-    state = model.encode(batch.user)
-    assert state["buckets"].requires_grad
-    assert not model.hash(model.frame.items(batch.slate.items)).requires_grad
+    table = model.frame.items.tables[0]
+    assert isinstance(table, torch.nn.Embedding)
+    ids = table.weight
+    (gradient,) = torch.autograd.grad(long_of(model, batch).sum(), ids)
+    moved = set(gradient.any(1).nonzero().flatten().tolist())
+    events, candidates = (
+        set(x.flatten().tolist()) for x in (batch.user.history, batch.slate.items)
+    )
+    assert candidates - events
+    assert moved
+    assert moved <= events
+    row, column = divmod(int(gradient.abs().argmax()), ids.shape[1])
+    step, ends = 1e-6, []
+    for sign in (1, -1):
+        with torch.no_grad():
+            ids[row, column] += sign * step
+            ends.append(long_of(model, batch).sum())
+            ids[row, column] -= sign * step
+    torch.testing.assert_close(
+        (ends[0] - ends[1]) / (2 * step), gradient[row, column], rtol=1e-5, atol=0
+    )
+
+
+def test_a_reading_is_at_most_of_length_one():
+    """It is that long where all events are the candidate's own item."""
+    model, batch = sdim(), random_batch(users=8)
+    assert long_of(model, batch).norm(dim=-1).max() <= 1
+    history = torch.full_like(batch.user.history, 7)
+    user = User(history, torch.ones_like(history), batch.user.fields)
+    same = Batch(user, batch.context, Slate(history[:, :5]), batch.label, batch.mask)
+    norms = long_of(model, same).norm(dim=-1)
+    torch.testing.assert_close(norms, torch.ones_like(norms), rtol=0, atol=1e-6)
+    assert norms.max() < 1
 
 
 @pytest.mark.parametrize("config", [{"tau": 5}, {"tau": 0}, {"num_bits": 0}, {"tau": 13}])

@@ -36,6 +36,19 @@ def test_bits_are_the_signs_of_products():
             assert got[b, k].int().tolist() == expected
 
 
+def test_a_vector_on_every_plane_has_no_bits():
+    assert not SimHash(dim=D, num_bits=7)(torch.zeros(1, 2, D)).any()
+
+
+def test_signs_are_taken_in_double_precision():
+    """1e8 + 1 − 1e8 is 0 in float32."""
+    block = SimHash(dim=3, num_bits=1)
+    block.planes.fill_(1)
+    x = torch.tensor([[[1e8, 1.0, -1e8]]])
+    assert block(x).all()
+    assert not block(-x).any()
+
+
 @pytest.mark.parametrize("theta", [0.1, 0.8, math.pi / 2, 2.5])
 @pytest.mark.parametrize("tau", [1, 2, 3])
 def test_vectors_collide_as_often_as_their_angle_says(theta: float, tau: int):
@@ -64,6 +77,20 @@ def test_packed_bits_come_back(values: list[bool]):
     assert words.dtype == torch.int32
     assert words.shape[-1] == math.ceil(len(values) / 16)
     assert torch.equal(unpack(words, len(values)), bits)
+
+
+@pytest.mark.parametrize("m", [1, 15, 16, 17, 33, 64])
+def test_a_word_holds_sixteen_bits_and_the_last_is_filled_up_with_zeros(m: int):
+    bits = random(2, 3, m) > 0
+    words = pack(bits)
+    for b in range(2):
+        for k in range(3):
+            filled = bits[b, k].int().tolist() + [0] * (-m % 16)
+            assert words[b, k].tolist() == reference.buckets(filled, 16)
+    assert torch.equal(unpack(words, m), bits)
+    full = torch.ones(1, 1, m, dtype=torch.bool)
+    assert unpack(pack(full), m).all()
+    assert (pack(full) > 0).all(), "the sign bit stays out of it"
 
 
 @given(st.integers(1, 4), st.data())

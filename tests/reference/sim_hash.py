@@ -36,6 +36,22 @@ def sdim(target: Vector, events: Matrix, planes: Matrix, tau: int, epsilon: floa
     return total
 
 
+def bucket_table(
+    events: Matrix, planes: Matrix, tau: int, epsilon: float
+) -> list[list[list[float]]]:
+    """SDIM's state, [m/τ][2^τ][D]: the ℓ2-normalised sum of the events in every bucket of every signature."""
+    dim, signatures = len(planes), len(planes[0]) // tau
+    table = [[[0.0] * dim for _ in range(2**tau)] for _ in range(signatures)]
+    for event in events:
+        for i, bucket in enumerate(buckets(bits(event, planes), tau)):
+            for d in range(dim):
+                table[i][bucket][d] += event[d]
+    return [
+        [[x / math.sqrt(dot(summed, summed) + epsilon) for x in summed] for summed in row]
+        for row in table
+    ]
+
+
 def linear_attention(
     target: Vector, events: Matrix, w_q: Matrix, w_k: Matrix, heads: int
 ) -> list[float]:
