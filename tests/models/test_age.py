@@ -32,6 +32,13 @@ def test_a_day_is_told_from_fifteen_hours_and_from_two_days():
     assert len(set(age_buckets(hours * 3600).tolist())) == 3
 
 
+def test_around_a_day_buckets_begin_and_end_where_documented():
+    """17 to 24 hours, 24 to 34 hours; to a third of an hour."""
+    hours = np.array([16.7, 17.3, 23.9, 24.4, 33.8, 34.4])
+    first, *others = age_buckets((hours * 3600).astype(np.int64)).tolist()
+    assert [bucket - first for bucket in others] == [1, 1, 2, 2, 3]
+
+
 def test_the_last_bucket_begins_after_decades():
     years = np.array([5, 25, 35, 1000])
     assert (age_buckets(years * 365 * DAY_S) == NUM_AGES - 1).tolist() == [False, False, True, True]

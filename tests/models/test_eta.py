@@ -9,7 +9,7 @@ from models.blocks.sim_hash import unpack
 from models.registry import build_model
 from models.sequence.eta import ETA
 from tests.cases import SCHEMA, SIZES, item_fields, random_batch
-from tests.reference.sim_hash import bits, hamming
+from tests.reference.sim_hash import bits, buckets, hamming
 from tests.reference.two_stage import best, multi_head
 
 L = SCHEMA.history_length
@@ -61,6 +61,18 @@ def test_its_state_is_the_history_and_its_signatures():
     events, planes = model.frame.items(batch.user.history), model.hash.planes.tolist()
     expected = [[bits(event, planes) for event in history] for history in events.tolist()]
     assert unpack(state["signatures"], 33).int().tolist() == expected
+
+
+@pytest.mark.parametrize("num_bits", [15, 16, 20])
+def test_the_state_is_rows_ages_and_signatures(num_bits: int):
+    model, user = eta(num_bits=num_bits), random_batch().user
+    state, planes = model.encode(user), model.hash.planes.tolist()
+    assert torch.equal(state["rows"], user.history.int())
+    assert torch.equal(state["event_ages"], user.ages.int())
+    for b, events in enumerate(model.frame.items(user.history).tolist()):
+        for place, event in enumerate(events):
+            filled = bits(event, planes) + [0] * (-num_bits % 16)
+            assert state["signatures"][b, place].tolist() == buckets(filled, 16)
 
 
 def test_without_a_history_gradients_are_finite():

@@ -72,6 +72,7 @@ def test_the_state_of_linear_attention_depends_on_events_and_not_on_the_window(l
         torch.testing.assert_close(values, alone[name])
 
 
-def test_heads_that_do_not_divide_the_width_are_refused():
+@pytest.mark.parametrize("name", ["mean_pool", "linear_attention"])
+def test_heads_that_do_not_divide_the_width_are_refused(name: str):
     with pytest.raises(ValueError, match="heads: 3 does not divide hidden = 16"):
-        build("linear_attention", heads=3)
+        build(name, heads=3)
