@@ -1,13 +1,15 @@
 """Recipes that share a file of variants."""
 
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from builder.recipe import load_recipe
+from builder.recipe import load_recipe, recipe_from
 from builder.recipe_include import with_included
 from models.errors import RecipeError
+from tests.builder.logs import plain_recipe
 
 SHARED = """
 [search]
@@ -61,15 +63,26 @@ def test_defaults_fill_what_a_variant_does_not_say(tmp_path: Path):
 )
 def test_what_cannot_be_included_is_named(tmp_path: Path, values: dict[str, Any], message: str):
     (tmp_path / "broken.toml").write_text("= 1")
-    with pytest.raises(RecipeError, match=message):
+    with pytest.raises(RecipeError, match=rf"recipe\.toml: 1 problem.*\n  - {message}"):
         with_included(values, tmp_path / "recipe.toml")
+
+
+def test_what_a_recipe_includes_is_checked_as_its_own(tmp_path: Path):
+    """A file of variants that includes another, and a default that one of the models does not have."""
+    (tmp_path / "shared.toml").write_text('include = "more.toml"\n' + SHARED)
+    values = plain_recipe(include="shared.toml", variant_defaults={"rank": 8})
+    with pytest.raises(RecipeError) as caught:
+        recipe_from(values, tmp_path / "recipe.toml")
+    keys = [problem.split(":")[0] for problem in caught.value.problems]
+    assert sorted(keys) == ["include", "variant[0].model.rank"]
 
 
 def test_comparisons_compare_the_same_models():
     recipes = [load_recipe(path) for path in sorted(Path("builder/recipes").glob("*-compare.toml"))]
     assert len(recipes) == 4
-    labels = [tuple(variant.label for variant in recipe.variant[:15]) for recipe in recipes]
-    assert len(set(labels)) == 1
+    shared_file = Path("builder/recipes/variants/long-history.toml").read_text()
+    labels = [variant["label"] for variant in tomllib.loads(shared_file)["variant"]]
     for recipe in recipes:
+        assert [variant.label for variant in recipe.variant][: len(labels)] == labels
         shared = {variant.model.config["hidden"] for variant in recipe.variant}
         assert len(shared) == 1
