@@ -70,7 +70,7 @@ class Expected:
         empty = np.full((1, manifest.schema.history_length), PADDING, np.int64)
         profile = np.full((1, len(manifest.schema.user_fields)), UNKNOWN, np.int64)
         graph = ort.InferenceSession(str(self.artifact.file(ENCODE)))
-        found = _run(graph, {"history": empty, "user_fields": profile})
+        found = _run(graph, {"history": empty, "ages": empty, "user_fields": profile})
         return {
             spec.name: tensor[0] for spec, tensor in zip(manifest.state_spec, found, strict=True)
         }
