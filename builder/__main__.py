@@ -53,6 +53,7 @@ CacheUrl = Annotated[
     str,
     typer.Option("--cache", envvar="ABSORB_CACHE_URL", help="embedded:[folder] or a redis URL"),
 ]
+AXES = ("length", "candidates", "rank", "dim")
 RUNS, ARTIFACTS, CACHE = Path("var/runs"), Path("var/artifacts"), "embedded:"
 
 
@@ -221,6 +222,10 @@ def compare(
 def bench(
     out: Annotated[Path, typer.Option(help="folder of table and plot")] = Path("var/bench"),
     quick: Annotated[bool, typer.Option(help="small sizes only, to try it out")] = False,
+    axis: Annotated[
+        list[str] | None,
+        typer.Option(help=f"vary this alone (repeatable): {', '.join(AXES)}; default: all"),
+    ] = None,
     training: Annotated[
         bool, typer.Option(help="time training instead: an epoch at L = 1,000, and its profile")
     ] = False,
@@ -229,11 +234,19 @@ def bench(
     from builder.bench import describe_machine, run_bench
     from builder.bench_training import run_training_bench
 
-    options = " --training" * training + " --quick" * quick
+    for name in axis or ():
+        if name not in AXES:
+            raise typer.BadParameter(
+                f"got {name!r}, expected one of: {', '.join(AXES)}", param_hint="--axis"
+            )
+    options = "".join(f" --axis {name}" for name in axis or ())
+    options += " --training" * training + " --quick" * quick
     header = describe_machine(f"python -m builder bench --out {out}{options}")
     with _bar("bench") as bar:
-        run = run_training_bench if training else run_bench
-        written = run(out, bar, header, quick=quick)
+        if training:
+            written = run_training_bench(out, bar, header, quick=quick)
+        else:
+            written = run_bench(out, bar, header, quick=quick, axes=axis or ())
     console.print(*written, sep="\n")
 
 

@@ -26,8 +26,9 @@ def plot(
     one_thread = [line for line in timings if line.threads == timings[0].threads]
     figure = Figure(figsize=(11, 8), layout="constrained")
     FigureCanvasAgg(figure)  # no window system, no global state
-    panels = figure.subplots(2, 2, sharey=True).flat
-    for panel, (axis, values) in zip(panels, sweeps.items(), strict=True):
+    rows, columns = (2, 2) if len(sweeps) > 2 else (1, len(sweeps))
+    panels = figure.subplots(rows, columns, sharey=True, squeeze=False).flat
+    for panel, (axis, values) in zip(panels, sweeps.items(), strict=False):
         _draw(panel, one_thread, main, axis, values)
     figure.axes[0].legend()
     figure.suptitle(

@@ -133,3 +133,13 @@ def test_training_is_timed_phase_by_phase(tmp_path: Path) -> None:
         assert cost["epoch_s"] > 1_000 * median / 1e3  # more than 1,000 steps
         assert 0 < sum(cost["operators"].values()) <= 1
         assert cost["model"] in table.read_text()
+
+
+def test_one_axis_may_be_varied_alone(tmp_path: Path) -> None:
+    header = describe_machine("python -m builder bench --axis candidates --quick")
+    _, numbers, picture = run_bench(
+        tmp_path, lambda done, total, note="": None, header, quick=True, axes=["candidates"]
+    )
+    sizes = {tuple(line["size"].values()) for line in json.loads(numbers.read_text())["timings"]}
+    assert len(sizes) == len(QUICK.sweeps["candidates"])
+    assert picture.exists()
