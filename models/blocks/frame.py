@@ -39,6 +39,10 @@ class FrameConfig:
     dropout: float = 0.0
     embedding_std: float = 0.2
 
+    def item_width(self, schema: FeatureSchema) -> int:
+        """D, of an event's or a candidate's embedding: its id beside its other fields."""
+        return self.item_dim + self.field_dim * (len(schema.item_fields) - 1)
+
 
 class Frame(nn.Module):
     """Embeddings, short-term interest (target attention over the latest N events, as in DIN) and head.

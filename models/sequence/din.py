@@ -52,7 +52,7 @@ class DIN(CtrModel):
         if config.match and not config.long:
             raise ValueError("match: counts in the long history, expected long = true")
         self.schema, self.config = schema, config
-        dim = config.item_dim + config.field_dim * (len(schema.item_fields) - 1)
+        dim = config.item_width(schema)
         self.match = MatchCounts(item_fields, schema.item_fields) if config.match else None
         counts = self.match.dim if self.match is not None else 0
         long_dim = config.heads * dim + counts if config.long else 0

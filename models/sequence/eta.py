@@ -58,7 +58,7 @@ class ETA(CtrModel):
             if getattr(config, name) < 1:
                 raise ValueError(f"{name}: got {getattr(config, name)}, expected at least 1")
         self.schema, self.config = schema, config
-        dim = config.item_dim + config.field_dim * (len(schema.item_fields) - 1)
+        dim = config.item_width(schema)
         self.frame = Frame(schema, item_fields, config, config.heads * (dim + config.age_dim))
         self.ages = embedding(NUM_AGES, config.age_dim, config.embedding_std)
         self.hash = SimHash(dim=dim, num_bits=config.num_bits)

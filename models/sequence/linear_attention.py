@@ -44,7 +44,7 @@ class LinearAttention(CtrModel):
         if config.hidden % config.heads:
             raise ValueError(f"heads: {config.heads} does not divide hidden = {config.hidden}")
         self.config = config
-        dim = config.item_dim + config.field_dim * (len(schema.item_fields) - 1)
+        dim = config.item_width(schema)
         self.frame = Frame(schema, item_fields, config, config.heads * dim)
         self.w_q = projection(dim, config.hidden)
         self.w_k = nn.Parameter(self.w_q.detach().clone())

@@ -83,7 +83,7 @@ class LREA(CtrModel):
         super().__init__()
         _check(config)
         self.schema, self.config = schema, config
-        dim = config.item_dim + config.field_dim * (len(schema.item_fields) - 1)
+        dim = config.item_width(schema)
         self.slots = _build_slots(schema, item_fields, config, dim)
         vectors, scalars = self.slots.own_dims(dim)
         self.frame = Frame(schema, item_fields, config, config.heads * dim + vectors + scalars)

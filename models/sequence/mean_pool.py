@@ -29,7 +29,7 @@ class MeanPool(CtrModel):
         self, schema: FeatureSchema, item_fields: Int[Tensor, "V F"], config: MeanPoolConfig
     ) -> None:
         super().__init__()
-        dim = config.item_dim + config.field_dim * (len(schema.item_fields) - 1)
+        dim = config.item_width(schema)
         self.frame = Frame(schema, item_fields, config, dim + 1)
 
     def state_spec(self) -> StateSpec:

@@ -53,7 +53,7 @@ class SDIM(CtrModel):
             got = f"num_bits = {config.num_bits}, tau = {config.tau}"
             raise ValueError(f"tau: got {got}, expected a tau that divides num_bits")
         self.config = config
-        dim = config.item_dim + config.field_dim * (len(schema.item_fields) - 1)
+        dim = config.item_width(schema)
         self.frame = Frame(schema, item_fields, config, dim)
         self.hash = SimHash(dim=dim, num_bits=config.num_bits)
         self.signatures, self.buckets = config.num_bits // config.tau, 2**config.tau

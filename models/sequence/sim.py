@@ -70,7 +70,7 @@ class SIM(CtrModel):
         super().__init__()
         _check(config)
         self.schema, self.config = schema, config
-        dim = config.item_dim + config.field_dim * (len(schema.item_fields) - 1)
+        dim = config.item_width(schema)
         self.frame = Frame(schema, item_fields, config, config.heads * (dim + config.age_dim))
         self.ages = embedding(NUM_AGES, config.age_dim, config.embedding_std)
         self.attention = MultiHead(

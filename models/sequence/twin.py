@@ -67,7 +67,7 @@ class TWIN(CtrModel):
         if config.k < 1:
             raise ValueError(f"k: got {config.k}, expected at least 1")
         self.schema, self.config = schema, config
-        dim = config.item_dim + config.field_dim * (len(schema.item_fields) - 1)
+        dim = config.item_width(schema)
         width = config.heads * dim
         self.frame = Frame(schema, item_fields, config, width)
         self.ages = embedding(NUM_AGES, config.age_dim, config.embedding_std)
