@@ -22,12 +22,11 @@ CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
         "split": {"rank": 8, "form": "split", "exact_target": True, "decompression": "softmax"},
         "content": {"rank": 8, "slots": "content"},
         "hash": {"rank": 8, "slots": "hash"},
-        "families": {  # the items a sketch even in the small catalogue below
+        "families": {  # more items than room for them, even in the small catalogue below
             "rank": 6, "slots": "hash", "families": [["item", 1], ["category", 3], ["popularity", 2]],
         },
         "hybrid": {"rank": 12, "slots": "hybrid", "content_slots": 4},
         "hard": {"rank": 8, "slots": "content", "hard": True},
-        "signed": {"rank": 8, "slots": "hash", "sketch": "signed"},
         "decayed": {"rank": 8, "slots": "hash", "half_life_days": 30.0},
     },
     "din": {"long": {}, "short": {"long": False}, "counts": {"match": True}},

@@ -11,7 +11,7 @@ from models.sequence.slots import ContentSlots, Slots, slot_means
 
 
 class HybridSlots(Slots):
-    """The content slots' rows come first. Cells belong to the hash slots alone."""
+    """The content slots' rows come first. The tables of counts belong to the hash slots alone."""
 
     def __init__(self, content: ContentSlots, hashed: HashSlots) -> None:
         super().__init__()
@@ -20,9 +20,9 @@ class HybridSlots(Slots):
 
     def state_spec(self, dim: int) -> StateSpec:
         """As hash slots have them, with more rows of sums."""
-        cells, _, _ = self.hashed.state_spec(dim)
+        *table, _, _ = self.hashed.state_spec(dim)
         sums, counts = (self.rank, dim), (self.rank,)
-        return cells, TensorSpec("e_auxabsorb", sums), TensorSpec("counts", counts)
+        return *table, TensorSpec("e_auxabsorb", sums), TensorSpec("counts", counts)
 
     def encode(
         self, rows: Int[Tensor, "B L"], ages: Int[Tensor, "B L"], events: Float[Tensor, "B L D"]
@@ -30,7 +30,7 @@ class HybridSlots(Slots):
         """Fold the history twice."""
         content, hashed = (part.encode(rows, ages, events) for part in (self.content, self.hashed))
         joined = {name: torch.cat([content[name], hashed[name]], 1) for name in content}
-        return {"e_comp": hashed["e_comp"], **joined}
+        return hashed | joined
 
     def keys(self, state: UserState) -> Float[Tensor, "B R D"]:
         """c_k = a_k / n_k."""
@@ -44,5 +44,5 @@ class HybridSlots(Slots):
         self, state: UserState, rows: Int[Tensor, "B C"], target: Float[Tensor, "B C D"]
     ) -> tuple[Float[Tensor, "B C Do"], Float[Tensor, "B C So"]]:
         """From the hash slots."""
-        rest = {name: state[name][:, self.content.rank :] for name in ("e_auxabsorb", "counts")}
-        return self.hashed.own({**rest, "e_comp": state["e_comp"]}, rows, target)
+        sums = {name: state[name][:, self.content.rank :] for name in ("e_auxabsorb", "counts")}
+        return self.hashed.own(state | sums, rows, target)

@@ -23,7 +23,7 @@ from models.blocks.frame import Frame, FrameConfig
 from models.blocks.target_attention import Form, TargetAttention
 from models.record import StateSpec, TensorSpec
 from models.schema import FeatureSchema
-from models.sequence.hash_slots import Family, HashSlots, Sketch, allot
+from models.sequence.hash_slots import Family, HashSlots, allot
 from models.sequence.hybrid_slots import HybridSlots
 from models.sequence.slots import ContentSlots, PositionSlots, Slots
 
@@ -39,7 +39,6 @@ class LREAConfig(FrameConfig):
             the item and every field of it but the popularity, see `allot`.
         content_slots: of `rank`, for "hybrid".
         hard: content slots take an event whole, instead of a share of each.
-        sketch: how hash slots count: "count_min" or "signed".
         half_life_days: age at which an event counts one half in hash slots; 0: all count alike.
         graph: what training fits: "absorbed" (Eq. 9) or "decompressed" (Eq. 5; position slots only). What is served is
             absorbed.
@@ -56,7 +55,6 @@ class LREAConfig(FrameConfig):
     families: tuple[tuple[str, int], ...] = ()
     content_slots: int = 32
     hard: bool = False
-    sketch: Sketch = "count_min"
     half_life_days: float = 0.0
     graph: Literal["absorbed", "decompressed"] = "absorbed"
     form: Form = "concat"
@@ -164,7 +162,7 @@ class LREA(CtrModel):
 
 
 OPTIONS = {
-    "families": ("hash", "hybrid"), "sketch": ("hash", "hybrid"), "half_life_days": ("hash", "hybrid"),
+    "families": ("hash", "hybrid"), "half_life_days": ("hash", "hybrid"),
     "hard": ("content", "hybrid"), "decompression": ("position",),
     "init": ("position",), "position_lr": ("position",),
 }  # fmt: skip
@@ -205,10 +203,10 @@ def _build_slots(schema: FeatureSchema, item_fields: Tensor, config: LREAConfig,
     if config.slots == "content":
         return ContentSlots(dim=dim, rank=config.rank, is_hard=config.hard)
     rank = config.rank - (config.content_slots if config.slots == "hybrid" else 0)
-    width = dim - 1  # with a slot's own count that makes D numbers
+    width = max((dim - 1) // 2, 1)  # keys, their counts and the slot's own count: D numbers
     hashed = HashSlots(
         item_fields, families=_families(schema, config, rank, width), width=width,
-        sketch=config.sketch, half_life_days=config.half_life_days,
+        half_life_days=config.half_life_days,
     )  # fmt: skip
     if config.slots == "hash":
         return hashed

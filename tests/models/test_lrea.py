@@ -23,12 +23,11 @@ WITHOUT_COUNTS = [{"slots": "position"}, {"slots": "content"}, {"slots": "conten
 WITH_COUNTS = [
     {"slots": "hash"},
     {"slots": "hash", "families": [["item", 1], ["category", 3]]},
-    {"slots": "hash", "families": [["item", 1], ["category", 3]], "sketch": "signed"},
     {"slots": "hash", "half_life_days": 5.0},
     {"slots": "hybrid", "content_slots": 2},
     {"slots": "hybrid", "content_slots": 1, "hard": True, "families": [["item", 3]]},
 ]
-"""In families of one slot of 15 cells the items are a sketch, elsewhere all counts are exact."""
+"""A family of one slot has room for 7 of the 30 items, elsewhere there is room for all that occur."""
 
 
 def lrea(**config: object) -> LREA:
@@ -159,15 +158,6 @@ def test_content_slots_are_hard_where_asked_for(slots: str, is_hard: bool):
     assert torch.equal(counts, counts.round()) == is_hard
 
 
-@pytest.mark.parametrize("sketch", ["count_min", "signed"])
-@pytest.mark.parametrize("slots", ["hash", "hybrid"])
-def test_only_signed_cells_go_below_zero(slots: str, sketch: str):
-    families = [["item", 1]] if slots == "hybrid" else [["item", 1], ["category", 3]]
-    model = lrea(slots=slots, content_slots=3, families=families, sketch=sketch)
-    cells = model.encode(random_batch().user)["e_comp"]
-    assert bool((cells < 0).any()) == (sketch == "signed")
-
-
 @pytest.mark.parametrize(("slots", "rank"), [("hash", 2), ("hybrid", 4)])
 def test_old_events_fade_from_hash_slots_alone(slots: str, rank: int):
     model = lrea(slots=slots, rank=rank, content_slots=2, half_life_days=5.0)
@@ -269,7 +259,6 @@ def test_other_slots_learn_at_the_full_rate(slots: str):
             "slots: 'hybrid' takes form = 'concat'",
         ),
         ({"families": [["item", 4]]}, "families: only for slots = 'hash' or 'hybrid'"),
-        ({"sketch": "signed"}, "sketch: only for slots = 'hash' or 'hybrid', got 'position'"),
         ({"slots": "content", "half_life_days": 9.0}, "half_life_days: only for slots = 'hash'"),
         ({"slots": "hash", "hard": True}, "hard: only for slots = 'content' or 'hybrid'"),
         ({"slots": "hash", "init": "gaussian"}, "init: only for slots = 'position', got 'hash'"),
@@ -324,7 +313,7 @@ ITEM, CATEGORY, POPULARITY = SCHEMA.item_fields
         ((ITEM, POPULARITY), 9, (Family(-1, 30, 9),)),
         ((ITEM, POPULARITY, Field("brand", 29)), 4, (Family(-1, 30, 2), Family(2, 29, 2))),
         ((ITEM, Field("brand", 99), CATEGORY), 8,
-         (Family(-1, 30, 2), Family(1, 99, 5), Family(2, 7, 1))),
+         (Family(-1, 30, 3), Family(1, 99, 4), Family(2, 7, 1))),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("slots", ["hash", "hybrid"])
@@ -342,10 +331,10 @@ def test_without_families_the_item_and_each_field_but_the_popularity_are_one(
 
 
 def test_a_slot_has_as_many_numbers_as_an_embedding_of_an_event():
-    """Its cells, and its own count."""
-    cells, sums, counts = lrea(slots="hash").state_spec()[1:]
-    assert cells.shape[0] == sums.shape[0] == counts.shape[0]
-    assert cells.shape[1] + 1 == sums.shape[1]
+    """Keys, how often each occurs, and how many events there are."""
+    table, keys, sums, counts = lrea(slots="hash").state_spec()[1:]
+    assert table.shape == keys.shape == (4, 7)
+    assert (sums.shape, counts.shape) == ((4, 7 + 7 + 1 + 1), (4,))
 
 
 def test_rare_items_that_share_an_id_have_counts_of_their_own():

@@ -1,15 +1,14 @@
-"""Hash slots, event by event: what a sketch, sums and counts hold, and what a candidate reads of them."""
+"""Hash slots, event by event: what tables, sums and counts hold, and what a candidate reads of them."""
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 Vector = Sequence[float]
-Cell = tuple[int, int]
-"""A cell of a key, and the sign of the key there."""
 
 
 def deal_slots(sizes: Sequence[int], rank: int, width: int) -> list[int]:
-    """One slot at a time to every family that has fewer cells than keys, the rest to the largest family."""
+    """One slot at a time to every family that has less room than keys, the rest to the largest family."""
     slots, order = [0] * len(sizes), sorted(range(len(sizes)), key=lambda family: sizes[family])
     while rank:
         hungry = [family for family in order if slots[family] * width < sizes[family]]
@@ -31,42 +30,38 @@ def weight_of(age: int, half_life_days: float) -> float:
 
 
 def fold(
-    events: Sequence[tuple[int, float, Vector]],
-    slot_of: Mapping[int, int],
-    cells_of: Mapping[int, Sequence[Cell]],
-    rank: int,
-    num_cells: int,
-    dim: int,
-) -> tuple[list[list[float]], list[float], list[float]]:
-    """Sums, counts and cells of one family.
+    events: Sequence[tuple[int, float, Vector]], slot_of: Mapping[int, int], rank: int, dim: int
+) -> tuple[list[list[float]], list[float], dict[int, float]]:
+    """Sums and counts of the slots of one family, and how often each key of it occurs.
 
     Args:
         events: (key, weight, embedding) of each event; key 0 is padding and key 1 an unknown.
         slot_of: key -> slot.
-        cells_of: key -> its cells.
         rank: number of slots.
-        num_cells: of all families.
         dim: width of an embedding.
     """
     sums = [[0.0] * dim for _ in range(rank)]
-    counts, cells = [0.0] * rank, [0.0] * num_cells
+    counts, seen = [0.0] * rank, defaultdict[int, float](float)
     for key, weight, embedding in events:
         if key == 0:
             continue
         counts[slot_of[key]] += weight
         for d in range(dim):
             sums[slot_of[key]][d] += weight * embedding[d]
-        for cell, sign in cells_of[key] if key > 1 else ():
-            cells[cell] += sign * weight
-    return sums, counts, cells
+        if key > 1:
+            seen[key] += weight
+    return sums, counts, dict(seen)
 
 
-def estimate(key: int, cells: Sequence[float], own_cells: Sequence[Cell], sketch: str) -> float:
-    """How often a key occurs: the smallest of its cells, or their mean with its signs and never below zero."""
-    if key <= 1:
-        return 0.0
-    read = [sign * cells[cell] for cell, sign in own_cells]
-    return min(read) if sketch == "count_min" else max(0.0, sum(read) / len(read))
+def most_frequent(
+    seen: Mapping[int, float], slot_of: Mapping[int, int], width: int
+) -> dict[int, list[tuple[int, float]]]:
+    """Slot -> its `width` most frequent keys and how often each occurs; of equal ones the smallest keys."""
+    tables = defaultdict[int, list[tuple[int, float]]](list)
+    for key, count in sorted(seen.items(), key=lambda item: (-item[1], item[0])):
+        if count > 0 and len(tables[slot_of[key]]) < width:
+            tables[slot_of[key]].append((key, count))
+    return {slot: table for slot, table in tables.items() if table}
 
 
 def own(total: Vector, load: float, seen: float, target: Vector) -> tuple[list[float], list[float]]:
