@@ -12,11 +12,13 @@ from models.errors import UnknownModelError
 from models.schema import FeatureSchema
 from models.sequence.din import DIN, DINConfig
 from models.sequence.eta import ETA, ETAConfig
+from models.sequence.light_suan import LightSUAN, LightSUANConfig
 from models.sequence.linear_attention import LinearAttention, LinearAttentionConfig
 from models.sequence.lrea import LREA, LREAConfig
 from models.sequence.mean_pool import MeanPool, MeanPoolConfig
 from models.sequence.sdim import SDIM, SDIMConfig
 from models.sequence.sim import SIM, SIMConfig
+from models.sequence.suan import SUAN, SUANConfig
 from models.sequence.twin import TWIN, TWINConfig
 
 
@@ -36,6 +38,8 @@ MODELS: dict[str, ModelEntry] = {
     "sdim": ModelEntry(SDIMConfig, SDIM),
     "twin": ModelEntry(TWINConfig, TWIN),
     "linear_attention": ModelEntry(LinearAttentionConfig, LinearAttention),
+    "suan": ModelEntry(SUANConfig, SUAN),
+    "light_suan": ModelEntry(LightSUANConfig, LightSUAN),
     "mean_pool": ModelEntry(MeanPoolConfig, MeanPool),
 }
 

@@ -34,6 +34,14 @@ CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
     "eta": {"default": {"k": 3, "num_bits": 20}},
     "sdim": {"default": {"num_bits": 12, "tau": 2}},
     "twin": {"default": {"k": 3}},
+    "suan": {"dense": {}, "released": {"norm": "released", "gate": "mean"}, "short": {"length": 6}},
+    "light_suan": {
+        "sparse": {"window": 3, "stride": 3},
+        "taught": {
+            "window": 2, "stride": 4, "length": 8, "blocks": 1, "teacher_blocks": 2,
+            "teacher_item_dim": 16, "temperature": 2.0,
+        },
+    },
 }  # fmt: skip
 SCHEMA = FeatureSchema(
     item_fields=(Field("item", 30), Field("category", 7), Field("popularity", 5)),

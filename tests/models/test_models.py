@@ -93,8 +93,8 @@ def _widened(weight: Tensor, like: Tensor) -> Tensor:
 def test_what_the_padding_row_says_of_its_fields_is_never_read(case: Case):
     model = fresh(case)
     batch = random_batch()
-    loss = model.train_forward(batch.user, batch.context, batch.slate).logits.sum()
-    loss.backward()
+    out = model.train_forward(batch.user, batch.context, batch.slate)
+    torch.stack([out.logits, *out.auxiliary]).sum().backward()
     for table in (module for module in model.modules() if isinstance(module, torch.nn.Embedding)):
         assert table.weight.grad is not None
         assert not table.weight[PADDING].any()
