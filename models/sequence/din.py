@@ -3,7 +3,7 @@
 Source: 1706.06978. Differs from the paper: the score unit is LREA's (three terms, one hidden Leaky ReLU layer), so that
 DIN and LREA differ in what they attend to and in nothing else; and it sees each event's age, as SIM and TWIN do.
 `match` adds what no paper has: exact counts of the events that share an item or a field with the candidate, the upper
-bound of what LREA's hash slots sketch.
+bound of what LREA's hash slots count.
 """
 
 from dataclasses import dataclass
