@@ -229,9 +229,13 @@ def bench(
     training: Annotated[
         bool, typer.Option(help="time training instead: an epoch at L = 1,000, and its profile")
     ] = False,
+    suan: Annotated[
+        bool, typer.Option(help="time SUAN instead: one by one, packed, and from the cache")
+    ] = False,
 ) -> None:
     """Time scoring against history length L, candidates B, rank r and width d: every model in the same runtime."""
     from builder.bench import describe_machine, run_bench
+    from builder.bench_suan import run_suan_bench
     from builder.bench_training import run_training_bench
 
     for name in axis or ():
@@ -240,11 +244,13 @@ def bench(
                 f"got {name!r}, expected one of: {', '.join(AXES)}", param_hint="--axis"
             )
     options = "".join(f" --axis {name}" for name in axis or ())
-    options += " --training" * training + " --quick" * quick
+    options += " --training" * training + " --suan" * suan + " --quick" * quick
     header = describe_machine(f"python -m builder bench --out {out}{options}")
     with _bar("bench") as bar:
         if training:
             written = run_training_bench(out, bar, header, quick=quick)
+        elif suan:
+            written = run_suan_bench(out, bar, header, quick=quick)
         else:
             written = run_bench(out, bar, header, quick=quick, axes=axis or ())
     console.print(*written, sep="\n")

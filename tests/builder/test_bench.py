@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from builder.bench import FULL, QUICK, UNAFFECTED, describe_machine, run_bench
+from builder.bench_suan import run_suan_bench
 from builder.bench_table import sweep, swept, to_markdown
 from builder.bench_timing import CONTENDERS, RECENT, Size, Timing
 from builder.bench_training import PHASES, run_training_bench
 from builder.graph_timing import USER_ID_BYTES
+from builder.progress import silent
 from models.record import record_bytes
 from models.registry import MODELS
 
@@ -143,3 +145,27 @@ def test_one_axis_may_be_varied_alone(tmp_path: Path) -> None:
     sizes = {tuple(line["size"].values()) for line in json.loads(numbers.read_text())["timings"]}
     assert len(sizes) == len(QUICK.sweeps["candidates"])
     assert picture.exists()
+
+
+def test_quick_run_of_suan_times_every_way_to_score_a_request(tmp_path: Path) -> None:
+    written = run_suan_bench(
+        tmp_path, silent, describe_machine("python -m builder bench --suan"), quick=True
+    )
+    table, numbers = (path.read_text() for path in written)
+    ways = [
+        "SUAN, one by one",
+        "SUAN, packed",
+        "SUAN, cached",
+        "LightSUAN, packed",
+        "LightSUAN, cached",
+    ]
+    costs = {cost["way"]: cost for cost in json.loads(numbers)["costs"]}
+    assert list(costs) == ways
+    assert all(f"| {way} |" in table for way in ways)
+    for model in (
+        "SUAN",
+        "LightSUAN",
+    ):  # a packed request encodes the history too, and reads nothing
+        assert costs[f"{model}, packed"]["median_ms"] > costs[f"{model}, cached"]["median_ms"]
+        assert costs[f"{model}, packed"]["state_bytes"] == 0
+    assert costs["LightSUAN, cached"]["state_bytes"] < costs["SUAN, cached"]["state_bytes"]

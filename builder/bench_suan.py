@@ -1,0 +1,133 @@
+"""python -m builder bench --suan: what a request costs when SUAN scores it: one by one, packed, or from the cache.
+
+One user, one thread, ONNX Runtime, random weights. "One by one" runs the events and one candidate through the blocks,
+for each candidate, as the paper's graph is written; "packed" encodes the events within the request and scores all
+candidates in one pass; "cached" finds the events' keys and values in the user's record.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from builder.bench_timing import NUM_ITEMS, RECENT
+from builder.graph_timing import Contender, Lap, make_contender, time_in_turn
+from builder.progress import Progress
+from models.registry import build_model
+from models.schema import FIRST_KNOWN, FeatureSchema, Field
+
+ONE_BY_ONE, SUAN, LIGHT = "SUAN, one by one", "SUAN", "LightSUAN"
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    ONE_BY_ONE: ("suan", {"gate": "mean"}),
+    SUAN: ("suan", {}),
+    LIGHT: ("light_suan", {"window": 32, "stride": 32}),
+}
+"""Label -> model of the registry and its options. A gate over all tokens is what forces one by one."""
+SIZES = {"item_dim": 16, "field_dim": 8, "blocks": 2, "block_heads": 2}
+LENGTH, CANDIDATES = 1_000, (10, 100, 1_000)
+QUICK_LENGTH, QUICK_CANDIDATES = 50, (10,)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One way to score a request.
+
+    Attributes:
+        way: of the three, and the model.
+        candidates: in the request.
+        median_ms: of it all.
+        p10_ms: of the rounds.
+        p90_ms: of the rounds.
+        state_bytes: read from the cache, fp32.
+    """
+
+    way: str
+    candidates: int
+    median_ms: float
+    p10_ms: float
+    p90_ms: float
+    state_bytes: int
+
+
+def run_suan_bench(
+    out: Path, progress: Progress, header: Mapping[str, str], *, quick: bool
+) -> list[Path]:
+    """Time everything, write a table and its numbers; return their paths."""
+    length, slates = (QUICK_LENGTH, QUICK_CANDIDATES) if quick else (LENGTH, CANDIDATES)
+    contenders = [_contender(label, length) for label in MODELS]
+    costs: list[Cost] = []
+    for done, candidates in enumerate(slates):
+        progress(done, len(slates), f"{candidates} candidates")
+        laps = time_in_turn(contenders, candidates, threads=1, budget_s=0.2 if quick else 10.0)
+        costs += _costs(dict(zip(MODELS, laps, strict=True)), candidates)
+    progress(len(slates), len(slates))
+    out.mkdir(parents=True, exist_ok=True)
+    table, numbers = out / "suan.md", out / "suan.json"
+    table.write_text(_to_markdown(costs, length, header))
+    plain = {**header, "length": length, "costs": [asdict(cost) for cost in costs]}
+    numbers.write_text(json.dumps(plain, indent=1))
+    return [table, numbers]
+
+
+def _contender(label: str, length: int) -> Contender:
+    name, options = MODELS[label]
+    schema = FeatureSchema(
+        item_fields=(Field("item", NUM_ITEMS), Field("category", 64)),
+        user_fields=(Field("age", 8), Field("city", 64)),
+        context_fields=(Field("hour", 26),),
+        num_items=NUM_ITEMS,
+        history_length=length,
+        recent_length=min(RECENT, length),
+    )
+    rng = np.random.default_rng(0)
+    fields = np.stack([np.arange(NUM_ITEMS), rng.integers(FIRST_KNOWN, 64, NUM_ITEMS)], 1)
+    model = build_model(name, schema, torch.from_numpy(fields), SIZES | options).eval()
+    per_candidate = 4 * SIZES["block_heads"] * (length + 1) ** 2 if label == ONE_BY_ONE else None
+    return make_contender(label, model, schema, per_candidate)
+
+
+def _costs(laps: Mapping[str, Lap], candidates: int) -> Iterator[Cost]:
+    """Packed is encoding and scoring in one request; the medians and the percentiles are added."""
+    for label, lap in laps.items():
+        if label == ONE_BY_ONE:
+            yield Cost(label, candidates, lap.median_ms, lap.p10_ms, lap.p90_ms, lap.state_bytes)
+            continue
+        median, p10, p90 = (lap.encode_ms + ms for ms in (lap.median_ms, lap.p10_ms, lap.p90_ms))
+        yield Cost(f"{label}, packed", candidates, median, p10, p90, state_bytes=0)
+        yield Cost(
+            f"{label}, cached", candidates, lap.median_ms, lap.p10_ms, lap.p90_ms, lap.state_bytes
+        )
+
+
+def _to_markdown(costs: list[Cost], length: int, header: Mapping[str, str]) -> str:
+    lines = [
+        "# What a request costs when SUAN scores it",
+        "",
+        f"Made by `{header['command']}`.",
+        "",
+    ]
+    lines += [f"- {name}: {value}" for name, value in header.items() if name != "command"]
+    _, light = MODELS[LIGHT]
+    width = SIZES["item_dim"] + SIZES["field_dim"]
+    lines += [
+        "",
+        f"L = {length:,}, {SIZES['blocks']} blocks of width {width}, one thread; LightSUAN: window",
+        f"{light['window']}, stride {light['stride']}. Milliseconds: median (10th to 90th percentile).",
+        "`times faster`: than SUAN one by one, with as",
+        "many candidates. `bytes/user`: what is read from the cache, fp32.",
+        "",
+        "| candidates | scored by | ms | times faster | bytes/user |",
+        "| --- | --- | --- | --- | --- |",
+    ]  # fmt: skip
+    slow = {cost.candidates: cost.median_ms for cost in costs if cost.way == ONE_BY_ONE}
+    for cost in costs:
+        ms = f"{cost.median_ms:.2f} ({cost.p10_ms:.2f} to {cost.p90_ms:.2f})"
+        ratio = f"{slow[cost.candidates] / cost.median_ms:.1f}"
+        lines.append(
+            f"| {cost.candidates:,} | {cost.way} | {ms} | {ratio} | {cost.state_bytes:,} |"
+        )
+    return "\n".join(lines) + "\n"
