@@ -155,5 +155,4 @@ def split_heads(x: Float[Tensor, "B N D"], heads: int) -> Float[Tensor, "B H N D
 
 def merge_heads(x: Float[Tensor, "B H N Dh"]) -> Float[Tensor, "B N D"]:
     """Undo `split_heads`."""
-    # Made contiguous first: the exporter would view rows of attention that it lays out otherwise.
-    return x.transpose(1, 2).contiguous().flatten(2)
+    return x.transpose(1, 2).flatten(2)
