@@ -65,7 +65,9 @@ def dense_attention(
     is_seen = (distance >= 0) & (ages != PADDING)[:, None]
     mask = logit.masked_fill(~is_seen, torch.finfo(logit.dtype).min)
     query, key, value = qkv
-    if torch.compiler.is_exporting():  # the exporter lays out the fused one's result otherwise than torch says
+    if (
+        torch.compiler.is_exporting()
+    ):  # the exporter lays out the fused one's result otherwise than torch says
         return (query @ key.mT * query.shape[-1] ** -0.5 + mask[:, None]).softmax(-1) @ value
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None])
 

@@ -204,7 +204,7 @@ class SUAN(CtrModel):
         rows, ages, flat = (
             state[name].repeat_interleave(C, 0) for name in ("rows", "event_ages", "profile")
         )
-        profile = self._profile(flat)
+        profile, ages = self._profile(flat), ages.long()
         ages = torch.cat([ages, torch.full_like(ages[:, :1], NOW)], 1)
         x = torch.cat([self.frame.items(rows.long()), target.reshape(B * C, 1, D)], 1)
         x = self._tokens(x, ages, self.places)
