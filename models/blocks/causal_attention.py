@@ -68,7 +68,9 @@ def dense_attention(
     if (
         torch.compiler.is_exporting()
     ):  # the exporter lays out the fused one's result otherwise than torch says
-        return (query @ key.mT * query.shape[-1] ** -0.5 + mask[:, None]).softmax(-1) @ value
+        logit = query @ key.mT * query.shape[-1] ** -0.5 + mask[:, None]
+        attended: Tensor = logit.softmax(-1) @ value
+        return attended
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None])
 
 
