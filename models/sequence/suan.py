@@ -201,9 +201,8 @@ class SUAN(CtrModel):
             target: embeddings of candidates.
         """
         B, C, D = target.shape
-        rows, ages, flat = (
-            state[name].repeat_interleave(C, 0) for name in ("rows", "event_ages", "profile")
-        )
+        user = torch.arange(B * C, device=target.device) // C
+        rows, ages, flat = (state[name][user] for name in ("rows", "event_ages", "profile"))
         profile, ages = self._profile(flat), ages.long()
         ages = torch.cat([ages, torch.full_like(ages[:, :1], NOW)], 1)
         x = torch.cat([self.frame.items(rows.long()), target.reshape(B * C, 1, D)], 1)
@@ -214,7 +213,8 @@ class SUAN(CtrModel):
             past, v, c = block.align(x, self._attend(query, key, value, ages), profile)
             mixed = (v + c) * is_real
             if self.config.gate == "mean":
-                pooled = (mixed.sum(1, keepdim=True) / is_real.sum(1, keepdim=True)).expand_as(v)
+                # Adding zeros broadcasts: the exporter gave `expand` a wrong shape here.
+                pooled = mixed.sum(1, keepdim=True) / is_real.sum(1, keepdim=True) + 0 * v
             else:
                 pooled = (mixed.cumsum(1) - mixed + v + c) / (is_real.cumsum(1) - is_real + 1)
             x = block.finish(past, v, c, pooled)
