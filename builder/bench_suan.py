@@ -9,25 +9,20 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
-
-from builder.bench_timing import NUM_ITEMS, RECENT
+from builder.bench_timing import CONTENDERS, bench_schema, random_model
 from builder.graph_timing import Contender, Lap, make_contender, time_in_turn
 from builder.progress import Progress
-from models.registry import build_model
-from models.schema import FIRST_KNOWN, FeatureSchema, Field
+from models.registry import make_config
 
 ONE_BY_ONE, SUAN, LIGHT = "SUAN, one by one", "SUAN", "LightSUAN"
-MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+MODELS = {
     ONE_BY_ONE: ("suan", {"gate": "mean"}),
-    SUAN: ("suan", {}),
-    LIGHT: ("light_suan", {"window": 32, "stride": 32}),
+    SUAN: CONTENDERS[SUAN],
+    LIGHT: CONTENDERS[LIGHT],
 }
 """Label -> model of the registry and its options. A gate over all tokens is what forces one by one."""
-SIZES = {"item_dim": 16, "field_dim": 8, "blocks": 2, "block_heads": 2}
+SIZES = {"item_dim": 16, "field_dim": 4, "blocks": 2, "block_heads": 2}
 LENGTH, CANDIDATES = 1_000, (10, 100, 1_000)
 QUICK_LENGTH, QUICK_CANDIDATES = 50, (10,)
 
@@ -75,17 +70,8 @@ def run_suan_bench(
 
 def _contender(label: str, length: int) -> Contender:
     name, options = MODELS[label]
-    schema = FeatureSchema(
-        item_fields=(Field("item", NUM_ITEMS), Field("category", 64)),
-        user_fields=(Field("age", 8), Field("city", 64)),
-        context_fields=(Field("hour", 26),),
-        num_items=NUM_ITEMS,
-        history_length=length,
-        recent_length=min(RECENT, length),
-    )
-    rng = np.random.default_rng(0)
-    fields = np.stack([np.arange(NUM_ITEMS), rng.integers(FIRST_KNOWN, 64, NUM_ITEMS)], 1)
-    model = build_model(name, schema, torch.from_numpy(fields), SIZES | options).eval()
+    schema = bench_schema(length)
+    model = random_model(name, schema, SIZES | options)
     per_candidate = 4 * SIZES["block_heads"] * (length + 1) ** 2 if label == ONE_BY_ONE else None
     return make_contender(label, model, schema, per_candidate)
 
@@ -112,13 +98,12 @@ def _to_markdown(costs: list[Cost], length: int, header: Mapping[str, str]) -> s
     ]
     lines += [f"- {name}: {value}" for name, value in header.items() if name != "command"]
     _, light = MODELS[LIGHT]
-    width = SIZES["item_dim"] + SIZES["field_dim"]
+    width = make_config("suan", SIZES).item_width(bench_schema(length))
     lines += [
         "",
         f"L = {length:,}, {SIZES['blocks']} blocks of width {width}, one thread; LightSUAN: window",
         f"{light['window']}, stride {light['stride']}. Milliseconds: median (10th to 90th percentile).",
-        "`times faster`: than SUAN one by one, with as",
-        "many candidates. `bytes/user`: what is read from the cache, fp32.",
+        "`times faster`: than SUAN one by one, with as many candidates. `bytes/user`: read from the cache, fp32.",
         "",
         "| candidates | scored by | ms | times faster | bytes/user |",
         "| --- | --- | --- | --- | --- |",

@@ -1,6 +1,6 @@
 """One size of the benchmark: the models in it, and their timings."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from builder.graph_timing import Contender, make_contender, time_in_turn
+from models.base import CtrModel
 from models.registry import build_model
 from models.schema import FIRST_KNOWN, FeatureSchema, Field
 
@@ -22,6 +23,8 @@ CONTENDERS: dict[str, tuple[str, dict[str, Any]]] = {
     "ETA": ("eta", {}),
     "TWIN": ("twin", {}),
     "SDIM": ("sdim", {}),
+    "SUAN": ("suan", {}),
+    "LightSUAN": ("light_suan", {"window": 32, "stride": 32}),
     "linear attention": ("linear_attention", {}),
     "mean pooling": ("mean_pool", {}),
     "no long history": ("din", {"long": False}),
@@ -76,18 +79,22 @@ class Timing:
 def build_contender(label: str, size: Size) -> Contender:
     """Export a model with random weights."""
     name, options = CONTENDERS[label]
-    schema = _schema(size.length)
+    schema = bench_schema(size.length)
     field_dim = size.dim // 4
     config = {"item_dim": size.dim - 2 * field_dim, "field_dim": field_dim, "hidden": HIDDEN}
     config |= options | ({"rank": size.rank} if name == "lrea" else {})
     if options.get("slots") == "hybrid":
         config["content_slots"] = size.rank // 4
+    candidate_bytes = 4 * size.length * HIDDEN if label in LINEAR else None
+    return make_contender(label, random_model(name, schema, config), schema, candidate_bytes)
+
+
+def random_model(name: str, schema: FeatureSchema, config: Mapping[str, Any]) -> CtrModel:
+    """With random weights and a random catalogue, ready to serve."""
     rng = np.random.default_rng(0)
     columns = [rng.integers(FIRST_KNOWN, field.size, NUM_ITEMS) for field in schema.item_fields]
     columns[0] = np.arange(NUM_ITEMS)
-    model = build_model(name, schema, torch.from_numpy(np.stack(columns, 1)), config).eval()
-    candidate_bytes = 4 * size.length * HIDDEN if label in LINEAR else None
-    return make_contender(label, model, schema, candidate_bytes)
+    return build_model(name, schema, torch.from_numpy(np.stack(columns, 1)), config).eval()
 
 
 def time_together(
@@ -99,7 +106,8 @@ def time_together(
         yield Timing(contender.label, size, threads, **asdict(lap))
 
 
-def _schema(length: int) -> FeatureSchema:
+def bench_schema(length: int) -> FeatureSchema:
+    """Of every model that is timed."""
     return FeatureSchema(
         item_fields=(Field("item", NUM_ITEMS), Field("category", 64), Field("popularity", 16)),
         user_fields=(Field("age", 8),),

@@ -126,7 +126,7 @@ class UnifiedAttentionBlock(nn.Module):
         past: Float[Tensor, "B N D"],
         v: Float[Tensor, "B N D"],
         c: Float[Tensor, "B N D"],
-        pooled: Float[Tensor, "B N D"],
+        pooled: Float[Tensor, "B #N D"],
     ) -> Float[Tensor, "B N D"]:
         """Gate and SwiGLU: y."""
         w = past + self.dropout(self.fuse(v, c, pooled))
@@ -138,7 +138,7 @@ class UnifiedAttentionBlock(nn.Module):
         self,
         v: Float[Tensor, "B N D"],
         c: Float[Tensor, "B N D"],
-        pooled: Float[Tensor, "B N D"],
+        pooled: Float[Tensor, "B #N D"],
     ) -> Float[Tensor, "B N D"]:
         """The gate: a₁⊙v + a₂⊙c, a₁ + a₂ = 1."""
         first, second = self.excite(self.squeeze(pooled).relu()).chunk(2, -1)

@@ -92,8 +92,7 @@ class HashSlots(Slots):
         super().__init__()
         self.families, self.width = tuple(families), width
         self.rank = sum(family.slots for family in families)
-        rows = np.arange(len(item_fields))
-        self._keep("key_of_row", self._number_keys(item_fields.numpy(), rows))
+        self._keep("key_of_row", self._number_keys(item_fields.numpy()))
         self._keep("slot_of_key", _deal(self.families, width, seed))
         known = [np.arange(family.size) > UNKNOWN for family in families]
         self.register_buffer("is_known", torch.from_numpy(np.concatenate(known)), persistent=False)
@@ -102,11 +101,10 @@ class HashSlots(Slots):
         weight[PADDING] = 0
         self.register_buffer("age_weight", weight, persistent=False)
 
-    def _number_keys(
-        self, fields: NDArray[np.integer], rows: NDArray[np.integer]
-    ) -> NDArray[np.integer]:
+    def _number_keys(self, fields: NDArray[np.integer]) -> NDArray[np.integer]:
         """The key of each catalogue row in each family, [V, M]; families number their keys one after the other."""
         first = np.cumsum([0, *(family.size for family in self.families)])
+        rows = np.arange(len(fields))
         columns = [rows if f.column < 0 else fields[:, f.column] for f in self.families]
         return np.stack([column + start for column, start in zip(columns, first, strict=False)], 1)
 
@@ -177,10 +175,11 @@ def _deal(families: Sequence[Family], width: int, seed: int) -> NDArray[np.int64
     """The slot of every key of every family: side by side where there is room for all, else by hash."""
     slots, first = [], 0
     for m, family in enumerate(families):
-        keys = np.arange(family.size)
-        fits = family.size <= family.slots * width
-        hashed = _hash(family.size, seed + m) % family.slots
-        slots.append(first + (keys * family.slots // family.size if fits else hashed))
+        if family.size <= family.slots * width:
+            slot = np.arange(family.size) * family.slots // family.size
+        else:
+            slot = _hash(family.size, seed + m) % family.slots
+        slots.append(first + slot)
         first += family.slots
     return np.concatenate(slots)
 

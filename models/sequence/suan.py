@@ -131,18 +131,15 @@ class SUAN(CtrModel):
         profile = self._profile(state["profile"])
         x = self._tokens(self.frame.items(rows), ages, self.places[:-1])
         is_real = (rows != PADDING).to(x.dtype)[..., None]  # (B, L, 1)
-        before = is_real.cumsum(1) - is_real
         keys, values, sums = [], [], []
         for depth, block in enumerate(self._stack):
             query, key, value = block.project(x)
             keys.append(key[:, self.get_buffer("kept")])
             values.append(value[:, self.get_buffer("kept")])
             past, v, c = block.align(x, self._attend(query, key, value, ages), profile)
-            mixed = (v + c) * is_real
-            sums.append(mixed.sum(1))
+            sums.append(((v + c) * is_real).sum(1))
             if depth + 1 < len(self.blocks):
-                pooled = (mixed.cumsum(1) - mixed + v + c) / (before + 1)
-                x = block.finish(past, v, c, pooled)
+                x = block.finish(past, v, c, _prefix_mean(v + c, is_real))
         return state | {
             "block_keys": torch.cat(keys, 1),
             "block_values": torch.cat(values, 1),
@@ -211,12 +208,10 @@ class SUAN(CtrModel):
         for block in self._stack:
             query, key, value = block.project(x)
             past, v, c = block.align(x, self._attend(query, key, value, ages), profile)
-            mixed = (v + c) * is_real
             if self.config.gate == "mean":
-                # Adding zeros broadcasts: the exporter gave `expand` a wrong shape here.
-                pooled = mixed.sum(1, keepdim=True) / is_real.sum(1, keepdim=True) + 0 * v
+                pooled = ((v + c) * is_real).sum(1, keepdim=True) / is_real.sum(1, keepdim=True)
             else:
-                pooled = (mixed.cumsum(1) - mixed + v + c) / (is_real.cumsum(1) - is_real + 1)
+                pooled = _prefix_mean(v + c, is_real)
             x = block.finish(past, v, c, pooled)
         out: Tensor = self.last_norm(x[:, -1]).view(B, C, D)
         return out
@@ -255,13 +250,16 @@ class SUAN(CtrModel):
         return torch.cat([token, fields], 1) if self.schema.user_fields else token
 
 
+def _prefix_mean(
+    x: Float[Tensor, "B N D"], is_real: Float[Tensor, "B N 1"]
+) -> Float[Tensor, "B N D"]:
+    """Of each token and the real ones before it."""
+    real = x * is_real
+    return (real.cumsum(1) - real + x) / (is_real.cumsum(1) - is_real + 1)
+
+
 def _check(config: SUANConfig) -> None:
-    for name, least in {
-        "blocks": 1,
-        "block_heads": 1,
-        "stride": 1,
-        "window": 0,
-        "length": 0,
-    }.items():
+    least_of = {"blocks": 1, "block_heads": 1, "stride": 1, "window": 0, "length": 0}
+    for name, least in least_of.items():
         if getattr(config, name) < least:
             raise ValueError(f"{name}: got {getattr(config, name)}, expected at least {least}")
