@@ -70,7 +70,7 @@ def test_another_seed_gives_other_weights(events) -> None:
 
 def test_the_best_validated_weights_are_kept(events) -> None:
     """A rate that is far too high makes the last weights worse than earlier ones."""
-    recipe = recipe_of(steps=16, validate_every=2, learning_rate=3.0)
+    recipe = recipe_of(steps=40, validate_every=2, learning_rate=3.0)
 
     checkpoint = train(events, recipe)
 
