@@ -2,11 +2,11 @@
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -24,12 +24,15 @@ from rich.progress import (
 )  # fmt: skip
 
 from builder.cache import connect_cache
-from builder.recipe import load_recipe
+from builder.recipe import Recipe, load_recipe
 from builder.run_folder import RunFolder
 from builder.steps import STEPS, Build, is_due, run_step
-from builder.summary import comparison_table, status_table, summary_table
+from builder.summary import comparison_table, scaling_table, status_table, summary_table
 from models.cache_server import redact_url
 from models.errors import AbsorbError, did_you_mean
+
+if TYPE_CHECKING:
+    from builder.compare_table import Comparison
 
 DEFAULT_RECIPE = Path(__file__).parent / "recipes" / "complete-journey.toml"
 app = typer.Typer(
@@ -52,6 +55,13 @@ Artifacts = Annotated[
 CacheUrl = Annotated[
     str,
     typer.Option("--cache", envvar="ABSORB_CACHE_URL", help="embedded:[folder] or a redis URL"),
+]
+Seeds = Annotated[int, typer.Option(min=1, help="trainings of each variant")]
+Jobs = Annotated[
+    int, typer.Option(min=0, help="trainings at once, one thread each; 0: one per core")
+]
+Trainings = Annotated[
+    Path, typer.Option(help="where finished trainings are kept, in a folder of the recipe's name")
 ]
 AXES = ("length", "candidates", "rank", "dim")
 RUNS, ARTIFACTS, CACHE = Path("var/runs"), Path("var/artifacts"), "embedded:"
@@ -166,18 +176,13 @@ def status(cache: CacheUrl = CACHE) -> None:
 @app.command()
 def compare(
     recipe: RecipePath,
-    seeds: Annotated[int, typer.Option(min=1, help="trainings of each variant")] = 3,
-    jobs: Annotated[
-        int, typer.Option(min=0, help="trainings at once, one thread each; 0: one per core")
-    ] = 0,
+    seeds: Seeds = 3,
+    jobs: Jobs = 0,
     only: Annotated[
         list[str] | None,
         typer.Option(help="label of a variant to train now; give it several times"),
     ] = None,
-    folder: Annotated[
-        Path,
-        typer.Option(help="where finished trainings are kept, in a folder of the recipe's name"),
-    ] = Path("var/compare"),
+    folder: Trainings = Path("var/compare"),
     out: Annotated[
         Path | None, typer.Option(help="folder of tables and plots; unset: beside the trainings")
     ] = None,
@@ -191,7 +196,7 @@ def compare(
     Every finished training is a file: stop it whenever you like, and the same command goes on. With --only, variants
     that were trained before are in the tables, too.
     """
-    from builder.compare import run_comparison, write_comparison
+    from builder.compare import write_comparison
     from builder.cost import find_costs
 
     loaded = load_recipe(recipe)
@@ -202,19 +207,58 @@ def compare(
                 f"got {label!r}, expected one of: {', '.join(labels)}{did_you_mean(label, labels)}"
             )
             raise typer.BadParameter(hint, param_hint="--only")
-    run_folder = RunFolder(runs / loaded.name)
-    build = Build(loaded, run_folder, ARTIFACTS, CACHE)
     place = folder / loaded.name
-    with run_folder.locked():
-        if is_due(build, "ingest"):
-            _do(build, "ingest")
-        with _bar("train", has_estimate=False) as bar:
-            found = run_comparison(build, seeds, jobs, place, bar, only or [])
+    with _trained(loaded, runs, seeds, jobs, place, only or ()) as (build, found):
         with _bar("cost", has_estimate=False) as bar:
             found = found.with_costs(find_costs(loaded, build.events(), place, bar))
     command = f"python -m builder compare {recipe} --seeds {seeds}"
     written = write_comparison(found, command, out or place)
     console.print(comparison_table(found))
+    console.print(*written, sep="\n")
+
+
+@contextmanager
+def _trained(
+    recipe: Recipe, runs: Path, seeds: int, jobs: int, place: Path, only: Sequence[str]
+) -> Iterator[tuple[Build, "Comparison"]]:
+    """A recipe's variants on its ingested log, which no other process changes meanwhile."""
+    from builder.compare import run_comparison
+
+    build = Build(recipe, RunFolder(runs / recipe.name), ARTIFACTS, CACHE)
+    with build.folder.locked():
+        if is_due(build, "ingest"):
+            _do(build, "ingest")
+        with _bar("train", has_estimate=False) as bar:
+            found = run_comparison(build, seeds, jobs, place, bar, only)
+        yield build, found
+
+
+@app.command()
+def scaling(
+    recipe: RecipePath,
+    seeds: Seeds = 3,
+    jobs: Jobs = 0,
+    folder: Trainings = Path("var/compare"),
+    out: Annotated[
+        Path | None, typer.Option(help="folder of table and plot; unset: beside the trainings")
+    ] = None,
+    runs: Runs = RUNS,
+) -> None:
+    """Fit power laws of log loss and 1 − AUC to models of several sizes, and to several amounts of data.
+
+    The recipe's [[variant]]s are the sizes (suan or light_suan), a [[sweep]] of "train.share" the amounts of data. The
+    largest of each is held out once, and predicted. As with `compare`, what is trained already is kept.
+    """
+    from builder.scaling import find_axes, write_scaling
+
+    loaded = load_recipe(recipe)
+    place = folder / loaded.name
+    with _trained(loaded, runs, seeds, jobs, place, ()) as (build, found):
+        axes = find_axes(found, loaded, build.events())
+    command = f"python -m builder scaling {recipe} --seeds {seeds}"
+    written = write_scaling(axes, found, command, out or place)
+    for axis in axes:
+        console.print(scaling_table(axis))
     console.print(*written, sep="\n")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from builder.ingest import input_fingerprint
 from builder.recipe import Recipe
-from builder.recipe_models import ModelChoice, Sweep, Variant
+from builder.recipe_models import SHARE, ModelChoice, Sweep, Variant
 from models.registry import make_config
 
 Outcome = dict[str, Any]
@@ -153,11 +153,16 @@ class Plan:
         variant = self.variant(sweep.variant)
         found = []
         for value in sweep.values:
-            model = replace(variant.model, config={**variant.model.config, sweep.key: value})
+            base, model = self, variant.model
+            if sweep.key == SHARE:
+                rule = replace(self.recipe.train, share=value)
+                base = replace(self, recipe=replace(self.recipe, train=rule))
+            else:
+                model = replace(model, config={**model.config, sweep.key: value})
             label = f"{variant.label}, {sweep.key} = {value}"
             seeds = range(sweep.seeds or self.seeds)
             found.append(
-                (value, [self._training(label, variant, model, rate, seed) for seed in seeds])
+                (value, [base._training(label, variant, model, rate, seed) for seed in seeds])
             )
         return found
 

@@ -16,15 +16,17 @@ from builder.plot_labels import Label, place_labels
 COLORS = {
     "lrea": "C0", "two-stage": "C1", "full": "C3", "pooled": "C2", "none": "0.4", "control": "C4",
 }  # fmt: skip
+DTYPE_MARKS = {"fp32": "o", "fp16": "s", "int8": "v"}
 MARKS = "osD^vP*Xh<>p"
 """Tell apart the models of a family."""
 
 
 def plot_comparison(comparison: Comparison, out: Path) -> list[Path]:
-    """Write what there is something to show of: `auc-cost.png`, `cuts.png`, `sweep.png`; return the paths."""
+    """Write what there is something to show of: `auc-cost.png`, `bytes.png`, `cuts.png`, `sweep.png`; return the paths."""
     written = []
     for name, figure in (
         ("auc-cost", _auc_cost(comparison)),
+        ("bytes", _bytes(comparison)),
         ("cuts", _cuts(comparison)),
         ("sweep", _sweeps(comparison)),
     ):
@@ -69,6 +71,35 @@ def _point(axes: Axes, row: Row) -> Label:
     mean, half = (auc.mean, auc.half or 0.0) if auc else (0.0, 0.0)
     axes.errorbar([us], [mean], yerr=[half], color=COLORS[row.family], marker="o", capsize=3)
     return Label(us, mean, half, row.label, COLORS[row.family])
+
+
+def _bytes(comparison: Comparison) -> Figure | None:
+    """AUC against bytes of a record, a line through each model's fp32, fp16 and int8."""
+    rows = [row for row in comparison.rows if row.stored()]
+    if not rows:
+        return None
+    figure = _figure(10.0, 6.5)
+    axes = figure.subplots()
+    labels = []
+    for row in rows:
+        stored, auc = row.stored(), _mean(row.metric("auc"))
+        sizes = [size for size, _ in stored.values()]
+        values = [auc + _mean(loss) for _, loss in stored.values()]
+        color = COLORS[row.family]
+        axes.plot(sizes, values, color=color, alpha=0.6)
+        for dtype, size, value in zip(stored, sizes, values, strict=True):
+            axes.plot([size], [value], marker=DTYPE_MARKS[dtype], color=color)
+        labels.append(Label(sizes[0], values[0], 0.0, row.label, color))
+    for dtype, mark in DTYPE_MARKS.items():
+        axes.plot([], [], mark, color="0.3", label=dtype)
+    axes.set_xscale("log")
+    axes.margins(x=0.12, y=0.1)
+    axes.set_xlabel("bytes of a user's record")
+    axes.set_ylabel("AUC on the test period")
+    axes.grid(alpha=0.3, which="both")
+    axes.legend(frameon=False)
+    place_labels(axes, labels)
+    return figure
 
 
 def _floor_lines(axes: Axes, comparison: Comparison) -> None:

@@ -10,6 +10,7 @@ from scipy import stats
 from builder.compare_plan import Outcome
 from builder.cost import Cost, Costs
 from builder.recipe_models import ModelChoice
+from models.record import RECORD_DTYPES, RecordDtype
 
 METRICS = ("auc", "gauc", "log_loss", "pcoc")
 
@@ -94,6 +95,18 @@ class Row:
     def seconds(self) -> float:
         """Median to train."""
         return float(np.median([outcome["seconds"] for outcome in self.outcomes]))
+
+    def stored(self) -> dict[RecordDtype, tuple[int, Estimate | None]]:
+        """Dtype of the records -> bytes, and AUC less that of fp32 records, paired; empty if not measured."""
+        found = [outcome.get("stored", {}) for outcome in self.outcomes]
+        return {
+            dtype: (
+                found[0][dtype]["bytes"],
+                estimate([each[dtype]["auc"] - each["fp32"]["auc"] for each in found]),
+            )
+            for dtype in RECORD_DTYPES
+            if all(dtype in each for each in found)
+        }
 
     def cut(self, name: str) -> dict[str, Estimate | None]:
         """Group -> AUC. Every training has the same groups: they are of targets, not of predictions."""

@@ -91,10 +91,29 @@ def to_markdown(comparison: Comparison, command: str) -> str:
     lines += [f"{comparison.num_targets:,} test targets. {comparison.budget}", "", *FAMILIES, ""]
     lines += [f"- {name}: {value}" for name, value in comparison.machine.items()]
     if comparison.rows:
-        lines += _cuts(comparison)
+        lines += [*_stored(comparison), *_cuts(comparison)]
     for sweep in comparison.sweeps:
         lines += ["", f"## Sweep: {sweep.label}", "", *_sweep(sweep)]
     return "\n".join(lines) + "\n"
+
+
+def _stored(comparison: Comparison) -> Iterable[str]:
+    measured = [(row, row.stored()) for row in comparison.rows if row.stored()]
+    if not measured:
+        return
+    yield from ("", "## Bytes of a record against AUC", "")
+    yield "Records at fp32, fp16 and int8, and what the smaller ones lose of AUC, on the same targets (a part of the test"
+    yield "period); paired by training. Blank: the record's numbers do not fit."
+    yield ""
+    headings = ["fp32 bytes", "fp16 bytes", "fp16 less fp32", "int8 bytes", "int8 less fp32"]
+    rows = []
+    for row, stored in measured:
+        cells = [f"{stored['fp32'][0]:,}"]
+        for dtype in ("fp16", "int8"):
+            size, loss = stored.get(dtype, (None, None))
+            cells += ["" if size is None else f"{size:,}", _loss(loss)]
+        rows.append([row.label, _text(row.metric("auc")), *cells])
+    yield from _table(["model", "AUC", *headings], rows)
 
 
 def _cuts(comparison: Comparison) -> Iterable[str]:
@@ -171,6 +190,11 @@ def _mean(value: Estimate | None) -> str:
 
 def _text(value: Estimate | None) -> str:
     return "" if value is None else str(value)
+
+
+def _loss(value: Estimate | None) -> str:
+    """Finer than `_text`: a smaller record's loss is."""
+    return "" if value is None else f"{value.mean:+.5f} ± {value.half or 0:.5f}"
 
 
 def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

@@ -78,7 +78,7 @@ def run_training(training: Training, events_folder: Path, place: Path, revision:
         "config": asdict(make_config(recipe.model.name, recipe.model.config)),
         "seed": training.seed,
         "learning_rate": recipe.train.learning_rate,
-        "steps": recipe.train.steps,
+        "steps": checkpoint.history[-1]["step"],
         "revision": revision,
         "validation": max(checkpoint.history, key=lambda line: line["auc"]),
         "history": checkpoint.history,

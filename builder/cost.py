@@ -20,7 +20,7 @@ from builder.events import Events
 from builder.graph_timing import Contender, make_contender, time_in_turn
 from builder.progress import Progress
 from builder.recipe import Recipe
-from builder.recipe_models import ModelChoice
+from builder.recipe_models import SHARE, ModelChoice
 from models.registry import build_model
 
 logger = logging.getLogger(__name__)
@@ -102,6 +102,7 @@ def _models(recipe: Recipe) -> Sequence[ModelChoice]:
             variants[sweep.variant].name, {**variants[sweep.variant].config, sweep.key: value}
         )
         for sweep in recipe.sweep
+        if sweep.key != SHARE
         for value in sweep.values
     ]
     return [*variants.values(), *swept]

@@ -146,8 +146,11 @@ class SplitRule:
             )
 
 
-LATER_KEYS = ("validate_users", "test_users", "last_only")
-"""Keys that `SplitRule` did not always have: recipes without them keep their fingerprints, and finished steps count."""
+LATER_KEYS = {
+    "split": ("validate_users", "test_users", "last_only"),
+    "train": ("share", "max_epochs"),
+}
+"""Keys that a section did not always have: recipes without them keep their fingerprints, and finished steps count."""
 
 
 @dataclass(frozen=True)
@@ -187,6 +190,10 @@ class TrainRule:
     seed: Annotated[int, Interval(0)] = 0
     threads: Annotated[int, Interval(0)] = 0
     """0: one per core."""
+    share: OpenShare = 1.0
+    """Of the training slates, drawn with the seed: a smaller share is part of a larger one."""
+    max_epochs: Annotated[float, Interval(0, is_open=True)] | None = None
+    """Fewer than `steps` where that many would see a slate more often than this."""
 
 
 @dataclass(frozen=True)
@@ -220,9 +227,10 @@ class Recipe:
         """As JSON's types, whole but for `LATER_KEYS` that are unset, without the machine's paths."""
         values = asdict(self)
         del values["path"]
-        unset = [key for key in LATER_KEYS if not values["split"][key]]
-        for key in unset:
-            del values["split"][key]
+        for section, rule in (("split", SplitRule()), ("train", TrainRule())):
+            for key in LATER_KEYS[section]:
+                if values[section][key] == getattr(rule, key):
+                    del values[section][key]
         plain: dict[str, Any] = json.loads(json.dumps(values))
         return plain
 

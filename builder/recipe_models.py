@@ -8,6 +8,8 @@ from builder.typed_config import Interval, config_problems
 from models.errors import UnknownModelError, did_you_mean
 
 Family = Literal["lrea", "two-stage", "full", "pooled", "none", "control"]
+SHARE = "train.share"
+"""Key of a sweep over how much of the training data there is."""
 Rate = Annotated[float, Interval(0, is_open=True)]
 
 
@@ -52,13 +54,13 @@ class SearchRule:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A variant trained with several values of one key of its model's config; the learning rate stays the variant's."""
+    """A variant trained with several values of one key; the learning rate stays the variant's."""
 
     label: str
     variant: str
     """Label of the variant it starts from."""
     key: str
-    """Of the model's config."""
+    """Of the model's config; or "train.share"."""
     values: tuple[Any, ...]
     seeds: Annotated[int, Interval(1)] | None = None
     """Trainings of each value. Unset: as many as of each variant."""
@@ -117,6 +119,12 @@ def _sweep_problems(variants: dict[str, Variant], sweep: Sweep, where: str) -> l
         known = ", ".join(variants) or "none"
         hint = did_you_mean(sweep.variant, variants)
         return [f"{where}.variant: got {sweep.variant!r}, expected one of: {known}{hint}"]
+    if sweep.key == SHARE:
+        return [
+            f"{where}.values[{place}]: got {value!r}, expected a number above 0 and at most 1"
+            for place, value in enumerate(sweep.values)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1
+        ]
     config = MODELS[variants[sweep.variant].model.name].config
     keys = [key.name for key in fields(config)]
     if sweep.key not in keys:

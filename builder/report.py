@@ -16,7 +16,9 @@ from builder.floor_trees import measure_trees
 from builder.metrics import Metrics, measure
 from builder.progress import Progress, silent
 from builder.recipe import Recipe
+from builder.stored import Stored, measure_stored
 from builder.train import batch_source, part_slates
+from models.record import RecordDtype
 
 FLOOR_STEPS = 200
 """Training batches of the floor: some 60,000 targets for a handful of weights."""
@@ -48,6 +50,7 @@ class Report:
         trees_floor: metrics of boosted trees on counts and ages in the same histories.
         oracle_auc: AUC of the true click probabilities, where the log has them.
         by_history: metrics by number of events in the history: label -> AUC.
+        stored: bytes of a user's record and what they cost in quality, by the record's dtype (`stored.py`).
         cuts: AUC by where the evidence for a target lies (`cuts.py`): cut -> group -> AUC and size.
         seconds: to train.
     """
@@ -58,6 +61,7 @@ class Report:
     trees_floor: Metrics | None
     oracle_auc: float | None
     by_history: dict[str, float]
+    stored: dict[RecordDtype, Stored]
     cuts: dict[str, dict[str, Group]]
     seconds: float
 
@@ -90,6 +94,7 @@ def evaluate(
         trees_floor=lowest.trees if lowest else None,
         oracle_auc=oracle_auc(events, predictions),
         by_history=auc_by_history(predictions, events.schema.history_length),
+        stored=measure_stored(model, source, slates),
         cuts=cut(predictions, list(keys)),
         seconds=checkpoint.history[-1]["seconds"],
     )

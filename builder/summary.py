@@ -1,7 +1,7 @@
 """Tables that the command line prints."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
@@ -10,6 +10,9 @@ from builder.compare_text import table_cells
 from builder.recipe import Recipe
 from builder.run_folder import Stamp
 from builder.status import ModelStatus
+
+if TYPE_CHECKING:
+    from builder.scaling import Axis
 
 MAIN = ("model", "AUC", "log loss", "learning rate", "train s", "bytes/user", "µs/candidate")
 """Columns of a comparison for a terminal, beside its differences."""
@@ -97,6 +100,23 @@ def comparison_table(comparison: Comparison) -> Table:
         table.add_column(headings[place], justify="right" if place else "left")
     for row in rows:
         table.add_row(*(row[place] for place in shown))
+    return table
+
+
+def scaling_table(axis: "Axis") -> Table:
+    """The fits along one axis."""
+    table = Table(title=f"by {axis.name}")
+    for heading in ("loss", "law", "R²", "held out: predicted", "measured"):
+        table.add_column(heading)
+    for loss, fit in axis.fits.items():
+        law = fit.law
+        table.add_row(
+            loss,
+            f"{law.floor:.4f} + {law.scale:.3g}·x^(−{law.exponent:.3f})",
+            f"{law.r2:.3f}",
+            "" if fit.predicted is None else f"{fit.predicted:.4f}",
+            str(fit.measured),
+        )
     return table
 
 

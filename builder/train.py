@@ -1,6 +1,7 @@
 """Events -> Checkpoint: a fixed budget of steps, validated on the way; the best validated weights are kept."""
 
 import logging
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -79,18 +80,20 @@ def train(events: Events, recipe: Recipe, progress: Progress = silent) -> Checkp
         recipe.model.name, events.schema, item_fields, recipe.model.config, rule.seed
     )
     optimizer = make_optimizer(model, rule)
+    slates = train_slates(events, recipe)
+    steps = num_steps(rule, len(slates))
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: share_of_rate(step, rule.steps)
+        optimizer, lambda step: share_of_rate(step, steps)
     )
     validation = _Validation(events, recipe)
     note = ""
-    for step, batch in enumerate(_batches(events, recipe), 1):
+    for step, batch in enumerate(_batches(events, recipe, slates, steps), 1):
         loss = _step(model, optimizer, batch)
         schedule.step()
         validation.add_loss(loss)
-        if step % rule.validate_every == 0 or step == rule.steps:
+        if step % rule.validate_every == 0 or step == steps:
             note = validation.run(model, step)
-        progress(step, rule.steps, note)
+        progress(step, steps, note)
     # With its defaults: another version of the code may have others.
     config = asdict(make_config(recipe.model.name, recipe.model.config))
     return Checkpoint(recipe.model.name, config, events.schema, validation.best, validation.history)
@@ -104,11 +107,28 @@ def make_optimizer(model: CtrModel, rule: TrainRule) -> torch.optim.Optimizer:
     return torch.optim.Adam(groups)
 
 
-def _batches(events: Events, recipe: Recipe) -> Iterator[Batch]:
+def train_slates(events: Events, recipe: Recipe) -> Slates:
+    """Those to train on: the recipe's share of them, drawn with its seed."""
+    slates = part_slates(events, recipe, "train")
+    share = recipe.train.share
+    if share == 1:
+        return slates
+    order = np.random.default_rng(recipe.train.seed).permutation(len(slates))
+    return slates.at(np.sort(order[: max(1, round(share * len(slates)))]))
+
+
+def num_steps(rule: TrainRule, slates: int) -> int:
+    """`steps`, or fewer if `max_epochs` over this many slates end before."""
+    if rule.max_epochs is None:
+        return rule.steps
+    return min(rule.steps, math.ceil(rule.max_epochs * slates / rule.slates_per_step))
+
+
+def _batches(events: Events, recipe: Recipe, slates: Slates, steps: int) -> Iterator[Batch]:
     """Exactly `steps` batches, epoch after epoch."""
-    source, slates = batch_source(events, recipe, "train"), part_slates(events, recipe, "train")
+    source = batch_source(events, recipe, "train")
     rng = np.random.default_rng(recipe.train.seed)
-    left = recipe.train.steps
+    left = steps
     while left:
         for batch, _ in source.epoch(slates, recipe.train.slates_per_step, rng, shuffle=True):
             yield batch

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from models.blocks.causal_attention import merge_heads, split_heads
+
 Norm = Literal["pre", "released"]
 
 
@@ -86,6 +88,9 @@ class UnifiedAttentionBlock(nn.Module):
         self.query, self.key, self.value, self.out = (
             nn.Linear(dim, dim, bias=False) for _ in range(4)
         )
+        nn.init.orthogonal_(self.query.weight)
+        with torch.no_grad():  # starts as likeness: an event of the same item is what a candidate reads first
+            self.key.weight.copy_(self.query.weight)
         self.cross = ProfileAttention(dim, profile_dim, heads)
         narrow = max(dim // 4, 1)
         self.squeeze = nn.Linear(dim, narrow, bias=False)
@@ -145,14 +150,3 @@ class UnifiedAttentionBlock(nn.Module):
         share = torch.stack([first, second]).softmax(0)
         fused: Tensor = share[0] * v + share[1] * c
         return fused
-
-
-def split_heads(x: Float[Tensor, "B N D"], heads: int) -> Float[Tensor, "B H N Dh"]:
-    """Heads before tokens."""
-    B, N, D = x.shape
-    return x.view(B, N, heads, D // heads).transpose(1, 2)
-
-
-def merge_heads(x: Float[Tensor, "B H N Dh"]) -> Float[Tensor, "B N D"]:
-    """Undo `split_heads`."""
-    return x.transpose(1, 2).flatten(2)

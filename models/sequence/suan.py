@@ -12,7 +12,7 @@ Source: SUAN (2508.15326), and the authors' released code where it says more tha
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -24,12 +24,15 @@ from models.batch import Context, Slate, User
 from models.blocks.causal_attention import (
     RelativeBias,
     dense_attention,
+    merge_heads,
     seen_from,
     sparse_attention,
+    split_heads,
+    target_attention,
 )
 from models.blocks.embedding import embedding
 from models.blocks.frame import Frame, FrameConfig
-from models.blocks.uab import Norm, UnifiedAttentionBlock, merge_heads, split_heads
+from models.blocks.uab import Norm, UnifiedAttentionBlock
 from models.record import StateSpec, TensorSpec
 from models.schema import PADDING, FeatureSchema
 
@@ -45,9 +48,12 @@ class SUANConfig(FrameConfig):
         blocks: unified attention blocks.
         block_heads: heads of each.
         block_dropout: on the output of each of a block's three parts.
+        block_lr: times the learning rate: Adagrad's first steps at the tables' rate undo the blocks' start.
         length: latest events it reads; 0: all there are.
         window: k, nearest tokens that each attends to; 0: to all before it (SUAN).
         stride: r, of the further ones every r-th; 1: all.
+        target_window: k of a candidate, which alone decides how many events the state keeps; 0: as the events'.
+        target_stride: r of a candidate; 0: as the events'.
         norm: where norms stand, "pre" or as "released".
         gate: what it pools over: "prefix" or, as released, the "mean" of all tokens.
     """
@@ -55,9 +61,12 @@ class SUANConfig(FrameConfig):
     blocks: int = 2
     block_heads: int = 2
     block_dropout: float = 0.0
+    block_lr: float = 0.3
     length: int = 0
     window: int = 0
     stride: int = 1
+    target_window: int = 0
+    target_stride: int = 0
     norm: Norm = "pre"
     gate: Literal["prefix", "mean"] = "prefix"
 
@@ -80,7 +89,7 @@ class SUAN(CtrModel):
         self.frame = Frame(schema, item_fields, config, dim)
         std = config.embedding_std
         self.ages = embedding(NUM_AGES, config.field_dim, std)
-        self.age_to_token = nn.Linear(config.field_dim, dim)
+        self.age_to_token = nn.Linear(config.field_dim, dim, bias=False)
         self.places = nn.Parameter(0.02 * torch.randn(self.length + 1, dim))
         self.token = nn.Parameter(std * torch.randn(1, config.profile_dim))
         self.bias = RelativeBias(self.length + 1)
@@ -92,7 +101,11 @@ class SUAN(CtrModel):
             for _ in range(config.blocks)
         )  # fmt: skip
         self.last_norm = nn.RMSNorm(dim, eps=1e-6) if config.norm == "pre" else nn.Identity()
-        kept = seen_from(self.length, config.window, config.stride)
+        kept = seen_from(
+            self.length,
+            config.target_window or config.window,
+            config.target_stride or config.stride,
+        )
         self.register_buffer("kept", kept, persistent=False)
 
     @property
@@ -103,6 +116,14 @@ class SUAN(CtrModel):
     def num_block_weights(self) -> int:
         """Weights of the blocks: what the scaling law calls the model's size."""
         return sum(weight.numel() for weight in self.blocks.parameters())
+
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        """Blocks, a teacher's too, learn at `block_lr` times the rate."""
+        stacks = [module for module in self.modules() if isinstance(module, UnifiedAttentionBlock)]
+        slow = [weight for block in stacks for weight in block.parameters()]
+        ids = {id(weight) for weight in slow}
+        fast = [weight for weight in self.parameters() if id(weight) not in ids]
+        return [{"params": fast, "lr": lr}, {"params": slow, "lr": lr * self.config.block_lr}]
 
     def state_spec(self) -> StateSpec:
         """Keys and values of each block for a prefix gate; the events themselves for the released one."""
@@ -164,29 +185,28 @@ class SUAN(CtrModel):
         profile = self._profile(state["profile"])
         now = torch.full_like(state["event_ages"][:, :1], NOW)
         x = self._tokens(target, now, self.places[-1:])
-        ages = state["event_ages"].long()  # (B, K)
-        distance = self.length - self.get_buffer("kept")  # (K,)
-        bias = self.bias(distance, torch.full_like(ages, NOW), ages)
-        bias = bias.masked_fill(ages == PADDING, torch.finfo(bias.dtype).min)[:, None, None]
-        own = self.bias(torch.zeros_like(distance[:1]), now.long(), now.long())[:, None, None]
+        bias = self._target_bias(state["event_ages"].long())
         keys, values = (
             state[name].chunk(len(self.blocks), 1) for name in ("block_keys", "block_values")
         )
         for depth, block in enumerate(self._stack):
-            query, key, value = (split_heads(part, block.heads) for part in block.project(x))
-            scale = query.shape[-1] ** -0.5
-            seen = scale * query @ split_heads(keys[depth], block.heads).mT + bias  # (B, H, C, K)
-            itself = scale * (query * key).sum(-1, keepdim=True) + own  # (B, H, C, 1)
-            share = torch.cat([seen, itself], -1).softmax(-1)
-            events = split_heads(values[depth], block.heads)
-            attended = share[..., :-1] @ events + share[..., -1:] * value
-            past, v, c = block.align(x, merge_heads(attended), profile)
+            attended = target_attention(
+                block.project(x), keys[depth], values[depth], bias, block.heads
+            )
+            past, v, c = block.align(x, attended, profile)
             pooled = (state["gate_sums"][:, depth, None] + v + c) / (
                 state["num_events"][:, None] + 1
             )
             x = block.finish(past, v, c, pooled)
         out: Tensor = self.last_norm(x)
         return out
+
+    def _target_bias(self, ages: Int[Tensor, "B K"]) -> Float[Tensor, "B K+1"]:
+        """Of a candidate to the kept events, padding at -∞, and to itself."""
+        now = torch.full_like(ages[:, :1], NOW)
+        distance = self.length - self.get_buffer("kept")  # (K,)
+        to_events = self.bias(distance, now, ages)
+        return torch.cat([to_events, self.bias(torch.zeros_like(distance[:1]), now, now)], 1)
 
     def target_rows_one_by_one(
         self, state: UserState, target: Float[Tensor, "B C D"]
@@ -205,9 +225,17 @@ class SUAN(CtrModel):
         x = torch.cat([self.frame.items(rows.long()), target.reshape(B * C, 1, D)], 1)
         x = self._tokens(x, ages, self.places)
         is_real = (ages != PADDING).to(x.dtype)[..., None]
+        kept = self.get_buffer("kept")
+        bias = self._target_bias(ages[:, kept])
         for block in self._stack:
             query, key, value = block.project(x)
-            past, v, c = block.align(x, self._attend(query, key, value, ages), profile)
+            attended = self._attend(query, key, value, ages)
+            if self.config.target_window or self.config.target_stride:
+                own = query[:, -1:], key[:, -1:], value[:, -1:]
+                seen = key[:, kept], value[:, kept]
+                row = target_attention(own, *seen, bias, block.heads)
+                attended = torch.cat([attended[:, :-1], row], 1)
+            past, v, c = block.align(x, attended, profile)
             if self.config.gate == "mean":
                 pooled = ((v + c) * is_real).sum(1, keepdim=True) / is_real.sum(1, keepdim=True)
             else:
@@ -259,7 +287,10 @@ def _prefix_mean(
 
 
 def _check(config: SUANConfig) -> None:
-    least_of = {"blocks": 1, "block_heads": 1, "stride": 1, "window": 0, "length": 0}
+    least_of = {
+        "blocks": 1, "block_heads": 1, "stride": 1, "window": 0, "length": 0, "target_window": 0,
+        "target_stride": 0,
+    }  # fmt: skip
     for name, least in least_of.items():
         if getattr(config, name) < least:
             raise ValueError(f"{name}: got {getattr(config, name)}, expected at least {least}")

@@ -237,6 +237,8 @@ PREFIX = [
     ("light_suan", {"window": 3, "stride": 4}),
     ("light_suan", {"window": 1, "stride": 3, "norm": "released"}),
     ("light_suan", {"window": 4, "stride": 40}),
+    ("light_suan", {"window": 2, "stride": 4, "target_stride": 1}),
+    ("suan", {"target_window": 2, "target_stride": 5}),
 ]
 
 
@@ -248,6 +250,15 @@ def test_candidates_packed_against_the_cached_state_score_as_one_by_one(name: st
     order = [4, 2, 0, 1, 3]
     shuffled = model(batch.user, batch.context, Slate(batch.slate.items[:, order]))
     torch.testing.assert_close(shuffled, packed[:, order], rtol=0, atol=1e-9)
+
+
+def test_a_candidate_may_see_more_or_fewer_events_than_events_do():
+    """Which decides what the state keeps."""
+    dense, sparse = suan("light_suan", window=2, stride=4, target_stride=1), suan(target_window=3, target_stride=40)
+    assert dense.get_buffer("kept").tolist() == list(range(12))
+    assert sparse.get_buffer("kept").tolist() == [10, 11]
+    shapes = {tensor.name: tensor.shape for tensor in sparse.state_spec()}
+    assert shapes["block_keys"] == (3 * 2, SIZES["item_dim"] + 2 * SIZES["field_dim"])
 
 
 def test_the_released_gate_needs_a_pass_for_each_candidate():

@@ -1,0 +1,214 @@
+"""python -m builder scaling: how log loss and 1 − AUC fall with the weights of a model and with the data it saw.
+
+The trainings are a comparison's (`compare.py`): its variants are the grades, its sweep of `train.share` the data.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from builder.compare_table import Comparison, Estimate, Row, estimate
+from builder.events import Events
+from builder.power_law import LEAST_POINTS, PowerLaw, fit_power_law
+from builder.recipe import Recipe
+from builder.recipe_models import SHARE
+from builder.train import train_slates
+from models.errors import RecipeError
+from models.registry import build_model
+
+WEIGHTS, TARGETS = "weights of the blocks", "training targets seen"
+LOSSES: Mapping[str, Callable[[Mapping[str, float]], float]] = {
+    "log loss": lambda metrics: metrics["log_loss"],
+    "1 − AUC": lambda metrics: 1 - metrics["auc"],
+}
+"""What is fitted: name -> of the metrics on the test period."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A grade, or an amount of data.
+
+    Attributes:
+        label: of the variant, or its share of the data.
+        size: weights or targets.
+        losses: name -> value by seed.
+        seconds: median to train.
+        learning_rate: it was trained with.
+    """
+
+    label: str
+    size: float
+    losses: Mapping[str, Mapping[int, float]]
+    seconds: float
+    learning_rate: float
+
+    def mean(self, loss: str) -> Estimate:
+        """Over seeds, with its interval."""
+        found = estimate(list(self.losses[loss].values()))
+        assert found is not None, f"{self.label}: a row has outcomes"
+        return found
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One loss along one axis.
+
+    Attributes:
+        law: of the means of all points.
+        exponents: b of a fit for each seed alone: mean and interval.
+        without_last: law of all points but the largest; None with too few points.
+        predicted: by it, at the largest.
+        measured: there.
+    """
+
+    law: PowerLaw
+    exponents: Estimate | None
+    without_last: PowerLaw | None
+    predicted: float | None
+    measured: Estimate
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Points along one axis, by rising size, and their fits by loss."""
+
+    name: str
+    points: Sequence[Point]
+    fits: Mapping[str, Fit]
+
+
+def find_axes(comparison: Comparison, recipe: Recipe, events: Events) -> list[Axis]:
+    """Weights, and data where the recipe sweeps it; axes with fewer than `LEAST_POINTS` trained points are left out.
+
+    Raises:
+        RecipeError: a variant has no blocks whose weights could be counted.
+    """
+    grades = [_point(row.label, _num_weights(row, recipe, events), row) for row in comparison.rows]
+    axes = {WEIGHTS: grades}
+    for sweep in comparison.sweeps:
+        if sweep.key == SHARE:
+            axes[TARGETS] = [
+                _point(f"{value:g}", targets_seen(row, value, recipe, events), row)
+                for value, row in sweep.rows
+            ]
+    return [
+        _axis(name, points)
+        for name, points in axes.items()
+        if len({point.size for point in points}) >= LEAST_POINTS
+    ]
+
+
+def targets_seen(row: Row, share: float, recipe: Recipe, events: Events) -> float:
+    """Different positive targets that the trainings of a row saw, mean over seeds."""
+    rule = recipe.train
+    seen = []
+    for outcome in row.outcomes:
+        one = replace(recipe, train=replace(rule, share=share, seed=outcome["seed"]))
+        slates = train_slates(events, one)
+        part = min(1.0, outcome["steps"] * rule.slates_per_step / len(slates))
+        seen.append(part * float((slates.end - slates.begin).sum()))
+    return float(np.mean(seen))
+
+
+def write_scaling(axes: Sequence[Axis], comparison: Comparison, command: str, out: Path) -> list[Path]:
+    """Write table, numbers and plot; return their paths.
+
+    Args:
+        axes: what was found.
+        comparison: it was found in.
+        command: that made it.
+        out: folder, made if absent.
+    """
+    from builder.scaling_plot import plot_scaling
+
+    out.mkdir(parents=True, exist_ok=True)
+    table, numbers = out / "scaling.md", out / "scaling.json"
+    table.write_text(_to_markdown(axes, comparison, command))
+    plain = {"command": command, "budget": comparison.budget, "axes": [asdict(axis) for axis in axes]}
+    numbers.write_text(json.dumps(plain, indent=1))
+    return [table, numbers, *plot_scaling(axes, comparison.name, out)]
+
+
+def _num_weights(row: Row, recipe: Recipe, events: Events) -> float:
+    item_fields = torch.from_numpy(np.array(events.item_fields))
+    model = build_model(row.model.name, events.schema, item_fields, row.model.config)
+    weights = getattr(model, "num_block_weights", None)
+    if weights is None:
+        problem = f"variant {row.label!r}: {row.model.name} has no blocks to count, expected suan or light_suan"
+        raise RecipeError(str(recipe.path), [problem])
+    return float(weights)
+
+
+def _point(label: str, size: float, row: Row) -> Point:
+    losses = {
+        name: {outcome["seed"]: loss(outcome["test"]) for outcome in row.outcomes}
+        for name, loss in LOSSES.items()
+    }
+    return Point(label, size, losses, row.seconds(), row.learning_rate)
+
+
+def _axis(name: str, points: Sequence[Point]) -> Axis:
+    ordered = sorted(points, key=lambda point: point.size)
+    return Axis(name, ordered, {loss: _fit(ordered, loss) for loss in LOSSES})
+
+
+def _fit(points: Sequence[Point], loss: str) -> Fit:
+    x, y = [point.size for point in points], [point.mean(loss).mean for point in points]
+    seeds = set.intersection(*(set(point.losses[loss]) for point in points))
+    each = [fit_power_law(x, [point.losses[loss][seed] for point in points]) for seed in seeds]
+    smaller = fit_power_law(x[:-1], y[:-1]) if len(set(x[:-1])) >= LEAST_POINTS else None
+    return Fit(
+        law=fit_power_law(x, y),
+        exponents=estimate([law.exponent for law in each]),
+        without_last=smaller,
+        predicted=float(smaller(x[-1])) if smaller else None,
+        measured=points[-1].mean(loss),
+    )
+
+
+NOTES = (
+    "Each loss y, on the test period, is fitted as E + a·x^(−b) with E and a not below 0, by least squares on the means",
+    "over seeds; R² is of these points. `b of single seeds`: mean ± half of the 95% interval of fits to each seed alone.",
+    "`held out`: the largest point, as the fit to all others predicts it. A b at an end of its range (0.01, 3) says that",
+    "the points do not tell.",
+)
+
+
+def _to_markdown(axes: Sequence[Axis], comparison: Comparison, command: str) -> str:
+    lines = [f"# {comparison.name}: scaling", "", f"Made by `{command}`.", "", *NOTES, ""]
+    lines += [f"{comparison.num_targets:,} test targets. {comparison.budget}"]
+    for axis in axes:
+        lines += ["", f"## By {axis.name}", "", *_fits(axis), "", *_points(axis)]
+    return "\n".join(lines) + "\n"
+
+
+def _fits(axis: Axis) -> list[str]:
+    lines = [
+        "| loss | E | a | b | R² | b of single seeds | held out: predicted | measured |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for loss, fit in axis.fits.items():
+        law = fit.law
+        predicted = "" if fit.predicted is None else f"{fit.predicted:.4f}"
+        lines.append(
+            f"| {loss} | {law.floor:.4f} | {law.scale:.4g} | {law.exponent:.3f} | {law.r2:.3f} | {fit.exponents} | "
+            f"{predicted} | {fit.measured} |"
+        )
+    return lines
+
+
+def _points(axis: Axis) -> list[str]:
+    lines = [
+        f"| point | {axis.name} | " + " | ".join(LOSSES) + " | learning rate | train s |",
+        "| --- | --- |" + " --- |" * len(LOSSES) + " --- | --- |",
+    ]
+    for point in axis.points:
+        losses = " | ".join(str(point.mean(loss)) for loss in LOSSES)
+        lines.append(
+            f"| {point.label} | {point.size:,.0f} | {losses} | {point.learning_rate:g} | {point.seconds:.0f} |"
+        )
+    return lines
