@@ -208,9 +208,11 @@ def compare(
             )
             raise typer.BadParameter(hint, param_hint="--only")
     place = folder / loaded.name
-    with _trained(loaded, runs, seeds, jobs, place, only or ()) as (build, found):
-        with _bar("cost", has_estimate=False) as bar:
-            found = found.with_costs(find_costs(loaded, build.events(), place, bar))
+    with (
+        _trained(loaded, runs, seeds, jobs, place, only or ()) as (build, found),
+        _bar("cost", has_estimate=False) as bar,
+    ):
+        found = found.with_costs(find_costs(loaded, build.events(), place, bar))
     command = f"python -m builder compare {recipe} --seeds {seeds}"
     written = write_comparison(found, command, out or place)
     console.print(comparison_table(found))

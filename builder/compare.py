@@ -123,7 +123,7 @@ def _row(plan: Plan, variant: Variant, rate: float, trainings: Sequence[Training
     if not outcomes:
         return []
     model, trials = trainings[0].recipe.model, plan.finished(plan.trials(variant))
-    return [Row(variant.label, variant.family, model, rate, outcomes, trials)]
+    return [Row(variant.label, variant.family, model, rate, outcomes, trials, variant.against)]
 
 
 def _sweeps(plan: Plan) -> list[SweepRows]:

@@ -12,17 +12,18 @@ from builder.compare_table import Comparison, Estimate, Row, SweepRows
 from builder.compare_text import FLOORS
 from builder.cuts import AGES
 from builder.plot_labels import Label, place_labels
+from models.record import RecordDtype
 
 COLORS = {
-    "lrea": "C0", "two-stage": "C1", "full": "C3", "pooled": "C2", "none": "0.4", "control": "C4",
+    "lrea": "C0", "two-stage": "C1", "full": "C3", "stacked": "C5", "pooled": "C2", "none": "0.4", "control": "C4",
 }  # fmt: skip
-DTYPE_MARKS = {"fp32": "o", "fp16": "s", "int8": "v"}
+DTYPE_MARKS: dict[RecordDtype, str] = {"fp32": "o", "fp16": "s", "int8": "v"}
 MARKS = "osD^vP*Xh<>p"
 """Tell apart the models of a family."""
 
 
 def plot_comparison(comparison: Comparison, out: Path) -> list[Path]:
-    """Write what there is something to show of: `auc-cost.png`, `bytes.png`, `cuts.png`, `sweep.png`; return the paths."""
+    """Write `auc-cost.png`, `bytes.png`, `cuts.png`, `sweep.png`, if there is something to show; return the paths."""
     written = []
     for name, figure in (
         ("auc-cost", _auc_cost(comparison)),
@@ -88,10 +89,10 @@ def _bytes(comparison: Comparison) -> Figure | None:
         color = COLORS[row.family]
         axes.plot(sizes, values, color=color, alpha=0.6)
         for dtype, size, value in zip(stored, sizes, values, strict=True):
-            axes.plot([size], [value], marker=DTYPE_MARKS[dtype], color=color)
+            axes.plot([size], [value], DTYPE_MARKS[dtype], color=color)
         labels.append(Label(sizes[0], values[0], 0.0, row.label, color))
-    for dtype, mark in DTYPE_MARKS.items():
-        axes.plot([], [], mark, color="0.3", label=dtype)
+    for label, mark in DTYPE_MARKS.items():
+        axes.plot([], [], mark, color="0.3", label=label)
     axes.set_xscale("log")
     axes.margins(x=0.12, y=0.1)
     axes.set_xlabel("bytes of a user's record")

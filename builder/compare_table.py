@@ -52,6 +52,7 @@ class Row:
         learning_rate: chosen by the search, or the recipe's.
         outcomes: of each finished seed.
         trials: of the search that chose the rate.
+        against: labels of rows that its difference to is shown.
         cost: of serving it; None until it is measured.
     """
 
@@ -61,6 +62,7 @@ class Row:
     learning_rate: float
     outcomes: Sequence[Outcome]
     trials: Sequence[Outcome] = ()
+    against: Sequence[str] = ()
     cost: Cost | None = None
 
     def values(self, metric: str, graph: str = "test") -> dict[int, float]:
@@ -75,12 +77,12 @@ class Row:
         """One metric on the test period."""
         return estimate(list(self.values(name).values()))
 
-    def over(self, other: "Row | None") -> Estimate | None:
-        """AUC over another row's, paired: trainings with one seed saw the same batches. None of itself."""
+    def over(self, other: "Row | None", metric: str = "auc") -> Estimate | None:
+        """Metric less another row's, paired: trainings with one seed saw the same batches. None of itself."""
         if other is None or other is self:
             return None
-        base = other.values("auc")
-        own = self.values("auc")
+        base = other.values(metric)
+        own = self.values(metric)
         return estimate([own[seed] - base[seed] for seed in own if seed in base])
 
     def gap(self, metric: str) -> Estimate | None:
@@ -185,6 +187,11 @@ class Comparison:
     def full(self) -> Row | None:
         """The reference's row, if it was trained."""
         return next((row for row in self.rows if row.label == self.reference), None)
+
+    def pairs(self) -> list[tuple[Row, Row]]:
+        """Rows, and those that they are held against, as far as both are trained."""
+        known = {row.label: row for row in self.rows}
+        return [(row, known[label]) for row in self.rows for label in row.against if label in known]
 
     @property
     def two_stage(self) -> Row | None:

@@ -19,8 +19,8 @@ NOTES = (
 )
 FAMILIES = (
     "Families: `lrea` folds the history into slots; `two-stage` searches it, then attends to what it found; `full`",
-    "attends to every event; `pooled` has one summary for all candidates; `none` leaves the long history out;",
-    "`control` only explains another model.",
+    "attends to every event, `stacked` in several layers, its events to each other too; `pooled` has one summary for",
+    "all candidates; `none` leaves the long history out; `control` only explains another model.",
 )
 Column = Callable[[Row], str]
 
@@ -91,10 +91,22 @@ def to_markdown(comparison: Comparison, command: str) -> str:
     lines += [f"{comparison.num_targets:,} test targets. {comparison.budget}", "", *FAMILIES, ""]
     lines += [f"- {name}: {value}" for name, value in comparison.machine.items()]
     if comparison.rows:
-        lines += [*_stored(comparison), *_cuts(comparison)]
+        lines += [*_pairs(comparison), *_stored(comparison), *_cuts(comparison)]
     for sweep in comparison.sweeps:
         lines += ["", f"## Sweep: {sweep.label}", "", *_sweep(sweep)]
     return "\n".join(lines) + "\n"
+
+
+def _pairs(comparison: Comparison) -> Iterable[str]:
+    pairs = comparison.pairs()
+    if not pairs:
+        return
+    yield from ("", "## Held against each other", "", "Paired by seed.", "")
+    rows = (
+        [row.label, other.label, _signed(row.over(other)), _signed(row.over(other, "log_loss"))]
+        for row, other in pairs
+    )
+    yield from _table(["model", "less", "AUC", "log loss"], rows)
 
 
 def _stored(comparison: Comparison) -> Iterable[str]:
@@ -102,8 +114,8 @@ def _stored(comparison: Comparison) -> Iterable[str]:
     if not measured:
         return
     yield from ("", "## Bytes of a record against AUC", "")
-    yield "Records at fp32, fp16 and int8, and what the smaller ones lose of AUC, on the same targets (a part of the test"
-    yield "period); paired by training. Blank: the record's numbers do not fit."
+    yield "Records at fp32, fp16 and int8, and what the smaller ones lose of AUC on the same targets (a part of the"
+    yield "test period), paired by training. Blank: the record's numbers do not fit."
     yield ""
     headings = ["fp32 bytes", "fp16 bytes", "fp16 less fp32", "int8 bytes", "int8 less fp32"]
     rows = []
@@ -111,7 +123,7 @@ def _stored(comparison: Comparison) -> Iterable[str]:
         cells = [f"{stored['fp32'][0]:,}"]
         for dtype in ("fp16", "int8"):
             size, loss = stored.get(dtype, (None, None))
-            cells += ["" if size is None else f"{size:,}", _loss(loss)]
+            cells += ["" if size is None else f"{size:,}", _signed(loss)]
         rows.append([row.label, _text(row.metric("auc")), *cells])
     yield from _table(["model", "AUC", *headings], rows)
 
@@ -173,6 +185,11 @@ def to_json(comparison: Comparison, command: str) -> dict[str, Any]:
         "best_two_stage": two_stage.label if two_stage else None,
         "oracle_auc": comparison.oracle_auc,
         "floors": dict(comparison.floors),
+        "pairs": [
+            {"model": row.label, "less": other.label}
+            | {name: asdict(found) for name in ("auc", "log_loss") if (found := row.over(other, name))}
+            for row, other in comparison.pairs()
+        ],
         "rows": [with_means(row) for row in comparison.rows],
         "sweeps": [
             {
@@ -192,9 +209,11 @@ def _text(value: Estimate | None) -> str:
     return "" if value is None else str(value)
 
 
-def _loss(value: Estimate | None) -> str:
-    """Finer than `_text`: a smaller record's loss is."""
-    return "" if value is None else f"{value.mean:+.5f} ± {value.half or 0:.5f}"
+def _signed(value: Estimate | None) -> str:
+    """Finer than `_text`: a difference is."""
+    if value is None:
+        return ""
+    return f"{value.mean:+.5f}" + ("" if value.half is None else f" ± {value.half:.5f}")
 
 
 def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

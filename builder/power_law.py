@@ -34,7 +34,7 @@ class PowerLaw:
     r2: float
 
     def __call__(self, x: Floats | float) -> Floats:
-        """y at x."""
+        """Y at x."""
         return np.asarray(self.floor + self.scale * np.asarray(x, np.float64) ** -self.exponent)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from builder.typed_config import Interval, config_problems
 from models.errors import UnknownModelError, did_you_mean
 
-Family = Literal["lrea", "two-stage", "full", "pooled", "none", "control"]
+Family = Literal["lrea", "two-stage", "full", "stacked", "pooled", "none", "control"]
 SHARE = "train.share"
 """Key of a sweep over how much of the training data there is."""
 Rate = Annotated[float, Interval(0, is_open=True)]
@@ -30,9 +30,12 @@ class Variant:
     """Its name in tables and plots."""
     family: Family
     """What it does with the long history: "lrea" folds it into slots; "two-stage" searches it, then attends to what it
-    found; "full" attends to every event; "pooled" has one summary for all candidates; "none" leaves it out; "control"
-    is no candidate to win and only explains another. The first of family "full" is what differences are taken to."""
+    found; "full" attends to every event, "stacked" in several layers, its events to each other too; "pooled" has one
+    summary for all candidates; "none" leaves it out; "control" is no candidate to win and only explains another. The
+    first of family "full" is what differences are taken to."""
     model: ModelChoice
+    against: tuple[str, ...] = ()
+    """Labels of variants that its difference to is shown, too: its control, or a model that it is said to beat."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,12 @@ def comparison_problems(variants: Sequence[Variant], sweeps: Sequence[Sweep]) ->
             if label in labels[:place]:
                 problems.append(f"{kind}[{place}].label: {label!r} is there twice")
     known = {variant.label: variant for variant in variants}
+    for place, variant in enumerate(variants):
+        for label in variant.against:
+            if label not in known or label == variant.label:
+                others = ", ".join(other for other in known if other != variant.label) or "none"
+                problem = f"got {label!r}, expected one of: {others}{did_you_mean(label, known)}"
+                problems.append(f"variant[{place}].against: {problem}")
     for place, sweep in enumerate(sweeps):
         problems += _sweep_problems(known, sweep, f"sweep[{place}]")
     return problems

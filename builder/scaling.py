@@ -47,9 +47,14 @@ class Point:
     learning_rate: float
 
     def mean(self, loss: str) -> Estimate:
-        """Over seeds, with its interval."""
+        """Over seeds, with its interval.
+
+        Raises:
+            ValueError: there is no value.
+        """
         found = estimate(list(self.losses[loss].values()))
-        assert found is not None, f"{self.label}: a row has outcomes"
+        if found is None:
+            raise ValueError(f"{self.label}: got no training, expected at least one")
         return found
 
 
@@ -114,7 +119,9 @@ def targets_seen(row: Row, share: float, recipe: Recipe, events: Events) -> floa
     return float(np.mean(seen))
 
 
-def write_scaling(axes: Sequence[Axis], comparison: Comparison, command: str, out: Path) -> list[Path]:
+def write_scaling(
+    axes: Sequence[Axis], comparison: Comparison, command: str, out: Path
+) -> list[Path]:
     """Write table, numbers and plot; return their paths.
 
     Args:
@@ -128,7 +135,11 @@ def write_scaling(axes: Sequence[Axis], comparison: Comparison, command: str, ou
     out.mkdir(parents=True, exist_ok=True)
     table, numbers = out / "scaling.md", out / "scaling.json"
     table.write_text(_to_markdown(axes, comparison, command))
-    plain = {"command": command, "budget": comparison.budget, "axes": [asdict(axis) for axis in axes]}
+    plain = {
+        "command": command,
+        "budget": comparison.budget,
+        "axes": [asdict(axis) for axis in axes],
+    }
     numbers.write_text(json.dumps(plain, indent=1))
     return [table, numbers, *plot_scaling(axes, comparison.name, out)]
 
@@ -171,10 +182,10 @@ def _fit(points: Sequence[Point], loss: str) -> Fit:
 
 
 NOTES = (
-    "Each loss y, on the test period, is fitted as E + a·x^(−b) with E and a not below 0, by least squares on the means",
-    "over seeds; R² is of these points. `b of single seeds`: mean ± half of the 95% interval of fits to each seed alone.",
-    "`held out`: the largest point, as the fit to all others predicts it. A b at an end of its range (0.01, 3) says that",
-    "the points do not tell.",
+    "Each loss y, on the test period, is fitted as E + a·x^(−b) with E and a not below 0, by least squares on the",
+    "means over seeds; R² is of these points. `b of single seeds`: mean ± half of the 95% interval of fits to each",
+    "seed alone. `held out`: the largest point, as the fit to all others predicts it. A b at an end of its range",
+    "(0.01, 3) says that the points do not tell.",
 )
 
 

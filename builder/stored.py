@@ -14,8 +14,8 @@ from builder.metrics import measure
 from models.base import CtrModel, UserState
 from models.batch import Batch
 from models.record import (
-    Array,
     RECORD_DTYPES,
+    Array,
     RecordDtype,
     StateSpec,
     UserRecord,
@@ -86,4 +86,6 @@ class _FromRecords:
 
     def _stored(self, state: Mapping[str, Array], spec: StateSpec) -> Mapping[str, Array]:
         record = UserRecord("", 0, np.zeros(0, np.int32), state)
-        return decode_record(encode_record(record, spec, NO_ARTIFACT, self.dtype), spec, NO_ARTIFACT).state
+        return decode_record(
+            encode_record(record, spec, NO_ARTIFACT, self.dtype), spec, NO_ARTIFACT
+        ).state

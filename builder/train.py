@@ -82,9 +82,7 @@ def train(events: Events, recipe: Recipe, progress: Progress = silent) -> Checkp
     optimizer = make_optimizer(model, rule)
     slates = train_slates(events, recipe)
     steps = num_steps(rule, len(slates))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: share_of_rate(step, steps)
-    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: share_of_rate(step, steps))
     validation = _Validation(events, recipe)
     note = ""
     for step, batch in enumerate(_batches(events, recipe, slates, steps), 1):

@@ -61,7 +61,10 @@ class RelativeBias(nn.Module):
         return p.masked_fill(distance < 0, NEVER)
 
     def with_gaps(
-        self, query: Float[Tensor, "B H N Dh"], key: Float[Tensor, "B H N Dh"], ages: Int[Tensor, "B N"]
+        self,
+        query: Float[Tensor, "B H N Dh"],
+        key: Float[Tensor, "B H N Dh"],
+        ages: Int[Tensor, "B N"],
     ) -> tuple[Float[Tensor, "B H N E"], Float[Tensor, "B H N E"]]:
         """Queries and keys whose products are the logits q·k/√d + s: s is a product of an age's row and a one-hot age.
 
@@ -74,7 +77,7 @@ class RelativeBias(nn.Module):
         return torch.cat([scaled, row], -1), torch.cat([key, one_hot], -1)
 
     def _of_ages(self) -> Float[Tensor, "A A"]:
-        """s of each pair of ages."""
+        """S of each pair of ages."""
         of_gap = self.gap[self.get_buffer("gap_of_ages")].view(NUM_AGES, NUM_AGES)
         is_padding = torch.arange(NUM_AGES, device=of_gap.device) == PADDING
         return of_gap.masked_fill(is_padding, NEVER)

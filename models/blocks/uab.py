@@ -89,7 +89,9 @@ class UnifiedAttentionBlock(nn.Module):
             nn.Linear(dim, dim, bias=False) for _ in range(4)
         )
         nn.init.orthogonal_(self.query.weight)
-        with torch.no_grad():  # starts as likeness: an event of the same item is what a candidate reads first
+        with (
+            torch.no_grad()
+        ):  # starts as likeness: an event of the same item is what a candidate reads first
             self.key.weight.copy_(self.query.weight)
         self.cross = ProfileAttention(dim, profile_dim, heads)
         narrow = max(dim // 4, 1)

@@ -17,7 +17,7 @@ from models.sequence.suan import SUAN, SUANConfig
 
 @dataclass(frozen=True)
 class LightSUANConfig(SUANConfig):
-    """LightSUAN.
+    """LightSUAN. Events attend sparsely; a candidate, whose row alone is read, by default to all of them.
 
     Attributes:
         teacher_blocks: blocks of a SUAN that is trained beside it; 0: no teacher.
@@ -30,6 +30,7 @@ class LightSUANConfig(SUANConfig):
 
     window: int = 16
     stride: int = 16
+    target_stride: int = 1
     teacher_blocks: int = 0
     teacher_item_dim: int = 32
     teacher_field_dim: int = 8
@@ -87,6 +88,6 @@ def _of_teacher(config: LightSUANConfig) -> SUANConfig:
     changed = {
         "blocks": config.teacher_blocks, "item_dim": config.teacher_item_dim,
         "field_dim": config.teacher_field_dim, "length": config.teacher_length,
-        "window": 0, "stride": 1,
+        "window": 0, "stride": 1, "target_window": 0, "target_stride": 0,
     }  # fmt: skip
     return SUANConfig(**{**shared, **changed})

@@ -52,8 +52,8 @@ class SUANConfig(FrameConfig):
         length: latest events it reads; 0: all there are.
         window: k, nearest tokens that each attends to; 0: to all before it (SUAN).
         stride: r, of the further ones every r-th; 1: all.
-        target_window: k of a candidate, which alone decides how many events the state keeps; 0: as the events'.
-        target_stride: r of a candidate; 0: as the events'.
+        target_window: k of a candidate; 0: as the events'. With its r, it decides how many events the state keeps.
+        target_stride: r of a candidate; 0: as the events'; 1: it attends to all.
         norm: where norms stand, "pre" or as "released".
         gate: what it pools over: "prefix" or, as released, the "mean" of all tokens.
     """
@@ -272,10 +272,9 @@ class SUAN(CtrModel):
 
     def _profile(self, profile: Float[Tensor, "B P"]) -> Float[Tensor, "B F E"]:
         """U: a token per user field, and the learned one."""
-        width = self.config.profile_dim
+        width, fields = self.config.profile_dim, len(self.schema.user_fields)
         token = self.token.expand(profile.shape[0], 1, width)
-        fields = profile.view(-1, len(self.schema.user_fields), width)
-        return torch.cat([token, fields], 1) if self.schema.user_fields else token
+        return torch.cat([token, profile.view(-1, fields, width)], 1) if fields else token
 
 
 def _prefix_mean(

@@ -254,11 +254,14 @@ def test_candidates_packed_against_the_cached_state_score_as_one_by_one(name: st
 
 def test_a_candidate_may_see_more_or_fewer_events_than_events_do():
     """Which decides what the state keeps."""
-    dense, sparse = suan("light_suan", window=2, stride=4, target_stride=1), suan(target_window=3, target_stride=40)
+    dense, sparse = (
+        suan("light_suan", window=2, stride=4, target_stride=1),
+        suan(target_window=3, target_stride=40),
+    )
     assert dense.get_buffer("kept").tolist() == list(range(12))
     assert sparse.get_buffer("kept").tolist() == [10, 11]
     shapes = {tensor.name: tensor.shape for tensor in sparse.state_spec()}
-    assert shapes["block_keys"] == (3 * 2, SIZES["item_dim"] + 2 * SIZES["field_dim"])
+    assert shapes["block_keys"] == (3 * 2, sparse.frame.items.dim)
 
 
 def test_the_released_gate_needs_a_pass_for_each_candidate():
