@@ -90,7 +90,7 @@ def _bytes(comparison: Comparison) -> Figure | None:
         axes.plot(sizes, values, color=color, alpha=0.6)
         for dtype, size, value in zip(stored, sizes, values, strict=True):
             axes.plot([size], [value], DTYPE_MARKS[dtype], color=color)
-        labels.append(Label(sizes[0], values[0], 0.0, row.label, color))
+        labels.append(Label(float(sizes[0]), values[0], 0.0, row.label, color))
     for label, mark in DTYPE_MARKS.items():
         axes.plot([], [], mark, color="0.3", label=label)
     axes.set_xscale("log")

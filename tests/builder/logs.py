@@ -4,11 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pytest
 
 from builder.events import Events
 from builder.ingest import ingest_log
 from builder.recipe import Recipe, recipe_from
 from builder.sources import SOURCES
+from models.errors import RecipeError
 
 NOW_S = 1_700_000_000.0
 START_S = 1_600_000_000
@@ -24,6 +26,13 @@ def plain_recipe(**sections: Any) -> dict[str, Any]:
         **sections,
         "data": data | sections.get("data", {}),
     }
+
+
+def problems_of(values: dict[str, Any]) -> list[str]:
+    """Of a recipe that cannot be."""
+    with pytest.raises(RecipeError) as caught:
+        recipe_from(values, Path("recipe.toml"))
+    return caught.value.problems
 
 
 def small_recipe(folder: Path, **sections: Any) -> Recipe:

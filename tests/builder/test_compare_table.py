@@ -13,7 +13,7 @@ from rich.console import Console
 
 from builder.compare import write_comparison
 from builder.compare_table import Comparison, Row, SweepRows, estimate
-from builder.compare_text import table_cells, to_markdown
+from builder.compare_text import table_cells, to_json, to_markdown
 from builder.cost import Cost, Costs, cost_key
 from builder.recipe_models import Family, ModelChoice
 from builder.summary import comparison_table
@@ -163,6 +163,47 @@ def test_text_says_what_made_it_and_every_table_is_whole() -> None:
     tables = text.split("\n\n")
     for table in (part.splitlines() for part in tables if part.startswith("|")):
         assert len({line.count("|") for line in table}) == 1
+
+
+def stored(seed: int) -> Any:
+    sizes = {"fp32": 400, "fp16": 200, "int8": 100}
+    lost = {"fp32": 0.0, "fp16": 0.0, "int8": 0.01 + 0.01 * seed}
+    return {
+        dtype: {"bytes": size, "auc": 0.7 + 0.1 * seed - lost[dtype], "log_loss": 0.5}
+        for dtype, size in sizes.items()
+    }
+
+
+def test_smaller_records_are_shown_with_what_they_lose(tmp_path: Path) -> None:
+    """0.01 and 0.02 lost: mean 0.015, half 12.7062 · 0.005."""
+    found = [{**outcome(seed, 0.7 + seed / 10), "stored": stored(seed)} for seed in (0, 1)]
+    measured = replace(SIM, outcomes=found)
+    without = replace(DIN, outcomes=[{**one, "stored": {**stored(0)}} for one in found])
+    for one in without.outcomes:
+        del one["stored"]["int8"]
+
+    text = to_markdown(comparison(measured, without, row("old", "none", [0.5])), "command")
+
+    zero = "+0.00000 ± 0.00000"
+    assert f"| SIM | 0.7500 ± 0.6353 | 400 | 200 | {zero} | 100 | -0.01500 ± 0.06353 |" in text
+    assert f"| DIN, all | 0.7500 ± 0.6353 | 400 | 200 | {zero} |  |  |" in text
+    assert "| old | 0.5000 | 4" not in text
+    written = write_comparison(comparison(measured, without), "command", tmp_path)
+    assert "bytes.png" in [path.name for path in written]
+
+
+def test_rows_are_held_against_those_they_name() -> None:
+    taught = replace(SIM, label="taught", against=("SIM", "not trained yet"))
+    taught = replace(taught, outcomes=[outcome(0, 0.71), outcome(1, 0.82), outcome(2, 0.78)])
+
+    found = comparison(SIM, taught)
+
+    assert [(row.label, other.label) for row, other in found.pairs()] == [("taught", "SIM")]
+    assert "| taught | SIM | +0.02000 ± 0.02484 | +0.00000 ± 0.00000 |" in to_markdown(found, "x")
+    (pair,) = to_json(found, "x")["pairs"]
+    assert (pair["model"], pair["less"]) == ("taught", "SIM")
+    assert pair["auc"]["mean"] == pytest.approx(0.02)
+    assert "Held against" not in to_markdown(comparison(SIM), "x")
 
 
 def test_console_shows_the_main_columns() -> None:

@@ -2,7 +2,7 @@
 
 import json
 import tomllib
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,16 +15,10 @@ from builder.recipe_models import Variant
 from builder.sources import SOURCES
 from builder.typed_config import Interval, config_problems, make_config
 from models.errors import RecipeError
-from tests.builder.logs import plain_recipe
+from tests.builder.logs import plain_recipe, problems_of
 
 RECIPES = sorted(Path("builder/recipes").glob("*.toml"))
 HERE = Path("recipe.toml")
-
-
-def problems_of(values: dict[str, Any]) -> list[str]:
-    with pytest.raises(RecipeError) as caught:
-        recipe_from(values, HERE)
-    return caught.value.problems
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -153,63 +147,6 @@ def test_impossible_value_names_the_key(sections: dict[str, Any], words: str) ->
     assert words in problems[0]
 
 
-DIN = {"label": "DIN", "family": "full", "model": {"name": "din", "heads": 2}}
-
-
-@pytest.mark.parametrize(
-    ("sections", "words"),
-    [
-        ({"variant": [{"label": "x", "model": {"name": "din"}}]}, "variant[0].family: missing, expected one of: lrea"),
-        ({"variant": [{**DIN, "family": "twostage"}]}, "did you mean 'two-stage'?"),
-        ({"variant": [DIN, DIN]}, "variant[1].label: 'DIN' is there twice"),
-        ({"search": {"learning_rate": [0.1]}}, "search.learning_rate: got [0.1], expected none or at least two"),
-        ({"search": {"learning_rate": [0.1, 0.1]}}, "at least two, all different"),
-        ({"search": {"learning_rate": [0.1, 0]}}, "search.learning_rate[1]: got 0, expected a number, above 0"),
-        ({"search": {"steps": 0}}, "search.steps: got 0, expected a whole number, at least 1"),
-    ],
-)  # fmt: skip
-def test_impossible_comparison_names_the_key(sections: dict[str, Any], words: str) -> None:
-    (problem,) = problems_of(plain_recipe(**sections))
-
-    assert words in problem
-
-
-def test_every_problem_of_the_sweeps_is_listed_at_once() -> None:
-    def sweep(label: str, variant: str, key: str, *values: Any) -> dict[str, Any]:
-        return {"label": label, "variant": variant, "key": key, "values": list(values)}
-
-    found = problems_of(
-        plain_recipe(
-            variant=[DIN],
-            sweep=[
-                sweep("a", "DNI", "heads", 1, 2),
-                sweep("b", "DIN", "haeds", 1, 2),
-                sweep("c", "DIN", "heads", 1, "two", 2.5),
-                sweep("c", "DIN", "mlp", [8], [8, 4]),
-            ],
-        )
-    )
-
-    expected = [
-        "sweep[3].label: 'c' is there twice",
-        "sweep[0].variant: got 'DNI', expected one of: DIN; did you mean 'DIN'?",
-        "sweep[1].key: got 'haeds', expected one of: item_dim",
-        "sweep[2].values[1]: heads: got 'two', expected a whole number",
-        "sweep[2].values[2]: heads: got 2.5, expected a whole number",
-    ]
-    assert len(found) == len(expected)
-    for problem, words in zip(found, expected, strict=True):
-        assert problem.startswith(words)
-
-
-def test_a_sweep_of_one_value_is_none() -> None:
-    one = {"label": "a", "variant": "DIN", "key": "heads", "values": [2]}
-
-    (problem,) = problems_of(plain_recipe(variant=[DIN], sweep=[one]))
-
-    assert problem == "sweep[0].values: got [2], expected at least two"
-
-
 def test_every_cut_by_time_beside_a_split_by_user_is_a_problem() -> None:
     rule = {"train_from_day": 1, "validate_from_day": 2, "test_from_day": 3, "test_from": 0.9}
 
@@ -294,6 +231,18 @@ def test_later_keys_of_a_split_change_its_fingerprint(rule: dict[str, Any]) -> N
 
     assert plain.fingerprint(["split"]) != other.fingerprint(["split"])
     assert other.to_dict()["split"].items() >= rule.items()
+
+
+@pytest.mark.parametrize("rule", [{"share": 0.5}, {"max_epochs": 1.0}])
+def test_later_keys_of_the_training_change_its_fingerprint(rule: dict[str, Any]) -> None:
+    plain = recipe_from(plain_recipe(train={"steps": 5}), HERE)
+    same = recipe_from(plain_recipe(train={"steps": 5, "share": 1.0}), HERE)
+    other = recipe_from(plain_recipe(train={"steps": 5, **rule}), HERE)
+    assert plain.fingerprint(["train"]) == same.fingerprint(["train"])
+    assert plain.fingerprint(["train"]) != other.fingerprint(["train"])
+    assert plain.to_dict()["train"] == {
+        key: value for key, value in asdict(plain.train).items() if key not in ("share", "max_epochs")
+    }  # fmt: skip
 
 
 def test_files_are_looked_for_beside_the_recipe_first(tmp_path: Path) -> None:
