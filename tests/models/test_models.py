@@ -61,6 +61,17 @@ def test_a_slate_gives_a_logit_per_candidate(case: Case, users: int, candidates:
 
 
 @each_case
+def test_a_log_may_know_nothing_of_users_and_requests(case: Case):
+    """Trained and served on items alone: what a log of three columns gives."""
+    bare = replace(SCHEMA, user_fields=(), context_fields=())
+    model, batch = settled(case, bare), random_batch(bare)
+    logits = logits_of(model, batch)
+    assert logits.shape == batch.label.shape
+    assert logits.isfinite().all()
+    assert model.train_forward(batch.user, batch.context, batch.slate).logits.isfinite().all()
+
+
+@each_case
 def test_padding_cannot_change_a_score(case: Case):
     """A window four events longer, with four more zeros in front: whatever is learned for them must not count."""
     longer = replace(SCHEMA, history_length=SCHEMA.history_length + 4)
