@@ -30,7 +30,10 @@ class TrainOutput:
 
 
 class CtrModel(nn.Module, ABC):
-    """A click model cut at the cache. Subclasses are final."""
+    """A click model cut at the cache."""
+
+    reads_history = True
+    """False if neither `encode` nor `score` looks at what the user did before: it knows fields only."""
 
     @abstractmethod
     def state_spec(self) -> StateSpec:

@@ -9,6 +9,12 @@ from torch import Tensor
 
 from models.base import CtrModel
 from models.errors import UnknownModelError
+from models.field.deep_fm import DeepFM, DeepFMConfig
+from models.field.final_mlp import FinalMLP, FinalMLPConfig
+from models.field.fm import FM, FMConfig
+from models.field.fmfm import FmFM, FmFMConfig
+from models.field.fwfm import FwFM, FwFMConfig
+from models.field.wukong import WuKong, WuKongConfig
 from models.schema import FeatureSchema
 from models.sequence.din import DIN, DINConfig
 from models.sequence.eta import ETA, ETAConfig
@@ -41,6 +47,12 @@ MODELS: dict[str, ModelEntry] = {
     "suan": ModelEntry(SUANConfig, SUAN),
     "light_suan": ModelEntry(LightSUANConfig, LightSUAN),
     "mean_pool": ModelEntry(MeanPoolConfig, MeanPool),
+    "fm": ModelEntry(FMConfig, FM),
+    "deep_fm": ModelEntry(DeepFMConfig, DeepFM),
+    "fwfm": ModelEntry(FwFMConfig, FwFM),
+    "fmfm": ModelEntry(FmFMConfig, FmFM),
+    "final_mlp": ModelEntry(FinalMLPConfig, FinalMLP),
+    "wukong": ModelEntry(WuKongConfig, WuKong),
 }
 
 

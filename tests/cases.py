@@ -3,7 +3,7 @@
 A model that is new in the registry is tested with its defaults at once; a line here adds its other configurations.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -14,7 +14,12 @@ from models.batch import Batch, Context, Slate, User
 from models.registry import MODELS
 from models.schema import FIRST_KNOWN, FeatureSchema, Field
 
-SIZES = {"item_dim": 8, "field_dim": 4, "hidden": 16, "heads": 2, "mlp": [32, 16]}
+SIZES: dict[str, Any] = {"item_dim": 8, "field_dim": 4, "hidden": 16, "heads": 2, "mlp": [32, 16]}
+FIELD_SIZES: dict[str, Any] = {
+    "dim": 8, "embedding_std": 0.3, "widths": [16, 8], "first_widths": [16, 8], "second_widths": [16, 12],
+    "gate_widths": [8], "layers": 2, "compressed": 4, "projected": 3, "fmb_widths": [8], "head": [8],
+}  # fmt: skip
+"""Of field models; each takes those that it knows."""
 CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
     "lrea": {
         "position": {"rank": 8},
@@ -42,6 +47,11 @@ CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
             "teacher_item_dim": 16, "temperature": 2.0,
         },
     },
+    "deep_fm": {"plain": {}, "enhanced": {"llm_dim": 12, "fre": 0.1, "fie": 0.5}},
+    "wukong": {
+        "plain": {"dropout": 0.0},
+        "enhanced": {"dropout": 0.0, "llm_dim": 12, "fre": 0.1, "fie": 0.5, "alignment": "mse"},
+    },
 }  # fmt: skip
 SCHEMA = FeatureSchema(
     item_fields=(Field("item", 30), Field("category", 7), Field("popularity", 5)),
@@ -63,7 +73,9 @@ class Case:
     @property
     def config(self) -> dict[str, Any]:
         """For `build_model`."""
-        return SIZES | CONFIGS.get(self.model, {}).get(self.label, {})
+        known = {key.name for key in fields(MODELS[self.model].config)}
+        sizes = {key: value for key, value in (SIZES | FIELD_SIZES).items() if key in known}
+        return sizes | CONFIGS.get(self.model, {}).get(self.label, {})
 
     def __str__(self) -> str:
         return f"{self.model}-{self.label}"
@@ -84,9 +96,9 @@ def item_fields(schema: FeatureSchema = SCHEMA) -> Tensor:
         torch.randint(FIRST_KNOWN, field.size, (schema.num_items,), generator=generator)
         for field in schema.item_fields[1:]
     ]
-    fields = torch.stack(columns, 1)
-    fields[:FIRST_KNOWN] = torch.arange(FIRST_KNOWN)[:, None]
-    return fields
+    catalogue = torch.stack(columns, 1)
+    catalogue[:FIRST_KNOWN] = torch.arange(FIRST_KNOWN)[:, None]
+    return catalogue
 
 
 def random_batch(
@@ -101,13 +113,13 @@ def random_batch(
     length = torch.linspace(0, schema.history_length, users).long()[:, None]
     history = ids(schema.num_items, users, schema.history_length)
     history[torch.arange(schema.history_length) < schema.history_length - length] = 0
-    fields = [ids(field.size, users) for field in schema.user_fields]
+    profile = [ids(field.size, users) for field in schema.user_fields]
     context = [ids(field.size, users) for field in schema.context_fields]
     return Batch(
         User(
             history,
             ids(NUM_AGES, *history.shape) * (history > 0),
-            torch.stack(fields, 1) if fields else ids(2, users, 0),
+            torch.stack(profile, 1) if profile else ids(2, users, 0),
         ),
         Context(
             history[:, -schema.recent_length :].clone(),

@@ -11,12 +11,13 @@ from torch import Tensor
 from builder.checkpoint import Checkpoint
 from builder.dataset import find_slates
 from builder.export import open_graph, run_graph, user_feed
+from builder.train import losses, make_optimizer
 from models.artifact import ENCODE, SCORE
 from models.base import CtrModel
 from models.batch import Batch, Context, Slate, User
 from models.errors import UnknownModelError
 from models.record import RecordDtype, UserRecord, decode_record, encode_record
-from models.registry import build_model
+from models.registry import build_model, make_config
 from models.schema import PADDING
 from models.sequence.lrea import LREA
 from tests.builds import Builds
@@ -147,11 +148,13 @@ def test_a_score_depends_on_everything_it_is_given(case: Case):
     base = logits_of(model, full)
     changed = {
         "profile": replace(full, user=replace(full.user, fields=5 - full.user.fields - 1)),
-        "recent": replace(full, context=Context(full.context.recent % 20 + 2, full.context.fields)),
         "context": replace(full, context=Context(full.context.recent, 6 - full.context.fields)),
         "candidate": replace(full, slate=Slate(full.slate.items % 20 + 2)),
     }
-    if len(model.state_spec()) > 1:  # it has more than the profile: it reads the long history
+    if model.reads_history:
+        recent = Context(full.context.recent % 20 + 2, full.context.fields)
+        changed["recent"] = replace(full, context=recent)
+    if model.reads_history and len(model.state_spec()) > 1:  # it has more than the profile
         other = replace(full.user, history=full.user.history % 20 + 2)
         changed["history"] = replace(full, user=other)
     unmoved = [name for name, other in changed.items() if (logits_of(model, other) == base).all()]
@@ -228,17 +231,19 @@ def test_every_parameter_is_optimised_once(case: Case):
 
 @each_case
 def test_the_loss_falls_in_a_few_steps(builds: Builds, case: Case):
-    recipe, checkpoint, batch = builds.recipe(case), builds.checkpoint(case), builds.batch(case, 48)
+    """On the batch that it is fitted to: what a log has to teach differs from model to model."""
+    recipe, batch = builds.recipe(case), builds.batch(case, 48)
     fields = torch.from_numpy(builds.events.item_fields)
-    start = build_model(case.model, checkpoint.schema, fields, case.config, recipe.train.seed)
-    before, after = (
-        F.binary_cross_entropy_with_logits(
-            model.train().train_forward(batch.user, batch.context, batch.slate).logits[batch.mask],
-            batch.label[batch.mask],
-        ).item()
-        for model in (start, checkpoint.build())
-    )
-    assert after < before - 0.01
+    model = build_model(case.model, builds.events.schema, fields, case.config).train()
+    optimizer = make_optimizer(model, recipe.train)
+    values = []
+    for _ in range(12):
+        loss, total = losses(model, batch)
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        values.append(loss.item())
+    assert values[-1] < values[0] - 0.01
 
 
 @each_case
@@ -261,6 +266,8 @@ def test_a_saved_checkpoint_scores_the_same(builds: Builds, case: Case, tmp_path
 
 @each_case
 def test_evaluation_is_deterministic_and_training_drops_out(case: Case):
+    if not hasattr(make_config(case.model, {}), "dropout"):
+        pytest.skip("it has no dropout")
     model, batch = fresh(case, dropout=0.5), random_batch()
     assert not torch.equal(logits_of(model, batch), logits_of(model, batch))
     model.eval()
@@ -272,7 +279,8 @@ def test_the_same_seed_starts_the_same_model(case: Case):
     first, again = fresh(case).state_dict(), fresh(case).state_dict()
     assert all(torch.equal(first[name], again[name]) for name in first)
     other = build_model(case.model, SCHEMA, item_fields(), case.config, seed=1).state_dict()
-    assert not torch.equal(first["frame.head.out.weight"], other["frame.head.out.weight"])
+    table = "frame.items.tables.0.weight"
+    assert not torch.equal(first[table], other[table])
 
 
 @pytest.mark.parametrize("case", EXPORTED, ids=str)

@@ -1,0 +1,106 @@
+"""Embeddings and first-order weights of all fields of a click: the user's, the request's, the item's, in this order."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from models.batch import Context, Slate
+from models.blocks.embedding import FieldEmbedding, ItemEmbedding
+from models.schema import FeatureSchema
+
+
+@dataclass(frozen=True)
+class FieldFrameConfig:
+    """What every field model has.
+
+    Attributes:
+        dim: D, width of each field's embedding.
+        embedding_std: of the initial embeddings.
+    """
+
+    dim: int = 32
+    embedding_std: float = 0.01
+
+
+class FieldFrame(nn.Module):
+    """Every field has a vector and, unless `has_linear` is false, a first-order weight.
+
+    Args:
+        schema: says which fields there are.
+        item_fields: dense ids of each catalogue row's fields.
+        config: sizes.
+        has_linear: with first-order weights.
+    """
+
+    def __init__(
+        self,
+        schema: FeatureSchema,
+        item_fields: Int[Tensor, "V F"],
+        config: FieldFrameConfig,
+        *,
+        has_linear: bool,
+    ) -> None:
+        super().__init__()
+        self.num_user, self.num_context, self.num_item = (
+            len(fields)
+            for fields in (schema.user_fields, schema.context_fields, schema.item_fields)
+        )
+        self.dim = config.dim
+        self.items, self.profile, self.context = _tables(
+            schema, item_fields, config.dim, config.embedding_std
+        )
+        self.linear = nn.ModuleList(_tables(schema, item_fields, 1, 0.0) if has_linear else ())
+        self.bias = nn.Parameter(torch.zeros(1))
+
+    @property
+    def num_fields(self) -> int:
+        """K."""
+        return self.num_user + self.num_online
+
+    @property
+    def num_online(self) -> int:
+        """Ko: fields that only a request or a candidate has."""
+        return self.num_context + self.num_item
+
+    def user(self, fields: Int[Tensor, "B Fu"]) -> Float[Tensor, "B Fu D"]:
+        """Of the profile."""
+        out: Tensor = self.profile(fields).view(fields.shape[0], self.num_user, self.dim)
+        return out
+
+    def online(self, context: Context, slate: Slate) -> Float[Tensor, "B C Ko D"]:
+        """Of the request, repeated for each candidate, and of the candidates."""
+        B, C = slate.items.shape
+        items: Tensor = self.items(slate.items).view(B, C, self.num_item, self.dim)
+        if not self.num_context:
+            return items
+        shared = self.context(context.fields).view(B, 1, self.num_context, self.dim)
+        # Added to zeros, not expanded: exporters take an expanded slate's size for a constant.
+        shared = shared + torch.zeros_like(items[:, :, :1])
+        return torch.cat([shared, items], 2)
+
+    def user_linear(self, fields: Int[Tensor, "B Fu"]) -> Float[Tensor, "#B 1"]:
+        """Bias and the profile's first-order weights."""
+        if not self.linear:
+            return self.bias[None]
+        out: Tensor = self.linear[1](fields).sum(1, keepdim=True) + self.bias
+        return out
+
+    def online_linear(self, context: Context, slate: Slate) -> Float[Tensor, "B C"]:
+        """First-order weights of the request and the candidates."""
+        if not self.linear:
+            return torch.zeros_like(slate.items, dtype=self.bias.dtype)
+        items = self.linear[0](slate.items).sum(2)
+        out: Tensor = items + self.linear[2](context.fields).sum(1, keepdim=True)
+        return out
+
+
+def _tables(
+    schema: FeatureSchema, item_fields: Int[Tensor, "V F"], dim: int, std: float
+) -> tuple[ItemEmbedding, FieldEmbedding, FieldEmbedding]:
+    return (
+        ItemEmbedding(item_fields, schema.item_fields, item_dim=dim, field_dim=dim, std=std),
+        FieldEmbedding(schema.user_fields, dim=dim, std=std),
+        FieldEmbedding(schema.context_fields, dim=dim, std=std),
+    )

@@ -1,0 +1,54 @@
+"""Sums over pairs of fields, cut at the cache: what the user's fields say to each other and to those of a request.
+
+Each is Σ_{k<l} e_kᵀ M_kl e_l. The user's fields come first: their own pairs are one number, their pairs with an online
+field k one vector t_k = Σ_{l ≤ Ku} M_lkᵀ e_l, so that a request costs O(Ko·D) for them however many they are.
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+def sum_pairs(x: Float[Tensor, "... K D"]) -> Float[Tensor, "..."]:
+    """Σ_{k<l} <x_k, x_l> = ½(|Σx|² − Σ|x|²), O(K·D) (FM, Rendle 2010)."""
+    return 0.5 * (x.sum(-2).square().sum(-1) - x.square().sum((-2, -1)))
+
+
+def weighted_pairs(
+    x: Float[Tensor, "... K D"], weight: Float[Tensor, "K K"]
+) -> Float[Tensor, "..."]:
+    """Σ_{k<l} w_kl <x_k, x_l>, for a symmetric weight with a zero diagonal. O(K²·D)."""
+    return 0.5 * (x * (weight @ x)).sum((-2, -1))
+
+
+def pair_places(num_fields: int) -> Int[Tensor, "K K"]:
+    """1 … K(K − 1)/2 above the diagonal, row by row; 0 elsewhere."""
+    places = torch.zeros(num_fields, num_fields, dtype=torch.long)
+    first, second = torch.triu_indices(num_fields, num_fields, 1)
+    places[first, second] = torch.arange(1, len(first) + 1)
+    return places
+
+
+def upper(pairs: Float[Tensor, "P ..."], places: Int[Tensor, "K K"]) -> Float[Tensor, "K K ..."]:
+    """Values of pairs where `pair_places` says, zeros elsewhere."""
+    return torch.cat([torch.zeros_like(pairs[:1]), pairs])[places]
+
+
+def symmetric(pairs: Float[Tensor, "P"], places: Int[Tensor, "K K"]) -> Float[Tensor, "K K"]:
+    """The same below the diagonal."""
+    above = upper(pairs, places)
+    return above + above.T
+
+
+def matrix_pairs(
+    x: Float[Tensor, "... K D"], matrices: Float[Tensor, "K K D D"]
+) -> Float[Tensor, "..."]:
+    """Σ_{k<l} x_kᵀ M_kl x_l, for matrices that are zero elsewhere (FmFM, Sun et al. 2021). O(K²·D²)."""
+    return (said_to(x, matrices) * x).sum((-2, -1))
+
+
+def said_to(
+    x: Float[Tensor, "... K D"], matrices: Float[Tensor, "K M D D"]
+) -> Float[Tensor, "... M D"]:
+    """t_m = Σ_k M_kmᵀ x_k: what fields say to others."""
+    return torch.einsum("...kd,kmde->...me", x, matrices)

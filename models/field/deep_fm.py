@@ -1,0 +1,53 @@
+"""DeepFM (Guo et al. 2017): FM, and beside it a tower over the same vectors."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from models.base import UserState
+from models.blocks.field_tower import FieldTower
+from models.field.fm import FM, FMConfig
+from models.record import StateSpec
+from models.schema import FeatureSchema
+
+
+@dataclass(frozen=True)
+class DeepFMConfig(FMConfig):
+    """DeepFM.
+
+    Attributes:
+        widths: of the tower; LLaCTR's [300, 300, 128].
+        dropout: in the tower.
+    """
+
+    widths: tuple[int, ...] = (300, 300, 128)
+    dropout: float = 0.0
+
+
+class DeepFM(FM):
+    """Its state has the tower's first layer over the user's fields, too."""
+
+    def __init__(
+        self, schema: FeatureSchema, item_fields: Int[Tensor, "V F"], config: DeepFMConfig
+    ) -> None:
+        super().__init__(schema, item_fields, config)
+        self.tower = FieldTower(
+            user_dim=self.frame.num_user * config.dim, online_dim=self.frame.num_online * config.dim,
+            widths=config.widths, dropout=config.dropout,
+        )  # fmt: skip
+        self.out = nn.Linear(config.widths[-1], 1, bias=False)
+
+    def interaction_spec(self) -> StateSpec:
+        """FM's, and the tower's."""
+        return (*super().interaction_spec(), *self.tower.spec("user_hidden"))
+
+    def encode_fields(self, user: Float[Tensor, "B Ku D"]) -> tuple[Float[Tensor, "B"], UserState]:
+        """FM's, and the tower's."""
+        logit, state = super().encode_fields(user)
+        return logit, state | self.tower.encode("user_hidden", user.flatten(1))
+
+    def interact(self, state: UserState, online: Float[Tensor, "B C Ko D"]) -> Float[Tensor, "B C"]:
+        """FM's, and the tower's."""
+        deep: Tensor = self.out(self.tower(state.get("user_hidden"), online.flatten(2)))
+        return super().interact(state, online) + deep.squeeze(-1)

@@ -1,0 +1,33 @@
+"""FM (Rendle 2010): every pair of fields by the inner product of their vectors, in O(K·D)."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from models.base import UserState
+from models.blocks.field_pairs import sum_pairs
+from models.field.base import FieldModel, FieldModelConfig
+from models.record import StateSpec, TensorSpec
+
+
+@dataclass(frozen=True)
+class FMConfig(FieldModelConfig):
+    """FM."""
+
+
+class FM(FieldModel):
+    """The state is the sum of the user's vectors: Σ_{k<l} <e_k, e_l> needs no more of them online."""
+
+    def interaction_spec(self) -> StateSpec:
+        """D numbers."""
+        return (TensorSpec("user_sum", (self.frame.dim,)),)
+
+    def encode_fields(self, user: Float[Tensor, "B Ku D"]) -> tuple[Float[Tensor, "B"], UserState]:
+        """Their own pairs, and their sum."""
+        return sum_pairs(user), {"user_sum": user.sum(1)}
+
+    def interact(self, state: UserState, online: Float[Tensor, "B C Ko D"]) -> Float[Tensor, "B C"]:
+        """Pairs with the user's fields, and among the others."""
+        out: Tensor = (online.sum(2) * state["user_sum"][:, None]).sum(-1) + sum_pairs(online)
+        return out
