@@ -284,6 +284,12 @@ def bench(
     from builder.bench_suan import run_suan_bench
     from builder.bench_training import run_training_bench
 
+    chosen = [name for name, on in (("--training", training), ("--suan", suan)) if on]
+    if len(chosen) + bool(axis) > 1:
+        got = [*chosen, *(["--axis"] if axis else [])]
+        raise typer.BadParameter(
+            f"got {' and '.join(got)}, expected one of them", param_hint=got[-1]
+        )
     for name in axis or ():
         if name not in AXES:
             raise typer.BadParameter(

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from models.blocks.causal_attention import merge_heads, split_heads
 
 Norm = Literal["pre", "released"]
+Projected = tuple[Float[Tensor, "B N D"], Float[Tensor, "B N D"], Float[Tensor, "B N D"]]
+"""Queries, keys and values."""
 
 
 class SwiGLU(nn.Module):
@@ -100,33 +102,28 @@ class UnifiedAttentionBlock(nn.Module):
         self.swiglu = SwiGLU(dim)
         self.dropout = nn.Dropout(dropout)
 
-    def project(
-        self, x: Float[Tensor, "B N D"]
-    ) -> tuple[Float[Tensor, "B N D"], Float[Tensor, "B N D"], Float[Tensor, "B N D"]]:
-        """Queries, keys and values of tokens."""
+    def enter(self, x: Float[Tensor, "B N D"]) -> tuple[Float[Tensor, "B N D"], Projected]:
+        """What the residual carries on from tokens that enter the block, and their queries, keys and values."""
         u = self.norms[0](x)
-        return self.query(u), self.key(u), self.value(u)
+        projected = self.query(u), self.key(u), self.value(u)
+        return (x if self.norm == "pre" else u), projected
 
     def align(
         self,
-        x: Float[Tensor, "B N D"],
+        carried: Float[Tensor, "B N D"],
         attended: Float[Tensor, "B N D"],
         profile: Float[Tensor, "B F P"],
     ) -> tuple[Float[Tensor, "B N D"], Float[Tensor, "B N D"], Float[Tensor, "B N D"]]:
         """What goes on past the gate, and the gate's two inputs v and c.
 
         Args:
-            x: tokens that enter the block.
+            carried: by the residual, as `enter` says.
             attended: what self-attention read for each, before W_o.
             profile: U.
         """
-        attended = self.dropout(self.out(attended))
-        if self.norm == "pre":
-            past = x + attended
-            v = self.norms[1](past)
-        else:
-            past = v = self.norms[1](self.norms[0](x) + attended)
-        return past, v, self.cross(v, profile)
+        past = carried + self.dropout(self.out(attended))
+        v = self.norms[1](past)
+        return (past if self.norm == "pre" else v), v, self.cross(v, profile)
 
     def finish(
         self,

@@ -20,6 +20,7 @@ from models.age import NUM_AGES
 from models.base import CtrModel, UserState
 from models.batch import Context, Slate, User
 from models.blocks.embedding import embedding
+from models.blocks.event_rows import rows_spec, rows_state
 from models.blocks.frame import Frame, FrameConfig
 from models.blocks.multi_head import MultiHead
 from models.blocks.sim_hash import WORD_BITS, SimHash, pack, similarity, unpack
@@ -70,21 +71,13 @@ class ETA(CtrModel):
         """The profile and, per event, its row, age and signature."""
         length = self.schema.history_length
         words = -(-self.config.num_bits // WORD_BITS)
-        return (
-            TensorSpec("profile", (self.frame.profile.dim,)),
-            TensorSpec("rows", (length,), "int32"),
-            TensorSpec("event_ages", (length,), "int32"),
-            TensorSpec("signatures", (length, words), "int32"),
-        )
+        signatures = TensorSpec("signatures", (length, words), "int32")
+        return (*rows_spec(self.frame.profile.dim, length), signatures)
 
     def encode(self, user: User) -> UserState:
         """Hash the events."""
-        return {
-            "profile": self.frame.profile(user.fields),
-            "rows": user.history.int(),
-            "event_ages": user.ages.int(),
-            "signatures": pack(self.hash(self.frame.items(user.history))),
-        }
+        state = rows_state(self.frame.profile(user.fields), user, self.schema.history_length)
+        return state | {"signatures": pack(self.hash(self.frame.items(user.history)))}
 
     def score(self, state: UserState, context: Context, slate: Slate) -> Float[Tensor, "B C"]:
         """Search by signature, attend to the embeddings found."""

@@ -31,6 +31,7 @@ from models.blocks.causal_attention import (
     target_attention,
 )
 from models.blocks.embedding import embedding
+from models.blocks.event_rows import rows_spec, rows_state
 from models.blocks.frame import Frame, FrameConfig
 from models.blocks.uab import Norm, UnifiedAttentionBlock
 from models.record import StateSpec, TensorSpec
@@ -127,12 +128,9 @@ class SUAN(CtrModel):
 
     def state_spec(self) -> StateSpec:
         """Keys and values of each block for a prefix gate; the events themselves for the released one."""
-        profile = TensorSpec("profile", (self.frame.profile.dim,))
         if self.config.gate == "mean":
-            rows, ages = (
-                TensorSpec(name, (self.length,), "int32") for name in ("rows", "event_ages")
-            )
-            return profile, rows, ages
+            return rows_spec(self.frame.profile.dim, self.length)
+        profile = TensorSpec("profile", (self.frame.profile.dim,))
         kept, dim = len(self.get_buffer("kept")), self.frame.items.dim
         return (
             profile,
@@ -145,23 +143,25 @@ class SUAN(CtrModel):
 
     def encode(self, user: User) -> UserState:
         """Run the events through the blocks; what the last block would make of them nobody reads."""
-        rows, ages = user.history[:, -self.length :], user.ages[:, -self.length :]
-        state = {"profile": self.frame.profile(user.fields)}
+        flat = self.frame.profile(user.fields)
         if self.config.gate == "mean":
-            return state | {"rows": rows.int(), "event_ages": ages.int()}
-        profile = self._profile(state["profile"])
+            return rows_state(flat, user, self.length)
+        rows, ages, profile = (
+            user.history[:, -self.length :], user.ages[:, -self.length :], self._profile(flat),
+        )  # fmt: skip
         x = self._tokens(self.frame.items(rows), ages, self.places[:-1])
         is_real = (rows != PADDING).to(x.dtype)[..., None]  # (B, L, 1)
         keys, values, sums = [], [], []
         for depth, block in enumerate(self._stack):
-            query, key, value = block.project(x)
+            carried, (query, key, value) = block.enter(x)
             keys.append(key[:, self.get_buffer("kept")])
             values.append(value[:, self.get_buffer("kept")])
-            past, v, c = block.align(x, self._attend(query, key, value, ages), profile)
+            past, v, c = block.align(carried, self._attend(query, key, value, ages), profile)
             sums.append(((v + c) * is_real).sum(1))
             if depth + 1 < len(self.blocks):
                 x = block.finish(past, v, c, _prefix_mean(v + c, is_real))
-        return state | {
+        return {
+            "profile": flat,
             "block_keys": torch.cat(keys, 1),
             "block_values": torch.cat(values, 1),
             "gate_sums": torch.stack(sums, 1),
@@ -190,10 +190,9 @@ class SUAN(CtrModel):
             state[name].chunk(len(self.blocks), 1) for name in ("block_keys", "block_values")
         )
         for depth, block in enumerate(self._stack):
-            attended = target_attention(
-                block.project(x), keys[depth], values[depth], bias, block.heads
-            )
-            past, v, c = block.align(x, attended, profile)
+            carried, own = block.enter(x)
+            attended = target_attention(own, keys[depth], values[depth], bias, block.heads)
+            past, v, c = block.align(carried, attended, profile)
             pooled = (state["gate_sums"][:, depth, None] + v + c) / (
                 state["num_events"][:, None] + 1
             )
@@ -228,14 +227,14 @@ class SUAN(CtrModel):
         kept = self.get_buffer("kept")
         bias = self._target_bias(ages[:, kept])
         for block in self._stack:
-            query, key, value = block.project(x)
+            carried, (query, key, value) = block.enter(x)
             attended = self._attend(query, key, value, ages)
             if self.config.target_window or self.config.target_stride:
                 own = query[:, -1:], key[:, -1:], value[:, -1:]
                 seen = key[:, kept], value[:, kept]
                 row = target_attention(own, *seen, bias, block.heads)
                 attended = torch.cat([attended[:, :-1], row], 1)
-            past, v, c = block.align(x, attended, profile)
+            past, v, c = block.align(carried, attended, profile)
             if self.config.gate == "mean":
                 pooled = ((v + c) * is_real).sum(1, keepdim=True) / is_real.sum(1, keepdim=True)
             else:

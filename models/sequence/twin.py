@@ -28,10 +28,11 @@ from models.age import NUM_AGES
 from models.base import CtrModel, UserState
 from models.batch import Context, Slate, User
 from models.blocks.embedding import embedding
+from models.blocks.event_rows import rows_spec, rows_state
 from models.blocks.frame import Frame, FrameConfig
 from models.blocks.multi_head import pool, projection
 from models.blocks.top_k import RESOLUTION, gather_events, top_k
-from models.record import StateSpec, TensorSpec
+from models.record import StateSpec
 from models.schema import PADDING, FeatureSchema
 
 
@@ -80,17 +81,11 @@ class TWIN(CtrModel):
 
     def state_spec(self) -> StateSpec:
         """The profile and the history: catalogue rows and ages."""
-        length = (self.schema.history_length,)
-        return (
-            TensorSpec("profile", (self.frame.profile.dim,)),
-            TensorSpec("rows", length, "int32"),
-            TensorSpec("event_ages", length, "int32"),
-        )
+        return rows_spec(self.frame.profile.dim, self.schema.history_length)
 
     def encode(self, user: User) -> UserState:
         """Embed the profile, pass on the history."""
-        profile = self.frame.profile(user.fields)
-        return {"profile": profile, "rows": user.history.int(), "event_ages": user.ages.int()}
+        return rows_state(self.frame.profile(user.fields), user, self.schema.history_length)
 
     def score(self, state: UserState, context: Context, slate: Slate) -> Float[Tensor, "B C"]:
         """Attend to the k events with the largest α."""

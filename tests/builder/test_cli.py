@@ -21,7 +21,7 @@ from models.cache_server import stop_server
 from tests.builder.published import publish_new
 from tests.builds import RECIPE
 
-COMMANDS = ("run", *STEPS, "rollback", "status", "compare", "bench")
+COMMANDS = ("run", *STEPS, "rollback", "status", "compare", "scaling", "bench")
 
 
 @dataclass(frozen=True)
@@ -140,11 +140,22 @@ def test_what_is_no_cache_is_refused_without_showing_a_password(call: Call) -> N
     assert "secret" not in said.err + said.out
 
 
-def test_compare_without_variants_says_what_is_missing(call: Call, tmp_path: Path) -> None:
-    said = call("compare", RECIPE, "--folder", tmp_path, "--runs", tmp_path)
+@pytest.mark.parametrize("command", ["compare", "scaling"])
+def test_without_variants_it_says_what_is_missing(call: Call, tmp_path: Path, command: str) -> None:
+    said = call(command, RECIPE, "--folder", tmp_path, "--runs", tmp_path)
 
     assert said.code == 1
     assert "variant: missing, `compare` needs [[variant]] tables" in said.err
+
+
+@pytest.mark.parametrize(
+    "options", [("--axis", "rank", "--suan"), ("--axis", "rank", "--training"), ("--suan", "--training")]
+)  # fmt: skip
+def test_bench_does_one_thing_at_a_time(call: Call, options: tuple[str, ...]) -> None:
+    said = call("bench", *options)
+
+    assert said.code == 2
+    assert "expected one of them" in said.err
 
 
 def test_compare_only_names_the_variants_there_are(call: Call, tmp_path: Path) -> None:

@@ -191,7 +191,9 @@ def test_a_block_is_its_equations(norm: Norm):
     u = n3(w) if norm == "pre" else w
     inner = F.silu(made.swiglu.gate(u)) * made.swiglu.up(u)
     expected = w + made.swiglu.down(inner)
-    torch.testing.assert_close(made.finish(*made.align(x, attended, profile), pooled), expected)
+    torch.testing.assert_close(
+        made.finish(*made.align(made.enter(x)[0], attended, profile), pooled), expected
+    )
 
 
 def test_the_order_of_profile_fields_does_not_matter():
