@@ -54,8 +54,9 @@ fix: setup ## format, and repair what the linter can
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-test: setup ## all tests; ARGS="..." goes to pytest
-	$(PY) -m pytest $(ARGS)
+# A file's tests stay together: many share a build or a server.
+test: setup ## all tests, on all cores; ARGS="..." goes to pytest
+	$(PY) -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
 serve: setup ## run the service on what is in the cache
 	$(PY) -m service

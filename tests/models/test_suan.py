@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import onnx
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from builder.export import build_graphs
 from models.batch import Batch, Slate, User
 from models.blocks.causal_attention import (
     QKV,
@@ -367,3 +369,16 @@ def test_the_teacher_may_see_more_of_the_history_than_its_student():
     )
     torch.testing.assert_close(first.logits, second.logits)
     assert not torch.allclose(first.auxiliary[0], second.auxiliary[0])
+
+
+@pytest.mark.filterwarnings("ignore")  # the exporter warns about its own internals
+def test_the_teacher_is_in_no_graph():
+    model = taught().eval().float()
+    graphs = build_graphs(model, random_batch(users=2, candidates=2))
+    names = {
+        weight.name
+        for graph in (graphs.encode, graphs.score)
+        for weight in onnx.load_model_from_string(graph).graph.initializer
+    }
+    assert any("blocks" in name for name in names)
+    assert not any("teacher" in name for name in names)
