@@ -4,6 +4,7 @@ Source: SUAN (2508.15326). Temperature, weight, gradient stop and separate table
 """
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -24,8 +25,11 @@ class LightSUANConfig(SUANConfig):
         teacher_item_dim: its width of an item id's embedding.
         teacher_field_dim: its width of each other item field's.
         teacher_length: latest events it reads; 0: all there are.
+        teacher_lr: times the student's learning rate: a larger model learns best at a smaller one.
         temperature: t.
         alpha: λ = α·t², so that the softened loss pulls alike at every temperature.
+        must_lead: distil only in steps in which the teacher's probabilities spread wider than its student's: of two
+            calibrated models the one that spreads wider knows more. Before, it would teach what it has yet to learn.
     """
 
     window: int = 16
@@ -35,8 +39,10 @@ class LightSUANConfig(SUANConfig):
     teacher_item_dim: int = 32
     teacher_field_dim: int = 8
     teacher_length: int = 0
+    teacher_lr: float = 1.0
     temperature: float = 1.0
     alpha: float = 1.0
+    must_lead: bool = True
 
 
 class LightSUAN(SUAN):
@@ -63,6 +69,18 @@ class LightSUAN(SUAN):
         )
         self.config: LightSUANConfig = config
 
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        """The teacher's weights at `teacher_lr` times the rate, both models' blocks as in `SUAN`."""
+        if self.teacher is None:
+            return super().parameter_groups(lr)
+        taught = self.teacher.parameter_groups(lr * self.config.teacher_lr)
+        ids = {id(weight) for weight in self.teacher.parameters()}
+        own = [
+            {**group, "params": [weight for weight in group["params"] if id(weight) not in ids]}
+            for group in super().parameter_groups(lr)
+        ]
+        return [*own, *taught]
+
     def train_forward(self, user: User, context: Context, slate: Slate) -> TrainOutput:
         """The student's logits, the teacher's beside them, and λ times the distance between the two."""
         logits = self(user, context, slate)
@@ -79,7 +97,11 @@ class LightSUAN(SUAN):
         loss = F.binary_cross_entropy_with_logits(
             logits / t, (taught / t).sigmoid().detach(), weight=is_real, reduction="sum"
         )
-        return self.config.alpha * t**2 * loss / is_real.sum()
+        loss = self.config.alpha * t**2 * loss / is_real.sum()
+        if not self.config.must_lead:
+            return loss
+        ahead = taught.detach().sigmoid().var() > logits.detach().sigmoid().var()
+        return loss * ahead.to(loss.dtype)
 
 
 def _of_teacher(config: LightSUANConfig) -> SUANConfig:
