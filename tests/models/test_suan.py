@@ -41,7 +41,14 @@ def suan(name: str = "suan", **config: object) -> SUAN:
 
 
 def taught(**config: object) -> LightSUAN:
-    model = suan("light_suan", teacher_blocks=2, teacher_item_dim=16, window=2, stride=3, **config)
+    chosen = {
+        "teacher_blocks": 2,
+        "teacher_item_dim": 16,
+        "window": 2,
+        "stride": 3,
+        "must_lead": False,
+    }
+    model = suan("light_suan", **{**chosen, **config})
     assert isinstance(model, LightSUAN)
     return model.train()
 
@@ -343,6 +350,39 @@ def test_the_penalty_is_the_softened_cross_entropy_times_alpha_t_squared():
     loss = -(teacher * student.sigmoid().log() + (1 - teacher) * (-student).sigmoid().log())
     real = batch.slate.items > 0
     torch.testing.assert_close(out.penalty, 0.5 * 4 * loss[real].mean())
+
+
+def test_a_teacher_that_must_lead_teaches_only_when_its_probabilities_spread_wider():
+    model, batch = taught(must_lead=True), random_batch()
+    always = taught()
+    assert model.teacher is not None
+    penalties = []
+    for scale in (0.0, 100.0):  # of the teacher's logits
+        for one in (model, always):
+            assert one.teacher is not None
+            head = one.teacher.frame.head.out
+            with torch.no_grad():
+                head.weight.fill_(0.01 * scale)
+                head.bias.zero_()
+            penalties.append(one.train_forward(batch.user, batch.context, batch.slate).penalty)
+    behind, behind_always, ahead, ahead_always = penalties
+    assert behind == 0
+    assert behind_always is not None
+    assert behind_always > 0
+    torch.testing.assert_close(ahead, ahead_always)
+
+
+def test_the_teacher_learns_at_its_own_rate_and_both_models_blocks_more_slowly():
+    model = taught(teacher_lr=0.5)
+    rates = {
+        id(weight): group["lr"] for group in model.parameter_groups(0.2) for weight in group["params"]
+    }  # fmt: skip
+    named = {name: rates[id(weight)] for name, weight in model.named_parameters()}
+    assert len(rates) == len(named)
+    assert named["frame.head.out.weight"] == 0.2
+    assert named["blocks.0.query.weight"] == pytest.approx(0.06)
+    assert named["teacher.frame.head.out.weight"] == 0.1
+    assert named["teacher.blocks.0.query.weight"] == pytest.approx(0.03)
 
 
 def test_a_student_of_weight_zero_is_a_student_alone():
