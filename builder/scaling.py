@@ -19,6 +19,7 @@ from builder.recipe_models import SHARE
 from builder.train import train_slates
 from models.errors import RecipeError
 from models.registry import build_model
+from models.sequence.suan import SUAN
 
 WEIGHTS, TARGETS = "weights of the blocks", "training targets seen"
 LOSSES: Mapping[str, Callable[[Mapping[str, float]], float]] = {
@@ -147,11 +148,10 @@ def write_scaling(
 def _num_weights(row: Row, recipe: Recipe, events: Events) -> float:
     item_fields = torch.from_numpy(np.array(events.item_fields))
     model = build_model(row.model.name, events.schema, item_fields, row.model.config)
-    weights = getattr(model, "num_block_weights", None)
-    if weights is None:
+    if not isinstance(model, SUAN):
         problem = f"variant {row.label!r}: {row.model.name} has no blocks to count, expected suan or light_suan"
         raise RecipeError(str(recipe.path), [problem])
-    return float(weights)
+    return float(model.num_block_weights)
 
 
 def _point(label: str, size: float, row: Row) -> Point:
