@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from builder.bench_timing import CONTENDERS, bench_schema, random_model
 from builder.graph_timing import Contender, Lap, make_contender, time_in_turn
@@ -16,10 +17,13 @@ from builder.progress import Progress
 from models.registry import make_config
 
 ONE_BY_ONE, SUAN, LIGHT = "SUAN, one by one", "SUAN", "LightSUAN"
-MODELS = {
+SPARSE = "LightSUAN, candidates sparse too"
+_, LIGHT_OPTIONS = CONTENDERS[LIGHT]
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     ONE_BY_ONE: ("suan", {"gate": "mean"}),
     SUAN: CONTENDERS[SUAN],
     LIGHT: CONTENDERS[LIGHT],
+    SPARSE: ("light_suan", {**LIGHT_OPTIONS, "target_stride": LIGHT_OPTIONS["stride"]}),
 }
 """Label -> model of the registry and its options. A gate over all tokens is what forces one by one."""
 SIZES = {"item_dim": 16, "field_dim": 4, "blocks": 2, "block_heads": 2}
@@ -97,12 +101,11 @@ def _to_markdown(costs: list[Cost], length: int, header: Mapping[str, str]) -> s
         "",
     ]
     lines += [f"- {name}: {value}" for name, value in header.items() if name != "command"]
-    _, light = MODELS[LIGHT]
     width = make_config("suan", SIZES).item_width(bench_schema(length))
     lines += [
         "",
         f"L = {length:,}, {SIZES['blocks']} blocks of width {width}, one thread; LightSUAN: window",
-        f"{light['window']}, stride {light['stride']}. Milliseconds: median (10th to 90th percentile).",
+        f"{LIGHT_OPTIONS['window']}, stride {LIGHT_OPTIONS['stride']}. Milliseconds: median (10th to 90th percentile).",
         "`times faster`: than SUAN one by one, with as many candidates. `bytes/user`: read from the cache, fp32.",
         "",
         "| candidates | scored by | ms | times faster | bytes/user |",

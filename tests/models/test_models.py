@@ -330,7 +330,7 @@ def test_a_batch_holds_the_latest_events_strictly_before_its_targets(builds: Bui
 
 
 def test_an_unknown_model_names_the_known_ones():
-    message = r"'lrae', expected one of: din, .*; did you mean 'lrea'"
+    message = r"'lrae', expected one of: deep_fm, .*; did you mean 'lrea'"
     with pytest.raises(UnknownModelError, match=message):
         build_model("lrae", SCHEMA, item_fields(), {})
 
