@@ -63,8 +63,13 @@ Jobs = Annotated[
 Trainings = Annotated[
     Path, typer.Option(help="where finished trainings are kept, in a folder of the recipe's name")
 ]
+Tables = Annotated[
+    Path | None,
+    typer.Option("--out", help="folder of tables and plots; unset: beside the trainings"),
+]
 AXES = ("length", "candidates", "rank", "dim")
 RUNS, ARTIFACTS, CACHE = Path("var/runs"), Path("var/artifacts"), "embedded:"
+COMPARE = Path("var/compare")
 
 
 class _Bar:
@@ -182,10 +187,8 @@ def compare(
         list[str] | None,
         typer.Option(help="label of a variant to train now; give it several times"),
     ] = None,
-    folder: Trainings = Path("var/compare"),
-    out: Annotated[
-        Path | None, typer.Option(help="folder of tables and plots; unset: beside the trainings")
-    ] = None,
+    folder: Trainings = COMPARE,
+    out: Tables = None,
     runs: Runs = RUNS,
 ) -> None:
     """Train every [[variant]] of a recipe on the same data and budget; tables and plots with 95% intervals.
@@ -240,10 +243,8 @@ def scaling(
     recipe: RecipePath,
     seeds: Seeds = 3,
     jobs: Jobs = 0,
-    folder: Trainings = Path("var/compare"),
-    out: Annotated[
-        Path | None, typer.Option(help="folder of table and plot; unset: beside the trainings")
-    ] = None,
+    folder: Trainings = COMPARE,
+    out: Tables = None,
     runs: Runs = RUNS,
 ) -> None:
     """Fit power laws of log loss and 1 − AUC to models of several sizes, and to several amounts of data.
@@ -251,7 +252,8 @@ def scaling(
     The recipe's [[variant]]s are the sizes (suan or light_suan), a [[sweep]] of "train.share" the amounts of data. The
     largest of each is held out once, and predicted. As with `compare`, what is trained already is kept.
     """
-    from builder.scaling import find_axes, write_scaling
+    from builder.scaling import find_axes
+    from builder.scaling_text import write_scaling
 
     loaded = load_recipe(recipe)
     place = folder / loaded.name

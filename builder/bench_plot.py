@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from builder.bench_table import AXES, sweep, swept
 from builder.bench_timing import Size, Timing
+from builder.figure import new_figure
 
 MARKS = {
     "LREA, position slots": ("C0", "o"), "LREA, hash slots": ("C2", "s"), "DIN": ("C3", "^"),
@@ -24,8 +23,7 @@ def plot(
 ) -> None:
     """Write a picture with one panel per axis."""
     one_thread = [line for line in timings if line.threads == timings[0].threads]
-    figure = Figure(figsize=(11, 8), layout="constrained")
-    FigureCanvasAgg(figure)  # no window system, no global state
+    figure = new_figure(11.0, 8.0)
     rows, columns = (2, 2) if len(sweeps) > 2 else (1, len(sweeps))
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False).flat
     for panel, (axis, values) in zip(panels, sweeps.items(), strict=False):

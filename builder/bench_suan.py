@@ -13,6 +13,7 @@ from typing import Any
 
 from builder.bench_timing import CONTENDERS, bench_schema, random_model
 from builder.graph_timing import Contender, Lap, make_contender, time_in_turn
+from builder.markdown import markdown_table
 from builder.progress import Progress
 from models.registry import make_config
 
@@ -108,14 +109,12 @@ def _to_markdown(costs: list[Cost], length: int, header: Mapping[str, str]) -> s
         f"{LIGHT_OPTIONS['window']}, stride {LIGHT_OPTIONS['stride']}. Milliseconds: median (10th to 90th percentile).",
         "`times faster`: than SUAN one by one, with as many candidates. `bytes/user`: read from the cache, fp32.",
         "",
-        "| candidates | scored by | ms | times faster | bytes/user |",
-        "| --- | --- | --- | --- | --- |",
     ]  # fmt: skip
+    headings = ["candidates", "scored by", "ms", "times faster", "bytes/user"]
+    rows = []
     slow = {cost.candidates: cost.median_ms for cost in costs if cost.way == ONE_BY_ONE}
     for cost in costs:
         ms = f"{cost.median_ms:.2f} ({cost.p10_ms:.2f} to {cost.p90_ms:.2f})"
         ratio = f"{slow[cost.candidates] / cost.median_ms:.1f}"
-        lines.append(
-            f"| {cost.candidates:,} | {cost.way} | {ms} | {ratio} | {cost.state_bytes:,} |"
-        )
-    return "\n".join(lines) + "\n"
+        rows.append([f"{cost.candidates:,}", cost.way, ms, ratio, f"{cost.state_bytes:,}"])
+    return "\n".join([*lines, *markdown_table(headings, rows)]) + "\n"

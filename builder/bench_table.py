@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from builder.bench_timing import Size, Timing
+from builder.markdown import markdown_table
 
 AXES = {
     "length": "history length L", "candidates": "candidates B", "rank": "rank r", "dim": "width d",
@@ -73,7 +74,7 @@ def _main_table(timings: Sequence[Timing]) -> list[str]:
         "model", "threads", "score ms", "times faster", "candidates per run", "rounds",
         "bytes per user (fp32)", "encode ms",
     ]  # fmt: skip
-    return _table(headings, rows)
+    return markdown_table(headings, rows)
 
 
 def _sweep_table(
@@ -86,7 +87,9 @@ def _sweep_table(
         times = [_spread(found[model]) for model in models]
         ratios = [_ratio(found[model], found[SLOW]) for model in fast]
         rows.append([f"{value:,}", *times, *ratios])
-    return _table([AXES[axis], *models, *(f"{model}: times faster" for model in fast)], rows)
+    return markdown_table(
+        [AXES[axis], *models, *(f"{model}: times faster" for model in fast)], rows
+    )
 
 
 def _spread(line: Timing) -> str:
@@ -95,11 +98,3 @@ def _spread(line: Timing) -> str:
 
 def _ratio(line: Timing, slow: Timing) -> str:
     return f"{slow.median_ms / line.median_ms:.1f}"
-
-
-def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    return [
-        "| " + " | ".join(headings) + " |",
-        "|" + " --- |" * len(headings),
-        *("| " + " | ".join(row) + " |" for row in rows),
-    ]

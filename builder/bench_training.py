@@ -16,6 +16,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from builder.events import Events
 from builder.ingest import ingest
+from builder.markdown import markdown_table
 from builder.progress import Progress
 from builder.recipe import Recipe, load_recipe
 from builder.train import batch_source, losses, make_optimizer, part_slates
@@ -162,15 +163,20 @@ def to_markdown(costs: Sequence[Cost], recipe: Recipe, header: Mapping[str, str]
         f"{2 * rule.positives_per_slate} candidates, the models' default sizes. Medians (10th to 90th percentile) of "
         "steps taken in turn. An epoch shows every basket once.",
         "",
-        "| model | step ms | " + " | ".join(f"{phase} ms" for phase in PHASES) + " | epoch s |",
-        "|" + " --- |" * (len(PHASES) + 3),
     ]
+    rows = []
     for cost in costs:
         median, p10, p90 = cost.step_ms
-        phases = " | ".join(f"{cost.phase_ms[phase]:.1f}" for phase in PHASES)
+        phases = [f"{cost.phase_ms[phase]:.1f}" for phase in PHASES]
         step = f"{median:.1f} ({p10:.1f} to {p90:.1f})"
-        lines.append(f"| {cost.model} | {step} | {phases} | {cost.epoch_s:.0f} |")
-    lines += ["", "Where the time goes, by operator (share of a step):", ""]
+        rows.append([cost.model, step, *phases, f"{cost.epoch_s:.0f}"])
+    headings = ["model", "step ms", *(f"{phase} ms" for phase in PHASES), "epoch s"]
+    lines += [
+        *markdown_table(headings, rows),
+        "",
+        "Where the time goes, by operator (share of a step):",
+        "",
+    ]
     for cost in costs:
         shares = ", ".join(f"{name} {share:.0%}" for name, share in cost.operators.items())
         lines.append(f"- {cost.model}: {shares}")

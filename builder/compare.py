@@ -23,7 +23,7 @@ from builder.compare_training import train_all
 from builder.events import Events
 from builder.ingest import input_fingerprint
 from builder.progress import Progress
-from builder.recipe import Recipe
+from builder.recipe import Recipe, TrainRule
 from builder.recipe_models import Variant
 from builder.report import floors
 from builder.steps import Build
@@ -146,7 +146,7 @@ def _sweeps(plan: Plan) -> list[SweepRows]:
 def _budget(recipe: Recipe, seeds: int) -> str:
     rule, rates = recipe.train, recipe.search.learning_rate
     each = (
-        f"Each training: {rule.steps:,} steps of {rule.slates_per_step} users with up to {rule.positives_per_slate} "
+        f"Each training: {_length(rule)} of {rule.slates_per_step} users with up to {rule.positives_per_slate} "
         f"positives, {rule.optimizer}; seeds 0 to {seeds - 1}; the best validated weights are kept."
     )
     if not rates:
@@ -156,6 +156,14 @@ def _budget(recipe: Recipe, seeds: int) -> str:
     return (
         f"The same search for all: {len(rates)} trials of {steps:,} steps, one for each learning rate of {listed}, "
         f"with a seed of their own; the best validation AUC wins, and the test period is not looked at. {each}"
+    )
+
+
+def _length(rule: TrainRule) -> str:
+    if rule.max_epochs is None:
+        return f"{rule.steps:,} steps"
+    return (
+        f"{rule.max_epochs:g} × {rule.share:g} of the training slates, at most {rule.steps:,} steps"
     )
 
 

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from builder.compare_table import Comparison, Estimate, Row, SweepRows
 from builder.compare_text import FLOORS
 from builder.cuts import AGES
+from builder.figure import new_figure
 from builder.plot_labels import Label, place_labels
 from models.record import RecordDtype
 
@@ -37,17 +37,11 @@ def plot_comparison(comparison: Comparison, out: Path) -> list[Path]:
     return written
 
 
-def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)  # no window system, no global state
-    return figure
-
-
 def _auc_cost(comparison: Comparison) -> Figure | None:
     rows = [row for row in comparison.rows if row.cost is not None]
     if not rows:
         return None
-    figure = _figure(10.0, 6.5)
+    figure = new_figure(10.0, 6.5)
     axes = figure.subplots()
     labels = []
     for family in dict.fromkeys(row.family for row in rows):
@@ -79,7 +73,7 @@ def _bytes(comparison: Comparison) -> Figure | None:
     rows = [row for row in comparison.rows if row.stored()]
     if not rows:
         return None
-    figure = _figure(10.0, 6.5)
+    figure = new_figure(10.0, 6.5)
     axes = figure.subplots()
     labels = []
     for row in rows:
@@ -128,7 +122,7 @@ def _cuts(comparison: Comparison) -> Figure | None:
     ]
     if not names:
         return None
-    figure = _figure(6.0 * len(names) + 3.0, 5.5)
+    figure = new_figure(6.0 * len(names) + 3.0, 5.5)
     panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
     for panel, name in zip(panels, names, strict=True):
         _draw_cut(panel, comparison, name)
@@ -176,7 +170,7 @@ def _sweeps(comparison: Comparison) -> Figure | None:
     keys = list(dict.fromkeys(sweep.key for sweep in comparison.sweeps))
     if not keys:
         return None
-    figure = _figure(5.5 * len(keys), 4.5)
+    figure = new_figure(5.5 * len(keys), 4.5)
     for panel, key in zip(figure.subplots(1, len(keys), squeeze=False)[0], keys, strict=True):
         _draw_sweeps(panel, [sweep for sweep in comparison.sweeps if sweep.key == key])
         if comparison.full is not None:

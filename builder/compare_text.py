@@ -1,10 +1,11 @@
 """A comparison as Markdown and JSON: the table, what it was cut by, the sweeps, and how it was made."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any
 
 from builder.compare_table import METRICS, Comparison, Estimate, Row, SweepRows
+from builder.markdown import markdown_table
 
 FLOORS = {
     "counts": "floor: logistic regression on counts",
@@ -87,7 +88,14 @@ def table_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
 def to_markdown(comparison: Comparison, command: str) -> str:
     """Everything, with the command that made it."""
     lines = [f"# {comparison.name}: models of long histories side by side", ""]
-    lines += [f"Made by `{command}`.", "", *NOTES, "", *_table(*table_cells(comparison)), ""]
+    lines += [
+        f"Made by `{command}`.",
+        "",
+        *NOTES,
+        "",
+        *markdown_table(*table_cells(comparison)),
+        "",
+    ]
     lines += [f"{comparison.num_targets:,} test targets. {comparison.budget}", "", *FAMILIES, ""]
     lines += [f"- {name}: {value}" for name, value in comparison.machine.items()]
     if comparison.rows:
@@ -106,7 +114,7 @@ def _pairs(comparison: Comparison) -> Iterable[str]:
         [row.label, other.label, _signed(row.over(other)), _signed(row.over(other, "log_loss"))]
         for row, other in pairs
     )
-    yield from _table(["model", "less", "AUC", "log loss"], rows)
+    yield from markdown_table(["model", "less", "AUC", "log loss"], rows)
 
 
 def _stored(comparison: Comparison) -> Iterable[str]:
@@ -125,7 +133,7 @@ def _stored(comparison: Comparison) -> Iterable[str]:
             size, loss = stored.get(dtype, (None, None))
             cells += ["" if size is None else f"{size:,}", _signed(loss)]
         rows.append([row.label, _text(row.metric("auc")), *cells])
-    yield from _table(["model", "AUC", *headings], rows)
+    yield from markdown_table(["model", "AUC", *headings], rows)
 
 
 def _cuts(comparison: Comparison) -> Iterable[str]:
@@ -139,12 +147,12 @@ def _cuts(comparison: Comparison) -> Iterable[str]:
         }
         headings = [f"{group} ({targets:,})" for group, targets in sizes.items()]
         yield from ("", f"### {name[0].upper()}{name[1:]}", "")
-        yield from _table(
+        yield from markdown_table(
             ["model", *headings],
             ([row.label, *map(_mean, row.cut(name).values())] for row in comparison.rows),
         )
     yield from ("", "### Number of events in the history", "")
-    yield from _table(
+    yield from markdown_table(
         ["model", *first.by_history()],
         ([row.label, *map(_mean, row.by_history().values())] for row in comparison.rows),
     )
@@ -163,7 +171,7 @@ def _sweep(sweep: SweepRows) -> Iterable[str]:
         "µs/candidate": _us,
     }
     rows = ([str(value), *(show(row) for show in shown.values())] for value, row in sweep.rows)
-    yield from _table([sweep.key, *shown], rows)
+    yield from markdown_table([sweep.key, *shown], rows)
 
 
 def to_json(comparison: Comparison, command: str) -> dict[str, Any]:
@@ -214,11 +222,3 @@ def _signed(value: Estimate | None) -> str:
     if value is None:
         return ""
     return f"{value.mean:+.5f}" + ("" if value.half is None else f" ± {value.half:.5f}")
-
-
-def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    return [
-        "| " + " | ".join(headings) + " |",
-        "|" + " --- |" * len(headings),
-        *("| " + " | ".join(row) + " |" for row in rows),
-    ]

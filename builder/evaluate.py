@@ -31,7 +31,7 @@ class Predictions:
     """Predictions for the real targets of some slates, [targets] each.
 
     Attributes:
-        probability: of a click.
+        probability: of a click; a column for each, where the forward gave several logits for a target.
         label: what happened.
         user: index of the user.
         event: index of the event behind the target, -1 for a drawn negative.

@@ -3,10 +3,8 @@
 The trainings are a comparison's (`compare.py`): its variants are the grades, its sweep of `train.share` the data.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -120,31 +118,6 @@ def targets_seen(row: Row, share: float, recipe: Recipe, events: Events) -> floa
     return float(np.mean(seen))
 
 
-def write_scaling(
-    axes: Sequence[Axis], comparison: Comparison, command: str, out: Path
-) -> list[Path]:
-    """Write table, numbers and plot; return their paths.
-
-    Args:
-        axes: what was found.
-        comparison: it was found in.
-        command: that made it.
-        out: folder, made if absent.
-    """
-    from builder.scaling_plot import plot_scaling
-
-    out.mkdir(parents=True, exist_ok=True)
-    table, numbers = out / "scaling.md", out / "scaling.json"
-    table.write_text(_to_markdown(axes, comparison, command))
-    plain = {
-        "command": command,
-        "budget": comparison.budget,
-        "axes": [asdict(axis) for axis in axes],
-    }
-    numbers.write_text(json.dumps(plain, indent=1))
-    return [table, numbers, *plot_scaling(axes, comparison.name, out)]
-
-
 def _num_weights(row: Row, recipe: Recipe, events: Events) -> float:
     item_fields = torch.from_numpy(np.array(events.item_fields))
     model = build_model(row.model.name, events.schema, item_fields, row.model.config)
@@ -179,47 +152,3 @@ def _fit(points: Sequence[Point], loss: str) -> Fit:
         predicted=float(smaller(x[-1])) if smaller else None,
         measured=points[-1].mean(loss),
     )
-
-
-NOTES = (
-    "Each loss y, on the test period, is fitted as E + a·x^(−b) with E and a not below 0, by least squares on the",
-    "means over seeds; R² is of these points. `b of single seeds`: mean ± half of the 95% interval of fits to each",
-    "seed alone. `held out`: the largest point, as the fit to all others predicts it. A b at an end of its range",
-    "(0.01, 3) says that the points do not tell.",
-)
-
-
-def _to_markdown(axes: Sequence[Axis], comparison: Comparison, command: str) -> str:
-    lines = [f"# {comparison.name}: scaling", "", f"Made by `{command}`.", "", *NOTES, ""]
-    lines += [f"{comparison.num_targets:,} test targets. {comparison.budget}"]
-    for axis in axes:
-        lines += ["", f"## By {axis.name}", "", *_fits(axis), "", *_points(axis)]
-    return "\n".join(lines) + "\n"
-
-
-def _fits(axis: Axis) -> list[str]:
-    lines = [
-        "| loss | E | a | b | R² | b of single seeds | held out: predicted | measured |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for loss, fit in axis.fits.items():
-        law = fit.law
-        predicted = "" if fit.predicted is None else f"{fit.predicted:.4f}"
-        lines.append(
-            f"| {loss} | {law.floor:.4f} | {law.scale:.4g} | {law.exponent:.3f} | {law.r2:.3f} | {fit.exponents} | "
-            f"{predicted} | {fit.measured} |"
-        )
-    return lines
-
-
-def _points(axis: Axis) -> list[str]:
-    lines = [
-        f"| point | {axis.name} | " + " | ".join(LOSSES) + " | learning rate | train s |",
-        "| --- | --- |" + " --- |" * len(LOSSES) + " --- | --- |",
-    ]
-    for point in axis.points:
-        losses = " | ".join(str(point.mean(loss)) for loss in LOSSES)
-        lines.append(
-            f"| {point.label} | {point.size:,.0f} | {losses} | {point.learning_rate:g} | {point.seconds:.0f} |"
-        )
-    return lines

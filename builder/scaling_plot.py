@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
+from builder.figure import new_figure
 from builder.scaling import LOSSES, Axis
 
 
@@ -15,8 +14,7 @@ def plot_scaling(axes: Sequence[Axis], name: str, out: Path) -> list[Path]:
     """Write `scaling.png`; return its path, or nothing if there is no axis."""
     if not axes:
         return []
-    figure = Figure(figsize=(6.5 * len(axes), 8.5), layout="constrained")
-    FigureCanvasAgg(figure)  # no window system, no global state
+    figure = new_figure(6.5 * len(axes), 8.5)
     panels = figure.subplots(len(LOSSES), len(axes), squeeze=False)
     for column, axis in enumerate(axes):
         for row, loss in enumerate(LOSSES):

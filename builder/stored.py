@@ -1,10 +1,10 @@
 """What a cheaper record costs in quality: the test period scored from states that went through a record's bytes."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from builder.dataset import BatchSource, Slates
@@ -15,7 +15,6 @@ from models.base import CtrModel, UserState
 from models.batch import Batch
 from models.record import (
     RECORD_DTYPES,
-    Array,
     RecordDtype,
     StateSpec,
     UserRecord,
@@ -53,39 +52,43 @@ def measure_stored(
     A dtype that cannot hold a state (`encode_record`) is left out.
     """
     chosen = np.sort(np.random.default_rng(0).permutation(len(slates))[:STORED_SLATES])
+    found = predict(model, source, slates.at(chosen), _by_dtype)
+    spec, recent = model.state_spec(), source.events.schema.recent_length
     measured: dict[RecordDtype, Stored] = {}
-    recent = source.events.schema.recent_length
-    for dtype in RECORD_DTYPES:
-        try:
-            found = predict(model, source, slates.at(chosen), _FromRecords(dtype))
-        except ValueError:
-            continue
-        metrics = measure(*found.for_metrics())
-        size = record_bytes(model.state_spec(), dtype, USER_ID_BYTES, recent)
-        measured[dtype] = Stored(size, metrics.auc, metrics.log_loss)
+    for dtype, probability in zip(RECORD_DTYPES, found.probability.T, strict=True):
+        if not np.isnan(probability).any():
+            metrics = measure(probability, found.label, found.user)
+            size = record_bytes(spec, dtype, USER_ID_BYTES, recent)
+            measured[dtype] = Stored(size, metrics.auc, metrics.log_loss)
     return measured
 
 
-class _FromRecords:
-    """Logits of the served graph, with each user's state read from its record."""
+def _by_dtype(model: CtrModel, batch: Batch) -> Float[Tensor, "B C T"]:
+    """Logits of the served graph from records of each dtype; NaN where a state does not fit in one."""
+    state, spec = model.encode(batch.user), model.state_spec()
+    logits = []
+    for dtype in RECORD_DTYPES:
+        try:
+            stored = through_records(state, spec, dtype)
+        except ValueError:
+            if dtype == "fp32":  # which holds every state that is finite
+                raise
+            logits.append(torch.full(batch.slate.items.shape, torch.nan))
+        else:
+            logits.append(model.score(stored, batch.context, batch.slate))
+    return torch.stack(logits, -1)
 
-    def __init__(self, dtype: RecordDtype) -> None:
-        self.dtype = dtype
 
-    def __call__(self, model: CtrModel, batch: Batch) -> Tensor:
-        state, spec = model.encode(batch.user), model.state_spec()
-        users = [
-            self._stored({name: tensor[place].numpy() for name, tensor in state.items()}, spec)
-            for place in range(len(batch.user.history))
-        ]
-        read: UserState = {
-            name: torch.from_numpy(tensor) for name, tensor in stack_states(users, spec).items()
-        }
-        logits: Tensor = model.score(read, batch.context, batch.slate)
-        return logits
+def through_records(state: UserState, spec: StateSpec, dtype: RecordDtype) -> UserState:
+    """States as they come out of records.
 
-    def _stored(self, state: Mapping[str, Array], spec: StateSpec) -> Mapping[str, Array]:
-        record = UserRecord("", 0, np.zeros(0, np.int32), state)
-        return decode_record(
-            encode_record(record, spec, NO_ARTIFACT, self.dtype), spec, NO_ARTIFACT
-        ).state
+    Raises:
+        ValueError: a state does not fit (`encode_record`).
+    """
+    users = []
+    for place in range(len(next(iter(state.values())))):
+        own = {name: tensor[place].numpy() for name, tensor in state.items()}
+        record = UserRecord("", 0, np.zeros(0, np.int32), own)
+        raw = encode_record(record, spec, NO_ARTIFACT, dtype)
+        users.append(decode_record(raw, spec, NO_ARTIFACT).state)
+    return {name: torch.from_numpy(tensor) for name, tensor in stack_states(users, spec).items()}

@@ -1,6 +1,7 @@
 """The cut every model is made of: `encode` offline, `score` online, `forward` = score after encode."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,17 @@ class TrainOutput:
     logits: Float[Tensor, "B C"]
     penalty: Float[Tensor, ""] | None = None
     auxiliary: tuple[Float[Tensor, "B C"], ...] = ()
+
+
+def slower_groups(
+    weights: Iterable[nn.Parameter], slow: Iterable[nn.Parameter], lr: float, share: float
+) -> list[dict[str, Any]]:
+    """Optimiser groups of weights, `slow` of which learn at `share` times the rate."""
+    slowed = list(slow)
+    ids = {id(weight) for weight in slowed}
+    fast = [weight for weight in weights if id(weight) not in ids]
+    groups = [{"params": fast, "lr": lr}]
+    return [*groups, {"params": slowed, "lr": lr * share}] if slowed else groups
 
 
 class CtrModel(nn.Module, ABC):

@@ -41,7 +41,7 @@ CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
     "twin": {"default": {"k": 3}},
     "suan": {"dense": {}, "released": {"norm": "released", "gate": "mean"}, "short": {"length": 6}},
     "light_suan": {
-        "sparse": {"window": 3, "stride": 3},
+        "sparse": {"window": 3, "stride": 3, "target_stride": 0},
         "taught": {
             "window": 2, "stride": 4, "length": 8, "blocks": 1, "teacher_blocks": 2,
             "teacher_item_dim": 16, "temperature": 2.0,
@@ -63,6 +63,12 @@ SCHEMA = FeatureSchema(
 )
 
 
+def small(model: str) -> dict[str, Any]:
+    """The sizes above that a model knows."""
+    known = {field.name for field in fields(MODELS[model].config)}
+    return {key: value for key, value in (SIZES | FIELD_SIZES).items() if key in known}
+
+
 @dataclass(frozen=True)
 class Case:
     """One configuration of one model."""
@@ -73,9 +79,11 @@ class Case:
     @property
     def config(self) -> dict[str, Any]:
         """For `build_model`."""
-        known = {key.name for key in fields(MODELS[self.model].config)}
-        sizes = {key: value for key, value in (SIZES | FIELD_SIZES).items() if key in known}
-        return sizes | CONFIGS.get(self.model, {}).get(self.label, {})
+        return small(self.model) | CONFIGS.get(self.model, {}).get(self.label, {})
+
+    def has(self, key: str) -> bool:
+        """Whether its config has this key."""
+        return key in {field.name for field in fields(MODELS[self.model].config)}
 
     def __str__(self) -> str:
         return f"{self.model}-{self.label}"

@@ -77,7 +77,7 @@ class RelativeBias(nn.Module):
         return torch.cat([scaled, row], -1), torch.cat([key, one_hot], -1)
 
     def _of_ages(self) -> Float[Tensor, "A A"]:
-        """S of each pair of ages."""
+        """The bias s of each pair of ages."""
         of_gap = self.gap[self.get_buffer("gap_of_ages")].view(NUM_AGES, NUM_AGES)
         is_padding = torch.arange(NUM_AGES, device=of_gap.device) == PADDING
         return of_gap.masked_fill(is_padding, NEVER)
@@ -198,7 +198,7 @@ class _Near:
         return x.flatten(2, 3)[:, :, -length:]
 
     def sees(self, distance: Int[Tensor, "..."], window: int) -> Bool[Tensor, "..."]:
-        return (distance >= 0) & (distance < window)
+        return distance < window  # of what comes later the bias takes care
 
 
 class _Strided:

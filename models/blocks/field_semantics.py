@@ -87,18 +87,20 @@ class FieldSemantics(nn.Module):
         own.copy_(vectors)
 
     def pair_weights(self) -> Float[Tensor, "K K"]:
-        """λ_fm·m; zeros without FIE."""
-        places, scale = self.get_buffer("places"), self.config.fie
-        if self.rescale is None:
-            free = self.free
-            return (
-                torch.zeros_like(places, dtype=torch.float32)
-                if free is None
-                else scale * symmetric(free, places)
-            )
-        unit = F.normalize(self.get_buffer("vectors"), dim=-1)
-        first, second = self.get_buffer("above")
-        return scale * symmetric(self.rescale((unit[first] * unit[second]).sum(-1)), places)
+        """λ_fm·m.
+
+        Raises:
+            ValueError: FIE is off.
+        """
+        if self.rescale is not None:
+            unit = F.normalize(self.get_buffer("vectors"), dim=-1)
+            first, second = self.get_buffer("above")
+            pairs = self.rescale((unit[first] * unit[second]).sum(-1))
+        elif self.free is not None:
+            pairs = self.free
+        else:
+            raise ValueError(f"fie: got {self.config.fie}, expected a weight: there are no pairs")
+        return self.config.fie * symmetric(pairs, self.get_buffer("places"))
 
     def encode(
         self, user: Float[Tensor, "B Ku D"]

@@ -41,7 +41,7 @@ class FieldModel(CtrModel):
             raise ValueError(
                 "llm_dim: got 0, expected the width of the field vectors: fre or fie is on"
             )
-        self.schema, self.field_config = schema, config
+        self.schema, self.config = schema, config
         self.frame = FieldFrame(schema, item_fields, config, has_linear=self.has_linear)
         self.semantics = (
             FieldSemantics(self.frame.num_fields, config.dim, config) if config.llm_dim else None
@@ -77,33 +77,38 @@ class FieldModel(CtrModel):
 
     def encode(self, user: User) -> UserState:
         """The profile, as far as it can be summed."""
-        embedded = self.frame.user(user.fields)
-        logit, state = self.encode_fields(embedded)
-        if self._fie is not None:
-            own, said = self._fie.encode(embedded)
-            logit, state = logit + own, state | {"semantic_pairs": said}
-        return {"user_logit": logit[:, None] + self.frame.user_linear(user.fields), **state}
+        return self._encode(user, self.frame.user(user.fields))
 
     def score(self, state: UserState, context: Context, slate: Slate) -> Float[Tensor, "B C"]:
         """Add what the request and each candidate bring."""
-        online = self.frame.online(context, slate)
+        return self._score(state, context, slate, self.frame.online(context, slate))
+
+    def train_forward(self, user: User, context: Context, slate: Slate) -> TrainOutput:
+        """Logits, and FRE's pull."""
+        profile, online = self.frame.user(user.fields), self.frame.online(context, slate)
+        logits = self._score(self._encode(user, profile), context, slate, online)
+        if self.semantics is None or not self.config.fre:
+            return TrainOutput(logits)
+        shared = profile[:, None].expand(-1, online.shape[1], -1, -1)
+        fields = torch.cat([shared, online], 2).flatten(0, 1)
+        return TrainOutput(logits, self.semantics.alignment(fields))
+
+    def _encode(self, user: User, profile: Float[Tensor, "B Ku D"]) -> UserState:
+        logit, state = self.encode_fields(profile)
+        if self._fie is not None:
+            own, said = self._fie.encode(profile)
+            logit, state = logit + own, state | {"semantic_pairs": said}
+        return {"user_logit": logit[:, None] + self.frame.user_linear(user.fields), **state}
+
+    def _score(
+        self, state: UserState, context: Context, slate: Slate, online: Float[Tensor, "B C Ko D"]
+    ) -> Float[Tensor, "B C"]:
         logits = state["user_logit"] + self.frame.online_linear(context, slate)
         logits = logits + self.interact(state, online)
         if self._fie is not None:
             logits = logits + self._fie.interact(state["semantic_pairs"], online)
         return logits
 
-    def train_forward(self, user: User, context: Context, slate: Slate) -> TrainOutput:
-        """Logits, and FRE's pull."""
-        logits = self(user, context, slate)
-        if self.semantics is None or not self.field_config.fre:
-            return TrainOutput(logits)
-        B, C = slate.items.shape
-        profile = self.frame.user(user.fields)[:, None].expand(-1, C, -1, -1)
-        fields = torch.cat([profile, self.frame.online(context, slate)], 2)
-        flat = fields.reshape(B * C, -1, self.frame.dim)
-        return TrainOutput(logits, self.semantics.alignment(flat))
-
     @property
     def _fie(self) -> FieldSemantics | None:
-        return self.semantics if self.field_config.fie else None
+        return self.semantics if self.config.fie else None

@@ -50,7 +50,7 @@ class FinalMLP(FieldModel):
         self, schema: FeatureSchema, item_fields: Int[Tensor, "V F"], config: FinalMLPConfig
     ) -> None:
         super().__init__(schema, item_fields, config)
-        self.config = config
+        self.config: FinalMLPConfig = config
         for widths in (config.first_widths, config.second_widths):
             if widths[-1] % config.fusion_heads:
                 problem = (

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from models.base import TrainOutput
+from models.base import TrainOutput, slower_groups
 from models.batch import Context, Slate, User
 from models.schema import PADDING, FeatureSchema
 from models.sequence.suan import SUAN, SUANConfig
@@ -73,13 +73,12 @@ class LightSUAN(SUAN):
         """The teacher's weights at `teacher_lr` times the rate, both models' blocks as in `SUAN`."""
         if self.teacher is None:
             return super().parameter_groups(lr)
-        taught = self.teacher.parameter_groups(lr * self.config.teacher_lr)
-        ids = {id(weight) for weight in self.teacher.parameters()}
-        own = [
-            {**group, "params": [weight for weight in group["params"] if id(weight) not in ids]}
-            for group in super().parameter_groups(lr)
+        named = self.named_parameters()
+        own = [weight for name, weight in named if not name.startswith("teacher.")]
+        return [
+            *slower_groups(own, self.blocks.parameters(), lr, self.config.block_lr),
+            *self.teacher.parameter_groups(lr * self.config.teacher_lr),
         ]
-        return [*own, *taught]
 
     def train_forward(self, user: User, context: Context, slate: Slate) -> TrainOutput:
         """The student's logits, the teacher's beside them, and λ times the distance between the two."""

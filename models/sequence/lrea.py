@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from models.base import CtrModel, TrainOutput, UserState
+from models.base import CtrModel, TrainOutput, UserState, slower_groups
 from models.batch import Context, Slate, User
 from models.blocks.frame import Frame, FrameConfig
 from models.blocks.target_attention import Form, TargetAttention
@@ -154,11 +154,8 @@ class LREA(CtrModel):
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         """Position matrices learn at `position_lr` times the rate."""
-        slow = list(self.slots.parameters()) if self.config.slots == "position" else []
-        ids = {id(parameter) for parameter in slow}
-        fast = [parameter for parameter in self.parameters() if id(parameter) not in ids]
-        groups = [{"params": fast, "lr": lr}]
-        return [*groups, {"params": slow, "lr": lr * self.config.position_lr}] if slow else groups
+        slow = self.slots.parameters() if self.config.slots == "position" else ()
+        return slower_groups(self.parameters(), slow, lr, self.config.position_lr)
 
 
 OPTIONS = {

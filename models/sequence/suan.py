@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from models.age import NUM_AGES
-from models.base import CtrModel, UserState
+from models.base import CtrModel, UserState, slower_groups
 from models.batch import Context, Slate, User
 from models.blocks.causal_attention import (
     RelativeBias,
@@ -119,12 +119,9 @@ class SUAN(CtrModel):
         return sum(weight.numel() for weight in self.blocks.parameters())
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
-        """Blocks, a teacher's too, learn at `block_lr` times the rate."""
-        stacks = [module for module in self.modules() if isinstance(module, UnifiedAttentionBlock)]
-        slow = [weight for block in stacks for weight in block.parameters()]
-        ids = {id(weight) for weight in slow}
-        fast = [weight for weight in self.parameters() if id(weight) not in ids]
-        return [{"params": fast, "lr": lr}, {"params": slow, "lr": lr * self.config.block_lr}]
+        """Blocks learn at `block_lr` times the rate."""
+        slow = self.blocks.parameters()
+        return slower_groups(self.parameters(), slow, lr, self.config.block_lr)
 
     def state_spec(self) -> StateSpec:
         """Keys and values of each block for a prefix gate; the events themselves for the released one."""

@@ -12,7 +12,8 @@ from builder.compare import run_comparison
 from builder.compare_table import Comparison, Row, SweepRows
 from builder.dataset import Slates
 from builder.recipe_models import SHARE, ModelChoice, Sweep, Variant
-from builder.scaling import TARGETS, WEIGHTS, find_axes, targets_seen, write_scaling
+from builder.scaling import TARGETS, WEIGHTS, find_axes, targets_seen
+from builder.scaling_text import write_scaling
 from builder.steps import Build
 from builder.train import num_steps, part_slates, train_slates
 from models.errors import RecipeError
@@ -131,6 +132,7 @@ def test_grades_and_shares_are_trained_and_written(build: Build, tmp_path: Path)
     total = len(part_slates(build.events(), build.recipe, "train"))
     assert steps == [num_steps(build.recipe.train, round(share * total)) for share in SHARES]
     assert steps[0] < steps[-1]
+    assert "Each training: 1 × 1 of the training slates, at most 40 steps of 8 users" in found.budget
 
     axes = find_axes(found, build.recipe, build.events())
     written = write_scaling(axes, found, "python -m builder scaling x", tmp_path / "out")

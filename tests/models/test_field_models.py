@@ -17,8 +17,8 @@ from models.field.fm import FM
 from models.field.fmfm import FmFM
 from models.field.fwfm import FwFM
 from models.field.wukong import WuKong
-from models.registry import MODELS, build_model
-from tests.cases import FIELD_SIZES, SCHEMA, item_fields, random_batch
+from models.registry import build_model
+from tests.cases import SCHEMA, item_fields, random_batch, small
 
 K, D = 5, 3
 SPLITS = [
@@ -31,9 +31,8 @@ SPLITS = [
 
 def field_model(name: str, schema=SCHEMA, **config: object) -> FieldModel:
     """Double precision, with weights that matter."""
-    sizes = {k: v for k, v in FIELD_SIZES.items() if hasattr(MODELS[name].config(), k)}
     fields = item_fields(schema)
-    model = build_model(name, schema, fields, {**sizes, "embedding_std": 0.5, **config})
+    model = build_model(name, schema, fields, {**small(name), "embedding_std": 0.5, **config})
     assert isinstance(model, FieldModel)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -236,6 +235,8 @@ def test_frozen_adaptors_do_not_learn_and_free_pairs_know_no_field():
     free = semantics(fie=1.0, pairs="free")
     assert [name for name, _ in free.named_parameters()] == ["free"]
     assert not free.pair_weights().any()
+    with pytest.raises(ValueError, match="there are no pairs"):
+        semantics(fre=1.0).pair_weights()
 
 
 def test_field_vectors_are_taken_whole_or_not_at_all():

@@ -11,20 +11,21 @@ from torch import Tensor
 from builder.checkpoint import Checkpoint
 from builder.dataset import find_slates
 from builder.export import open_graph, run_graph, user_feed
+from builder.stored import through_records
 from builder.train import losses, make_optimizer
 from models.artifact import ENCODE, SCORE
 from models.base import CtrModel
 from models.batch import Batch, Context, Slate, User
 from models.errors import UnknownModelError
-from models.record import RecordDtype, UserRecord, decode_record, encode_record
-from models.registry import build_model, make_config
+from models.record import RecordDtype
+from models.registry import MODELS, build_model
 from models.schema import PADDING
 from models.sequence.lrea import LREA
 from tests.builds import Builds
 from tests.cases import CASES, EXPORTED, SCHEMA, Case, item_fields, random_batch
 
-ARTIFACT_ID = "0123456789abcdef" * 2
 each_case = pytest.mark.parametrize("case", CASES, ids=str)
+READING = [case for case in CASES if MODELS[case.model].model.reads_history]
 
 
 def fresh(case: Case, **changes: object) -> CtrModel:
@@ -176,20 +177,9 @@ def test_the_state_is_what_the_spec_says(case: Case):
 
 def through_bytes(model: CtrModel, batch: Batch, dtype: RecordDtype) -> Tensor:
     """Logits from states that were packed into records and unpacked."""
-    spec = model.state_spec()
     with torch.no_grad():
-        state = model.encode(batch.user)
-        rows = []
-        for row in range(len(batch.label)):
-            tensors = {name: tensor[row].numpy() for name, tensor in state.items()}
-            record = UserRecord(f"u{row}", 7, np.zeros(0, np.int32), tensors)
-            raw = encode_record(record, spec, ARTIFACT_ID, dtype)
-            rows.append(decode_record(raw, spec, ARTIFACT_ID, f"u{row}").state)
-        decoded = {
-            tensor.name: torch.from_numpy(np.stack([found[tensor.name] for found in rows]))
-            for tensor in spec
-        }
-        return model.score(decoded, batch.context, batch.slate)
+        state = through_records(model.encode(batch.user), model.state_spec(), dtype)
+        return model.score(state, batch.context, batch.slate)
 
 
 @each_case
@@ -246,6 +236,22 @@ def test_the_loss_falls_in_a_few_steps(builds: Builds, case: Case):
     assert values[-1] < values[0] - 0.01
 
 
+@pytest.mark.parametrize("case", READING, ids=str)
+def test_what_it_learned_of_the_log_holds_for_other_targets_too(builds: Builds, case: Case):
+    """The log's labels follow from histories: fields alone teach nothing."""
+    recipe, checkpoint, batch = builds.recipe(case), builds.checkpoint(case), builds.batch(case, 48)
+    fields = torch.from_numpy(builds.events.item_fields)
+    start = build_model(case.model, checkpoint.schema, fields, case.config, recipe.train.seed)
+    before, after = (
+        F.binary_cross_entropy_with_logits(
+            model.train().train_forward(batch.user, batch.context, batch.slate).logits[batch.mask],
+            batch.label[batch.mask],
+        ).item()
+        for model in (start, checkpoint.build())
+    )
+    assert after < before - 0.01
+
+
 @each_case
 def test_training_says_whether_it_fits_what_is_served(builds: Builds, case: Case):
     model, batch = builds.checkpoint(case).build(), builds.batch(case)
@@ -264,10 +270,8 @@ def test_a_saved_checkpoint_scores_the_same(builds: Builds, case: Case, tmp_path
     assert torch.equal(logits_of(loaded.build(), batch), logits_of(checkpoint.build(), batch))
 
 
-@each_case
+@pytest.mark.parametrize("case", [case for case in CASES if case.has("dropout")], ids=str)
 def test_evaluation_is_deterministic_and_training_drops_out(case: Case):
-    if not hasattr(make_config(case.model, {}), "dropout"):
-        pytest.skip("it has no dropout")
     model, batch = fresh(case, dropout=0.5), random_batch()
     assert not torch.equal(logits_of(model, batch), logits_of(model, batch))
     model.eval()

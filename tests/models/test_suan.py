@@ -245,10 +245,10 @@ PREFIX = [
     ("suan", {}),
     ("suan", {"norm": "released"}),
     ("suan", {"length": 5}),
-    ("light_suan", {"window": 3, "stride": 4}),
-    ("light_suan", {"window": 1, "stride": 3, "norm": "released"}),
-    ("light_suan", {"window": 4, "stride": 40}),
-    ("light_suan", {"window": 2, "stride": 4, "target_stride": 1}),
+    ("light_suan", {"window": 3, "stride": 4, "target_stride": 0}),
+    ("light_suan", {"window": 1, "stride": 3, "target_stride": 0, "norm": "released"}),
+    ("light_suan", {"window": 4, "stride": 40, "target_stride": 0}),
+    ("light_suan", {"window": 2, "stride": 4}),
     ("suan", {"target_window": 2, "target_stride": 5}),
 ]
 
