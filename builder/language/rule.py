@@ -1,0 +1,50 @@
+"""The recipe's section on field vectors. Imported with every recipe, so it knows no torch."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from builder.typed_config import Interval
+
+Architecture = Literal["smollm2", "minilm"]
+Vectors = Literal["tuned", "raw", "random", "shuffled"]
+Loss = Literal["contrastive", "generative", "both"]
+Template = Literal["short", "long"]
+
+
+@dataclass(frozen=True)
+class LanguageRule:
+    """How a language model is tuned on the fields' values, and which vectors of the fields come of it."""
+
+    model: Architecture = "smollm2"
+    """"smollm2": SmolLM2-135M-Instruct, a decoder as in the paper; "minilm": all-MiniLM-L6-v2, a sentence encoder."""
+    descriptions: dict[str, str] = field(default_factory=dict)
+    """Field -> what it is in words. A field that is not listed is described by its name, as all are in the paper."""
+    vectors: Vectors = "tuned"
+    """"raw": of the model as it came. Controls of what language says: "random" vectors as long as the tuned ones;
+    "shuffled": the tuned ones, each at another field."""
+    loss: Loss = "contrastive"
+    """"generative" writes the description as an answer (decoder only); "both": their sum, which the paper has not."""
+    template: Template = "short"
+    """"long": the task and all candidates in each prompt, as in the paper; "short": the value alone, three times
+    faster."""
+    values_per_field: Annotated[int, Interval(1)] = 1000
+    """Sampled at most; a tenth of them, up to 40, is held out to measure on."""
+    steps: Annotated[int, Interval(1)] = 33
+    batch: Annotated[int, Interval(1)] = 128
+    """Prompts in a step."""
+    learning_rate: Annotated[float, Interval(0, is_open=True)] = 1e-3
+    rank: Annotated[int, Interval(1)] = 8
+    """Of LoRA's matrices, on queries and values of every layer."""
+    alpha: Annotated[float, Interval(0, is_open=True)] = 16
+    """LoRA's scale is alpha / rank."""
+    dropout: Annotated[float, Interval(0, 0.99)] = 0.05
+    """Of LoRA's input."""
+    seed: Annotated[int, Interval(0)] = 0
+    threads: Annotated[int, Interval(0)] = 0
+    """0: one per core."""
+
+    def __post_init__(self) -> None:
+        if self.model == "minilm" and self.loss != "contrastive":
+            raise ValueError(
+                f"loss: got {self.loss!r}, expected 'contrastive': minilm is an encoder, and writes no answers"
+            )

