@@ -27,7 +27,13 @@ from builder.cache import connect_cache
 from builder.recipe import Recipe, load_recipe
 from builder.run_folder import RunFolder
 from builder.steps import STEPS, Build, is_due, run_step
-from builder.summary import comparison_table, scaling_table, status_table, summary_table
+from builder.summary import (
+    comparison_table,
+    llactr_table,
+    scaling_table,
+    status_table,
+    summary_table,
+)
 from models.cache_server import redact_url
 from models.errors import AbsorbError, did_you_mean
 
@@ -229,13 +235,20 @@ def _trained(
     """A recipe's variants on its ingested log, which no other process changes meanwhile."""
     from builder.compare import run_comparison
 
+    with _ingested(recipe, runs) as build:
+        with _bar("train", has_estimate=False) as bar:
+            found = run_comparison(build, seeds, jobs, place, bar, only)
+        yield build, found
+
+
+@contextmanager
+def _ingested(recipe: Recipe, runs: Path) -> Iterator[Build]:
+    """The build of a recipe whose log is ingested, and which no other process changes meanwhile."""
     build = Build(recipe, RunFolder(runs / recipe.name), ARTIFACTS, CACHE)
     with build.folder.locked():
         if is_due(build, "ingest"):
             _do(build, "ingest")
-        with _bar("train", has_estimate=False) as bar:
-            found = run_comparison(build, seeds, jobs, place, bar, only)
-        yield build, found
+        yield build
 
 
 @app.command()
@@ -263,6 +276,51 @@ def scaling(
     written = write_scaling(axes, found, command, out or place)
     for axis in axes:
         console.print(scaling_table(axis))
+    console.print(*written, sep="\n")
+
+
+@app.command()
+def llactr(
+    recipe: RecipePath,
+    seeds: Seeds = 5,
+    jobs: Jobs = 0,
+    arm: Annotated[
+        list[str] | None,
+        typer.Option(help="an arm to train beside the base and LLaCTR; repeatable; default: all"),
+    ] = None,
+    folder: Trainings = COMPARE,
+    out: Tables = None,
+    runs: Runs = RUNS,
+) -> None:
+    """What a language model's field vectors give field models: LLaCTR, its ablations, and controls without language.
+
+    The recipe's [[variant]]s are the backbones, [language] the model that is asked, [search] the trials that every arm
+    gets. As with `compare`, what is trained already is kept, and field vectors are made once.
+    """
+    from builder.compare import run_comparison
+    from builder.field_vectors import make_vectors
+    from builder.llactr import find
+    from builder.llactr_arms import ARMS, with_arms
+    from builder.llactr_text import write_findings
+
+    names = [each.name for each in ARMS]
+    for name in arm or ():
+        if name not in names:
+            hint = f"got {name!r}, expected one of: {', '.join(names)}{did_you_mean(name, names)}"
+            raise typer.BadParameter(hint, param_hint="--arm")
+    plain = load_recipe(recipe)
+    loaded = with_arms(plain, arm or ())
+    place = folder / loaded.name
+    with _ingested(loaded, runs) as build:
+        with _bar("field vectors") as bar:
+            language = make_vectors(build.events(), loaded, build.folder, bar).report
+        with _bar("train", has_estimate=False) as bar:
+            found = run_comparison(build, seeds, jobs, place, bar, is_lean=True)
+    options = "".join(f" --arm {name!r}" for name in arm or ())
+    command = f"python -m builder llactr {recipe} --seeds {seeds}{options}"
+    findings = find(found, [variant.label for variant in plain.variant], language)
+    written = write_findings(findings, command, out or place)
+    console.print(llactr_table(findings))
     console.print(*written, sep="\n")
 
 

@@ -24,7 +24,7 @@ from builder.events import Events
 from builder.ingest import input_fingerprint
 from builder.progress import Progress
 from builder.recipe import Recipe, TrainRule
-from builder.recipe_models import Variant
+from builder.recipe_models import SearchRule, Setting, Variant
 from builder.report import floors
 from builder.steps import Build
 from models.errors import RecipeError
@@ -34,8 +34,9 @@ logger = logging.getLogger(__name__)
 
 
 def run_comparison(
-    build: Build, seeds: int, jobs: int, folder: Path, progress: Progress, only: Sequence[str] = ()
-) -> Comparison:
+    build: Build, seeds: int, jobs: int, folder: Path, progress: Progress,
+    only: Sequence[str] = (), *, is_lean: bool = False,
+) -> Comparison:  # fmt: skip
     """Train what is not there yet.
 
     Args:
@@ -45,6 +46,7 @@ def run_comparison(
         folder: of finished trainings.
         progress: told after every training.
         only: labels of the variants to train now; the others are shown if they are there. Empty: all.
+        is_lean: metrics alone, without floors and what explains a long history.
 
     Raises:
         RecipeError: the recipe has no variants, or one that cannot be built.
@@ -58,15 +60,15 @@ def run_comparison(
     events = build.events()
     _check_models(recipe, events)
     folder.mkdir(parents=True, exist_ok=True)
-    plan = Plan(recipe, seeds, Outcomes(folder, recipe))
+    plan = Plan(recipe, seeds, Outcomes(folder, recipe), is_lean)
     wanted = [variant for variant in recipe.variant if not only or variant.label in only]
-    train_all(plan, wanted, jobs or os.cpu_count() or 1, build.folder.events, progress)
+    train_all(plan, wanted, jobs or os.cpu_count() or 1, build.folder, progress)
     full = [variant.label for variant in recipe.variant if variant.family == "full"]
     return Comparison(
         name=recipe.name,
         rows=_rows(plan),
         sweeps=_sweeps(plan),
-        floors=_floors(events, recipe, folder),
+        floors={} if is_lean else _floors(events, recipe, folder),
         reference=full[0] if full else None,
         budget=_budget(recipe, seeds),
     )
@@ -90,10 +92,13 @@ def write_comparison(comparison: Comparison, command: str, out: Path) -> list[Pa
 def _check_models(recipe: Recipe, events: Events) -> None:
     """What only the schema can refuse is said before hours of training, not after."""
     item_fields = torch.from_numpy(np.array(events.item_fields))
-    choices = [(f"variant {variant.label!r}", variant.model) for variant in recipe.variant]
     plan = Plan(recipe, 1, Outcomes(Path(), recipe))
+    choices = [
+        (f"variant {variant.label!r}", plan.trainings(variant, plan.usual)[0].recipe.model)
+        for variant in recipe.variant
+    ]
     for sweep in recipe.sweep:
-        for value, (training, *_) in plan.sweep_trainings(sweep, recipe.train.learning_rate):
+        for value, (training, *_) in plan.sweep_trainings(sweep, plan.usual):
             choices.append((f"sweep {sweep.label!r}, {value}", training.recipe.model))
     problems = []
     for name, model in choices:
@@ -111,32 +116,37 @@ def _rows(plan: Plan) -> list[Row]:
     ordered = sorted(plan.recipe.variant, key=lambda variant: families.index(variant.family))
     rows = []
     for variant in ordered:
-        rate = plan.chosen_rate(variant)
-        if rate is not None:
-            rows += _row(plan, variant, rate, plan.trainings(variant, rate))
+        chosen = plan.chosen(variant)
+        if chosen is not None:
+            rows += _row(plan, variant, chosen, plan.trainings(variant, chosen))
     return rows
 
 
-def _row(plan: Plan, variant: Variant, rate: float, trainings: Sequence[Training]) -> list[Row]:
+def _row(plan: Plan, variant: Variant, chosen: Setting, trainings: Sequence[Training]) -> list[Row]:
     """None if nothing of it is finished."""
     outcomes = plan.finished(trainings)
     if not outcomes:
         return []
     model, trials = trainings[0].recipe.model, plan.finished(plan.trials(variant))
-    return [Row(variant.label, variant.family, model, rate, outcomes, trials, variant.against)]
+    return [
+        Row(
+            variant.label, variant.family, model, chosen.learning_rate, outcomes, trials,
+            variant.against,
+        )
+    ]  # fmt: skip
 
 
 def _sweeps(plan: Plan) -> list[SweepRows]:
     sweeps = []
     for sweep in plan.recipe.sweep:
         variant = plan.variant(sweep.variant)
-        rate = plan.chosen_rate(variant)
-        if rate is None:
+        chosen = plan.chosen(variant)
+        if chosen is None:
             continue
         rows = [
             (value, row)
-            for value, trainings in plan.sweep_trainings(sweep, rate)
-            for row in _row(plan, variant, rate, trainings)
+            for value, trainings in plan.sweep_trainings(sweep, chosen)
+            for row in _row(plan, variant, chosen, trainings)
         ]
         if rows:
             sweeps.append(SweepRows(sweep.label, sweep.variant, sweep.key, rows))
@@ -153,9 +163,23 @@ def _budget(recipe: Recipe, seeds: int) -> str:
         return f"No search: the learning rate is {rule.learning_rate:g} for all. {each}"
     listed = ", ".join(f"{rate:g}" for rate in rates)
     steps = recipe.search.steps or rule.steps
+    if recipe.search.trials is not None:
+        return f"{_draws(recipe.search, steps, listed)} {each}"
     return (
         f"The same search for all: {len(rates)} trials of {steps:,} steps, one for each learning rate of {listed}, "
         f"with a seed of their own; the best validation AUC wins, and the test period is not looked at. {each}"
+    )
+
+
+def _draws(search: SearchRule, steps: int, rates: str) -> str:
+    lists = {"learning rate": rates}
+    if search.weight_decay:
+        lists["weight decay"] = ", ".join(f"{value:g}" for value in search.weight_decay)
+    lists |= {key: ", ".join(map(str, values)) for key, values in search.model.items()}
+    drawn = "; ".join(f"{name} {values}" for name, values in lists.items())
+    return (
+        f"The same search for all: {search.trials} trials of {steps:,} steps, drawn from {drawn} (the last as far as "
+        "a variant has them), with a seed of their own; the best validation AUC wins, the test is not looked at."
     )
 
 

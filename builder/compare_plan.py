@@ -7,15 +7,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from builder.compare_search import TRIAL_SEED, in_words, settings
 from builder.ingest import input_fingerprint
+from builder.language.rule import LanguageRule
 from builder.recipe import Recipe
-from builder.recipe_models import SHARE, ModelChoice, Sweep, Variant
+from builder.recipe_models import SHARE, ModelChoice, Setting, Sweep, Variant, with_llm_dim
 from models.registry import make_config
 
 Outcome = dict[str, Any]
-TRIAL_SEED = 10_000
-"""Of the search: none of the reported seeds, which count from 0."""
-SECTIONS = ("data", "split", "history", "negatives", "train")
+SECTIONS = ("data", "split", "history", "negatives", "train", "language")
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,14 @@ class Training:
         variant: label of the variant that it is, or starts from.
         recipe: with the model, learning rate, steps and seed of this training.
         is_trial: it is validated only; the test period is not looked at.
+        is_lean: its test is metrics alone, without what explains a long history.
     """
 
     label: str
     variant: str
     recipe: Recipe
     is_trial: bool = False
+    is_lean: bool = False
 
     @property
     def seed(self) -> int:
@@ -114,41 +118,48 @@ class Plan:
         recipe: of the comparison.
         seeds: trainings of each variant.
         outcomes: what is finished.
+        is_lean: see `Training`.
     """
 
     recipe: Recipe
     seeds: int
     outcomes: Outcomes
+    is_lean: bool = False
 
     def trials(self, variant: Variant) -> list[Training]:
         """One for each learning rate of the search."""
         steps = self.recipe.search.steps or self.recipe.train.steps
         return [
             self._training(
-                f"{variant.label}, trial of {rate:g}", variant, variant.model, rate, TRIAL_SEED,
-                steps=steps, is_trial=True,
+                f"{variant.label}, trial of {in_words(setting)}", variant, variant.model, setting,
+                TRIAL_SEED, steps=steps, is_trial=True,
             )
-            for rate in self.recipe.search.learning_rate
+            for setting in settings(self.recipe, variant)
         ]  # fmt: skip
 
-    def chosen_rate(self, variant: Variant) -> float | None:
+    def chosen(self, variant: Variant) -> Setting | None:
         """Of the trial with the best validation AUC, the first of equals; None while one is missing."""
-        if not self.recipe.search.learning_rate:
-            return self.recipe.train.learning_rate
+        tried = settings(self.recipe, variant)
+        if not tried:
+            return self.usual
         finished = self.finished(self.trials(variant))
-        if len(finished) < len(self.recipe.search.learning_rate):
+        if len(finished) < len(tried):
             return None
-        best = max(finished, key=lambda outcome: float(outcome["validation"]["auc"]))
-        return float(best["learning_rate"])
+        return tried[int(np.argmax([outcome["validation"]["auc"] for outcome in finished]))]
 
-    def trainings(self, variant: Variant, rate: float) -> list[Training]:
+    @property
+    def usual(self) -> Setting:
+        """The recipe's, where nothing is searched."""
+        return Setting(self.recipe.train.learning_rate, self.recipe.train.weight_decay)
+
+    def trainings(self, variant: Variant, setting: Setting) -> list[Training]:
         """One for each seed."""
         return [
-            self._training(variant.label, variant, variant.model, rate, seed)
+            self._training(variant.label, variant, variant.model, setting, seed)
             for seed in range(self.seeds)
         ]
 
-    def sweep_trainings(self, sweep: Sweep, rate: float) -> list[tuple[Any, list[Training]]]:
+    def sweep_trainings(self, sweep: Sweep, setting: Setting) -> list[tuple[Any, list[Training]]]:
         """Value -> one training for each seed."""
         variant = self.variant(sweep.variant)
         found = []
@@ -162,7 +173,7 @@ class Plan:
             label = f"{variant.label}, {sweep.key} = {value}"
             seeds = range(sweep.seeds or self.seeds)
             found.append(
-                (value, [base._training(label, variant, model, rate, seed) for seed in seeds])
+                (value, [base._training(label, variant, model, setting, seed) for seed in seeds])
             )
         return found
 
@@ -175,12 +186,12 @@ class Plan:
         """By its label."""
         return next(variant for variant in self.recipe.variant if variant.label == label)
 
-    def all_of(self, variant: Variant, rate: float) -> Iterator[Training]:
+    def all_of(self, variant: Variant, setting: Setting) -> Iterator[Training]:
         """Everything but trials: its seeds, then the sweeps that start from it."""
-        yield from self.trainings(variant, rate)
+        yield from self.trainings(variant, setting)
         for sweep in self.recipe.sweep:
             if sweep.variant == variant.label:
-                for _, trainings in self.sweep_trainings(sweep, rate):
+                for _, trainings in self.sweep_trainings(sweep, setting):
                     yield from trainings
 
     def state(self, variants: Sequence[Variant]) -> State:
@@ -189,14 +200,14 @@ class Plan:
         waiting: list[Training] = []
         total = 0
         for variant in variants:
-            trials, rate = self.trials(variant), self.chosen_rate(variant)
-            # Before the search is over any rate will do to count what waits for it.
-            rest = list(self.all_of(variant, rate or self.recipe.train.learning_rate))
+            trials, chosen = self.trials(variant), self.chosen(variant)
+            # Before the search is over any setting will do to count what waits for it.
+            rest = list(self.all_of(variant, chosen or self.usual))
             # A sweep's value may be the variant's own: then one training is both, under the variant's name.
             rest = list({training.key(""): training for training in reversed(rest)}.values())[::-1]
             total += len(trials) + len(rest)
             due += self._missing(trials)
-            if rate is None:
+            if chosen is None:
                 waiting += rest
             else:
                 due += self._missing(rest)
@@ -206,12 +217,23 @@ class Plan:
         return [training for training in trainings if self.outcomes.find(training) is None]
 
     def _training(
-        self, label: str, variant: Variant, model: ModelChoice, rate: float, seed: int,
+        self, label: str, variant: Variant, model: ModelChoice, setting: Setting, seed: int,
         *, steps: int | None = None, is_trial: bool = False,
     ) -> Training:  # fmt: skip
         rule = replace(
-            self.recipe.train, seed=seed, threads=1, learning_rate=rate,
-            steps=steps or self.recipe.train.steps,
+            self.recipe.train, seed=seed, threads=1, learning_rate=setting.learning_rate,
+            weight_decay=setting.weight_decay, steps=steps or self.recipe.train.steps,
         )  # fmt: skip
-        recipe = replace(self.recipe, model=model, train=rule, variant=(), sweep=())
-        return Training(label, variant.label, recipe, is_trial)
+        language = language_of(self.recipe, variant)
+        model = with_llm_dim(replace(model, config={**model.config, **setting.config}), language)
+        recipe = replace(
+            self.recipe, model=model, train=rule, variant=(), sweep=(), language=language
+        )
+        return Training(label, variant.label, recipe, is_trial, self.is_lean)
+
+
+def language_of(recipe: Recipe, variant: Variant) -> LanguageRule | None:
+    """The recipe's, with the variant's vectors; None for a variant without."""
+    if variant.vectors is None:
+        return None
+    return replace(recipe.language or LanguageRule(), vectors=variant.vectors)

@@ -15,9 +15,11 @@ from typing import Any
 from builder.compare_plan import Outcome, Plan, State, Training
 from builder.events import Events
 from builder.export import code_revision
+from builder.field_vectors import vectors_of
 from builder.progress import Progress
 from builder.recipe_models import Variant
 from builder.report import evaluate
+from builder.run_folder import RunFolder
 from builder.train import train
 from models.errors import StepError
 from models.registry import make_config
@@ -26,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 def train_all(
-    plan: Plan, variants: Sequence[Variant], jobs: int, events_folder: Path, progress: Progress
+    plan: Plan, variants: Sequence[Variant], jobs: int, folder: RunFolder, progress: Progress
 ) -> None:
     """Train what is not finished.
 
@@ -34,7 +36,7 @@ def train_all(
         plan: all there is to train.
         variants: those whose trials, trainings and sweeps are wanted now.
         jobs: processes.
-        events_folder: of the ingested log.
+        folder: of the ingested log and of field vectors.
         progress: told after every training.
 
     Raises:
@@ -51,7 +53,7 @@ def train_all(
                 place = plan.outcomes.place(training)
                 if len(running) < jobs and place not in places:
                     places.add(place)
-                    future = pool.submit(run_training, training, events_folder, place, revision)
+                    future = pool.submit(run_training, training, folder, place, revision)
                     running[future] = training
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 line = _finish(plan, future, running.pop(future), pace)
@@ -60,24 +62,25 @@ def train_all(
             progress(state.done, state.total, f"{line}; {pace.estimate(state, jobs)}")
 
 
-def run_training(training: Training, events_folder: Path, place: Path, revision: str) -> None:
+def run_training(training: Training, folder: RunFolder, place: Path, revision: str) -> None:
     """Train, validate and, unless it is a trial, test; write what came of it to `place`.
 
     Args:
         training: what to train.
-        events_folder: of the ingested log.
+        folder: of the ingested log and of field vectors.
         place: a JSON file.
         revision: of the code, for the record.
     """
     began_s = time.monotonic()
-    events, recipe = Events.load(events_folder), training.recipe
-    checkpoint = train(events, recipe)
+    events, recipe = Events.load(folder.events), training.recipe
+    checkpoint = train(events, recipe, vectors=vectors_of(events, recipe, folder))
     outcome: Outcome = {
         "label": training.label,
         "model": recipe.model.name,
         "config": asdict(make_config(recipe.model.name, recipe.model.config)),
         "seed": training.seed,
         "learning_rate": recipe.train.learning_rate,
+        "weight_decay": recipe.train.weight_decay,
         "steps": checkpoint.history[-1]["step"],
         "revision": revision,
         "validation": max(checkpoint.history, key=lambda line: line["auc"]),
@@ -85,7 +88,9 @@ def run_training(training: Training, events_folder: Path, place: Path, revision:
         "seconds": checkpoint.history[-1]["seconds"],
     }
     if not training.is_trial:
-        outcome |= evaluate(checkpoint, events, recipe, with_floors=False).to_dict()
+        outcome |= evaluate(
+            checkpoint, events, recipe, with_floors=False, is_lean=training.is_lean
+        ).to_dict()
     outcome["total_seconds"] = time.monotonic() - began_s
     staged = place.with_suffix(".new")
     staged.write_text(json.dumps(outcome, indent=1))
@@ -118,8 +123,8 @@ class _Pace:
     def __init__(self, plan: Plan, variants: Sequence[Variant]) -> None:
         self._seconds: dict[str, float] = {}
         for variant in variants:
-            rate = plan.chosen_rate(variant)
-            rest = [] if rate is None else plan.all_of(variant, rate)
+            chosen = plan.chosen(variant)
+            rest = [] if chosen is None else plan.all_of(variant, chosen)
             for training in (*plan.trials(variant), *rest):
                 outcome = plan.outcomes.find(training)
                 if outcome is not None:

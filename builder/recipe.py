@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from builder.language.rule import LanguageRule
 from builder.recipe_include import with_included
 from builder.recipe_models import (
     ModelChoice,
@@ -20,6 +21,7 @@ from builder.recipe_models import (
     Variant,
     comparison_problems,
     nest_models,
+    with_llm_dim,
 )
 from builder.typed_config import NOT_A_KEY, Interval, Share, config_problems, make_config
 from models.errors import RecipeError, did_you_mean
@@ -148,7 +150,7 @@ class SplitRule:
 
 LATER_KEYS = {
     "split": ("validate_users", "test_users", "last_only"),
-    "train": ("share", "max_epochs"),
+    "train": ("share", "max_epochs", "weight_decay"),
 }
 """Keys that a section did not always have: recipes without them keep their fingerprints, and finished steps count."""
 
@@ -185,6 +187,8 @@ class TrainRule:
     positives_per_slate: Annotated[int, Interval(1)] = 8
     learning_rate: Annotated[float, Interval(0, is_open=True)] = 0.05
     optimizer: Literal["adagrad", "adam"] = "adagrad"
+    weight_decay: Annotated[float, Interval(0)] = 0.0
+    """Times each weight, added to its gradient."""
     validate_every: Annotated[int, Interval(1)] = 500
     """Steps between validations; the best validated weights are kept."""
     seed: Annotated[int, Interval(0)] = 0
@@ -221,6 +225,8 @@ class Recipe:
     variant: tuple[Variant, ...] = ()
     search: SearchRule = field(default_factory=SearchRule)
     sweep: tuple[Sweep, ...] = ()
+    language: LanguageRule | None = None
+    """Field vectors from a language model, for field models with `fre` or `fie`. Unset: no model reads any."""
     path: Path = field(default=Path("recipe.toml"), compare=False, metadata=NOT_A_KEY)
 
     def to_dict(self) -> dict[str, Any]:
@@ -231,13 +237,15 @@ class Recipe:
             for key in LATER_KEYS[section]:
                 if values[section][key] == getattr(rule, key):
                     del values[section][key]
+        if self.language is None:
+            del values["language"]
         plain: dict[str, Any] = json.loads(json.dumps(values))
         return plain
 
     def fingerprint(self, sections: Iterable[str]) -> str:
         """Hash of some top-level keys, 16 hex digits: a step is done again when what it depends on changed."""
         values = self.to_dict()
-        chosen = {section: values[section] for section in sections}
+        chosen = {section: values[section] for section in sections if section in values}
         return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:16]
 
     def places(self, path: str) -> list[Path]:
@@ -278,6 +286,7 @@ def recipe_from(values: dict[str, Any], path: Path) -> Recipe:
     problems += _name_problems(values) + _split_problems(values.get("split"))
     if not problems:
         recipe = replace(make_config(Recipe, values), path=path)
+        recipe = replace(recipe, model=with_llm_dim(recipe.model, recipe.language))
         problems = _source_problems(recipe, values["data"]) + _field_problems(recipe.data)
         problems += comparison_problems(recipe.variant, recipe.sweep)
         if not problems:

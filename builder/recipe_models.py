@@ -1,9 +1,10 @@
 """What a recipe says of models: the one that is built, and those that `compare` trains beside each other."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any, Literal
 
+from builder.language.rule import LanguageRule, Vectors
 from builder.typed_config import Interval, config_problems
 from models.errors import UnknownModelError, did_you_mean
 
@@ -36,16 +37,24 @@ class Variant:
     model: ModelChoice
     against: tuple[str, ...] = ()
     """Labels of variants that its difference to is shown, too: its control, or a model that it is said to beat."""
+    vectors: Vectors | None = None
+    """The field vectors that it gets, as `language.vectors`. Unset: none, it knows no language."""
 
 
 @dataclass(frozen=True)
 class SearchRule:
-    """How `compare` chooses the learning rate of each variant: the same trials for all, by validation AUC."""
+    """How `compare` chooses the setting of each variant: as many trials for each, by validation AUC."""
 
     learning_rate: tuple[Rate, ...] = ()
     """Each is tried once with each variant. Empty: no search, `train.learning_rate` for all."""
     steps: Annotated[int, Interval(1)] | None = None
     """Of a trial. Unset: as many as `train.steps`."""
+    trials: Annotated[int, Interval(2)] | None = None
+    """Draws from all lists of this table, each value as often as the others. Unset: the learning rates alone."""
+    weight_decay: tuple[Annotated[float, Interval(0)], ...] = ()
+    """Values to draw from. Empty: `train.weight_decay`."""
+    model: dict[str, Any] = field(default_factory=dict)
+    """Key of a model's config -> values to draw from, for the variants that have it and where it is not 0 or false."""
 
     def __post_init__(self) -> None:
         rates = self.learning_rate
@@ -53,6 +62,30 @@ class SearchRule:
             raise ValueError(
                 f"learning_rate: got {list(rates)}, expected none or at least two, all different"
             )
+        drawn = {"weight_decay": self.weight_decay, "model": self.model}
+        for name, given in drawn.items():
+            if given and self.trials is None:
+                raise ValueError(f"{name}: is drawn from, but there is no number of trials")
+        if self.trials is not None and not rates:
+            raise ValueError(f"trials: got {self.trials}, expected learning rates to draw from")
+        for key, values in self.model.items():
+            if not isinstance(values, list) or not values:
+                raise ValueError(f"model.{key}: got {values!r}, expected a list of values")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a search chooses.
+
+    Attributes:
+        learning_rate: of `TrainRule`.
+        weight_decay: of `TrainRule`.
+        config: keys of the model's config.
+    """
+
+    learning_rate: float
+    weight_decay: float
+    config: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -71,6 +104,14 @@ class Sweep:
     def __post_init__(self) -> None:
         if len(self.values) < 2:
             raise ValueError(f"values: got {list(self.values)}, expected at least two")
+
+
+def with_llm_dim(model: ModelChoice, language: LanguageRule | None) -> ModelChoice:
+    """The model with the width of its field vectors, if it is one that reads them and does not say."""
+    config = model.config
+    if language is None or "llm_dim" in config or not (config.get("fre") or config.get("fie")):
+        return model
+    return replace(model, config={**config, "llm_dim": language.dim})
 
 
 def nest_models(values: dict[str, Any]) -> list[str]:

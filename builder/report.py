@@ -77,11 +77,15 @@ def evaluate(
     progress: Progress = silent,
     *,
     with_floors: bool = True,
+    is_lean: bool = False,
 ) -> Report:
-    """Measure a checkpoint on the test period, beside the floors (if asked for) and the oracle (if known)."""
+    """Measure a checkpoint on the test period, beside the floors (if asked for) and the oracle (if known).
+
+    Lean: metrics alone, not what explains a long history and its record.
+    """
     model = checkpoint.build()
     source, slates = batch_source(events, recipe, "test"), part_slates(events, recipe, "test")
-    keys = cut_keys(events)
+    keys = {} if is_lean else cut_keys(events)
     predictions = predict(model, source, slates, progress=progress, keys=list(keys.values()))
     gap = None
     if not model.trains_what_it_serves:
@@ -93,9 +97,9 @@ def evaluate(
         floor=lowest.counts if lowest else None,
         trees_floor=lowest.trees if lowest else None,
         oracle_auc=oracle_auc(events, predictions),
-        by_history=auc_by_history(predictions, events.schema.history_length),
-        stored=measure_stored(model, source, slates),
-        cuts=cut(predictions, list(keys)),
+        by_history={} if is_lean else auc_by_history(predictions, events.schema.history_length),
+        stored={} if is_lean else measure_stored(model, source, slates),
+        cuts=cut(predictions, list(keys)) if keys else {},
         seconds=checkpoint.history[-1]["seconds"],
     )
 

@@ -61,6 +61,11 @@ class RunFolder:
         """File of every user's packed record."""
         return self.path / "records.bin"
 
+    @property
+    def language(self) -> Path:
+        """Folder of field vectors: all recipes share it, since what made a set of vectors is its name."""
+        return self.path.parent / ".language"
+
     def stamps(self) -> dict[str, Stamp]:
         """Finished steps by name; none if the file was not written yet or cannot be read."""
         try:

@@ -18,6 +18,7 @@ from builder.cache import connect_cache
 from builder.checkpoint import Checkpoint
 from builder.events import Events
 from builder.export import export
+from builder.field_vectors import vectors_of
 from builder.generations import new_generation, read_pointer
 from builder.ingest import ingest, input_fingerprint
 from builder.precompute import precompute, read_records, write_records
@@ -92,7 +93,9 @@ def _ingest(build: Build) -> Result:
 
 
 def _train(build: Build) -> Result:
-    checkpoint = train(build.events(), build.recipe, build.progress)
+    events = build.events()
+    vectors = vectors_of(events, build.recipe, build.folder, build.progress)
+    checkpoint = train(events, build.recipe, build.progress, vectors)
     with build.folder.replacing(build.folder.checkpoint) as folder:
         checkpoint.save(folder)
     best = max(checkpoint.history, key=lambda line: line["auc"])
@@ -174,7 +177,7 @@ def _generation_serves(build: Build, result: Result) -> bool:
 
 STEPS: dict[str, Step] = {
     "ingest": Step(_ingest, ("data", "split", "history")),
-    "train": Step(_train, ("model", "negatives", "train")),
+    "train": Step(_train, ("model", "negatives", "train", "language")),
     "evaluate": Step(_evaluate, ()),
     "export": Step(_export, (), _artifact_is_there),
     "precompute": Step(_precompute, ("cache",)),

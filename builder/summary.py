@@ -12,6 +12,7 @@ from builder.run_folder import Stamp
 from builder.status import ModelStatus
 
 if TYPE_CHECKING:
+    from builder.llactr import Findings
     from builder.scaling import Axis
 
 MAIN = ("model", "AUC", "log loss", "learning rate", "train s", "bytes/user", "µs/candidate")
@@ -117,6 +118,20 @@ def scaling_table(axis: "Axis") -> Table:
             "" if fit.predicted is None else f"{fit.predicted:.4f}",
             str(fit.measured),
         )
+    return table
+
+
+def llactr_table(found: "Findings") -> Table:
+    """RelaImpr of each arm."""
+    table = Table(title=f"{found.comparison.name}: RelaImpr over the plain backbone, %")
+    for heading in ("arm", *found.backbones, "mean"):
+        table.add_column(heading)
+    for arm in found.arms:
+        values = [found.improvement(backbone, arm.name) for backbone in found.backbones]
+        cells = ["" if value is None else f"{value.mean:+.2f}" for value in values]
+        mean = found.mean_improvement(arm.name)
+        half = "" if mean is None or mean.half is None else f" ± {mean.half:.2f}"
+        table.add_row(arm.name, *cells, "" if mean is None else f"{mean.mean:+.2f}{half}")
     return table
 
 

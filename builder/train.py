@@ -9,6 +9,7 @@ from dataclasses import asdict
 import numpy as np
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 from builder.checkpoint import Checkpoint
@@ -21,6 +22,8 @@ from builder.progress import Progress, silent
 from builder.recipe import Recipe, TrainRule
 from models.base import CtrModel
 from models.batch import Batch
+from models.errors import RecipeError
+from models.field.base import FieldModel
 from models.registry import build_model, make_config
 
 logger = logging.getLogger(__name__)
@@ -65,13 +68,22 @@ def part_slates(events: Events, recipe: Recipe, part: Part) -> Slates:
     )  # fmt: skip
 
 
-def train(events: Events, recipe: Recipe, progress: Progress = silent) -> Checkpoint:
+def train(
+    events: Events,
+    recipe: Recipe,
+    progress: Progress = silent,
+    vectors: Float[Tensor, "K Dl"] | None = None,
+) -> Checkpoint:
     """Fit the recipe's model.
 
     Args:
         events: the log.
         recipe: model, budget, seed.
         progress: told after every step, with the latest validation.
+        vectors: of the model's fields, for one that reads them.
+
+    Raises:
+        RecipeError: the model reads field vectors and there are none, or the other way round.
     """
     rule = recipe.train
     torch.set_num_threads(rule.threads or torch.get_num_threads())
@@ -79,6 +91,7 @@ def train(events: Events, recipe: Recipe, progress: Progress = silent) -> Checkp
     model = build_model(
         recipe.model.name, events.schema, item_fields, recipe.model.config, rule.seed
     )
+    _set_vectors(model, vectors, recipe)
     optimizer = make_optimizer(model, rule)
     slates = train_slates(events, recipe)
     steps = num_steps(rule, len(slates))
@@ -101,8 +114,18 @@ def make_optimizer(model: CtrModel, rule: TrainRule) -> torch.optim.Optimizer:
     """The recipe's optimiser, with the model's own groups."""
     groups = model.parameter_groups(rule.learning_rate)
     if rule.optimizer == "adagrad":
-        return torch.optim.Adagrad(groups)
-    return torch.optim.Adam(groups)
+        return torch.optim.Adagrad(groups, weight_decay=rule.weight_decay)
+    return torch.optim.Adam(groups, weight_decay=rule.weight_decay)
+
+
+def _set_vectors(model: CtrModel, vectors: Float[Tensor, "K Dl"] | None, recipe: Recipe) -> None:
+    reads = isinstance(model, FieldModel) and model.semantics is not None
+    if reads != (vectors is not None):
+        got = "a [language] section" if vectors is not None else "none"
+        expected = "a field model with llm_dim" if vectors is not None else "a [language] section"
+        raise RecipeError(str(recipe.path), [f"field vectors: got {got}, expected {expected}"])
+    if isinstance(model, FieldModel) and model.semantics is not None and vectors is not None:
+        model.semantics.set_vectors(vectors)
 
 
 def train_slates(events: Events, recipe: Recipe) -> Slates:

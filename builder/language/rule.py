@@ -1,5 +1,6 @@
 """The recipe's section on field vectors. Imported with every recipe, so it knows no torch."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -9,6 +10,9 @@ Architecture = Literal["smollm2", "minilm"]
 Vectors = Literal["tuned", "raw", "random", "shuffled"]
 Loss = Literal["contrastive", "generative", "both"]
 Template = Literal["short", "long"]
+
+DIMS: Mapping[Architecture, int] = {"smollm2": 576, "minilm": 384}
+"""Widths of the models' hidden states."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,11 @@ class LanguageRule:
     seed: Annotated[int, Interval(0)] = 0
     threads: Annotated[int, Interval(0)] = 0
     """0: one per core."""
+
+    @property
+    def dim(self) -> int:
+        """Width of the vectors."""
+        return DIMS[self.model]
 
     def __post_init__(self) -> None:
         if self.model == "minilm" and self.loss != "contrastive":

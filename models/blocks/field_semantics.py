@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from models.blocks.field_pairs import pair_places, symmetric, weighted_pairs
 
-Alignment = Literal["kl", "reverse_kl", "mse", "contrastive"]
-Pairs = Literal["cosines", "free"]
+Alignment = Literal["kl", "reverse_kl", "mse", "contrastive", "zero"]
+Pairs = Literal["cosines", "constant", "free"]
 TEMPERATURE = 0.1
 """Of the contrastive alignment."""
 
@@ -32,9 +32,11 @@ class SemanticsConfig:
         llm_dim: width of the field vectors; 0: a plain model.
         fre: λ_kl; 0: no FRE.
         alignment: "kl": KL(e ‖ h), the paper's; "reverse_kl": KL(h ‖ e), the released code's; "mse" of the two
-            softmaxes; "contrastive": e_k knows its own field among all.
+            softmaxes; "contrastive": e_k knows its own field among all; "zero": |e_k|², a decay of the weights that
+            pulls as often and knows no language (a control).
         fie: λ_fm; 0: no FIE.
-        pairs: what FIE weighs pairs by: the fields' "cosines", or "free" weights that know no language (a control).
+        pairs: what FIE weighs pairs by: the fields' "cosines", or "free" weights that know no language (a control);
+            "constant": Σ m_kl alone, what the released code adds to FinalMLP and WuKong.
         adaptors: "trained", or "frozen" as in the released code.
     """
 
@@ -65,7 +67,8 @@ class FieldSemantics(nn.Module):
         self.register_buffer(
             "above", torch.triu_indices(num_fields, num_fields, 1), persistent=False
         )
-        self.to_embedding = nn.Linear(config.llm_dim, dim) if config.fre else None
+        has_target = config.fre and config.alignment != "zero"
+        self.to_embedding = nn.Linear(config.llm_dim, dim) if has_target else None
         is_free = config.pairs == "free"
         self.rescale = nn.Linear(num_pairs, num_pairs) if config.fie and not is_free else None
         self.free = nn.Parameter(torch.zeros(num_pairs)) if config.fie and is_free else None
@@ -107,12 +110,16 @@ class FieldSemantics(nn.Module):
     ) -> tuple[Float[Tensor, "B"], Float[Tensor, "B Ko D"]]:
         """FIE of the user's fields: their own pairs, and what they say to each online field."""
         weight, split = self.pair_weights(), user.shape[1]
+        if self.config.pairs == "constant":
+            return 0 * user.sum((1, 2)) + weight.sum() / 2, 0 * (weight[split:, :split] @ user)
         return weighted_pairs(user, weight[:split, :split]), weight[split:, :split] @ user
 
     def interact(
         self, said: Float[Tensor, "B Ko D"], online: Float[Tensor, "B C Ko D"]
     ) -> Float[Tensor, "B C"]:
         """FIE of the online fields: with what the user's say to them, and among themselves."""
+        if self.config.pairs == "constant":
+            return 0 * online.sum((-2, -1))
         split = len(self.get_buffer("vectors")) - online.shape[2]
         among = weighted_pairs(online, self.pair_weights()[split:, split:])
         out: Tensor = (online * said[:, None]).sum((-2, -1)) + among
@@ -121,7 +128,7 @@ class FieldSemantics(nn.Module):
     def alignment(self, embedded: Float[Tensor, "N K D"]) -> Float[Tensor, ""]:
         """λ_kl times how far embeddings are from their fields: sum over fields, mean over N."""
         if self.to_embedding is None:
-            return embedded.new_zeros(())
+            return self.config.fre * embedded.square().sum() / len(embedded)
         target: Tensor = self.to_embedding(self.get_buffer("vectors"))  # (K, D)
         return self.config.fre * self._distance(embedded, target) / len(embedded)
 

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from builder.compare import run_comparison
-from builder.compare_plan import TRIAL_SEED, Outcomes, Plan
+from builder.compare_plan import Outcomes, Plan
+from builder.compare_search import TRIAL_SEED
 from builder.compare_table import Comparison
 from builder.compare_training import run_training, train_all
 from builder.progress import silent
-from builder.recipe_models import ModelChoice, SearchRule, Sweep, Variant
+from builder.recipe_models import ModelChoice, SearchRule, Setting, Sweep, Variant
 from builder.report import floors
 from builder.steps import Build
 from models.errors import RecipeError, StepError
@@ -155,11 +156,11 @@ def test_a_trial_does_not_even_load_the_test_period(
     monkeypatch.setattr(builder.report, "part_slates", watched)
     plan = Plan(with_search(comparison).recipe, 1, Outcomes(tmp_path, comparison.recipe))
 
-    run_training(plan.trials(VARIANTS[0])[0], comparison.folder.events, tmp_path / "trial.json", "")
+    run_training(plan.trials(VARIANTS[0])[0], comparison.folder, tmp_path / "trial.json", "")
     assert set(parts) == {"train", "validate"}
 
     run_training(
-        plan.trainings(VARIANTS[0], 0.1)[0], comparison.folder.events, tmp_path / "one.json", ""
+        plan.trainings(VARIANTS[0], plan.usual)[0], comparison.folder, tmp_path / "one.json", ""
     )
     assert set(parts) == {"train", "validate", "test"}
 
@@ -171,8 +172,8 @@ def test_search_ends_with_the_last_trial_and_picks_the_best_validated(
     plan = Plan(recipe, 2, Outcomes(tmp_path, recipe))
     fake(plan, VARIANTS[0], [0.6, 0.7])
 
-    assert plan.chosen_rate(VARIANTS[0]) == GRID[1]
-    assert plan.chosen_rate(VARIANTS[1]) is None
+    assert plan.chosen(VARIANTS[0]) == Setting(GRID[1], 0.0)
+    assert plan.chosen(VARIANTS[1]) is None
     state = plan.state(VARIANTS)
     assert [(training.variant, training.is_trial) for training in state.due] == [
         (VARIANTS[0].label, False), (VARIANTS[0].label, False),
@@ -181,7 +182,7 @@ def test_search_ends_with_the_last_trial_and_picks_the_best_validated(
     assert (len(state.waiting), state.done, state.total) == (3, 2, 9)
 
     fake(plan, VARIANTS[1], [0.7, 0.7])
-    assert plan.chosen_rate(VARIANTS[1]) == GRID[0]  # the first of equals
+    assert plan.chosen(VARIANTS[1]) == Setting(GRID[0], 0.0)  # the first of equals
 
 
 def test_a_sweep_trains_what_is_not_the_variant_itself(
@@ -226,7 +227,7 @@ def test_a_process_that_dies_is_said_so(comparison: Build, tmp_path: Path) -> No
     plan = Plan(recipe, 1, Outcomes(tmp_path, recipe))
 
     with pytest.raises(StepError, match=r"process died, 'no long history'.*finished is kept"):
-        train_all(plan, recipe.variant, 1, comparison.folder.events, silent)
+        train_all(plan, recipe.variant, 1, comparison.folder, silent)
 
 
 def test_another_label_or_a_default_written_out_is_no_other_training(
@@ -238,8 +239,8 @@ def test_another_label_or_a_default_written_out_is_no_other_training(
     same = Variant("renamed", "control", replace(model, config={**model.config, "dropout": 0.0}))
     other = Variant("x", "none", replace(model, config={**model.config, "dropout": 0.1}))
 
-    keys = [plan.trainings(v, 0.1)[0].key("log") for v in (VARIANTS[0], same, other)]
+    keys = [plan.trainings(v, plan.usual)[0].key("log") for v in (VARIANTS[0], same, other)]
 
     assert keys[0] == keys[1] != keys[2]
-    assert keys[0] != plan.trainings(VARIANTS[0], 0.2)[0].key("log")
-    assert keys[0] != plan.trainings(VARIANTS[0], 0.1)[0].key("another log")
+    assert keys[0] != plan.trainings(VARIANTS[0], Setting(0.2, 0.0))[0].key("log")
+    assert keys[0] != plan.trainings(VARIANTS[0], plan.usual)[0].key("another log")

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.recipe import Data, Recipe, load_recipe, recipe_from
+from builder.language.rule import LanguageRule
+from builder.recipe import LATER_KEYS, Data, Recipe, load_recipe, recipe_from
 from builder.recipe_models import Variant
 from builder.sources import SOURCES
 from builder.typed_config import Interval, config_problems, make_config
@@ -197,7 +198,7 @@ def test_to_dict_is_json_and_holds_no_path_of_this_machine() -> None:
     values = recipe.to_dict()
 
     assert json.loads(json.dumps(values)) == values
-    assert set(values) == {field.name for field in fields(Recipe)} - {"path"}
+    assert set(values) == {field.name for field in fields(Recipe)} - {"path", "language"}
     assert values["data"]["item_fields"][0] == "product_type"
 
 
@@ -233,16 +234,25 @@ def test_later_keys_of_a_split_change_its_fingerprint(rule: dict[str, Any]) -> N
     assert other.to_dict()["split"].items() >= rule.items()
 
 
-@pytest.mark.parametrize("rule", [{"share": 0.5}, {"max_epochs": 1.0}])
+@pytest.mark.parametrize("rule", [{"share": 0.5}, {"max_epochs": 1.0}, {"weight_decay": 0.1}])
 def test_later_keys_of_the_training_change_its_fingerprint(rule: dict[str, Any]) -> None:
     plain = recipe_from(plain_recipe(train={"steps": 5}), HERE)
     same = recipe_from(plain_recipe(train={"steps": 5, "share": 1.0}), HERE)
     other = recipe_from(plain_recipe(train={"steps": 5, **rule}), HERE)
     assert plain.fingerprint(["train"]) == same.fingerprint(["train"])
     assert plain.fingerprint(["train"]) != other.fingerprint(["train"])
+    later = LATER_KEYS["train"]
     assert plain.to_dict()["train"] == {
-        key: value for key, value in asdict(plain.train).items() if key not in ("share", "max_epochs")
-    }  # fmt: skip
+        key: value for key, value in asdict(plain.train).items() if key not in later
+    }
+
+
+def test_a_section_on_language_is_part_of_a_fingerprint_only_where_it_is_there() -> None:
+    plain = recipe_from(plain_recipe(), HERE)
+    other = replace(plain, language=LanguageRule())
+
+    assert plain.fingerprint(["model"]) == plain.fingerprint(["model", "language"])
+    assert plain.fingerprint(["model", "language"]) != other.fingerprint(["model", "language"])
 
 
 def test_files_are_looked_for_beside_the_recipe_first(tmp_path: Path) -> None:

@@ -24,6 +24,15 @@ DIN = {"label": "DIN", "family": "full", "model": {"name": "din", "heads": 2}}
         ({"search": {"learning_rate": [0.1]}}, "search.learning_rate: got [0.1], expected none or at least two"),
         ({"search": {"learning_rate": [0.1, 0.1]}}, "at least two, all different"),
         ({"search": {"learning_rate": [0.1, 0]}}, "search.learning_rate[1]: got 0, expected a number, above 0"),
+        ({"search": {"weight_decay": [0.1]}}, "search.weight_decay: is drawn from, but there is no number of trials"),
+        ({"search": {"model": {"fre": [1.0]}}}, "search.model: is drawn from, but there is no number of trials"),
+        ({"search": {"trials": 3}}, "search.trials: got 3, expected learning rates to draw from"),
+        ({"search": {"trials": 1}}, "search.trials: got 1, expected a whole number, at least 2"),
+        (
+            {"search": {"trials": 3, "learning_rate": [0.1, 0.2], "model": {"fre": 1}}},
+            "search.model.fre: got 1, expected a list of values",
+        ),
+        ({"variant": [{**DIN, "vectors": "real"}]}, "variant[0].vectors: got 'real', expected one of: tuned, raw"),
         ({"search": {"steps": 0}}, "search.steps: got 0, expected a whole number, at least 1"),
     ],
 )  # fmt: skip

@@ -250,3 +250,22 @@ def test_field_vectors_are_taken_whole_or_not_at_all():
 def test_an_enhancement_without_field_vectors_is_refused():
     with pytest.raises(ValueError, match="llm_dim: got 0"):
         field_model("fm", fie=0.5)
+
+
+def test_a_pull_to_zero_is_a_decay_that_no_field_vector_enters():
+    own = semantics(fre=0.3, alignment="zero")
+    assert not list(own.parameters())
+    embedding = torch.randn(6, K, D, dtype=torch.float64)
+    torch.testing.assert_close(own.alignment(embedding), 0.3 * embedding.square().sum() / 6)
+
+
+@pytest.mark.parametrize("name", ["fm", "wukong"])
+def test_the_released_constant_moves_every_logit_as_much(name: str):
+    plain, batch = field_model(name), random_batch()
+    released = field_model(name, llm_dim=7, fie=0.5, pairs="constant")
+    released.load_state_dict(plain.state_dict(), strict=False)
+    assert released.semantics is not None
+    constant = released.semantics.pair_weights().sum() / 2
+    assert constant.abs() > 1e-3
+    moved = logits_of(released, batch) - logits_of(plain, batch)
+    torch.testing.assert_close(moved, constant.expand_as(moved))

@@ -1,0 +1,48 @@
+"""What a comparison's search tries with each variant: its learning rates one by one, or draws from several lists."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from builder.recipe import Recipe
+from builder.recipe_models import Setting, Variant
+from models.registry import make_config
+
+TRIAL_SEED = 10_000
+"""Of the search: none of the reported seeds, which count from 0."""
+
+
+def settings(recipe: Recipe, variant: Variant) -> list[Setting]:
+    """What a search tries with a variant; none without a search.
+
+    Variants share their draws: trial i has the same learning rate and weight decay for all, and the same value of each
+    key of a model's config for those that have it.
+    """
+    search, rule = recipe.search, recipe.train
+    if search.trials is None:
+        return [Setting(rate, rule.weight_decay) for rate in search.learning_rate]
+    config = make_config(variant.model.name, variant.model.config)
+    keys = [key for key in search.model if key in asdict(config) and getattr(config, key)]
+    rates = _draws("learning_rate", search.learning_rate, search.trials)
+    decays = _draws("weight_decay", search.weight_decay or (rule.weight_decay,), search.trials)
+    others = [_draws(key, search.model[key], search.trials) for key in keys]
+    return [
+        Setting(rate, decay, dict(zip(keys, values, strict=True)))
+        for rate, decay, *values in zip(rates, decays, *others, strict=True)
+    ]
+
+
+def _draws(name: str, values: Sequence[Any], count: int) -> list[Any]:
+    """`count` of the values in an order of the name's own, each as often as the others, or once more."""
+    rng = np.random.default_rng([TRIAL_SEED, *name.encode()])
+    rounds = [rng.permutation(len(values)) for _ in range(-(-count // len(values)))]
+    return [values[place] for place in np.concatenate(rounds)[:count]]
+
+
+def in_words(setting: Setting) -> str:
+    """For messages and the names of files."""
+    parts = [f"{setting.learning_rate:g}"]
+    parts += [f"decay {setting.weight_decay:g}"] if setting.weight_decay else []
+    return ", ".join([*parts, *(f"{key} {value}" for key, value in setting.config.items())])

@@ -1,0 +1,92 @@
+"""python -m builder llactr: what a language model's field vectors give six field models, beside controls.
+
+The trainings are a comparison's (`compare.py`): its variants are the recipe's backbones times the arms of
+`llactr_arms.py`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from builder.compare_table import Comparison, Estimate, Row, estimate
+from builder.llactr_arms import ARMS, BASE, ENHANCED, Arm, label
+
+PAPER_PERCENT = 2.24
+"""LLaCTR's mean RelaImpr, of six backbones and four data sets."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that was found.
+
+    Attributes:
+        comparison: the trainings.
+        backbones: labels of the plain backbones, in the recipe's order.
+        rows: label of a backbone, name of an arm -> its trainings.
+        language: what came of the field vectors' making (`language/`).
+    """
+
+    comparison: Comparison
+    backbones: Sequence[str]
+    rows: Mapping[tuple[str, str], Row]
+    language: Mapping[str, Any]
+
+    @property
+    def arms(self) -> list[Arm]:
+        """Those that were trained."""
+        return [
+            arm for arm in ARMS if any((name, arm.name) in self.rows for name in self.backbones)
+        ]
+
+    def improvement(self, backbone: str, arm: str) -> Estimate | None:
+        """RelaImpr over the plain backbone in percent, paired by seed."""
+        return estimate(list(self._improvements(backbone, arm).values()))
+
+    def mean_improvement(self, arm: str) -> Estimate | None:
+        """Mean of all backbones' RelaImpr: over seeds, of a seed's mean."""
+        return self._mean(lambda backbone: self._improvements(backbone, arm))
+
+    def mean_lead(self, arm: str) -> Estimate | None:
+        """AUC of LLaCTR less that of another arm, mean of all backbones, paired by seed."""
+        return self._mean(lambda backbone: self._leads(backbone, arm))
+
+    def time_ratio(self, backbone: str) -> float | None:
+        """Seconds to train with LLaCTR over those of the plain backbone: medians."""
+        rows = [self.rows.get((backbone, arm)) for arm in (ENHANCED, BASE)]
+        enhanced, base = rows
+        return None if enhanced is None or base is None else _seconds(enhanced) / _seconds(base)
+
+    def _improvements(self, backbone: str, arm: str) -> dict[int, float]:
+        base, own = self._aucs(backbone, BASE), self._aucs(backbone, arm)
+        return {
+            seed: 100 * ((own[seed] - 0.5) / (base[seed] - 0.5) - 1) for seed in own if seed in base
+        }
+
+    def _leads(self, backbone: str, arm: str) -> dict[int, float]:
+        own, other = self._aucs(backbone, ENHANCED), self._aucs(backbone, arm)
+        return {seed: own[seed] - other[seed] for seed in own if seed in other}
+
+    def _aucs(self, backbone: str, arm: str) -> dict[int, float]:
+        row = self.rows.get((backbone, arm))
+        return {} if row is None else row.values("auc")
+
+    def _mean(self, values: Callable[[str], dict[int, float]]) -> Estimate | None:
+        """Over the seeds that all backbones have."""
+        found = [values(backbone) for backbone in self.backbones]
+        seeds = set.intersection(*map(set, found)) if found else set()
+        return estimate([float(np.mean([each[seed] for each in found])) for seed in sorted(seeds)])
+
+
+def _seconds(row: Row) -> float:
+    """Median of a step's."""
+    return float(np.median([outcome["seconds"] / outcome["steps"] for outcome in row.outcomes]))
+
+
+def find(comparison: Comparison, backbones: Sequence[str], language: Mapping[str, Any]) -> Findings:
+    """Sort a comparison's rows by backbone and arm."""
+    known = {row.label: row for row in comparison.rows}
+    pairs = [(backbone, arm.name) for backbone in backbones for arm in ARMS]
+    rows = {pair: known[label(*pair)] for pair in pairs if label(*pair) in known}
+    return Findings(comparison, backbones, rows, language)

@@ -1,0 +1,181 @@
+"""What a language model's field vectors give, as Markdown and JSON, beside their picture."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from builder.compare_table import Estimate, Row
+from builder.llactr import PAPER_PERCENT, Findings
+from builder.llactr_arms import BASE, ENHANCED, Arm
+from builder.llactr_plot import plot_findings
+from builder.markdown import markdown_table
+
+NOTES = (
+    "Mean over seeds ± half of the 95% Student interval; everything that is taken to another training is paired by",
+    "seed: both saw the same batches. RelaImpr = (AUC − ½) / (AUC of the plain backbone − ½) − 1. The mean of the",
+    "backbones is taken seed by seed. An interval over seeds knows nothing of how small a test is: its targets and",
+    "positives are below. Every arm, the plain backbone too, was searched with as many trials, by validation AUC.",
+)
+
+
+def write_findings(found: Findings, command: str, out: Path) -> list[Path]:
+    """Write table, numbers and plot; return their paths.
+
+    Args:
+        found: what was found.
+        command: that made it.
+        out: folder, made if absent.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    table, numbers = out / "llactr.md", out / "llactr.json"
+    table.write_text(_to_markdown(found, command))
+    numbers.write_text(json.dumps(_to_json(found, command), indent=1))
+    return [table, numbers, *plot_findings(found, out)]
+
+
+def _to_json(found: Findings, command: str) -> dict[str, Any]:
+    plain = [
+        {"backbone": backbone, "arm": arm, **row.to_dict()}
+        for (backbone, arm), row in found.rows.items()
+    ]
+    for row in plain:
+        del row["trials"]  # their choice is in the row's model and learning rate
+    return {
+        "command": command,
+        "budget": found.comparison.budget,
+        "language": dict(found.language),
+        "mean_relaimpr_percent": {
+            arm.name: _plain(found.mean_improvement(arm.name)) for arm in found.arms
+        },
+        "rows": plain,
+    }
+
+
+def _plain(value: Estimate | None) -> dict[str, Any] | None:
+    return None if value is None else asdict(value)
+
+
+def _to_markdown(found: Findings, command: str) -> str:
+    comparison, arms = found.comparison, found.arms
+    lines = [f"# {comparison.name}: LLaCTR", "", f"Made by `{command}`.", "", *NOTES, ""]
+    lines += [f"{comparison.num_targets:,} test targets, {_positives(found):,} of them positive. "]
+    lines[-1] += comparison.budget
+    lines += ["", *(f"- **{arm.name}**: {arm.about}." for arm in arms)]
+    lines += ["", "## RelaImpr in percent", "", *_improvements(found, arms)]
+    lines += ["", f"The paper's mean, of six backbones and four data sets: {PAPER_PERCENT} %."]
+    lines += [
+        "",
+        f"## {ENHANCED} over each other arm: AUC, mean of the backbones",
+        "",
+        *_leads(found),
+    ]
+    for metric, name in (("auc", "AUC"), ("log_loss", "log loss")):
+        lines += ["", f"## {name}", "", *_by_backbone(found, metric)]
+    lines += ["", "## Chosen by the search", "", *_settings(found)]
+    lines += ["", "## Time", "", *_times(found)]
+    lines += ["", "## The field vectors", "", *_language(found)]
+    return "\n".join(lines) + "\n"
+
+
+def _positives(found: Findings) -> int:
+    return int(next(iter(found.rows.values())).outcomes[0]["test"]["positives"])
+
+
+def _improvements(found: Findings, arms: Sequence[Arm]) -> list[str]:
+    headings = ["arm", *found.backbones, "mean of the backbones"]
+    rows = []
+    for arm in arms:
+        if arm.name != BASE:
+            cells = [_percent(found.improvement(name, arm.name)) for name in found.backbones]
+            rows.append([arm.name, *cells, f"**{_percent(found.mean_improvement(arm.name))}**"])
+    return markdown_table(headings, rows)
+
+
+def _leads(found: Findings) -> list[str]:
+    names = [arm.name for arm in found.arms if arm.name != ENHANCED]
+    return markdown_table(names, [[_signed(found.mean_lead(name)) for name in names]])
+
+
+def _by_backbone(found: Findings, metric: str) -> list[str]:
+    rows = []
+    for arm in found.arms:
+        known = [found.rows.get((name, arm.name)) for name in found.backbones]
+        rows.append([arm.name, *("" if row is None else str(row.metric(metric)) for row in known)])
+    return markdown_table(["arm", *found.backbones], rows)
+
+
+def _settings(found: Findings) -> list[str]:
+    """Learning rate, weight decay, λ_kl, λ_fm."""
+
+    def cell(row: Row | None) -> str:
+        if row is None:
+            return ""
+        config = row.outcomes[0]["config"]
+        numbers = row.learning_rate, row.outcomes[0]["weight_decay"], config["fre"], config["fie"]
+        return " / ".join(f"{number:g}" for number in numbers)
+
+    rows = [
+        [arm.name, *(cell(found.rows.get((name, arm.name))) for name in found.backbones)]
+        for arm in found.arms
+    ]
+    return [
+        "Learning rate / weight decay / λ_kl / λ_fm.",
+        "",
+        *markdown_table(["arm", *found.backbones], rows),
+    ]
+
+
+def _times(found: Findings) -> list[str]:
+    headings = ["", *found.backbones]
+    rows = []
+    for name in (BASE, ENHANCED):
+        known = [found.rows.get((backbone, name)) for backbone in found.backbones]
+        rows.append(
+            [f"{name}: s", *("" if row is None else f"{row.seconds():.1f}" for row in known)]
+        )
+    ratios = [found.time_ratio(backbone) for backbone in found.backbones]
+    rows.append(["per step, over the base's", *("" if x is None else f"{x:.2f}" for x in ratios)])
+    seconds = ", ".join(
+        f"{phase} {value:.0f}" for phase, value in found.language["seconds"].items()
+    )
+    made = f"Seconds to make the field vectors, once: {seconds}."
+    return [made, "Median seconds to train, on one thread:", "", *markdown_table(headings, rows)]
+
+
+def _language(found: Findings) -> list[str]:
+    """How they were made, and whether the language model knows the fields."""
+    made = found.language
+    accuracy, cosines = made["accuracy"], made["cosines"]
+    before, after = (accuracy[when]["of_values"] for when in ("before", "after"))
+    lines = [
+        f"{made['model']}, {made['steps']} steps on {made['num_train']:,} values."
+        + (f" Loss {made['losses'][0]:.2f} to {made['losses'][-1]:.2f}." if made["losses"] else "")
+    ]
+    if after is not None:
+        lines[0] += (
+            f" Of {made['num_held_out']:,} held-out values {after:.1%} are nearest to their own field, {before:.1%}"
+            f" before tuning; chance {accuracy['chance']:.1%}, and {accuracy['limit']:.1%} at most: fields share values."
+        )
+    if cosines:
+        spread = ", ".join(f"{name} {value:.2f}" for name, value in cosines.items())
+        lines += ["", f"Cosines between fields: {spread}."]
+    shares = accuracy["after"]["by_field"]
+    rows = [
+        [name, text, f"{shares[name]:.2f}" if name in shares else ""]
+        for name, text in made["fields"].items()
+    ]
+    return [*lines, "", *markdown_table(["field", "description", "held-out accuracy"], rows)]
+
+
+def _percent(value: Estimate | None) -> str:
+    if value is None:
+        return ""
+    return f"{value.mean:+.2f}" + ("" if value.half is None else f" ± {value.half:.2f}")
+
+
+def _signed(value: Estimate | None) -> str:
+    if value is None:
+        return ""
+    return f"{value.mean:+.4f}" + ("" if value.half is None else f" ± {value.half:.4f}")
