@@ -156,7 +156,7 @@ def _language(found: Findings) -> list[str]:
     if after is not None:
         lines[0] += (
             f" Of {made['num_held_out']:,} held-out values {after:.1%} are nearest to their own field, {before:.1%}"
-            f" before tuning; chance {accuracy['chance']:.1%}, and {accuracy['limit']:.1%} at most: fields share values."
+            f" before tuning; chance {accuracy['chance']:.1%}, and {accuracy['limit']:.1%} at most: values are shared."
         )
     if cosines:
         spread = ", ".join(f"{name} {value:.2f}" for name, value in cosines.items())

@@ -80,6 +80,46 @@ class FieldFrame(nn.Module):
         shared = shared + torch.zeros_like(items[:, :, :1])
         return torch.cat([shared, items], 2)
 
+    def embedded_rows(
+        self,
+        user: Int[Tensor, "B Fu"],
+        context: Context,
+        slate: Slate,
+        profile: Float[Tensor, "B Fu D"],
+        online: Float[Tensor, "B C Ko D"],
+    ) -> tuple[Float[Tensor, "R D"], Float[Tensor, "R"], Int[Tensor, "R"]]:
+        """What embeddings the clicks of a batch have, how many clicks have each, and of which field they are.
+
+        A table with fewer rows than there are clicks comes whole, whoever reads it how often; of a larger one, what
+        was looked up. So fields with few values cost next to nothing.
+
+        Args:
+            user: ids of the profile.
+            context: ids of the request.
+            slate: the candidates.
+            profile: of `user`.
+            online: of `online`.
+        """
+        B, C = slate.items.shape
+        items = self.items.item_fields[slate.items].flatten(0, 1)  # (N, F)
+        ids = [(column, C) for column in torch.cat([user, context.fields], 1).T]
+        ids += [(column, 1) for column in items.T]
+        tables = [*self.profile.tables, *self.context.tables, *self.items.tables]
+        rows, weights = [], []
+        for k, ((column, times), table) in enumerate(zip(ids, tables, strict=True)):
+            if len(table.weight) < B * C:
+                rows.append(table.weight)
+                weights.append(times * torch.bincount(column, minlength=len(table.weight)))
+            elif k < self.num_user:
+                rows.append(profile[:, k])
+                weights.append(torch.full_like(column, times))
+            else:
+                rows.append(online[:, :, k - self.num_user].flatten(0, 1))
+                weights.append(torch.ones(B * C, dtype=torch.long, device=column.device))
+        sizes = torch.tensor([len(part) for part in rows], device=slate.items.device)
+        fields = torch.arange(len(rows), device=slate.items.device).repeat_interleave(sizes)
+        return torch.cat(rows), torch.cat(weights).to(profile.dtype), fields
+
     def user_linear(self, fields: Int[Tensor, "B Fu"]) -> Float[Tensor, "#B 1"]:
         """Bias and the profile's first-order weights."""
         if not self.linear:

@@ -13,7 +13,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from models.blocks.field_pairs import pair_places, symmetric, weighted_pairs
@@ -72,6 +72,10 @@ class FieldSemantics(nn.Module):
         is_free = config.pairs == "free"
         self.rescale = nn.Linear(num_pairs, num_pairs) if config.fie and not is_free else None
         self.free = nn.Parameter(torch.zeros(num_pairs)) if config.fie and is_free else None
+        if self.rescale is not None and config.adaptors == "trained":
+            # No weight of a pair before it is learned: embeddings as wide as WuKong's would drown the rest.
+            nn.init.zeros_(self.rescale.weight)
+            nn.init.zeros_(self.rescale.bias)
         if config.adaptors == "frozen":
             for adaptor in (self.to_embedding, self.rescale):
                 if adaptor is not None:
@@ -125,23 +129,37 @@ class FieldSemantics(nn.Module):
         out: Tensor = (online * said[:, None]).sum((-2, -1)) + among
         return out
 
-    def alignment(self, embedded: Float[Tensor, "N K D"]) -> Float[Tensor, ""]:
-        """λ_kl times how far embeddings are from their fields: sum over fields, mean over N."""
+    def alignment(
+        self,
+        rows: Float[Tensor, "R D"],
+        weight: Float[Tensor, "R"],
+        field: Int[Tensor, "R"],
+        *,
+        num_clicks: int,
+    ) -> Float[Tensor, ""]:
+        """λ_kl times how far embeddings are from their fields: sum over fields, mean over clicks.
+
+        Args:
+            rows: embeddings.
+            weight: clicks that have each.
+            field: of each, 0 to K − 1.
+            num_clicks: N.
+        """
         if self.to_embedding is None:
-            return self.config.fre * embedded.square().sum() / len(embedded)
-        target: Tensor = self.to_embedding(self.get_buffer("vectors"))  # (K, D)
-        return self.config.fre * self._distance(embedded, target) / len(embedded)
+            far = rows.square().sum(-1)
+        else:
+            far = self._distance(rows, self.to_embedding(self.get_buffer("vectors")), field)
+        return self.config.fre * (weight * far).sum() / num_clicks
 
     def _distance(
-        self, embedded: Float[Tensor, "N K D"], target: Float[Tensor, "K D"]
-    ) -> Float[Tensor, ""]:
+        self, rows: Float[Tensor, "R D"], target: Float[Tensor, "K D"], field: Int[Tensor, "R"]
+    ) -> Float[Tensor, "R"]:
         kind = self.config.alignment
         if kind == "contrastive":
-            alike = F.normalize(embedded, dim=-1) @ F.normalize(target, dim=-1).T / TEMPERATURE
-            own = torch.arange(len(target), device=target.device).expand(len(embedded), -1)
-            return F.cross_entropy(alike.flatten(0, 1), own.flatten(), reduction="sum")
-        e, h = embedded.log_softmax(-1), target.log_softmax(-1).expand_as(embedded)
+            alike = F.normalize(rows, dim=-1) @ F.normalize(target, dim=-1).T / TEMPERATURE
+            return F.cross_entropy(alike, field, reduction="none")
+        e, h = rows.log_softmax(-1), target.log_softmax(-1)[field]
         if kind == "mse":
-            return (e.exp() - h.exp()).square().sum()
+            return (e.exp() - h.exp()).square().sum(-1)
         first, second = (e, h) if kind == "kl" else (h, e)
-        return (first.exp() * (first - second)).sum()
+        return (first.exp() * (first - second)).sum(-1)

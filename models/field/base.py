@@ -3,7 +3,6 @@
 from abc import abstractmethod
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -89,9 +88,9 @@ class FieldModel(CtrModel):
         logits = self._score(self._encode(user, profile), context, slate, online)
         if self.semantics is None or not self.config.fre:
             return TrainOutput(logits)
-        shared = profile[:, None].expand(-1, online.shape[1], -1, -1)
-        fields = torch.cat([shared, online], 2).flatten(0, 1)
-        return TrainOutput(logits, self.semantics.alignment(fields))
+        rows = self.frame.embedded_rows(user.fields, context, slate, profile, online)
+        penalty = self.semantics.alignment(*rows, num_clicks=slate.items.numel())
+        return TrainOutput(logits, penalty)
 
     def _encode(self, user: User, profile: Float[Tensor, "B Ku D"]) -> UserState:
         logit, state = self.encode_fields(profile)

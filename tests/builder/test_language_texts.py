@@ -47,7 +47,8 @@ def test_wrong_descriptions_are_all_listed() -> None:
         field_texts(SCHEMA, USER, CONTEXT, ITEM, wrong)
 
     unknown, empty, same = caught.value.problems
-    assert unknown.startswith("brnad: unknown field") and "'brand'" in unknown
+    assert unknown.startswith("brnad: unknown field")
+    assert "'brand'" in unknown
     assert empty == "age: got ' ', expected words"
     assert same == "item: got 'hour', expected other words than those of hour"
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from models.batch import Slate
 from models.blocks.field_pairs import matrix_pairs, pair_places, sum_pairs, upper, weighted_pairs
 from models.blocks.field_semantics import FieldSemantics, SemanticsConfig
 from models.field.base import FieldModel
@@ -191,6 +192,13 @@ def test_fie_weighs_every_pair_by_what_its_fields_have_in_common(name: str):
     assert [tensor.name for tensor in enhanced.state_spec()][-1] == "semantic_pairs"
 
 
+def pull(own: FieldSemantics, embedded: torch.Tensor) -> torch.Tensor:
+    """FRE of clicks given whole, [N, K, D]: each embedding once."""
+    N, size, _ = embedded.shape
+    rows, field = embedded.flatten(0, 1), torch.arange(size).repeat(N)
+    return own.alignment(rows, torch.ones(N * size).double(), field, num_clicks=N)
+
+
 def semantics(**config) -> FieldSemantics:
     torch.manual_seed(0)
     return FieldSemantics(K, D, SemanticsConfig(llm_dim=4, **config)).double()
@@ -206,8 +214,8 @@ def test_fre_is_the_divergence_from_each_embedding_to_its_field():
         for k in range(K):
             e, h = row[k].softmax(0), target[k].softmax(0)
             expected = expected + 0.3 * (e * (e / h).log()).sum() / len(embedding)
-    torch.testing.assert_close(own.alignment(embedding), expected)
-    reverse = semantics(fre=0.3, alignment="reverse_kl").alignment(embedding)
+    torch.testing.assert_close(pull(own, embedding), expected)
+    reverse = pull(semantics(fre=0.3, alignment="reverse_kl"), embedding)
     assert reverse > 0
     assert (reverse - expected).abs() > 1e-3
 
@@ -217,15 +225,15 @@ def test_embeddings_at_their_fields_have_nothing_to_lose(kind):
     own = semantics(fre=1.0, alignment=kind)
     assert own.to_embedding is not None
     target = own.to_embedding(own.get_buffer("vectors")).detach()
-    assert own.alignment(target.expand(2, K, D)).item() == pytest.approx(0, abs=1e-12)
-    assert own.alignment(torch.roll(target, 1, 0).expand(2, K, D)) > 1e-3
+    assert pull(own, target.expand(2, K, D)).item() == pytest.approx(0, abs=1e-12)
+    assert pull(own, torch.roll(target, 1, 0).expand(2, K, D)) > 1e-3
 
 
 def test_contrast_is_least_where_each_embedding_is_its_own_fields():
     own = semantics(fre=1.0, alignment="contrastive")
     assert own.to_embedding is not None
     target = own.to_embedding(own.get_buffer("vectors")).detach()
-    right, wrong = (own.alignment(x.expand(2, K, D)) for x in (target, torch.roll(target, 1, 0)))
+    right, wrong = (pull(own, x.expand(2, K, D)) for x in (target, torch.roll(target, 1, 0)))
     assert right < wrong
 
 
@@ -256,7 +264,7 @@ def test_a_pull_to_zero_is_a_decay_that_no_field_vector_enters():
     own = semantics(fre=0.3, alignment="zero")
     assert not list(own.parameters())
     embedding = torch.randn(6, K, D, dtype=torch.float64)
-    torch.testing.assert_close(own.alignment(embedding), 0.3 * embedding.square().sum() / 6)
+    torch.testing.assert_close(pull(own, embedding), 0.3 * embedding.square().sum() / 6)
 
 
 @pytest.mark.parametrize("name", ["fm", "wukong"])
@@ -269,3 +277,17 @@ def test_the_released_constant_moves_every_logit_as_much(name: str):
     assert constant.abs() > 1e-3
     moved = logits_of(released, batch) - logits_of(plain, batch)
     torch.testing.assert_close(moved, constant.expand_as(moved))
+
+
+@pytest.mark.parametrize("alignment", ["kl", "reverse_kl", "mse", "contrastive", "zero"])
+@pytest.mark.parametrize("candidates", [2, 40])
+def test_fre_of_whole_tables_is_that_of_every_click(alignment: str, candidates: int):
+    """With few clicks most rows are looked up, with many most tables are read whole: the pull is the same."""
+    model, batch = field_model("fm", llm_dim=7, fre=0.3, alignment=alignment), random_batch()
+    items = torch.randint(2, SCHEMA.num_items, (len(batch.slate.items), candidates))
+    batch = replace(batch, slate=Slate(items))
+    out = model.train_forward(batch.user, batch.context, batch.slate)
+    assert model.semantics is not None
+    expected = pull(model.semantics, embedded(model, batch).flatten(0, 1))
+    assert out.penalty is not None
+    torch.testing.assert_close(out.penalty, expected)
