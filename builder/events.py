@@ -6,7 +6,7 @@ Saved as one `.npy` per array, so that later steps map them from disk: memory do
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,7 +20,7 @@ ARRAYS = (
     "offsets", "item", "ts_s", "label", "context", "user_fields", "item_fields", "category",
     "train_popularity", "popularity",
 )  # fmt: skip
-ORACLE, ITEM_VALUES = "oracle.npy", "item_values.json"
+ORACLE = "oracle.npy"
 PARTS = ("train", "validate", "test")
 SPLIT_SEED = b"absorb split 0"
 """Of the hash that splits users: another one gives other users."""
@@ -112,7 +112,6 @@ class Events:
         popularity: events of the whole log; int64 [V].
         has_impressions: the log has its own negatives (a label column).
         oracle: true probability that each event is a 1, NaN where nobody knows; float32 [E]. None: a real log.
-        item_values: item field -> what its dense ids from `FIRST_KNOWN` on stand for. Empty: an older version's log.
     """
 
     user_ids: list[str]
@@ -131,7 +130,6 @@ class Events:
     schema: FeatureSchema
     vocabulary: Vocabulary
     oracle: NDArray[np.float32] | None = None
-    item_values: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def num_users(self) -> int:
@@ -151,7 +149,6 @@ class Events:
         if self.oracle is not None:
             np.save(folder / ORACLE, self.oracle)
         (folder / "vocabulary.json").write_bytes(self.vocabulary.to_bytes())
-        (folder / ITEM_VALUES).write_text(json.dumps(self.item_values))
         about = {
             "user_ids": self.user_ids,
             "has_impressions": self.has_impressions,
@@ -165,7 +162,6 @@ class Events:
     def load(cls, folder: Path) -> "Events":
         """Inverse of `save`; arrays are mapped, not read."""
         about = json.loads((folder / "events.json").read_text())
-        values = folder / ITEM_VALUES
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
         return cls(
             user_ids=about["user_ids"],
@@ -174,6 +170,5 @@ class Events:
             split=Split(**about["split"]),
             schema=FeatureSchema.from_json(about["schema"]),
             vocabulary=Vocabulary.from_bytes((folder / "vocabulary.json").read_bytes()),
-            item_values=json.loads(values.read_text()) if values.exists() else {},
             **arrays,
         )

@@ -26,13 +26,12 @@ DAY_S = 86_400
 
 @dataclass(frozen=True)
 class _Items:
-    """Per catalogue row: dense ids of its fields, and events in training and in all; and what the ids stand for."""
+    """Per catalogue row: dense ids of its fields, and events in training and in all."""
 
     fields: NDArray[np.int32]
     schema: tuple[Field, ...]
     train_popularity: NDArray[np.int64]
     popularity: NDArray[np.int64]
-    values: dict[str, list[str]]
 
 
 def ingest(recipe: Recipe) -> Events:
@@ -157,7 +156,6 @@ def _assemble(log: CleanLog, split: Split, recipe: Recipe) -> Events:
         ),
         vocabulary=Vocabulary(log.items["item"].to_list(), user_values, context_values),
         oracle=events["oracle"].to_numpy() if log.has_oracle else None,
-        item_values=items.values,
     )
 
 
@@ -230,16 +228,7 @@ def _item_arrays(
         Field("popularity", int(bucket.max()) + 1),
     )
     fields = np.concatenate([reserved, known_rows]).astype(np.int32)
-    listed = items["item"].filter(pl.Series(own != UNKNOWN)).to_list()
-    counts = [_bucket_text(place) for place in range(int(bucket.max()) + 1 - FIRST_KNOWN)]
-    named = {"item": listed, **values, "popularity": counts}
-    return _Items(fields, schema, train_popularity, popularity, named)
-
-
-def _bucket_text(place: int) -> str:
-    """The counts of a bucket of popularity."""
-    low, high = 2**place // 2, 2**place - 1
-    return f"{low}" if low == high else f"{low}-{high}"
+    return _Items(fields, schema, train_popularity, popularity)
 
 
 def _own_ids(train_popularity: NDArray[np.int64], min_count: int) -> NDArray[np.int32]:
