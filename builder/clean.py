@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from builder.clean_columns import as_label, as_text, as_time_s, example, refuse, require_values
-from builder.recipe import TIME_FIELDS, Data
+from builder.recipe_data import TIME_FIELDS, Data
 from builder.sources.raw import RawLog, Table, require_columns
 from models.errors import EventsError, RequestError
 from models.vocabulary import check_id

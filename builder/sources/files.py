@@ -6,7 +6,8 @@ from pathlib import Path
 
 import polars as pl
 
-from builder.recipe import TIME_FIELDS, Recipe
+from builder.recipe import Recipe
+from builder.recipe_data import TIME_FIELDS
 from builder.sources.raw import RawLog, Table, require_columns
 from models.errors import EventsError
 

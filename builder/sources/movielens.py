@@ -13,7 +13,8 @@ from pathlib import Path
 
 import polars as pl
 
-from builder.recipe import Columns, Recipe
+from builder.recipe import Recipe
+from builder.recipe_data import Columns
 from builder.sources.raw import RawLog, Table, find_folder, require_columns
 from models.errors import EventsError
 

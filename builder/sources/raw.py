@@ -6,7 +6,8 @@ from pathlib import Path
 
 import polars as pl
 
-from builder.recipe import Columns, Recipe
+from builder.recipe import Recipe
+from builder.recipe_data import Columns
 from models.errors import EventsError, did_you_mean
 
 

@@ -18,7 +18,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from builder.recipe import Columns, Recipe, Synthetic
+from builder.recipe import Recipe
+from builder.recipe_data import Columns, Synthetic
 from builder.sources.raw import RawLog, Table
 
 START_S = 1_735_689_600

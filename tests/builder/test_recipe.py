@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.language.rule import LanguageRule
-from builder.recipe import LATER_KEYS, Data, Recipe, load_recipe, recipe_from
+from builder.recipe import LATER_KEYS, Recipe, load_recipe, recipe_from
+from builder.recipe_data import Data
 from builder.recipe_models import Variant
 from builder.sources import SOURCES
 from builder.typed_config import Interval, config_problems, make_config
