@@ -1,4 +1,4 @@
-"""Events -> batches. One slate = the targets of one user at one time (a basket, an impression), so one history each.
+"""Events -> batches. One slate = targets of one user at one time (a basket, an impression), so one history each.
 
 The history of a target holds only events strictly before it. A batch is U users x C targets: the history is gathered
 and encoded once per user, which is what makes a long history affordable in training.
@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from builder.events import PARTS, Events
+from builder.events import Events
 from builder.negatives import NegativeSampler
+from builder.split import PARTS
 from models.age import age_buckets
 from models.batch import Batch, Context, Slate, User
 
@@ -56,22 +57,26 @@ class Targets:
 def find_slates(events: Events, part: Part, *, min_events: int, max_events: int) -> Slates:
     """Slates of `part` whose user has at least `min_events` events before; with `last_only` each user's last at most.
 
-    Times with more than `max_events` events are cut into several slates that share the history.
+    A slate is one user's at one time, in one context, since a request has one. Slates of more than `max_events` events
+    are cut into several that share the history.
     """
-    ts = np.asarray(events.ts_s)
+    ts, context, parts = np.asarray(events.ts_s), np.asarray(events.context), events.parts()
     user = np.repeat(np.arange(events.num_users), np.diff(events.offsets))
-    new = np.ones(len(ts), bool)
-    new[1:] = (ts[1:] != ts[:-1]) | (user[1:] != user[:-1])
-    first = np.flatnonzero(new)
-    last = np.append(first[1:], len(ts))
-    keep = events.split.parts(events.user_ids, user[first], ts[first]) == PARTS.index(part)
+    is_first = np.ones(len(ts), bool)
+    is_first[1:] = (ts[1:] != ts[:-1]) | (user[1:] != user[:-1])
+    is_new = is_first.copy()
+    is_new[1:] |= (parts[1:] != parts[:-1]) | (context[1:] != context[:-1]).any(1)
+    start = np.flatnonzero(is_new)
+    last = np.append(start[1:], len(ts))
+    first = np.flatnonzero(is_first)[np.cumsum(is_first)[start] - 1]
+    keep = parts[start] == PARTS.index(part)
     if events.split.last_only:
         keep &= ts[first] == ts[events.offsets[user[first] + 1] - 1]
     keep &= first - events.offsets[user[first]] >= min_events
-    first, last = first[keep], last[keep]
-    pieces = -(-(last - first) // max_events)
+    start, last, first = start[keep], last[keep], first[keep]
+    pieces = -(-(last - start) // max_events)
     piece = np.arange(pieces.sum()) - np.repeat(np.cumsum(pieces) - pieces, pieces)
-    begin = np.repeat(first, pieces) + piece * max_events
+    begin = np.repeat(start, pieces) + piece * max_events
     end = np.minimum(begin + max_events, np.repeat(last, pieces))
     return Slates(user[begin], begin, end, np.repeat(first, pieces))
 
@@ -121,7 +126,7 @@ class BatchSource:
             ),
             Context(
                 _tensor(history[:, history.shape[1] - events.schema.recent_length :]),
-                _tensor(events.context[first]),
+                _tensor(events.context[slates.begin[chosen]]),
             ),
             Slate(_tensor(items)),
             torch.from_numpy(label),

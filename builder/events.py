@@ -3,17 +3,15 @@
 Saved as one `.npy` per array, so that later steps map them from disk: memory does not grow with the log.
 """
 
-import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.schema import FeatureSchema
+from builder.split import Split
+from models.schema import FIRST_KNOWN, FeatureSchema
 from models.vocabulary import Vocabulary
 
 ARRAYS = (
@@ -21,77 +19,6 @@ ARRAYS = (
     "train_popularity", "popularity",
 )  # fmt: skip
 ORACLE = "oracle.npy"
-PARTS = ("train", "validate", "test")
-SPLIT_SEED = b"absorb split 0"
-"""Of the hash that splits users: another one gives other users."""
-
-
-@dataclass(frozen=True)
-class Split:
-    """Which targets are for what. Histories are not cut.
-
-    By time: targets in [train_from_s, validate_from_s) are to train, and so on. By user, where `test_users` is above 0:
-    all targets of a user are for the part that the hash of its raw id falls into, whenever they were.
-
-    Attributes:
-        train_from_s: epoch second; by user: of the first event.
-        validate_from_s: epoch second; by user: `end_s`.
-        test_from_s: epoch second; by user: `end_s`.
-        end_s: epoch second just after the last event.
-        validate_users: share of the users; 0: by time.
-        test_users: share of the users; 0: by time.
-        last_only: a user's only targets are those of the latest time at which it has an event.
-    """
-
-    train_from_s: int
-    validate_from_s: int
-    test_from_s: int
-    end_s: int
-    validate_users: float = 0.0
-    test_users: float = 0.0
-    last_only: bool = False
-
-    def parts(
-        self, user_ids: Sequence[str], user: NDArray[np.int64], ts_s: NDArray[np.int64]
-    ) -> NDArray[np.int64]:
-        """Part of each target as a place in `PARTS`, -1 for none; whether it is a user's last is not looked at.
-
-        Args:
-            user_ids: raw ids, [U].
-            user: index of each target's user, [n].
-            ts_s: epoch second of each target, [n].
-        """
-        if self.test_users:
-            return self._user_parts(user_ids)[user]
-        edges = (self.train_from_s, self.validate_from_s, self.test_from_s, self.end_s)
-        part = np.full(len(ts_s), -1)
-        for place, (low, high) in enumerate(pairwise(edges)):
-            part[(ts_s >= low) & (ts_s < high)] = place
-        return part
-
-    def is_known(
-        self, user_ids: Sequence[str], user: NDArray[np.int64], ts_s: NDArray[np.int64]
-    ) -> NDArray[np.bool_]:
-        """Events that training may count and take values from; arguments as of `parts`.
-
-        By time: those before the first target to validate. By user: all events of the users to train on, and none of
-        the others, not even of their histories: what is known then says nothing of their targets.
-        """
-        if self.test_users:
-            return np.asarray(self.parts(user_ids, user, ts_s) == PARTS.index("train"))
-        return np.asarray(ts_s < self.validate_from_s)
-
-    def _user_parts(self, user_ids: Sequence[str]) -> NDArray[np.int64]:
-        """Part of each user, [U]. The test comes first: another share to validate leaves it as it is."""
-        place = np.array([_hash_share(user_id) for user_id in user_ids])
-        edges = [self.test_users, self.test_users + self.validate_users]
-        return len(edges) - np.searchsorted(edges, place, side="right")
-
-
-def _hash_share(user_id: str) -> float:
-    """A number from 0 to 1 that depends on the id alone."""
-    digest = hashlib.blake2b(user_id.encode(), digest_size=8, key=SPLIT_SEED).digest()
-    return int.from_bytes(digest, "big") / 2**64
 
 
 @dataclass(frozen=True)
@@ -130,6 +57,16 @@ class Events:
     schema: FeatureSchema
     vocabulary: Vocabulary
     oracle: NDArray[np.float32] | None = None
+
+    def parts(self) -> NDArray[np.int8]:
+        """Part of each event as a place in `PARTS`, -1 for none; int8 [E]."""
+        user = np.repeat(np.arange(self.num_users), np.diff(self.offsets))
+        row = np.asarray(self.item) - FIRST_KNOWN
+        return self.split.parts(self.user_ids, user, self.vocabulary.items, row, self.ts_s)
+
+    def is_known(self) -> NDArray[np.bool_]:
+        """Events that training may count (`Split.is_known`), [E]."""
+        return self.split.is_known(self.parts(), np.asarray(self.ts_s))
 
     @property
     def num_users(self) -> int:

@@ -1,20 +1,21 @@
-"""Raw log -> `Events`: dense ids known from the training days or users only, sorted by user and time, checked."""
+"""Raw log -> `Events`: dense ids known from what is to train only, sorted by user and time, checked."""
 
 import hashlib
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from builder.clean import CleanLog, clean, context_column
-from builder.events import PARTS, Events, Split
+from builder.events import Events
 from builder.recipe import Recipe, SplitRule
 from builder.sources import SOURCES
 from builder.sources.raw import RawLog
+from builder.split import PARTS, Split
 from models.errors import EventsError
 from models.schema import FIRST_KNOWN, PADDING, UNKNOWN, FeatureSchema, Field
 from models.vocabulary import Vocabulary
@@ -76,7 +77,7 @@ def ingest_log(raw: RawLog, recipe: Recipe, now_s: float) -> Events:
     ts_s = log.events["ts_s"].to_numpy()
     targets_s = _last_times(log.events) if recipe.split.last_only else ts_s
     split = cut(ts_s, targets_s, recipe.split)
-    events = _assemble(log, split, recipe)
+    events = _assemble(_by_part(log, split), split, recipe)
     _require_targets(raw.events.source, events, recipe.history.min_events)
     logger.info(
         "%d users, %d items, %d events",
@@ -88,7 +89,7 @@ def ingest_log(raw: RawLog, recipe: Recipe, now_s: float) -> Events:
 
 
 def cut(ts_s: NDArray[np.int64], targets_s: NDArray[np.int64], rule: SplitRule) -> Split:
-    """Epoch seconds of the cuts; split by user, everything lies in one period.
+    """Epoch seconds of the cuts; split by user or by event, everything lies in one period.
 
     Args:
         ts_s: of all events, in any order.
@@ -96,9 +97,13 @@ def cut(ts_s: NDArray[np.int64], targets_s: NDArray[np.int64], rule: SplitRule) 
         rule: days since the first event, or shares, of events or of users.
     """
     end_s = int(ts_s.max()) + 1
-    if rule.test_users and rule.validate_users:
-        by_user = (rule.validate_users, rule.test_users)
-        return Split(int(ts_s.min()), end_s, end_s, end_s, *by_user, last_only=rule.last_only)
+    if rule.test_users or rule.test_events:
+        return Split(
+            int(ts_s.min()), end_s, end_s, end_s,
+            validate_users=rule.validate_users or 0.0, test_users=rule.test_users or 0.0,
+            validate_events=rule.validate_events or 0.0, test_events=rule.test_events or 0.0,
+            last_only=rule.last_only,
+        )  # fmt: skip
     if rule.train_from_day is not None:
         first_s = int(ts_s.min())
         days = (rule.train_from_day, rule.validate_from_day or 0.0, rule.test_from_day or 0.0)
@@ -117,13 +122,35 @@ def _last_times(events: pl.DataFrame) -> NDArray[np.int64]:
     return np.asarray(events["ts_s"].to_numpy()[ends - 1])
 
 
+def _by_part(log: CleanLog, split: Split) -> CleanLog:
+    """The log with equal times in the order of their parts: a slate, of one part, is then a range of events."""
+    if not split.test_events:
+        return log
+    part = pl.Series("part", _parts(log, split))
+    events = log.events.with_columns(part).sort("user", "ts_s", "part", maintain_order=True)
+    return replace(log, events=events.drop("part"))
+
+
+def _parts(log: CleanLog, split: Split) -> NDArray[np.int8]:
+    """Part of each event, [E]."""
+    users, items = (
+        log.events["user"].unique(maintain_order=True).to_list(),
+        log.items["item"].to_list(),
+    )
+    user, item = (
+        _users(_offsets(log.events["user"])),
+        _dense(log.events["item"], items) - FIRST_KNOWN,
+    )
+    return split.parts(users, user, items, item, log.events["ts_s"].to_numpy())
+
+
 def _assemble(log: CleanLog, split: Split, recipe: Recipe) -> Events:
     data, events = recipe.data, log.events
     item = _dense(events["item"], log.items["item"].to_list())
     ts_s, label = events["ts_s"].to_numpy(), events["label"].to_numpy()
     users = events.select("user").unique(maintain_order=True)
     offsets = _offsets(events["user"])
-    in_training = split.is_known(users["user"].to_list(), _users(offsets), ts_s)
+    in_training = split.is_known(_parts(log, split), ts_s)
     trained_users = users["user"].is_in(
         events["user"].filter(pl.Series(in_training)).unique().implode()
     )
@@ -246,12 +273,12 @@ def _categories(items: _Items, field: str | None) -> NDArray[np.int32]:
 
 def _require_targets(source: str, events: Events, min_events: int) -> None:
     """Raise EventsError unless each part has positives with enough history."""
-    split, user = events.split, _users(events.offsets)
-    part = split.parts(events.user_ids, user, events.ts_s)
+    split, part = events.split, events.parts()
     enough = (events.label == 1) & (_num_before(events) >= min_events)
     if split.last_only:
-        enough &= events.ts_s == events.ts_s[events.offsets[1:] - 1][user]
+        enough &= events.ts_s == events.ts_s[events.offsets[1:] - 1][_users(events.offsets)]
     where = "of its users" if split.test_users else "in its period"
+    where = "in its share" if split.test_events else where
     kind = "a last positive" if split.last_only else "a positive"
     for place, name in enumerate(PARTS):
         inside = part == place

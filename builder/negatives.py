@@ -18,10 +18,17 @@ class NegativeSampler:
             always negative. To evaluate, the whole log's: else no new item would ever be negative.
         power: exponent on popularity.
         same_category: share of negatives drawn from the positive's category.
+        touched: events that count as touched, [E]. None: all.
     """
 
     def __init__(
-        self, events: Events, popularity: NDArray[np.int64], *, power: float, same_category: float
+        self,
+        events: Events,
+        popularity: NDArray[np.int64],
+        *,
+        power: float,
+        same_category: float,
+        touched: NDArray[np.bool_] | None = None,
     ) -> None:
         weight = popularity.astype(np.float64) ** power * (popularity > 0)
         self._order = np.argsort(events.category, kind="stable")
@@ -31,7 +38,8 @@ class NegativeSampler:
         self._low, self._high = self._cumulative[edges[:-1]], self._cumulative[edges[1:]]
         self._num_items = len(events.item_fields)
         users = np.repeat(np.arange(events.num_users), np.diff(events.offsets))
-        self._touched = np.unique(users * self._num_items + events.item)
+        keys = users * self._num_items + events.item
+        self._touched = np.unique(keys if touched is None else keys[touched])
         self._same_category = same_category
 
     def draw(

@@ -8,7 +8,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -34,7 +34,7 @@ OpenShare = Annotated[float, Interval(0, 1, is_open=True)]
 
 @dataclass(frozen=True)
 class SplitRule:
-    """What is to train, validate and test: by time, or by user where the two shares of users are given.
+    """What is to train, validate and test: by time, by user where the two shares of users are given, or by event.
 
     Cuts by time are days since the first event (all three), or shares of the events that are targets.
     """
@@ -49,6 +49,10 @@ class SplitRule:
     """Share of the users whose targets, whenever they were, are to validate. Which users: a hash of their ids."""
     test_users: OpenShare | None = None
     """Share of the users to test on; the others are to train on. Needs `validate_users`, and no cut by time."""
+    validate_events: OpenShare | None = None
+    """Share of the events to validate, drawn at random: by a hash of user and item, whenever and whosever they are."""
+    test_events: OpenShare | None = None
+    """Share of the events to test on; the others are to train on. Needs `validate_events`, and no other cut."""
     last_only: bool = False
     """A user's only targets are its last: the events at the latest time at which it has any."""
 
@@ -62,17 +66,24 @@ class SplitRule:
         cuts = given or [self.train_from, self.validate_from, self.test_from]
         if not cuts[0] < cuts[1] < cuts[2]:
             raise ValueError(f"train, validate, test: got {cuts}, expected rising values")
-        shares = (self.validate_users, self.test_users)
-        if sum(share is not None for share in shares) == 1:
-            raise ValueError(f"validate_users, test_users: got {shares}, expected both or none")
-        if sum(share or 0.0 for share in shares) >= 1:
+        _require_shares("validate_users, test_users", self.validate_users, self.test_users)
+        _require_shares("validate_events, test_events", self.validate_events, self.test_events)
+        if self.test_users and self.test_events:
             raise ValueError(
-                f"validate_users, test_users: got {shares}, expected less than 1 in all"
+                "test_users, test_events: got both, expected a split by user or by event"
             )
 
 
+def _require_shares(names: str, *shares: float | None) -> None:
+    """Raise ValueError unless both are there and leave something to train on, or both are absent."""
+    if sum(share is not None for share in shares) == 1:
+        raise ValueError(f"{names}: got {shares}, expected both or none")
+    if sum(share or 0.0 for share in shares) >= 1:
+        raise ValueError(f"{names}: got {shares}, expected less than 1 in all")
+
+
 LATER_KEYS = {
-    "split": ("validate_users", "test_users", "last_only"),
+    "split": ("validate_users", "test_users", "validate_events", "test_events", "last_only"),
     "train": ("share", "max_epochs", "weight_decay"),
 }
 """Keys that a section did not always have: recipes without them keep their fingerprints, and finished steps count."""
@@ -156,9 +167,10 @@ class Recipe:
         """As JSON's types, whole but for `LATER_KEYS` that are unset, without the machine's paths."""
         values = asdict(self)
         del values["path"]
-        for section, rule in (("split", SplitRule()), ("train", TrainRule())):
-            for key in LATER_KEYS[section]:
-                if values[section][key] == getattr(rule, key):
+        for section, keys in LATER_KEYS.items():
+            defaults = {key.name: key.default for key in fields(getattr(self, section))}
+            for key in keys:
+                if values[section][key] == defaults[key]:
                     del values[section][key]
         if self.language is None:
             del values["language"]
@@ -227,13 +239,14 @@ def _name_problems(values: dict[str, Any]) -> list[str]:
 
 
 def _split_problems(given: Any) -> list[str]:
-    """Users and times do not both split; defaults do not show which keys were given."""
+    """Only one thing splits, times or users or events; defaults do not show which keys were given."""
     keys = given if isinstance(given, dict) else {}
-    if "test_users" not in keys and "validate_users" not in keys:
-        return []
     periods = ("train_from_day", "validate_from_day", "test_from_day")
     cuts = [key for key in (*periods, "train_from", "validate_from", "test_from") if key in keys]
-    return [
-        f"split.{key}: cuts by time, but validate_users and test_users split by user"
-        for key in cuts
-    ]
+    problems = []
+    for kind in ("user", "event"):
+        pair = (f"validate_{kind}s", f"test_{kind}s")
+        if any(key in keys for key in pair):
+            split = f"{' and '.join(pair)} split by {kind}"
+            problems += [f"split.{key}: cuts by time, but {split}" for key in cuts]
+    return problems

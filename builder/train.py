@@ -50,9 +50,12 @@ def batch_source(events: Events, recipe: Recipe, part: Part) -> BatchSource:
     sampler = None
     if not events.has_impressions:
         popularity = events.train_popularity if part == "train" else events.popularity
+        # Split by event, what a user never meets as a negative in training would be what it is tested on.
+        is_random = part == "train" and events.split.test_events > 0
         sampler = NegativeSampler(
             events, popularity,
             power=recipe.negatives.popularity_power, same_category=recipe.negatives.same_category,
+            touched=events.is_known() if is_random else None,
         )  # fmt: skip
     return BatchSource(
         events, sampler,

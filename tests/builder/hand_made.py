@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from builder.events import Events, Split
+from builder.events import Events
+from builder.split import Split
 from models.schema import FIRST_KNOWN, FeatureSchema, Field
 from models.vocabulary import Vocabulary
 

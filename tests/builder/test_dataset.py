@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.dataset import BatchSource, Part, Slates, find_slates
-from builder.events import Events, Split
+from builder.events import Events
 from builder.negatives import NegativeSampler
+from builder.split import Split
 from models.schema import PADDING
 from tests.builder.hand_made import SPLIT, Event, make_events
 
@@ -261,3 +262,19 @@ def test_epoch_shows_every_slate_once_in_an_order_of_the_seed() -> None:
     assert first_items(1, shuffle=False) == list(range(2, 12))
     assert Counter(first_items(1, shuffle=True)) == Counter(range(2, 12))
     assert first_items(1, shuffle=True) == first_items(1, shuffle=True) != first_items(2, shuffle=True)  # fmt: skip
+
+
+def test_slate_has_one_context_and_events_of_its_time_are_no_history() -> None:
+    """Events of one time that were shown in two contexts are two requests."""
+    events = make_events([[Event(100, 2), Event(110, 3), Event(110, 4), Event(110, 5)]])
+    events = replace(events, context=np.array([[2], [3], [3], [4]], np.int32))
+
+    slates = find_slates(events, "train", min_events=0, max_events=4)
+    source = BatchSource(events, None, slate_events=4, per_positive=1)
+    batch, _ = source.batch(slates, np.arange(3), np.random.default_rng(0))
+
+    assert list(zip(slates.begin, slates.end, slates.first, strict=True)) == [
+        (0, 1, 0), (1, 3, 1), (3, 4, 1),
+    ]  # fmt: skip
+    assert batch.context.fields.flatten().tolist() == [2, 3, 4]
+    assert batch.user.history[:, -1].tolist() == [0, 2, 2]

@@ -9,8 +9,9 @@ from sklearn.metrics import roc_auc_score
 
 from builder.dataset import BatchSource, find_slates
 from builder.evaluate import EVALUATION_SLATES, Predictions, auc_by_history, oracle_auc, predict
-from builder.events import Events, Split
+from builder.events import Events
 from builder.report import evaluate
+from builder.split import Split
 from builder.train import batch_source, part_slates
 from models.base import CtrModel
 from tests.builder.hand_made import Event, make_events, with_oracle

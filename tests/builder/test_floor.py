@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from builder.dataset import Targets
-from builder.events import Split
 from builder.floor import count_features, measure_floor
 from builder.report import floors
+from builder.split import Split
 from models.schema import PADDING
 from tests.builder.hand_made import Event, make_events
 from tests.builds import small_recipe

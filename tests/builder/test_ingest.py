@@ -12,9 +12,10 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from builder.events import ARRAYS, Events, Split
+from builder.events import ARRAYS, Events
 from builder.ingest import cut, ingest, input_fingerprint
 from builder.recipe import SplitRule
+from builder.split import Split
 from models.errors import EventsError
 from models.schema import FIRST_KNOWN, PADDING, UNKNOWN
 from tests.builder.logs import NOW_S, START_S, ingest_at, log_frame, small_recipe, write_log
@@ -292,9 +293,7 @@ def many_users(num_users: int = 200) -> pl.DataFrame:
 
 def parts_of(events: Events) -> dict[str, int]:
     """User id -> place of its part."""
-    parts = events.split.parts(
-        events.user_ids, np.arange(events.num_users), events.ts_s[events.offsets[:-1]]
-    )
+    parts = events.parts()[events.offsets[:-1]]
     return dict(zip(events.user_ids, parts.tolist(), strict=True))
 
 
@@ -604,7 +603,7 @@ def test_events_saved_before_users_could_be_split_still_load(tmp_path: Path) -> 
     events = ingest_at(write_log(tmp_path, log_frame()))
     events.save(tmp_path / "events")
     about = json.loads((tmp_path / "events" / "events.json").read_text())
-    for key in ("validate_users", "test_users", "last_only"):
+    for key in ("validate_users", "test_users", "last_only", "validate_events", "test_events"):
         del about["split"][key]
     (tmp_path / "events" / "events.json").write_text(json.dumps(about))
 

@@ -21,6 +21,7 @@ from tests.builder.logs import plain_recipe, problems_of
 
 RECIPES = sorted(Path("builder/recipes").glob("*.toml"))
 HERE = Path("recipe.toml")
+SHARES = ("validate_users", "test_users", "validate_events", "test_events")
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -126,6 +127,22 @@ def test_every_problem_is_listed_at_once() -> None:
             {"split": {"test_users": 0.1, "validate_users": 0.1, "train_from": 0.1}},
             "split.train_from: cuts by time, but validate_users and test_users split by user",
         ),
+        (
+            {"split": {"validate_events": 0.1}},
+            "split.validate_events, test_events: got (0.1, None), expected both or none",
+        ),
+        (
+            {"split": {"validate_events": 0.5, "test_events": 0.5}},
+            "split.validate_events, test_events: got (0.5, 0.5), expected less than 1 in all",
+        ),
+        (
+            {"split": {"validate_events": 0.1, "test_events": 0.1, "validate_from": 0.1}},
+            "split.validate_from: cuts by time, but validate_events and test_events split by event",
+        ),
+        (
+            {"split": dict.fromkeys(SHARES, 0.1)},
+            "split.test_users, test_events: got both, expected a split by user or by event",
+        ),
         ({"split": {"last_only": 1}}, "split.last_only: got 1, expected true or false"),
         ({"split": {"test_from": 1.5}}, "split.test_from: got 1.5, expected a number, at least 0"),
         ({"train": {"learning_rate": float("nan")}}, "train.learning_rate: got nan"),
@@ -226,7 +243,13 @@ def test_recipes_without_the_later_keys_keep_their_fingerprints(
 
 
 @pytest.mark.parametrize(
-    "rule", [{"last_only": True}, {"validate_users": 0.1, "test_users": 0.1}], ids=str
+    "rule",
+    [
+        {"last_only": True},
+        {"validate_users": 0.1, "test_users": 0.1},
+        {"validate_events": 0.1, "test_events": 0.1},
+    ],
+    ids=str,
 )
 def test_later_keys_of_a_split_change_its_fingerprint(rule: dict[str, Any]) -> None:
     plain, other = (recipe_from(plain_recipe(split=split), HERE) for split in ({}, rule))

@@ -5,8 +5,9 @@ import torch
 
 from builder.dataset import BatchSource, Slates, find_slates
 from builder.evaluate import predict
-from builder.events import Events, Split
+from builder.events import Events
 from builder.metrics import measure
+from builder.split import Split
 from builder.stored import measure_stored
 from models.base import CtrModel
 from models.record import TensorSpec, record_bytes
