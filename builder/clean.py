@@ -76,7 +76,7 @@ def _clean_events(raw: RawLog, data: Data, now_s: float) -> pl.DataFrame:
         "user": _ids(table, columns.user, "user"),
         "item": _ids(table, columns.item, "item"),
         "ts_s": as_time_s(table, columns.time, data.time_unit),
-        "label": as_label(table, columns.label, data.positive_from),
+        "label": as_label(table, columns.label, data.positive_from, data.negative_to),
         "oracle": _oracle(table, raw.oracle),
     }
     late, unit = series["ts_s"] > now_s + DAY_S, data.time_unit
@@ -85,7 +85,24 @@ def _clean_events(raw: RawLog, data: Data, now_s: float) -> pl.DataFrame:
     series |= {context_column(name): as_text(table, name) for name in context}
     series |= {_item_column(name): as_text(table, name) for name in of_items}
     events = pl.DataFrame([values.alias(name) for name, values in series.items()])
-    return _sort(table, _add_time_fields(events, data.context_fields))
+    return _sort(table, _add_time_fields(_drop_neutral(table, events, data), data.context_fields))
+
+
+def _drop_neutral(table: Table, events: pl.DataFrame, data: Data) -> pl.DataFrame:
+    """Events that are neither positive nor negative are as if they had never been: not in a history, not counted."""
+    if data.negative_to is None:
+        return events
+    kept = events.filter(pl.col("label").is_not_null())
+    logger.info(
+        "%s: dropped %d of %d events, with ratings between %g and %g",
+        table.source, len(events) - len(kept), len(events), data.negative_to, data.positive_from,
+    )  # fmt: skip
+    if kept.is_empty():
+        raise EventsError(
+            table.source,
+            "no events: all ratings are between data.negative_to and data.positive_from",
+        )
+    return kept
 
 
 def _ids(table: Table, column: str, kind: str) -> pl.Series:

@@ -49,8 +49,10 @@ def as_text(table: Table, column: str) -> pl.Series:
     return values.cast(pl.String)
 
 
-def as_label(table: Table, column: str | None, positive_from: float | None) -> pl.Series:
-    """1 for a positive event, 0 for one that was only shown; all 1 without a label column."""
+def as_label(
+    table: Table, column: str | None, positive_from: float | None, negative_to: float | None
+) -> pl.Series:
+    """1 for a positive event, 0 for one that was only shown, null between the two limits; all 1 without a column."""
     if column is None:
         return pl.Series([1], dtype=pl.Int8).new_from_index(0, table.frame.height)
     require_values(table, column)
@@ -58,7 +60,10 @@ def as_label(table: Table, column: str | None, positive_from: float | None) -> p
     values = raw.cast(pl.Float64, strict=False)
     refuse(table, column, raw, values.is_null() | values.is_nan(), "labels are no numbers")
     if positive_from is not None:
-        return (values >= positive_from).cast(pl.Int8)
+        labels = (values >= positive_from).cast(pl.Int8)
+        if negative_to is None:
+            return labels
+        return labels.set((values > negative_to) & (values < positive_from), None)
     other = ~values.is_in([0.0, 1.0])
     refuse(
         table, column, raw, other, "labels are neither 0 nor 1 (ratings need data.positive_from)"

@@ -85,6 +85,7 @@ def _require_shares(names: str, *shares: float | None) -> None:
 LATER_KEYS = {
     "split": ("validate_users", "test_users", "validate_events", "test_events", "last_only"),
     "train": ("share", "max_epochs", "weight_decay"),
+    "data": ("negative_to",),
 }
 """Keys that a section did not always have: recipes without them keep their fingerprints, and finished steps count."""
 

@@ -82,8 +82,15 @@ class Data:
     """Source "files": of times that are numbers, since 1970."""
     positive_from: float | None = None
     """Makes the label from ratings: 1 where the label column is at least this."""
+    negative_to: float | None = None
+    """The label is 0 where the rating is at most this, and ratings between are dropped. Unset: 0 below the other."""
     columns: Columns = Columns()
     synthetic: Synthetic = Synthetic()
+
+    def __post_init__(self) -> None:
+        low, high = self.negative_to, self.positive_from
+        if low is not None and (high is None or low >= high):
+            raise ValueError(f"negative_to: got {low:g}, expected less than positive_from: {high}")
 
 
 SOURCE_KEYS = {
@@ -94,6 +101,7 @@ SOURCE_KEYS = {
     "time_unit": ("files",),
     "columns": ("files",),
     "positive_from": ("files", "movielens"),
+    "negative_to": ("files", "movielens"),
     "synthetic": ("synthetic",),
 }
 """Keys of `Data` that only some sources read."""

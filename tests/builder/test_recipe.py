@@ -156,6 +156,14 @@ def test_every_problem_is_listed_at_once() -> None:
             "data.category: got 'brnad', expected one of data.item_fields: brand; did you mean",
         ),
         ({"data": {"positive_from": 4}}, "data.columns.label: missing, data.positive_from needs"),
+        (
+            {"data": {"negative_to": 2}},
+            "data.negative_to: got 2, expected less than positive_from: None",
+        ),
+        (
+            {"data": {"negative_to": 4, "positive_from": 4, "columns": {"label": "stars"}}},
+            "data.negative_to: got 4, expected less than positive_from: 4.0",
+        ),
         ({"data": {"events": 7}}, "data.events: got 7, expected a text"),
     ],
 )
@@ -258,6 +266,17 @@ def test_later_keys_of_a_split_change_its_fingerprint(rule: dict[str, Any]) -> N
     assert other.to_dict()["split"].items() >= rule.items()
 
 
+def test_recipes_without_neutral_ratings_keep_the_fingerprint_of_their_data() -> None:
+    """As it was before data had this key."""
+    recipe = load_recipe("builder/recipes/movielens-100k-compare.toml")
+    neutral = replace(recipe, data=replace(recipe.data, positive_from=4.0, negative_to=2.0))
+    without = replace(recipe, data=replace(recipe.data, positive_from=4.0))
+
+    assert recipe.fingerprint(["data"]) == "dd00297583c0d363"
+    assert neutral.fingerprint(["data"]) != without.fingerprint(["data"])
+    assert neutral.to_dict()["data"]["negative_to"] == 2.0
+
+
 @pytest.mark.parametrize("rule", [{"share": 0.5}, {"max_epochs": 1.0}, {"weight_decay": 0.1}])
 def test_later_keys_of_the_training_change_its_fingerprint(rule: dict[str, Any]) -> None:
     plain = recipe_from(plain_recipe(train={"steps": 5}), HERE)
@@ -297,7 +316,7 @@ def test_every_key_of_the_data_is_in_the_annotated_example_or_another_sources() 
 
 def test_annotated_example_is_valid_with_every_comment_taken_off() -> None:
     lines = Path("builder/recipes/files.toml").read_text().splitlines()
-    names = ("users", "positive_from", "label", "item_id", "user_id")
+    names = ("users", "positive_from", "negative_to", "label", "item_id", "user_id")
     opened = [
         line.removeprefix("# ") if line.startswith(tuple(f"# {name} =" for name in names)) else line
         for line in lines
