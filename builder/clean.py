@@ -26,7 +26,8 @@ class CleanLog:
 
     Attributes:
         events: user, item (text), ts_s (int64), label (int8), oracle (float32), then each context
-            field (text) under `context_column`; sorted by user, then time, equal times as they came.
+            field (text) under `context_column`; sorted by user, then time, equal times as they came. Without times
+            all are at 0.
         items: item, then the item fields (text), one row per item of the catalogue.
         users: user, then the user fields (text); not every user of the events is in it.
         has_impressions: the labels are the log's own.
@@ -68,20 +69,18 @@ def _clean_events(raw: RawLog, data: Data, now_s: float) -> pl.DataFrame:
     context = [name for name in data.context_fields if name not in TIME_FIELDS]
     optional = [name for name in (columns.label, raw.oracle) if name is not None]
     of_items = data.item_fields if raw.items is None else ()
-    wanted = [columns.user, columns.item, columns.time, *optional, *context, *of_items]
+    times = [columns.time] if columns.time else []
+    wanted = [columns.user, columns.item, *times, *optional, *context, *of_items]
     require_columns(table.source, table.frame.columns, wanted)
     if table.frame.is_empty():
         raise EventsError(table.source, "no events: the table is empty")
     series = {
         "user": _ids(table, columns.user, "user"),
         "item": _ids(table, columns.item, "item"),
-        "ts_s": as_time_s(table, columns.time, data.time_unit),
+        "ts_s": _times(table, columns.time, data.time_unit, now_s),
         "label": as_label(table, columns.label, data.positive_from, data.negative_to),
         "oracle": _oracle(table, raw.oracle),
     }
-    late, unit = series["ts_s"] > now_s + DAY_S, data.time_unit
-    what = f"times lie in the future (read as {unit} where they are numbers, see data.time_unit)"
-    refuse(table, columns.time, table.frame[columns.time], late, what)
     series |= {context_column(name): as_text(table, name) for name in context}
     series |= {_item_column(name): as_text(table, name) for name in of_items}
     events = pl.DataFrame([values.alias(name) for name, values in series.items()])
@@ -103,6 +102,16 @@ def _drop_neutral(table: Table, events: pl.DataFrame, data: Data) -> pl.DataFram
             "no events: all ratings are between data.negative_to and data.positive_from",
         )
     return kept
+
+
+def _times(table: Table, column: str, unit: str, now_s: float) -> pl.Series:
+    """Epoch seconds, none of them in the future; all 0 without a column."""
+    if not column:
+        return pl.Series([0], dtype=pl.Int64).new_from_index(0, table.frame.height)
+    times = as_time_s(table, column, unit)
+    what = f"times lie in the future (read as {unit} where they are numbers, see data.time_unit)"
+    refuse(table, column, table.frame[column], times > now_s + DAY_S, what)
+    return times
 
 
 def _ids(table: Table, column: str, kind: str) -> pl.Series:

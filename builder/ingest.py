@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from builder.clean import CleanLog, clean, context_column
 from builder.events import Events
 from builder.recipe import Recipe, SplitRule
+from builder.recipe_data import TIME_FIELDS
 from builder.sources import SOURCES
 from builder.sources.raw import RawLog
 from builder.split import PARTS, Split
@@ -72,6 +73,8 @@ def ingest_log(raw: RawLog, recipe: Recipe, now_s: float) -> Events:
         EventsError: the tables cannot be read as a log, or leave nothing to train, validate or test on.
     """
     log = clean(raw, recipe.data, now_s)
+    if not raw.columns.time:
+        _require_no_need_of_times(raw.events.source, recipe)
     if log.events["item"].n_unique() < 2:
         raise EventsError(raw.events.source, "fewer than 2 distinct items: nothing to rank")
     ts_s = log.events["ts_s"].to_numpy()
@@ -89,6 +92,25 @@ def ingest_log(raw: RawLog, recipe: Recipe, now_s: float) -> Events:
 
 
 def cut(ts_s: NDArray[np.int64], targets_s: NDArray[np.int64], rule: SplitRule) -> Split:
+def _require_no_need_of_times(source: str, recipe: Recipe) -> None:
+    """Raise EventsError where the recipe asks for what a log without times does not know; all of it is named."""
+    split, least = recipe.split, recipe.history.min_events
+    problems = [
+        f"data.context_fields: {name!r} comes from the time"
+        for name in recipe.data.context_fields
+        if name in TIME_FIELDS
+    ]
+    if not split.test_events and not split.test_users:
+        problems.append(
+            "split: nothing can be cut by time, expected split.validate_events and split.test_events "
+            "(or validate_users and test_users)"
+        )
+    if least:
+        problems.append(f"history.min_events: got {least}, expected 0: no event is before another")
+    if problems:
+        raise EventsError(source, f"the log has no times; {'; '.join(problems)}")
+
+
     """Epoch seconds of the cuts; split by user or by event, everything lies in one period.
 
     Args:

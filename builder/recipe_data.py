@@ -20,7 +20,10 @@ class Columns:
     item: str = "item_id"
     """What, in the events."""
     time: str = "timestamp"
-    """When, in the events: a number (see `time_unit`), a datetime, a date or an ISO text; UTC unless it says."""
+    """When, in the events: a number (see `time_unit`), a datetime, a date or an ISO text; UTC unless it says.
+
+    "": nobody knows; no event is then before another, histories are empty, and only users or events can split.
+    """
     label: str | None = None
     """1 clicked or bought, 0 shown only. Unset: every event is a positive, and negatives are drawn."""
     item_id: str | None = None

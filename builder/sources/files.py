@@ -22,7 +22,8 @@ def read_files(recipe: Recipe) -> RawLog:
     context = [name for name in data.context_fields if name not in TIME_FIELDS]
     own = [] if data.items else data.item_fields
     label = [columns.label] if columns.label else []
-    wanted = [columns.user, columns.item, columns.time, *label, *context, *own]
+    time = [columns.time] if columns.time else []
+    wanted = [columns.user, columns.item, *time, *label, *context, *own]
     item_id, user_id = columns.item_id or columns.item, columns.user_id or columns.user
     return RawLog(
         events=read_table(recipe, data.events or "", wanted),

@@ -3,7 +3,7 @@
 The files may not be passed on: get them at https://grouplens.org/datasets/movielens/ and unpack them.
 Whatever the layout, the tables have the columns
 
-    ratings  user_id, movie_id, rating, timestamp
+    ratings  user_id, movie_id, rating, timestamp             (a conversion may lack the time)
     items    movie_id, title, genres ("Action|Comedy"), genre (the first), year
     users    user_id, gender, age, occupation, zip_code     (latest has no such table)
 """
@@ -56,7 +56,7 @@ class _Layout:
 
 
 CONVERTED = _Layout(
-    _File("ratings.parquet", RATINGS),
+    _File("ratings.parquet", RATINGS[:-1]),
     _File("items.parquet", ITEMS),
     _File("users.parquet", ("user_id",)),
 )
@@ -85,10 +85,11 @@ def read_movielens(recipe: Recipe) -> RawLog:
     folder = find_folder(recipe, HOME)
     layout = _layout(folder)
     label = None if recipe.data.positive_from is None else "rating"
-    items = _read(folder, layout.items)
+    items, ratings = _read(folder, layout.items), _read(folder, layout.ratings)
+    time = "timestamp" if "timestamp" in ratings.frame.columns else ""
     return RawLog(
-        events=_read(folder, layout.ratings),
-        columns=Columns(user="user_id", item="movie_id", time="timestamp", label=label),
+        events=ratings,
+        columns=Columns(user="user_id", item="movie_id", time=time, label=label),
         items=Table(items.source, _derive(items.frame)),
         users=_read(folder, layout.users) if layout.users else None,
     )

@@ -25,7 +25,7 @@ class RawLog:
 
     Attributes:
         events: one row per event.
-        columns: what the columns are called.
+        columns: what the columns are called; the time "" where the log has none.
         items: one row per item. None: item fields are columns of the events.
         users: one row per user. None: users have no profile.
         oracle: column of the events with the true probability of a click, if anybody knows it.

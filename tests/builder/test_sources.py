@@ -133,12 +133,21 @@ def test_missing_movies_file_is_named(tmp_path: Path) -> None:
         ingest(movielens(tmp_path))
 
 
-def test_converted_ratings_without_time_are_refused(tmp_path: Path) -> None:
+def test_converted_ratings_without_time_cannot_be_split_by_time(tmp_path: Path) -> None:
     write_parquet(tmp_path)
     path = tmp_path / "ratings.parquet"
     pl.read_parquet(path).drop("timestamp").write_parquet(path)
 
-    with pytest.raises(EventsError, match=r"no column 'timestamp'; columns there are: user_id"):
+    with pytest.raises(EventsError, match=r"ratings\.parquet: the log has no times; .*test_events"):
+        ingest(movielens(tmp_path))
+
+
+def test_converted_ratings_without_a_column_are_refused(tmp_path: Path) -> None:
+    write_parquet(tmp_path)
+    path = tmp_path / "ratings.parquet"
+    pl.read_parquet(path).drop("rating").write_parquet(path)
+
+    with pytest.raises(EventsError, match=r"no column 'rating'; columns there are: user_id"):
         ingest(movielens(tmp_path))
 
 
