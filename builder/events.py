@@ -4,7 +4,7 @@ Saved as one `.npy` per array, so that later steps map them from disk: memory do
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ ARRAYS = (
     "train_popularity", "popularity",
 )  # fmt: skip
 ORACLE = "oracle.npy"
+ITEM_VALUES = "item_values.json"
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,9 @@ class Events:
         popularity: events of the whole log; int64 [V].
         has_impressions: the log has its own negatives (a label column).
         oracle: true probability that each event is a 1, NaN where nobody knows; float32 [E]. None: a real log.
+        item_values: item field -> raw values in the order of their dense ids from `FIRST_KNOWN`. For "item" those are
+            items that have an id of their own, for "popularity" counts of events such as "4-7". Empty in events saved
+            before there were any. The builder's alone: no artifact holds them.
     """
 
     user_ids: list[str]
@@ -57,6 +61,7 @@ class Events:
     schema: FeatureSchema
     vocabulary: Vocabulary
     oracle: NDArray[np.float32] | None = None
+    item_values: dict[str, list[str]] = field(default_factory=dict)
 
     def parts(self) -> NDArray[np.int8]:
         """Part of each event as a place in `PARTS`, -1 for none; int8 [E]."""
@@ -86,6 +91,7 @@ class Events:
         if self.oracle is not None:
             np.save(folder / ORACLE, self.oracle)
         (folder / "vocabulary.json").write_bytes(self.vocabulary.to_bytes())
+        (folder / ITEM_VALUES).write_text(json.dumps(self.item_values))
         about = {
             "user_ids": self.user_ids,
             "has_impressions": self.has_impressions,
@@ -99,6 +105,7 @@ class Events:
     def load(cls, folder: Path) -> "Events":
         """Inverse of `save`; arrays are mapped, not read."""
         about = json.loads((folder / "events.json").read_text())
+        values = folder / ITEM_VALUES
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
         return cls(
             user_ids=about["user_ids"],
@@ -106,6 +113,7 @@ class Events:
             oracle=np.load(folder / ORACLE, mmap_mode="r") if about["has_oracle"] else None,
             split=Split(**about["split"]),
             schema=FeatureSchema.from_json(about["schema"]),
+            item_values=json.loads(values.read_text()) if values.is_file() else {},
             vocabulary=Vocabulary.from_bytes((folder / "vocabulary.json").read_bytes()),
             **arrays,
         )

@@ -28,9 +28,10 @@ DAY_S = 86_400
 
 @dataclass(frozen=True)
 class _Items:
-    """Per catalogue row: dense ids of its fields, and events in training and in all."""
+    """Per catalogue row: dense ids of its fields, and events in training and in all; and what the ids stand for."""
 
     fields: NDArray[np.int32]
+    values: dict[str, list[str]]
     schema: tuple[Field, ...]
     train_popularity: NDArray[np.int64]
     popularity: NDArray[np.int64]
@@ -72,9 +73,9 @@ def ingest_log(raw: RawLog, recipe: Recipe, now_s: float) -> Events:
     Raises:
         EventsError: the tables cannot be read as a log, or leave nothing to train, validate or test on.
     """
-    log = clean(raw, recipe.data, now_s)
     if not raw.columns.time:
         _require_no_need_of_times(raw.events.source, recipe)
+    log = clean(raw, recipe.data, now_s)
     if log.events["item"].n_unique() < 2:
         raise EventsError(raw.events.source, "fewer than 2 distinct items: nothing to rank")
     ts_s = log.events["ts_s"].to_numpy()
@@ -91,7 +92,6 @@ def ingest_log(raw: RawLog, recipe: Recipe, now_s: float) -> Events:
     return events
 
 
-def cut(ts_s: NDArray[np.int64], targets_s: NDArray[np.int64], rule: SplitRule) -> Split:
 def _require_no_need_of_times(source: str, recipe: Recipe) -> None:
     """Raise EventsError where the recipe asks for what a log without times does not know; all of it is named."""
     split, least = recipe.split, recipe.history.min_events
@@ -111,6 +111,7 @@ def _require_no_need_of_times(source: str, recipe: Recipe) -> None:
         raise EventsError(source, f"the log has no times; {'; '.join(problems)}")
 
 
+def cut(ts_s: NDArray[np.int64], targets_s: NDArray[np.int64], rule: SplitRule) -> Split:
     """Epoch seconds of the cuts; split by user or by event, everything lies in one period.
 
     Args:
@@ -205,6 +206,7 @@ def _assemble(log: CleanLog, split: Split, recipe: Recipe) -> Events:
         ),
         vocabulary=Vocabulary(log.items["item"].to_list(), user_values, context_values),
         oracle=events["oracle"].to_numpy() if log.has_oracle else None,
+        item_values=items.values,
     )
 
 
@@ -277,7 +279,16 @@ def _item_arrays(
         Field("popularity", int(bucket.max()) + 1),
     )
     fields = np.concatenate([reserved, known_rows]).astype(np.int32)
-    return _Items(fields, schema, train_popularity, popularity)
+    has_own = pl.Series(own != UNKNOWN)
+    values = {"item": items["item"].filter(has_own).to_list(), **values}
+    values["popularity"] = [_counts(place) for place in range(int(bucket.max()) + 1 - FIRST_KNOWN)]
+    return _Items(fields, values, schema, train_popularity, popularity)
+
+
+def _counts(bucket: int) -> str:
+    """Numbers of events that fall into a bucket of popularity."""
+    low, high = (1 << bucket) // 2, (1 << bucket) - 1
+    return f"{low}-{high}" if low < high else f"{high}"
 
 
 def _own_ids(train_popularity: NDArray[np.int64], min_count: int) -> NDArray[np.int32]:
