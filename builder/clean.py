@@ -29,7 +29,7 @@ class CleanLog:
             field (text) under `context_column`; sorted by user, then time, equal times as they came. Without times
             all are at 0.
         items: item, then the item fields (text), one row per item of the catalogue.
-        users: user, then the user fields (text); not every user of the events is in it.
+        users: user, then the fields of its profile (text); not every user of the events is in it.
         has_impressions: the labels are the log's own.
         has_oracle: the true probabilities are known; otherwise `oracle` is NaN.
     """
@@ -59,7 +59,7 @@ def clean(raw: RawLog, data: Data, now_s: float) -> CleanLog:
     """
     events = _clean_events(raw, data, now_s)
     items = _clean_items(raw, data.item_fields, events)
-    users = _clean_users(raw, data.user_fields)
+    users = _clean_users(raw, data.profile_fields)
     has_impressions, has_oracle = raw.columns.label is not None, raw.oracle is not None
     return CleanLog(events, items, users, has_impressions, has_oracle)
 

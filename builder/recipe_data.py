@@ -7,6 +7,8 @@ from builder.typed_config import Interval
 from models.errors import did_you_mean
 
 RESERVED_FIELDS = ("item", "user", "popularity")
+USER_FIELD = "user"
+"""User field that every log has: the id."""
 TIME_FIELDS = ("hour", "weekday")
 """Context fields that are derived from the time, not read."""
 
@@ -66,7 +68,7 @@ class Data:
     item_fields: tuple[str, ...] = ()
     """Columns of the item table. The item's id and its popularity (log2 of training events) are always added."""
     user_fields: tuple[str, ...] = ()
-    """Columns of the user table."""
+    """Columns of the user table; "user" is the user's own id, which needs no table."""
     context_fields: tuple[str, ...] = ("hour", "weekday")
     """"hour" and "weekday" (0 is Monday) come from the time, in UTC; other names are columns of the events."""
     category: str | None = None
@@ -89,6 +91,11 @@ class Data:
     """The label is 0 where the rating is at most this, and ratings between are dropped. Unset: 0 below the other."""
     columns: Columns = Columns()
     synthetic: Synthetic = Synthetic()
+
+    @property
+    def profile_fields(self) -> tuple[str, ...]:
+        """User fields that are read from the user table."""
+        return tuple(name for name in self.user_fields if name != USER_FIELD)
 
     def __post_init__(self) -> None:
         low, high = self.negative_to, self.positive_from
@@ -143,7 +150,7 @@ def _field_problems(data: Data) -> list[str]:
         for name in sorted({name for name in names if names.count(name) > 1}):
             problems.append(f"data.{kind}: {name!r} is listed twice")
         for name in names:
-            if name in RESERVED_FIELDS:
+            if name in RESERVED_FIELDS and (kind, name) != ("user_fields", USER_FIELD):
                 problems.append(f"data.{kind}: {name!r} is a name of ours, expected another")
     if data.category is not None and data.category not in data.item_fields:
         known = ", ".join(data.item_fields) or "none"

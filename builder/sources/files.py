@@ -29,7 +29,9 @@ def read_files(recipe: Recipe) -> RawLog:
         events=read_table(recipe, data.events or "", wanted),
         columns=columns,
         items=read_table(recipe, data.items, [item_id, *data.item_fields]) if data.items else None,
-        users=read_table(recipe, data.users, [user_id, *data.user_fields]) if data.users else None,
+        users=read_table(recipe, data.users, [user_id, *data.profile_fields])
+        if data.users
+        else None,
     )
 
 
