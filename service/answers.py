@@ -1,12 +1,18 @@
 """Answers as plain dicts, in the form that `schemas.py` documents. Not validated again: scores are many."""
 
+from typing import cast
+
 import numpy as np
 
 from models.record import record_bytes
 from models.schema import FIRST_KNOWN, Field
 from models.vocabulary import Vocabulary
+from service.errors import text_of
 from service.generation import Serving
-from service.pipeline import Scores, StoredUser
+from service.pipeline import Comparison, Scores, StoredUser
+from service.ranking import best, ranks
+from service.schemas import ComparedModel
+from service.telemetry import Stages
 
 Json = dict[str, object]
 
@@ -30,13 +36,51 @@ def score_answer(answer: Scores, top_k: int | None) -> Json:
 
 def ranked(answer: Scores, top_k: int) -> list[Json]:
     """The best candidates, best first; ties in the order of the request."""
-    best = np.argsort(-answer.scores, kind="stable")[:top_k]
-    return [{"item": answer.query.candidates[at], "score": float(answer.scores[at])} for at in best]
+    order = best(answer.scores, top_k)
+    listed = zip(order.tolist(), answer.scores[order].tolist(), strict=True)
+    return [{"item": answer.query.candidates[at], "score": score} for at, score in listed]
 
 
-def server_timing(answer: Scores) -> str:
+def comparison_answer(comparison: Comparison, top_k: int | None) -> Json:
+    """A `CompareResponse`."""
+    outcomes = comparison.outcomes.items()
+    return {
+        "user_id": comparison.query.user_id,
+        "top_k": comparison.top_k,
+        "models": [_compared(comparison, name, outcome, top_k) for name, outcome in outcomes],
+        "agreement": [
+            {"models": one.models, "kendall_tau": one.kendall_tau, "overlap": one.overlap}
+            for one in comparison.agreements
+        ],
+        "timings_ms": comparison.stages.milliseconds(),
+    }
+
+
+def _compared(
+    comparison: Comparison, name: str, outcome: Scores | Exception, top_k: int | None
+) -> Json:
+    """A `ComparedModel`: what `score_answer` says, and the ranks."""
+    nothing: Json = dict.fromkeys(ComparedModel.model_fields)
+    if isinstance(outcome, Exception):
+        return {**nothing, "model": name, "error": text_of(outcome)}
+    answer = score_answer(outcome, comparison.top_k)
+    known = outcome.query.context
+    return {
+        **{field: answer.get(field) for field in nothing},
+        "scores": outcome.scores if top_k is None else None,
+        "ranked": _with_ranks(cast(list[Json], answer["ranked"])),
+        "ignored_context": [field for field in comparison.query.context if field not in known],
+    }
+
+
+def _with_ranks(listed: list[Json]) -> list[Json]:
+    found = ranks(np.array([one["score"] for one in listed]))
+    return [{"rank": rank, **one} for rank, one in zip(found.tolist(), listed, strict=True)]
+
+
+def server_timing(stages: Stages) -> str:
     """Value of a Server-Timing header."""
-    timings = answer.stages.milliseconds()
+    timings = stages.milliseconds()
     return ", ".join(f"{stage};dur={took_ms}" for stage, took_ms in timings.items())
 
 

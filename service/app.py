@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.errors import AbsorbError
-from service.errors import status_of
+from service.errors import INTERNAL, status_of
 from service.generation import Follower
 from service.pipeline import Pipeline
 from service.routes import error_response, operating_routes, scoring_routes
@@ -82,7 +82,7 @@ class Outermost:
         except Exception:
             log.exception("request failed", extra={"path": scope["path"]})
             if status == 0:
-                response = error_response(500, "internal error; the log says more")
+                response = error_response(500, INTERNAL)
                 await response(scope, receive, watched)
         route = getattr(scope.get("route"), "path", "unmatched")
         self._telemetry.requests.labels(route, scope["method"], str(status)).inc()

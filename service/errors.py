@@ -26,6 +26,8 @@ from models.errors import (
 
 RETRY_AFTER_S = 1
 """Seconds after which a client that was sent away may try again."""
+INTERNAL = "internal error; the log says more"
+"""What strangers are told of an exception that nobody expected."""
 AWAY = frozenset({429, 503})
 """Statuses that say "not now": they carry Retry-After."""
 
@@ -60,6 +62,11 @@ STATUS: dict[type[AbsorbError], int] = {
 def status_of(error: AbsorbError) -> int:
     """HTTP status of an error: that of its class, or of the nearest class above which has one."""
     return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+
+
+def text_of(error: Exception) -> str:
+    """What strangers are told of an error: what the unexpected ones say stays in the log."""
+    return str(error) if isinstance(error, AbsorbError) else INTERNAL
 
 
 def retry_headers(status: int) -> dict[str, str]:

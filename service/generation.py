@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,6 +115,24 @@ class Follower:
         if not self._serving or model is None or model in self._failures:
             raise NotReadyError(f"not ready: {self._why(name)}")
         raise UnknownModelError(model, self._serving)
+
+    def pick_several(self, models: Sequence[str] | None) -> dict[str, Serving | NotReadyError]:
+        """What serves each of `models` now, or why nothing does; None picks all that serve.
+
+        Raises:
+            UnknownModelError: one of them is not published.
+            NotReadyError: None, and nothing is loaded yet.
+        """
+        if models is None and not self._serving:
+            raise NotReadyError(f"not ready: {self._why(self.default_model)}")
+        names = self.serving if models is None else models
+        return {name: self._try_pick(name) for name in names}
+
+    def _try_pick(self, model: str) -> Serving | NotReadyError:
+        try:
+            return self.pick(model)
+        except NotReadyError as error:
+            return error
 
     def _why(self, name: str | None) -> str:
         failure = self._failures.get(name) if name else next(iter(self._failures.values()), None)

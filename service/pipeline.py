@@ -7,19 +7,26 @@
 | holds nothing for the user                   | miss        | cold-start state | yes      |
 | holds bytes that are no record of this user  | corrupt     | cold-start state | yes      |
 | gives no answer in `cache_timeout_ms`        | unavailable | cold-start state | yes      |
+
+A comparison is one score after another, each as above. A model that fails has its error in its place, and the others
+answer; where all fail, the first error is the request's.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import (
+    AbsorbError,
     CacheUnavailableError,
     CorruptRecordError,
+    NotReadyError,
     OverloadedError,
     RecordError,
     RequestError,
@@ -27,11 +34,18 @@ from models.errors import (
 )
 from models.record import Generation, UserRecord, decode_record
 from models.schema import UNKNOWN
+from models.vocabulary import Vocabulary
 from service.generation import Follower, Serving
+from service.ranking import Agreement, agreements
 from service.scorer import State
 from service.settings import Settings
 from service.store import StateStore
 from service.telemetry import Stages, StateSource, Telemetry
+
+DEFAULT_TOP_K = 10
+"""Candidates of a comparison's rankings, if the request does not say."""
+
+log = logging.getLogger(__name__)
 
 Fetched = bytes | CacheUnavailableError | CorruptRecordError | None
 """What the cache gave for a user: a value, nothing, or the reason for neither."""
@@ -85,6 +99,25 @@ class Scores:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """What several models answer to one query, and how far they agree.
+
+    Attributes:
+        query: as asked; that of a model's scores has only the context fields that the model knows.
+        outcomes: model -> its scores, or why it has none.
+        top_k: candidates of each ranking, and of the overlaps.
+        agreements: one for each pair of models that gave scores.
+        stages: sums over the models, and the agreement's.
+    """
+
+    query: Query
+    outcomes: Mapping[str, Scores | Exception]
+    top_k: int
+    agreements: Sequence[Agreement]
+    stages: Stages
+
+
+@dataclass(frozen=True)
 class StoredUser:
     """What the cache holds for a user; `record` is None where `problem` says why it cannot be read."""
 
@@ -134,19 +167,70 @@ class Pipeline:
             UnknownModelError: no such model.
             NotReadyError: nothing is loaded yet.
         """
+        with self._admitted():
+            self._check_candidates(query.candidates)
+            return await self._score(self._follower.pick(query.model), query)
+
+    async def compare(
+        self, query: Query, models: Sequence[str] | None, top_k: int | None
+    ) -> Comparison:
+        """Score the candidates with each of `models`; None takes all that serve.
+
+        Raises:
+            OverloadedError: too many requests at once.
+            RequestError: no candidates, too many, or a context field that none of the models has.
+            UnknownModelError: no such model.
+            NotReadyError: none of the models is loaded yet.
+            ArtifactError: none of the models can score.
+        """
+        # One after another: a comparison takes one place among the requests in flight, and no more than
+        # one of the threads at a time.
+        with self._admitted():
+            self._check_candidates(query.candidates)
+            picked = self._follower.pick_several(models)
+            _check_context(picked, query.context)
+            outcomes = {name: await self._attempt(one, query) for name, one in picked.items()}
+            self._report_failures(outcomes)
+            shown = min(top_k or DEFAULT_TOP_K, len(query.candidates))
+            return await asyncio.get_running_loop().run_in_executor(
+                self._workers, _join, query, outcomes, shown, Stages()
+            )
+
+    async def _attempt(self, serving: Serving | NotReadyError, query: Query) -> Scores | Exception:
+        if isinstance(serving, NotReadyError):
+            return serving
+        known = serving.artifact.vocabulary.context
+        context = {name: value for name, value in query.context.items() if name in known}
+        name = serving.generation.model
+        try:
+            return await self._score(serving, replace(query, model=name, context=context))
+        except Exception as error:  # ONNX Runtime's errors have no base class of their own
+            return error
+
+    def _report_failures(self, outcomes: Mapping[str, Scores | Exception]) -> None:
+        failures = {name: one for name, one in outcomes.items() if isinstance(one, Exception)}
+        if len(failures) == len(outcomes):
+            raise next(iter(failures.values()))
+        for name, error in failures.items():
+            self._telemetry.compare_failed(name, error)
+            unexpected = None if isinstance(error, AbsorbError) else error
+            fields = {"model": name, "error": str(error)}
+            log.warning("model failed in a comparison", extra=fields, exc_info=unexpected)
+
+    @contextmanager
+    def _admitted(self) -> Iterator[None]:
+        """One of the places that requests in flight take."""
         if self._in_flight >= self._settings.max_in_flight:
             raise OverloadedError(self._settings.max_in_flight)
         self._in_flight += 1
         self._telemetry.in_flight.set(self._in_flight)
         try:
-            return await self._score(query)
+            yield
         finally:
             self._in_flight -= 1
             self._telemetry.in_flight.set(self._in_flight)
 
-    async def _score(self, query: Query) -> Scores:
-        self._check_candidates(query.candidates)
-        serving = self._follower.pick(query.model)
+    async def _score(self, serving: Serving, query: Query) -> Scores:
         context = serving.artifact.vocabulary.context_ids(query.context)
         stages = Stages()
         fetched = await self._fetch(serving, query.user_id)
@@ -258,6 +342,28 @@ def _read_record(raw: bytes | CorruptRecordError, serving: Serving, user_id: str
     if ((record.recent < 0) | (record.recent >= manifest.schema.num_items)).any():
         raise CorruptRecordError(f"recent: rows beyond the catalogue's {manifest.schema.num_items}")
     return record
+
+
+def _check_context(
+    picked: Mapping[str, Serving | NotReadyError], context: Mapping[str, object]
+) -> None:
+    """Refuse fields that no model has. Where one is not loaded, nobody can say which fields it has."""
+    loaded = [serving for serving in picked.values() if isinstance(serving, Serving)]
+    if len(loaded) == len(picked):
+        fields = {name: () for one in loaded for name in one.artifact.vocabulary.context}
+        Vocabulary(items=(), user={}, context=fields).context_ids(context)
+
+
+def _join(
+    query: Query, outcomes: Mapping[str, Scores | Exception], top_k: int, stages: Stages
+) -> Comparison:
+    """The part of a comparison that runs in a worker's thread."""
+    stages.end("queue")
+    scored = {name: one for name, one in outcomes.items() if isinstance(one, Scores)}
+    found = agreements({name: one.scores for name, one in scored.items()}, top_k)
+    stages.end("agreement")
+    total = Stages.added_up([*(one.stages for one in scored.values()), stages])
+    return Comparison(query, outcomes, top_k, found, total)
 
 
 def _cold(serving: Serving, source: StateSource, reason: str) -> FoundState:

@@ -5,30 +5,34 @@ from typing import Any
 import orjson
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.concurrency import run_in_threadpool
 
 from models.errors import AbsorbError, BodyTooLargeError, NotReadyError
 from models.vocabulary import check_id
-from service.answers import model_answer, score_answer, server_timing, user_answer
+from service.answers import (
+    comparison_answer,
+    model_answer,
+    score_answer,
+    server_timing,
+    user_answer,
+)
 from service.errors import retry_headers, status_of
 from service.generation import Follower
 from service.pipeline import Pipeline, Query
 from service.schemas import (
+    CompareRequest,
+    CompareResponse,
     ErrorBody,
     ModelList,
     ScoreRequest,
     ScoreResponse,
+    SlateRequest,
     UserResponse,
-    parse_score_request,
+    parse_request,
 )
 from service.telemetry import Telemetry
 
 ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}}
-BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": ScoreRequest.model_json_schema()}},
-    }
-}
 
 
 class JsonResponse(Response):
@@ -63,18 +67,37 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
     return bytes(body)
 
 
+def described_body(kind: type[SlateRequest]) -> dict[str, Any]:
+    """What OpenAPI says of a body: the routes read theirs themselves, so FastAPI does not know it."""
+    content = {"application/json": {"schema": kind.model_json_schema()}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
 def scoring_routes(pipeline: Pipeline, follower: Follower, max_body_bytes: int) -> APIRouter:
     """Routes under /v1."""
     router = APIRouter(prefix="/v1", responses=ERRORS)
 
-    @router.post("/score", response_model=ScoreResponse, openapi_extra=BODY)
+    @router.post("/score", response_model=ScoreResponse, openapi_extra=described_body(ScoreRequest))
     async def score(request: Request) -> Response:
         """Score candidates for a user."""
-        asked = parse_score_request(await read_body(request, max_body_bytes))
+        asked = parse_request(ScoreRequest, await read_body(request, max_body_bytes))
         query = Query(asked.user_id, asked.candidates, asked.model, asked.recent, asked.context)
         answer = await pipeline.score(query)
-        headers = {"Server-Timing": server_timing(answer)}
+        headers = {"Server-Timing": server_timing(answer.stages)}
         return JsonResponse(score_answer(answer, asked.top_k), headers=headers)
+
+    @router.post(
+        "/compare", response_model=CompareResponse, openapi_extra=described_body(CompareRequest)
+    )
+    async def compare(request: Request) -> Response:
+        """Rank candidates for a user with several models, and say how far they agree."""
+        asked = parse_request(CompareRequest, await read_body(request, max_body_bytes))
+        query = Query(asked.user_id, asked.candidates, None, asked.recent, asked.context)
+        comparison = await pipeline.compare(query, asked.models, asked.top_k)
+        headers = {"Server-Timing": server_timing(comparison.stages)}
+        # In a thread: several models' long rankings would hold up the event loop.
+        answer = await run_in_threadpool(comparison_answer, comparison, asked.top_k)
+        return JsonResponse(answer, headers=headers)
 
     @router.get("/models", response_model=ModelList)
     async def models() -> Response:

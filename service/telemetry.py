@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Iterable
 from typing import Literal
 
 import orjson
@@ -52,6 +53,10 @@ class Telemetry:
             "absorb_cache_results", "Lookups by result; they add up to absorb_cache_lookups_total.",
             ["model", "result"], registry=registry,
         )  # fmt: skip
+        self._compare_failures = Counter(
+            "absorb_compare_failures", "Models that failed while others were compared, by error.",
+            ["model", "error"], registry=registry,
+        )  # fmt: skip
         self.in_flight = Gauge(
             "absorb_in_flight", "Score requests that are being answered.", registry=registry
         )
@@ -97,6 +102,10 @@ class Telemetry:
         for stage, took_s in stages.seconds.items():
             self._stage_seconds.labels(model, stage).observe(took_s)
 
+    def compare_failed(self, model: str, error: Exception) -> None:
+        """Count a model that gave an error where others gave scores."""
+        self._compare_failures.labels(model, type(error).__name__).inc()
+
     def load_failed(self, model: str, error: Exception) -> None:
         """Count a generation that could not be loaded."""
         self._load_failures.labels(model, type(error).__name__).inc()
@@ -117,6 +126,15 @@ class Stages:
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self._last = time.perf_counter()
+
+    @classmethod
+    def added_up(cls, parts: Iterable["Stages"]) -> "Stages":
+        """What each stage took in all `parts`, which came one after another."""
+        total = cls()
+        for part in parts:
+            for stage, took_s in part.seconds.items():
+                total.seconds[stage] = total.seconds.get(stage, 0.0) + took_s
+        return total
 
     def end(self, stage: str) -> None:
         """Say that `stage`, which began when the one before it ended, is over."""

@@ -168,6 +168,7 @@ REQUESTS = st.fixed_dictionaries(
     {"user_id": st.just("ann") | ANYTHING, "candidates": st.just(["i1"]) | ANYTHING},
     optional={
         "model": ANYTHING,
+        "models": st.lists(st.just("toy") | ANYTHING, max_size=3) | ANYTHING,
         "recent": st.lists(st.text()) | ANYTHING,
         "context": st.dictionaries(st.sampled_from(["hour", "device"]), ANYTHING) | ANYTHING,
         "top_k": st.integers() | ANYTHING,
@@ -184,10 +185,11 @@ def test_no_json_whatsoever_gives_a_5xx(world: World, bodies: list[Any]):
     world.publish(Toy())
 
     async def ask(service: Running, body: Any) -> None:
-        response = await service.client.post("/v1/score", content=json.dumps(body))
-        assert response.status_code in {200, 400, 404}, response.text
-        if response.status_code != 200:
-            error_of(response)
+        for route in ("/v1/score", "/v1/compare"):
+            response = await service.client.post(route, content=json.dumps(body))
+            assert response.status_code in {200, 400, 404}, response.text
+            if response.status_code != 200:
+                error_of(response)
 
     async def ask_all() -> None:
         async with world.service() as service:

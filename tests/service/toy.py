@@ -5,7 +5,7 @@ logit    = item[candidate] · (Σ interest + Σ item[recent]) + length / 10 + Σ
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +39,26 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Toy:
-    """One trained toy; another seed is another training."""
+    """One trained toy; another seed is another training.
+
+    Attributes:
+        context_names: the context fields that it has.
+    """
 
     seed: int = 0
+    context_names: tuple[str, ...] = ("hour", "device")
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        known = VOCABULARY_OF_TOYS.context
+        return replace(
+            VOCABULARY_OF_TOYS, context={name: known[name] for name in self.context_names}
+        )
+
+    @property
+    def schema(self) -> FeatureSchema:
+        fields = tuple(one for one in SCHEMA.context_fields if one.name in self.context_names)
+        return replace(SCHEMA, context_fields=fields)
 
     def table(self, kind: int, rows: int, width: int) -> Array:
         """Embeddings: row 0, the padding, is zero."""
@@ -77,7 +94,7 @@ class Toy:
         """Probabilities, as the service has to give them."""
         item_rows = VOCABULARY_OF_TOYS.item_rows
         query = state["interest"].sum(0) + self.item[item_rows(recent[-3:])].sum(0)
-        bias = self.context[VOCABULARY_OF_TOYS.context_ids(context or {})].sum()
+        bias = self.context[self.vocabulary.context_ids(context or {})].sum()
         logits = self.item[item_rows(candidates)] @ query + state["length"] / 10 + bias
         return [float(p) for p in 1 / (1 + np.exp(-logits.astype(np.float64)))]
 
@@ -85,11 +102,11 @@ class Toy:
         """Write the artifact; `changes` replaces contents by name (without the suffix)."""
         contents = {
             WEIGHTS: b"", ENCODE: self.encode_graph(), SCORE: self.score_graph(),
-            VOCABULARY: VOCABULARY_OF_TOYS.to_bytes(),
+            VOCABULARY: self.vocabulary.to_bytes(),
         }  # fmt: skip
         contents |= {f"{name}.onnx": content for name, content in changes.items()}
         report = {"test": {"auc": 0.75, "targets": 1200}, "seed": self.seed}
-        manifest = Manifest("toy", {}, SCHEMA, SPEC, report, {}, "unknown", 0.0, AS_OF_S, {})
+        manifest = Manifest("toy", {}, self.schema, SPEC, report, {}, "unknown", 0.0, AS_OF_S, {})
         return save_artifact(root, manifest, contents)
 
     def encode_graph(self) -> bytes:
@@ -140,6 +157,13 @@ def bare_score_graph(bias: float = 0.0) -> bytes:
         helper.make_node("Mul", ["rows", "bias"], ["logits"]),
     ]
     tables = {"bias": np.array([bias], np.float32)}
+    return _graph(nodes, [_ints("items", "C")], [_floats("logits", "C")], tables)
+
+
+def listed_score_graph(logits: Sequence[float]) -> bytes:
+    """A graph that looks up the logit of a candidate's row: what it gives is known, and it fails beyond the list."""
+    nodes = [helper.make_node("Gather", ["listed", "items"], ["logits"])]
+    tables = {"listed": np.array(logits, np.float32)}
     return _graph(nodes, [_ints("items", "C")], [_floats("logits", "C")], tables)
 
 
