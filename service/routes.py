@@ -19,17 +19,8 @@ from service.answers import (
 from service.errors import retry_headers, status_of
 from service.generation import Follower
 from service.pipeline import Pipeline, Query
-from service.schemas import (
-    CompareRequest,
-    CompareResponse,
-    ErrorBody,
-    ModelList,
-    ScoreRequest,
-    ScoreResponse,
-    SlateRequest,
-    UserResponse,
-    parse_request,
-)
+from service.requests import CompareRequest, ScoreRequest, SlateRequest, parse_request
+from service.schemas import CompareResponse, ErrorBody, ModelList, ScoreResponse, UserResponse
 from service.telemetry import Telemetry
 
 ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}}
