@@ -3,7 +3,8 @@
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +46,14 @@ class Training:
 
     def key(self, log: str) -> str:
         """Hash of all that decides the outcome but the code: 16 hex digits; labels are not among it."""
-        model = self.recipe.model
-        parts = [
-            log, self.recipe.fingerprint(SECTIONS), model.name, without_defaults(model),
-            self.is_trial,
-        ]  # fmt: skip
+        parts = [log, *self._content]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+    @cached_property
+    def _content(self) -> list[Any]:
+        model = self.recipe.model
+        sections = self.recipe.fingerprint(SECTIONS)
+        return [sections, model.name, without_defaults(model), self.is_trial]
 
 
 def without_defaults(model: ModelChoice) -> dict[str, Any]:
@@ -75,6 +78,7 @@ class Outcomes:
         self.folder = folder
         self._log = input_fingerprint(recipe)
         self._read: dict[str, Outcome] = {}
+        self._there = {path.stem.rsplit("-", 1)[-1]: path for path in folder.glob("*.json")}
 
     def place(self, training: Training) -> Path:
         """Where its outcome is to be written."""
@@ -85,7 +89,8 @@ class Outcomes:
         """What came of it; None if it is not finished. Another label may have trained the same."""
         key = training.key(self._log)
         if key not in self._read:
-            for path in self.folder.glob(f"*-{key}.json"):
+            path = self._there.get(key, self.place(training))
+            if path.exists():
                 self._read[key] = json.loads(path.read_text())
         return self._read.get(key)
 
@@ -125,9 +130,15 @@ class Plan:
     seeds: int
     outcomes: Outcomes
     is_lean: bool = False
+    _made: dict[str, list[Training]] = field(default_factory=dict, repr=False, compare=False)
 
     def trials(self, variant: Variant) -> list[Training]:
-        """One for each learning rate of the search."""
+        """One for each setting of the search. Made once: hundreds of them are asked for after every training."""
+        if variant.label not in self._made:
+            self._made[variant.label] = self._trials(variant)
+        return self._made[variant.label]
+
+    def _trials(self, variant: Variant) -> list[Training]:
         steps = self.recipe.search.steps or self.recipe.train.steps
         return [
             self._training(
@@ -153,11 +164,14 @@ class Plan:
         return Setting(self.recipe.train.learning_rate, self.recipe.train.weight_decay)
 
     def trainings(self, variant: Variant, setting: Setting) -> list[Training]:
-        """One for each seed."""
-        return [
-            self._training(variant.label, variant, variant.model, setting, seed)
-            for seed in range(self.seeds)
-        ]
+        """One for each seed. Made once, as trials are."""
+        name = f"{variant.label}, {setting}"
+        if name not in self._made:
+            self._made[name] = [
+                self._training(variant.label, variant, variant.model, setting, seed)
+                for seed in range(self.seeds)
+            ]
+        return self._made[name]
 
     def sweep_trainings(self, sweep: Sweep, setting: Setting) -> list[tuple[Any, list[Training]]]:
         """Value -> one training for each seed."""
