@@ -63,7 +63,13 @@ class Data:
     """Where the log comes from, and what of it the model sees."""
 
     source: Literal[
-        "complete-journey", "movielens", "files", "synthetic", "amazon-reviews", "taobao"
+        "complete-journey",
+        "movielens",
+        "files",
+        "synthetic",
+        "amazon-reviews",
+        "taobao",
+        "amazon-reviews-2023",
     ]
     item_fields: tuple[str, ...] = ()
     """Columns of the item table. The item's id and its popularity (log2 of training events) are always added."""
@@ -76,7 +82,7 @@ class Data:
     min_item_count: Annotated[int, Interval(1)] = 3
     """Items with fewer training events share one embedding; their other fields stay."""
     path: str | None = None
-    """Sources "movielens", "amazon-reviews" and "taobao": folder of the files."""
+    """Folder of the files, for sources that are downloaded: see `SOURCE_KEYS`."""
     events: str | None = None
     """Source "files": Parquet or CSV, or a glob; relative to the recipe's folder or the current one."""
     items: str | None = None
@@ -104,14 +110,14 @@ class Data:
 
 
 SOURCE_KEYS = {
-    "path": ("movielens", "amazon-reviews", "taobao"),
+    "path": ("movielens", "amazon-reviews", "taobao", "amazon-reviews-2023"),
     "events": ("files",),
     "items": ("files",),
     "users": ("files",),
     "time_unit": ("files",),
     "columns": ("files",),
-    "positive_from": ("files", "movielens"),
-    "negative_to": ("files", "movielens"),
+    "positive_from": ("files", "movielens", "amazon-reviews-2023"),
+    "negative_to": ("files", "movielens", "amazon-reviews-2023"),
     "synthetic": ("synthetic",),
 }
 """Keys of `Data` that only some sources read."""

@@ -1,6 +1,7 @@
 """Every source of events by the name a recipe gives it: one literal dict."""
 
 from builder.sources.amazon import find_amazon, read_amazon
+from builder.sources.amazon_2023 import find_amazon_2023, read_amazon_2023
 from builder.sources.complete_journey import find_complete_journey, read_complete_journey
 from builder.sources.files import find_files, read_files
 from builder.sources.movielens import find_movielens, read_movielens
@@ -15,4 +16,5 @@ SOURCES: dict[str, Source] = {
     "synthetic": Source(read_synthetic, find_synthetic),
     "amazon-reviews": Source(read_amazon, find_amazon),
     "taobao": Source(read_taobao, find_taobao),
+    "amazon-reviews-2023": Source(read_amazon_2023, find_amazon_2023),
 }

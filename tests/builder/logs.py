@@ -1,5 +1,6 @@
 """Small logs and recipes for them, built as a user would: files on disk and plain recipe values."""
 
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,12 @@ def write_log(folder: Path, frame: pl.DataFrame, **sections: Any) -> Recipe:
     """Write `frame` as the events and return a recipe for it."""
     frame.write_csv(folder / "events.csv")
     return small_recipe(folder, **sections)
+
+
+def write_lines(path: Path, lines: list[str]) -> None:
+    """Write lines, packed where the name says so."""
+    content = "".join(f"{line}\n" for line in lines).encode()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
 
 
 def ingest_at(recipe: Recipe, now_s: float = NOW_S) -> Events:

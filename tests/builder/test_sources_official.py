@@ -1,6 +1,5 @@
 """Amazon's and Taobao's official files, small ones, through the shipped recipes: counts, split, and what is refused."""
 
-import gzip
 import json
 import logging
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from builder.sources.taobao import END_S, START_S
 from builder.train import train
 from models.errors import EventsError
 from models.schema import FIRST_KNOWN, UNKNOWN
+from tests.builder.logs import write_lines
 
 PARTS: tuple[Part, ...] = ("train", "validate", "test")
 USERS, ITEMS, REVIEWS = 80, 30, 9
@@ -98,11 +98,6 @@ def metadata() -> list[dict[str, Any]]:
     ]
     items[0] = {"title": "L'asin vient après", "asin": asin(1), "categories": [[]]}
     return items
-
-
-def write_lines(path: Path, lines: list[str]) -> None:
-    content = "".join(f"{line}\n" for line in lines).encode()
-    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
 
 
 def write_amazon(folder: Path, suffix: str = "") -> None:
