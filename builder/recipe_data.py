@@ -70,6 +70,7 @@ class Data:
         "amazon-reviews",
         "taobao",
         "amazon-reviews-2023",
+        "open-bandit",
     ]
     item_fields: tuple[str, ...] = ()
     """Columns of the item table. The item's id and its popularity (log2 of training events) are always added."""
@@ -110,7 +111,7 @@ class Data:
 
 
 SOURCE_KEYS = {
-    "path": ("movielens", "amazon-reviews", "taobao", "amazon-reviews-2023"),
+    "path": ("movielens", "amazon-reviews", "taobao", "amazon-reviews-2023", "open-bandit"),
     "events": ("files",),
     "items": ("files",),
     "users": ("files",),

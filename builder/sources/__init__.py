@@ -5,6 +5,7 @@ from builder.sources.amazon_2023 import find_amazon_2023, read_amazon_2023
 from builder.sources.complete_journey import find_complete_journey, read_complete_journey
 from builder.sources.files import find_files, read_files
 from builder.sources.movielens import find_movielens, read_movielens
+from builder.sources.open_bandit import find_open_bandit, read_open_bandit
 from builder.sources.raw import Source
 from builder.sources.synthetic import find_synthetic, read_synthetic
 from builder.sources.taobao import find_taobao, read_taobao
@@ -17,4 +18,5 @@ SOURCES: dict[str, Source] = {
     "amazon-reviews": Source(read_amazon, find_amazon),
     "taobao": Source(read_taobao, find_taobao),
     "amazon-reviews-2023": Source(read_amazon_2023, find_amazon_2023),
+    "open-bandit": Source(read_open_bandit, find_open_bandit),
 }

@@ -1,0 +1,120 @@
+"""Open Bandit: a week of fashion items shown and clicked, under a random policy and a Bernoulli Thompson sampling one.
+
+Get the files at https://research.zozo.com/data.html and unpack them; the package obp brings a small sample of them. In
+the folder lie, of each policy (`random`, `bts`) and campaign (`all`, `men`, `women`) that there is,
+`<policy>/<campaign>/<campaign>.csv` and `item_context.csv` beside it. Or all of them joined, as Parquet, with columns
+`behavior_policy` and `campaign`: `impressions.parquet` and `item_context.parquet`. Whatever the layout, the tables have
+the columns
+
+    events  user_id, item_id, timestamp, click, position (1 to 3), behavior_policy
+    items   item_id, campaign, item_feature_0 … item_feature_3
+    users   user_id, user_feature_0 … user_feature_3
+
+Nobody knows the users: a "user" here is a cohort, all who share the four hashed features, and its id a hash of them.
+Its history is that of many people. These hashes are the same under both policies and in all campaigns. An item is
+"<campaign>/<number>", since its number means another item in another campaign. Its features 1 to 3 are hashed anew for
+each policy and campaign, so they are those of the policy `random`, or else of the other.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from builder.recipe import Recipe
+from builder.recipe_data import Columns
+from builder.sources.raw import RawLog, Table, find_folder, require_columns
+from models.errors import EventsError
+
+HOME = "https://research.zozo.com/data.html"
+COLUMNS = Columns(user="user_id", item="item_id", time="timestamp", label="click")
+POLICIES = ("random", "bts")
+"""The first that has an item names its features."""
+CAMPAIGNS = ("all", "men", "women")
+ITEMS, JOINED, JOINED_ITEMS = "item_context.csv", "impressions.parquet", "item_context.parquet"
+USER_FEATURES = tuple(f"user_feature_{number}" for number in range(4))
+ITEM_FEATURES = tuple(f"item_feature_{number}" for number in range(4))
+ITEM = ("item_id", *ITEM_FEATURES)
+EVENT = ("timestamp", "item_id", "position", "click", *USER_FEATURES)
+"""Columns that are read: not the propensities, nor an affinity for every item."""
+ITEM_ID = pl.format("{}/{}", "campaign", "item_id")
+
+
+def read_open_bandit(recipe: Recipe) -> RawLog:
+    """Impressions, each clicked or not, and the features of items and cohorts.
+
+    Raises:
+        EventsError: a file is not there, or lacks a column.
+    """
+    pairs = _pairs(recipe)
+    shown = pl.concat([_read(path, EVENT) for path, _ in pairs], how="vertical_relaxed")
+    listed = pl.concat([_read(path, ITEM) for _, path in pairs], how="vertical_relaxed")
+    users = _cohorts(shown)
+    # A feature that is missing finds no cohort, and a missing user is refused by its row.
+    events = shown.join(users, on=USER_FEATURES, how="left", maintain_order="left")
+    order = pl.col("behavior_policy").replace_strict(list(POLICIES), [0, 1], default=2)
+    items = listed.sort(order, maintain_order=True).with_columns(item_id=ITEM_ID)
+    folder = find_folder(recipe, HOME)
+    return RawLog(
+        Table(f"{folder}, impressions", events.drop(USER_FEATURES).with_columns(item_id=ITEM_ID)),
+        COLUMNS,
+        Table(f"{folder}, items", items.unique("item_id", keep="first", maintain_order=True)),
+        Table(f"{folder}, cohorts", users),
+    )
+
+
+def find_open_bandit(recipe: Recipe) -> list[Path]:
+    """Files of the events and of the items, in pairs.
+
+    Raises:
+        EventsError: the folder is not there, holds none of them, or half a pair.
+    """
+    return [path for pair in _pairs(recipe) for path in pair]
+
+
+def _pairs(recipe: Recipe) -> list[tuple[Path, Path]]:
+    """Files of events, each with that of its items; the joined ones where they are there."""
+    folder = find_folder(recipe, HOME)
+    official = [
+        (folder / policy / campaign / f"{campaign}.csv", folder / policy / campaign / ITEMS)
+        for policy in POLICIES
+        for campaign in CAMPAIGNS
+    ]
+    joined = (folder / JOINED, folder / JOINED_ITEMS)
+    pairs = [joined] if joined[0].is_file() else official
+    pairs = [pair for pair in pairs if pair[0].is_file()]
+    if not pairs:
+        problem = f"none of {JOINED}, random/all/all.csv and the like is in this folder"
+        raise EventsError(str(folder), f"{problem}; get the files at {HOME}")
+    for _, path in pairs:
+        if not path.is_file():
+            raise EventsError(str(path), f"no such file; it is part of the files at {HOME}")
+    return pairs
+
+
+def _read(path: Path, names: Sequence[str]) -> pl.DataFrame:
+    """Some columns, with the policy and the campaign: of the joined files their own, else the names of the folders."""
+    try:
+        if path.suffix == ".parquet":
+            table = pl.scan_parquet(path)
+        else:
+            policy, campaign = path.parent.parent.name, path.parent.name
+            table = pl.scan_csv(path, infer_schema=False).with_columns(
+                behavior_policy=pl.lit(policy), campaign=pl.lit(campaign)
+            )
+        wanted = [*names, "behavior_policy", "campaign"]
+        require_columns(str(path), table.collect_schema().names(), wanted)
+        return table.select(wanted).collect(engine="streaming")
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise EventsError(str(path), f"cannot be read: {error}") from error
+
+
+def _cohorts(shown: pl.DataFrame) -> pl.DataFrame:
+    """Every combination of user features that occurs, with its id: a hash, since four are longer than an id may be."""
+    features = shown.select(USER_FEATURES).unique().sort(USER_FEATURES)
+    ids = [
+        hashlib.blake2b("\0".join(map(str, row)).encode(), digest_size=8).hexdigest()
+        for row in features.iter_rows()
+    ]
+    return features.with_columns(user_id=pl.Series(ids, dtype=pl.String))
