@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
+from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ def run_training(training: Training, folder: RunFolder, place: Path, revision: s
         revision: of the code, for the record.
     """
     began_s = time.monotonic()
-    events, recipe = Events.load(folder.events), training.recipe
+    events, recipe = _events(folder.events), training.recipe
     checkpoint = train(events, recipe, vectors=vectors_of(events, recipe, folder))
     outcome: Outcome = {
         "label": training.label,
@@ -95,6 +96,12 @@ def run_training(training: Training, folder: RunFolder, place: Path, revision: s
     staged = place.with_suffix(".new")
     staged.write_text(json.dumps(outcome, indent=1))
     staged.replace(place)
+
+
+@lru_cache(maxsize=1)
+def _events(folder: Path) -> Events:
+    """One for all trainings of a process: what is known of it is kept with it."""
+    return Events.load(folder)
 
 
 def _finish(plan: Plan, future: Future[None], training: Training, pace: "_Pace") -> str:

@@ -22,7 +22,7 @@ ORACLE = "oracle.npy"
 ITEM_VALUES = "item_values.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Events:
     """An ingested log: U users, E events, V catalogue rows (0 padding, 1 unknown).
 

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from builder.events import Events
 from builder.metrics import measure
 from builder.negatives import NegativeSampler
 from builder.progress import Progress, silent
-from builder.recipe import Recipe, TrainRule
+from builder.recipe import NegativeRule, Recipe, TrainRule
 from models.base import CtrModel
 from models.batch import Batch
 from models.errors import RecipeError
@@ -47,19 +48,23 @@ def share_of_rate(step: int, steps: int) -> float:
 
 def batch_source(events: Events, recipe: Recipe, part: Part) -> BatchSource:
     """Batches of one part, with the recipe's negatives unless the log has its own."""
-    sampler = None
-    if not events.has_impressions:
-        popularity = events.train_popularity if part == "train" else events.popularity
-        # Split by event, what a user never meets as a negative in training would be what it is tested on.
-        is_random = part == "train" and events.split.test_events > 0
-        sampler = NegativeSampler(
-            events, popularity,
-            power=recipe.negatives.popularity_power, same_category=recipe.negatives.same_category,
-            touched=events.is_known() if is_random else None,
-        )  # fmt: skip
+    is_training = part == "train"
+    sampler = None if events.has_impressions else _sampler(events, recipe.negatives, is_training)
     return BatchSource(
         events, sampler,
         slate_events=recipe.train.positives_per_slate, per_positive=recipe.negatives.per_positive,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=2)
+def _sampler(events: Events, rule: NegativeRule, is_training: bool) -> NegativeSampler:
+    """Kept: a comparison trains hundreds of models on one log, and sorting what its users touched takes a second."""
+    # Split by event, what a user never meets as a negative in training would be what it is tested on.
+    is_random = is_training and events.split.test_events > 0
+    return NegativeSampler(
+        events, events.train_popularity if is_training else events.popularity,
+        power=rule.popularity_power, same_category=rule.same_category,
+        touched=events.is_known() if is_random else None,
     )  # fmt: skip
 
 
