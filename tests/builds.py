@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from builder.checkpoint import Checkpoint
 from builder.dataset import BatchSource
@@ -85,8 +86,16 @@ class Builds:
     def checkpoint(self, case: Case) -> Checkpoint:
         """A model after a few steps."""
         if case not in self._checkpoints:
-            self._checkpoints[case] = train(self.events, self.recipe(case))
+            vectors = self._vectors(case.config.get("llm_dim", 0))
+            self._checkpoints[case] = train(self.events, self.recipe(case), vectors=vectors)
         return self._checkpoints[case]
+
+    def _vectors(self, dim: int) -> torch.Tensor | None:
+        """Of the fields, as a language model may have made them."""
+        schema = self.events.schema
+        size = len(schema.user_fields) + len(schema.context_fields) + len(schema.item_fields)
+        generator = torch.Generator().manual_seed(0)
+        return torch.randn(size, dim, generator=generator) if dim else None
 
     def artifact(self, case: Case) -> Artifact:
         """The same, exported."""

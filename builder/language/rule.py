@@ -39,7 +39,7 @@ class LanguageRule:
     learning_rate: Annotated[float, Interval(0, is_open=True)] = 1e-3
     rank: Annotated[int, Interval(1)] = 8
     """Of LoRA's matrices, on queries and values of every layer."""
-    alpha: Annotated[float, Interval(0, is_open=True)] = 16
+    alpha: Annotated[float, Interval(0, is_open=True)] = 16.0
     """LoRA's scale is alpha / rank."""
     dropout: Annotated[float, Interval(0, 0.99)] = 0.05
     """Of LoRA's input."""
