@@ -95,8 +95,10 @@ def _spent(reports: Sequence[tuple[LanguageRule, dict[str, Any]]]) -> list[str]:
         seconds = report["seconds"]
         total = sum(seconds.values())
         shares = [f"{seconds[phase] / total:.1%}" for phase in phases]
-        rows.append([*_name(rule), f"{total:.0f}", *shares])
-    return markdown_table(("Model", "Prompt", "Rate", "Steps", "Seconds", *phases), rows)
+        rows.append([*_name(rule), f"{total:.0f}", f"{report['cpu_s']:.0f}", *shares])
+    return markdown_table(
+        ("Model", "Prompt", "Rate", "Steps", "Seconds", "CPU seconds", *phases), rows
+    )
 
 
 if __name__ == "__main__":
