@@ -180,7 +180,7 @@ def test_raw_vectors_are_of_the_model_as_it_came(minilm: LanguageModel) -> None:
 @needs_smollm2
 def test_every_text_of_the_decoder_begins_with_bos(smollm2: LanguageModel) -> None:
     bos = smollm2.tokenizer.bos_token_id
-    tuner = Tuner(smollm2, [Pair("Boston", 0)], NAMES, LanguageRule(), Stopwatch())
+    tuner = Tuner(smollm2, [Pair("Boston", 0)], NAMES, LanguageRule(model="smollm2"), Stopwatch())
 
     for ids in (*tuner.prompts, *tuner.fields):
         assert (ids[0], ids.count(bos)) == (bos, 1)
@@ -233,7 +233,9 @@ def test_generative_loss_is_that_of_the_answers_tokens(smollm2: LanguageModel) -
 @pytest.mark.parametrize("loss", ["contrastive", "generative", "both"])
 def test_a_few_steps_lower_each_loss_of_the_decoder(smollm2: LanguageModel, loss: Loss) -> None:
     pairs = [Pair(value, place) for place, values in enumerate(VALUES) for value in values[:3]]
-    rule = LanguageRule(loss=loss, steps=4, batch=12, learning_rate=5e-3, dropout=0.0)
+    rule = LanguageRule(
+        model="smollm2", loss=loss, steps=4, batch=12, learning_rate=5e-3, dropout=0.0
+    )
     torch.manual_seed(0)
     tuner = Tuner(smollm2, pairs, NAMES, rule, Stopwatch())
 

@@ -114,7 +114,7 @@ def test_what_decides_the_vectors_changes_their_hash(name: str) -> None:
 
 
 def test_the_loss_changes_the_hash() -> None:
-    decoder = LanguageRule()
+    decoder = LanguageRule(model="smollm2")
 
     hashes = {content_hash(TEXTS, replace(decoder, loss="both")), content_hash(TEXTS, decoder)}
 
