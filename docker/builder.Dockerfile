@@ -3,9 +3,9 @@
 # Needs a writable /app/var (runs and artifacts); everything else may be read-only.
 
 FROM python:3.11.14-slim-bookworm AS install
-# Holds builds of torch 2.13.0 without CUDA. For a GPU: https://download.pytorch.org/whl/cu130 and EXTRAS="builder gpu".
+# Holds builds of torch 2.13.0 without CUDA. For a GPU: https://download.pytorch.org/whl/cu130 and EXTRAS="builder language gpu".
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
-ARG EXTRAS="builder cpu"
+ARG EXTRAS="builder language cpu"
 WORKDIR /build
 COPY pyproject.toml constraints.txt ./
 # Only what pyproject names is installed, so that a change of code does not install everything again.
