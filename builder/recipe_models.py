@@ -68,6 +68,10 @@ class SearchRule:
                 raise ValueError(f"{name}: is drawn from, but there is no number of trials")
         if self.trials is not None and not rates:
             raise ValueError(f"trials: got {self.trials}, expected learning rates to draw from")
+        pairs = len(rates) * max(1, len(self.weight_decay))
+        if self.trials is not None and self.trials > pairs:
+            most = f"expected at most {pairs}: pairs of a learning rate and a weight decay"
+            raise ValueError(f"trials: got {self.trials}, {most}")
         for key, values in self.model.items():
             if not isinstance(values, list) or not values:
                 raise ValueError(f"model.{key}: got {values!r}, expected a list of values")

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 from builder.checkpoint import Checkpoint
@@ -30,7 +31,10 @@ from models.registry import build_model, make_config
 logger = logging.getLogger(__name__)
 
 VALIDATION_SLATES = 2000
-"""Slates of a validation: enough for ±0.003 of AUC, and a small part of the time of the steps between two."""
+"""Slates of a validation at least: of baskets enough for ±0.003 of AUC, and a small part of the time of the steps
+between two."""
+VALIDATION_EVENTS = 8000
+"""Events of a validation at least, and all if there are fewer: slates of one impression each say little."""
 FINAL_RATE = 0.05
 """The learning rate falls linearly to this share of its start: a short budget ends on averaged, not noisy, weights."""
 
@@ -186,14 +190,21 @@ def losses(model: CtrModel, batch: Batch) -> tuple[Tensor, Tensor]:
     return loss, total if out.penalty is None else total + out.penalty
 
 
+def _some(slates: Slates) -> NDArray[np.int64]:
+    """Which slates a validation looks at: the same for every training."""
+    order = np.random.default_rng(0).permutation(len(slates))
+    events = np.cumsum((slates.end - slates.begin)[order])
+    enough = int(np.searchsorted(events, VALIDATION_EVENTS)) + 1
+    return np.sort(order[: max(VALIDATION_SLATES, enough)])
+
+
 class _Validation:
     """Keeps the best weights by validation AUC, and the curve."""
 
     def __init__(self, events: Events, recipe: Recipe) -> None:
         self.source = batch_source(events, recipe, "validate")
         slates = part_slates(events, recipe, "validate")
-        chosen = np.sort(np.random.default_rng(0).permutation(len(slates))[:VALIDATION_SLATES])
-        self.slates = slates.at(chosen)
+        self.slates = slates.at(_some(slates))
         self.history: list[dict[str, int | float]] = []
         self.best: dict[str, Tensor] = {}
         self._losses: list[float] = []

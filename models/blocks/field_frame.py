@@ -90,6 +90,7 @@ class FieldFrame(nn.Module):
     ) -> tuple[Float[Tensor, "R D"], Float[Tensor, "R"], Int[Tensor, "R"]]:
         """What embeddings the clicks of a batch have, how many clicks have each, and of which field they are.
 
+        All places of the slate are clicks, copies that fill it up to its size too: no mask comes here.
         A table with fewer rows than there are clicks comes whole, whoever reads it how often; of a larger one, what
         was looked up. So fields with few values cost next to nothing.
 

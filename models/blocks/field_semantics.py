@@ -4,6 +4,7 @@ Source: LLaCTR (doi 10.1145/3774904.3792387), section 3; where the released code
 h_k are made once, offline (`builder/`): here they are constants.
 
 - FRE pulls every embedding of a field toward the field: λ_kl · Σ_k KL(softmax(e_k) ‖ softmax(A h_k)), mean over clicks.
+  Differs: copies that fill short slates up count as clicks, too.
 - FIE weighs each pair of fields by what their vectors have in common: λ_fm · Σ_{k<l} m_kl <e_k, e_l>, with
   m = R(cos(h_k, h_l)) and R a linear map of all pairs.
 """

@@ -42,9 +42,13 @@ class FieldModel(CtrModel):
             )
         self.schema, self.config = schema, config
         self.frame = FieldFrame(schema, item_fields, config, has_linear=self.has_linear)
-        self.semantics = (
-            FieldSemantics(self.frame.num_fields, config.dim, config) if config.llm_dim else None
-        )
+        # Of a generator of its own: with one seed, plain and enhanced models start from the same weights.
+        with torch.random.fork_rng(devices=[]):
+            self.semantics = (
+                FieldSemantics(self.frame.num_fields, config.dim, config)
+                if config.llm_dim
+                else None
+            )
 
     @abstractmethod
     def interaction_spec(self) -> StateSpec:

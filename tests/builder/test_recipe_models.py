@@ -27,9 +27,13 @@ DIN = {"label": "DIN", "family": "full", "model": {"name": "din", "heads": 2}}
         ({"search": {"weight_decay": [0.1]}}, "search.weight_decay: is drawn from, but there is no number of trials"),
         ({"search": {"model": {"fre": [1.0]}}}, "search.model: is drawn from, but there is no number of trials"),
         ({"search": {"trials": 3}}, "search.trials: got 3, expected learning rates to draw from"),
+        (
+            {"search": {"trials": 5, "learning_rate": [0.1, 0.2], "weight_decay": [0.0, 0.1]}},
+            "search.trials: got 5, expected at most 4: pairs",
+        ),
         ({"search": {"trials": 1}}, "search.trials: got 1, expected a whole number, at least 2"),
         (
-            {"search": {"trials": 3, "learning_rate": [0.1, 0.2], "model": {"fre": 1}}},
+            {"search": {"trials": 2, "learning_rate": [0.1, 0.2], "model": {"fre": 1}}},
             "search.model.fre: got 1, expected a list of values",
         ),
         ({"variant": [{**DIN, "vectors": "real"}]}, "variant[0].vectors: got 'real', expected one of: tuned, raw"),
