@@ -73,6 +73,10 @@ Tables = Annotated[
     Path | None,
     typer.Option("--out", help="folder of tables and plots; unset: beside the trainings"),
 ]
+LLACTR_ARMS = (
+    "without SSFT", "without FRE", "without FIE", "random vectors", "shuffled vectors", "free pairs",
+    "no language", "released code",
+)  # fmt: skip
 AXES = ("length", "candidates", "rank", "dim")
 RUNS, ARTIFACTS, CACHE = Path("var/runs"), Path("var/artifacts"), "embedded:"
 COMPARE = Path("var/compare")
@@ -199,8 +203,8 @@ def compare(
 ) -> None:
     """Train every [[variant]] of a recipe on the same data and budget; tables and plots with 95% intervals.
 
-    A [search] in the recipe first tries each learning rate once with each variant, and chooses by validation AUC. A
-    [[sweep]] trains a variant with several values of one of its keys.
+    A [search] in the recipe first tries each learning rate once (or draws `trials` settings) with each variant, and
+    chooses by validation AUC. A [[sweep]] trains a variant with several values of one of its keys.
 
     Every finished training is a file: stop it whenever you like, and the same command goes on. With --only, variants
     that were trained before are in the tables, too.
@@ -286,7 +290,10 @@ def llactr(
     jobs: Jobs = 0,
     arm: Annotated[
         list[str] | None,
-        typer.Option(help="an arm to train beside the base and LLaCTR; repeatable; default: all"),
+        typer.Option(
+            help="an arm to train beside the base and LLaCTR (repeatable; default: all): "
+            + ", ".join(LLACTR_ARMS)
+        ),
     ] = None,
     folder: Trainings = COMPARE,
     out: Tables = None,

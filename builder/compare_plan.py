@@ -92,7 +92,10 @@ class Outcomes:
             path = self._there.get(key, self.place(training))
             if path.exists():
                 self._read[key] = json.loads(path.read_text())
-        return self._read.get(key)
+        found = self._read.get(key)
+        # What was found by metrics alone will do for those who want no more; others train it again.
+        is_lean = found is not None and found.get("cuts") == {}
+        return None if is_lean and not training.is_lean else found
 
 
 @dataclass(frozen=True)
@@ -186,8 +189,11 @@ class Plan:
                 model = replace(model, config={**model.config, sweep.key: value})
             label = f"{variant.label}, {sweep.key} = {value}"
             seeds = range(sweep.seeds or self.seeds)
+            # A value of the sweep stands, whatever the search chose for its key.
+            rest = {key: own for key, own in setting.config.items() if key != sweep.key}
+            kept = replace(setting, config=rest)
             found.append(
-                (value, [base._training(label, variant, model, setting, seed) for seed in seeds])
+                (value, [base._training(label, variant, model, kept, seed) for seed in seeds])
             )
         return found
 

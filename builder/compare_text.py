@@ -59,7 +59,7 @@ def _rate(row: Row) -> str:
     if not tried:
         return f"{row.learning_rate:g}"
     ends = {max(tried): ", the highest", min(tried): ", the lowest"}
-    return f"{row.learning_rate:g} (of {len(tried)}{ends.get(row.learning_rate, '')})"
+    return f"{row.learning_rate:g} (of {len(set(tried))}{ends.get(row.learning_rate, '')})"
 
 
 def _bytes(row: Row) -> str:

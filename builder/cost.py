@@ -15,12 +15,12 @@ import onnxruntime as ort
 import torch
 
 from builder.bench import describe_machine
-from builder.compare_plan import without_defaults
+from builder.compare_plan import language_of, without_defaults
 from builder.events import Events
 from builder.graph_timing import Contender, make_contender, time_in_turn
 from builder.progress import Progress
 from builder.recipe import Recipe
-from builder.recipe_models import SHARE, ModelChoice
+from builder.recipe_models import SHARE, ModelChoice, with_llm_dim
 from models.registry import build_model
 
 logger = logging.getLogger(__name__)
@@ -96,7 +96,10 @@ def find_costs(recipe: Recipe, events: Events, folder: Path, progress: Progress)
 
 
 def _models(recipe: Recipe) -> Sequence[ModelChoice]:
-    variants = {variant.label: variant.model for variant in recipe.variant}
+    variants = {
+        variant.label: with_llm_dim(variant.model, language_of(recipe, variant))
+        for variant in recipe.variant
+    }
     swept = [
         ModelChoice(
             variants[sweep.variant].name, {**variants[sweep.variant].config, sweep.key: value}

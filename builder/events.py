@@ -74,6 +74,11 @@ class Events:
         return self.split.is_known(self.parts(), np.asarray(self.ts_s))
 
     @property
+    def has_times(self) -> bool:
+        """False if every event is at epoch second 0: a log without times."""
+        return bool(self.ts_s.max() > 0)
+
+    @property
     def num_users(self) -> int:
         """U."""
         return len(self.user_ids)

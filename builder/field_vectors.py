@@ -53,6 +53,7 @@ def make_vectors(
 def _item_values(events: Events) -> Mapping[str, Any]:
     if not events.item_values:
         raise StepError(
-            "field vectors: the ingested log has no values of the item fields; ingest it again (run --from ingest)"
+            "field vectors: the ingested log has no values of the item fields; ingest it again: "
+            "python -m builder ingest RECIPE"
         )
     return events.item_values

@@ -16,6 +16,9 @@ from builder.llactr_arms import ARMS, BASE, ENHANCED, Arm, label
 PAPER_PERCENT = 2.24
 """LLaCTR's mean RelaImpr, of six backbones and four data sets."""
 
+LEAST_AUC = 0.51
+"""Of a plain backbone: below, an improvement relative to chance is a ratio of noise, and is left out."""
+
 
 @dataclass(frozen=True)
 class Findings:
@@ -61,7 +64,9 @@ class Findings:
     def _improvements(self, backbone: str, arm: str) -> dict[int, float]:
         base, own = self._aucs(backbone, BASE), self._aucs(backbone, arm)
         return {
-            seed: 100 * ((own[seed] - 0.5) / (base[seed] - 0.5) - 1) for seed in own if seed in base
+            seed: 100 * ((own[seed] - 0.5) / (base[seed] - 0.5) - 1)
+            for seed in own
+            if base.get(seed, 0.0) > LEAST_AUC
         }
 
     def _leads(self, backbone: str, arm: str) -> dict[int, float]:

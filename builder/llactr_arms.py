@@ -46,9 +46,8 @@ class Arm:
         is_paired = backbone.model.name in SECOND_ORDER
         changes = self.config if is_paired else {**self.config, **self.others}
         model = replace(backbone.model, config={**backbone.model.config, **changes})
-        return replace(
-            backbone, label=label(backbone.label, self.name), model=model, vectors=self.vectors
-        )
+        name = label(backbone.label, self.name)
+        return replace(backbone, label=name, model=model, vectors=self.vectors, against=())
 
 
 BOTH = {"fre": ON, "fie": ON}
@@ -100,4 +99,4 @@ def with_arms(recipe: Recipe, names: Sequence[str] = ()) -> Recipe:
         raise RecipeError(str(recipe.path), problems)
     chosen = [arm for arm in ARMS if not names or arm.name in (BASE, ENHANCED, *names)]
     variants = tuple(arm.of(backbone) for backbone in recipe.variant for arm in chosen)
-    return replace(recipe, variant=variants)
+    return replace(recipe, variant=variants, sweep=())

@@ -14,9 +14,9 @@ from builder.markdown import markdown_table
 
 NOTES = (
     "Mean over seeds ± half of the 95% Student interval; everything that is taken to another training is paired by",
-    "seed: both saw the same batches. RelaImpr = (AUC − ½) / (AUC of the plain backbone − ½) − 1. The mean of the",
-    "backbones is taken seed by seed. An interval over seeds knows nothing of how small a test is: its targets and",
-    "positives are below. Every arm, the plain backbone too, was searched with as many trials, by validation AUC.",
+    "seed: both saw the same batches. RelaImpr = (AUC − ½) / (AUC of the plain backbone − ½) − 1; blank where that",
+    "backbone is not above .51. The mean of the backbones is taken seed by seed. An interval over seeds knows nothing",
+    "of how small a test is: its targets and positives are below. All arms have as many trials as the plain backbone.",
 )
 
 

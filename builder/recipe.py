@@ -22,6 +22,7 @@ from builder.recipe_models import (
     Variant,
     comparison_problems,
     nest_models,
+    vector_problems,
     with_llm_dim,
 )
 from builder.typed_config import NOT_A_KEY, Interval, Share, config_problems, make_config
@@ -224,7 +225,8 @@ def recipe_from(values: dict[str, Any], path: Path) -> Recipe:
         recipe = replace(make_config(Recipe, values), path=path)
         recipe = replace(recipe, model=with_llm_dim(recipe.model, recipe.language))
         problems = data_problems(recipe.data, values["data"])
-        problems += comparison_problems(recipe.variant, recipe.sweep)
+        problems += comparison_problems(recipe.variant, recipe.sweep, recipe.search)
+        problems += vector_problems(recipe.model, recipe.variant, recipe.language)
         if not problems:
             return recipe
     raise RecipeError(str(path), problems)

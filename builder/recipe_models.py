@@ -146,8 +146,41 @@ def _nested(table: dict[str, Any], where: str) -> tuple[dict[str, Any], list[str
     return nested, config_problems(MODELS[name].config, config, where)
 
 
-def comparison_problems(variants: Sequence[Variant], sweeps: Sequence[Sweep]) -> list[str]:
-    """Labels that are not unique, and sweeps of what is not there."""
+def vector_problems(
+    model: ModelChoice, variants: Sequence[Variant], language: LanguageRule | None
+) -> list[str]:
+    """Models that read field vectors which nobody makes, and vectors that no language model makes."""
+    problems = []
+    if _reads_vectors(model) and language is None:
+        problems.append("model: fre and fie read field vectors, expected a [language] section")
+    for place, variant in enumerate(variants):
+        where = f"variant[{place}]"
+        if variant.vectors is not None and language is None:
+            problems.append(
+                f"{where}.vectors: got {variant.vectors!r}, expected a [language] section"
+            )
+        elif variant.vectors is None and _reads_vectors(variant.model):
+            problems.append(
+                f"{where}.vectors: missing, fre and fie read them, for instance 'tuned'"
+            )
+    for where, config in [("model", model.config)] + [
+        (f"variant[{place}].model", variant.model.config) for place, variant in enumerate(variants)
+    ]:
+        given = config.get("llm_dim")
+        if given and language is not None and given != language.dim:
+            expected = f"expected {language.dim}, the width of {language.model}, or none"
+            problems.append(f"{where}.llm_dim: got {given}, {expected}")
+    return problems
+
+
+def _reads_vectors(model: ModelChoice) -> bool:
+    return bool(model.config.get("fre") or model.config.get("fie"))
+
+
+def comparison_problems(
+    variants: Sequence[Variant], sweeps: Sequence[Sweep], search: SearchRule
+) -> list[str]:
+    """Labels that are not unique, and sweeps and searches of what is not there."""
     problems = []
     for kind, entries in (("variant", variants), ("sweep", sweeps)):
         labels = [entry.label for entry in entries]
@@ -163,6 +196,24 @@ def comparison_problems(variants: Sequence[Variant], sweeps: Sequence[Sweep]) ->
                 problems.append(f"variant[{place}].against: {problem}")
     for place, sweep in enumerate(sweeps):
         problems += _sweep_problems(known, sweep, f"sweep[{place}]")
+    return problems + _search_problems(variants, search)
+
+
+def _search_problems(variants: Sequence[Variant], search: SearchRule) -> list[str]:
+    from models.registry import MODELS  # here: as in `_nested`
+
+    problems = []
+    for key, values in search.model.items():
+        configs = [MODELS[variant.model.name].config for variant in variants]
+        having = [config for config in configs if key in {own.name for own in fields(config)}]
+        if not having:
+            keys = sorted({own.name for config in configs for own in fields(config)})
+            hint = did_you_mean(key, keys)
+            problems.append(f"search.model.{key}: no variant's model has this key{hint}")
+            continue
+        for place, value in enumerate(values):
+            found = config_problems(having[0], {key: value})
+            problems += [f"search.model.{key}[{place}]: {problem}" for problem in found]
     return problems
 
 

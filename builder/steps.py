@@ -31,6 +31,7 @@ from builder.train import batch_source, part_slates, train
 from models.artifact import Artifact, load_artifact
 from models.errors import AbsorbError, StepError
 from models.record import record_bytes
+from models.registry import model_entry
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +95,9 @@ def _ingest(build: Build) -> Result:
 
 def _train(build: Build) -> Result:
     events = build.events()
+    if not events.has_times and model_entry(build.recipe.model.name).model.reads_history:
+        problem = f"model {build.recipe.model.name!r} reads histories, and the log has no times to order them"
+        raise StepError(f"train: {problem}; field models read none")
     vectors = vectors_of(events, build.recipe, build.folder, build.progress)
     checkpoint = train(events, build.recipe, build.progress, vectors)
     with build.folder.replacing(build.folder.checkpoint) as folder:

@@ -216,7 +216,9 @@ class _Validation:
 
     def run(self, model: CtrModel, step: int) -> str:
         """Validate; return a line on it."""
-        metrics = measure(*predict(model, self.source, self.slates).for_metrics())
+        probability, label, user = predict(model, self.source, self.slates).for_metrics()
+        # A model that diverged ranks nothing; its training goes on, and an earlier step may be its best.
+        metrics = measure(np.nan_to_num(probability, nan=0.5), label, user)
         line = {
             "step": step, "train_loss": float(np.mean(self._losses)), "auc": metrics.auc,
             "log_loss": metrics.log_loss, "seconds": time.monotonic() - self._began_s,

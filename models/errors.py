@@ -28,6 +28,7 @@ AbsorbError
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -38,6 +39,16 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 class AbsorbError(Exception):
     """Root of the tree: anything the outside world got wrong."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By its sentence, not its constructor's facts: it must come out of a worker process whole."""
+        return _rebuilt, (type(self), str(self), self.__dict__)
+
+
+def _rebuilt(kind: type[AbsorbError], text: str, facts: dict[str, Any]) -> AbsorbError:
+    error = kind.__new__(kind, text)
+    error.__dict__.update(facts)
+    return error
 
 
 class RecipeError(AbsorbError):

@@ -25,7 +25,9 @@ from builder.progress import Progress
 def fine_tune(
     texts: FieldTexts, rule: LanguageRule, progress: Progress
 ) -> tuple[Float[Tensor, "K D"], dict[str, Any]]:
-    """Vectors of the descriptions, and a report in JSON's types. The same seed gives the same vectors.
+    """Vectors of the descriptions, and a report in JSON's types.
+
+    The same seed gives the same vectors, on processors of one kind.
 
     Raises:
         WeightsError: a package of the language model is not there, or not what was published.

@@ -4,7 +4,8 @@
         vectors.safetensors    [K, D], as the language model encodes the descriptions
         report.json            what tuning did: losses, accuracies, seconds
 
-The hash is of all that decides them. "shuffled" and "random" are made of the tuned ones when they are read.
+The hash is of all that decides them but the processor: where it multiplies bfloat16 matrices, tuning uses that.
+"shuffled" and "random" are made of the tuned ones when they are read.
 """
 
 import hashlib

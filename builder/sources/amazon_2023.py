@@ -77,7 +77,7 @@ def find_amazon_2023(recipe: Recipe) -> list[Path]:
 def _items(path: Path, reviewed: Set[str]) -> Iterator[tuple[str | None, ...]]:
     for place, line in read_lines(path):
         item = parse_json(place, line, ITEM)
-        if item["parent_asin"] in reviewed:
+        if _text(place, "parent_asin", item["parent_asin"]) in reviewed:
             numbers = [_text(place, name, _as_written(item[name])) for name in NUMBERS]
             lists = [_joined(place, name, item[name], mark) for name, mark in LISTS.items()]
             texts = [_text(place, name, item[name]) for name in TEXTS]

@@ -94,6 +94,8 @@ def read_values(path: Path, kinds: Mapping[str, type]) -> Iterator[tuple[Any, ..
         there = parse_json(place, line, kinds)
         for name, kind in kinds.items():
             is_right = type(there[name]) is kind or (kind is float and type(there[name]) is int)
+            if kind is int and is_right:
+                is_right = abs(there[name]) < 2**63
             if not is_right:
                 expected = f"got {there[name]!r}, expected {KINDS[kind]}"
                 raise EventsError(place, f"column {name!r}: {expected}")

@@ -13,6 +13,7 @@ from builder.language.rule import LanguageRule
 from builder.recipe import Recipe
 from builder.recipe_models import ModelChoice, with_llm_dim
 from builder.run_folder import RunFolder
+from builder.steps import STEPS, Build
 from builder.train import train
 from models.errors import RecipeError, StepError
 from tests.builds import small_recipe
@@ -88,3 +89,12 @@ def test_what_cannot_be_made_says_what_to_do(events: Events, tmp_path: Path) -> 
     odd = replace(RULE, descriptions={"catgory": "kind of item"})
     with pytest.raises(RecipeError, match="did you mean 'category'"):
         make_vectors(events, recipe(language=odd), folder)
+
+
+def test_a_history_model_on_a_log_without_times_is_refused(tmp_path: Path, events: Events) -> None:
+    still = replace(events, ts_s=events.ts_s * 0)
+    folder = RunFolder(tmp_path / "run")
+    still.save(folder.events)
+    build = Build(small_recipe(), folder, tmp_path / "artifacts", "embedded:")
+    with pytest.raises(StepError, match="'lrea' reads histories, and the log has no times"):
+        STEPS["train"].run(build)

@@ -6,6 +6,8 @@ import pytest
 
 from tests.builder.logs import plain_recipe, problems_of
 
+FM = {"label": "FM", "family": "none", "model": {"name": "fm", "fre": 0.1}}
+DRAWN = {"trials": 2, "learning_rate": [0.1, 0.2]}
 DIN = {"label": "DIN", "family": "full", "model": {"name": "din", "heads": 2}}
 
 
@@ -36,6 +38,15 @@ DIN = {"label": "DIN", "family": "full", "model": {"name": "din", "heads": 2}}
             {"search": {"trials": 2, "learning_rate": [0.1, 0.2], "model": {"fre": 1}}},
             "search.model.fre: got 1, expected a list of values",
         ),
+        ({"variant": [{**DIN, "vectors": "tuned"}]}, "variant[0].vectors: got 'tuned', expected a [language] section"),
+        ({"variant": [FM], "language": {}}, "variant[0].vectors: missing, fre and fie read them"),
+        ({"model": {"name": "fm", "fre": 0.1}}, "model: fre and fie read field vectors, expected a [language] section"),
+        (
+            {"model": {"name": "fm", "fre": 0.1, "llm_dim": 7}, "language": {}},
+            "model.llm_dim: got 7, expected 384, the width of minilm, or none",
+        ),
+        ({"variant": [DIN], "search": {**DRAWN, "model": {"haeds": [1]}}}, "has this key; did you mean 'heads'?"),
+        ({"variant": [DIN], "search": {**DRAWN, "model": {"heads": [1, "2"]}}}, "model.heads[1]: heads: got '2'"),
         ({"variant": [{**DIN, "vectors": "real"}]}, "variant[0].vectors: got 'real', expected one of: tuned, raw"),
         ({"search": {"steps": 0}}, "search.steps: got 0, expected a whole number, at least 1"),
     ],
