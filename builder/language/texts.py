@@ -1,5 +1,6 @@
 """What the language model reads: the fields in words, and values of each, from training data only."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -36,23 +37,30 @@ def field_texts(
         user: field -> raw values; as `Vocabulary.user`.
         context: field -> raw values; as `Vocabulary.context`.
         item: field -> raw values, the item's id and popularity among them.
-        descriptions: field -> what it is in words; the name stands for a field without.
+        descriptions: field -> what it is in words; the name stands for a field without. Fields of one name are told
+            apart as "user.region", "context.region", "item.region".
 
     Raises:
         RecipeError: `descriptions` names no field, is empty, or says the same of two fields.
     """
-    kinds = (
-        (schema.user_fields, user), (schema.context_fields, context), (schema.item_fields, item),
-    )  # fmt: skip
-    pairs = [
-        (field.name, tuple(values[field.name])) for fields, values in kinds for field in fields
+    kinds = {
+        "user": (schema.user_fields, user),
+        "context": (schema.context_fields, context),
+        "item": (schema.item_fields, item),
+    }
+    often = Counter(field.name for fields, _ in kinds.values() for field in fields)
+    triples = [
+        (kind, field.name, tuple(values[field.name]))
+        for kind, (fields, values) in kinds.items()
+        for field in fields
     ]
-    names = tuple(name for name, _ in pairs)
+    # A user's region and an item's are two fields.
+    names = tuple(f"{kind}.{name}" if often[name] > 1 else name for kind, name, _ in triples)
     described = tuple(descriptions.get(name, name) for name in names)
     problems = _problems(names, described, descriptions)
     if problems:
         raise RecipeError("descriptions of fields", problems)
-    return FieldTexts(names, described, tuple(values for _, values in pairs))
+    return FieldTexts(names, described, tuple(values for _, _, values in triples))
 
 
 def _problems(

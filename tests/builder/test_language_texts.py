@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -38,6 +39,14 @@ def test_fields_come_in_the_order_of_the_frame() -> None:
     assert texts.descriptions == ("age", "hour of day", "item", "brand")
     assert texts.values[0] == ("25-34", "35-44")
     assert texts.values[2:] == (("1", "2"), ("acme",))
+
+
+def test_fields_of_one_name_are_told_apart() -> None:
+    schema = replace(SCHEMA, user_fields=(Field("brand", 4),))
+    texts = field_texts(schema, {"brand": ["x"]}, CONTEXT, ITEM, {"item.brand": "maker"})
+
+    assert texts.names == ("user.brand", "hour", "item", "item.brand")
+    assert texts.descriptions == ("user.brand", "hour", "item", "maker")
 
 
 def test_wrong_descriptions_are_all_listed() -> None:
