@@ -89,7 +89,8 @@ def _improvements(found: Findings, arms: Sequence[Arm]) -> list[str]:
     for arm in arms:
         if arm.name != BASE:
             cells = [_percent(found.improvement(name, arm.name)) for name in found.backbones]
-            rows.append([arm.name, *cells, f"**{_percent(found.mean_improvement(arm.name))}**"])
+            mean = _percent(found.mean_improvement(arm.name))
+            rows.append([arm.name, *cells, f"**{mean}**" if mean else ""])
     return markdown_table(headings, rows)
 
 
