@@ -22,6 +22,9 @@ from models.errors import (
     StepError,
     UnknownModelError,
     UnknownUserError,
+    WeightsError,
+    WeightsMissingError,
+    WeightsTamperedError,
 )
 
 RETRY_AFTER_S = 1
@@ -56,6 +59,9 @@ STATUS: dict[type[AbsorbError], int] = {
     StepError: 500,
     LockHeldError: 500,
     PublishError: 500,
+    WeightsError: 500,
+    WeightsMissingError: 500,
+    WeightsTamperedError: 500,
 }
 
 
