@@ -24,6 +24,7 @@ from rich.progress import (
 )  # fmt: skip
 
 from builder.cache import connect_cache
+from builder.llactr_arms import ARM_NAMES, with_arms
 from builder.recipe import Recipe, load_recipe
 from builder.run_folder import RunFolder
 from builder.steps import STEPS, Build, is_due, run_step
@@ -73,10 +74,6 @@ Tables = Annotated[
     Path | None,
     typer.Option("--out", help="folder of tables and plots; unset: beside the trainings"),
 ]
-LLACTR_ARMS = (
-    "without SSFT", "without FRE", "without FIE", "random vectors", "shuffled vectors", "free pairs",
-    "no language", "released code",
-)  # fmt: skip
 AXES = ("length", "candidates", "rank", "dim")
 RUNS, ARTIFACTS, CACHE = Path("var/runs"), Path("var/artifacts"), "embedded:"
 COMPARE = Path("var/compare")
@@ -292,7 +289,7 @@ def llactr(
         list[str] | None,
         typer.Option(
             help="an arm to train beside the base and LLaCTR (repeatable; default: all): "
-            + ", ".join(LLACTR_ARMS)
+            + ", ".join(ARM_NAMES[2:])
         ),
     ] = None,
     folder: Trainings = COMPARE,
@@ -307,13 +304,12 @@ def llactr(
     from builder.compare import run_comparison
     from builder.field_vectors import make_vectors
     from builder.llactr import find
-    from builder.llactr_arms import ARMS, with_arms
     from builder.llactr_text import write_findings
 
-    names = [each.name for each in ARMS]
     for name in arm or ():
-        if name not in names:
-            hint = f"got {name!r}, expected one of: {', '.join(names)}{did_you_mean(name, names)}"
+        if name not in ARM_NAMES:
+            known = f"expected one of: {', '.join(ARM_NAMES)}{did_you_mean(name, ARM_NAMES)}"
+            hint = f"got {name!r}, {known}"
             raise typer.BadParameter(hint, param_hint="--arm")
     plain = load_recipe(recipe)
     loaded = with_arms(plain, arm or ())

@@ -4,7 +4,6 @@ They are the graphs that `export` makes, with random weights (time does not depe
 catalogue of a few thousand items. They share embeddings, attention block, short-term history and head.
 """
 
-import json
 import logging
 import os
 import platform
@@ -20,6 +19,7 @@ from builder.bench_table import to_markdown
 from builder.bench_timing import CONTENDERS, Size, Timing, build_contender, time_together
 from builder.export import code_revision
 from builder.graph_timing import Contender
+from builder.markdown import write_report
 from builder.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -93,13 +93,11 @@ def run_bench(
     if axes:
         plan = replace(plan, sweeps={axis: plan.sweeps[axis] for axis in axes})
     timings = list(_time_all(plan, progress))
-    out.mkdir(parents=True, exist_ok=True)
-    table, numbers, picture = (out / f"bench.{kind}" for kind in ("md", "json", "png"))
-    table.write_text(to_markdown(timings, plan.main, plan.sweeps, header))
     plain = {**header, "main": asdict(plan.main), "timings": [asdict(line) for line in timings]}
-    numbers.write_text(json.dumps(plain, indent=1))
+    text, picture = to_markdown(timings, plan.main, plan.sweeps, header), out / "bench.png"
+    written = write_report(out, "bench", text, plain)
     plot(timings, plan.main, plan.sweeps, picture)
-    return [table, numbers, picture]
+    return [*written, picture]
 
 
 def describe_machine(command: str) -> dict[str, str]:

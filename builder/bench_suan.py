@@ -5,7 +5,6 @@ for each candidate, as the paper's graph is written; "packed" encodes the events
 candidates in one pass; "cached" finds the events' keys and values in the user's record.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 from builder.bench_timing import CONTENDERS, bench_schema, random_model
 from builder.graph_timing import Contender, Lap, make_contender, time_in_turn
-from builder.markdown import markdown_table
+from builder.markdown import markdown_table, write_report
 from builder.progress import Progress
 from models.registry import make_config
 
@@ -65,12 +64,8 @@ def run_suan_bench(
         laps = time_in_turn(contenders, candidates, threads=1, budget_s=0.2 if quick else 10.0)
         costs += _costs(dict(zip(MODELS, laps, strict=True)), candidates)
     progress(len(slates), len(slates))
-    out.mkdir(parents=True, exist_ok=True)
-    table, numbers = out / "suan.md", out / "suan.json"
-    table.write_text(_to_markdown(costs, length, header))
     plain = {**header, "length": length, "costs": [asdict(cost) for cost in costs]}
-    numbers.write_text(json.dumps(plain, indent=1))
-    return [table, numbers]
+    return write_report(out, "suan", _to_markdown(costs, length, header), plain)
 
 
 def _contender(label: str, length: int) -> Contender:

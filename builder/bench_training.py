@@ -3,7 +3,6 @@
 One thread, as `compare` trains. Models take turns, step by step, so that a slow moment of the machine hits all.
 """
 
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,7 +15,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from builder.events import Events
 from builder.ingest import ingest
-from builder.markdown import markdown_table
+from builder.markdown import markdown_table, write_report
 from builder.progress import Progress
 from builder.recipe import Recipe, load_recipe
 from builder.train import batch_source, losses, make_optimizer, part_slates
@@ -127,11 +126,8 @@ def run_training_bench(
     recipe = replace(recipe, history=replace(recipe.history, length=LENGTH))
     labels = list(MODELS)[-2:] if quick else list(MODELS)
     costs = list(_time_all(ingest(recipe), recipe, labels, 3 if quick else STEPS, progress))
-    out.mkdir(parents=True, exist_ok=True)
-    table, numbers = out / "training.md", out / "training.json"
-    table.write_text(to_markdown(costs, recipe, header))
-    numbers.write_text(json.dumps({**header, "costs": [asdict(cost) for cost in costs]}, indent=1))
-    return [table, numbers]
+    plain = {**header, "costs": [asdict(cost) for cost in costs]}
+    return write_report(out, "training", to_markdown(costs, recipe, header), plain)
 
 
 def _time_all(

@@ -22,6 +22,7 @@ from builder.compare_text import to_json, to_markdown
 from builder.compare_training import train_all
 from builder.events import Events
 from builder.ingest import input_fingerprint
+from builder.markdown import write_report
 from builder.progress import Progress
 from builder.recipe import Recipe, TrainRule
 from builder.recipe_models import SearchRule, Setting, Variant
@@ -82,11 +83,10 @@ def write_comparison(comparison: Comparison, command: str, out: Path) -> list[Pa
         command: that found it.
         out: folder, made if absent.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    table, numbers = out / "table.md", out / "table.json"
-    table.write_text(to_markdown(comparison, command))
-    numbers.write_text(json.dumps(to_json(comparison, command), indent=1))
-    return [table, numbers, *plot_comparison(comparison, out)]
+    written = write_report(
+        out, "table", to_markdown(comparison, command), to_json(comparison, command)
+    )
+    return [*written, *plot_comparison(comparison, out)]
 
 
 def _check_models(recipe: Recipe, events: Events) -> None:

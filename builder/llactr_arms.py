@@ -69,6 +69,8 @@ ARMS: Sequence[Arm] = (
         "tuned", BOTH | {"alignment": "reverse_kl", "adaptors": "frozen"}, {"pairs": "constant"},
     ),
 )  # fmt: skip
+ARM_NAMES = tuple(arm.name for arm in ARMS)
+"""The base and LLaCTR first."""
 
 
 def label(backbone: str, arm: str) -> str:

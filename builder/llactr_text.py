@@ -1,6 +1,5 @@
 """What a language model's field vectors give, as Markdown and JSON, beside their picture."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +9,7 @@ from builder.compare_table import Estimate, Row
 from builder.llactr import PAPER_PERCENT, Findings
 from builder.llactr_arms import BASE, ENHANCED, Arm
 from builder.llactr_plot import plot_findings
-from builder.markdown import markdown_table
+from builder.markdown import markdown_table, write_report
 
 NOTES = (
     "Mean over seeds ± half of the 95% Student interval; everything that is taken to another training is paired by",
@@ -28,11 +27,8 @@ def write_findings(found: Findings, command: str, out: Path) -> list[Path]:
         command: that made it.
         out: folder, made if absent.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    table, numbers = out / "llactr.md", out / "llactr.json"
-    table.write_text(_to_markdown(found, command))
-    numbers.write_text(json.dumps(_to_json(found, command), indent=1))
-    return [table, numbers, *plot_findings(found, out)]
+    written = write_report(out, "llactr", _to_markdown(found, command), _to_json(found, command))
+    return [*written, *plot_findings(found, out)]
 
 
 def _to_json(found: Findings, command: str) -> dict[str, Any]:

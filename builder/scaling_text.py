@@ -1,12 +1,11 @@
 """Scaling laws as Markdown and JSON, beside their picture."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from builder.compare_table import Comparison
-from builder.markdown import markdown_table
+from builder.markdown import markdown_table, write_report
 from builder.scaling import LOSSES, Axis
 from builder.scaling_plot import plot_scaling
 
@@ -29,16 +28,13 @@ def write_scaling(
         command: that made it.
         out: folder, made if absent.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    table, numbers = out / "scaling.md", out / "scaling.json"
-    table.write_text(_to_markdown(axes, comparison, command))
     plain = {
         "command": command,
         "budget": comparison.budget,
         "axes": [asdict(axis) for axis in axes],
     }
-    numbers.write_text(json.dumps(plain, indent=1))
-    return [table, numbers, *plot_scaling(axes, comparison.name, out)]
+    written = write_report(out, "scaling", _to_markdown(axes, comparison, command), plain)
+    return [*written, *plot_scaling(axes, comparison.name, out)]
 
 
 def _to_markdown(axes: Sequence[Axis], comparison: Comparison, command: str) -> str:
