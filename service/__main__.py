@@ -1,10 +1,8 @@
 """`python -m service`: build the real parts and run uvicorn. The only place that does."""
 
 import logging
-import os
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import uvicorn
 from fastapi import FastAPI
@@ -13,13 +11,10 @@ from pydantic import ValidationError
 
 from models.cache_server import redact_url, resolve_cache_url
 from models.errors import CacheUnavailableError
-from service.app import create_app
-from service.generation import Follower
-from service.pipeline import Pipeline
+from service.parts import build_parts
 from service.scorer import runtime_providers
 from service.settings import Settings
-from service.store import RedisStore
-from service.telemetry import Telemetry, log_as_json
+from service.telemetry import log_as_json
 
 DRAIN_S = 30
 """Seconds that requests in flight get after SIGTERM."""
@@ -65,15 +60,7 @@ def build_app(settings: Settings, cache_url: str) -> FastAPI:
     registry = CollectorRegistry()
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
-    telemetry = Telemetry(registry)
-    store = RedisStore(cache_url, settings.cache_timeout_ms / 1000)
-    follower = Follower(
-        store, telemetry, settings.artifact_dir, settings.num_threads, settings.default_model
-    )
-    num_workers = max(1, (os.cpu_count() or 1) // settings.num_threads)
-    workers = ThreadPoolExecutor(num_workers, thread_name_prefix="scorer")
-    pipeline = Pipeline(settings, follower, store, telemetry, workers, time.time)
-    return create_app(settings, store, follower, pipeline, telemetry)
+    return build_parts(settings, cache_url, registry, time.time).app
 
 
 if __name__ == "__main__":

@@ -23,11 +23,10 @@ from models.record import (
     encode_record,
     pointer_key,
 )
-from service.app import create_app
 from service.generation import Follower
+from service.parts import Parts, build_parts
 from service.pipeline import Pipeline
 from service.settings import Settings
-from service.store import RedisStore
 from service.telemetry import Telemetry
 from tests.service.toy import AS_OF_S, SPEC, VOCABULARY_OF_TOYS, Array, Toy
 
@@ -40,11 +39,27 @@ class Running:
     """The service, and the parts that tests look at."""
 
     client: httpx.AsyncClient
-    app: FastAPI
-    follower: Follower
-    pipeline: Pipeline
-    telemetry: Telemetry
-    workers: ThreadPoolExecutor
+    parts: Parts
+
+    @property
+    def app(self) -> FastAPI:
+        return self.parts.app
+
+    @property
+    def follower(self) -> Follower:
+        return self.parts.follower
+
+    @property
+    def pipeline(self) -> Pipeline:
+        return self.parts.pipeline
+
+    @property
+    def telemetry(self) -> Telemetry:
+        return self.parts.telemetry
+
+    @property
+    def workers(self) -> ThreadPoolExecutor:
+        return self.parts.workers
 
     async def score(self, user: str = "ann", candidates: Any = ("i1", "i5"), **more: Any) -> Any:
         """The answer to a request that must succeed."""
@@ -117,18 +132,14 @@ class World:
         """The service over this world, after one look at the pointers; tests do the further ones."""
         fields = {"artifact_dir": self.artifacts, "cache_url": self.url, "cache_timeout_ms": 2000}
         chosen = Settings(**{**fields, **settings})
-        telemetry = Telemetry(CollectorRegistry())
-        store = RedisStore(self.url, chosen.cache_timeout_ms / 1000)
-        follower = Follower(store, telemetry, chosen.artifact_dir, 1, chosen.default_model)
-        with ThreadPoolExecutor(2) as workers:
-            pipeline = Pipeline(chosen, follower, store, telemetry, workers, lambda: now_s)
-            app = create_app(chosen, store, follower, pipeline, telemetry)
-            await follower.poll()
-            transport = httpx.ASGITransport(app)
-            async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-                yield Running(client, app, follower, pipeline, telemetry, workers)
-            await store.close()
-            follower.close()
+        parts = build_parts(chosen, self.url, CollectorRegistry(), lambda: now_s)
+        await parts.follower.poll()
+        transport = httpx.ASGITransport(parts.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            yield Running(client, parts)
+        await parts.store.close()
+        parts.follower.close()
+        parts.workers.shutdown()
 
 
 def record_of(

@@ -1,0 +1,52 @@
+"""The real parts of a service, made from its settings and joined: the same for the process and for the tests."""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from service.app import create_app
+from service.generation import Follower
+from service.pipeline import Pipeline
+from service.settings import Settings
+from service.store import RedisStore, StateStore
+from service.telemetry import Telemetry
+
+
+@dataclass(frozen=True)
+class Parts:
+    """One service's parts. The application closes those that its lifespan opened."""
+
+    settings: Settings
+    telemetry: Telemetry
+    store: StateStore
+    follower: Follower
+    workers: ThreadPoolExecutor
+    pipeline: Pipeline
+    app: FastAPI
+
+
+def build_parts(
+    settings: Settings, cache_url: str, registry: CollectorRegistry, clock: Callable[[], float]
+) -> Parts:
+    """Make every part and hand it to those that need it.
+
+    Args:
+        settings: from the environment, or a test's.
+        cache_url: as redis-py understands it (`resolve_cache_url`).
+        registry: of the metrics.
+        clock: gives the epoch second.
+    """
+    telemetry = Telemetry(registry)
+    store = RedisStore(cache_url, settings.cache_timeout_ms / 1000)
+    follower = Follower(
+        store, telemetry, settings.artifact_dir, settings.num_threads, settings.default_model
+    )
+    num_workers = max(1, (os.cpu_count() or 1) // settings.num_threads)
+    workers = ThreadPoolExecutor(num_workers, thread_name_prefix="scorer")
+    pipeline = Pipeline(settings, follower, store, telemetry, workers, clock)
+    app = create_app(settings, store, follower, pipeline, telemetry)
+    return Parts(settings, telemetry, store, follower, workers, pipeline, app)
