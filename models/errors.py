@@ -22,8 +22,14 @@ AbsorbError
 ├── NotReadyError             nothing is loaded yet that could score
 ├── OverloadedError           more requests at once than are let in
 ├── UnknownUserError          the cache holds nothing for that user
+├── DeadlineError             the answer was not there when the client's time was over
+├── ClientGoneError           the client closed the connection before its answer was there
+├── AccessError               a request may not have what it asks for
+│   └── KeyMissingError           it brings no key, or one that is not known
 └── RequestError              a request names something that cannot be scored
-    └── BodyTooLargeError         a request's body is longer than is read
+    ├── BodyTooLargeError         a request's body is longer than is read
+    ├── BodyTimeoutError          a request's body takes longer than is waited
+    └── EncodingError             a request's body is packed in a way that is not known
 """
 
 from collections.abc import Iterable
@@ -178,10 +184,42 @@ class NotReadyError(AbsorbError):
 
 
 class OverloadedError(AbsorbError):
-    """More requests at once than are let in."""
+    """More requests at once than are let in.
 
-    def __init__(self, limit: int) -> None:
-        super().__init__(f"overloaded: {limit} requests are being scored already; try again")
+    Attributes:
+        retry_after_s: after which there should be room.
+    """
+
+    def __init__(self, why: str, retry_after_s: int = 1) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(f"overloaded: {why}; try again")
+
+
+class DeadlineError(AbsorbError):
+    """The answer was not there when the client's time was over."""
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(f"deadline: no answer in the {1000 * limit_s:g} ms that were given")
+
+
+class ClientGoneError(AbsorbError):
+    """The client closed the connection before its answer was there."""
+
+    def __init__(self) -> None:
+        super().__init__("the client closed the connection before its answer was there")
+
+
+class AccessError(AbsorbError):
+    """A request may not have what it asks for."""
+
+
+class KeyMissingError(AccessError):
+    """A request brings no key, or one that is not known. The key is not repeated."""
+
+    def __init__(self, got: str) -> None:
+        super().__init__(
+            f"key: got {got}, expected a known one in X-API-Key or Authorization: Bearer"
+        )
 
 
 class UnknownUserError(AbsorbError):
@@ -205,3 +243,17 @@ class BodyTooLargeError(RequestError):
 
     def __init__(self, limit_bytes: int) -> None:
         super().__init__("body", "a longer one", f"at most {limit_bytes} bytes")
+
+
+class BodyTimeoutError(RequestError):
+    """A request's body takes longer than is waited."""
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__("body", "a part of one", f"all of it within {limit_s:g} s")
+
+
+class EncodingError(RequestError):
+    """A request's body is packed in a way that is not known."""
+
+    def __init__(self, got: str, known: Iterable[str]) -> None:
+        super().__init__("content-encoding", got, f"one of: {', '.join(known)}")

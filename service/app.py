@@ -12,7 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.errors import AbsorbError
-from service.errors import INTERNAL, status_of
+from service.bodies import BodyLimit
+from service.errors import INTERNAL, headers_of, status_of
 from service.generation import Follower
 from service.pipeline import Pipeline
 from service.routes import error_response, operating_routes, scoring_routes
@@ -47,7 +48,8 @@ def create_app(
         description="Click probabilities from cached user states.",
         lifespan=lifespan,
     )
-    app.include_router(scoring_routes(pipeline, follower, settings.max_body_bytes))
+    body = BodyLimit(settings.max_body_bytes, settings.body_timeout_s)
+    app.include_router(scoring_routes(pipeline, follower, body))
     app.include_router(operating_routes(pipeline, telemetry))
     app.add_middleware(Outermost, telemetry=telemetry)
     app.exception_handler(AbsorbError)(_on_absorb_error)
@@ -93,9 +95,9 @@ async def _on_absorb_error(_: Request, error: AbsorbError) -> Response:
     status = status_of(error)
     if status >= 500:
         log.warning("request refused", extra={"status": status, "error": str(error)})
-    # The connection stays open, also where a body was too long: closing it while the client still
+    # The connection stays open where a body was too long: closing it while the client still
     # sends would reset it before the answer is read. The server throws the rest away.
-    return error_response(status, str(error))
+    return error_response(status, str(error), headers_of(error))
 
 
 async def _on_http_error(request: Request, error: HTTPException) -> Response:

@@ -2,16 +2,22 @@
 
 from models.errors import (
     AbsorbError,
+    AccessError,
     ArtifactError,
     ArtifactMissingError,
     ArtifactTamperedError,
+    BodyTimeoutError,
     BodyTooLargeError,
     CacheUnavailableError,
+    ClientGoneError,
     CorruptRecordError,
+    DeadlineError,
+    EncodingError,
     EventsError,
     ExportMismatchError,
     ForeignRecordError,
     GenerationError,
+    KeyMissingError,
     LockHeldError,
     NotReadyError,
     OverloadedError,
@@ -37,10 +43,17 @@ AWAY = frozenset({429, 503})
 STATUS: dict[type[AbsorbError], int] = {
     RequestError: 400,
     BodyTooLargeError: 413,
+    BodyTimeoutError: 408,
+    EncodingError: 415,
+    KeyMissingError: 401,
+    AccessError: 403,
     UnknownModelError: 404,
     UnknownUserError: 404,
     OverloadedError: 429,
     NotReadyError: 503,
+    DeadlineError: 504,
+    # Nobody reads it: nginx's number, so that the log and the metrics can tell.
+    ClientGoneError: 499,
     # Only GET /v1/users lets this out: scoring falls back to the cold-start state instead.
     CacheUnavailableError: 503,
     # The pipeline and the follower decide about these; one that gets out is a fault of ours.
@@ -78,3 +91,13 @@ def text_of(error: Exception) -> str:
 def retry_headers(status: int) -> dict[str, str]:
     """Headers that go with a status."""
     return {"Retry-After": str(RETRY_AFTER_S)} if status in AWAY else {}
+
+
+def headers_of(error: AbsorbError) -> dict[str, str]:
+    """Headers that go with an error, beside those of its status."""
+    if isinstance(error, OverloadedError):
+        return {"Retry-After": str(error.retry_after_s)}
+    if isinstance(error, BodyTimeoutError):
+        # The rest of the body may come for ever: nothing but the end of the connection ends it.
+        return {"Connection": "close"}
+    return {"WWW-Authenticate": "Bearer"} if isinstance(error, KeyMissingError) else {}

@@ -61,6 +61,8 @@ class Query:
         model: None asks for the default one.
         recent: raw ids of the latest items, newest last; None takes those in the user's record.
         context: context field -> raw value.
+        deadline: moment of `time.monotonic()` at which nobody waits any more; None: there is none.
+        priority: 1 is the highest, 5 the lowest; 0 is the usual one, 3.
     """
 
     user_id: str
@@ -68,6 +70,8 @@ class Query:
     model: str | None
     recent: Sequence[str] | None
     context: Mapping[str, object]
+    deadline: float | None = None
+    priority: int = 0
 
 
 @dataclass(frozen=True)
@@ -221,7 +225,8 @@ class Pipeline:
     def _admitted(self) -> Iterator[None]:
         """One of the places that requests in flight take."""
         if self._in_flight >= self._settings.max_in_flight:
-            raise OverloadedError(self._settings.max_in_flight)
+            limit = self._settings.max_in_flight
+            raise OverloadedError(f"{limit} requests are being scored already")
         self._in_flight += 1
         self._telemetry.in_flight.set(self._in_flight)
         try:

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.concurrency import run_in_threadpool
 
-from models.errors import AbsorbError, BodyTooLargeError, NotReadyError
+from models.errors import AbsorbError, NotReadyError
 from models.vocabulary import check_id
 from service.answers import (
     comparison_answer,
@@ -16,6 +16,7 @@ from service.answers import (
     server_timing,
     user_answer,
 )
+from service.bodies import BodyLimit, read_body
 from service.errors import retry_headers, status_of
 from service.generation import Follower
 from service.pipeline import Pipeline, Query
@@ -41,37 +42,20 @@ def error_response(status: int, text: str, headers: dict[str, str] | None = None
     return JsonResponse({"error": text}, status, {**retry_headers(status), **(headers or {})})
 
 
-async def read_body(request: Request, limit_bytes: int) -> bytes:
-    """A request's body, refused as soon as it is too long: a chunked one does not say so beforehand.
-
-    Raises:
-        BodyTooLargeError: longer than `limit_bytes`.
-    """
-    declared = request.headers.get("content-length", "0")
-    if declared.isdecimal() and int(declared) > limit_bytes:
-        raise BodyTooLargeError(limit_bytes)
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit_bytes:
-            raise BodyTooLargeError(limit_bytes)
-    return bytes(body)
-
-
 def described_body(kind: type[SlateRequest]) -> dict[str, Any]:
     """What OpenAPI says of a body: the routes read theirs themselves, so FastAPI does not know it."""
     content = {"application/json": {"schema": kind.model_json_schema()}}
     return {"requestBody": {"required": True, "content": content}}
 
 
-def scoring_routes(pipeline: Pipeline, follower: Follower, max_body_bytes: int) -> APIRouter:
+def scoring_routes(pipeline: Pipeline, follower: Follower, body: BodyLimit) -> APIRouter:
     """Routes under /v1."""
     router = APIRouter(prefix="/v1", responses=ERRORS)
 
     @router.post("/score", response_model=ScoreResponse, openapi_extra=described_body(ScoreRequest))
     async def score(request: Request) -> Response:
         """Score candidates for a user."""
-        asked = parse_request(ScoreRequest, await read_body(request, max_body_bytes))
+        asked = parse_request(ScoreRequest, await read_body(request, body))
         query = Query(asked.user_id, asked.candidates, asked.model, asked.recent, asked.context)
         answer = await pipeline.score(query)
         headers = {"Server-Timing": server_timing(answer.stages)}
@@ -82,7 +66,7 @@ def scoring_routes(pipeline: Pipeline, follower: Follower, max_body_bytes: int) 
     )
     async def compare(request: Request) -> Response:
         """Rank candidates for a user with several models, and say how far they agree."""
-        asked = parse_request(CompareRequest, await read_body(request, max_body_bytes))
+        asked = parse_request(CompareRequest, await read_body(request, body))
         query = Query(asked.user_id, asked.candidates, None, asked.recent, asked.context)
         comparison = await pipeline.compare(query, asked.models, asked.top_k)
         headers = {"Server-Timing": server_timing(comparison.stages)}

@@ -39,7 +39,10 @@ class Settings(BaseSettings):
     """Candidates in one request; a longer slate is refused with status 400."""
 
     max_body_bytes: PositiveInt = 1 << 20
-    """Bytes of a request's body, chunked or not; a longer one is refused with status 413."""
+    """Bytes of a request's body, chunked or not, as sent and unpacked; a longer one is refused with status 413."""
+
+    body_timeout_s: PositiveFloat = 10.0
+    """Seconds that a request's body may take to arrive; a slower one is refused with status 408."""
 
     max_in_flight: PositiveInt = 256
     """Score requests at once; one more is refused with status 429, so that those let in stay fast."""
