@@ -4,6 +4,7 @@ AbsorbError
 ├── RecipeError               a recipe has unknown, missing or impossible keys (all listed at once)
 ├── EventsError               an event log cannot be read as one
 ├── UnknownModelError         no model of that name
+├── UnknownVersionError       the model is there, and serves another version
 ├── StepError                 a build step cannot start: an earlier one is missing, or another builder holds it
 │   └── LockHeldError         another builder holds the lock
 ├── ArtifactError             an artifact cannot be used
@@ -81,6 +82,15 @@ class UnknownModelError(AbsorbError):
         listed = ", ".join(names) or "none"
         super().__init__(
             f"model: got {name!r}, expected one of: {listed}{did_you_mean(name, names)}"
+        )
+
+
+class UnknownVersionError(AbsorbError):
+    """The model is there, and serves another version."""
+
+    def __init__(self, model: str, version: str, serves: str) -> None:
+        super().__init__(
+            f"version of model {model!r}: got {version!r}, expected {serves}, which serves"
         )
 
 

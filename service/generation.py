@@ -86,6 +86,8 @@ class Follower:
         self._default_model = default_model
         self._serving: dict[str, Serving] = {}
         self._failures: dict[str, _Failure] = {}
+        self._unloaded: set[str] = set()
+        self._looking = asyncio.Lock()
         self._cache_error: str | None = None
         # A thread of its own: loading never takes one that scores.
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
@@ -102,6 +104,12 @@ class Follower:
             return self._default_model
         return FIRST_CHOICE if FIRST_CHOICE in self._serving else min(self._serving, default=None)
 
+    @property
+    def problems(self) -> dict[str, str]:
+        """Model -> why it does not serve, or why what is published now is not what serves."""
+        unloaded = {name: _unloaded(name) for name in self._unloaded}
+        return {name: str(one.error) for name, one in self._failures.items()} | unloaded
+
     def pick(self, model: str | None) -> Serving:
         """What serves `model` now; callers keep it for the whole of a request.
 
@@ -112,6 +120,8 @@ class Follower:
         name = self.default_model if model is None else model
         if name is not None and name in self._serving:
             return self._serving[name]
+        if name in self._unloaded:
+            raise NotReadyError(f"not ready: {_unloaded(name)}")
         if not self._serving or model is None or model in self._failures:
             raise NotReadyError(f"not ready: {self._why(name)}")
         raise UnknownModelError(model, self._serving)
@@ -154,6 +164,45 @@ class Follower:
 
     async def poll(self) -> None:
         """Look at every pointer once; load and swap what has changed."""
+        async with self._looking:
+            await self._poll()
+
+    async def load(self, model: str) -> None:
+        """Look at one pointer now, and swap in what it names; also a model that was unloaded.
+
+        Raises:
+            UnknownModelError: no such model is published.
+            NotReadyError: its generation does not load; what served before, if anything did, still does.
+            CacheUnavailableError: the cache does not answer.
+        """
+        async with self._looking:
+            pointers = await self._store.read_pointers()
+            if model not in pointers:
+                raise UnknownModelError(model, pointers)
+            self._unloaded.discard(model)
+            self._failures.pop(model, None)
+            await self._follow(model, pointers[model])
+        if model in self._failures:
+            raise NotReadyError(f"model {model!r} does not load: {self._failures[model].error}")
+
+    async def unload(self, model: str) -> None:
+        """Stop serving a model and let go of it, until `load` or a restart; requests in flight still finish.
+
+        Raises:
+            UnknownModelError: no such model serves, or should.
+        """
+        async with self._looking:
+            known = {*self._serving, *self._failures, *self._unloaded}
+            if model not in known:
+                raise UnknownModelError(model, known)
+            self._unloaded.add(model)
+            self._failures.pop(model, None)
+            old = self._serving.pop(model, None)
+        if old is not None:
+            self._telemetry.unloaded(old.generation)
+            log.info("model unloaded", extra={"model": model, "generation": old.generation.name})
+
+    async def _poll(self) -> None:
         try:
             pointers = await self._store.read_pointers()
         except AbsorbError as error:
@@ -166,7 +215,8 @@ class Follower:
             log.info("generation pointers can be read again")
             self._cache_error = None
         for model, raw in pointers.items():
-            await self._follow(model, raw)
+            if model not in self._unloaded:
+                await self._follow(model, raw)
 
     async def _follow(self, model: str, raw: bytes | None) -> None:
         failure = self._failures.get(model)
@@ -219,3 +269,7 @@ class Follower:
     def close(self) -> None:
         """Let go of the loader's thread."""
         self._loader.shutdown(wait=False, cancel_futures=True)
+
+
+def _unloaded(model: str) -> str:
+    return f"model {model!r} was unloaded; POST /v2/repository/models/{model}/load serves it again"

@@ -14,6 +14,7 @@ from service.pipeline import Pipeline
 from service.settings import Settings
 from service.store import RedisStore, StateStore
 from service.telemetry import Telemetry
+from service.v2.plane import Plane
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Parts:
     follower: Follower
     workers: ThreadPoolExecutor
     pipeline: Pipeline
+    plane: Plane
     app: FastAPI
 
 
@@ -48,5 +50,6 @@ def build_parts(
     num_workers = max(1, (os.cpu_count() or 1) // settings.num_threads)
     workers = ThreadPoolExecutor(num_workers, thread_name_prefix="scorer")
     pipeline = Pipeline(settings, follower, store, telemetry, workers, clock)
+    plane = Plane(pipeline, follower, clock)
     app = create_app(settings, store, follower, pipeline, telemetry)
-    return Parts(settings, telemetry, store, follower, workers, pipeline, app)
+    return Parts(settings, telemetry, store, follower, workers, pipeline, plane, app)

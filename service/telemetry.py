@@ -119,6 +119,12 @@ class Telemetry:
         self._users.labels(new.model).set(new.num_users)
         self._swaps.labels(new.model).inc()
 
+    def unloaded(self, generation: Generation) -> None:
+        """Forget a generation that serves no longer."""
+        self._generation.remove(generation.model, generation.name, generation.artifact_id)
+        self._as_of.remove(generation.model)
+        self._users.remove(generation.model)
+
 
 class Stages:
     """Seconds that each stage of one request took, in order."""

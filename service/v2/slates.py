@@ -1,0 +1,153 @@
+"""What our models look like as tensors: requests become queries, scores become outputs."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from models.errors import RequestError, did_you_mean
+from models.vocabulary import check_ids
+from service.pipeline import Query, Scores
+from service.v2.codec import short
+from service.v2.messages import BYTES, InferRequest, InferTensor, TensorMetadata
+
+USER_ID, CANDIDATES, RECENT = "user_id", "candidates", "recent"
+REQUIRED = (USER_ID, CANDIDATES)
+SCORES, STATE_SOURCE, UNKNOWN, GENERATION = "scores", "state_source", "unknown", "generation"
+OUTPUTS = (
+    TensorMetadata(SCORES, "FP32", (-1,)),
+    TensorMetadata(STATE_SOURCE, BYTES, (1,)),
+    TensorMetadata(UNKNOWN, "BOOL", (-1,)),
+    TensorMetadata(GENERATION, BYTES, (1,)),
+)
+MAX_USERS = 64
+"""Users of one request: each is a lookup and a score of its own."""
+
+
+def inputs_of(context_fields: Sequence[str]) -> tuple[TensorMetadata, ...]:
+    """What a model takes. Integer datatypes are taken as well: an id that is a number is the same id."""
+    return (
+        TensorMetadata(USER_ID, BYTES, (1,)),
+        TensorMetadata(CANDIDATES, BYTES, (-1,)),
+        TensorMetadata(RECENT, BYTES, (-1,), is_optional=True),
+        *(TensorMetadata(name, BYTES, (1,), is_optional=True) for name in context_fields),
+    )
+
+
+def queries_of(request: InferRequest, context_fields: Sequence[str]) -> list[Query]:
+    """One query for each user.
+
+    `user_id` [1] goes with `candidates` [C]; `user_id` [B] or [B, 1] with `candidates` [B, C], and then `recent` is
+    [B, N] and a context field [B] or [B, 1].
+
+    Raises:
+        RequestError: naming the input, what came and what was expected.
+    """
+    _check_outputs(request)
+    inputs = _by_name(request.inputs, (*REQUIRED, RECENT, *context_fields))
+    users = _ids(inputs[USER_ID])
+    if not 1 <= len(users) <= MAX_USERS:
+        raise RequestError(_field(USER_ID), len(users), f"1 to {MAX_USERS} user ids")
+    num_users = len(users)
+    _check_column(inputs[USER_ID], num_users)
+    candidates = _rows(inputs[CANDIDATES], num_users)
+    recent = _rows(inputs[RECENT], num_users) if RECENT in inputs else [None] * num_users
+    context = {name: inputs[name] for name in context_fields if name in inputs}
+    contexts = _contexts(context, num_users)
+    return [
+        Query(user, candidates[at], request.model, recent[at], contexts[at])
+        for at, user in enumerate(users)
+    ]
+
+
+def outputs_of(request: InferRequest, answers: Sequence[Scores]) -> tuple[InferTensor, ...]:
+    """The outputs that were asked for, of one answer for each user. All come from one generation."""
+    shape = next(one.shape for one in request.inputs if one.name == CANDIDATES)
+    names = [one.name for one in request.outputs] or [one.name for one in OUTPUTS]
+    return tuple(_output(name, answers, shape) for name in names)
+
+
+def _output(name: str, answers: Sequence[Scores], shape: tuple[int, ...]) -> InferTensor:
+    match name:
+        case "scores":
+            scores = np.concatenate([one.scores for one in answers]).astype(np.float32)
+            return InferTensor(name, "FP32", shape, scores)
+        case "unknown":
+            unknown = np.concatenate([_is_unknown(one) for one in answers])
+            return InferTensor(name, "BOOL", shape, unknown)
+        case "state_source":
+            sources = [one.found.source for one in answers]
+            return InferTensor(name, BYTES, (len(sources),), sources)
+        case _:
+            return InferTensor(name, BYTES, (1,), [answers[0].generation.name])
+
+
+def _is_unknown(answer: Scores) -> "np.ndarray[tuple[int], np.dtype[np.bool]]":
+    candidates, unknown = answer.query.candidates, set(answer.unknown_candidates)
+    if not unknown:
+        return np.zeros(len(candidates), np.bool)
+    return np.fromiter((one in unknown for one in candidates), np.bool, len(candidates))
+
+
+def _check_outputs(request: InferRequest) -> None:
+    known = [one.name for one in OUTPUTS]
+    for one in request.outputs:
+        if one.name not in known:
+            expected = f"one of {', '.join(known)}{did_you_mean(one.name, known)}"
+            raise RequestError("outputs", short(one.name), expected)
+
+
+def _by_name(inputs: Sequence[InferTensor], known: Sequence[str]) -> Mapping[str, InferTensor]:
+    named = {one.name: one for one in inputs}
+    for name in named:
+        if name not in known:
+            expected = f"one of {', '.join(known)}{did_you_mean(name, known)}"
+            raise RequestError("inputs", short(name), expected)
+    if len(named) < len(inputs):
+        raise RequestError("inputs", [one.name for one in inputs], "each name once")
+    for name in REQUIRED:
+        if name not in named:
+            raise RequestError("inputs", list(named), f"an input {name!r}")
+    return named
+
+
+def _ids(tensor: InferTensor) -> list[str]:
+    field = _field(tensor.name)
+    if isinstance(tensor.data, np.ndarray):
+        if tensor.data.dtype.kind not in "iu":
+            raise RequestError(f"{field}.datatype", tensor.datatype, "BYTES or INT64")
+        return list(map(str, tensor.data.tolist()))
+    ids = list(tensor.data)
+    check_ids(field, ids)
+    return ids
+
+
+def _rows(tensor: InferTensor, num_users: int) -> list[list[str]]:
+    ids, shape = _ids(tensor), tensor.shape
+    is_right = (len(shape) == 1 and num_users == 1) or (len(shape) == 2 and shape[0] == num_users)
+    if not is_right:
+        one = "[-1] or " if num_users == 1 else ""
+        expected = f"{one}[{num_users}, -1]: a row for each user"
+        raise RequestError(f"{_field(tensor.name)}.shape", list(shape), expected)
+    width = shape[-1]
+    return [ids[at * width : (at + 1) * width] for at in range(num_users)]
+
+
+def _check_column(tensor: InferTensor, num_users: int) -> None:
+    if tensor.shape not in ((num_users,), (num_users, 1)):
+        expected = f"[{num_users}] or [{num_users}, 1]: a value for each user"
+        raise RequestError(f"{_field(tensor.name)}.shape", list(tensor.shape), expected)
+
+
+def _contexts(tensors: Mapping[str, InferTensor], num_users: int) -> list[dict[str, object]]:
+    contexts: list[dict[str, object]] = [{} for _ in range(num_users)]
+    for name, tensor in tensors.items():
+        _check_column(tensor, num_users)
+        if isinstance(tensor.data, np.ndarray) and tensor.data.dtype.kind not in "iu":
+            raise RequestError(f"{_field(name)}.datatype", tensor.datatype, "BYTES or INT64")
+        for context, value in zip(contexts, tensor.data, strict=True):
+            context[name] = str(value)
+    return contexts
+
+
+def _field(name: str) -> str:
+    return f"inputs[{name}]"

@@ -1,0 +1,240 @@
+"""The data plane without a transport: what a door hands in, and what it gets."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.errors import (
+    AbsorbError,
+    NotReadyError,
+    RequestError,
+    UnknownModelError,
+    UnknownVersionError,
+)
+from service.v2.messages import InferRequest, InferTensor, RequestedOutput
+from tests.service.toy import AS_OF_S, Toy
+from tests.service.world import Running, World
+
+pytestmark = pytest.mark.anyio
+VERSION = str(AS_OF_S + 60)
+SLATE = ["i1", "i5", "no such"]
+
+
+def texts(name: str, *values: str, shape: Sequence[int] | None = None) -> InferTensor:
+    return InferTensor(name, "BYTES", tuple(shape or (len(values),)), list(values))
+
+
+def asked(*more: InferTensor, user: str = "ann", **fields: Any) -> InferRequest:
+    inputs = (texts("user_id", user), texts("candidates", *SLATE), *more)
+    return InferRequest("toy", **{"inputs": inputs, **fields})
+
+
+def published(running: Running) -> str:
+    return running.follower.serving["toy"].generation.name
+
+
+async def test_scores_are_those_of_the_first_protocol(world: World) -> None:
+    world.publish(Toy())
+    async with world.service() as running:
+        first = await running.score("ann", SLATE, recent=["i2"], context={"hour": "day"})
+        answer = await running.parts.plane.infer(
+            asked(texts("recent", "i2"), texts("hour", "day"), id="7")
+        )
+        generation = published(running)
+    outputs = {one.name: one for one in answer.outputs}
+    assert (answer.model, answer.version, answer.id) == ("toy", VERSION, "7")
+    assert answer.parameters == {"degraded": False}
+    assert np.array_equal(outputs["scores"].data, np.array(first["scores"], np.float32))
+    assert list(outputs["unknown"].data) == [False, False, True]
+    assert outputs["state_source"].data == ["hit"]
+    assert outputs["generation"].data == [generation]
+
+
+async def test_an_unknown_user_is_degraded(world: World) -> None:
+    world.publish(Toy())
+    async with world.service() as running:
+        answer = await running.parts.plane.infer(
+            asked(user="nobody", outputs=(RequestedOutput("state_source"),))
+        )
+    assert [one.data for one in answer.outputs] == [["miss"]]
+    assert answer.parameters["degraded"] is True
+
+
+async def test_several_users_are_as_many_requests(world: World) -> None:
+    world.publish(Toy())
+    slates = ["i1", "i5", "i9", "i2", "i2", "i4"]
+    async with world.service() as running:
+        expected = [
+            (await running.score(user, slate, recent=recent, context={"hour": hour}))["scores"]
+            for user, slate, recent, hour in [
+                ("ann", slates[:3], ["i1"], "day"),
+                ("bob", slates[3:], ["i2"], "night"),
+            ]
+        ]
+        request = InferRequest(
+            "toy",
+            (
+                texts("user_id", "ann", "bob", shape=(2, 1)),
+                texts("candidates", *slates, shape=(2, 3)),
+                texts("recent", "i1", "i2", shape=(2, 1)),
+                texts("hour", "day", "night"),
+            ),
+        )
+        answer = await running.parts.plane.infer(request)
+    scores = answer.outputs[0]
+    assert scores.shape == (2, 3)
+    assert np.array_equal(scores.data, np.array(expected, np.float32).ravel())
+
+
+async def test_ids_may_be_integers(world: World) -> None:
+    world.publish(Toy(), states={"7": Toy().state(["i1"])})
+    numbers = InferTensor("candidates", "INT64", (2,), np.array([1, 2], np.int64))
+    user = InferTensor("user_id", "INT32", (1,), np.array([7], np.int32))
+    async with world.service() as running:
+        answer = await running.parts.plane.infer(InferRequest("toy", (user, numbers)))
+    outputs = {one.name: one.data for one in answer.outputs}
+    assert outputs["state_source"] == ["hit"]
+    assert list(outputs["unknown"]) == [True, True]
+
+
+BAD = {
+    "no candidates": ((texts("user_id", "ann"),), "an input 'candidates'"),
+    "an input twice": ((*asked().inputs, texts("user_id", "ann")), "each name once"),
+    "a name": ((*asked().inputs, texts("hours", "day")), "did you mean 'hour'"),
+    "an empty slate": ((texts("user_id", "ann"), texts("candidates")), "1 to 5000 item ids"),
+    "an empty id": ((texts("user_id", ""), texts("candidates", "i1")), r"inputs\[user_id\]\[0\]"),
+    "two users": ((texts("user_id", "ann", "bob"), texts("candidates", "i1")), r"\[2, -1\]"),
+    "no user": ((texts("user_id"), texts("candidates", "i1")), "1 to 64 user ids"),
+    "a matrix of users": (
+        (texts("user_id", "ann", shape=(1, 1, 1)), texts("candidates", "i1")),
+        "a value for each user",
+    ),
+    "numbers that are no ids": (
+        (
+            texts("user_id", "ann"),
+            InferTensor("candidates", "FP32", (1,), np.zeros(1, np.float32)),
+        ),
+        "BYTES or INT64",
+    ),
+    "a context that is no text": (
+        (*asked().inputs, InferTensor("hour", "BOOL", (1,), np.ones(1, np.bool))),
+        "BYTES or INT64",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+async def test_what_a_model_does_not_take_is_said(world: World, what: str) -> None:
+    world.publish(Toy())
+    inputs, expected = BAD[what]
+    async with world.service() as running:
+        with pytest.raises(RequestError, match=expected):
+            await running.parts.plane.infer(InferRequest("toy", inputs))
+        (statistics,) = running.parts.plane.statistics("toy")
+    assert statistics.durations["fail"].count == 1
+
+
+async def test_an_output_that_no_model_gives_is_said(world: World) -> None:
+    world.publish(Toy())
+    async with world.service() as running:
+        with pytest.raises(RequestError, match="did you mean 'scores'"):
+            await running.parts.plane.infer(asked(outputs=(RequestedOutput("score"),)))
+
+
+async def test_models_and_versions_that_do_not_serve(world: World) -> None:
+    world.publish(Toy())
+    async with world.service() as running:
+        plane = running.parts.plane
+        plane.check_model_ready("toy")
+        plane.check_model_ready("toy", VERSION)
+        with pytest.raises(UnknownModelError):
+            await plane.infer(replace(asked(), model="nosuch"))
+        with pytest.raises(UnknownVersionError, match=f"got '1', expected {VERSION}"):
+            await plane.infer(replace(asked(), version="1"))
+        with pytest.raises(UnknownVersionError):
+            plane.metadata("toy", "1")
+
+
+async def test_metadata_and_config_say_what_a_model_takes(world: World) -> None:
+    world.publish(Toy())
+    async with world.service() as running:
+        about = running.parts.plane.metadata("toy")
+        config: dict[str, Any] = running.parts.plane.config("toy")
+    inputs = {one.name: one for one in about.inputs}
+    assert list(inputs) == ["user_id", "candidates", "recent", "hour", "device"]
+    assert [one.name for one in about.outputs] == [
+        "scores",
+        "state_source",
+        "unknown",
+        "generation",
+    ]
+    assert about.versions == (VERSION,)
+    assert config["input"][1] == {
+        "name": "candidates", "data_type": "TYPE_STRING", "dims": [-1], "optional": False,
+    }  # fmt: skip
+    assert config["output"][0] == {"name": "scores", "data_type": "TYPE_FP32", "dims": [-1]}
+
+
+async def test_statistics_count_what_was_served(world: World) -> None:
+    world.publish(Toy())
+    async with world.service(now_s=AS_OF_S + 5) as running:
+        for _ in range(3):
+            await running.parts.plane.infer(asked())
+        (one,) = running.parts.plane.statistics()
+    assert (one.name, one.version) == ("toy", VERSION)
+    assert (one.inference_count, one.execution_count) == (3, 3)
+    assert one.last_inference_ms == 1000 * (AS_OF_S + 5)
+    assert one.durations["success"].count == one.durations["compute_infer"].count == 3
+    parts = ("queue", "compute_input", "compute_infer", "compute_output")
+    whole = one.durations["success"].ns
+    assert sum(one.durations[part].ns for part in parts) == pytest.approx(whole, rel=0.01)
+    assert one.durations["cache_hit"].count == 0
+
+
+async def test_a_model_that_was_unloaded_serves_again_when_loaded(world: World) -> None:
+    world.publish(Toy())
+    async with world.service() as running:
+        plane = running.parts.plane
+        await plane.unload("toy")
+        await plane.unload("toy")
+        await running.follower.poll()
+        with pytest.raises(NotReadyError, match="was unloaded"):
+            await plane.infer(asked())
+        (entry,) = plane.index()
+        assert (entry.state, entry.version) == ("UNAVAILABLE", "")
+        assert plane.index(ready_only=True) == []
+        assert running.metric("absorb_generation_users", model="toy") == 0
+        await plane.load("toy", {})
+        (entry,) = plane.index()
+        assert (entry.state, entry.version, entry.reason) == ("READY", VERSION, "")
+        await plane.infer(asked())
+
+
+async def test_a_load_that_fails_leaves_what_serves(world: World) -> None:
+    world.publish(Toy())
+    async with world.service() as running:
+        before = published(running)
+        world.publish(Toy(seed=1), score=b"no graph")
+        with pytest.raises(NotReadyError, match=r"does not load: artifact: .* cannot score"):
+            await running.parts.plane.load("toy", {})
+        (entry,) = running.parts.plane.index()
+        assert entry.state == "READY"
+        assert "cannot score" in entry.reason
+        assert published(running) == before
+        world.publish(Toy(seed=2))
+        await running.parts.plane.load("toy", {})
+        assert published(running) != before
+
+
+async def test_a_load_needs_a_published_model_and_no_configuration(world: World) -> None:
+    world.publish(Toy())
+    async with world.service() as running:
+        plane = running.parts.plane
+        for one in (plane.load("nosuch", {}), plane.unload("nosuch")):
+            with pytest.raises(UnknownModelError):
+                await one
+        with pytest.raises(AbsorbError, match="configured by its artifact"):
+            await plane.load("toy", {"config": "{}"})
