@@ -16,7 +16,7 @@ from service.bodies import BodyLimit
 from service.errors import INTERNAL, headers_of, status_of
 from service.generation import Follower
 from service.pipeline import Pipeline
-from service.routes import error_response, operating_routes, scoring_routes
+from service.routes import error_response, operating_routes, scoring_routes, showing_routes
 from service.settings import Settings
 from service.store import StateStore
 from service.telemetry import Telemetry
@@ -49,7 +49,8 @@ def create_app(
         lifespan=lifespan,
     )
     body = BodyLimit(settings.max_body_bytes, settings.body_timeout_s)
-    app.include_router(scoring_routes(pipeline, follower, body))
+    app.include_router(scoring_routes(pipeline, body))
+    app.include_router(showing_routes(pipeline, follower))
     app.include_router(operating_routes(pipeline, telemetry))
     app.add_middleware(Outermost, telemetry=telemetry)
     app.exception_handler(AbsorbError)(_on_absorb_error)

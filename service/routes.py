@@ -1,9 +1,11 @@
 """HTTP in, HTTP out: no decision."""
 
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import orjson
 from fastapi import APIRouter, Request, Response
+from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.concurrency import run_in_threadpool
 
@@ -37,6 +39,18 @@ class JsonResponse(Response):
         return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
+class BareRoute(APIRoute):
+    """A route whose function reads the request itself: FastAPI documents it, and leaves out what it would not use.
+
+    Looking for dependencies, parameters and a body takes 0.1 ms a request, where there are none.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The function as it is."""
+        handler: Callable[[Request], Coroutine[Any, Any, Response]] = self.endpoint
+        return handler
+
+
 def error_response(status: int, text: str, headers: dict[str, str] | None = None) -> JsonResponse:
     """The one form of every error."""
     return JsonResponse({"error": text}, status, {**retry_headers(status), **(headers or {})})
@@ -48,9 +62,9 @@ def described_body(kind: type[SlateRequest]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-def scoring_routes(pipeline: Pipeline, follower: Follower, body: BodyLimit) -> APIRouter:
-    """Routes under /v1."""
-    router = APIRouter(prefix="/v1", responses=ERRORS)
+def scoring_routes(pipeline: Pipeline, body: BodyLimit) -> APIRouter:
+    """Routes that score."""
+    router = APIRouter(prefix="/v1", responses=ERRORS, route_class=BareRoute)
 
     @router.post("/score", response_model=ScoreResponse, openapi_extra=described_body(ScoreRequest))
     async def score(request: Request) -> Response:
@@ -73,6 +87,13 @@ def scoring_routes(pipeline: Pipeline, follower: Follower, body: BodyLimit) -> A
         # In a thread: several models' long rankings would hold up the event loop.
         answer = await run_in_threadpool(comparison_answer, comparison, asked.top_k)
         return JsonResponse(answer, headers=headers)
+
+    return router
+
+
+def showing_routes(pipeline: Pipeline, follower: Follower) -> APIRouter:
+    """Routes that show what is served, and what is stored."""
+    router = APIRouter(prefix="/v1", responses=ERRORS)
 
     @router.get("/models", response_model=ModelList)
     async def models() -> Response:
