@@ -8,11 +8,10 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import RedisClusterException, RedisError
 from redis.retry import Retry
 
-from models.cache_server import redact_url, resolve_cache_url
+from models.cache_server import redact_url, resolve_cache_url, split_cluster_url
 from models.errors import CacheUnavailableError
 
 CacheClient = Redis | RedisCluster
-CLUSTER_MARK = "+cluster"
 EXPECTED_URL = (
     "not a cache URL; expected embedded:[folder], redis://, rediss://, redis+cluster:// or unix://, "
     "with special characters of the password percent-encoded"
@@ -33,16 +32,16 @@ def connect_cache(url: str) -> CacheClient:
         CacheUnavailableError: the URL is none, or nothing answers there.
     """
     shown = redact_url(url)
-    scheme, mark, rest = resolve_cache_url(url).partition(CLUSTER_MARK + "://")
+    plain, is_cluster = split_cluster_url(resolve_cache_url(url))
     limits = {
         "socket_connect_timeout": CONNECT_LIMIT_S,
         "socket_timeout": REPLY_LIMIT_S,
         "retry": Retry(ExponentialBackoff(cap=1.6, base=0.1), NUM_RETRIES),
     }
     try:
-        if mark:
-            return RedisCluster.from_url(f"{scheme}://{rest}", **limits)
-        client = Redis.from_url(scheme, **limits)
+        if is_cluster:
+            return RedisCluster.from_url(plain, **limits)
+        client = Redis.from_url(plain, **limits)
         client.ping()
         return client
     except ValueError:  # neither quoted nor chained: it may hold a part of the password

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from redis import RedisCluster
+
 from builder.cache import CacheClient, cache_errors
 from builder.generations import count_all, read_pointer
 from builder.lock import lock_holder
@@ -75,7 +77,8 @@ def _record_bytes(client: CacheClient, pointer: Pointer | None) -> int | None:
 
 def _memory_bytes(client: CacheClient) -> int:
     with cache_errors(client):
-        answer = client.info("memory")
-    # A cluster client answers with one dict per node, a plain one with the dict itself.
-    nodes = [answer] if "used_memory" in answer else list(answer.values())
+        if isinstance(client, RedisCluster):
+            nodes = list(client.info("memory", target_nodes=RedisCluster.PRIMARIES).values())
+        else:
+            nodes = [client.info("memory")]
     return sum(int(node["used_memory"]) for node in nodes)

@@ -16,6 +16,7 @@ from typing import IO
 from models.errors import CacheUnavailableError
 
 EMBEDDED = "embedded:"
+CLUSTER_MARK = "+cluster://"
 SOCKET = "valkey.sock"
 START_LIMIT_S = 30.0
 REPLY_LIMIT_S = 5.0
@@ -28,8 +29,8 @@ def resolve_cache_url(url: str) -> str:
     """URL that a Redis client understands; starts the embedded server if `url` asks for one and none runs.
 
     Args:
-        url: `redis://`, `rediss://` or `unix://` (returned as they are), or `embedded:` with an optional folder
-            (default `var/cache`).
+        url: `redis://`, `rediss://` (also with `+cluster`) or `unix://` (returned as they are), or `embedded:` with an
+            optional folder (default `var/cache`).
 
     Raises:
         CacheUnavailableError: the embedded server does not start.
@@ -38,6 +39,12 @@ def resolve_cache_url(url: str) -> str:
         return url
     folder = Path(url.removeprefix(EMBEDDED) or "var/cache")
     return f"unix://{start_server(folder)}"
+
+
+def split_cluster_url(url: str) -> tuple[str, bool]:
+    """The URL as a Redis client understands it, and whether it is that of a node of a Redis Cluster."""
+    scheme, mark, rest = url.partition(CLUSTER_MARK)
+    return (f"{scheme}://{rest}", True) if mark else (url, False)
 
 
 def redact_url(url: str) -> str:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
+from models.cache_server import split_cluster_url
 from service.app import create_app
+from service.cluster_store import ClusterStore
 from service.generation import Follower
 from service.pipeline import Pipeline
 from service.settings import Settings
@@ -43,7 +45,7 @@ def build_parts(
         clock: gives the epoch second.
     """
     telemetry = Telemetry(registry)
-    store = RedisStore(cache_url, settings.cache_timeout_ms / 1000)
+    store = _open_store(cache_url, settings.cache_timeout_ms / 1000)
     follower = Follower(
         store, telemetry, settings.artifact_dir, settings.num_threads, settings.default_model
     )
@@ -53,3 +55,8 @@ def build_parts(
     plane = Plane(pipeline, follower, clock)
     app = create_app(settings, store, follower, pipeline, telemetry)
     return Parts(settings, telemetry, store, follower, workers, pipeline, plane, app)
+
+
+def _open_store(url: str, timeout_s: float) -> StateStore:
+    kind = ClusterStore if split_cluster_url(url)[1] else RedisStore
+    return kind(url, timeout_s)

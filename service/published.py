@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from redis import Redis
-from redis.exceptions import RedisError
+from redis import Redis, RedisCluster
+from redis.exceptions import RedisClusterException, RedisError
 
 from models.artifact import Artifact, load_artifact
-from models.cache_server import redact_url, resolve_cache_url
+from models.cache_server import redact_url, resolve_cache_url, split_cluster_url
 from models.errors import CacheUnavailableError, NotReadyError, UnknownModelError
 from models.record import MODELS_KEY, Generation, Pointer, pointer_key
 from service.generation import FIRST_CHOICE
@@ -48,16 +48,23 @@ def read_published(settings: Settings, model: str | None, max_users: int) -> Pub
     """
     url = resolve_cache_url(settings.cache_url)
     try:
-        with Redis.from_url(url, socket_timeout=TIMEOUT_S) as client:
+        with _connect(url) as client:
             generation = _current_generation(client, model or settings.default_model)
             keys = client.scan_iter(match=generation.key_pattern(), count=SCAN_KEYS)
             prefix = len(generation.key(""))
             users = [key.decode()[prefix:] for key in islice(keys, max_users)]
-    except (RedisError, OSError) as error:
+    except (RedisError, RedisClusterException, OSError) as error:
         raise CacheUnavailableError(redact_url(url), str(error)) from error
     return Published(
         generation, users, load_artifact(settings.artifact_dir, generation.artifact_id)
     )
+
+
+def _connect(url: str) -> Redis | RedisCluster:
+    plain, is_cluster = split_cluster_url(url)
+    if is_cluster:
+        return RedisCluster.from_url(plain, socket_timeout=TIMEOUT_S)
+    return Redis.from_url(plain, socket_timeout=TIMEOUT_S)
 
 
 def _current_generation(client: Any, model: str | None) -> Generation:

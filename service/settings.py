@@ -21,7 +21,8 @@ class Settings(BaseSettings):
     )
 
     cache_url: str = EMBEDDED
-    """Where the cache is: `redis://`, `rediss://`, `unix://`, or `embedded:[folder]`, which starts a local server."""
+    """Where the cache is: `redis://`, `rediss://`, `unix://`, `redis+cluster://` or `rediss+cluster://` (any node of a
+    cluster), or `embedded:[folder]`, which starts a local server."""
 
     artifact_dir: Path = Path("var/artifacts")
     """Folder in which the builder leaves its artifacts, one subfolder each."""

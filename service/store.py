@@ -1,10 +1,11 @@
 """The cache as the service reads it. Redis errors end here: callers see `CacheUnavailableError` only."""
 
 import asyncio
-from collections.abc import Awaitable
-from typing import Protocol, TypeVar, cast
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar, cast
 
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
@@ -45,17 +46,7 @@ class RedisStore:
         """
         self._name = redact_url(url)
         self._timeout_s = timeout_s
-        # One immediate retry cures the connections that a server's restart has cut; more would only wait.
-        pool = BlockingConnectionPool.from_url(
-            url,
-            max_connections=MAX_CONNECTIONS,
-            timeout=None,
-            # With a limit of its own the client sends through asyncio.wait_for, which may swallow our
-            # cancellation (Python 3.11): a hung server then held requests for 15 s instead of 20 ms.
-            socket_timeout=None,
-            retry=Retry(NoBackoff(), 1),
-        )
-        self._redis: Redis = Redis.from_pool(pool)
+        self._redis = connect(parse_url(url))
 
     async def read(self, key: str) -> bytes | None:
         """Bytes under a key; None if there are none.
@@ -64,7 +55,7 @@ class RedisStore:
             CacheUnavailableError: no answer in time, or an error for one.
             CorruptRecordError: the key holds something else than bytes.
         """
-        return await self._ask(self._get(key), self._timeout_s)
+        return await ask(self._get(key), self._timeout_s, self._name)
 
     async def read_pointers(self) -> dict[str, bytes | None]:
         """Name of every published model -> bytes of its generation pointer (None: there is none).
@@ -72,7 +63,7 @@ class RedisStore:
         Raises:
             CacheUnavailableError: no answer in time, or an error for one.
         """
-        return await self._ask(self._pointers(), CONTROL_TIMEOUT_S)
+        return await ask(self._pointers(), CONTROL_TIMEOUT_S, self._name)
 
     async def _get(self, key: str) -> bytes | None:
         return cast(bytes | None, await self._redis.get(key))
@@ -81,22 +72,57 @@ class RedisStore:
         members = cast(set[bytes], await self._redis.smembers(MODELS_KEY))
         names = sorted(name.decode(errors="replace") for name in members)
         found = await self._redis.mget([pointer_key(name) for name in names]) if names else []
-        return dict(zip(names, cast(list[bytes | None], found), strict=True))
+        return pointers_by_name(names, found)
 
     async def close(self) -> None:
         """Let go of every connection."""
         await self._redis.aclose()
 
-    async def _ask(self, answer: Awaitable[Result], timeout_s: float) -> Result:
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await answer
-        except TimeoutError as error:
-            reason = f"no answer in {1000 * timeout_s:.0f} ms"
-            raise CacheUnavailableError(self._name, reason) from error
-        except ResponseError as error:
-            if str(error).startswith("WRONGTYPE"):
-                raise CorruptRecordError("the key holds something else than bytes") from error
-            raise CacheUnavailableError(self._name, str(error)) from error
-        except (RedisError, OSError) as error:
-            raise CacheUnavailableError(self._name, str(error)) from error
+
+def connect(options: Mapping[str, Any]) -> Redis:
+    """A client of one server with a pool of its own; connects on first use.
+
+    Args:
+        options: as `redis.asyncio.connection.parse_url` finds them in a URL.
+    """
+    pool = BlockingConnectionPool(
+        **options,
+        max_connections=MAX_CONNECTIONS,
+        timeout=None,
+        # With a limit of its own the client sends through asyncio.wait_for, which may swallow our
+        # cancellation (Python 3.11): a hung server then held requests for 15 s instead of 20 ms.
+        socket_timeout=None,
+        # One immediate retry cures the connections that a server's restart has cut; more would only wait.
+        retry=Retry(NoBackoff(), 1),
+    )
+    return Redis.from_pool(pool)
+
+
+def pointers_by_name(names: Sequence[str], found: Sequence[Any]) -> dict[str, bytes | None]:
+    """Model -> bytes of its pointer, from what MGET answers."""
+    return dict(zip(names, cast(Sequence[bytes | None], found), strict=True))
+
+
+async def ask(answer: Awaitable[Result], timeout_s: float, name: str) -> Result:
+    """Wait for an answer of the cache, and make its errors ours.
+
+    Args:
+        answer: awaited at once; cancelled when its time is over.
+        timeout_s: seconds, connecting included.
+        name: of the cache, for errors.
+
+    Raises:
+        CacheUnavailableError: no answer in time, or an error for one.
+        CorruptRecordError: the key holds something else than bytes.
+    """
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await answer
+    except TimeoutError as error:
+        raise CacheUnavailableError(name, f"no answer in {1000 * timeout_s:.0f} ms") from error
+    except ResponseError as error:
+        if str(error).startswith("WRONGTYPE"):
+            raise CorruptRecordError("the key holds something else than bytes") from error
+        raise CacheUnavailableError(name, str(error)) from error
+    except (RedisError, OSError) as error:
+        raise CacheUnavailableError(name, str(error)) from error

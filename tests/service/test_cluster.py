@@ -1,0 +1,212 @@
+"""A real cluster of three nodes: published to by the builder, served, and each node may go by itself."""
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from builder.cache import CacheClient, connect_cache
+from builder.generations import new_generation, rollback
+from builder.publish import publish
+from builder.status import status
+from models.errors import CacheUnavailableError
+from models.record import Generation
+from service.cluster_store import ClusterStore
+from service.published import read_published
+from service.settings import Settings
+from tests.cluster import Cluster, Node, running_cluster
+from tests.service.toy import AS_OF_S, SPEC, Array, Toy
+from tests.service.world import Running, World, record_of
+
+pytestmark = pytest.mark.anyio
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+ITEMS = ["i1", "i5"]
+TOY, OTHER = Toy(), Toy(seed=1)
+USERS = {f"user {n}": [f"i{n % 30}", f"i{n % 7}"] for n in range(24)}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with running_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def client(cluster: Cluster) -> Iterator[CacheClient]:
+    cluster.empty()
+    with connect_cache(cluster.url) as client:
+        yield client
+
+
+@pytest.fixture
+def world(cluster: Cluster, tmp_path: Path) -> World:
+    return World(cluster.url, tmp_path / "artifacts")
+
+
+def states_of(toy: Toy) -> Mapping[str, dict[str, Array]]:
+    return {user: toy.state(history) for user, history in USERS.items()}
+
+
+def publish_toy(client: CacheClient, world: World, toy: Toy = TOY) -> Generation:
+    artifact = toy.save(world.artifacts)
+    generation = new_generation("toy", artifact.artifact_id, len(USERS), AS_OF_S, "fp32", NOW)
+    records = ((user, record_of(user, state, artifact)) for user, state in states_of(toy).items())
+    return publish(client, generation, records, SPEC).current
+
+
+async def sources(service: Running) -> dict[str, str]:
+    """User -> how its state was found, each answer being what it has to be."""
+    found = {}
+    for user, history in USERS.items():
+        answer = await service.score(user, ITEMS)
+        found[user] = answer["state"]["source"]
+        state = TOY.state(history if found[user] == "hit" else [])
+        assert answer["scores"] == pytest.approx(TOY.scores(state, ITEMS), abs=1e-6)
+        if found[user] != "hit":
+            assert answer["degraded_reason"].startswith("scored from the cold-start state: cache")
+    return found
+
+
+def expected(generation: Generation, gone: Node) -> dict[str, str]:
+    held = {user: gone.holds(generation.key(user)) for user in USERS}
+    return {user: "unavailable" if is_gone else "hit" for user, is_gone in held.items()}
+
+
+def node_without_pointers(cluster: Cluster) -> Node:
+    control = cluster.node_of("{control}")
+    return next(node for node in cluster.nodes if node is not control)
+
+
+async def test_what_the_builder_publishes_is_served_from_every_node(client, world, cluster):
+    generation = publish_toy(client, world)
+    (told,) = status(client)
+    async with world.service() as service:
+        found = await sources(service)
+        stranger = await service.score("nobody", ITEMS)
+    held = [node.ask("DBSIZE") for node in cluster.nodes]
+    assert set(found.values()) == {"hit"}
+    assert stranger["state"]["source"] == "miss"
+    assert sum(held) == len(USERS) + 2
+    assert min(held) > 2
+    assert told.records == {generation.name: len(USERS)}
+    assert told.server_memory_bytes > 2.5 * cluster.nodes[0].used_memory()
+
+
+async def test_load_and_demo_find_users_on_every_node(client, world, cluster):
+    generation = publish_toy(client, world)
+    settings = Settings(cache_url=cluster.url, artifact_dir=world.artifacts)
+    published = await asyncio.to_thread(read_published, settings, None, 1000)
+    assert (published.generation, set(published.users)) == (generation, set(USERS))
+
+
+async def test_a_rollback_is_followed(client, world):
+    first = publish_toy(client, world)
+    second = publish_toy(client, world, OTHER)
+    async with world.service() as service:
+        assert (await service.score("user 1", ITEMS))["generation"] == second.name
+        rollback(client, "toy")
+        await service.follower.poll()
+        assert (await service.score("user 1", ITEMS))["generation"] == first.name
+        assert set((await sources(service)).values()) == {"hit"}
+
+
+async def test_a_killed_node_costs_its_own_users_their_records_and_comes_back(
+    client, world, cluster
+):
+    generation = publish_toy(client, world)
+    gone = node_without_pointers(cluster)
+    async with world.service() as service:
+        await sources(service)
+        gone.kill()
+        try:
+            down = [await sources(service) for _ in range(2)]
+            await service.follower.poll()
+            ready = await service.client.get("/health/ready")
+            reason = (await service.score(_a_user(generation, gone), ITEMS))["degraded_reason"]
+        finally:
+            await asyncio.to_thread(cluster.restart, gone)
+        back = await sources(service)
+    assert down == [expected(generation, gone)] * 2
+    assert ready.status_code == 200
+    assert f"node {gone.name}" in reason
+    assert set(back.values()) == {"hit"}
+
+
+async def test_a_node_that_hangs_costs_its_own_users_the_time_limit(client, world, cluster):
+    generation = publish_toy(client, world)
+    gone = node_without_pointers(cluster)
+    async with world.service(cache_timeout_ms=150) as service:
+        await sources(service)
+        with gone.stopped():
+            answers = {user: await service.score(user, ITEMS) for user in USERS}
+        while "unavailable" in (await sources(service)).values():
+            await asyncio.sleep(0.01)
+    found = {user: answer["state"]["source"] for user, answer in answers.items()}
+    assert found == expected(generation, gone)
+    reason = answers[_a_user(generation, gone)]["degraded_reason"]
+    assert "no answer in 150 ms" in reason
+
+
+def _a_user(generation: Generation, node: Node) -> str:
+    return next(user for user in USERS if node.holds(generation.key(user)))
+
+
+async def test_a_slot_that_moves_is_followed(client, world, cluster):
+    """Importing and migrating (ASK), then moved for good (MOVED), then back."""
+    generation = publish_toy(client, world)
+    source = node_without_pointers(cluster)
+    user = _a_user(generation, source)
+    key = generation.key(user)
+    target = next(node for node in cluster.nodes if node is not source)
+    slot = client.keyslot(key)
+    names = {node: node.ask("CLUSTER MYID") for node in cluster.nodes}
+    asked = []
+    async with world.service() as service:
+        asked.append(await service.score(user, ITEMS))
+        target.ask("CLUSTER SETSLOT", slot, "IMPORTING", names[source])
+        source.ask("CLUSTER SETSLOT", slot, "MIGRATING", names[target])
+        source.ask("MIGRATE", "127.0.0.1", target.port, key, 0, 5000)
+        asked.append(await service.score(user, ITEMS))
+        _assign(cluster, slot, names[target])
+        asked += [await service.score(user, ITEMS) for _ in range(3)]
+        target.ask("CLUSTER SETSLOT", slot, "MIGRATING", names[source])
+        source.ask("CLUSTER SETSLOT", slot, "IMPORTING", names[target])
+        target.ask("MIGRATE", "127.0.0.1", source.port, key, 0, 5000)
+        _assign(cluster, slot, names[source])
+        asked.append(await service.score(user, ITEMS))
+    assert {answer["state"]["source"] for answer in asked} == {"hit"}
+
+
+def _assign(cluster: Cluster, slot: int, owner: object) -> None:
+    for node in cluster.nodes:
+        node.ask("CLUSTER SETSLOT", slot, "NODE", owner)
+
+
+async def test_a_cluster_that_is_not_there_is_unavailable_and_says_so():
+    store = ClusterStore("redis+cluster://127.0.0.1:1", 2.0)
+    with pytest.raises(
+        CacheUnavailableError, match=r"redis\+cluster://127.0.0.1:1.*slots are unknown"
+    ):
+        await store.read("key")
+    await store.close()
+
+
+async def test_a_password_is_asked_for_and_not_shown(cluster: Cluster):
+    right, wrong = (
+        ClusterStore(cluster.url.replace("//", f"//:{word}@"), 2.0) for word in ("sesame", "barley")
+    )
+    for node in cluster.nodes:
+        node.ask("CONFIG SET", "requirepass", "sesame")
+    try:
+        assert await right.read("key") is None
+        with pytest.raises(CacheUnavailableError) as caught:
+            await wrong.read("key")
+    finally:
+        for node in cluster.nodes:
+            node.ask("CONFIG SET", "requirepass", "", password="sesame")
+        await right.close()
+        await wrong.close()
+    assert "barley" not in str(caught.value)
+    assert "invalid" in str(caught.value)
