@@ -20,6 +20,8 @@ from service.routes import error_response, operating_routes, scoring_routes, sho
 from service.settings import Settings
 from service.store import StateStore
 from service.telemetry import Telemetry
+from service.v2.http import v2_routes
+from service.v2.plane import Plane
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +32,7 @@ def create_app(
     follower: Follower,
     pipeline: Pipeline,
     telemetry: Telemetry,
+    plane: Plane,
 ) -> FastAPI:
     """Join the parts. While the application's lifespan lasts, the follower polls."""
 
@@ -52,6 +55,8 @@ def create_app(
     app.include_router(scoring_routes(pipeline, body))
     app.include_router(showing_routes(pipeline, follower))
     app.include_router(operating_routes(pipeline, telemetry))
+    for router in v2_routes(plane, body):
+        app.include_router(router)
     app.add_middleware(Outermost, telemetry=telemetry)
     app.exception_handler(AbsorbError)(_on_absorb_error)
     app.exception_handler(HTTPException)(_on_http_error)

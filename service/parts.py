@@ -53,7 +53,7 @@ def build_parts(
     workers = ThreadPoolExecutor(num_workers, thread_name_prefix="scorer")
     pipeline = Pipeline(settings, follower, store, telemetry, workers, clock)
     plane = Plane(pipeline, follower, clock)
-    app = create_app(settings, store, follower, pipeline, telemetry)
+    app = create_app(settings, store, follower, pipeline, telemetry, plane)
     return Parts(settings, telemetry, store, follower, workers, pipeline, plane, app)
 
 

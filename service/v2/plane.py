@@ -26,7 +26,14 @@ from service.v2.stats import Statistics
 SERVER = ServerMetadata(
     "absorb",
     "0.1.0",
-    ("binary_tensor_data", "model_repository", "statistics", "model_configuration"),
+    (
+        "binary_tensor_data",
+        "model_configuration",
+        "model_repository",
+        "parameters",
+        "schedule_policy",
+        "statistics",
+    ),
 )
 PLATFORM = "onnxruntime_onnx"
 TRIES = 2

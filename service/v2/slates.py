@@ -1,5 +1,6 @@
 """What our models look like as tensors: requests become queries, scores become outputs."""
 
+import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -8,7 +9,7 @@ from models.errors import RequestError, did_you_mean
 from models.vocabulary import check_ids
 from service.pipeline import Query, Scores
 from service.v2.codec import short
-from service.v2.messages import BYTES, InferRequest, InferTensor, TensorMetadata
+from service.v2.messages import BYTES, InferRequest, InferTensor, Parameters, TensorMetadata
 
 USER_ID, CANDIDATES, RECENT = "user_id", "candidates", "recent"
 REQUIRED = (USER_ID, CANDIDATES)
@@ -19,6 +20,8 @@ OUTPUTS = (
     TensorMetadata(UNKNOWN, "BOOL", (-1,)),
     TensorMetadata(GENERATION, BYTES, (1,)),
 )
+LOWEST_PRIORITY = 5
+"""Clients may know more levels than the pipeline does: those beyond are its lowest."""
 MAX_USERS = 64
 """Users of one request: each is a lookup and a score of its own."""
 
@@ -53,8 +56,11 @@ def queries_of(request: InferRequest, context_fields: Sequence[str]) -> list[Que
     recent = _rows(inputs[RECENT], num_users) if RECENT in inputs else [None] * num_users
     context = {name: inputs[name] for name in context_fields if name in inputs}
     contexts = _contexts(context, num_users)
+    timeout_us = _whole_number(request.parameters, "timeout", "0 or more microseconds")
+    deadline = time.monotonic() + timeout_us / 1e6 if timeout_us else None
+    priority = min(_whole_number(request.parameters, "priority", "0 or more"), LOWEST_PRIORITY)
     return [
-        Query(user, candidates[at], request.model, recent[at], contexts[at])
+        Query(user, candidates[at], request.model, recent[at], contexts[at], deadline, priority)
         for at, user in enumerate(users)
     ]
 
@@ -86,6 +92,13 @@ def _is_unknown(answer: Scores) -> "np.ndarray[tuple[int], np.dtype[np.bool]]":
     if not unknown:
         return np.zeros(len(candidates), np.bool)
     return np.fromiter((one in unknown for one in candidates), np.bool, len(candidates))
+
+
+def _whole_number(parameters: Parameters, name: str, expected: str) -> int:
+    value = parameters.get(name, 0)
+    if type(value) is not int or value < 0:
+        raise RequestError(f"parameters.{name}", short(value), expected)
+    return value
 
 
 def _check_outputs(request: InferRequest) -> None:

@@ -1,0 +1,220 @@
+"""The protocol's door over HTTP: routes under /v2, and no decision."""
+
+import gzip
+import logging
+import re
+import zlib
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from models.errors import AbsorbError, NotReadyError, RequestError
+from service.bodies import BodyLimit, read_body
+from service.errors import retry_headers, status_of
+from service.routes import ERRORS, JsonResponse, error_response
+from service.schemas import ErrorBody
+from service.v2.answers import index_json, metadata_json, server_json, statistics_json
+from service.v2.codec import short
+from service.v2.plane import Plane
+from service.v2.wire import LENGTH_HEADER, parameters_of, read_infer, read_object, write_infer
+
+MODEL = "/v2/models/{model}"
+VERSION = f"{MODEL}/versions/{{version}}"
+SMALL_BYTES = 1024
+"""Below this a body is sent as it is: packing it would save no packet."""
+FAST = 1
+"""Level of compression: what a slate's scores save at higher ones is not worth their time."""
+NEVER = re.compile(r"q=0(\.0*)?")
+FIXED = "fixed while the service runs: environment variables set it (README, Settings)"
+INFER_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["inputs"],
+                    "properties": {
+                        "id": {"type": "string"},
+                        "parameters": {"type": "object"},
+                        "inputs": {"type": "array", "items": {"type": "object"}},
+                        "outputs": {"type": "array", "items": {"type": "object"}},
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+def v2_routes(plane: Plane, body: BodyLimit) -> list[APIRouter]:
+    """Every route under /v2."""
+    return [
+        infer_routes(plane, body),
+        describing_routes(plane, body),
+        health_routes(plane),
+        admin_routes(plane, body),
+        fixed_routes(),
+    ]
+
+
+def infer_routes(plane: Plane, body: BodyLimit) -> APIRouter:
+    """The route that scores."""
+    router = APIRouter(responses=ERRORS)
+
+    @router.post(f"{MODEL}/infer", openapi_extra=INFER_BODY)
+    @router.post(f"{VERSION}/infer", openapi_extra=INFER_BODY)
+    async def infer(request: Request, model: str, version: str = "") -> Response:
+        """Score, as the Open Inference Protocol V2 says it."""
+        raw = await read_body(request, body)
+        asked = read_infer(model, version, raw, request.headers.get(LENGTH_HEADER))
+        content, header_size = write_infer(asked, await plane.infer(asked))
+        if header_size is None:
+            return _packed(request, content, "application/json", {})
+        headers = {LENGTH_HEADER: str(header_size)}
+        return _packed(request, content, "application/octet-stream", headers)
+
+    return router
+
+
+def describing_routes(plane: Plane, body: BodyLimit) -> APIRouter:
+    """What the server and its models are, and what they have done."""
+    router = APIRouter(responses=ERRORS)
+
+    @router.get("/v2")
+    async def server() -> Response:
+        """Who answers, and which extensions of the protocol it speaks."""
+        return JsonResponse(server_json(plane.server()))
+
+    @router.get("/v2/models/stats")
+    async def all_statistics() -> Response:
+        """What every model has served."""
+        return JsonResponse(statistics_json(plane.statistics()))
+
+    @router.get(MODEL)
+    @router.get(VERSION)
+    async def metadata(model: str, version: str = "") -> Response:
+        """What a model takes and gives."""
+        return JsonResponse(metadata_json(plane.metadata(model, version)))
+
+    @router.get(f"{MODEL}/config")
+    @router.get(f"{VERSION}/config")
+    async def config(model: str, version: str = "") -> Response:
+        """The same as Triton's model configuration."""
+        return JsonResponse(plane.config(model, version))
+
+    @router.get(f"{MODEL}/stats")
+    @router.get(f"{VERSION}/stats")
+    async def statistics(model: str, version: str = "") -> Response:
+        """What a model has served."""
+        return JsonResponse(statistics_json(plane.statistics(model, version)))
+
+    @router.post("/v2/repository/index")
+    async def index(request: Request) -> Response:
+        """Every model that serves or should. The body may be empty."""
+        ready = read_object(await read_body(request, body)).get("ready", False)
+        if not isinstance(ready, bool):
+            raise RequestError("ready", short(ready), "true or false")
+        return JsonResponse(index_json(plane.index(ready)))
+
+    return router
+
+
+def health_routes(plane: Plane) -> APIRouter:
+    """Probes; no limit holds for them. A body, since KServe's client reads it and others do not mind."""
+    router = APIRouter()
+
+    @router.get("/v2/health/live")
+    async def live() -> Response:
+        """The process answers."""
+        return JsonResponse({"live": True})
+
+    @router.get("/v2/health/ready", responses={503: {"model": ErrorBody}})
+    async def ready() -> Response:
+        """A model is loaded, and a real score through it works."""
+        try:
+            await plane.check_ready()
+        except AbsorbError as error:
+            status = status_of(NotReadyError())
+            said = {"ready": False, "error": str(error)}
+            return JsonResponse(said, status, headers=retry_headers(status))
+        return JsonResponse({"ready": True})
+
+    @router.get(f"{MODEL}/ready", responses=ERRORS)
+    @router.get(f"{VERSION}/ready", responses=ERRORS)
+    async def model_ready(model: str, version: str = "") -> Response:
+        """The model, and this version of it, serves."""
+        plane.check_model_ready(model, version)
+        return JsonResponse({"name": model, "ready": True})
+
+    return router
+
+
+def admin_routes(plane: Plane, body: BodyLimit) -> APIRouter:
+    """What changes the service: these need the administrator's key."""
+    router = APIRouter(responses=ERRORS)
+
+    @router.post("/v2/repository/models/{model}/load")
+    async def load(request: Request, model: str) -> Response:
+        """Serve what is published under a name now. The body may be empty."""
+        fields = read_object(await read_body(request, body))
+        await plane.load(model, parameters_of(fields, "parameters"))
+        return Response()
+
+    @router.post("/v2/repository/models/{model}/unload")
+    async def unload(request: Request, model: str) -> Response:
+        """Serve a model no longer. The body may be empty."""
+        read_object(await read_body(request, body))
+        await plane.unload(model)
+        return Response()
+
+    return router
+
+
+def fixed_routes() -> APIRouter:
+    """Settings that Triton's clients may ask for: what they are here, and that they cannot be changed."""
+    router = APIRouter()
+
+    @router.get("/v2/trace/setting")
+    @router.get(f"{MODEL}/trace/setting")
+    async def trace() -> Response:
+        """Requests are traced by OpenTelemetry, not by this extension."""
+        return JsonResponse({"trace_level": ["OFF"]})
+
+    @router.get("/v2/logging")
+    async def log() -> Response:
+        """What is logged."""
+        root = logging.getLogger()
+        levels = {
+            "log_info": logging.INFO,
+            "log_warning": logging.WARNING,
+            "log_error": logging.ERROR,
+        }
+        said = {name: root.isEnabledFor(level) for name, level in levels.items()}
+        return JsonResponse({**said, "log_verbose_level": 0, "log_format": "json"})
+
+    @router.post("/v2/trace/setting")
+    @router.post(f"{MODEL}/trace/setting")
+    @router.post("/v2/logging")
+    async def change(request: Request) -> Response:
+        """Refused."""
+        return error_response(405, f"{request.url.path}: {FIXED}", {"Allow": "GET"})
+
+    return router
+
+
+def _packed(request: Request, content: bytes, media_type: str, headers: dict[str, str]) -> Response:
+    """An answer, compressed if the client takes that."""
+    encoding = _encoding(request.headers.get("accept-encoding", ""))
+    if encoding is None or len(content) < SMALL_BYTES:
+        return Response(content, media_type=media_type, headers=headers)
+    packed = gzip.compress(content, FAST) if encoding == "gzip" else zlib.compress(content, FAST)
+    headers = {**headers, "Content-Encoding": encoding, "Vary": "Accept-Encoding"}
+    return Response(packed, media_type=media_type, headers=headers)
+
+
+def _encoding(accepted: str) -> str | None:
+    """The first of ours that the client takes."""
+    parts = [part.partition(";") for part in accepted.lower().replace(" ", "").split(",")]
+    taken = {name for name, _, weight in parts if not NEVER.fullmatch(weight)}
+    return next((name for name in ("gzip", "deflate") if name in taken), None)

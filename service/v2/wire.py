@@ -1,0 +1,216 @@
+"""Bodies of the protocol over HTTP: a JSON header, and behind it the tensors that are packed as bytes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from models.errors import RequestError
+from service.v2.codec import (
+    short,
+    tensor_from_bytes,
+    tensor_from_json,
+    tensor_to_bytes,
+    tensor_to_json,
+)
+from service.v2.messages import (
+    InferRequest,
+    InferResponse,
+    InferTensor,
+    Parameter,
+    Parameters,
+    RequestedOutput,
+)
+
+LENGTH_HEADER = "Inference-Header-Content-Length"
+"""Bytes of the JSON header; there if, and only if, bytes follow it."""
+BINARY_SIZE = "binary_data_size"
+UNSUPPORTED = {
+    "shared_memory_region": "no shared memory: tensors come in the body",
+    "classification": "no classification: ask for `scores`",
+}
+"""Parameter of a tensor -> what is expected instead: ignoring it would answer something else than was asked."""
+
+Json = dict[str, Any]
+
+
+def read_infer(model: str, version: str, body: bytes, header_length: str | None) -> InferRequest:
+    """Read the body of an infer request.
+
+    Args:
+        model: from the path.
+        version: from the path; empty if it names none.
+        body: unpacked.
+        header_length: value of `LENGTH_HEADER`; None if the request has none.
+
+    Raises:
+        RequestError: naming the field, what came and what was expected.
+    """
+    size = _header_size(header_length, len(body))
+    fields = read_object(body[:size])
+    return InferRequest(
+        model,
+        _read_inputs(_list(fields, "inputs"), _Tail(body, size)),
+        version,
+        _text(fields.get("id", ""), "id"),
+        tuple(_read_output(one, at) for at, one in enumerate(_list(fields, "outputs"))),
+        parameters_of(fields, "parameters"),
+    )
+
+
+def read_object(raw: bytes) -> Json:
+    """A JSON object; nothing at all is an empty one.
+
+    Raises:
+        RequestError: it is something else.
+    """
+    if not raw.strip():
+        return {}
+    try:
+        value = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise RequestError("body", short(raw[:40]), f"JSON ({error})") from error
+    return _object(value, "body")
+
+
+def _header_size(header_length: str | None, body_size: int) -> int:
+    if header_length is None:
+        return body_size
+    if not (header_length.isascii() and header_length.isdecimal()):
+        raise RequestError(LENGTH_HEADER, short(header_length), "a number of bytes")
+    size = int(header_length[:20])
+    if size == 0:
+        expected = "a JSON header: models here take several inputs, which raw mode cannot name"
+        raise RequestError(LENGTH_HEADER, 0, expected)
+    if size > body_size:
+        raise RequestError(LENGTH_HEADER, size, f"at most the {body_size} bytes of the body")
+    return size
+
+
+class _Tail:
+    """The bytes behind the header, taken from the front."""
+
+    def __init__(self, body: bytes, start: int) -> None:
+        self._body = body
+        self._at = start
+
+    @property
+    def rest(self) -> int:
+        return len(self._body) - self._at
+
+    def take(self, size: object, field: str) -> bytes:
+        """The next `size` bytes."""
+        if type(size) is not int or not 0 <= size <= self.rest:
+            expected = f"a number of bytes, at most the {self.rest} that follow"
+            raise RequestError(field, short(size), expected)
+        self._at += size
+        return self._body[self._at - size : self._at]
+
+
+def _read_inputs(listed: list[object], tail: _Tail) -> tuple[InferTensor, ...]:
+    inputs = tuple(_read_input(one, at, tail) for at, one in enumerate(listed))
+    if tail.rest:
+        raise RequestError("body", f"{tail.rest} bytes more", f"as many as {BINARY_SIZE} says")
+    return inputs
+
+
+def _read_input(value: object, at: int, tail: _Tail) -> InferTensor:
+    fields = _object(value, f"inputs[{at}]")
+    name = _text(fields.get("name"), f"inputs[{at}].name")
+    field = f"inputs[{short(name)}]"
+    datatype = _text(fields.get("datatype"), f"{field}.datatype")
+    shape = _shape(fields.get("shape"), f"{field}.shape")
+    parameters = dict(parameters_of(fields, f"{field}.parameters"))
+    _refuse_unsupported(parameters, field)
+    if BINARY_SIZE in parameters:
+        if "data" in fields:
+            raise RequestError(f"{field}.data", "data", f"no data beside {BINARY_SIZE}")
+        raw = tail.take(parameters.pop(BINARY_SIZE), f"{field}.parameters.{BINARY_SIZE}")
+        return tensor_from_bytes(name, datatype, shape, raw, parameters)
+    return tensor_from_json(name, datatype, shape, fields.get("data"), parameters)
+
+
+def _read_output(value: object, at: int) -> RequestedOutput:
+    fields = _object(value, f"outputs[{at}]")
+    name = _text(fields.get("name"), f"outputs[{at}].name")
+    parameters = parameters_of(fields, f"outputs[{short(name)}].parameters")
+    _refuse_unsupported(parameters, f"outputs[{short(name)}]")
+    return RequestedOutput(name, parameters)
+
+
+def _refuse_unsupported(parameters: Parameters, field: str) -> None:
+    for name, expected in UNSUPPORTED.items():
+        if name in parameters:
+            raise RequestError(f"{field}.parameters", name, expected)
+
+
+def _object(value: object, field: str) -> Json:
+    if not isinstance(value, dict):
+        raise RequestError(field, short(value), "a JSON object")
+    return value
+
+
+def _list(fields: Json, name: str) -> list[object]:
+    value = fields.get(name, [])
+    if not isinstance(value, list):
+        raise RequestError(name, short(value), "a list")
+    return value
+
+
+def _text(value: object, field: str) -> str:
+    if not isinstance(value, str):
+        raise RequestError(field, short(value), "a string")
+    return value
+
+
+def _shape(value: object, field: str) -> tuple[int, ...]:
+    if not isinstance(value, list) or any(type(one) is not int or one < 0 for one in value):
+        raise RequestError(field, short(value), "a list of numbers of elements")
+    return tuple(value)
+
+
+def parameters_of(fields: Json, field: str) -> Mapping[str, Parameter]:
+    """The `parameters` of an object: those that are a string, number or bool; nothing that is read is anything else.
+
+    Raises:
+        RequestError: they are no object.
+    """
+    found = _object(fields.get("parameters", {}), field)
+    return {name: one for name, one in found.items() if isinstance(one, str | int | float)}
+
+
+def write_infer(request: InferRequest, response: InferResponse) -> tuple[bytes, int | None]:
+    """The body of an answer, and the size of its JSON header; None if nothing but JSON is in it."""
+    outputs, tail = [], []
+    for tensor in response.outputs:
+        if _is_binary(request, tensor.name):
+            raw = tensor_to_bytes(tensor)
+            tail.append(raw)
+            outputs.append(_described(tensor, len(raw)))
+        else:
+            outputs.append(tensor_to_json(tensor))
+    said: Json = {
+        "model_name": response.model,
+        "model_version": response.version,
+        **({"id": response.id} if response.id else {}),
+        "parameters": response.parameters,
+        "outputs": outputs,
+    }
+    header = orjson.dumps(said, option=orjson.OPT_SERIALIZE_NUMPY)
+    return (b"".join([header, *tail]), len(header)) if tail else (header, None)
+
+
+def _is_binary(request: InferRequest, output: str) -> bool:
+    """As the output's own parameter says, else the request's."""
+    default = request.parameters.get("binary_data_output", False)
+    asked = next((one.parameters for one in request.outputs if one.name == output), {})
+    return asked.get("binary_data", default) is True
+
+
+def _described(tensor: InferTensor, size: int) -> Json:
+    return {
+        "name": tensor.name,
+        "datatype": tensor.datatype,
+        "shape": tensor.shape,
+        "parameters": {**tensor.parameters, BINARY_SIZE: size},
+    }
