@@ -1,7 +1,8 @@
 """Owns one artifact's two ONNX sessions. Knows no HTTP and no Redis."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,23 @@ def runtime_providers() -> list[str]:
     return [name for name in (CUDA, CPU) if name in available]
 
 
+@dataclass(frozen=True)
+class Slate:
+    """What one run of the score graph needs for one user.
+
+    Attributes:
+        state: the user's, as the state spec says.
+        recent: catalogue rows of the latest events, newest last; only the latest N count.
+        context: ids of the context fields.
+        items: catalogue rows of the candidates.
+    """
+
+    state: State
+    recent: Ids
+    context: Ids
+    items: Ids
+
+
 class Scorer:
     """Encodes and scores with one artifact. Safe to use from several threads at once.
 
@@ -60,6 +78,7 @@ class Scorer:
         with _blaming(artifact.path):
             self._encode = _session(artifact.file(ENCODE), num_threads)
             self._score = _session(artifact.file(SCORE), num_threads)
+            self._inputs = _input_names(self._score)
             self.cold_start = self._encode_nobody()
             for num_candidates in WARM_UP_CANDIDATES:
                 self.probe(num_candidates)
@@ -77,14 +96,33 @@ class Scorer:
         Raises:
             ArtifactError: a score is not finite.
         """
-        feed: Feed = {name: tensor[None] for name, tensor in state.items()}
-        feed["recent"] = right_aligned(recent, self._schema.recent_length)[None]
-        feed["context_fields"] = context[None]
-        feed["items"] = items[None]
-        (logits,) = self._score.run(["logits"], _declared(self._score, feed))
-        if not np.isfinite(logits).all():
-            raise ArtifactError("score: the graph gave a score that is not finite")
-        return _sigmoid(logits[0].astype(np.float64))
+        (scores,) = self.score_many([Slate(state, recent, context, items)])
+        if isinstance(scores, ArtifactError):
+            raise scores
+        return scores
+
+    def score_many(self, slates: Sequence[Slate]) -> list[NDArray[np.float64] | ArtifactError]:
+        """Click probabilities of several users' candidates in one run, shorter slates padded.
+
+        One slate's error is in its place, and the others have their scores.
+        """
+        longest = max(len(slate.items) for slate in slates)
+        recent_length = self._schema.recent_length
+        feed: Feed = {
+            name: _joined([slate.state[name] for slate in slates]) for name in slates[0].state
+        }
+        feed["recent"] = _joined([right_aligned(slate.recent, recent_length) for slate in slates])
+        feed["context_fields"] = _joined([slate.context for slate in slates])
+        feed["items"] = _joined([_padded(slate.items, longest) for slate in slates])
+        (logits,) = self._score.run(["logits"], self._declared(feed))
+        return [
+            _probabilities(row[: len(slate.items)])
+            for row, slate in zip(logits, slates, strict=True)
+        ]
+
+    def _declared(self, feed: Feed) -> Feed:
+        """What the score graph takes of `feed`: exporters drop the inputs that a graph does not use."""
+        return {name: feed[name] for name in self._inputs}
 
     def probe(self, num_candidates: int = 1) -> None:
         """Score nobody on unknown candidates: raises unless a real score works.
@@ -105,7 +143,8 @@ class Scorer:
             "user_fields": np.full((1, len(self._schema.user_fields)), UNKNOWN, np.int64),
         }
         names = [tensor.name for tensor in self._spec]
-        found = self._encode.run(names, _declared(self._encode, feed))
+        taken = {name: feed[name] for name in _input_names(self._encode)}
+        found = self._encode.run(names, taken)
         state = {name: values[0] for name, values in zip(names, found, strict=True)}
         for tensor in self._spec:
             if state[tensor.name].shape != tensor.shape:
@@ -134,9 +173,26 @@ def _session(path: Path, num_threads: int) -> ort.InferenceSession:
     return ort.InferenceSession(str(path), options, providers=runtime_providers())
 
 
-def _declared(session: ort.InferenceSession, feed: Feed) -> Feed:
-    """What the session takes of `feed`: exporters drop the inputs that a graph does not use."""
-    return {put.name: feed[put.name] for put in session.get_inputs()}
+def _input_names(session: ort.InferenceSession) -> list[str]:
+    return [put.name for put in session.get_inputs()]
+
+
+def _joined(tensors: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Along a new batch axis; one alone is not copied."""
+    return tensors[0][None] if len(tensors) == 1 else np.stack(tensors)
+
+
+def _padded(items: Ids, length: int) -> Ids:
+    """With rows behind that nobody asked for; no candidate sees another."""
+    if len(items) == length:
+        return items
+    return np.concatenate([items, np.full(length - len(items), UNKNOWN, np.int64)])
+
+
+def _probabilities(logits: NDArray[Any]) -> NDArray[np.float64] | ArtifactError:
+    if not np.isfinite(logits).all():
+        return ArtifactError("score: the graph gave a score that is not finite")
+    return _sigmoid(logits.astype(np.float64))
 
 
 def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
