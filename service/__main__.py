@@ -15,6 +15,7 @@ from service.parts import build_parts
 from service.scorer import runtime_providers
 from service.settings import Settings
 from service.telemetry import log_as_json
+from service.tracing import make_tracing
 
 DRAIN_S = 30
 """Seconds that requests in flight get after SIGTERM."""
@@ -60,7 +61,7 @@ def build_app(settings: Settings, cache_url: str) -> FastAPI:
     registry = CollectorRegistry()
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
-    return build_parts(settings, cache_url, registry, time.time).app
+    return build_parts(settings, cache_url, registry, time.time, make_tracing()).app
 
 
 if __name__ == "__main__":

@@ -2,24 +2,25 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.errors import AbsorbError
 from service.bodies import BodyLimit
-from service.errors import INTERNAL, headers_of, status_of
+from service.errors import headers_of, status_of
 from service.generation import Follower
+from service.outermost import Outermost
 from service.pipeline import Pipeline
 from service.routes import error_response, operating_routes, scoring_routes, showing_routes
+from service.scrape import Scrape
 from service.settings import Settings
 from service.store import StateStore
 from service.telemetry import Telemetry
+from service.tracing import Tracing
 from service.v2.http import v2_routes
 from service.v2.plane import Plane
 
@@ -33,8 +34,10 @@ def create_app(
     pipeline: Pipeline,
     telemetry: Telemetry,
     plane: Plane,
+    tracing: Tracing | None = None,
 ) -> FastAPI:
     """Join the parts. While the application's lifespan lasts, the follower polls."""
+    scrape = Scrape(telemetry.registry)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -44,6 +47,9 @@ def create_app(
         with suppress(asyncio.CancelledError):
             await polling
         follower.close()
+        scrape.close()
+        if tracing is not None:
+            await asyncio.to_thread(tracing.close)
         await store.close()
 
     app = FastAPI(
@@ -54,47 +60,16 @@ def create_app(
     body = BodyLimit(settings.max_body_bytes, settings.body_timeout_s)
     app.include_router(scoring_routes(pipeline, body))
     app.include_router(showing_routes(pipeline, follower))
-    app.include_router(operating_routes(pipeline, telemetry))
     for router in v2_routes(plane, body):
         app.include_router(router)
-    app.add_middleware(Outermost, telemetry=telemetry)
+    app.include_router(operating_routes(pipeline, scrape))
+    app.add_middleware(
+        Outermost, telemetry=telemetry, settings=settings, refuse=error_response, tracing=tracing
+    )
     app.exception_handler(AbsorbError)(_on_absorb_error)
     app.exception_handler(HTTPException)(_on_http_error)
     app.exception_handler(RequestValidationError)(_on_validation_error)
     return app
-
-
-class Outermost:
-    """Times and counts every answer, and answers 500 where something raised what nobody expected."""
-
-    def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:
-        self._app = app
-        self._telemetry = telemetry
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        started = time.perf_counter()
-        status = 0
-
-        async def watched(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, watched)
-        except Exception:
-            log.exception("request failed", extra={"path": scope["path"]})
-            if status == 0:
-                response = error_response(500, INTERNAL)
-                await response(scope, receive, watched)
-        route = getattr(scope.get("route"), "path", "unmatched")
-        self._telemetry.requests.labels(route, scope["method"], str(status)).inc()
-        self._telemetry.request_seconds.labels(route).observe(time.perf_counter() - started)
 
 
 async def _on_absorb_error(_: Request, error: AbsorbError) -> Response:

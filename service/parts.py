@@ -16,6 +16,7 @@ from service.pipeline import Pipeline
 from service.settings import Settings
 from service.store import RedisStore, StateStore
 from service.telemetry import Telemetry
+from service.tracing import Tracing
 from service.v2.plane import Plane
 
 
@@ -34,7 +35,11 @@ class Parts:
 
 
 def build_parts(
-    settings: Settings, cache_url: str, registry: CollectorRegistry, clock: Callable[[], float]
+    settings: Settings,
+    cache_url: str,
+    registry: CollectorRegistry,
+    clock: Callable[[], float],
+    tracing: Tracing | None = None,
 ) -> Parts:
     """Make every part and hand it to those that need it.
 
@@ -43,9 +48,10 @@ def build_parts(
         cache_url: as redis-py understands it (`resolve_cache_url`).
         registry: of the metrics.
         clock: gives the epoch second.
+        tracing: begins spans; None: there are none.
     """
-    telemetry = Telemetry(registry)
     store = _open_store(cache_url, settings.cache_timeout_ms / 1000)
+    telemetry = Telemetry(registry, clock)
     follower = Follower(
         store, telemetry, settings.artifact_dir, settings.num_threads, settings.default_model
     )
@@ -53,7 +59,7 @@ def build_parts(
     workers = ThreadPoolExecutor(num_workers, thread_name_prefix="scorer")
     pipeline = Pipeline(settings, follower, store, telemetry, workers, clock)
     plane = Plane(pipeline, follower, clock)
-    app = create_app(settings, store, follower, pipeline, telemetry, plane)
+    app = create_app(settings, store, follower, pipeline, telemetry, plane, tracing)
     return Parts(settings, telemetry, store, follower, workers, pipeline, plane, app)
 
 

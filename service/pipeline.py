@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,7 @@ from models.errors import (
 from models.record import Generation, UserRecord, decode_record
 from models.schema import UNKNOWN
 from models.vocabulary import Vocabulary
+from service.context import CURRENT
 from service.generation import Follower, Serving
 from service.ranking import Agreement, agreements
 from service.scorer import State
@@ -173,7 +175,17 @@ class Pipeline:
         """
         with self._admitted():
             self._check_candidates(query.candidates)
-            return await self._score(self._follower.pick(query.model), query)
+            serving = self._follower.pick(query.model)
+            about = CURRENT.get()
+            if about is not None:
+                about.asked = perf_counter()
+                about.model, about.user_id = serving.generation.model, query.user_id
+            answer = await self._score(serving, query)
+            if about is not None:
+                about.generation, about.stages = answer.generation.name, answer.stages.seconds
+                about.scored = perf_counter()
+                about.source, about.degraded = answer.found.source, answer.found.reason is not None
+            return answer
 
     async def compare(
         self, query: Query, models: Sequence[str] | None, top_k: int | None

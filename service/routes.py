@@ -6,7 +6,6 @@ from typing import Any
 import orjson
 from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.concurrency import run_in_threadpool
 
 from models.errors import AbsorbError, NotReadyError
@@ -24,7 +23,7 @@ from service.generation import Follower
 from service.pipeline import Pipeline, Query
 from service.requests import CompareRequest, ScoreRequest, SlateRequest, parse_request
 from service.schemas import CompareResponse, ErrorBody, ModelList, ScoreResponse, UserResponse
-from service.telemetry import Telemetry
+from service.scrape import Scrape
 
 ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}}
 
@@ -111,7 +110,7 @@ def showing_routes(pipeline: Pipeline, follower: Follower) -> APIRouter:
     return router
 
 
-def operating_routes(pipeline: Pipeline, telemetry: Telemetry) -> APIRouter:
+def operating_routes(pipeline: Pipeline, scrape: Scrape) -> APIRouter:
     """Routes for probes and scrapers; no limit holds for them."""
     router = APIRouter()
 
@@ -133,8 +132,9 @@ def operating_routes(pipeline: Pipeline, telemetry: Telemetry) -> APIRouter:
         return JsonResponse({"ready": True})
 
     @router.get("/metrics")
-    async def metrics() -> Response:
-        """Prometheus metrics."""
-        return Response(generate_latest(telemetry.registry), media_type=CONTENT_TYPE_LATEST)
+    async def metrics(request: Request) -> Response:
+        """Prometheus metrics, as OpenMetrics where the Accept header names it."""
+        text, kind = await scrape.text(request.headers.get("accept", ""))
+        return Response(text, headers={"Content-Type": kind})
 
     return router

@@ -1,5 +1,6 @@
 """Settings of the service: `ABSORB_*` environment variables, each with a sentence saying what it does."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -62,3 +63,17 @@ class Settings(BaseSettings):
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least severe level that is logged."""
+
+    access_log: Literal["off", "DEBUG", "INFO"] = "off"
+    """Level at which one line is logged for each request: route, status, times, model, request id, trace id."""
+
+    log_user_ids: bool = False
+    """Whether the access log names users."""
+
+
+def is_trace_exporter_named() -> bool:
+    """Whether OpenTelemetry's own variables name where traces go; the SDK reads these and the others itself."""
+    named = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    is_off = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
+    is_none = os.environ.get("OTEL_TRACES_EXPORTER", "").lower() == "none"
+    return not (is_off or is_none) and any(os.environ.get(name) for name in named)

@@ -2,19 +2,28 @@
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib import metadata
+from platform import python_version
 from typing import Literal
 
 import orjson
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from models.record import Generation
+from service.context import CURRENT
 
 StateSource = Literal["hit", "miss", "stale", "corrupt", "unavailable"]
 """How a user's state was found. All but hit and stale are scored from the cold-start state."""
 
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 CANDIDATES = (1, 10, 50, 100, 200, 500, 1000, 2000, 5000)
+FROM_A_RECORD = frozenset({"hit", "stale"})
+"""Sources whose scores do not start from the default: the cold-start state."""
+STAGE_NAMES = {"score": "compute"}
+"""Stages that the metrics, after everybody's convention, call otherwise than the answers do."""
 STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {
     "message",
     "asctime",
@@ -25,12 +34,19 @@ STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {
 class Telemetry:
     """Every metric of the service. Labels hold model names and routes, never user ids."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, clock: Callable[[], float] = time.time) -> None:
+        """Register everything.
+
+        Args:
+            registry: of one process; several processes need prometheus_client's multiprocess mode.
+            clock: gives the epoch second, for the generations' ages.
+        """
         self.registry = registry
-        self.requests = Counter(
-            "absorb_requests", "Answers sent.", ["route", "method", "code"], registry=registry
-        )
-        self.request_seconds = Histogram(
+        self._requests = Counter(
+            "absorb_requests", "Answers sent; model is empty where none was picked.",
+            ["route", "method", "model", "code"], registry=registry,
+        )  # fmt: skip
+        self._request_seconds = Histogram(
             "absorb_request_duration_seconds", "Time from request to answer.", ["route"],
             buckets=SECONDS, registry=registry,
         )  # fmt: skip
@@ -57,6 +73,10 @@ class Telemetry:
             "absorb_compare_failures", "Models that failed while others were compared, by error.",
             ["model", "error"], registry=registry,
         )  # fmt: skip
+        self._defaults = Counter(
+            "absorb_defaults", "Scores from the cold-start state, by why there was no record.",
+            ["model", "reason"], registry=registry,
+        )  # fmt: skip
         self.in_flight = Gauge(
             "absorb_in_flight", "Score requests that are being answered.", registry=registry
         )
@@ -66,8 +86,10 @@ class Telemetry:
             registry=registry,
         )
         self._add_generation_metrics(registry)
+        self._add_facts(registry, clock)
 
     def _add_generation_metrics(self, registry: CollectorRegistry) -> None:
+        self._created_s: dict[str, int] = {}
         self._load_failures = Counter(
             "absorb_load_failures", "Generations that could not be loaded, by error.",
             ["model", "error"], registry=registry,
@@ -90,17 +112,35 @@ class Telemetry:
             registry=registry,
         )
 
+    def _add_facts(self, registry: CollectorRegistry, clock: Callable[[], float]) -> None:
+        registry.register(GenerationAges(self._created_s, clock))
+        build = Gauge(
+            "absorb_build_info", "This program: 1.", ["version", "python"], registry=registry
+        )
+        build.labels(metadata.version("absorb"), python_version()).set(1)
+
     def looked_up(self, model: str, source: StateSource) -> None:
         """Count one lookup and its result, together: the results always add up to the lookups."""
         self._lookups.labels(model).inc()
         self._results.labels(model, source).inc()
+        if source not in FROM_A_RECORD:
+            self._defaults.labels(model, source).inc()
 
     def scored(self, model: str, num_candidates: int, num_unknown: int, stages: "Stages") -> None:
         """Count one answered score request."""
         self._candidates.labels(model).observe(num_candidates)
         self._unknown_candidates.labels(model).inc(num_unknown)
         for stage, took_s in stages.seconds.items():
-            self._stage_seconds.labels(model, stage).observe(took_s)
+            self.staged(model, STAGE_NAMES.get(stage, stage), took_s)
+
+    def staged(self, model: str, stage: str, took_s: float) -> None:
+        """Note what one stage of a request took."""
+        self._stage_seconds.labels(model, stage).observe(took_s)
+
+    def answered(self, route: str, method: str, model: str, status: int, took_s: float) -> None:
+        """Count one answer; every label comes from a list of ours."""
+        self._requests.labels(route, method, model, str(status)).inc()
+        self._request_seconds.labels(route).observe(took_s)
 
     def compare_failed(self, model: str, error: Exception) -> None:
         """Count a model that gave an error where others gave scores."""
@@ -115,6 +155,7 @@ class Telemetry:
         if old is not None:
             self._generation.remove(old.model, old.name, old.artifact_id)
         self._generation.labels(new.model, new.name, new.artifact_id).set(1)
+        self._created_s[new.model] = new.created_s
         self._as_of.labels(new.model).set(new.as_of_s)
         self._users.labels(new.model).set(new.num_users)
         self._swaps.labels(new.model).inc()
@@ -124,6 +165,28 @@ class Telemetry:
         self._generation.remove(generation.model, generation.name, generation.artifact_id)
         self._as_of.remove(generation.model)
         self._users.remove(generation.model)
+        self._created_s.pop(generation.model)
+
+
+class GenerationAges(Collector):
+    """Computes ages when it is asked: a gauge that is set would age only where somebody sets it."""
+
+    def __init__(self, created_s: Mapping[str, int], clock: Callable[[], float]) -> None:
+        self._created_s = created_s
+        self._clock = clock
+
+    def collect(self) -> Iterator[Metric]:
+        """One sample for each model."""
+        name = "absorb_generation_age_seconds"
+        family = GaugeMetricFamily(name, "Seconds since the builder made it.", labels=["model"])
+        for model, created_s in list(self._created_s.items()):
+            family.add_metric([model], self._clock() - created_s)
+        yield family
+
+
+def milliseconds(seconds: float) -> float:
+    """To three places."""
+    return round(1000 * seconds, 3)
 
 
 class Stages:
@@ -151,11 +214,11 @@ class Stages:
     def milliseconds(self) -> dict[str, float]:
         """Stage -> milliseconds, and their sum as `total`."""
         stages = {**self.seconds, "total": sum(self.seconds.values())}
-        return {stage: round(1000 * took_s, 3) for stage, took_s in stages.items()}
+        return {stage: milliseconds(took_s) for stage, took_s in stages.items()}
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line; what is passed as `extra` becomes fields of it."""
+    """One JSON object a line: what is passed as `extra` becomes fields of it, and so do the request's ids."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
@@ -165,11 +228,21 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
+            **_ids(),
             **{k: v for k, v in vars(record).items() if k not in STANDARD_FIELDS},
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return orjson.dumps(line, default=str).decode()
+
+
+def _ids() -> dict[str, str]:
+    """Ids of the request that is being answered, if one is."""
+    about = CURRENT.get()
+    if about is None:
+        return {}
+    trace = {} if about.trace_id is None else {"trace_id": about.trace_id}
+    return {"request_id": about.request_id, **trace}
 
 
 def log_as_json(level: str) -> None:

@@ -70,7 +70,7 @@ async def test_metrics_tell_the_generation_and_every_stage(world: World):
     assert found["absorb_generation_as_of_timestamp_seconds"][0].value == AS_OF_S
     assert found["absorb_generation_users"][0].value == len(HISTORIES)
     stages = {s.labels["stage"] for s in found["absorb_stage_duration_seconds"]}
-    assert stages == {"cache", "queue", "decode", "score"}
+    assert stages == {"parse", "cache", "queue", "decode", "compute", "encode"}
 
 
 async def test_no_label_holds_what_a_stranger_sent(world: World):
@@ -93,7 +93,7 @@ async def test_what_nobody_expected_is_a_logged_500(world: World, caplog: pytest
         body = {"user_id": "ann", "candidates": ["i1"]}
         response = await service.client.post("/v1/score", json=body)
         broken = await service.client.get("/health/ready")
-        labels = {"route": "/v1/score", "method": "POST", "code": "500"}
+        labels = {"route": "/v1/score", "method": "POST", "model": "toy", "code": "500"}
         counted = service.metric("absorb_requests_total", **labels)
     assert response.status_code == broken.status_code == 500
     assert response.json() == {"error": "internal error; the log says more"}

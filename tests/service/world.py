@@ -28,6 +28,7 @@ from service.parts import Parts, build_parts
 from service.pipeline import Pipeline
 from service.settings import Settings
 from service.telemetry import Telemetry
+from service.tracing import Tracing
 from tests.service.toy import AS_OF_S, SPEC, VOCABULARY_OF_TOYS, Array, Toy
 
 HISTORIES = {"ann": ["i1", "i2", "i3"], "bob": ["i9"], "a/b c": ["i4", "i4"]}
@@ -128,11 +129,13 @@ class World:
             return bytes(client.get(key))
 
     @asynccontextmanager
-    async def service(self, now_s: float = AS_OF_S, **settings: Any) -> AsyncIterator[Running]:
+    async def service(
+        self, now_s: float = AS_OF_S, tracing: Tracing | None = None, **settings: Any
+    ) -> AsyncIterator[Running]:
         """The service over this world, after one look at the pointers; tests do the further ones."""
         fields = {"artifact_dir": self.artifacts, "cache_url": self.url, "cache_timeout_ms": 2000}
         chosen = Settings(**{**fields, **settings})
-        parts = build_parts(chosen, self.url, CollectorRegistry(), lambda: now_s)
+        parts = build_parts(chosen, self.url, CollectorRegistry(), lambda: now_s, tracing)
         await parts.follower.poll()
         transport = httpx.ASGITransport(parts.app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
