@@ -38,7 +38,7 @@ def make_tracing() -> "Tracing | None":
     """What the environment asks for; None where it names no exporter, or the extra is not installed."""
     if not is_trace_exporter_named():
         return None
-    if find_spec("opentelemetry.sdk") is None:
+    if find_spec("opentelemetry") is None or find_spec("opentelemetry.sdk") is None:
         log.warning("an exporter of traces is named, but the extra 'otel' is not installed")
         return None
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -61,7 +61,7 @@ class Tracing:
     def __init__(self, provider: "TracerProvider") -> None:
         from opentelemetry import trace
 
-        self._provider = provider
+        self.provider = provider
         self._tracer = provider.get_tracer("absorb.service")
         self._trace = trace
 
@@ -88,7 +88,7 @@ class Tracing:
 
     def close(self) -> None:
         """Export what is left, and wait no longer for it than the limit."""
-        closing = threading.Thread(target=self._provider.shutdown, daemon=True)
+        closing = threading.Thread(target=self.provider.shutdown, daemon=True)
         closing.start()
         closing.join(CLOSE_LIMIT_S)
 
