@@ -36,7 +36,7 @@ def running_service(log_path: Path) -> Iterator[str]:
         NotReadyError: it ends or cannot score in time; says what it answered or logged last.
     """
     log_path.parent.mkdir(parents=True, exist_ok=True)
-    port = _free_port()
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     environment = {**os.environ, "ABSORB_HOST": "127.0.0.1", "ABSORB_PORT": str(port)}
     command = [sys.executable, "-m", "service"]
@@ -51,7 +51,8 @@ def running_service(log_path: Path) -> Iterator[str]:
             _stop(process)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A TCP port of this machine on which nobody listens now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -1,0 +1,98 @@
+"""One request and what became of it: the client's process writes it, one JSON line each, and the stage reads it."""
+
+from dataclasses import dataclass
+
+import orjson
+
+from loadtest.chaos.truth import Origin, Question
+from loadtest.chaos.wire import Reply
+
+FROM_RECORD = ("hit", "stale")
+RETRY_AFTER = (429, 503)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request.
+
+    Attributes:
+        sent_s: on the monotonic clock, which all processes of a machine share; so is `ended_s`.
+        ended_s: the answer was there, or there will be none.
+        status: of the answer; 0: there was none.
+        failure: without an answer: refused (no connection), closed (before the whole answer) or hung; else empty.
+        retried: sent a second time, since a connection that was kept alive closed before a byte of the answer.
+        is_known: the user has a record.
+        source: of the state.
+        generation: that it says it was answered by.
+        artifact_id: likewise.
+        problem: what is wrong with the answer: wrong, mixed or form, and a text; empty: nothing.
+    """
+
+    sent_s: float
+    ended_s: float
+    status: int = 0
+    failure: str = ""
+    retried: bool = False
+    is_known: bool = True
+    source: str = ""
+    generation: str = ""
+    artifact_id: str = ""
+    problem: str = ""
+
+    def to_line(self) -> bytes:
+        """As JSON, with a line's end."""
+        return orjson.dumps(self, option=orjson.OPT_APPEND_NEWLINE)
+
+    @classmethod
+    def from_line(cls, line: bytes) -> "Asked":
+        """Inverse of `to_line`."""
+        return cls(**orjson.loads(line))
+
+    @property
+    def is_hit(self) -> bool:
+        """Answered from the user's own record, and not degraded."""
+        return self.status == 200 and self.source == "hit" and not self.problem
+
+
+def judge(question: Question, reply: Reply) -> dict[str, str]:
+    """`source`, `generation`, `artifact_id` and `problem` of an answer."""
+    try:
+        body = reply.json()
+        if not isinstance(body, dict):
+            raise TypeError(f"the body is {type(body).__name__}")
+        if reply.status != 200:
+            return {"problem": _problem_of_refusal(reply, body)}
+        source = body["state"]["source"]
+        told = {key: body[key] for key in ("generation", "artifact_id")}
+        return {"source": source, **told, "problem": _problem(question, body, source)}
+    except (ValueError, KeyError, TypeError) as error:
+        return {"problem": f"form: {error!r} in {reply.body[:200]!r}"}
+
+
+def _problem_of_refusal(reply: Reply, body: dict[str, object]) -> str:
+    if not body.get("error"):
+        return f"form: status {reply.status} gives no reason: {body}"
+    if reply.status in RETRY_AFTER and "retry-after" not in reply.headers:
+        return f"form: status {reply.status} has no Retry-After"
+    return ""
+
+
+def _problem(question: Question, body: dict[str, object], source: str) -> str:
+    degraded, reason = body["degraded"], body["degraded_reason"]
+    if degraded != (source != "hit") or bool(reason) != degraded:
+        return f"form: source {source}, degraded {degraded}, reason {reason!r}"
+    scores, artifact_id = body["scores"], str(body["artifact_id"])
+    if not isinstance(scores, list) or artifact_id not in question.right:
+        return f"wrong: scores {scores!r} by {artifact_id}"
+    origin: Origin = "record" if source in FROM_RECORD else "cold"
+    if question.matches(scores, artifact_id, origin):
+        return ""
+    others = [
+        f"{other} from {kind}"
+        for other, kinds in question.right.items()
+        for kind in kinds
+        if question.matches(scores, other, kind)
+    ]
+    if others:
+        return f"mixed: says {artifact_id} from {origin}, is {' or '.join(others)}"
+    return f"wrong: {scores[:3]}…, expected {question.right[artifact_id][origin][:3]}…"

@@ -1,0 +1,137 @@
+"""A real cache server that can be made to fail: killed, stopped, emptied, filled, and its records overwritten."""
+
+import asyncio
+import os
+import shutil
+import signal
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from builder.cache import CacheClient, connect_cache, read_bytes
+from builder.generations import new_generation
+from builder.publish import publish
+from models.artifact import Artifact
+from models.cache_server import start_server, stop_server
+from models.record import Generation
+
+APPEND_ONLY = "appendonlydir"
+Work = Callable[[CacheClient], None]
+
+
+class Cache:
+    """A Valkey server of the stage's own, over a unix socket. What blocks runs in a thread.
+
+    Attributes:
+        url: for the service.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Keep the folder.
+
+        Args:
+            folder: short, since a unix socket's path is limited; removed by `close`.
+        """
+        self._folder = folder
+        self.url = ""
+
+    async def start(self) -> None:
+        """Start the server, with what it held before."""
+        self.url = f"unix://{await asyncio.to_thread(start_server, self._folder)}"
+
+    def kill(self) -> None:
+        """SIGKILL: what was written stays on the disk."""
+        os.kill(self._pid, signal.SIGKILL)
+
+    def pause(self) -> None:
+        """SIGSTOP: connections stay open, and nothing answers."""
+        os.kill(self._pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """End a pause."""
+        os.kill(self._pid, signal.SIGCONT)
+
+    async def forget(self) -> None:
+        """Kill the server and start it empty, as one without persistence would come back."""
+        self.kill()
+        await asyncio.to_thread(shutil.rmtree, self._folder / APPEND_ONLY)
+        await self.start()
+
+    async def fill(self, spare_bytes: int) -> None:
+        """Leave this much memory until `maxmemory`; 0 takes the limit away."""
+
+        def limit(client: CacheClient) -> None:
+            used = int(client.info("memory")["used_memory"])
+            client.config_set("maxmemory", str(used + spare_bytes if spare_bytes else 0))
+
+        await self.do(limit)
+
+    async def get(self, key: str) -> bytes:
+        """Value of a key; empty if there is none."""
+        found: list[bytes] = []
+        await self.do(lambda client: found.append(read_bytes(client, key) or b""))
+        return found[0]
+
+    async def put(self, values: Mapping[str, bytes]) -> None:
+        """Overwrite keys."""
+
+        def write(client: CacheClient) -> None:
+            for key, value in values.items():
+                client.set(key, value)
+
+        await self.do(write)
+
+    async def publish(
+        self,
+        model: str,
+        artifact: Artifact,
+        records: Mapping[str, bytes],
+        announce: Callable[[Generation], None],
+    ) -> Generation:
+        """Publish a generation as the builder does.
+
+        Args:
+            model: it is served as.
+            artifact: that made the records.
+            records: user -> encoded record.
+            announce: called with the generation before it can serve.
+
+        Raises:
+            PublishError: it does not fit.
+            CacheUnavailableError: the cache stopped answering.
+        """
+        manifest = artifact.manifest
+        generation = new_generation(
+            model, artifact.artifact_id, len(records), manifest.as_of_s, "fp32", datetime.now(UTC)
+        )
+        announce(generation)
+
+        def send(client: CacheClient) -> None:
+            publish(client, generation, records.items(), manifest.state_spec)
+
+        await self.do(send)
+        return generation
+
+    async def do(self, work: Work) -> None:
+        """Do something with a client, in a thread."""
+
+        def connected() -> None:
+            client = connect_cache(self.url)
+            try:
+                work(client)
+            finally:
+                client.close()
+
+        await asyncio.to_thread(connected)
+
+    async def close(self) -> None:
+        """Stop the server, in whatever state it is, and remove its folder."""
+        with suppress(ProcessLookupError, FileNotFoundError):
+            self.go_on()
+        await asyncio.to_thread(stop_server, self._folder)
+        await asyncio.to_thread(shutil.rmtree, self._folder, True)
+
+    @property
+    def _pid(self) -> int:
+        return int((self._folder / "valkey.pid").read_text())

@@ -1,0 +1,113 @@
+"""The cache fails: killed, stopped, slow, cut, full, emptied, or holding what is no record."""
+
+from loadtest.chaos.scenario import Scenario
+from loadtest.chaos.stage import Stage
+from models.errors import CacheUnavailableError, PublishError
+
+SLOW_S = 0.4
+"""Delay of every answer of the cache, beyond the service's patience."""
+SPARE_BYTES = 4096
+"""Memory left in a full cache: less than a generation takes."""
+RETURN_S = 0.3
+
+
+async def killed(stage: Stage) -> None:
+    """SIGKILL, and a start with what was on the disk."""
+    async with stage.fault("cache killed"):
+        stage.cache.kill()
+        await stage.calm(stage.fault_s)
+        await stage.cache.start()
+    await stage.calm(RETURN_S)
+
+
+async def paused(stage: Stage) -> None:
+    """Connections stay open, and nothing answers."""
+    async with stage.fault("cache paused"):
+        stage.cache.pause()
+        await stage.calm(stage.fault_s)
+        stage.cache.go_on()
+    await stage.calm(RETURN_S)
+
+
+async def slow(stage: Stage) -> None:
+    """Every answer comes, too late."""
+    if stage.proxy is None:
+        raise ValueError("this scenario needs the proxy")
+    async with stage.fault("cache slow"):
+        stage.proxy.delay_s = SLOW_S
+        await stage.calm(stage.fault_s)
+        stage.proxy.delay_s = 0.0
+    await stage.calm(RETURN_S)
+
+
+async def cut(stage: Stage) -> None:
+    """Every answer breaks off in its middle, and the connection with it."""
+    if stage.proxy is None:
+        raise ValueError("this scenario needs the proxy")
+    async with stage.fault("cache's answers cut"):
+        stage.proxy.is_cutting = True
+        await stage.calm(stage.fault_s)
+        stage.proxy.is_cutting = False
+    await stage.calm(RETURN_S)
+
+
+async def full(stage: Stage) -> None:
+    """A publish runs into maxmemory: it has to fail, the old generation has to serve, and the next one succeeds."""
+    async with stage.fault("cache full"):
+        await stage.cache.fill(SPARE_BYTES)
+        try:
+            await stage.publish()
+            stage.problems.append("a publish into a full cache was not refused")
+        except (PublishError, CacheUnavailableError) as error:
+            stage.abuses[f"publish into a full cache: {type(error).__name__}"] += 1
+        await stage.calm(stage.fault_s)
+        await stage.cache.fill(0)
+    if not await stage.serves(await stage.publish()):
+        stage.problems.append("a generation published after the cache was full does not serve")
+
+
+async def emptied(stage: Stage) -> None:
+    """It comes back with nothing: everybody is answered from the cold-start state until the next publish."""
+    async with stage.fault("cache emptied"):
+        await stage.cache.forget()
+        await stage.calm(stage.fault_s)
+        await stage.publish()
+    await stage.calm(RETURN_S)
+
+
+async def corrupted(stage: Stage) -> None:
+    """Records are overwritten in place: a flipped bit, half of one, another user's, and no record at all."""
+    generation = stage.current
+    if generation is None:
+        raise ValueError("nothing is published")
+    records = stage.records_of(generation)
+    users = list(records)
+    bad = {}
+    for number, user in enumerate(users):
+        good = records[user]
+        damaged = (
+            good[:100] + bytes([good[100] ^ 1]) + good[101:],
+            good[: len(good) // 2],
+            records[users[number - 1]],
+            b"no record",
+        )
+        bad[generation.key(user)] = damaged[number % len(damaged)]
+    async with stage.fault("records corrupted"):
+        await stage.cache.put(bad)
+        await stage.calm(stage.fault_s)
+        await stage.cache.put({generation.key(user): raw for user, raw in records.items()})
+    await stage.calm(RETURN_S)
+
+
+UNAVAILABLE = frozenset({"unavailable"})
+CACHE_FAULTS = (
+    Scenario("cache-killed", "SIGKILL the cache, start it again", killed, UNAVAILABLE),
+    Scenario("cache-paused", "SIGSTOP the cache, then SIGCONT", paused, UNAVAILABLE),
+    Scenario("cache-slow", "its answers come too late", slow, UNAVAILABLE, with_proxy=True),
+    Scenario("cache-cut", "its answers break off", cut, UNAVAILABLE, with_proxy=True),
+    Scenario("cache-full", "a publish runs into maxmemory", full),
+    Scenario("cache-emptied", "it restarts with nothing in it", emptied, UNAVAILABLE | {"miss"}),
+    Scenario(
+        "records-corrupted", "records are overwritten in place", corrupted, frozenset({"corrupt"})
+    ),
+)

@@ -1,0 +1,92 @@
+"""Who is on stage: two artifacts whose answers are known, the users' records by each, the questions."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from loadtest.chaos.process import ROOT
+from loadtest.chaos.truth import Graphs, Question, make_histories, make_questions
+from models.artifact import MANIFEST, Artifact, load_artifact
+from models.cache_server import stop_server
+from models.errors import ArtifactError
+
+RECIPE = ROOT / "builder" / "recipes" / "tiny.toml"
+STEPS = 12
+"""Of the training: the scores have to be known, not good."""
+SEEDS = (0, 1)
+MODEL = "chaos"
+
+
+@dataclass(frozen=True)
+class Cast:
+    """What every scenario plays with.
+
+    Attributes:
+        artifacts: two, of one shape and other weights.
+        records: for each artifact: user -> encoded record.
+        questions: with right answers by both.
+    """
+
+    artifacts: Sequence[Artifact]
+    records: Sequence[Mapping[str, bytes]]
+    questions: Sequence[Question]
+
+
+def make_cast(artifacts: Sequence[Artifact]) -> Cast:
+    """Users, records and questions for these artifacts."""
+    graphs = [Graphs(artifact) for artifact in artifacts]
+    first = artifacts[0]
+    histories = make_histories(first.vocabulary, first.manifest.schema.history_length)
+    records = [one.records(histories) for one in graphs]
+    return Cast(artifacts, records, make_questions(graphs, histories))
+
+
+def trained_artifacts(root: Path) -> list[Artifact]:
+    """Two small artifacts, trained by the builder unless they lie under `root` already.
+
+    Raises:
+        ArtifactError: the builder fails; says what it wrote last.
+    """
+    return [_trained(root / f"seed-{seed}", seed) for seed in SEEDS]
+
+
+def _trained(root: Path, seed: int) -> Artifact:
+    found = _found(root)
+    if found is None:
+        _build(root, seed)
+        found = _found(root)
+    if found is None:
+        raise ArtifactError(f"artifact: the builder left none under {root}")
+    return found
+
+
+def _found(root: Path) -> Artifact | None:
+    names = [path.parent.name for path in sorted(root.glob(f"*/{MANIFEST}"))]
+    return load_artifact(root, names[0]) if names else None
+
+
+def _build(root: Path, seed: int) -> None:
+    text = RECIPE.read_text()
+    text = re.sub(r"^(steps|validate_every) = \d+", rf"\1 = {STEPS}", text, flags=re.M)
+    text = text.replace("[train]\n", f"[train]\nseed = {seed}\n")
+    with TemporaryDirectory(prefix="ab", dir="/tmp") as folder:
+        recipe, cache = Path(folder) / "chaos.toml", Path(folder) / "cache"
+        recipe.write_text(text)
+        places = {
+            "ABSORB_CACHE_URL": f"embedded:{cache}",
+            "ABSORB_ARTIFACT_DIR": str(root.resolve()),
+            "ABSORB_RUNS_DIR": f"{folder}/runs",
+        }
+        command = [sys.executable, "-m", "builder", "run", str(recipe)]
+        environment = {**os.environ, **places}
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        )
+        stop_server(cache)
+    if done.returncode:
+        raise ArtifactError(f"artifact: the builder failed:\n{done.stdout}{done.stderr}")

@@ -1,0 +1,14 @@
+"""Every scenario, by family, in the order they are played."""
+
+from loadtest.chaos.cache_faults import CACHE_FAULTS
+from loadtest.chaos.client_faults import CLIENT_FAULTS
+from loadtest.chaos.generation_faults import GENERATION_FAULTS
+from loadtest.chaos.process_faults import PROCESS_FAULTS
+from loadtest.chaos.scenario import Scenario
+
+SCENARIOS: tuple[Scenario, ...] = (
+    *CACHE_FAULTS,
+    *GENERATION_FAULTS,
+    *PROCESS_FAULTS,
+    *CLIENT_FAULTS,
+)

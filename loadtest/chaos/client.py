@@ -1,0 +1,104 @@
+"""`python -m loadtest.chaos.client PORT QUESTIONS RATE`: asks at a fixed rate until its standard input closes.
+
+A process of its own, so that nothing the stage does delays it. Writes one `Asked` a line to standard output.
+"""
+
+import asyncio
+import sys
+import time
+from collections.abc import Sequence
+from itertools import count
+from pathlib import Path
+
+import orjson
+
+from loadtest.chaos.asked import Asked, judge
+from loadtest.chaos.truth import Question, load_questions
+from loadtest.chaos.wire import Connection, Reply, TornAnswerError, post
+
+HANG_LIMIT_S = 10.0
+"""A request without an answer after this long hangs: the longest wait of the service is far below."""
+
+
+class Client:
+    """Asks questions over connections that are kept alive."""
+
+    def __init__(self, port: int, questions: Sequence[Question]) -> None:
+        self._port = port
+        self._questions = questions
+        self._requests = [post("/v1/score", orjson.dumps(one.body)) for one in questions]
+        self._idle: list[Connection] = []
+
+    async def ask(self, number: int) -> Asked:
+        """Ask one question, and say what became of it."""
+        at = number % len(self._questions)
+        question, request = self._questions[at], self._requests[at]
+        sent_s = time.monotonic()
+        retried, failure, judged, status = False, "", {}, 0
+        try:
+            async with asyncio.timeout(HANG_LIMIT_S):
+                retried, reply = await self._exchange(request)
+            status, judged = reply.status, judge(question, reply)
+        except TimeoutError:
+            failure = "hung"
+        except ConnectionRefusedError:
+            failure = "refused"
+        except OSError as error:
+            failure = f"closed: {error}"
+        return Asked(
+            sent_s, time.monotonic(), status, failure, retried, question.is_known, **judged
+        )
+
+    async def _exchange(self, request: bytes) -> tuple[bool, Reply]:
+        """The answer, and whether the request was sent twice to get it."""
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.is_open:
+                connection.close()
+                continue
+            try:
+                return False, await self._over(connection, request)
+            except TornAnswerError:
+                raise
+            except OSError:
+                # The server closed it between two requests: every HTTP client sends again, on a new connection.
+                return True, await self._over(await Connection.open(self._port), request)
+        return False, await self._over(await Connection.open(self._port), request)
+
+    async def _over(self, connection: Connection, request: bytes) -> Reply:
+        try:
+            reply = await connection.ask(request)
+        except BaseException:
+            connection.abort()
+            raise
+        if connection.is_open:
+            self._idle.append(connection)
+        else:
+            connection.close()
+        return reply
+
+
+async def run(port: int, questions: Sequence[Question], rate_per_s: float) -> None:
+    """Ask on schedule, late or not, until standard input closes; then wait for the answers."""
+    client = Client(port, questions)
+    stop = asyncio.create_task(asyncio.to_thread(sys.stdin.buffer.read))
+    open_requests: set[asyncio.Task[None]] = set()
+    start_s = time.monotonic()
+    for number in count():
+        wait_s = start_s + number / rate_per_s - time.monotonic()
+        await asyncio.sleep(max(wait_s, 0))
+        if stop.done():
+            break
+        task = asyncio.create_task(_report(client, number))
+        open_requests.add(task)
+        task.add_done_callback(open_requests.discard)
+    await asyncio.gather(*open_requests)
+
+
+async def _report(client: Client, number: int) -> None:
+    sys.stdout.buffer.write((await client.ask(number)).to_line())
+    sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    asyncio.run(run(int(sys.argv[1]), load_questions(Path(sys.argv[2])), float(sys.argv[3])))

@@ -1,0 +1,164 @@
+"""Clients that misbehave: they vanish, dribble, send what is too long or no request at all, or come all at once."""
+
+import asyncio
+import gzip
+import zlib
+from collections.abc import Sequence
+
+import orjson
+
+from loadtest.chaos.scenario import Scenario
+from loadtest.chaos.stage import Stage
+from loadtest.chaos.wire import Connection, fetch, post
+
+VANISHING = 60
+DRIBBLING = 100
+DRIBBLE_EVERY_S = 0.2
+ALL_AT_ONCE = 300
+ANSWER_LIMIT_S = 15.0
+FREED_LIMIT_S = 15.0
+FREED_SLACK = 20
+"""Descriptors that may stay open beyond those before: connections of the steady load and to the cache."""
+BOMB_BYTES = 64 << 20
+BODY_LIMIT_BYTES = 1 << 16
+SCORE = "/v1/score"
+
+
+async def vanish(stage: Stage) -> None:
+    """Clients go away: after a whole request, within the head, within the body."""
+    body = _body(stage)
+    whole = post(SCORE, body)
+    parts = (whole, whole[:30], whole[: len(whole) - len(body) // 2], whole * 20)
+    before = stage.service.open_files()
+    async with stage.fault("clients vanish"):
+        for number in range(VANISHING):
+            connection = await Connection.open(stage.service.port)
+            await connection.send(parts[number % len(parts)])
+            if number % 3 == 0:
+                await asyncio.sleep(0.005)  # some vanish while they are being answered
+            connection.abort()
+    await _are_freed(stage, before)
+
+
+async def dribble(stage: Stage) -> None:
+    """Slow-loris: a hundred connections send a byte at a time, half of them of a head, half of a body."""
+    before = stage.service.open_files()
+    body = _body(stage)
+    whole = post(SCORE, body)
+    async with stage.fault("slow-loris"):
+        opened = [await Connection.open(stage.service.port) for _ in range(DRIBBLING)]
+        starts = [(one, 0 if n % 2 else len(whole) - len(body)) for n, one in enumerate(opened)]
+        for connection, start in starts:
+            await connection.send(whole[:start])
+        for step in range(round(stage.fault_s / DRIBBLE_EVERY_S)):
+            await asyncio.sleep(DRIBBLE_EVERY_S)
+            sent = [one.send(whole[start + step : start + step + 1]) for one, start in starts]
+            done = await asyncio.gather(*sent, return_exceptions=True)
+            stage.abuses["slow-loris: cut off"] += sum(isinstance(one, OSError) for one in done)
+        for connection in opened:
+            connection.abort()
+    stage.abuses["slow-loris: connections"] += DRIBBLING
+    await _are_freed(stage, before)
+
+
+async def bad_bodies(stage: Stage) -> None:
+    """What is too long, no JSON, no HTTP, or a bomb: each gets a 4xx or a closed connection, and none a 5xx."""
+    async with stage.fault("bad bodies"):
+        for name, request in _bad_requests(stage):
+            try:
+                status = (await fetch(stage.service.port, request, ANSWER_LIMIT_S)).status
+                came, is_right = str(status), 400 <= status < 500
+            except TimeoutError:
+                came, is_right = "hung", False
+            except (OSError, ValueError, IndexError):
+                came, is_right = "closed", True
+            stage.abuses[f"{name}: {came}"] += 1
+            if not is_right:
+                stage.problems.append(f"{name}: got {came}, expected 4xx")
+
+
+def _bad_requests(stage: Stage) -> Sequence[tuple[str, bytes]]:
+    good = orjson.loads(_body(stage))
+    long = orjson.dumps({**good, "candidates": ["x" * 100] * (2 * BODY_LIMIT_BYTES // 100)})
+    chunked = f"POST {SCORE} HTTP/1.1\r\nHost: chaos\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    chunks = (b"1000\r\n" + b" " * 0x1000 + b"\r\n") * (2 * BODY_LIMIT_BYTES // 0x1000)
+    bomb = b" " * BOMB_BYTES
+    gzipped = gzip.compress(bomb, 1)
+    deflated = zlib.compress(bomb, 1)
+    infer = "/v2/models/chaos/infer"
+    return (
+        ("oversize", post(SCORE, long)),
+        ("oversize, chunked", chunked + chunks + b"0\r\n\r\n"),
+        ("oversize, only said", post(SCORE, b"{}").replace(b"Length: 2", b"Length: 99999999999")),
+        ("no JSON", post(SCORE, b'{"user_id": ')),
+        ("not UTF-8", post(SCORE, b'{"user_id": "\xff\xfe", "candidates": ["1"]}')),
+        ("nested", post(SCORE, b"[" * 30000)),
+        ("a list", post(SCORE, b"[1, 2, 3]")),
+        ("nothing", post(SCORE, b"")),
+        ("a number as candidates", post(SCORE, orjson.dumps({**good, "candidates": 5}))),
+        ("no candidates", post(SCORE, orjson.dumps({**good, "candidates": []}))),
+        ("an unknown field", post(SCORE, orjson.dumps({**good, "candidate": []}))),
+        ("a user with a NUL", post(SCORE, orjson.dumps({**good, "user_id": "a\0b"}))),
+        ("no HTTP", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 64 + b"\r\n\r\n"),
+        ("a head that is too long", post(SCORE, b"{}", "X-Long: " + "y" * 200_000)),
+        ("two lengths", post(SCORE, b"{}", "Content-Length: 3")),
+        ("a length that is none", post(SCORE, b"{}").replace(b"Length: 2", b"Length: -2")),
+        ("a gzip bomb", post(SCORE, gzipped, "Content-Encoding: gzip")),
+        ("a deflate bomb", post(SCORE, deflated, "Content-Encoding: deflate")),
+        ("a gzip bomb on /v2", post(infer, gzipped, "Content-Encoding: gzip")),
+        ("a deflate bomb on /v2", post(infer, deflated, "Content-Encoding: deflate")),
+        ("a torn gzip", post(SCORE, gzipped[:100], "Content-Encoding: gzip")),
+        ("no JSON on /v2", post(infer, b"{")),
+        ("binary lengths that lie", post(infer, b"{}", "Inference-Header-Content-Length: 999999")),
+    )
+
+
+async def overload(stage: Stage) -> None:
+    """Three hundred clients at once: each is answered or sent away, and says so; the rest goes on."""
+    request = post(SCORE, _body(stage))
+    async with stage.fault("overload"):
+        waves = max(1, round(stage.fault_s))
+        for _ in range(waves):
+            burst = [_came(stage.service.port, request) for _ in range(ALL_AT_ONCE)]
+            for came in await asyncio.gather(*burst):
+                stage.abuses[f"overload: {came}"] += 1
+                if came not in {"200", "429", "503", "504"}:
+                    stage.problems.append(f"overload: got {came}, expected 200, 429, 503 or 504")
+
+
+async def _came(port: int, request: bytes) -> str:
+    try:
+        return str((await fetch(port, request, ANSWER_LIMIT_S)).status)
+    except TimeoutError:
+        return "hung"
+    except OSError as error:
+        return f"closed: {error}"
+
+
+def _body(stage: Stage) -> bytes:
+    return orjson.dumps(stage.cast.questions[0].body)
+
+
+async def _are_freed(stage: Stage, before: int) -> None:
+    """The service lets go of connections whose clients are gone."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + FREED_LIMIT_S
+    while (now := stage.service.open_files()) > before + FREED_SLACK:
+        if loop.time() > deadline:
+            stage.problems.append(f"{now - before} descriptors are still open")
+            return
+        await asyncio.sleep(0.1)
+
+
+LIMITS = {"ABSORB_MAX_BODY_BYTES": str(BODY_LIMIT_BYTES)}
+CLIENT_FAULTS = (
+    Scenario("clients-vanish", "they close or reset, before and within answers", vanish),
+    Scenario("slow-loris", "heads and bodies that come byte by byte", dribble),
+    Scenario("bad-bodies", "oversize, malformed, bombs", bad_bodies, settings=LIMITS),
+    Scenario(
+        "overload", "three hundred clients at once, sixteen may enter", overload,
+        # Three hundred connections hold up the event loop for longer than the cache gets.
+        frozenset({"unavailable"}),
+        settings={"ABSORB_MAX_IN_FLIGHT": "16"},
+    ),
+)  # fmt: skip

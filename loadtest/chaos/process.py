@@ -1,0 +1,123 @@
+"""The service as a process that can be killed, drained and started again on the same port."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
+
+from loadtest.chaos.memory import resident_bytes
+from loadtest.chaos.wire import fetch, get
+from models.errors import NotReadyError
+from service.process import LOG_TAIL_LINES, START_LIMIT_S, STOP_LIMIT_S, free_port
+
+ROOT = Path(__file__).parents[2]
+LOOK_EVERY_S = 0.02
+READY = get("/health/ready")
+
+
+class Service:
+    """`python -m service` on a port of this machine.
+
+    Attributes:
+        port: the same after every start.
+    """
+
+    def __init__(self, settings: Mapping[str, str], log_path: Path) -> None:
+        """Keep what it is started with.
+
+        Args:
+            settings: variables, beside those of the environment that are not the service's.
+            log_path: file for its log; all starts write to it.
+        """
+        self.port = free_port()
+        # Only what a scenario says: an operator's own settings would change what is tested.
+        plain = {
+            name: value for name, value in os.environ.items() if not name.startswith("ABSORB_")
+        }
+        self._environment = {**plain, **settings, "ABSORB_PORT": str(self.port)}
+        self._log_path = log_path
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def launch(self) -> None:
+        """Start it; `wait_until_ready` says when it can score."""
+        command = [sys.executable, "-m", "service"]
+        with self._log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                command, cwd=ROOT, env=self._environment, stdout=log, stderr=log
+            )
+
+    @property
+    def pid(self) -> int:
+        """Of the process that was started last."""
+        return self._running.pid
+
+    @property
+    def _running(self) -> "subprocess.Popen[bytes]":
+        if self._process is None:
+            raise NotReadyError("the service was not started")
+        return self._process
+
+    async def wait_until_ready(self) -> None:
+        """Wait until it can score.
+
+        Raises:
+            NotReadyError: it ends, or is not ready in time; says what it logged last.
+        """
+        deadline = time.monotonic() + START_LIMIT_S
+        while not await self._is_ready():
+            if self._running.poll() is not None or time.monotonic() > deadline:
+                status = self._running.poll()
+                tail = self.log().splitlines()[-LOG_TAIL_LINES:]
+                lines = "\n".join(tail)
+                raise NotReadyError(f"the service is not ready (exit status {status}):\n{lines}")
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def _is_ready(self) -> bool:
+        try:
+            return (await fetch(self.port, READY, limit_s=5.0)).status == 200
+        except OSError:
+            return False
+
+    def kill(self) -> None:
+        """SIGKILL, its children too."""
+        for child in psutil.Process(self.pid).children(recursive=True):
+            child.kill()
+        self._running.kill()
+        self._running.wait()
+
+    async def drain(self) -> float:
+        """SIGTERM, and wait for its end; seconds it took.
+
+        Raises:
+            NotReadyError: it does not end.
+        """
+        started_s = time.monotonic()
+        self._running.send_signal(signal.SIGTERM)
+        while self._running.poll() is None:
+            if time.monotonic() > started_s + STOP_LIMIT_S:
+                raise NotReadyError(f"the service did not end {STOP_LIMIT_S:g} s after SIGTERM")
+            await asyncio.sleep(LOOK_EVERY_S)
+        return time.monotonic() - started_s
+
+    def resident_bytes(self) -> int:
+        """Memory of it and its children."""
+        return resident_bytes(self.pid)
+
+    def open_files(self) -> int:
+        """Descriptors that it holds: sockets, files."""
+        return int(psutil.Process(self.pid).num_fds())
+
+    def log(self) -> str:
+        """All that it logged."""
+        return self._log_path.read_text(errors="replace")
+
+    def close(self) -> None:
+        """End it, at once."""
+        if self._process is not None and self._process.poll() is None:
+            self.kill()

@@ -1,0 +1,112 @@
+"""The soak: many model swaps under light load. Memory has to stay, and so has the p99."""
+
+import asyncio
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from loadtest.chaos.asked import Asked
+from loadtest.chaos.cast import Cast
+from loadtest.chaos.counters import problems_of
+from loadtest.chaos.memory import growth, leak
+from loadtest.chaos.stage import Stage, on_stage, steady_load
+from loadtest.chaos.verdict import Evidence, conclude
+
+SWAPS = "swaps"
+RATE_PER_S = 20.0
+WARM_UP_SHARE = 0.1
+"""Of the swaps: memory and latency are compared after them."""
+PARTS = 5
+P99_LIMIT = 1.5
+"""p99 of the last part over that of the first."""
+SETTINGS = {"ABSORB_POLL_INTERVAL_S": "0.02"}
+
+
+@dataclass(frozen=True)
+class Soak:
+    """What the swaps left.
+
+    Attributes:
+        memory: bytes after each swap.
+        p99_ms: of each part of the run, the warm-up left out.
+        broken: rules that do not hold.
+    """
+
+    swaps: int
+    requests: int
+    seconds: float
+    memory: list[int]
+    memory_growth: float
+    p99_ms: list[float]
+    broken: list[str]
+
+
+def swaps(cast: Cast, out: Path, count: int, console: Console) -> int:
+    """Run the soak, print and write its figures; return the exit code."""
+    soak = asyncio.run(_soak(cast, out / SWAPS, count, console))
+    (out / "swaps.json").write_text(json.dumps(asdict(soak)))
+    console.print(
+        f"{soak.swaps:,} swaps in {soak.seconds:.0f} s under {soak.requests:,} requests: memory "
+        f"{soak.memory[0] / (1 << 20):.0f} → {soak.memory[-1] / (1 << 20):.0f} MiB "
+        f"({100 * (soak.memory_growth - 1):+.1f}% after warm-up), p99 by fifths "
+        f"{', '.join(f'{ms:.1f}' for ms in soak.p99_ms)} ms: "
+        f"{'; '.join(soak.broken) or 'passed'}",
+        soft_wrap=True,
+    )
+    return 1 if soak.broken else 0
+
+
+async def _soak(cast: Cast, folder: Path, count: int, console: Console) -> Soak:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    started_s = time.monotonic()
+    async with on_stage(cast, folder, SETTINGS, fault_s=0.0, with_proxy=False) as stage:
+        async with steady_load(stage, RATE_PER_S):
+            for _ in track(range(count), "swaps", console=console):
+                await _swap(stage)
+        counters = problems_of(await stage.metrics())
+    evidence = Evidence(
+        SWAPS, frozenset(), stage.asked, stage.generations, problems=[*stage.problems, *counters]
+    )
+    settled = stage.memory[int(WARM_UP_SHARE * count) :]
+    p99_ms = p99_by_part(stage.asked)
+    problems = [leak(settled), slower(p99_ms)]
+    return Soak(
+        count,
+        len(stage.asked),
+        time.monotonic() - started_s,
+        settled,
+        growth(settled),
+        p99_ms,
+        [*conclude(evidence).broken, *(one for one in problems if one)],
+    )
+
+
+async def _swap(stage: Stage) -> None:
+    generation = await stage.publish()
+    if not await stage.serves(generation):
+        stage.problems.append(f"{generation.name} was published and does not serve")
+    stage.memory.append(stage.service.resident_bytes())
+
+
+def p99_by_part(asked: Sequence[Asked]) -> list[float]:
+    """p99 in milliseconds of each of the parts, in order, the warm-up left out."""
+    ordered = sorted(asked, key=lambda one: one.sent_s)
+    took_ms = [1000 * (one.ended_s - one.sent_s) for one in ordered if one.status == 200]
+    settled = took_ms[int(WARM_UP_SHARE * len(took_ms)) :]
+    parts = np.array_split(np.array(settled), PARTS)
+    return [float(np.percentile(part, 99)) if len(part) else 0.0 for part in parts]
+
+
+def slower(p99_ms: Sequence[float]) -> str:
+    """Why the latency is not flat; empty if it is."""
+    if p99_ms[-1] <= P99_LIMIT * p99_ms[0]:
+        return ""
+    return f"p99 went from {p99_ms[0]:.1f} to {p99_ms[-1]:.1f} ms, more than {P99_LIMIT} times"

@@ -1,0 +1,179 @@
+"""What is right: the scores that each artifact gives to each question, computed here and not by the service.
+
+Users have made-up histories; their states come from the artifact's own encode graph, as the builder's do. A question is
+answered from the user's record or, where the cache has none to give, from the cold-start state: both are known
+beforehand, so every answer can be checked against the artifact and the state that it names.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnxruntime as ort
+import orjson
+from numpy.typing import NDArray
+
+from models.artifact import ENCODE, SCORE, Artifact
+from models.record import UserRecord, encode_record
+from models.schema import PADDING, UNKNOWN
+from models.vocabulary import Vocabulary
+
+NUM_USERS = 40
+NUM_QUESTIONS = 64
+NUM_CANDIDATES = 30
+SHARE_UNKNOWN_USERS = 0.05
+SHARE_WITHOUT_RECENT = 0.5
+LIMIT = 1e-6
+"""Largest difference of a right score."""
+EVENT_AGE = 1
+
+Origin = Literal["record", "cold"]
+Ids = NDArray[np.int64]
+State = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Question:
+    """One request that is asked again and again.
+
+    Attributes:
+        body: as JSON.
+        is_known: the user is published.
+        right: artifact id -> origin of the state -> scores.
+    """
+
+    body: dict[str, Any]
+    is_known: bool
+    right: dict[str, dict[Origin, list[float]]]
+
+    def matches(self, scores: Sequence[float], artifact_id: str, origin: Origin) -> bool:
+        """These are the scores that the artifact gives from a state of that origin."""
+        expected = self.right[artifact_id][origin]
+        return len(scores) == len(expected) and bool(
+            np.abs(np.subtract(scores, expected)).max(initial=0.0) <= LIMIT
+        )
+
+
+class Graphs:
+    """An artifact's two graphs, run on one thread, one user at a time."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        self.artifact = artifact
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 3
+        self._encode, self._score = (
+            ort.InferenceSession(str(artifact.file(name)), options, ["CPUExecutionProvider"])
+            for name in (ENCODE, SCORE)
+        )
+
+    def state(self, history: Sequence[str]) -> State:
+        """Of a user with these events and no profile."""
+        schema = self.artifact.manifest.schema
+        rows = self.artifact.vocabulary.item_rows(history)
+        feed = {
+            "history": _padded(rows, schema.history_length)[None],
+            "ages": _padded(np.full(len(rows), EVENT_AGE), schema.history_length)[None],
+            "user_fields": np.full((1, len(schema.user_fields)), UNKNOWN, np.int64),
+        }
+        names = [tensor.name for tensor in self.artifact.manifest.state_spec]
+        found = self._encode.run(names, _taken(self._encode, feed))
+        return {name: values[0] for name, values in zip(names, found, strict=True)}
+
+    def scores(self, state: State, recent: Ids, body: dict[str, Any]) -> list[float]:
+        """Probabilities of the candidates of a request."""
+        vocabulary, schema = self.artifact.vocabulary, self.artifact.manifest.schema
+        feed = {
+            **{name: values[None] for name, values in state.items()},
+            "recent": _padded(recent, schema.recent_length)[None],
+            "context_fields": vocabulary.context_ids(body["context"])[None],
+            "items": vocabulary.item_rows(body["candidates"])[None],
+        }
+        (logits,) = self._score.run(["logits"], _taken(self._score, feed))
+        return [float(p) for p in 1 / (1 + np.exp(-logits[0].astype(np.float64)))]
+
+    def answers(self, body: dict[str, Any], history: Sequence[str]) -> dict[Origin, list[float]]:
+        """What is right for a request, from the user's record and from the cold-start state."""
+        rows = self.artifact.vocabulary.item_rows
+        asked = rows(body["recent"]) if "recent" in body else None
+        own = rows(history[-self.artifact.manifest.schema.recent_length :])
+        nothing = np.zeros(0, np.int64)
+        return {
+            "record": self.scores(self.state(history), own if asked is None else asked, body),
+            "cold": self.scores(self.state([]), nothing if asked is None else asked, body),
+        }
+
+    def records(self, histories: dict[str, list[str]]) -> dict[str, bytes]:
+        """User -> encoded record, as the builder would write it."""
+        manifest = self.artifact.manifest
+        made = {}
+        for user, history in histories.items():
+            rows = self.artifact.vocabulary.item_rows(history[-manifest.schema.recent_length :])
+            state = self.state(history)
+            record = UserRecord(user, manifest.as_of_s, rows.astype(np.int32), state)
+            spec, artifact_id = manifest.state_spec, self.artifact.artifact_id
+            made[user] = encode_record(record, spec, artifact_id, "fp32")
+        return made
+
+
+def make_histories(vocabulary: Vocabulary, longest: int, seed: int = 0) -> dict[str, list[str]]:
+    """User -> events of a made-up history, oldest first."""
+    rng = np.random.default_rng(seed)
+    items = list(vocabulary.items)
+    return {
+        f"user-{number}": [str(item) for item in rng.choice(items, rng.integers(4, longest + 1))]
+        for number in range(NUM_USERS)
+    }
+
+
+def make_questions(
+    graphs: Sequence[Graphs], histories: dict[str, list[str]], seed: int = 0
+) -> list[Question]:
+    """Questions with their right answers by each of the artifacts."""
+    rng = np.random.default_rng(seed)
+    vocabulary = graphs[0].artifact.vocabulary
+    questions = []
+    for number in range(NUM_QUESTIONS):
+        body = _body(rng, vocabulary, list(histories), number)
+        # A user without a record is only ever answered from the cold-start state.
+        history = histories.get(body["user_id"], [])
+        right = {one.artifact.artifact_id: one.answers(body, history) for one in graphs}
+        questions.append(Question(body, body["user_id"] in histories, right))
+    return questions
+
+
+def _body(
+    rng: np.random.Generator, vocabulary: Vocabulary, users: list[str], number: int
+) -> dict[str, Any]:
+    unknown = rng.random() < SHARE_UNKNOWN_USERS
+    items = [*vocabulary.items, "no-such-item"]
+    context = {name: str(rng.choice(list(v))) for name, v in vocabulary.context.items() if v}
+    body = {
+        "user_id": f"stranger-{number}" if unknown else str(rng.choice(users)),
+        "candidates": [str(item) for item in rng.choice(items, NUM_CANDIDATES)],
+        "context": context,
+    }
+    if rng.random() >= SHARE_WITHOUT_RECENT:
+        body["recent"] = [str(item) for item in rng.choice(items, 3)]
+    return body
+
+
+def save_questions(questions: Sequence[Question], path: Path) -> None:
+    """Write as JSON, for the process that asks."""
+    path.write_bytes(orjson.dumps([asdict(question) for question in questions]))
+
+
+def load_questions(path: Path) -> list[Question]:
+    """Inverse of `save_questions`."""
+    return [Question(**fields) for fields in orjson.loads(path.read_bytes())]
+
+
+def _padded(rows: Ids, length: int) -> Ids:
+    latest = rows[max(len(rows) - length, 0) :]
+    return np.concatenate([np.full(length - len(latest), PADDING, np.int64), latest])
+
+
+def _taken(session: ort.InferenceSession, feed: dict[str, NDArray[Any]]) -> dict[str, Any]:
+    return {put.name: feed[put.name] for put in session.get_inputs()}
