@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 from models.errors import AbsorbError, NotReadyError, RequestError
 from service.bodies import BodyLimit, read_body
 from service.errors import retry_headers, status_of
-from service.routes import ERRORS, JsonResponse, error_response
+from service.routes import ERRORS, BareRoute, JsonResponse, error_response
 from service.schemas import ErrorBody
 from service.v2.answers import index_json, metadata_json, server_json, statistics_json
 from service.v2.codec import short
@@ -26,25 +26,28 @@ FAST = 1
 """Level of compression: what a slate's scores save at higher ones is not worth their time."""
 NEVER = re.compile(r"q=0(\.0*)?")
 FIXED = "fixed while the service runs: environment variables set it (README, Settings)"
+TENSORS = {"type": "array", "items": {"type": "object"}}
 INFER_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "required": ["inputs"],
-                    "properties": {
-                        "id": {"type": "string"},
-                        "parameters": {"type": "object"},
-                        "inputs": {"type": "array", "items": {"type": "object"}},
-                        "outputs": {"type": "array", "items": {"type": "object"}},
-                    },
-                }
-            }
-        },
-    }
+    "type": "object",
+    "required": ["inputs"],
+    "properties": {
+        "id": {"type": "string"},
+        "parameters": {"type": "object"},
+        "inputs": TENSORS,
+        "outputs": TENSORS,
+    },
 }
+
+
+def described_infer(*path: str) -> dict[str, Any]:
+    """What OpenAPI says of an infer route, which reads its request itself."""
+    text = {"type": "string"}
+    return {
+        "parameters": [
+            {"name": name, "in": "path", "required": True, "schema": text} for name in path
+        ],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": INFER_BODY}}},
+    }
 
 
 def v2_routes(plane: Plane, body: BodyLimit) -> list[APIRouter]:
@@ -60,14 +63,16 @@ def v2_routes(plane: Plane, body: BodyLimit) -> list[APIRouter]:
 
 def infer_routes(plane: Plane, body: BodyLimit) -> APIRouter:
     """The route that scores."""
-    router = APIRouter(responses=ERRORS)
+    router = APIRouter(responses=ERRORS, route_class=BareRoute)
 
-    @router.post(f"{MODEL}/infer", openapi_extra=INFER_BODY)
-    @router.post(f"{VERSION}/infer", openapi_extra=INFER_BODY)
-    async def infer(request: Request, model: str, version: str = "") -> Response:
+    @router.post(f"{MODEL}/infer", openapi_extra=described_infer("model"))
+    @router.post(f"{VERSION}/infer", openapi_extra=described_infer("model", "version"))
+    async def infer(request: Request) -> Response:
         """Score, as the Open Inference Protocol V2 says it."""
+        path = request.path_params
         raw = await read_body(request, body)
-        asked = read_infer(model, version, raw, request.headers.get(LENGTH_HEADER))
+        header_length = request.headers.get(LENGTH_HEADER)
+        asked = read_infer(path["model"], path.get("version", ""), raw, header_length)
         content, header_size = write_infer(asked, await plane.infer(asked))
         if header_size is None:
             return _packed(request, content, "application/json", {})
