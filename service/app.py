@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -24,6 +25,9 @@ from service.tracing import Tracing
 from service.v2.http import v2_routes
 from service.v2.plane import Plane
 
+if TYPE_CHECKING:
+    from service.v2.grpc_door import GrpcDoor
+
 log = logging.getLogger(__name__)
 
 
@@ -35,14 +39,19 @@ def create_app(
     telemetry: Telemetry,
     plane: Plane,
     tracing: Tracing | None = None,
+    door: "GrpcDoor | None" = None,
 ) -> FastAPI:
-    """Join the parts. While the application's lifespan lasts, the follower polls."""
+    """Join the parts. While the application's lifespan lasts, the follower polls and the gRPC door is open."""
     scrape = Scrape(telemetry.registry)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         polling = asyncio.create_task(follower.run(settings.poll_interval_s))
+        if door is not None:
+            await door.open()
         yield
+        if door is not None:
+            await door.close()
         polling.cancel()
         with suppress(asyncio.CancelledError):
             await polling

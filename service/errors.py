@@ -1,4 +1,4 @@
-"""The one table from an error to the status that says it over HTTP."""
+"""The one table from an error to the status that says it over HTTP, and from that to the code over gRPC."""
 
 from models.errors import (
     AbsorbError,
@@ -78,6 +78,22 @@ STATUS: dict[type[AbsorbError], int] = {
     WeightsMissingError: 500,
     WeightsTamperedError: 500,
 }
+
+GRPC_CODES = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    408: "DEADLINE_EXCEEDED",
+    413: "RESOURCE_EXHAUSTED",
+    415: "INVALID_ARGUMENT",
+    429: "RESOURCE_EXHAUSTED",
+    499: "CANCELLED",
+    500: "INTERNAL",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+"""Status -> the code that says it over gRPC."""
 
 
 def status_of(error: AbsorbError) -> int:

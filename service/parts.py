@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
@@ -18,6 +19,9 @@ from service.store import RedisStore, StateStore
 from service.telemetry import Telemetry
 from service.tracing import Tracing
 from service.v2.plane import Plane
+
+if TYPE_CHECKING:
+    from service.v2.grpc_door import GrpcDoor
 
 
 @dataclass(frozen=True)
@@ -59,10 +63,17 @@ def build_parts(
     workers = ThreadPoolExecutor(num_workers, thread_name_prefix="scorer")
     pipeline = Pipeline(settings, follower, store, telemetry, workers, clock)
     plane = Plane(pipeline, follower, clock)
-    app = create_app(settings, store, follower, pipeline, telemetry, plane, tracing)
+    door = None if settings.grpc_port is None else _grpc_door(plane, telemetry, settings)
+    app = create_app(settings, store, follower, pipeline, telemetry, plane, tracing, door)
     return Parts(settings, telemetry, store, follower, workers, pipeline, plane, app)
 
 
 def _open_store(url: str, timeout_s: float) -> StateStore:
     kind = ClusterStore if split_cluster_url(url)[1] else RedisStore
     return kind(url, timeout_s)
+
+
+def _grpc_door(plane: Plane, telemetry: Telemetry, settings: Settings) -> "GrpcDoor":
+    from service.v2.grpc_door import GrpcDoor  # here: grpc is an extra, and may not be installed
+
+    return GrpcDoor(plane, telemetry, settings)

@@ -1,13 +1,20 @@
 """Settings of the service: `ABSORB_*` environment variables, each with a sentence saying what it does."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models.cache_server import EMBEDDED
+
+
+def _with_grpc(port: int) -> int:
+    if find_spec("grpc") is None:
+        raise ValueError("the extra `grpc` to be installed: pip install 'absorb[grpc]'")
+    return port
 
 
 class Settings(BaseSettings):
@@ -33,6 +40,9 @@ class Settings(BaseSettings):
 
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     """TCP port to listen on; 0 takes a free one, which the log names."""
+
+    grpc_port: Annotated[int, Field(ge=0, le=65535), AfterValidator(_with_grpc)] | None = None
+    """TCP port of the V2 protocol over gRPC, which needs the extra `grpc`; unset: none, 0: a free one."""
 
     default_model: str | None = None
     """Model of requests that name none; unset: `lrea` if it is published, else the first by name."""

@@ -121,7 +121,7 @@ def _read_input(value: object, at: int, tail: _Tail) -> InferTensor:
     datatype = _text(fields.get("datatype"), f"{field}.datatype")
     shape = _shape(fields.get("shape"), f"{field}.shape")
     parameters = dict(parameters_of(fields, f"{field}.parameters"))
-    _refuse_unsupported(parameters, field)
+    refuse_unsupported(parameters, field)
     if BINARY_SIZE in parameters:
         if "data" in fields:
             raise RequestError(f"{field}.data", "data", f"no data beside {BINARY_SIZE}")
@@ -134,11 +134,16 @@ def _read_output(value: object, at: int) -> RequestedOutput:
     fields = _object(value, f"outputs[{at}]")
     name = _text(fields.get("name"), f"outputs[{at}].name")
     parameters = parameters_of(fields, f"outputs[{short(name)}].parameters")
-    _refuse_unsupported(parameters, f"outputs[{short(name)}]")
+    refuse_unsupported(parameters, f"outputs[{short(name)}]")
     return RequestedOutput(name, parameters)
 
 
-def _refuse_unsupported(parameters: Parameters, field: str) -> None:
+def refuse_unsupported(parameters: Parameters, field: str) -> None:
+    """Let no parameter of a tensor pass that asks for what is not done here.
+
+    Raises:
+        RequestError: there is one.
+    """
     for name, expected in UNSUPPORTED.items():
         if name in parameters:
             raise RequestError(f"{field}.parameters", name, expected)

@@ -2,11 +2,12 @@
 
 from typing import Any
 
+import grpc
 import pytest
 from pydantic import ValidationError
 
 from models.errors import AbsorbError, ArtifactError, RequestError
-from service.errors import STATUS, retry_headers, status_of
+from service.errors import GRPC_CODES, STATUS, retry_headers, status_of
 from service.settings import Settings
 
 
@@ -18,6 +19,12 @@ def every_error(kind: type[AbsorbError]) -> set[type[AbsorbError]]:
 def test_every_error_has_a_status():
     known = {kind for kind in every_error(AbsorbError) if not kind.__module__.startswith("tests.")}
     assert known == set(STATUS)
+
+
+def test_every_status_has_a_code_over_grpc():
+    codes = {code.name for code in grpc.StatusCode}
+    assert set(GRPC_CODES) == set(STATUS.values())
+    assert set(GRPC_CODES.values()) <= codes
 
 
 def test_a_class_without_a_status_has_that_of_the_one_above():

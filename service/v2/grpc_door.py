@@ -1,0 +1,197 @@
+"""The Open Inference Protocol V2 over gRPC: a second door to the data plane, on the event loop of the first.
+
+A client's gRPC deadline is the request's timeout, where it is the shorter one. What is refused has the gRPC code of its
+HTTP status and the same text. Calls that the protocol's file does not have (shared memory, tracing, streams)
+are answered UNIMPLEMENTED by gRPC itself.
+"""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+
+from models.errors import AbsorbError, RequestError
+from service.errors import GRPC_CODES, status_of, text_of
+from service.settings import Settings
+from service.telemetry import Telemetry
+from service.v2 import inference_pb2 as pb
+from service.v2.codec import short
+from service.v2.grpc_messages import (
+    config_for,
+    index_for,
+    metadata_for,
+    parameters_of,
+    request_of,
+    response_for,
+    statistics_for,
+)
+from service.v2.messages import InferRequest
+from service.v2.plane import Plane
+
+SERVICE = "inference.GRPCInferenceService"
+DRAIN_S = 30
+"""Seconds that calls in flight get when the service stops: as many as requests over HTTP."""
+
+log = logging.getLogger(__name__)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Asked = TypeVar("Asked", bound=Message, contravariant=True)
+Answer = Callable[[Asked, Context], Awaitable[Message]]
+
+
+class GrpcDoor:
+    """A gRPC server over the data plane."""
+
+    def __init__(self, plane: Plane, telemetry: Telemetry, settings: Settings) -> None:
+        """Keep the parts.
+
+        Args:
+            plane: answers.
+            telemetry: counts.
+            settings: where to listen is read from here, and how long a message may be: a longer one is refused with
+                RESOURCE_EXHAUSTED by gRPC itself.
+        """
+        self._plane = plane
+        self._telemetry = telemetry
+        self._settings = settings
+        self._server: grpc.aio.Server | None = None
+
+    async def open(self) -> None:
+        """Listen.
+
+        Raises:
+            RuntimeError: the port is taken.
+        """
+        options = [
+            ("grpc.max_receive_message_length", self._settings.max_body_bytes),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.so_reuseport", 0),  # two services would share one port without a word
+        ]
+        self._server = grpc.aio.server(options=options)
+        handlers = grpc.method_handlers_generic_handler(SERVICE, self._handlers())
+        self._server.add_generic_rpc_handlers((handlers,))
+        host = self._settings.host
+        host = f"[{host}]" if ":" in host else host
+        port = self._server.add_insecure_port(f"{host}:{self._settings.grpc_port}")
+        await self._server.start()
+        log.info("gRPC running on %s:%d", host, port)
+
+    async def close(self) -> None:
+        """Take no call any more, and give those in flight the time that those over HTTP get."""
+        if self._server is not None:
+            await self._server.stop(DRAIN_S)
+
+    def _handlers(self) -> dict[str, "grpc.RpcMethodHandler[Any, Any]"]:
+        calls: Mapping[str, tuple[type[Message], Answer[Any]]] = {
+            "ServerLive": (pb.ServerLiveRequest, self._live),
+            "ServerReady": (pb.ServerReadyRequest, self._ready),
+            "ModelReady": (pb.ModelReadyRequest, self._model_ready),
+            "ServerMetadata": (pb.ServerMetadataRequest, self._server_metadata),
+            "ModelMetadata": (pb.ModelMetadataRequest, self._metadata),
+            "ModelInfer": (pb.ModelInferRequest, self._infer),
+            "ModelConfig": (pb.ModelConfigRequest, self._config),
+            "ModelStatistics": (pb.ModelStatisticsRequest, self._statistics),
+            "RepositoryIndex": (pb.RepositoryIndexRequest, self._index),
+            "RepositoryModelLoad": (pb.RepositoryModelLoadRequest, self._load),
+            "RepositoryModelUnload": (pb.RepositoryModelUnloadRequest, self._unload),
+        }
+        return {name: self._handler(name, kind, answer) for name, (kind, answer) in calls.items()}
+
+    def _handler(
+        self, name: str, kind: type[Message], answer: Answer[Any]
+    ) -> "grpc.RpcMethodHandler[Any, Any]":
+        route = f"/{SERVICE}/{name}"
+
+        async def call(raw: bytes, context: Context) -> bytes:
+            started = time.perf_counter()
+            status, text, said = 200, "", b""
+            try:
+                said = (await answer(_read(kind, raw), context)).SerializeToString()
+            except Exception as error:
+                status, text = _refusal(route, error)
+            self._telemetry.answered(route, "GRPC", "", status, time.perf_counter() - started)
+            if status != 200:
+                await context.abort(grpc.StatusCode[GRPC_CODES[status]], text)
+            return said
+
+        # Bytes in and out: gRPC itself would call a message that it cannot read an internal error.
+        return grpc.unary_unary_rpc_method_handler(call)
+
+    async def _live(self, _: pb.ServerLiveRequest, __: Context) -> Message:
+        return pb.ServerLiveResponse(live=True)
+
+    async def _ready(self, _: pb.ServerReadyRequest, __: Context) -> Message:
+        try:
+            await self._plane.check_ready()
+        except AbsorbError:
+            return pb.ServerReadyResponse(ready=False)
+        return pb.ServerReadyResponse(ready=True)
+
+    async def _model_ready(self, asked: pb.ModelReadyRequest, _: Context) -> Message:
+        try:
+            self._plane.check_model_ready(asked.name, asked.version)
+        except AbsorbError:
+            return pb.ModelReadyResponse(ready=False)
+        return pb.ModelReadyResponse(ready=True)
+
+    async def _server_metadata(self, _: pb.ServerMetadataRequest, __: Context) -> Message:
+        about = self._plane.server()
+        return pb.ServerMetadataResponse(
+            name=about.name, version=about.version, extensions=about.extensions
+        )
+
+    async def _metadata(self, asked: pb.ModelMetadataRequest, _: Context) -> Message:
+        return metadata_for(self._plane.metadata(asked.name, asked.version))
+
+    async def _infer(self, asked: pb.ModelInferRequest, context: Context) -> Message:
+        request = _within(request_of(asked), context.time_remaining())
+        return response_for(await self._plane.infer(request))
+
+    async def _config(self, asked: pb.ModelConfigRequest, _: Context) -> Message:
+        return config_for(self._plane.config(asked.name, asked.version))
+
+    async def _statistics(self, asked: pb.ModelStatisticsRequest, _: Context) -> Message:
+        return statistics_for(self._plane.statistics(asked.name, asked.version))
+
+    async def _index(self, asked: pb.RepositoryIndexRequest, _: Context) -> Message:
+        return index_for(self._plane.index(asked.ready))
+
+    async def _load(self, asked: pb.RepositoryModelLoadRequest, _: Context) -> Message:
+        await self._plane.load(asked.model_name, parameters_of(asked.parameters))
+        return pb.RepositoryModelLoadResponse()
+
+    async def _unload(self, asked: pb.RepositoryModelUnloadRequest, _: Context) -> Message:
+        await self._plane.unload(asked.model_name)
+        return pb.RepositoryModelUnloadResponse()
+
+
+def _read(kind: type[Message], raw: bytes) -> Message:
+    try:
+        return kind.FromString(raw)
+    except DecodeError as error:
+        name = kind.DESCRIPTOR.full_name
+        raise RequestError("message", short(raw), f"an {name}") from error
+
+
+def _refusal(route: str, error: Exception) -> tuple[int, str]:
+    """HTTP status and text of what went wrong."""
+    status = status_of(error) if isinstance(error, AbsorbError) else 500
+    if not isinstance(error, AbsorbError):
+        log.error("request failed", extra={"path": route}, exc_info=error)
+    elif status >= 500:
+        log.warning("request refused", extra={"status": status, "error": str(error)})
+    return status, text_of(error)
+
+
+def _within(request: InferRequest, remaining_s: float | None) -> InferRequest:
+    """The request, its timeout no longer than the client waits."""
+    timeout_us = request.parameters.get("timeout", 0)
+    if remaining_s is None or type(timeout_us) is not int:
+        return request
+    waits_us = max(1, int(remaining_s * 1e6))
+    timeout_us = min(timeout_us, waits_us) if timeout_us > 0 else waits_us
+    return replace(request, parameters={**request.parameters, "timeout": timeout_us})

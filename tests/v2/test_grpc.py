@@ -1,0 +1,284 @@
+"""The gRPC door of a real process, asked by the unmodified tritonclient.
+
+The client's stubs and the service's name the same symbols, which one process cannot hold twice: nothing here imports
+the door.
+"""
+
+import asyncio
+import re
+import shutil
+import signal
+import tempfile
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+import tritonclient.grpc as triton
+from tritonclient.grpc import service_pb2 as pb
+from tritonclient.utils import InferenceServerException
+
+from models.cache_server import start_server, stop_server
+from tests.service.test_process import service_process, wait_for
+from tests.service.toy import AS_OF_S, Toy
+from tests.service.world import HISTORIES, RECENT, World
+
+TOY = Toy()
+VERSION = str(AS_OF_S + 60)
+SLATE = ["i1", "i5", "no such"]
+CALL = "/inference.GRPCInferenceService/"
+MAX_BYTES = 100_000
+
+
+@dataclass(frozen=True)
+class Door:
+    """A process that serves, and how to reach it."""
+
+    url: str
+    http: str
+    client: Any
+    channel: grpc.Channel
+
+    def metrics(self) -> str:
+        with urllib.request.urlopen(f"{self.http}/metrics") as answer:
+            return str(answer.read().decode())
+
+
+@pytest.fixture(scope="module")
+def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    folder = Path(tempfile.mkdtemp(prefix="ab", dir="/tmp"))
+    start_server(folder)
+    out = tmp_path_factory.mktemp("grpc")
+    world = World(f"unix://{folder}/valkey.sock", out / "artifacts")
+    world.publish(TOY)
+    settings = {"cache_url": world.url, "artifact_dir": str(world.artifacts)}
+    settings |= {"grpc_port": "0", "max_body_bytes": str(MAX_BYTES), "cache_timeout_ms": "2000"}
+    with service_process(out / "log", **settings) as process:
+        http, port = asyncio.run(_addresses(process, out / "log"))
+        url = f"127.0.0.1:{port}"
+        with grpc.insecure_channel(url) as channel, triton.InferenceServerClient(url) as client:
+            yield Door(url, f"http://127.0.0.1:{http}", client, channel)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == -signal.SIGTERM  # with a client still connected
+    stop_server(folder)
+    shutil.rmtree(folder)
+
+
+async def _addresses(process: Any, log: Path) -> tuple[str, str]:
+    await wait_for(process, log, "(generation serves)")
+    http = await wait_for(process, log, r"running on http://127\.0\.0\.1:(\d+)")
+    return http, await wait_for(process, log, r"gRPC running on 127\.0\.0\.1:(\d+)")
+
+
+def texts(name: str, *values: str) -> Any:
+    tensor = triton.InferInput(name, [len(values)], "BYTES")
+    tensor.set_data_from_numpy(np.array([one.encode() for one in values], dtype=object))
+    return tensor
+
+
+def slate(user: str = "ann", *candidates: str) -> list[Any]:
+    return [texts("user_id", user), texts("candidates", *(candidates or SLATE))]
+
+
+def message(**fields: Any) -> Any:
+    """A request for two scores with typed contents."""
+    tensor = pb.ModelInferRequest.InferInputTensor
+    contents = pb.InferTensorContents
+    inputs = [
+        tensor(name=name, datatype="BYTES", shape=[len(one)], contents=contents(bytes_contents=one))
+        for name, one in [("user_id", [b"ann"]), ("candidates", [b"i1", b"i5"])]
+    ]
+    return pb.ModelInferRequest(**{"model_name": "toy", "inputs": inputs, **fields})
+
+
+def send(door: Door, request: Any, call: str = "ModelInfer", **how: Any) -> Any:
+    raw = request if isinstance(request, bytes) else request.SerializeToString()
+    ask: Any = door.channel.unary_unary(CALL + call)
+    return pb.ModelInferResponse.FromString(ask(raw, **how))
+
+
+def refused(door: Door, request: Any, **how: Any) -> tuple[str, str]:
+    with pytest.raises(grpc.RpcError) as caught:
+        send(door, request, **how)
+    error: Any = caught.value
+    return error.code().name, error.details()
+
+
+def test_the_server_and_its_model_are_described(door: Door):
+    client = door.client
+    assert (client.is_server_live(), client.is_server_ready()) == (True, True)
+    assert client.is_model_ready("toy")
+    assert client.is_model_ready("toy", VERSION)
+    assert not client.is_model_ready("toy", "7")
+    assert not client.is_model_ready("nosuch")
+    assert client.get_server_metadata().name == "absorb"
+    about = client.get_model_metadata("toy")
+    assert (about.name, list(about.versions)) == ("toy", [VERSION])
+    inputs = {one.name: (one.datatype, list(one.shape)) for one in about.inputs}
+    assert inputs["user_id"] == ("BYTES", [1])
+    assert inputs["candidates"] == ("BYTES", [-1])
+    config = client.get_model_config("toy").config
+    assert (config.name, config.max_batch_size) == ("toy", 0)
+    assert [one.name for one in config.input] == list(inputs)
+    assert config.output[0].data_type == 11  # TYPE_FP32
+
+
+def test_scores_are_those_of_the_model(door: Door):
+    answer = door.client.infer("toy", slate(), request_id="7")
+    expected = TOY.scores(TOY.state(HISTORIES["ann"]), SLATE, RECENT["ann"])
+    assert answer.as_numpy("scores") == pytest.approx(np.array(expected), abs=1e-6)
+    assert answer.as_numpy("unknown").tolist() == [False, False, True]
+    assert answer.as_numpy("state_source").tolist() == [b"hit"]
+    said = answer.get_response()
+    assert (said.model_name, said.model_version, said.id) == ("toy", VERSION, "7")
+    assert said.parameters["degraded"].bool_param is False
+
+
+def test_an_unknown_user_is_said_to_be_degraded(door: Door):
+    answer = door.client.infer("toy", slate("nobody")).get_response()
+    assert answer.parameters["degraded"].bool_param is True
+    assert "not in the cache" in answer.parameters["degraded_reason"].string_param
+
+
+def test_outputs_are_chosen(door: Door):
+    outputs = [triton.InferRequestedOutput("unknown"), triton.InferRequestedOutput("scores")]
+    answer = door.client.infer("toy", slate(), model_version=VERSION, outputs=outputs)
+    assert [one.name for one in answer.get_response().outputs] == ["unknown", "scores"]
+
+
+@pytest.mark.parametrize("algorithm", ["gzip", "deflate"])
+def test_compressed_requests_are_read(algorithm: str, door: Door):
+    plain = door.client.infer("toy", slate()).as_numpy("scores")
+    packed = door.client.infer("toy", slate(), compression_algorithm=algorithm)
+    assert packed.as_numpy("scores").tolist() == plain.tolist()
+
+
+def test_typed_contents_say_the_same_as_raw_ones(door: Door):
+    raw = door.client.infer("toy", slate("ann", "i1", "i5")).get_response()
+    typed = send(door, message())
+    assert typed.raw_output_contents == raw.raw_output_contents
+
+
+def test_ids_may_be_numbers(door: Door):
+    tensor = triton.InferInput("user_id", [1], "INT64")
+    tensor.set_data_from_numpy(np.array([7], np.int64))
+    raw = door.client.infer("toy", [tensor, slate()[1]])
+    contents = pb.InferTensorContents(int64_contents=[7])
+    request = message()
+    request.inputs[0].MergeFrom(pb.ModelInferRequest.InferInputTensor(datatype="INT64"))
+    request.inputs[0].contents.CopyFrom(contents)
+    assert raw.as_numpy("state_source").tolist() == [b"miss"]
+    assert send(door, request).parameters["degraded"].bool_param is True
+
+
+def _with(**changes: Any) -> Any:
+    """The request with another first input."""
+    request = message()
+    first = request.inputs[0]
+    for name, value in changes.items():
+        if name == "shape":
+            first.shape[:] = value
+        elif name == "parameters":
+            first.MergeFrom(pb.ModelInferRequest.InferInputTensor(parameters=value))
+        elif name == "contents":
+            first.contents.CopyFrom(value)
+        else:
+            setattr(first, name, value)
+    return request
+
+
+CONTENTS = pb.InferTensorContents
+BAD: dict[str, tuple[Any, str, str]] = {
+    "no model": (message(model_name="nosuch"), "NOT_FOUND", "nosuch"),
+    "no version": (message(model_version="7"), "NOT_FOUND", "7"),
+    "no inputs": (pb.ModelInferRequest(model_name="toy"), "INVALID_ARGUMENT", "inputs"),
+    "no message": (b"\xff\xff", "INVALID_ARGUMENT", "message"),
+    "datatype": (_with(datatype="TEXT"), "INVALID_ARGUMENT", r"datatype: got 'TEXT'"),
+    "half": (_with(datatype="FP16"), "INVALID_ARGUMENT", "raw_input_contents"),
+    "contents of another type": (_with(datatype="INT32"), "INVALID_ARGUMENT", "0 element"),
+    "too large a number": (
+        _with(datatype="INT8", contents=CONTENTS(int_contents=[300])), "INVALID_ARGUMENT", "INT8",
+    ),
+    "no text": (_with(contents=CONTENTS(bytes_contents=[b"\xff"])), "INVALID_ARGUMENT", "UTF-8"),
+    "negative shape": (_with(shape=[-1, -1]), "INVALID_ARGUMENT", r"shape: got \[-1, -1\]"),
+    "huge shape": (_with(shape=[2**40, 2**40]), "INVALID_ARGUMENT", "by its shape"),
+    "too few raw": (message(raw_input_contents=[b""]), "INVALID_ARGUMENT", "raw_input_contents"),
+    "raw and typed": (
+        message(raw_input_contents=[b"", b""]), "INVALID_ARGUMENT", r"inputs\[user_id\]\.contents",
+    ),
+    "parameter without a value": (
+        message(parameters={"x": pb.InferParameter()}), "INVALID_ARGUMENT", r"parameters\[x\]",
+    ),
+    "shared memory": (
+        _with(parameters={"shared_memory_region": pb.InferParameter(string_param="x")}),
+        "INVALID_ARGUMENT", "no shared memory",
+    ),
+    "output": (
+        message(outputs=[pb.ModelInferRequest.InferRequestedOutputTensor(name="scoers")]),
+        "INVALID_ARGUMENT", "scores",
+    ),
+    "too long": (message(id="x" * MAX_BYTES), "RESOURCE_EXHAUSTED", "larger than max"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_wrong_is_said(name: str, door: Door):
+    request, code, pattern = BAD[name]
+    got, text = refused(door, request)
+    assert got == code, text
+    assert re.search(pattern, text), text
+    assert door.client.is_server_live()
+
+
+def test_a_small_message_that_unpacks_to_a_large_one_is_refused(door: Door):
+    bomb = message(id="x" * (50 * MAX_BYTES))
+    code, _ = refused(door, bomb, compression=grpc.Compression.Gzip)
+    assert code == "RESOURCE_EXHAUSTED"
+
+
+def test_calls_beyond_the_protocols_file_are_unimplemented(door: Door):
+    with pytest.raises(InferenceServerException, match="UNIMPLEMENTED"):
+        door.client.get_system_shared_memory_status()
+
+
+def test_the_client_waits_no_longer_than_it_said(door: Door):
+    with pytest.raises(InferenceServerException, match=r"DEADLINE_EXCEEDED|Deadline Exceeded"):
+        door.client.infer("toy", slate(), client_timeout=1e-6)
+    assert door.client.infer("toy", slate(), client_timeout=60, timeout=60_000_000, priority=1)
+
+
+def test_models_are_unloaded_and_loaded(door: Door):
+    client = door.client
+    client.unload_model("toy")
+    (entry,) = client.get_model_repository_index().models
+    assert (entry.name, entry.state) == ("toy", "UNAVAILABLE")
+    assert not client.is_model_ready("toy")
+    with pytest.raises(InferenceServerException) as caught:
+        client.infer("toy", slate())
+    assert "UNAVAILABLE" in str(caught.value.status())
+    with pytest.raises(InferenceServerException, match="artifact"):
+        client.load_model("toy", config="{}")
+    client.load_model("toy")
+    (entry,) = client.get_model_repository_index().models
+    assert (entry.name, entry.version, entry.state) == ("toy", VERSION, "READY")
+    assert client.is_model_ready("toy")
+    with pytest.raises(InferenceServerException, match="nosuch"):
+        client.load_model("nosuch")
+
+
+def test_what_was_asked_is_counted(door: Door):
+    before = door.client.get_inference_statistics("toy").model_stats[0]
+    for _ in range(3):
+        door.client.infer("toy", slate())
+    with pytest.raises(InferenceServerException):
+        door.client.infer("toy", slate()[:1])
+    (after,) = door.client.get_inference_statistics().model_stats
+    assert after.inference_stats.success.count == before.inference_stats.success.count + 3
+    assert after.inference_stats.fail.count == before.inference_stats.fail.count + 1
+    assert after.last_inference > 0
+    counted = re.findall(rf'absorb_requests_total{{.*"({CALL}\w+)".*}} (\S+)', door.metrics())
+    assert {"ModelInfer", "ServerLive"} <= {name.removeprefix(CALL) for name, _ in counted}
