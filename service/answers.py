@@ -24,7 +24,11 @@ def score_answer(answer: Scores, top_k: int | None) -> Json:
         "generation": answer.generation.name,
         "artifact_id": answer.generation.artifact_id,
         "user_id": answer.query.user_id,
-        "state": {"source": answer.found.source, "as_of_s": answer.found.as_of_s},
+        "state": {
+            "source": answer.found.source,
+            "tier": answer.found.tier,
+            "as_of_s": answer.found.as_of_s,
+        },
         "degraded": answer.found.reason is not None,
         "degraded_reason": answer.found.reason,
         "scores": answer.scores if top_k is None else None,

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 
 from models.errors import AbsorbError
 from service.bodies import BodyLimit
+from service.cache_routes import cache_routes
 from service.errors import headers_of, status_of
 from service.generation import Follower
 from service.outermost import Outermost
@@ -19,8 +20,8 @@ from service.pipeline import Pipeline
 from service.routes import error_response, operating_routes, scoring_routes, showing_routes
 from service.scrape import Scrape
 from service.settings import Settings
-from service.store import StateStore
 from service.telemetry import Telemetry
+from service.tiers.tiers import Tiers
 from service.tracing import Tracing
 from service.v2.http import v2_routes
 from service.v2.plane import Plane
@@ -33,7 +34,7 @@ log = logging.getLogger(__name__)
 
 def create_app(
     settings: Settings,
-    store: StateStore,
+    tiers: Tiers,
     follower: Follower,
     pipeline: Pipeline,
     telemetry: Telemetry,
@@ -59,7 +60,7 @@ def create_app(
         scrape.close()
         if tracing is not None:
             await asyncio.to_thread(tracing.close)
-        await store.close()
+        await tiers.close()
 
     app = FastAPI(
         title="Absorb",
@@ -68,6 +69,7 @@ def create_app(
     )
     body = BodyLimit(settings.max_body_bytes, settings.body_timeout_s)
     app.include_router(scoring_routes(pipeline, body))
+    app.include_router(cache_routes(tiers, follower, body))
     app.include_router(showing_routes(pipeline, follower))
     for router in v2_routes(plane, body):
         app.include_router(router)

@@ -11,7 +11,7 @@ A cluster without replicas needs `cluster-require-full-coverage no`, or its serv
 import asyncio
 import logging
 from bisect import bisect_right
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
@@ -20,7 +20,7 @@ from redis.crc import key_slot
 from redis.exceptions import AskError, ConnectionError, MovedError, RedisError, ResponseError
 
 from models.cache_server import redact_url, split_cluster_url
-from models.errors import CacheUnavailableError
+from models.errors import AbsorbError, CacheUnavailableError
 from models.record import MODELS_KEY, pointer_key
 from service.store import CONTROL_TIMEOUT_S, ask, connect, pointers_by_name
 
@@ -64,6 +64,19 @@ class ClusterStore:
         """
         value: bytes | None = await self._limited(self._send(key, "GET", key), self._timeout_s)
         return value
+
+    async def read_many(self, keys: Sequence[str]) -> Sequence[bytes | AbsorbError | None]:
+        """Bytes under each key, or why they cannot be read; None where there are none.
+
+        The keys lie on several nodes: one that is down leaves the others' keys readable.
+        """
+        return await asyncio.gather(*(self._try_read(key) for key in keys))
+
+    async def _try_read(self, key: str) -> bytes | AbsorbError | None:
+        try:
+            return await self.read(key)
+        except AbsorbError as error:
+            return error
 
     async def read_pointers(self) -> dict[str, bytes | None]:
         """Name of every published model -> bytes of its generation pointer (None: there is none).

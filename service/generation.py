@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +27,12 @@ MAX_POLLS_BETWEEN_TRIES = 32
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Serving:
-    """What one request is answered from: key prefix, artifact and scorer of one generation, never mixed."""
+    """What one request is answered from: key prefix, artifact and scorer of one generation, never mixed.
+
+    Two of them are never equal, even of one generation: what is kept for one is not taken for the other.
+    """
 
     generation: Generation
     artifact: Artifact
@@ -69,6 +72,9 @@ class Follower:
 
     A generation that does not load, a pointer that cannot be read and a model that vanishes from the cache all leave
     what serves in its place: a cache that lost its memory must not take the service down as well.
+
+    Attributes:
+        on_swap: told what served a model before, and what serves it from now on; None for nothing.
     """
 
     def __init__(
@@ -89,6 +95,7 @@ class Follower:
         self._unloaded: set[str] = set()
         self._looking = asyncio.Lock()
         self._cache_error: str | None = None
+        self.on_swap: Callable[[Serving | None, Serving | None], None] = _tell_nobody
         # A thread of its own: loading never takes one that scores.
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
 
@@ -199,6 +206,7 @@ class Follower:
             self._failures.pop(model, None)
             old = self._serving.pop(model, None)
         if old is not None:
+            self.on_swap(old, None)
             self._telemetry.unloaded(old.generation)
             log.info("model unloaded", extra={"model": model, "generation": old.generation.name})
 
@@ -244,6 +252,7 @@ class Follower:
             self._loader, load_serving, self._artifact_dir, new, self._num_threads, old
         )
         self._serving[model] = loaded
+        self.on_swap(old, loaded)
         self._telemetry.swapped(old.generation if old else None, new)
         fields = {
             "model": model,
@@ -273,3 +282,7 @@ class Follower:
 
 def _unloaded(model: str) -> str:
     return f"model {model!r} was unloaded; POST /v2/repository/models/{model}/load serves it again"
+
+
+def _tell_nobody(_: Serving | None, __: Serving | None) -> None:
+    """Where nothing is kept for a generation."""

@@ -17,6 +17,7 @@ from service.pipeline import Pipeline
 from service.settings import Settings
 from service.store import RedisStore, StateStore
 from service.telemetry import Telemetry
+from service.tiers.tiers import Tiers, build_tiers
 from service.tracing import Tracing
 from service.v2.plane import Plane
 
@@ -31,6 +32,7 @@ class Parts:
     settings: Settings
     telemetry: Telemetry
     store: StateStore
+    tiers: Tiers
     follower: Follower
     workers: ThreadPoolExecutor
     pipeline: Pipeline
@@ -61,11 +63,13 @@ def build_parts(
     )
     num_workers = max(1, (os.cpu_count() or 1) // settings.num_threads)
     workers = ThreadPoolExecutor(num_workers, thread_name_prefix="scorer")
-    pipeline = Pipeline(settings, follower, store, telemetry, workers, clock)
+    tiers = build_tiers(settings, store, registry, workers, clock)
+    follower.on_swap = tiers.states.swapped
+    pipeline = Pipeline(settings, follower, store, tiers.states, telemetry, workers)
     plane = Plane(pipeline, follower, clock)
     door = None if settings.grpc_port is None else _grpc_door(plane, telemetry, settings)
-    app = create_app(settings, store, follower, pipeline, telemetry, plane, tracing, door)
-    return Parts(settings, telemetry, store, follower, workers, pipeline, plane, app)
+    app = create_app(settings, tiers, follower, pipeline, telemetry, plane, tracing, door)
+    return Parts(settings, telemetry, store, tiers, follower, workers, pipeline, plane, app)
 
 
 def _open_store(url: str, timeout_s: float) -> StateStore:

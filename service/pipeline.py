@@ -14,7 +14,7 @@ answer; where all fail, the first error is the request's.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 
 from models.errors import (
     AbsorbError,
-    CacheUnavailableError,
     CorruptRecordError,
     NotReadyError,
     OverloadedError,
@@ -33,7 +32,7 @@ from models.errors import (
     RequestError,
     UnknownUserError,
 )
-from models.record import Generation, UserRecord, decode_record
+from models.record import Generation, UserRecord
 from models.schema import UNKNOWN
 from models.vocabulary import Vocabulary
 from service.context import CURRENT
@@ -43,14 +42,22 @@ from service.scorer import State
 from service.settings import Settings
 from service.store import StateStore
 from service.telemetry import Stages, StateSource, Telemetry
+from service.tiers.counts import Result, Tier
+from service.tiers.states import Found, TieredStates
+from service.tiers.user import read_record
 
 DEFAULT_TOP_K = 10
 """Candidates of a comparison's rankings, if the request does not say."""
 
 log = logging.getLogger(__name__)
 
-Fetched = bytes | CacheUnavailableError | CorruptRecordError | None
-"""What the cache gave for a user: a value, nothing, or the reason for neither."""
+SOURCES: dict[Result, StateSource] = {
+    "hit": "hit",
+    "miss": "miss",
+    "stale": "stale",
+    "corrupt": "corrupt",
+    "error": "unavailable",
+}
 
 
 @dataclass(frozen=True)
@@ -81,11 +88,15 @@ class FoundState:
     """A state to score from, and how it was found.
 
     Attributes:
+        serving: what may score the state.
+        tier: that knew the answer.
         as_of_s: epoch second up to which events are in it; None for the cold-start state.
         reason: why the answer is degraded; None if it is not.
     """
 
+    serving: Serving
     source: StateSource
+    tier: Tier
     state: State
     recent: NDArray[np.int64]
     as_of_s: int | None
@@ -142,26 +153,26 @@ class Pipeline:
         settings: Settings,
         follower: Follower,
         store: StateStore,
+        states: TieredStates,
         telemetry: Telemetry,
         workers: ThreadPoolExecutor,
-        clock: Callable[[], float],
     ) -> None:
         """Keep the parts.
 
         Args:
             settings: the limits are read from here.
             follower: what serves now.
-            store: the cache.
+            store: the cache, to look at.
+            states: finds users, to score them.
             telemetry: counts.
-            workers: threads in which records are decoded and scored.
-            clock: gives the epoch second, to tell stale records.
+            workers: threads that score.
         """
         self._settings = settings
         self._follower = follower
         self._store = store
+        self._states = states
         self._telemetry = telemetry
         self._workers = workers
-        self._clock = clock
         self._in_flight = 0
 
     async def score(self, query: Query) -> Scores:
@@ -250,13 +261,14 @@ class Pipeline:
     async def _score(self, serving: Serving, query: Query) -> Scores:
         context = serving.artifact.vocabulary.context_ids(query.context)
         stages = Stages()
-        fetched = await self._fetch(serving, query.user_id)
+        model = serving.generation.model
+        found = _state_of(serving, await self._states.find(serving, query.user_id))
+        # Here, whatever becomes of the request: a lookup counts when its result is known, and with it.
+        self._telemetry.looked_up(model, found.source)
         stages.end("cache")
         answer = await asyncio.get_running_loop().run_in_executor(
-            self._workers, self._compute, serving, query, context, fetched, stages
+            self._workers, self._compute, serving, query, context, found, stages
         )
-        model = serving.generation.model
-        self._telemetry.looked_up(model, answer.found.source)
         num_unknown = len(answer.unknown_candidates)
         self._telemetry.scored(model, len(query.candidates), num_unknown, stages)
         return answer
@@ -268,53 +280,24 @@ class Pipeline:
         if len(candidates) > limit:
             raise RequestError("candidates", len(candidates), f"1 to {limit} item ids")
 
-    async def _fetch(self, serving: Serving, user_id: str) -> Fetched:
-        try:
-            return await self._store.read(serving.generation.key(user_id))
-        except (CacheUnavailableError, CorruptRecordError) as error:
-            return error
-
     def _compute(
         self,
         serving: Serving,
         query: Query,
         context: NDArray[np.int64],
-        fetched: Fetched,
+        found: FoundState,
         stages: Stages,
     ) -> Scores:
         """The part that runs in a worker's thread."""
         stages.end("queue")
         item_rows = serving.artifact.vocabulary.item_rows
-        found = self._find_state(serving, query.user_id, fetched)
         recent = item_rows(query.recent) if query.recent is not None else found.recent
         items = item_rows(query.candidates)
         stages.end("decode")
-        scores = serving.scorer.score(found.state, recent, context, items)
+        scores = found.serving.scorer.score(found.state, recent, context, items)
         unknown = [query.candidates[int(at)] for at in np.flatnonzero(items == UNKNOWN)]
         stages.end("score")
         return Scores(query, serving.generation, found, scores, unknown, stages)
-
-    def _find_state(
-        self,
-        serving: Serving,
-        user_id: str,
-        fetched: Fetched,
-    ) -> FoundState:
-        if fetched is None:
-            return _cold(serving, "miss", "this user is not in the cache")
-        if isinstance(fetched, CacheUnavailableError):
-            return _cold(serving, "unavailable", str(fetched))
-        try:
-            record = _read_record(fetched, serving, user_id)
-        except RecordError as error:
-            return _cold(serving, "corrupt", str(error))
-        limit_s = self._settings.stale_after_s
-        age_s = self._clock() - record.as_of_s
-        recent = record.recent.astype(np.int64)
-        if limit_s is None or age_s <= limit_s:
-            return FoundState("hit", record.state, recent, record.as_of_s, None)
-        reason = f"the user's record is {age_s:.0f} s old, more than {limit_s}"
-        return FoundState("stale", record.state, recent, record.as_of_s, reason)
 
     async def look_up(self, user_id: str, model: str | None) -> StoredUser:
         """What the cache holds for a user.
@@ -334,7 +317,7 @@ class Pipeline:
         if raw is None:
             raise UnknownUserError(user_id, generation.model, generation.name)
         try:
-            record = _read_record(raw, serving, user_id)
+            record = read_record(raw, serving, user_id)
         except RecordError as error:
             return StoredUser(user_id, serving, len(raw), None, str(error))
         return StoredUser(user_id, serving, len(raw), record, None)
@@ -348,17 +331,6 @@ class Pipeline:
         """
         serving = self._follower.pick(None)
         await asyncio.get_running_loop().run_in_executor(self._workers, serving.scorer.probe)
-
-
-def _read_record(raw: bytes | CorruptRecordError, serving: Serving, user_id: str) -> UserRecord:
-    """Decode a record and refuse rows that the catalogue does not have: the graph would fail on them."""
-    if isinstance(raw, CorruptRecordError):
-        raise raw
-    manifest = serving.artifact.manifest
-    record = decode_record(raw, manifest.state_spec, serving.artifact.artifact_id, user_id)
-    if ((record.recent < 0) | (record.recent >= manifest.schema.num_items)).any():
-        raise CorruptRecordError(f"recent: rows beyond the catalogue's {manifest.schema.num_items}")
-    return record
 
 
 def _check_context(
@@ -383,7 +355,14 @@ def _join(
     return Comparison(query, outcomes, top_k, found, total)
 
 
-def _cold(serving: Serving, source: StateSource, reason: str) -> FoundState:
+def _state_of(serving: Serving, found: Found) -> FoundState:
+    """The user's own state, or nobody's: the fallback."""
+    source, user = SOURCES[found.result], found.user
+    if user is not None:
+        return FoundState(
+            user.serving, source, found.tier, user.state, user.recent, user.as_of_s, found.problem
+        )
     nothing = np.zeros(0, np.int64)
-    reason = f"scored from the cold-start state: {reason}"
-    return FoundState(source, serving.scorer.cold_start, nothing, None, reason)
+    reason = f"scored from the cold-start state: {found.problem}"
+    cold = serving.scorer.cold_start
+    return FoundState(serving, source, found.tier, cold, nothing, None, reason)

@@ -19,6 +19,8 @@ from models.vocabulary import MAX_ID_LENGTH, check_id
 
 MAX_SHOWN = 80
 """Characters of a bad value that an error repeats."""
+MAX_PREFETCH = 1000
+"""Users of one hint."""
 ID_SCHEMA = {"anyOf": [{"type": "string", "minLength": 1, "maxLength": 128}, {"type": "integer"}]}
 
 
@@ -54,6 +56,15 @@ def _are_ids(values: list[object]) -> TypeGuard[list[str]]:
     return min(sizes) > 0 and max(sizes) <= MAX_ID_LENGTH and "".join(strings).isprintable()
 
 
+def _users_to_prefetch(value: object) -> list[str]:
+    expected = f"a list of 1 to {MAX_PREFETCH} user ids"
+    if not isinstance(value, list):
+        raise RequestError("user_ids", _short(value), expected)
+    if not 0 < len(value) <= MAX_PREFETCH:
+        raise RequestError("user_ids", _Words(f"{len(value)} of them"), expected)
+    return [_id(f"user_ids[{at}]", one) for at, one in enumerate(value)]
+
+
 def _item_ids(field: str) -> PlainValidator:
     def check(value: object) -> list[str]:
         if not isinstance(value, list):
@@ -81,6 +92,9 @@ MODELS_SCHEMA = WithJsonSchema(
     {"type": "array", "items": {"type": "string"}, "minItems": 1, "uniqueItems": True}
 )
 ITEMS_SCHEMA = WithJsonSchema({"type": "array", "items": ID_SCHEMA})
+USERS_SCHEMA = WithJsonSchema(
+    {"type": "array", "items": ID_SCHEMA, "minItems": 1, "maxItems": MAX_PREFETCH}
+)
 UserId = Annotated[str, PlainValidator(_user_id), WithJsonSchema(ID_SCHEMA)]
 
 
@@ -139,7 +153,24 @@ class CompareRequest(SlateRequest):
     """Rank this many candidates, and leave out the scores; absent or null: rank 10, and give every score."""
 
 
-Asked = TypeVar("Asked", bound=SlateRequest)
+class PrefetchRequest(BaseModel):
+    """Users who will soon be scored."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        json_schema_extra={"examples": [{"user_ids": ["42", 43]}]},
+    )
+
+    user_ids: Annotated[list[str], PlainValidator(_users_to_prefetch), USERS_SCHEMA]
+    """Raw ids; those that the cache does not hold are no error."""
+
+    model: StrictStr | None = None
+    """A published model; absent: the default one."""
+
+
+Asked = TypeVar("Asked", bound=BaseModel)
 
 
 def parse_request(kind: type[Asked], raw: bytes) -> Asked:

@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from models.errors import AbsorbError, NotReadyError
@@ -21,7 +22,7 @@ from service.bodies import BodyLimit, read_body
 from service.errors import retry_headers, status_of
 from service.generation import Follower
 from service.pipeline import Pipeline, Query
-from service.requests import CompareRequest, ScoreRequest, SlateRequest, parse_request
+from service.requests import CompareRequest, ScoreRequest, parse_request
 from service.schemas import CompareResponse, ErrorBody, ModelList, ScoreResponse, UserResponse
 from service.scrape import Scrape
 
@@ -55,7 +56,7 @@ def error_response(status: int, text: str, headers: dict[str, str] | None = None
     return JsonResponse({"error": text}, status, {**retry_headers(status), **(headers or {})})
 
 
-def described_body(kind: type[SlateRequest]) -> dict[str, Any]:
+def described_body(kind: type[BaseModel]) -> dict[str, Any]:
     """What OpenAPI says of a body: the routes read theirs themselves, so FastAPI does not know it."""
     content = {"application/json": {"schema": kind.model_json_schema()}}
     return {"requestBody": {"required": True, "content": content}}

@@ -17,6 +17,9 @@ class StateInfo(Answer):
     source: Literal["hit", "miss", "stale", "corrupt", "unavailable"]
     """hit, stale: the user's record; the others: the cold-start state."""
 
+    tier: Literal["host", "redis"]
+    """That knew: the service's own memory, or the cache."""
+
     as_of_s: int | None
     """Epoch second up to which events are in it; null for the cold-start state."""
 
@@ -215,6 +218,84 @@ class UserResponse(Answer):
     tensors: list[StoredTensor]
     problem: str | None
     """Why the record cannot be used; null if it can."""
+
+
+class PrefetchResponse(Answer):
+    """What becomes of a hint. Accepted is not read: a score that comes first reads for itself."""
+
+    model: str
+    generation: str
+    accepted: int
+    """Users that are queued."""
+
+    dropped: int
+    """Users for whom the queue had no room, or all, where the host tier is off."""
+
+
+class HostInfo(Answer):
+    """How full the host tier is."""
+
+    limit_bytes: int
+    """0: it is off."""
+
+    num_bytes: int
+    users: int
+    absent_users: int
+    """Users of whom it knows that the cache does not hold them."""
+
+    evictions: int
+    """Entries that made room for others."""
+
+
+class TierResults(Answer):
+    """Lookups of users in one tier, to score them."""
+
+    tier: Literal["host", "redis"]
+    lookups: int
+    """The sum of the results, always."""
+
+    results: dict[Literal["hit", "miss", "stale", "corrupt", "error"], int]
+
+
+class PrefetchInfo(Answer):
+    """What became of the users in hints; `hinted` is the sum of the others."""
+
+    hinted: int
+    waiting: int
+    """Queued, or being read."""
+
+    loaded: int
+    present: int
+    """In the host tier already, or named twice at once."""
+
+    absent: int
+    failed: int
+    """Corrupt, or the cache did not answer."""
+
+    dropped: int
+
+
+class CachedGeneration(Answer):
+    """What is kept of a generation that serves, and how its lookups ended."""
+
+    model: str
+    generation: str
+    users: int
+    absent_users: int
+    num_bytes: int
+    tiers: list[TierResults]
+
+
+class CacheResponse(Answer):
+    """The cache's tiers, as this process sees them, since it started."""
+
+    host: HostInfo
+    tiers: list[TierResults]
+    joined_reads: int
+    """Requests that waited for another's read of the same user."""
+
+    prefetch: PrefetchInfo
+    generations: list[CachedGeneration]
 
 
 class ErrorBody(Answer):

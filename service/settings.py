@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models.cache_server import EMBEDDED
@@ -61,6 +61,15 @@ class Settings(BaseSettings):
 
     cache_timeout_ms: PositiveInt = 50
     """Milliseconds to wait for a user's record, connecting included; then the cold-start state is used."""
+
+    host_cache_bytes: NonNegativeInt = 256 << 20
+    """Bytes of decoded records that each process keeps in memory before the cache; 0 keeps none."""
+
+    host_cache_ttl_s: PositiveFloat = 300.0
+    """Seconds for which a kept record is used: how long one that is overwritten in place stays unseen."""
+
+    host_cache_absent_ttl_s: PositiveFloat = 2.0
+    """Seconds for which a user whom the cache did not hold is not looked up again."""
 
     poll_interval_s: PositiveFloat = 1.0
     """Seconds between two looks at the generation pointers: how long after a publish the old one still serves."""

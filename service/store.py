@@ -11,7 +11,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from models.cache_server import redact_url
-from models.errors import CacheUnavailableError, CorruptRecordError
+from models.errors import AbsorbError, CacheUnavailableError, CorruptRecordError
 from models.record import MODELS_KEY, pointer_key
 
 MAX_CONNECTIONS = 64
@@ -26,6 +26,9 @@ class StateStore(Protocol):
 
     async def read(self, key: str) -> bytes | None:
         """Bytes under a key; None if there are none."""
+
+    async def read_many(self, keys: Sequence[str]) -> Sequence[bytes | AbsorbError | None]:
+        """Bytes under each key, or why they cannot be read; None where nothing usable is."""
 
     async def read_pointers(self) -> dict[str, bytes | None]:
         """Name of every published model -> bytes of its generation pointer."""
@@ -57,6 +60,14 @@ class RedisStore:
         """
         return await ask(self._get(key), self._timeout_s, self._name)
 
+    async def read_many(self, keys: Sequence[str]) -> Sequence[bytes | AbsorbError | None]:
+        """Bytes under each key, in one round trip; None where there are none, or something else than bytes.
+
+        Raises:
+            CacheUnavailableError: no answer in time, or an error for one.
+        """
+        return await ask(self._mget(keys), self._timeout_s, self._name) if keys else []
+
     async def read_pointers(self) -> dict[str, bytes | None]:
         """Name of every published model -> bytes of its generation pointer (None: there is none).
 
@@ -67,6 +78,9 @@ class RedisStore:
 
     async def _get(self, key: str) -> bytes | None:
         return cast(bytes | None, await self._redis.get(key))
+
+    async def _mget(self, keys: Sequence[str]) -> list[bytes | None]:
+        return cast(list[bytes | None], await self._redis.mget(keys))
 
     async def _pointers(self) -> dict[str, bytes | None]:
         members = cast(set[bytes], await self._redis.smembers(MODELS_KEY))

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,8 @@ from tests.service.world import HISTORIES, RECENT, Running, World
 
 pytestmark = pytest.mark.anyio
 TOY = Toy()
+# What this process remembers would hide that the cache is down: tests/service/test_tiers.py looks at that.
+FORGETFUL: dict[str, Any] = {"host_cache_bytes": 0}
 CANDIDATES = ["i1", "i5"]
 COLD = pytest.approx(TOY.scores(TOY.state([]), CANDIDATES), abs=1e-6)
 WARM = pytest.approx(TOY.scores(TOY.state(HISTORIES["ann"]), CANDIDATES, RECENT["ann"]), abs=1e-6)
@@ -28,7 +31,7 @@ def mortal(own_cache: Path, tmp_path: Path) -> World:
 
 async def test_a_stopped_cache_is_scored_around_and_comes_back(mortal: World, own_cache: Path):
     mortal.publish(TOY)
-    async with mortal.service() as service:
+    async with mortal.service(**FORGETFUL) as service:
         warm = await service.score(candidates=CANDIDATES)
         await asyncio.to_thread(stop_server, own_cache)
         down = [await service.score(candidates=CANDIDATES) for _ in range(5)]
@@ -42,7 +45,7 @@ async def test_a_stopped_cache_is_scored_around_and_comes_back(mortal: World, ow
     assert warm["scores"] == again["scores"] == WARM
     assert again["state"]["source"] == "hit"
     for answer in down:
-        assert answer["state"] == {"source": "unavailable", "as_of_s": None}
+        assert answer["state"] == {"source": "unavailable", "tier": "redis", "as_of_s": None}
         assert answer["degraded"]
         assert str(own_cache) in answer["degraded_reason"]
         assert answer["scores"] == COLD
@@ -54,7 +57,7 @@ async def test_a_restart_under_requests_fails_none_of_them(mortal: World, own_ca
     mortal.publish(TOY)
     answers = []
     done = False
-    async with mortal.service(poll_interval_s=0.01) as service:
+    async with mortal.service(**FORGETFUL, poll_interval_s=0.01) as service:
 
         async def ask() -> None:
             while not done:
@@ -82,7 +85,7 @@ async def until_source(service: Running, source: str) -> None:
 async def test_a_cache_that_hangs_is_not_waited_for(mortal: World, own_cache: Path):
     mortal.publish(TOY)
     pid = int((own_cache / "valkey.pid").read_text())
-    async with mortal.service(cache_timeout_ms=20) as service:
+    async with mortal.service(**FORGETFUL, cache_timeout_ms=20) as service:
         await until_source(service, "hit")
         os.kill(pid, signal.SIGSTOP)
         try:
@@ -102,7 +105,7 @@ async def test_a_cache_that_hangs_is_not_waited_for(mortal: World, own_cache: Pa
 async def test_a_late_answer_is_never_given_to_the_next_user(mortal: World, own_cache: Path):
     mortal.publish(TOY)
     pid = int((own_cache / "valkey.pid").read_text())
-    async with mortal.service(cache_timeout_ms=20) as service:
+    async with mortal.service(**FORGETFUL, cache_timeout_ms=20) as service:
         await until_source(service, "hit")
         os.kill(pid, signal.SIGSTOP)
         try:
@@ -120,7 +123,7 @@ async def test_a_late_answer_is_never_given_to_the_next_user(mortal: World, own_
 async def test_down_at_start_is_live_then_ready_once_it_is_back(mortal: World, own_cache: Path):
     mortal.publish(TOY)
     await asyncio.to_thread(stop_server, own_cache)
-    async with mortal.service() as service:
+    async with mortal.service(**FORGETFUL) as service:
         live = await service.client.get("/health/live")
         ready = await service.client.get("/health/ready")
         refused = await service.client.post("/v1/score", json={"user_id": 1, "candidates": [1]})

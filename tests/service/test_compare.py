@@ -54,7 +54,7 @@ def logits_by_item(*logits: float) -> bytes:
 @pytest.mark.parametrize("more", [{}, {"recent": ["i7"], "context": {"hour": "night"}}])
 async def test_each_model_says_what_score_says(world: World, user: str, more: dict[str, Any]):
     publish_three(world)
-    async with world.service() as service:
+    async with world.service(host_cache_bytes=0) as service:
         answer = await compare(service, user_id=user, **more)
         alone = [await service.score(user, CANDIDATES, model=name, **more) for name in NAMES]
         best = [await service.score(user, CANDIDATES, model=n, top_k=10, **more) for n in NAMES]
@@ -241,7 +241,7 @@ async def test_a_cache_that_is_down_degrades_every_entry(own_cache: Path, tmp_pa
         await asyncio.to_thread(stop_server, own_cache)
         answer = await compare(service)
     for one in answer["models"]:
-        assert one["state"] == {"source": "unavailable", "as_of_s": None}
+        assert one["state"] == {"source": "unavailable", "tier": "redis", "as_of_s": None}
         assert str(own_cache) in one["degraded_reason"]
 
 

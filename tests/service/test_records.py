@@ -65,7 +65,7 @@ async def test_a_broken_record_is_not_scored(world: World, breaking, reason: str
         answer = await service.score(candidates=CANDIDATES)
         user = await service.client.get("/v1/users/ann")
         corrupt = service.metric("absorb_cache_results_total", model="toy", result="corrupt")
-    assert answer["state"] == {"source": "corrupt", "as_of_s": None}
+    assert answer["state"] == {"source": "corrupt", "tier": "redis", "as_of_s": None}
     assert answer["degraded"]
     assert reason in answer["degraded_reason"]
     assert answer["scores"] == pytest.approx(COLD, abs=1e-6)
@@ -106,7 +106,7 @@ async def test_a_record_is_stale_only_past_the_limit(world: World, age_s, limit_
     async with world.service(now_s=AS_OF_S + age_s, stale_after_s=limit_s) as service:
         answer = await service.score(candidates=CANDIDATES)
         counted = service.metric("absorb_cache_results_total", model="toy", result=source)
-    assert answer["state"] == {"source": source, "as_of_s": AS_OF_S}
+    assert answer["state"] == {"source": source, "tier": "redis", "as_of_s": AS_OF_S}
     assert answer["degraded"] == (source == "stale")
     assert answer["scores"] == pytest.approx(TOY.scores(ANN, CANDIDATES, RECENT["ann"]), abs=1e-6)
     assert counted == 1

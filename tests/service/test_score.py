@@ -36,7 +36,7 @@ async def test_every_field_of_the_answer(world: World):
         "generation": generation.name,
         "artifact_id": generation.artifact_id,
         "user_id": "ann",
-        "state": {"source": "hit", "as_of_s": AS_OF_S},
+        "state": {"source": "hit", "tier": "redis", "as_of_s": AS_OF_S},
         "degraded": False,
         "degraded_reason": None,
         "ranked": None,
@@ -82,7 +82,7 @@ async def test_an_unknown_user_is_scored_from_the_encoding_of_nothing(world: Wor
     world.publish(TOY)
     async with world.service() as service:
         answer = await service.score("carl", ["i1", "i2"])
-    assert answer["state"] == {"source": "miss", "as_of_s": None}
+    assert answer["state"] == {"source": "miss", "tier": "redis", "as_of_s": None}
     assert answer["degraded"]
     assert "not in the cache" in answer["degraded_reason"]
     expected = TOY.scores(TOY.state([]), ["i1", "i2"])

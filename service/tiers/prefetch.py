@@ -1,0 +1,108 @@
+"""Users who will be asked for soon: read into the host tier in the background, while candidates are still retrieved."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Sequence
+
+from models.errors import AbsorbError, CacheUnavailableError, RecordError
+from service.generation import Serving
+from service.store import StateStore
+from service.tiers.counts import Outcome, TierCounts
+from service.tiers.host import HostTier
+from service.tiers.user import read_user
+
+MAX_QUEUED = 4096
+"""Users that wait to be read; a hint about more comes too late for them anyway."""
+BATCH = 16
+"""Users read in one round trip: few enough that a score's read is not stuck behind them."""
+NUM_WORKERS = 2
+"""Round trips at once, of the 64 connections that scores have."""
+
+log = logging.getLogger(__name__)
+
+
+class Prefetcher:
+    """A bounded queue of hints, and the tasks that follow them. Used on the event loop only.
+
+    A hint may be dropped at any point, and is then counted as such: the score that was hinted at reads for itself.
+    Scores never wait for a hint's read. Users whom the cache does not hold are not remembered: MGET cannot tell them
+    from keys of another type.
+    """
+
+    def __init__(self, store: StateStore, host: HostTier, counts: TierCounts) -> None:
+        self._store = store
+        self._host = host
+        self._counts = counts
+        self._queue: deque[tuple[Serving, str]] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def accept(self, serving: Serving, user_ids: Sequence[str]) -> int:
+        """Queue as many of the users as there is room for; the others are dropped.
+
+        Returns:
+            How many were queued.
+        """
+        room = MAX_QUEUED - len(self._queue) if self._host.limit_bytes > 0 else 0
+        accepted = user_ids[:room]
+        self._queue.extend((serving, user_id) for user_id in accepted)
+        self._counts.hinted(len(user_ids))
+        self._counts.followed("dropped", len(user_ids) - len(accepted))
+        while self._queue and len(self._tasks) < NUM_WORKERS:
+            task = asyncio.get_running_loop().create_task(self._work())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return len(accepted)
+
+    async def settle(self) -> None:
+        """Wait until every queued user was read."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def close(self) -> None:
+        """Drop what is queued and under way."""
+        self._queue.clear()
+        for task in self._tasks:
+            task.cancel()
+
+    async def _work(self) -> None:
+        while self._queue:
+            serving, user_ids = self._next_batch()
+            try:
+                await self._load(serving, user_ids)
+            except Exception:  # the outermost handler of this task
+                log.exception("prefetch failed")
+
+    def _next_batch(self) -> tuple[Serving, list[str]]:
+        serving, first = self._queue.popleft()
+        user_ids = [first]
+        while self._queue and len(user_ids) < BATCH and self._queue[0][0] is serving:
+            user_ids.append(self._queue.popleft()[1])
+        return serving, user_ids
+
+    async def _load(self, serving: Serving, user_ids: list[str]) -> None:
+        wanted = [one for one in dict.fromkeys(user_ids) if not self._host.holds(serving, one)]
+        self._counts.followed("present", len(user_ids) - len(wanted))
+        began_s = self._host.clock()
+        try:
+            found = await self._store.read_many([serving.generation.key(one) for one in wanted])
+        except CacheUnavailableError:
+            self._counts.followed("failed", len(wanted))
+            return
+        for user_id, raw in zip(wanted, found, strict=True):
+            self._counts.followed(self._keep(serving, user_id, raw, began_s), 1)
+            # Requests come first: decoding all of a batch would hold them up.
+            await asyncio.sleep(0)
+
+    def _keep(
+        self, serving: Serving, user_id: str, raw: bytes | AbsorbError | None, began_s: float
+    ) -> Outcome:
+        if raw is None:
+            return "absent"
+        if isinstance(raw, AbsorbError):
+            return "failed"
+        try:
+            user = read_user(raw, serving, user_id)
+        except RecordError:
+            return "failed"
+        return "loaded" if self._host.put(serving, user_id, user, began_s) else "dropped"

@@ -1,0 +1,146 @@
+"""Finds a user's state: in the host tier, else in the cache. Decides nothing about fallbacks: `pipeline.py` does."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+from models.errors import CacheUnavailableError, RecordError
+from service.generation import Serving
+from service.store import StateStore
+from service.tiers.counts import Result, Tally, Tier, TierCounts
+from service.tiers.flight import SingleFlight
+from service.tiers.host import ABSENT, Absent, HostTier
+from service.tiers.user import CachedUser, read_user
+
+DECODE_INLINE_BYTES = 1 << 16
+"""Records up to this size are decoded on the event loop: that takes less time than a thread's turn."""
+
+Read = CachedUser | Absent | RecordError | CacheUnavailableError
+"""What a tier gave: a user, none, or the reason for neither."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """How a lookup ended.
+
+    Attributes:
+        tier: that knew the answer.
+        result: hit or stale: there is a `user`; else there is none.
+        user: to score from.
+        problem: why there is no user, or why it is stale.
+    """
+
+    tier: Tier
+    result: Result
+    user: CachedUser | None
+    problem: str | None
+
+
+class TieredStates:
+    """The host tier before the cache. Used on the event loop only.
+
+    A user's lookup counts in the host tier at once. Where that knows nothing, one read of the cache answers all who ask
+    for the same user of the same generation meanwhile, and counts once; it goes on when those who wait are cancelled.
+    What it finds is kept. Corrupt records, and a cache that does not answer, are not: the next request asks again.
+    """
+
+    def __init__(
+        self,
+        store: StateStore,
+        host: HostTier,
+        counts: TierCounts,
+        workers: ThreadPoolExecutor,
+        stale_after_s: float | None,
+        clock: Callable[[], float],
+    ) -> None:
+        """Keep the parts.
+
+        Args:
+            store: the cache.
+            host: the tier in this process.
+            counts: of lookups.
+            workers: threads in which large records are decoded.
+            stale_after_s: age in seconds above which a record is stale; None: never.
+            clock: gives the epoch second, to tell stale records.
+        """
+        self._store = store
+        self._host = host
+        self._counts = counts
+        self._workers = workers
+        self._stale_after_s = stale_after_s
+        self._clock = clock
+        self._flight: SingleFlight[tuple[Serving, str], Read] = SingleFlight()
+        self._sweeping: asyncio.Task[None] | None = None
+
+    def swapped(self, old: Serving | None, new: Serving | None) -> None:
+        """Forget what is kept of `old`, and begin to keep what is read for `new`."""
+        if old is not None:
+            self._host.close(old)
+            self._counts.by_serving.pop(old, None)
+            if self._sweeping is None or self._sweeping.done():
+                self._sweeping = asyncio.get_running_loop().create_task(self._sweep())
+        if new is not None:
+            self._host.open(new)
+            self._counts.by_serving[new] = Tally()
+
+    def close(self) -> None:
+        """Stop freeing what nobody reaches: the process ends."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+
+    async def _sweep(self) -> None:
+        while self._host.sweep():
+            await asyncio.sleep(0)
+
+    async def find(self, serving: Serving, user_id: str) -> Found:
+        """Look the user up. Does not wait, and makes no task, where the host tier knows the answer."""
+        if self._host.limit_bytes > 0:
+            kept = self._host.get(serving, user_id)
+            if kept is not None:
+                found = self._judge("host", kept)
+                self._counts.looked_up(serving, "host", found.result)
+                return found
+            self._counts.looked_up(serving, "host", "miss")
+        key = serving, user_id
+        if key in self._flight:
+            self._counts.joined()
+        return self._judge("redis", await self._flight.do(key, partial(self._read, *key)))
+
+    async def _read(self, serving: Serving, user_id: str) -> Read:
+        began_s = self._host.clock()
+        read = await self._ask(serving, user_id)
+        self._counts.looked_up(serving, "redis", self._judge("redis", read).result)
+        if isinstance(read, CachedUser | Absent):
+            self._host.put(serving, user_id, read, began_s)
+        return read
+
+    async def _ask(self, serving: Serving, user_id: str) -> Read:
+        try:
+            raw = await self._store.read(serving.generation.key(user_id))
+            if raw is None:
+                return ABSENT
+            if len(raw) <= DECODE_INLINE_BYTES:
+                return read_user(raw, serving, user_id)
+            return await asyncio.get_running_loop().run_in_executor(
+                self._workers, read_user, raw, serving, user_id
+            )
+        except (CacheUnavailableError, RecordError) as error:
+            return error
+
+    def _judge(self, tier: Tier, read: Read) -> Found:
+        if isinstance(read, CachedUser):
+            return self._aged(tier, read)
+        if isinstance(read, Absent):
+            return Found(tier, "miss", None, "this user is not in the cache")
+        if isinstance(read, CacheUnavailableError):
+            return Found(tier, "error", None, str(read))
+        return Found(tier, "corrupt", None, str(read))
+
+    def _aged(self, tier: Tier, user: CachedUser) -> Found:
+        limit_s = self._stale_after_s
+        if limit_s is None or (age_s := self._clock() - user.as_of_s) <= limit_s:
+            return Found(tier, "hit", user, None)
+        problem = f"the user's record is {age_s:.0f} s old, more than {limit_s}"
+        return Found(tier, "stale", user, problem)

@@ -1,0 +1,100 @@
+"""The table of so many bytes, against one that is as plain as can be."""
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from service.tiers.byte_lru import ByteLru
+
+LIMIT = 100
+GROUPS = st.sampled_from("ab")
+NAMES = st.sampled_from("wxyz")
+Entry = tuple[str, str, int, int, float]
+
+
+class AgainstAList(RuleBasedStateMachine):
+    """All entries in one list, the least recently used first; closed ones in another, the next to leave last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lru: ByteLru[str, int] = ByteLru(LIMIT)
+        self.now_s = 0.0
+        self.opened: set[str] = set()
+        self.entries: list[Entry] = []
+        self.closed: list[int] = []
+        self.evictions = 0
+        self.puts = 0
+
+    def take(self, group: str, name: str) -> list[Entry]:
+        """The entry of that name out of the list, if there is one."""
+        taken = [one for one in self.entries if one[:2] == (group, name)]
+        self.entries = [one for one in self.entries if one[:2] != (group, name)]
+        return taken
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(self.closed) + sum(one[3] for one in self.entries)
+
+    @rule(group=GROUPS)
+    def open(self, group: str) -> None:
+        self.lru.open(group)
+        self.opened.add(group)
+
+    @rule(group=GROUPS)
+    @precondition(lambda self: self.puts > 5)
+    def close(self, group: str) -> None:
+        self.lru.close(group)
+        self.opened.discard(group)
+        self.closed += [one[3] for one in self.entries if one[0] == group][::-1]
+        self.entries = [one for one in self.entries if one[0] != group]
+
+    @rule(group=GROUPS, name=NAMES, num_bytes=st.integers(1, 110), ttl_s=st.integers(0, 5))
+    def put(self, group: str, name: str, num_bytes: int, ttl_s: int) -> None:
+        self.puts += 1
+        until_s = self.now_s + ttl_s
+        kept = self.lru.put(group, name, self.puts, num_bytes, until_s)
+        assert kept == (group in self.opened and num_bytes <= LIMIT)
+        if group in self.opened:
+            self.take(group, name)
+        if kept:
+            while self.num_bytes + num_bytes > LIMIT:
+                if self.closed:
+                    self.closed.pop()
+                else:
+                    self.entries.pop(0)
+                    self.evictions += 1
+            self.entries.append((group, name, self.puts, num_bytes, until_s))
+
+    @rule(group=GROUPS, name=NAMES)
+    def get(self, group: str, name: str) -> None:
+        fresh = [one for one in self.take(group, name) if one[4] > self.now_s]
+        self.entries += fresh
+        assert self.lru.get(group, name, self.now_s) == (fresh[0][2] if fresh else None)
+
+    @rule(group=GROUPS, name=NAMES)
+    def remove(self, group: str, name: str) -> None:
+        self.take(group, name)
+        self.lru.remove(group, name)
+
+    @rule(num_entries=st.integers(1, 3))
+    def sweep(self, num_entries: int) -> None:
+        more = self.lru.sweep(num_entries)
+        assert more == (len(self.closed) >= num_entries)
+        self.closed = self.closed[: max(0, len(self.closed) - num_entries)]
+
+    @rule()
+    def time_passes(self) -> None:
+        self.now_s += 1
+
+    @invariant()
+    def it_weighs_what_it_holds_and_never_too_much(self) -> None:
+        assert self.lru.num_bytes == self.num_bytes <= LIMIT
+        assert self.lru.num_entries == len(self.entries) + len(self.closed)
+        assert self.lru.evictions == self.evictions
+        for group in self.opened:
+            weights = [one[3] for one in self.entries if one[0] == group]
+            assert self.lru.size_of(group) == (len(weights), sum(weights))
+
+
+AgainstAList.TestCase.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
+TestAgainstAList = AgainstAList.TestCase

@@ -1,0 +1,225 @@
+"""Whatever reads, flips, errors, cancellations and evictions come in what order: every lookup has one result."""
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from prometheus_client import CollectorRegistry
+
+from models.errors import CacheUnavailableError
+from models.record import Generation, UserRecord, encode_record
+from service.generation import Serving
+from service.scorer import Scorer
+from service.tiers.counts import TIERS, TierCounts
+from service.tiers.host import HostTier
+from service.tiers.prefetch import Prefetcher
+from service.tiers.states import Found, TieredStates
+from service.tiers.user import footprint, read_user
+from tests.service.toy import AS_OF_S, SPEC, Toy
+
+USERS = ["ann", "bob", "carl", "dora", "emil"]
+STALE_AFTER_S = 100
+
+
+class ScriptedStore:
+    """A cache that answers when, and what, the test says."""
+
+    def __init__(self) -> None:
+        self.pending: list[tuple[str, asyncio.Future[bytes | None]]] = []
+
+    async def read(self, key: str) -> bytes | None:
+        answer: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+        self.pending.append((key, answer))
+        return await answer
+
+    async def read_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        return [await self.read(key) for key in keys]
+
+    async def read_pointers(self) -> dict[str, bytes | None]:
+        return {}
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
+
+
+def make_serving() -> Serving:
+    folder = Path(tempfile.mkdtemp(prefix="ab", dir="/tmp"))
+    artifact = Toy().save(folder)
+    scorer = Scorer(artifact, 1)
+    shutil.rmtree(folder)
+    generation = Generation("toy", "g0", artifact.artifact_id, 5, AS_OF_S, AS_OF_S, "fp32")
+    return Serving(generation, artifact, scorer)
+
+
+SERVING = make_serving()
+
+
+def record(user_id: str, as_of_s: int = AS_OF_S) -> bytes:
+    """A record whose state says whose it is."""
+    state = {
+        "interest": np.full((2, 4), USERS.index(user_id), np.float32),
+        "length": np.ones(1, np.float32),
+    }
+    one = UserRecord(user_id, as_of_s, np.zeros(1, np.int32), state)
+    return encode_record(one, SPEC, SERVING.generation.artifact_id, "fp32")
+
+
+WEIGHT = footprint("ann", read_user(record("ann"), SERVING, "ann"))
+
+
+class Lookups(RuleBasedStateMachine):
+    """Users are asked for, and the cache answers, in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.now_s = 0.0
+        self.store = ScriptedStore()
+        self.registry = CollectorRegistry()
+        self.counts = TierCounts(self.registry)
+        # Three records fit, and two users without one.
+        self.host = HostTier(16 * WEIGHT * 7 // 30, 50.0, 2.0, lambda: self.now_s)
+        self.workers = ThreadPoolExecutor(1)
+        self.states = TieredStates(
+            self.store, self.host, self.counts, self.workers, STALE_AFTER_S, self.clock
+        )
+        self.prefetcher = Prefetcher(self.store, self.host, self.counts)
+        self.servings: list[Serving] = []
+        self.waiting: list[tuple[asyncio.Task[Found], Serving, str]] = []
+        self.asked = self.hinted = 0
+        self.flip()
+
+    def clock(self) -> float:
+        return AS_OF_S + self.now_s
+
+    def turn(self) -> None:
+        """Let every task go on until it waits for the cache, and look at those that are done."""
+
+        async def turn() -> None:
+            for _ in range(12):
+                await asyncio.sleep(0)
+
+        self.runner.run(turn())
+        for task, serving, user_id in [one for one in self.waiting if one[0].done()]:
+            self.waiting = [one for one in self.waiting if one[0] is not task]
+            if not task.cancelled():
+                self.check(task.result(), serving, user_id)
+
+    def check(self, found: Found, serving: Serving, user_id: str) -> None:
+        assert (found.user is not None) == (found.result in {"hit", "stale"})
+        if found.user is not None:
+            assert found.user.serving is serving
+            assert (found.user.state["interest"] == USERS.index(user_id)).all()
+            age_s = self.clock() - found.user.as_of_s
+            assert found.result == ("stale" if age_s > STALE_AFTER_S else "hit")
+
+    @rule()
+    def flip(self) -> None:
+        old = self.servings[-1] if self.servings else None
+        name = f"g{len(self.servings)}"
+        new = replace(SERVING, generation=replace(SERVING.generation, name=name))
+        self.servings.append(new)
+
+        async def swap() -> None:
+            self.states.swapped(old, new)
+
+        self.runner.run(swap())
+        self.turn()
+
+    @rule(user_id=st.sampled_from(USERS), late=st.integers(0, 1))
+    def ask(self, user_id: str, late: int) -> None:
+        """For what serves, or, as a request that picked before a flip does, for what served before."""
+        serving = self.servings[max(0, len(self.servings) - 1 - late)]
+
+        async def start() -> asyncio.Task[Found]:
+            return asyncio.create_task(self.states.find(serving, user_id))
+
+        self.asked += 1
+        self.waiting.append((self.runner.run(start()), serving, user_id))
+        self.turn()
+
+    @rule(user_ids=st.lists(st.sampled_from(USERS), min_size=1, max_size=3))
+    def hint(self, user_ids: list[str]) -> None:
+        async def hint() -> int:
+            return self.prefetcher.accept(self.servings[-1], user_ids)
+
+        self.hinted += len(user_ids)
+        assert self.runner.run(hint()) == len(user_ids)
+        self.turn()
+
+    @precondition(lambda self: self.store.pending)
+    @rule(at=st.integers(0, 9), kind=st.sampled_from(["good", "old", "none", "broken", "down"]))
+    def answer(self, at: int, kind: str) -> None:
+        key, answer = self.store.pending.pop(at % len(self.store.pending))
+        user_id = key.rsplit(":", 1)[1]
+        values = {
+            "good": record(user_id),
+            "old": record(user_id, AS_OF_S - STALE_AFTER_S + 10),
+            "none": None,
+            "broken": b"no record",
+        }
+        if kind == "down":
+            answer.set_exception(CacheUnavailableError("cache", "down"))
+        else:
+            answer.set_result(values[kind])
+        self.turn()
+
+    @precondition(lambda self: self.waiting)
+    @rule(at=st.integers(0, 9))
+    def cancel(self, at: int) -> None:
+        self.waiting[at % len(self.waiting)][0].cancel()
+        self.turn()
+
+    @rule(seconds=st.integers(1, 30))
+    def time_passes(self, seconds: int) -> None:
+        self.now_s += seconds
+
+    @invariant()
+    def results_add_up_to_lookups(self) -> None:
+        samples = [one for metric in self.registry.collect() for one in metric.samples]
+        for tier in TIERS:
+            mine = [one for one in samples if one.labels.get("tier") == tier]
+            lookups = sum(
+                one.value for one in mine if one.name == "absorb_cache_tier_lookups_total"
+            )
+            results = sum(
+                one.value for one in mine if one.name == "absorb_cache_tier_results_total"
+            )
+            assert results == lookups == self.counts.total.lookups(tier)
+        assert self.counts.total.lookups("host") == self.asked
+
+    @invariant()
+    def the_host_tier_keeps_its_limit(self) -> None:
+        assert self.host.num_bytes <= self.host.limit_bytes
+        assert self.host.users.num_entries <= 3
+
+    @invariant()
+    def hints_are_accounted_for(self) -> None:
+        assert self.counts.num_hinted == self.hinted
+        assert sum(self.counts.outcomes.values()) <= self.hinted
+
+    @invariant()
+    def one_generation_serves(self) -> None:
+        assert list(self.counts.by_serving) == self.servings[-1:]
+
+    def teardown(self) -> None:
+        while self.store.pending:
+            self.answer(0, "good")
+            self.turn()
+        self.turn()
+        assert self.waiting == []
+        assert sum(self.counts.outcomes.values()) == self.hinted
+        self.runner.close()
+        self.workers.shutdown()
+
+
+Lookups.TestCase.settings = settings(max_examples=20, stateful_step_count=30, deadline=None)
+TestLookups = Lookups.TestCase
