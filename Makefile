@@ -5,7 +5,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check fix test stubs serve build load chaos stop clean
+.PHONY: help setup demo check fix test stubs serve build load chaos conformance stop clean
 
 RECIPE ?= builder/recipes/complete-journey.toml
 VENV := .venv
@@ -17,7 +17,7 @@ OTHER_RUNTIME := $(if $(filter gpu,$(EXTRA)),onnxruntime,onnxruntime-gpu)
 INSTALLED := $(VENV)/.installed-$(EXTRA)
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(INSTALLED) ## make .venv with the pinned dependencies (extra cpu or gpu by NVIDIA driver)
 
@@ -75,6 +75,19 @@ load: setup ## load-test the service on what is in the cache; fails above the p9
 
 chaos: setup ## break cache, generations, service and clients under load; ARGS="--quick", "--list", "swaps"
 	$(PY) -m loadtest.chaos $(ARGS)
+
+# Each in a venv of its own: their dependencies are not ours. Triton's binary wants the Python 3.11 of Debian 12.
+conformance: setup ## unmodified V2 clients on this service and on a real Triton; ARGS="--v2-url host:port" on another server
+	@install() { \
+	    venv=var/conformance/$$1; \
+	    [ -e $$venv/.installed ] || { \
+	        $$2 -m venv $$venv && $$venv/bin/pip install --disable-pip-version-check --quiet "$${@:3}" && touch $$venv/.installed; \
+	    } || { rm -rf $$venv; echo "conformance: $$1 does not install here; its tests are skipped" >&2; }; \
+	}; \
+	install kserve $(PY) kserve==0.21.0; \
+	install mlserver $(PY) mlserver==1.7.1; \
+	install triton /usr/bin/python3 nvidia-pytriton==0.7.0 'numpy<2'
+	$(PY) -m pytest -rs tests/v2 $(ARGS)
 
 stop: ## stop the embedded cache (its content stays in var/cache)
 	@if [ -x $(PY) ]; then $(PY) -c 'from pathlib import Path; from models.cache_server import stop_server; \

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.service.conftest import anyio_backend, shared_cache, world
-from tests.v2.targets import Target, absorb, triton
+from tests.v2.targets import Target, absorb, needs, triton
 
 __all__ = ["anyio_backend", "shared_cache", "world"]
 
@@ -15,7 +15,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--v2-url", help="host:port of another V2 server to run the shared tests on")
 
 
-@pytest.fixture(scope="module", params=["absorb", "triton"])
+@pytest.fixture(scope="module", params=["absorb", pytest.param("triton", marks=needs("triton"))])
 def target(
     request: pytest.FixtureRequest, shared_cache: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Target]:

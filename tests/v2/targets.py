@@ -43,11 +43,14 @@ class Target:
 
 
 def interpreter(name: str) -> Path:
-    """Python of a venv under `CONFORMANCE`; skips the test where there is none."""
-    python = CONFORMANCE / name / "bin/python"
-    if not python.exists():
-        pytest.skip(f"{name} is not installed: `make conformance` does, and runs these tests")
-    return python
+    """Python of a venv under `CONFORMANCE`."""
+    return CONFORMANCE / name / "bin/python"
+
+
+def needs(name: str) -> pytest.MarkDecorator:
+    """Skips where a venv is not there, before anything is started."""
+    reason = f"{name} is not installed: `make conformance` does, and runs these tests"
+    return pytest.mark.skipif(not interpreter(name).exists(), reason=reason)
 
 
 @contextmanager
