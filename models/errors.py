@@ -208,8 +208,8 @@ class OverloadedError(AbsorbError):
 class DeadlineError(AbsorbError):
     """The answer was not there when the client's time was over."""
 
-    def __init__(self, limit_s: float) -> None:
-        super().__init__(f"deadline: no answer in the {1000 * limit_s:g} ms that were given")
+    def __init__(self) -> None:
+        super().__init__("deadline: the time that was given was over before the answer was there")
 
 
 class ClientGoneError(AbsorbError):

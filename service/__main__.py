@@ -5,20 +5,17 @@ import sys
 import time
 
 import uvicorn
-from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from pydantic import ValidationError
 
 from models.cache_server import redact_url, resolve_cache_url
 from models.errors import CacheUnavailableError
-from service.parts import build_parts
+from service.drain import DrainingServer, serve_until_told
+from service.parts import Parts, build_parts
 from service.scorer import runtime_providers
 from service.settings import Settings
 from service.telemetry import log_as_json
 from service.tracing import make_tracing
-
-DRAIN_S = 30
-"""Seconds that requests in flight get after SIGTERM."""
 
 log = logging.getLogger("service")
 
@@ -33,16 +30,19 @@ def main() -> None:
         sys.exit(str(error))
     about = {"cache": redact_url(cache_url), "providers": runtime_providers()}
     log.info("starting", extra={**about, "host": settings.host, "port": settings.port})
-    uvicorn.run(
-        build_app(settings, cache_url),
+    parts = build_all(settings, cache_url)
+    config = uvicorn.Config(
+        parts.app,
         host=settings.host,
         port=settings.port,
         loop="uvloop",
         http="httptools",
         log_config=None,
         access_log=False,
-        timeout_graceful_shutdown=DRAIN_S,
+        timeout_graceful_shutdown=settings.drain_limit_s,
     )
+    server = DrainingServer(config, parts.readiness, settings.drain_delay_s)
+    serve_until_told(server, parts.workers)
 
 
 def read_settings() -> Settings:
@@ -56,12 +56,12 @@ def read_settings() -> Settings:
         sys.exit(2)
 
 
-def build_app(settings: Settings, cache_url: str) -> FastAPI:
-    """The application with its real parts."""
+def build_all(settings: Settings, cache_url: str) -> Parts:
+    """The real parts."""
     registry = CollectorRegistry()
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
-    return build_parts(settings, cache_url, registry, time.time, make_tracing()).app
+    return build_parts(settings, cache_url, registry, time.time, make_tracing())
 
 
 if __name__ == "__main__":

@@ -42,20 +42,27 @@ def create_app(
     tracing: Tracing | None = None,
     door: "GrpcDoor | None" = None,
 ) -> FastAPI:
-    """Join the parts. While the application's lifespan lasts, the follower polls and the gRPC door is open."""
+    """Join the parts.
+
+    While the application's lifespan lasts, the follower polls, readiness is looked after, and the gRPC door is open.
+    """
     scrape = Scrape(telemetry.registry)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        polling = asyncio.create_task(follower.run(settings.poll_interval_s))
+        tasks = [
+            asyncio.create_task(follower.run(settings.poll_interval_s)),
+            asyncio.create_task(plane.readiness.run()),
+        ]
         if door is not None:
             await door.open()
         yield
         if door is not None:
             await door.close()
-        polling.cancel()
-        with suppress(asyncio.CancelledError):
-            await polling
+        for task in tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
         follower.close()
         scrape.close()
         if tracing is not None:
@@ -68,12 +75,12 @@ def create_app(
         lifespan=lifespan,
     )
     body = BodyLimit(settings.max_body_bytes, settings.body_timeout_s)
-    app.include_router(scoring_routes(pipeline, body))
+    app.include_router(scoring_routes(pipeline, settings))
     app.include_router(cache_routes(tiers, follower, body))
     app.include_router(showing_routes(pipeline, follower))
     for router in v2_routes(plane, body):
         app.include_router(router)
-    app.include_router(operating_routes(pipeline, scrape))
+    app.include_router(operating_routes(plane.readiness, scrape))
     app.add_middleware(
         Outermost, telemetry=telemetry, settings=settings, refuse=error_response, tracing=tracing
     )

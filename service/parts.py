@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,12 +13,14 @@ from service.app import create_app
 from service.cluster_store import ClusterStore
 from service.generation import Follower
 from service.pipeline import Pipeline
+from service.readiness import Readiness
 from service.settings import Settings
 from service.store import RedisStore, StateStore
 from service.telemetry import Telemetry
 from service.tiers.tiers import Tiers, build_tiers
 from service.tracing import Tracing
 from service.v2.plane import Plane
+from service.workers import Workers
 
 if TYPE_CHECKING:
     from service.v2.grpc_door import GrpcDoor
@@ -34,9 +35,10 @@ class Parts:
     store: StateStore
     tiers: Tiers
     follower: Follower
-    workers: ThreadPoolExecutor
+    workers: Workers
     pipeline: Pipeline
     plane: Plane
+    readiness: Readiness
     app: FastAPI
 
 
@@ -62,14 +64,17 @@ def build_parts(
         store, telemetry, settings.artifact_dir, settings.num_threads, settings.default_model
     )
     num_workers = max(1, (os.cpu_count() or 1) // settings.num_threads)
-    workers = ThreadPoolExecutor(num_workers, thread_name_prefix="scorer")
+    workers = Workers(num_workers)
     tiers = build_tiers(settings, store, registry, workers, clock)
     follower.on_swap = tiers.states.swapped
     pipeline = Pipeline(settings, follower, store, tiers.states, telemetry, workers)
-    plane = Plane(pipeline, follower, clock)
+    readiness = Readiness(pipeline.probe, workers)
+    plane = Plane(pipeline, follower, readiness, clock)
     door = None if settings.grpc_port is None else _grpc_door(plane, telemetry, settings)
     app = create_app(settings, tiers, follower, pipeline, telemetry, plane, tracing, door)
-    return Parts(settings, telemetry, store, tiers, follower, workers, pipeline, plane, app)
+    return Parts(
+        settings, telemetry, store, tiers, follower, workers, pipeline, plane, readiness, app
+    )
 
 
 def _open_store(url: str, timeout_s: float) -> StateStore:

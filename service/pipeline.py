@@ -14,9 +14,8 @@ answer; where all fail, the first error is the request's.
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 
@@ -27,7 +26,6 @@ from models.errors import (
     AbsorbError,
     CorruptRecordError,
     NotReadyError,
-    OverloadedError,
     RecordError,
     RequestError,
     UnknownUserError,
@@ -35,7 +33,9 @@ from models.errors import (
 from models.record import Generation, UserRecord
 from models.schema import UNKNOWN
 from models.vocabulary import Vocabulary
+from service.admission import Place
 from service.context import CURRENT
+from service.gate import Gate
 from service.generation import Follower, Serving
 from service.ranking import Agreement, agreements
 from service.scorer import State
@@ -45,6 +45,7 @@ from service.telemetry import Stages, StateSource, Telemetry
 from service.tiers.counts import Result, Tier
 from service.tiers.states import Found, TieredStates
 from service.tiers.user import read_record
+from service.workers import Workers
 
 DEFAULT_TOP_K = 10
 """Candidates of a comparison's rankings, if the request does not say."""
@@ -155,7 +156,7 @@ class Pipeline:
         store: StateStore,
         states: TieredStates,
         telemetry: Telemetry,
-        workers: ThreadPoolExecutor,
+        workers: Workers,
     ) -> None:
         """Keep the parts.
 
@@ -173,30 +174,36 @@ class Pipeline:
         self._states = states
         self._telemetry = telemetry
         self._workers = workers
-        self._in_flight = 0
+        self._gate = Gate(settings, workers, telemetry)
 
     async def score(self, query: Query) -> Scores:
         """Score the candidates.
 
         Raises:
             OverloadedError: too many requests at once.
+            DeadlineError: the query's time is over.
             RequestError: no candidates, too many, or a context field that the model does not have.
             UnknownModelError: no such model.
             NotReadyError: nothing is loaded yet.
         """
-        with self._admitted():
-            self._check_candidates(query.candidates)
-            serving = self._follower.pick(query.model)
-            about = CURRENT.get()
-            if about is not None:
-                about.asked = perf_counter()
-                about.model, about.user_id = serving.generation.model, query.user_id
-            answer = await self._score(serving, query)
-            if about is not None:
-                about.generation, about.stages = answer.generation.name, answer.stages.seconds
-                about.scored = perf_counter()
-                about.source, about.degraded = answer.found.source, answer.found.reason is not None
-            return answer
+        self._check_candidates(query.candidates)
+        return await self._gate.admit(
+            query.deadline, query.priority, lambda place: self._score_picked(query, place)
+        )
+
+    async def _score_picked(self, query: Query, place: Place) -> Scores:
+        # Picked in the place, not before: a new generation may begin to serve while this waits for one.
+        serving = self._follower.pick(query.model)
+        about = CURRENT.get()
+        if about is not None:
+            about.asked = perf_counter()
+            about.model, about.user_id = serving.generation.model, query.user_id
+        answer = await self._score(serving, query, place)
+        if about is not None:
+            about.generation, about.stages = answer.generation.name, answer.stages.seconds
+            about.scored = perf_counter()
+            about.source, about.degraded = answer.found.source, answer.found.reason is not None
+        return answer
 
     async def compare(
         self, query: Query, models: Sequence[str] | None, top_k: int | None
@@ -205,32 +212,41 @@ class Pipeline:
 
         Raises:
             OverloadedError: too many requests at once.
+            DeadlineError: the query's time is over.
             RequestError: no candidates, too many, or a context field that none of the models has.
             UnknownModelError: no such model.
             NotReadyError: none of the models is loaded yet.
             ArtifactError: none of the models can score.
         """
+        self._check_candidates(query.candidates)
+        shown = min(top_k or DEFAULT_TOP_K, len(query.candidates))
+        return await self._gate.admit(
+            query.deadline,
+            query.priority,
+            lambda place: self._compare(query, models, shown, place),
+        )
+
+    async def _compare(
+        self, query: Query, models: Sequence[str] | None, top_k: int, place: Place
+    ) -> Comparison:
+        picked = self._follower.pick_several(models)
+        _check_context(picked, query.context)
         # One after another: a comparison takes one place among the requests in flight, and no more than
         # one of the threads at a time.
-        with self._admitted():
-            self._check_candidates(query.candidates)
-            picked = self._follower.pick_several(models)
-            _check_context(picked, query.context)
-            outcomes = {name: await self._attempt(one, query) for name, one in picked.items()}
-            self._report_failures(outcomes)
-            shown = min(top_k or DEFAULT_TOP_K, len(query.candidates))
-            return await asyncio.get_running_loop().run_in_executor(
-                self._workers, _join, query, outcomes, shown, Stages()
-            )
+        outcomes = {name: await self._attempt(one, query, place) for name, one in picked.items()}
+        self._report_failures(outcomes)
+        return await self._gate.work(place, _join, query, outcomes, top_k, Stages())
 
-    async def _attempt(self, serving: Serving | NotReadyError, query: Query) -> Scores | Exception:
+    async def _attempt(
+        self, serving: Serving | NotReadyError, query: Query, place: Place
+    ) -> Scores | Exception:
         if isinstance(serving, NotReadyError):
             return serving
         known = serving.artifact.vocabulary.context
         context = {name: value for name, value in query.context.items() if name in known}
         name = serving.generation.model
         try:
-            return await self._score(serving, replace(query, model=name, context=context))
+            return await self._score(serving, replace(query, model=name, context=context), place)
         except Exception as error:  # ONNX Runtime's errors have no base class of their own
             return error
 
@@ -244,31 +260,15 @@ class Pipeline:
             fields = {"model": name, "error": str(error)}
             log.warning("model failed in a comparison", extra=fields, exc_info=unexpected)
 
-    @contextmanager
-    def _admitted(self) -> Iterator[None]:
-        """One of the places that requests in flight take."""
-        if self._in_flight >= self._settings.max_in_flight:
-            limit = self._settings.max_in_flight
-            raise OverloadedError(f"{limit} requests are being scored already")
-        self._in_flight += 1
-        self._telemetry.in_flight.set(self._in_flight)
-        try:
-            yield
-        finally:
-            self._in_flight -= 1
-            self._telemetry.in_flight.set(self._in_flight)
-
-    async def _score(self, serving: Serving, query: Query) -> Scores:
+    async def _score(self, serving: Serving, query: Query, place: Place) -> Scores:
         context = serving.artifact.vocabulary.context_ids(query.context)
         stages = Stages()
         model = serving.generation.model
-        found = _state_of(serving, await self._states.find(serving, query.user_id))
+        found = _state_of(serving, await self._find(serving, query))
         # Here, whatever becomes of the request: a lookup counts when its result is known, and with it.
         self._telemetry.looked_up(model, found.source)
         stages.end("cache")
-        answer = await asyncio.get_running_loop().run_in_executor(
-            self._workers, self._compute, serving, query, context, found, stages
-        )
+        answer = await self._gate.work(place, self._compute, serving, query, context, found, stages)
         num_unknown = len(answer.unknown_candidates)
         self._telemetry.scored(model, len(query.candidates), num_unknown, stages)
         return answer
@@ -279,6 +279,21 @@ class Pipeline:
             raise RequestError("candidates", [], f"1 to {limit} item ids")
         if len(candidates) > limit:
             raise RequestError("candidates", len(candidates), f"1 to {limit} item ids")
+
+    async def _find(self, serving: Serving, query: Query) -> Found:
+        """The user's state; the cache gets half of the time that is left, so that a score fits into the rest."""
+        finding = self._states.find(serving, query.user_id)
+        if query.deadline is None:
+            return await finding
+        limit_s = (query.deadline - time.monotonic()) / 2
+        if limit_s >= self._settings.cache_timeout_ms / 1000:
+            return await finding
+        try:
+            async with asyncio.timeout(limit_s):
+                return await finding
+        except TimeoutError:
+            problem = "the cache gave no answer in half of the request's time"
+            return Found("redis", "error", None, problem)
 
     def _compute(
         self,
@@ -330,7 +345,7 @@ class Pipeline:
             ArtifactError: scoring does not work.
         """
         serving = self._follower.pick(None)
-        await asyncio.get_running_loop().run_in_executor(self._workers, serving.scorer.probe)
+        await asyncio.wrap_future(self._workers.submit(serving.scorer.probe))
 
 
 def _check_context(

@@ -9,7 +9,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
-from models.errors import AbsorbError, NotReadyError
+from models.errors import NotReadyError
 from models.vocabulary import check_id
 from service.answers import (
     comparison_answer,
@@ -22,9 +22,13 @@ from service.bodies import BodyLimit, read_body
 from service.errors import retry_headers, status_of
 from service.generation import Follower
 from service.pipeline import Pipeline, Query
+from service.presence import while_present
+from service.readiness import Readiness
 from service.requests import CompareRequest, ScoreRequest, parse_request
 from service.schemas import CompareResponse, ErrorBody, ModelList, ScoreResponse, UserResponse
 from service.scrape import Scrape
+from service.settings import Settings
+from service.terms import read_terms
 
 ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}}
 
@@ -62,16 +66,27 @@ def described_body(kind: type[BaseModel]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-def scoring_routes(pipeline: Pipeline, body: BodyLimit) -> APIRouter:
+def scoring_routes(pipeline: Pipeline, settings: Settings) -> APIRouter:
     """Routes that score."""
     router = APIRouter(prefix="/v1", responses=ERRORS, route_class=BareRoute)
+    body = BodyLimit(settings.max_body_bytes, settings.body_timeout_s)
 
     @router.post("/score", response_model=ScoreResponse, openapi_extra=described_body(ScoreRequest))
     async def score(request: Request) -> Response:
         """Score candidates for a user."""
+        deadline, priority = read_terms(request.headers, settings)
         asked = parse_request(ScoreRequest, await read_body(request, body))
-        query = Query(asked.user_id, asked.candidates, asked.model, asked.recent, asked.context)
-        answer = await pipeline.score(query)
+        query = Query(
+            asked.user_id,
+            asked.candidates,
+            asked.model,
+            asked.recent,
+            asked.context,
+            deadline,
+            priority,
+        )
+        with while_present(request.receive):
+            answer = await pipeline.score(query)
         headers = {"Server-Timing": server_timing(answer.stages)}
         return JsonResponse(score_answer(answer, asked.top_k), headers=headers)
 
@@ -80,9 +95,19 @@ def scoring_routes(pipeline: Pipeline, body: BodyLimit) -> APIRouter:
     )
     async def compare(request: Request) -> Response:
         """Rank candidates for a user with several models, and say how far they agree."""
+        deadline, priority = read_terms(request.headers, settings)
         asked = parse_request(CompareRequest, await read_body(request, body))
-        query = Query(asked.user_id, asked.candidates, None, asked.recent, asked.context)
-        comparison = await pipeline.compare(query, asked.models, asked.top_k)
+        query = Query(
+            asked.user_id,
+            asked.candidates,
+            None,
+            asked.recent,
+            asked.context,
+            deadline,
+            priority,
+        )
+        with while_present(request.receive):
+            comparison = await pipeline.compare(query, asked.models, asked.top_k)
         headers = {"Server-Timing": server_timing(comparison.stages)}
         # In a thread: several models' long rankings would hold up the event loop.
         answer = await run_in_threadpool(comparison_answer, comparison, asked.top_k)
@@ -111,7 +136,7 @@ def showing_routes(pipeline: Pipeline, follower: Follower) -> APIRouter:
     return router
 
 
-def operating_routes(pipeline: Pipeline, scrape: Scrape) -> APIRouter:
+def operating_routes(readiness: Readiness, scrape: Scrape) -> APIRouter:
     """Routes for probes and scrapers; no limit holds for them."""
     router = APIRouter()
 
@@ -122,11 +147,11 @@ def operating_routes(pipeline: Pipeline, scrape: Scrape) -> APIRouter:
 
     @router.get("/health/ready", responses={503: {"model": ErrorBody}})
     async def ready() -> Response:
-        """A model is loaded, and a real score through it works."""
+        """A model is loaded, a real score through it worked a moment ago, and this process is not about to end."""
         try:
-            await pipeline.probe()
-        except AbsorbError as error:
-            status = status_of(NotReadyError())
+            readiness.check()
+        except NotReadyError as error:
+            status = status_of(error)
             return JsonResponse(
                 {"ready": False, "error": str(error)}, status, headers=retry_headers(status)
             )

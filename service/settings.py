@@ -5,7 +5,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    AfterValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models.cache_server import EMBEDDED
@@ -56,8 +63,20 @@ class Settings(BaseSettings):
     body_timeout_s: PositiveFloat = 10.0
     """Seconds that a request's body may take to arrive; a slower one is refused with status 408."""
 
-    max_in_flight: PositiveInt = 256
-    """Score requests at once; one more is refused with status 429, so that those let in stay fast."""
+    max_in_flight: PositiveInt = 64
+    """Requests that are scored at once; they share the scoring threads, and wait for the cache at the same time."""
+
+    max_queue: NonNegativeInt = 192
+    """Requests that wait for a place; one more is refused with status 429, or one of a lower priority is."""
+
+    max_queue_wait_ms: PositiveInt = 500
+    """Milliseconds that a request waits for a place; then it is refused with status 429."""
+
+    timeout_ms: PositiveInt = 5000
+    """Milliseconds in which a request is answered that does not say how long it waits; then it gets status 504."""
+
+    max_timeout_ms: PositiveInt = 60_000
+    """Milliseconds that a request may ask to wait; more is taken as this."""
 
     cache_timeout_ms: PositiveInt = 50
     """Milliseconds to wait for a user's record, connecting included; then the cold-start state is used."""
@@ -79,6 +98,12 @@ class Settings(BaseSettings):
 
     num_threads: PositiveInt = 1
     """Threads that one score uses; cores divided by this many requests are scored at the same time."""
+
+    drain_delay_s: NonNegativeFloat = 5.0
+    """Seconds after SIGTERM in which everything is served but readiness says 503: until nobody sends anything here."""
+
+    drain_limit_s: PositiveInt = 30
+    """Seconds after that in which requests in flight may finish; whoever kills the process waits for the sum."""
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least severe level that is logged."""

@@ -77,16 +77,26 @@ class Telemetry:
             "absorb_defaults", "Scores from the cold-start state, by why there was no record.",
             ["model", "reason"], registry=registry,
         )  # fmt: skip
-        self.in_flight = Gauge(
-            "absorb_in_flight", "Score requests that are being answered.", registry=registry
-        )
         self.poll_failures = Counter(
             "absorb_poll_failures",
             "Looks at the generation pointers that failed.",
             registry=registry,
         )
+        self._add_overload_metrics(registry)
         self._add_generation_metrics(registry)
         self._add_facts(registry, clock)
+
+    def _add_overload_metrics(self, registry: CollectorRegistry) -> None:
+        self.in_flight = Gauge(
+            "absorb_in_flight", "Score requests that are being answered.", registry=registry
+        )
+        self.queue_depth = Gauge(
+            "absorb_queue_depth", "Score requests that wait for a place.", registry=registry
+        )
+        self._rejected = Counter(
+            "absorb_rejected", "Score requests that were sent away, by reason.", ["reason"],
+            registry=registry,
+        )  # fmt: skip
 
     def _add_generation_metrics(self, registry: CollectorRegistry) -> None:
         self._created_s: dict[str, int] = {}
@@ -141,6 +151,10 @@ class Telemetry:
         """Count one answer; every label comes from a list of ours."""
         self._requests.labels(route, method, model, str(status)).inc()
         self._request_seconds.labels(route).observe(took_s)
+
+    def rejected(self, reason: str) -> None:
+        """Count a request that was sent away."""
+        self._rejected.labels(reason).inc()
 
     def compare_failed(self, model: str, error: Exception) -> None:
         """Count a model that gave an error where others gave scores."""

@@ -212,6 +212,12 @@ def test_builds_name_files_stages_and_arguments_that_exist(name: str) -> None:
     assert BUILT[name].get("target", list(stages(path))[-1]) in stages(path)
 
 
+def test_the_service_is_not_killed_while_it_drains() -> None:
+    grace_s = float(SERVICES["service"]["stop_grace_period"].removesuffix("s"))
+    fields = Settings.model_fields
+    assert grace_s > fields["drain_delay_s"].default + fields["drain_limit_s"].default
+
+
 def test_absorb_variables_are_settings() -> None:
     texts = [path.read_text() for path in [*DOCKERFILES, ROOT / "docker-compose.yml"]]
     named = set(re.findall(r"\bABSORB_[A-Z_]+", " ".join(texts)))

@@ -159,6 +159,6 @@ CLIENT_FAULTS = (
         "overload", "three hundred clients at once, sixteen may enter", overload,
         # Three hundred connections hold up the event loop for longer than the cache gets.
         frozenset({"unavailable"}),
-        settings={"ABSORB_MAX_IN_FLIGHT": "16"},
+        settings={"ABSORB_MAX_IN_FLIGHT": "16", "ABSORB_MAX_QUEUE": "0"},
     ),
 )  # fmt: skip

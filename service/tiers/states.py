@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,6 +12,7 @@ from service.tiers.counts import Result, Tally, Tier, TierCounts
 from service.tiers.flight import SingleFlight
 from service.tiers.host import ABSENT, Absent, HostTier
 from service.tiers.user import CachedUser, read_user
+from service.workers import Workers
 
 DECODE_INLINE_BYTES = 1 << 16
 """Records up to this size are decoded on the event loop: that takes less time than a thread's turn."""
@@ -51,7 +51,7 @@ class TieredStates:
         store: StateStore,
         host: HostTier,
         counts: TierCounts,
-        workers: ThreadPoolExecutor,
+        workers: Workers,
         stale_after_s: float | None,
         clock: Callable[[], float],
     ) -> None:
@@ -123,9 +123,8 @@ class TieredStates:
                 return ABSENT
             if len(raw) <= DECODE_INLINE_BYTES:
                 return read_user(raw, serving, user_id)
-            return await asyncio.get_running_loop().run_in_executor(
-                self._workers, read_user, raw, serving, user_id
-            )
+            reading = self._workers.submit(read_user, raw, serving, user_id)
+            return await asyncio.wrap_future(reading)
         except (CacheUnavailableError, RecordError) as error:
             return error
 

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
@@ -13,6 +12,7 @@ from service.tiers.counts import HostCollector, TierCounts
 from service.tiers.host import HostTier
 from service.tiers.prefetch import Prefetcher
 from service.tiers.states import TieredStates
+from service.workers import Workers
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def build_tiers(
     settings: Settings,
     store: StateStore,
     registry: CollectorRegistry,
-    workers: ThreadPoolExecutor,
+    workers: Workers,
     clock: Callable[[], float],
 ) -> Tiers:
     """Make the tiers.

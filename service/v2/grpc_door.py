@@ -33,8 +33,6 @@ from service.v2.messages import InferRequest
 from service.v2.plane import Plane
 
 SERVICE = "inference.GRPCInferenceService"
-DRAIN_S = 30
-"""Seconds that calls in flight get when the service stops: as many as requests over HTTP."""
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +81,7 @@ class GrpcDoor:
     async def close(self) -> None:
         """Take no call any more, and give those in flight the time that those over HTTP get."""
         if self._server is not None:
-            await self._server.stop(DRAIN_S)
+            await self._server.stop(self._settings.drain_limit_s)
 
     def _handlers(self) -> dict[str, "grpc.RpcMethodHandler[Any, Any]"]:
         calls: Mapping[str, tuple[type[Message], Answer[Any]]] = {

@@ -8,6 +8,7 @@ from models.errors import NotReadyError, RequestError, UnknownVersionError
 from models.record import Generation
 from service.generation import Follower, Serving
 from service.pipeline import Pipeline, Query, Scores
+from service.readiness import Readiness
 from service.v2.codec import short
 from service.v2.messages import (
     BYTES,
@@ -48,9 +49,20 @@ def version_of(generation: Generation) -> str:
 
 
 class Plane:
-    """Answers what the protocol asks, from what the pipeline scores and the follower keeps."""
+    """Answers what the protocol asks, from what the pipeline scores and the follower keeps.
 
-    def __init__(self, pipeline: Pipeline, follower: Follower, clock: Callable[[], float]) -> None:
+    Attributes:
+        readiness: whether this process should get requests.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        follower: Follower,
+        readiness: Readiness,
+        clock: Callable[[], float],
+    ) -> None:
+        self.readiness = readiness
         self._pipeline = pipeline
         self._follower = follower
         self._clock = clock
@@ -61,13 +73,12 @@ class Plane:
         return SERVER
 
     async def check_ready(self) -> None:
-        """Return if a real score works.
+        """Return if a real score worked a moment ago, and this process is not about to end.
 
         Raises:
-            NotReadyError: nothing is loaded yet.
-            ArtifactError: scoring does not work.
+            NotReadyError: it should get no requests; says why.
         """
-        await self._pipeline.probe()
+        self.readiness.check()
 
     def check_model_ready(self, model: str, version: str = "") -> None:
         """Return if a model, and this version of it, serves.

@@ -148,7 +148,7 @@ async def test_nothing_published_is_503_and_says_when_to_try_again(world: World)
 
 async def test_one_request_too_many_is_429(world: World):
     world.publish(Toy())
-    async with world.service(max_in_flight=2) as service:
+    async with world.service(max_in_flight=2, max_queue=0) as service:
         asked = (service.client.post("/v1/score", json=GOOD) for _ in range(20))
         responses = await asyncio.gather(*asked)
         after = await service.client.post("/v1/score", json=GOOD)

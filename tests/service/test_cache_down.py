@@ -36,7 +36,7 @@ async def test_a_stopped_cache_is_scored_around_and_comes_back(mortal: World, ow
         await asyncio.to_thread(stop_server, own_cache)
         down = [await service.score(candidates=CANDIDATES) for _ in range(5)]
         await service.follower.poll()
-        ready = await service.client.get("/health/ready")
+        ready = await service.ready()
         user = await service.client.get("/v1/users/ann")
         await asyncio.to_thread(start_server, own_cache)
         again = await service.score(candidates=CANDIDATES)
@@ -125,11 +125,11 @@ async def test_down_at_start_is_live_then_ready_once_it_is_back(mortal: World, o
     await asyncio.to_thread(stop_server, own_cache)
     async with mortal.service(**FORGETFUL) as service:
         live = await service.client.get("/health/live")
-        ready = await service.client.get("/health/ready")
+        ready = await service.ready()
         refused = await service.client.post("/v1/score", json={"user_id": 1, "candidates": [1]})
         await asyncio.to_thread(start_server, own_cache)
         await service.follower.poll()
-        back = await service.client.get("/health/ready")
+        back = await service.ready()
         answer = await service.score(candidates=CANDIDATES)
     assert (live.status_code, ready.status_code, refused.status_code) == (200, 503, 503)
     assert str(own_cache) in ready.json()["error"]

@@ -348,7 +348,7 @@ async def test_nothing_published_is_503(world: World):
 
 async def test_a_comparison_takes_one_place_in_flight(world: World):
     publish_three(world)
-    async with world.service(max_in_flight=1) as service:
+    async with world.service(max_in_flight=1, max_queue=0) as service:
         alone = await compare(service)
         both = await asyncio.gather(post(service), post(service))
         after = await compare(service)

@@ -125,7 +125,7 @@ async def test_what_does_not_load_leaves_the_old_generation_serving(
         answer = await service.score(candidates=CANDIDATES)
         kind, text = error
         failures = service.metric("absorb_load_failures_total", model="toy", error=kind)
-        ready = await service.client.get("/health/ready")
+        ready = await service.ready()
         world.publish(Toy(seed=3))
         await service.follower.poll()
         cured = await service.score(candidates=CANDIDATES)
@@ -153,7 +153,7 @@ async def test_a_graph_that_cannot_score_is_never_ready(world: World, graphs, pr
     world.publish(OLD, **graphs)
     async with world.service() as service:
         live = await service.client.get("/health/live")
-        ready = await service.client.get("/health/ready")
+        ready = await service.ready()
         body = {"user_id": "ann", "candidates": ["i1"], "model": "toy"}
         refused = await service.client.post("/v1/score", json=body)
     assert (live.status_code, live.json()) == (200, {"live": True})
@@ -166,10 +166,10 @@ async def test_a_graph_that_cannot_score_is_never_ready(world: World, graphs, pr
 
 async def test_ready_once_a_model_is_published(world: World):
     async with world.service() as service:
-        before = await service.client.get("/health/ready")
+        before = await service.ready()
         world.publish(OLD)
         await service.follower.poll()
-        after = await service.client.get("/health/ready")
+        after = await service.ready()
     assert before.status_code == 503
     assert (after.status_code, after.json()) == (200, {"ready": True})
 
@@ -177,7 +177,7 @@ async def test_ready_once_a_model_is_published(world: World):
 async def test_the_default_model_decides_about_ready(world: World):
     world.publish(OLD)
     async with world.service(default_model="lrea") as service:
-        ready = await service.client.get("/health/ready")
+        ready = await service.ready()
         body = {"user_id": "ann", "candidates": ["i1"]}
         refused = await service.client.post("/v1/score", json=body)
         named = await service.score(model="toy")

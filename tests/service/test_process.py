@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -58,7 +59,8 @@ async def test_a_process_serves_and_stops(own_cache: Path, tmp_path: Path):
     world.publish(TOY)
     log = tmp_path / "log"
     settings = {"cache_url": f"embedded:{own_cache}", "artifact_dir": str(world.artifacts)}
-    with service_process(log, **settings, max_body_bytes="1000") as process:
+    settings |= {"max_body_bytes": "1000", "drain_delay_s": "1.5"}
+    with service_process(log, **settings) as process:
         port = await wait_for(process, log, r"running on http://127\.0\.0\.1:(\d+)")
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
             await until_ready(client)
@@ -69,9 +71,20 @@ async def test_a_process_serves_and_stops(own_cache: Path, tmp_path: Path):
             docs = await client.get("/docs")
             schema = (await client.get("/openapi.json")).json()
             metrics = (await client.get("/metrics")).text
-        process.send_signal(signal.SIGTERM)
-        # uvicorn drains, shuts down, and only then dies of the signal, so that its parent knows.
-        assert await asyncio.to_thread(process.wait, 30) == -signal.SIGTERM
+            slow = await Slow.begun(port)
+            process.send_signal(signal.SIGTERM)
+            while (ready := await client.get("/health/ready")).status_code == 200:
+                await asyncio.sleep(0.01)
+            live = await client.get("/health/live")
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as another:
+                served = await another.post("/v1/score", json=body)
+        await wait_for(process, log, "(Shutting down)")
+        assert process.poll() is None
+        finished = await slow.end(json.dumps(body).encode())
+        assert await asyncio.to_thread(process.wait, 30) == 0
+    assert "draining" in ready.json()["error"]
+    assert (live.status_code, served.status_code) == (200, 200)
+    assert finished.startswith("HTTP/1.1 200 ")
     expected = TOY.scores(TOY.state(HISTORIES["ann"]), ["i1", "i5"], RECENT["ann"])
     assert answer["scores"] == pytest.approx(expected, abs=1e-6)
     assert (chunked.status_code, after.status_code, docs.status_code) == (413, 200, 200)
@@ -81,12 +94,49 @@ async def test_a_process_serves_and_stops(own_cache: Path, tmp_path: Path):
     body_schema = schema["paths"]["/v1/score"]["post"]["requestBody"]["content"]["application/json"]
     assert {"user_id", "candidates", "top_k"} <= set(body_schema["schema"]["properties"])
     assert "422" not in json.dumps(schema)
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    check_log([json.loads(line) for line in log.read_text().splitlines()])
+
+
+def check_log(lines: list[dict[str, Any]]) -> None:
     assert lines[-1]["message"].startswith("Finished server process")
     (start,) = (line for line in lines if line["message"] == "starting")
     assert start["providers"] == ["CPUExecutionProvider"]
     (swap,) = (line for line in lines if line["message"] == "generation serves")
     assert (swap["model"], swap["provider"]) == ("toy", "CPUExecutionProvider")
+
+
+class Slow:
+    """A request whose body is sent later."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    @classmethod
+    async def begun(cls, port: str) -> "Slow":
+        self = cls(*await asyncio.open_connection("127.0.0.1", int(port)))
+        head = "POST /v1/score HTTP/1.1\r\nHost: absorb\r\nTransfer-Encoding: chunked\r\n\r\n"
+        self.writer.write(head.encode())
+        await self.writer.drain()
+        await asyncio.sleep(0.1)  # it must be in before the signal
+        return self
+
+    async def end(self, body: bytes) -> str:
+        self.writer.write(f"{len(body):x}\r\n".encode() + body + b"\r\n0\r\n\r\n")
+        answer = (await self.reader.read()).decode()
+        self.writer.close()
+        return answer
+
+
+def test_a_second_signal_ends_it_at_once(tmp_path: Path):
+    log = tmp_path / "log"
+    settings = {"cache_url": "redis://127.0.0.1:1", "drain_delay_s": "60"}
+    with service_process(log, **settings) as process:
+        asyncio.run(wait_for(process, log, r"running on (http)"))
+        process.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 1
 
 
 async def _spaces(num_bytes: int):

@@ -92,10 +92,10 @@ async def test_what_nobody_expected_is_a_logged_500(world: World, caplog: pytest
         service.workers.shutdown()
         body = {"user_id": "ann", "candidates": ["i1"]}
         response = await service.client.post("/v1/score", json=body)
-        broken = await service.client.get("/health/ready")
+        broken = await service.ready()
         labels = {"route": "/v1/score", "method": "POST", "model": "toy", "code": "500"}
         counted = service.metric("absorb_requests_total", **labels)
-    assert response.status_code == broken.status_code == 500
+    assert (response.status_code, broken.status_code) == (500, 503)
     assert response.json() == {"error": "internal error; the log says more"}
     assert counted == 1
     assert "cannot schedule new futures" in caplog.text

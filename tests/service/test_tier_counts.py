@@ -4,7 +4,6 @@ import asyncio
 import shutil
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from service.tiers.host import HostTier
 from service.tiers.prefetch import Prefetcher
 from service.tiers.states import Found, TieredStates
 from service.tiers.user import footprint, read_user
+from service.workers import Workers
 from tests.service.toy import AS_OF_S, SPEC, Toy
 
 USERS = ["ann", "bob", "carl", "dora", "emil"]
@@ -87,7 +87,7 @@ class Lookups(RuleBasedStateMachine):
         self.counts = TierCounts(self.registry)
         # Three records fit, and two users without one.
         self.host = HostTier(16 * WEIGHT * 7 // 30, 50.0, 2.0, lambda: self.now_s)
-        self.workers = ThreadPoolExecutor(1)
+        self.workers = Workers(1)
         self.states = TieredStates(
             self.store, self.host, self.counts, self.workers, STALE_AFTER_S, self.clock
         )

@@ -1,7 +1,6 @@
 """A real cache with published generations, and the service over it, in process."""
 
 from collections.abc import AsyncIterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from service.pipeline import Pipeline
 from service.settings import Settings
 from service.telemetry import Telemetry
 from service.tracing import Tracing
+from service.workers import Workers
 from tests.service.toy import AS_OF_S, SPEC, VOCABULARY_OF_TOYS, Array, Toy
 
 HISTORIES = {"ann": ["i1", "i2", "i3"], "bob": ["i9"], "a/b c": ["i4", "i4"]}
@@ -59,7 +59,7 @@ class Running:
         return self.parts.telemetry
 
     @property
-    def workers(self) -> ThreadPoolExecutor:
+    def workers(self) -> Workers:
         return self.parts.workers
 
     async def score(self, user: str = "ann", candidates: Any = ("i1", "i5"), **more: Any) -> Any:
@@ -68,6 +68,11 @@ class Running:
         response = await self.client.post("/v1/score", json=body)
         assert response.status_code == 200, response.text
         return response.json()
+
+    async def ready(self) -> httpx.Response:
+        """What a probe is told, after a look of which a process would make several a second."""
+        await self.parts.readiness.look()
+        return await self.client.get("/health/ready")
 
     def metric(self, name: str, **labels: str) -> float:
         """Value of one sample; 0 if it was never touched."""
@@ -137,6 +142,7 @@ class World:
         chosen = Settings(**{**fields, **settings})
         parts = build_parts(chosen, self.url, CollectorRegistry(), lambda: now_s, tracing)
         await parts.follower.poll()
+        await parts.readiness.look()
         transport = httpx.ASGITransport(parts.app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             yield Running(client, parts)

@@ -233,6 +233,7 @@ async def test_health_has_a_body(world: World) -> None:
         not_ready = await running.client.get("/v2/health/ready")
         world.publish(Toy())
         await running.follower.poll()
+        await running.parts.readiness.look()
         ready = await running.client.get("/v2/health/ready")
         model = await running.client.get(f"/v2/models/toy/versions/{VERSION}/ready")
     assert (live.status_code, live.json()) == (200, {"live": True})

@@ -1,0 +1,65 @@
+"""How the process ends: not ready at once, served on for a while, nothing new then, and what is in flight finishes.
+
+    signal     /health/ready and /v2/health/ready say 503, and everything is served as before
+    + delay    no new connections, and idle ones are closed: by now nobody sends anything here
+    + limit    what is still in flight is cut off
+    a second signal does at once what the limit would do
+
+Whoever starts the process must let it have delay + limit before he kills it. It exits with status 0; with 1 if it was
+told twice.
+"""
+
+import logging
+import os
+import time
+from types import FrameType
+
+import uvicorn
+
+from service.readiness import Readiness
+from service.workers import Workers
+
+log = logging.getLogger(__name__)
+
+
+class DrainingServer(uvicorn.Server):
+    """Uvicorn's server, which by itself stops listening with the first signal."""
+
+    def __init__(self, config: uvicorn.Config, readiness: Readiness, delay_s: float) -> None:
+        """Make it.
+
+        Args:
+            config: uvicorn's; `timeout_graceful_shutdown` is the limit.
+            readiness: told of the first signal.
+            delay_s: seconds between the first signal and the end of listening.
+        """
+        super().__init__(config)
+        self._readiness = readiness
+        self._delay_s = delay_s
+        self._stop_at_s: float | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to drain, or, the second time, end at once."""
+        if self._stop_at_s is None:
+            self._readiness.drain()
+            self._stop_at_s = time.monotonic() + self._delay_s
+        else:
+            self._stop_at_s = 0.0
+            self.force_exit = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Whether to stop listening; asked every tenth of a second."""
+        if self._stop_at_s is not None and time.monotonic() >= self._stop_at_s:
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+
+def serve_until_told(server: DrainingServer, workers: Workers) -> None:
+    """Serve until a signal says to stop, and end the process even if a thread never does."""
+    server.run()
+    status = 1 if server.force_exit else 0
+    if status or workers.longest_s() > 0:
+        # The interpreter would wait for the threads, and those of the pool cannot be stopped.
+        log.warning("ends while threads still score", extra={"status": status})
+        logging.shutdown()
+        os._exit(status)

@@ -1,0 +1,85 @@
+"""How a request gets to the threads that score: through the admission, within its time, out again in any case."""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
+
+from models.errors import DeadlineError
+from service.admission import Admission, Place
+from service.settings import Settings
+from service.telemetry import Telemetry
+from service.workers import Workers
+
+P = ParamSpec("P")
+Answer = TypeVar("Answer")
+Answering = Callable[[Place], Coroutine[Any, Any, Answer]]
+
+
+class Gate:
+    """Lets requests in, as many as the settings say, for as long as each has time."""
+
+    def __init__(self, settings: Settings, workers: Workers, telemetry: Telemetry) -> None:
+        """Open it.
+
+        Args:
+            settings: the limits are read from here.
+            workers: threads that score.
+            telemetry: shows how many are in, and how many wait; counts those sent away.
+        """
+        self._workers = workers
+        self._rejected = telemetry.rejected
+        self._admission = Admission(
+            settings.max_in_flight,
+            settings.max_queue,
+            settings.max_queue_wait_ms / 1000,
+            telemetry.rejected,
+        )
+        telemetry.in_flight.set_function(lambda: self._admission.in_flight)
+        telemetry.queue_depth.set_function(lambda: self._admission.waiting)
+
+    async def admit(
+        self, deadline: float | None, priority: int, answering: "Answering[Answer]"
+    ) -> Answer:
+        """What `answering` gives, in one of the places.
+
+        The time is kept by the event loop, not by the threads: a request whose time is over is answered then, also
+        while it waits in a queue, for the cache, or for a score that goes on.
+
+        Args:
+            deadline: moment of `time.monotonic()` at which nobody waits any more; None: there is none.
+            priority: of `Query`.
+            answering: called with the place.
+
+        Raises:
+            OverloadedError: too many requests at once.
+            DeadlineError: the time is over.
+        """
+        if deadline is None:
+            return await self._in_place(priority, answering)
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                return await self._in_place(priority, answering)
+        except TimeoutError as error:
+            self._rejected("deadline")
+            raise DeadlineError from error
+
+    async def _in_place(self, priority: int, answering: "Answering[Answer]") -> Answer:
+        with self._admission.take() or await self._admission.wait(priority) as place:
+            return await answering(place)
+
+    async def work(
+        self, place: Place, work: Callable[P, Answer], *args: P.args, **kwargs: P.kwargs
+    ) -> Answer:
+        """What `work` gives, from one of the threads.
+
+        Work that nobody waits for any more is dropped if it has not begun. If it has, it ends, what it gives is thrown
+        away, and the place is taken until then.
+        """
+        future = self._workers.submit(work, *args, **kwargs)
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            if not future.cancel():
+                place.keep_until(future)
+            raise
