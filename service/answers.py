@@ -7,9 +7,10 @@ import numpy as np
 from models.record import record_bytes
 from models.schema import FIRST_KNOWN, Field
 from models.vocabulary import Vocabulary
+from service.comparison import Comparison
 from service.errors import text_of
 from service.generation import Serving
-from service.pipeline import Comparison, Scores, StoredUser
+from service.pipeline import Scores, StoredUser
 from service.ranking import best, ranks
 from service.schemas import ComparedModel
 from service.telemetry import Stages

@@ -65,6 +65,7 @@ def create_app(
                 await task
         follower.close()
         scrape.close()
+        await pipeline.close()
         if tracing is not None:
             await asyncio.to_thread(tracing.close)
         await tiers.close()

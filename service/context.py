@@ -46,6 +46,19 @@ class RequestContext:
     answered: float = 0.0
     later: list[Callable[[], None]] = field(default_factory=list)
 
+    def ask(self, user_id: str) -> None:
+        """Note that the request is read, and whom it is about."""
+        self.asked = perf_counter()
+        self.user_id = user_id
+
+    def answer(
+        self, generation: str, source: str, is_degraded: bool, stages: Mapping[str, float]
+    ) -> None:
+        """Note that the scores are there."""
+        self.scored = perf_counter()
+        self.generation, self.source, self.degraded = generation, source, is_degraded
+        self.stages = stages
+
 
 CURRENT: ContextVar[RequestContext | None] = ContextVar("absorb_request", default=None)
 """The request that this task answers; None outside of one."""

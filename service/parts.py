@@ -15,10 +15,12 @@ from service.generation import Follower
 from service.pipeline import Pipeline
 from service.readiness import Readiness
 from service.settings import Settings
+from service.shadow import Shadows
 from service.store import RedisStore, StateStore
 from service.telemetry import Telemetry
 from service.tiers.tiers import Tiers, build_tiers
 from service.tracing import Tracing
+from service.traffic import Traffic
 from service.v2.plane import Plane
 from service.workers import Workers
 
@@ -67,7 +69,11 @@ def build_parts(
     workers = Workers(num_workers)
     tiers = build_tiers(settings, store, registry, workers, clock)
     follower.on_swap = tiers.states.swapped
-    pipeline = Pipeline(settings, follower, store, tiers.states, telemetry, workers)
+    traffic = Traffic(settings.split, follower, telemetry.traffic)
+    shadows = Shadows(settings.shadow, follower, telemetry.traffic)
+    pipeline = Pipeline(
+        settings, follower, store, tiers.states, telemetry, workers, traffic, shadows
+    )
     readiness = Readiness(pipeline.probe, workers)
     plane = Plane(pipeline, follower, readiness, clock)
     door = None if settings.grpc_port is None else _grpc_door(plane, telemetry, settings)

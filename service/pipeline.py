@@ -16,8 +16,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,19 +32,20 @@ from models.errors import (
 )
 from models.record import Generation, UserRecord
 from models.schema import UNKNOWN
-from models.vocabulary import Vocabulary
 from service.admission import Place
+from service.comparison import Comparison, check_context, join
 from service.context import CURRENT
 from service.gate import Gate
 from service.generation import Follower, Serving
-from service.ranking import Agreement, agreements
 from service.scorer import State
 from service.settings import Settings
+from service.shadow import Shadows
 from service.store import StateStore
 from service.telemetry import Stages, StateSource, Telemetry
 from service.tiers.counts import Result, Tier
 from service.tiers.states import Found, TieredStates
 from service.tiers.user import read_record
+from service.traffic import Traffic
 from service.workers import Workers
 
 DEFAULT_TOP_K = 10
@@ -117,25 +118,6 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """What several models answer to one query, and how far they agree.
-
-    Attributes:
-        query: as asked; that of a model's scores has only the context fields that the model knows.
-        outcomes: model -> its scores, or why it has none.
-        top_k: candidates of each ranking, and of the overlaps.
-        agreements: one for each pair of models that gave scores.
-        stages: sums over the models, and the agreement's.
-    """
-
-    query: Query
-    outcomes: Mapping[str, Scores | Exception]
-    top_k: int
-    agreements: Sequence[Agreement]
-    stages: Stages
-
-
-@dataclass(frozen=True)
 class StoredUser:
     """What the cache holds for a user; `record` is None where `problem` says why it cannot be read."""
 
@@ -157,6 +139,8 @@ class Pipeline:
         states: TieredStates,
         telemetry: Telemetry,
         workers: Workers,
+        traffic: Traffic,
+        shadows: Shadows,
     ) -> None:
         """Keep the parts.
 
@@ -167,6 +151,8 @@ class Pipeline:
             states: finds users, to score them.
             telemetry: counts.
             workers: threads that score.
+            traffic: picks the model of a request.
+            shadows: score a share of what was answered, once more.
         """
         self._settings = settings
         self._follower = follower
@@ -174,6 +160,8 @@ class Pipeline:
         self._states = states
         self._telemetry = telemetry
         self._workers = workers
+        self._traffic = traffic
+        self._shadows = shadows
         self._gate = Gate(settings, workers, telemetry)
 
     async def score(self, query: Query) -> Scores:
@@ -186,6 +174,9 @@ class Pipeline:
             UnknownModelError: no such model.
             NotReadyError: nothing is loaded yet.
         """
+        about = CURRENT.get()
+        if about is not None:
+            about.ask(query.user_id)
         self._check_candidates(query.candidates)
         return await self._gate.admit(
             query.deadline, query.priority, lambda place: self._score_picked(query, place)
@@ -193,16 +184,16 @@ class Pipeline:
 
     async def _score_picked(self, query: Query, place: Place) -> Scores:
         # Picked in the place, not before: a new generation may begin to serve while this waits for one.
-        serving = self._follower.pick(query.model)
+        serving = self._traffic.pick(query.model, query.user_id)
         about = CURRENT.get()
         if about is not None:
-            about.asked = perf_counter()
-            about.model, about.user_id = serving.generation.model, query.user_id
+            about.model = serving.generation.model
         answer = await self._score(serving, query, place)
         if about is not None:
-            about.generation, about.stages = answer.generation.name, answer.stages.seconds
-            about.scored = perf_counter()
-            about.source, about.degraded = answer.found.source, answer.found.reason is not None
+            found = answer.found
+            is_degraded, stages = found.reason is not None, answer.stages.seconds
+            about.answer(answer.generation.name, found.source, is_degraded, stages)
+        self._shadows.offer(answer, self.rehearse)
         return answer
 
     async def compare(
@@ -230,12 +221,12 @@ class Pipeline:
         self, query: Query, models: Sequence[str] | None, top_k: int, place: Place
     ) -> Comparison:
         picked = self._follower.pick_several(models)
-        _check_context(picked, query.context)
+        check_context(picked, query.context)
         # One after another: a comparison takes one place among the requests in flight, and no more than
         # one of the threads at a time.
         outcomes = {name: await self._attempt(one, query, place) for name, one in picked.items()}
         self._report_failures(outcomes)
-        return await self._gate.work(place, _join, query, outcomes, top_k, Stages())
+        return await self._gate.work(place, join, query, outcomes, top_k, Stages())
 
     async def _attempt(
         self, serving: Serving | NotReadyError, query: Query, place: Place
@@ -272,6 +263,21 @@ class Pipeline:
         num_unknown = len(answer.unknown_candidates)
         self._telemetry.scored(model, len(query.candidates), num_unknown, stages)
         return answer
+
+    async def rehearse(self, serving: Serving, query: Query, threads: Executor) -> Scores:
+        """Score past every count, limit and tier, in threads of the caller's: for shadows and for warming up.
+
+        Raises:
+            RequestError: a context field that the model does not have.
+            ArtifactError: scoring does not work.
+        """
+        context = serving.artifact.vocabulary.context_ids(query.context)
+        stages = Stages()
+        found = _state_of(serving, await self._states.peek(serving, query.user_id))
+        stages.end("cache")
+        return await asyncio.get_running_loop().run_in_executor(
+            threads, self._compute, serving, query, context, found, stages
+        )
 
     def _check_candidates(self, candidates: Sequence[str]) -> None:
         limit = self._settings.max_candidates
@@ -337,6 +343,10 @@ class Pipeline:
             return StoredUser(user_id, serving, len(raw), None, str(error))
         return StoredUser(user_id, serving, len(raw), record, None)
 
+    async def close(self) -> None:
+        """Give up what runs behind the answers."""
+        await self._shadows.close()
+
     async def probe(self) -> None:
         """Score once through everything but the cache, which may be down while this service scores.
 
@@ -346,28 +356,6 @@ class Pipeline:
         """
         serving = self._follower.pick(None)
         await asyncio.wrap_future(self._workers.submit(serving.scorer.probe))
-
-
-def _check_context(
-    picked: Mapping[str, Serving | NotReadyError], context: Mapping[str, object]
-) -> None:
-    """Refuse fields that no model has. Where one is not loaded, nobody can say which fields it has."""
-    loaded = [serving for serving in picked.values() if isinstance(serving, Serving)]
-    if len(loaded) == len(picked):
-        fields = {name: () for one in loaded for name in one.artifact.vocabulary.context}
-        Vocabulary(items=(), user={}, context=fields).context_ids(context)
-
-
-def _join(
-    query: Query, outcomes: Mapping[str, Scores | Exception], top_k: int, stages: Stages
-) -> Comparison:
-    """The part of a comparison that runs in a worker's thread."""
-    stages.end("queue")
-    scored = {name: one for name, one in outcomes.items() if isinstance(one, Scores)}
-    found = agreements({name: one.scores for name, one in scored.items()}, top_k)
-    stages.end("agreement")
-    total = Stages.added_up([*(one.stages for one in scored.values()), stages])
-    return Comparison(query, outcomes, top_k, found, total)
 
 
 def _state_of(serving: Serving, found: Found) -> FoundState:

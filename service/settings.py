@@ -7,15 +7,17 @@ from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from models.cache_server import EMBEDDED
+from service.rules import Experiment, ShadowRule, read_shadows, read_split
 
 
 def _with_grpc(port: int) -> int:
@@ -113,6 +115,12 @@ class Settings(BaseSettings):
 
     log_user_ids: bool = False
     """Whether the access log names users."""
+
+    split: Annotated[dict[str, Experiment], NoDecode, BeforeValidator(read_split)] = {}
+    """Experiments, as JSON or a file of it: `{"home": {"weights": {"lrea": 9, "din": 1}, "default": true}}`."""
+
+    shadow: Annotated[tuple[ShadowRule, ...], NoDecode, BeforeValidator(read_shadows)] = ()
+    """Shadows, as JSON or a file of it: `[{"model": "lrea", "shadow": "din", "share": 0.1}]`."""
 
 
 def is_trace_exporter_named() -> bool:

@@ -108,6 +108,10 @@ class TieredStates:
             self._counts.joined()
         return self._judge("redis", await self._flight.do(key, partial(self._read, *key)))
 
+    async def peek(self, serving: Serving, user_id: str) -> Found:
+        """Look the user up in the cache alone; counted nowhere and kept nowhere."""
+        return self._judge("redis", await self._ask(serving, user_id))
+
     async def _read(self, serving: Serving, user_id: str) -> Read:
         began_s = self._host.clock()
         read = await self._ask(serving, user_id)

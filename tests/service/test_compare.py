@@ -361,13 +361,13 @@ async def test_it_is_counted_under_its_route_and_its_models(world: World):
     async with world.service() as service:
         await compare(service)
         await post(service, models=[])
-        labels = {"route": "/v1/compare", "method": "POST"}
+        labels = {"route": "/v1/compare", "method": "POST", "model": ""}
         codes = [service.metric("absorb_requests_total", code=c, **labels) for c in ("200", "400")]
         timed = service.metric("absorb_request_duration_seconds_count", route="/v1/compare")
         lookups = [service.metric("absorb_cache_lookups_total", model=name) for name in NAMES]
         stages = [
             service.metric("absorb_stage_duration_seconds_count", model="beta", stage=stage)
-            for stage in ("cache", "queue", "decode", "score")
+            for stage in ("cache", "queue", "decode", "compute")
         ]
     assert (codes, timed) == ([1, 1], 2)
     assert (lookups, stages) == ([1, 1, 1], [1, 1, 1, 1])

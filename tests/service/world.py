@@ -146,6 +146,7 @@ class World:
         transport = httpx.ASGITransport(parts.app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             yield Running(client, parts)
+        await parts.pipeline.close()
         await parts.tiers.close()
         parts.follower.close()
         parts.workers.shutdown()

@@ -1,0 +1,124 @@
+"""Shadows: a second model scores a share of a model's requests, to see how far the two agree. Nobody gets its scores.
+
+It starts when the answer is sent, works in a thread of its own, and has places for few requests: one that finds none
+is dropped and counted, so that a slow shadow costs samples and not time. It reads the cache past every tier and counts
+its lookups apart: those of answers still add up.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from service.context import CURRENT
+from service.generation import Follower, Serving
+from service.ranking import Agreement, agreements
+from service.rules import ShadowRule
+from service.traffic_metrics import TrafficMetrics
+
+if TYPE_CHECKING:
+    from service.pipeline import Query, Scores
+
+MAX_AT_ONCE = 2
+"""One that scores and one that waits for its record."""
+TOP_K = 10
+
+log = logging.getLogger(__name__)
+Score = Callable[[Serving, "Query", Executor], Awaitable["Scores"]]
+
+
+class Shadows:
+    """Every shadow of a service."""
+
+    def __init__(
+        self,
+        rules: Sequence[ShadowRule],
+        follower: Follower,
+        metrics: TrafficMetrics,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        """Keep the rules.
+
+        Args:
+            rules: as the operator wrote them.
+            follower: knows the shadows, too.
+            metrics: counts.
+            draw: gives a number from 0 to below 1, to choose requests by.
+        """
+        self._rules = {
+            rule.model: [one for one in rules if one.model == rule.model] for rule in rules
+        }
+        self._follower = follower
+        self._metrics = metrics
+        self._draw = draw
+        self._running: set[asyncio.Task[None]] = set()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="shadow")
+
+    def offer(self, answer: "Scores", score: Score) -> None:
+        """Choose whether a shadow scores this request, too; returns at once.
+
+        Args:
+            answer: what is about to be sent.
+            score: scores uncounted, in the executor that it is given.
+        """
+        for rule in self._rules.get(answer.generation.model, ()):
+            if self._draw() < rule.share:
+                start = partial(self._start, rule, answer, score)
+                about = CURRENT.get()
+                if about is None:
+                    asyncio.get_running_loop().call_soon(start)
+                else:
+                    about.later.append(start)
+
+    def _start(self, rule: ShadowRule, answer: "Scores", score: Score) -> None:
+        if len(self._running) >= MAX_AT_ONCE:
+            self._metrics.shadowed(rule.model, rule.shadow, "dropped")
+            return
+        task = asyncio.get_running_loop().create_task(self._run(rule, answer, score))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _run(self, rule: ShadowRule, answer: "Scores", score: Score) -> None:
+        try:
+            other = await self._score(rule, answer, score)
+            difference, agreement = await asyncio.get_running_loop().run_in_executor(
+                self._thread, compare, answer, other
+            )
+        except (
+            Exception
+        ) as error:  # the outermost handler of this task; whoever asked has the answer
+            self._metrics.shadowed(rule.model, rule.shadow, "failed")
+            fields = {"model": rule.model, "shadow": rule.shadow, "error": str(error)}
+            log.debug("shadow failed", extra=fields, exc_info=error)
+            return
+        self._metrics.compared(rule.model, rule.shadow, difference, agreement)
+        self._metrics.shadowed(rule.model, rule.shadow, "compared")
+
+    async def _score(self, rule: ShadowRule, answer: "Scores", score: Score) -> "Scores":
+        serving = self._follower.pick(rule.shadow)
+        known = serving.artifact.vocabulary.context
+        context = {name: value for name, value in answer.query.context.items() if name in known}
+        query = replace(answer.query, model=rule.shadow, context=context, deadline=None)
+        other = await score(serving, query, self._thread)
+        self._metrics.looked_up(rule.shadow, other.found.source)
+        return other
+
+    async def close(self) -> None:
+        """Give up what runs."""
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+def compare(left: "Scores", right: "Scores") -> tuple[float, Agreement]:
+    """Mean absolute difference of the scores, and how far the rankings agree."""
+    difference = float(np.abs(left.scores - right.scores).mean())
+    (agreement,) = agreements({"left": left.scores, "right": right.scores}, TOP_K)
+    return difference, agreement
