@@ -5,7 +5,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check fix test stubs serve build load chaos conformance stop clean
+.PHONY: help setup demo check fix test stubs serve build load peers chaos conformance stop clean
 
 RECIPE ?= builder/recipes/complete-journey.toml
 VENV := .venv
@@ -72,6 +72,9 @@ build: setup ## run the builder; RECIPE=path/to/recipe.toml
 
 load: setup ## load-test the service on what is in the cache; fails above the p99 limit
 	$(PY) -m loadtest
+
+peers: setup ## measure the service beside six other servers of the same model; ARGS="--quick", say
+	$(PY) -m loadtest.peers $(ARGS)
 
 chaos: setup ## break cache, generations, service and clients under load; ARGS="--quick", "--list", "swaps"
 	$(PY) -m loadtest.chaos $(ARGS)

@@ -1,0 +1,182 @@
+"""The bench: every server's number of workers is chosen, then all rows are measured in rounds, one after another.
+
+A server runs only while it is measured: an idle one would still take some of the cores. What is measured is kept, one
+file for a row and round, so a run that was cut short goes on where it ended.
+"""
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from loadtest.peers.cells import CELLS, CONCURRENCIES, Cell
+from loadtest.peers.environments import PeerError
+from loadtest.peers.places import RESULTS, ROOT
+from loadtest.peers.processes import running
+from loadtest.peers.queries import SLATES, Query
+from loadtest.peers.servers import BARE, Route, Server
+
+Figures = dict[str, dict[str, float]]
+"""Cell -> what was measured there."""
+TRIAL_CELLS = tuple(Cell(max(CONCURRENCIES), slate) for slate in SLATES)
+SLACK_S = 120
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is measured.
+
+    Attributes:
+        rounds: how often every row is measured.
+        seconds: of measuring, for each cell.
+        warm_up_s: before each cell.
+        trial_s: of measuring, for each cell of the trial that chooses the number of workers.
+    """
+
+    rounds: int
+    seconds: float
+    warm_up_s: float
+    trial_s: float
+
+
+FULL = Effort(rounds=5, seconds=2.0, warm_up_s=0.5, trial_s=1.5)
+QUICK = Effort(rounds=1, seconds=1.0, warm_up_s=0.3, trial_s=1.0)
+
+
+def run_rounds(
+    servers: tuple[Server, ...], effort: Effort, probe: Query, say: Callable[[str], None]
+) -> dict[str, str]:
+    """Measure what is not measured yet.
+
+    Returns:
+        Server -> why it has no figures, for those that failed.
+    """
+    problems: dict[str, str] = {}
+    for server in servers:
+        try:
+            _choose_workers(server, effort, probe, say)
+        except PeerError as error:
+            problems[server.name] = str(error)
+            say(f"{server.title}: {error}")
+    for number in range(1, effort.rounds + 1):
+        say(f"round {number} of {effort.rounds}")
+        if not _path(BARE, number).exists():
+            _save(BARE, number, _bare(effort))
+        for server in _rotated(servers, number):
+            if server.name not in problems and not _is_measured(server, number):
+                say(f"  {server.title}")
+                try:
+                    _measure(server, effort, probe, number)
+                except PeerError as error:
+                    problems[server.name] = str(error)
+                    say(f"{server.title}: {error}")
+    return problems
+
+
+def chosen_workers(server: Server) -> tuple[int, dict[int, float]]:
+    """The number of workers taken, and the answers per second of each that was tried (geometric mean over B)."""
+    if len(server.workers) == 1:
+        return server.workers[0], {}
+    tried = {int(n): per_s for n, per_s in json.loads(_trial_path(server).read_text()).items()}
+    return max(tried, key=lambda workers: tried[workers]), tried
+
+
+def has_trial(server: Server) -> bool:
+    """Whether the number of workers is chosen."""
+    return len(server.workers) == 1 or _trial_path(server).exists()
+
+
+def read_figures(row: str) -> list[Figures]:
+    """A row's figures, one entry for each round that it has."""
+    return [json.loads(path.read_text()) for path in sorted(RESULTS.glob(f"{row}/round-*.json"))]
+
+
+def _choose_workers(
+    server: Server, effort: Effort, probe: Query, say: Callable[[str], None]
+) -> None:
+    if has_trial(server):
+        return
+    tried: dict[int, float] = {}
+    for workers in server.workers:
+        with running(server, workers, probe) as port:
+            timing = (effort.warm_up_s, effort.trial_s)
+            figures = _drive(port, server.routes[0], TRIAL_CELLS, *timing)
+        per_s = [figures[str(cell)]["per_s"] for cell in TRIAL_CELLS]
+        tried[workers] = math.exp(sum(map(math.log, per_s)) / len(per_s))
+    _write(_trial_path(server), tried)
+    say(f"{server.title}: answers/s by workers: { {n: round(x) for n, x in tried.items()} }")
+
+
+def _measure(server: Server, effort: Effort, probe: Query, number: int) -> None:
+    workers, _ = chosen_workers(server)
+    with running(server, workers, probe) as port:
+        for route in server.routes:
+            _save(route.name, number, _drive(port, route, CELLS, effort.warm_up_s, effort.seconds))
+
+
+def _rotated(servers: tuple[Server, ...], number: int) -> tuple[Server, ...]:
+    """Another one first in each round: what drifts with time hits all alike."""
+    first = (number - 1) % len(servers) if servers else 0
+    return servers[first:] + servers[:first]
+
+
+def _drive(
+    port: int, route: Route, cells: tuple[Cell, ...], warm_up_s: float, seconds: float
+) -> Figures:
+    plan = {
+        "port": port,
+        "route": asdict(route),
+        "cells": [asdict(cell) for cell in cells],
+        "warm_up_s": warm_up_s,
+        "seconds": seconds,
+    }
+    return _figures("loadtest.peers.driver", plan)
+
+
+def _bare(effort: Effort) -> Figures:
+    cells = [asdict(cell) for cell in CELLS]
+    plan = {"cells": cells, "warm_up_s": effort.warm_up_s, "seconds": effort.seconds}
+    return _figures("loadtest.peers.bare", plan)
+
+
+def _figures(module: str, plan: dict[str, Any]) -> Figures:
+    limit_s = SLACK_S + len(plan["cells"]) * (plan["warm_up_s"] + plan["seconds"])
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", module],
+            input=json.dumps(plan), cwd=ROOT, capture_output=True, text=True, check=False, timeout=limit_s,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise PeerError(f"load: no end after {limit_s:.0f} s") from error
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no word why"])[-1]
+        raise PeerError(f"load: {last}")
+    figures: Figures = json.loads(done.stdout)
+    return figures
+
+
+def _is_measured(server: Server, number: int) -> bool:
+    return all(_path(route.name, number).exists() for route in server.routes)
+
+
+def _path(row: str, number: int) -> Path:
+    return RESULTS / row / f"round-{number}.json"
+
+
+def _trial_path(server: Server) -> Path:
+    return RESULTS / server.name / "workers.json"
+
+
+def _save(row: str, number: int, figures: Figures) -> None:
+    _write(_path(row, number), figures)
+
+
+def _write(path: Path, value: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".part")
+    beside.write_text(json.dumps(value, indent=1))
+    beside.replace(path)

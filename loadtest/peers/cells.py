@@ -1,0 +1,54 @@
+"""One cell of the bench: a concurrency, a slate, and what was measured there."""
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loadtest.peers.queries import SLATES
+
+CONCURRENCIES = (1, 8)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """How many requests are under way at once, and how many candidates each has."""
+
+    concurrency: int
+    slate: int
+
+    def __str__(self) -> str:
+        return f"c{self.concurrency}-B{self.slate}"
+
+
+CELLS = tuple(Cell(c, slate) for c, slate in product(CONCURRENCIES, SLATES))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One row's cell in one round.
+
+    Attributes:
+        answers: in the measured seconds.
+        per_s: answers per second.
+        p50_ms: median latency; p90_ms and p99_ms likewise (nearest rank).
+    """
+
+    answers: int
+    per_s: float
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+
+
+def measured(latency_s: NDArray[np.float64], elapsed_s: float) -> Measured:
+    """Summary of a cell's latencies.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if not len(latency_s):
+        raise ValueError(f"no answer in {elapsed_s:.1f} s")
+    p50, p90, p99 = np.percentile(1000 * latency_s, (50, 90, 99), method="inverted_cdf").tolist()
+    return Measured(len(latency_s), len(latency_s) / elapsed_s, p50, p90, p99)

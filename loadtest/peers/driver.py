@@ -1,0 +1,177 @@
+"""The load generator, a process of its own: `python -m loadtest.peers.driver` with a plan as JSON on stdin.
+
+Closed loop over connections that stay open. Bodies are made beforehand, answers are parsed by httptools and, once the
+first ones are checked, thrown away: what the generator does for a request is some microseconds.
+"""
+
+import asyncio
+import gc
+import json
+import sys
+import time
+from dataclasses import asdict
+from typing import cast
+
+import httptools
+import numpy as np
+import uvloop
+from numpy.typing import NDArray
+
+from loadtest.peers.cells import Cell, measured
+from loadtest.peers.queries import Query, read_queries
+from loadtest.peers.servers import Route
+from loadtest.peers.wires import http_request, scores_of
+
+HOST = "127.0.0.1"
+TOLERANCE = 1e-6
+"""Largest difference of a probability between an answer and the call in process."""
+ANSWER_LIMIT_S = 20
+
+
+class Connection(asyncio.Protocol):
+    """One connection with at most one request under way."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._answer: asyncio.Future[bytes] = self._loop.create_future()
+        self._transport: asyncio.Transport | None = None
+        self.headers: dict[str, str] = {}
+        self._body = bytearray()
+
+    async def ask(self, request: bytes) -> bytes:
+        """Send and wait for the answer's body.
+
+        Raises:
+            ConnectionError: the server closed the connection.
+            ValueError: the status is not 200.
+        """
+        self._answer = self._loop.create_future()
+        self._parser = httptools.HttpResponseParser(self)
+        self.headers, self._body = {}, bytearray()
+        if self._transport is None or self._transport.is_closing():
+            raise ConnectionError("the server closed the connection")
+        self._transport.write(request)
+        return await self._answer
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        # uvloop's transports are no subclass of asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser."""
+        self._parser.feed_data(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell who waits."""
+        if not self._answer.done():
+            self._answer.set_exception(ConnectionError(f"the server closed the connection: {exc}"))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Called by httptools."""
+        self.headers[name.decode().lower()] = value.decode()
+
+    def on_body(self, body: bytes) -> None:
+        """Called by httptools."""
+        self._body += body
+
+    def on_message_complete(self) -> None:
+        """Called by httptools."""
+        status = self._parser.get_status_code()
+        if status == 200:
+            self._answer.set_result(bytes(self._body))
+        else:
+            self._answer.set_exception(ValueError(f"status {status}: {bytes(self._body[:300])!r}"))
+
+    def close(self) -> None:
+        """Close it."""
+        if self._transport is not None:
+            self._transport.close()
+
+
+async def connect(port: int) -> Connection:
+    """A new connection."""
+    loop = asyncio.get_running_loop()
+    _, protocol = await loop.create_connection(Connection, HOST, port)
+    return protocol
+
+
+async def check(port: int, route: Route, queries: list[Query]) -> None:
+    """Compare answers with what the ranker said in process.
+
+    Raises:
+        ValueError: one is wrong.
+    """
+    connection = await connect(port)
+    for query in (query for query in queries if query.scores):
+        request = http_request(route, f"{HOST}:{port}", query.user_id, query.candidates)
+        body = await asyncio.wait_for(connection.ask(request), ANSWER_LIMIT_S)
+        got = scores_of(route, connection.headers, body)
+        if got.shape != (len(query.scores),):
+            raise ValueError(f"got {got.shape} scores, expected {len(query.scores)}")
+        if (worst := np.abs(got - query.scores).max()) > TOLERANCE:
+            raise ValueError(f"scores of user {query.user_id} differ by {worst:.2g}")
+    connection.close()
+
+
+async def load(
+    port: int, concurrency: int, requests: list[bytes], warm_up_s: float, seconds: float
+) -> tuple[NDArray[np.float64], float]:
+    """Latencies of the requests sent after the warm-up, and the seconds in which they were answered."""
+    connections = [await connect(port) for _ in range(concurrency)]
+    start = time.perf_counter() + warm_up_s
+    end = start + seconds
+    latency_s: list[float] = []
+
+    async def keep_asking(number: int) -> None:
+        at = number * len(requests) // concurrency
+        now = time.perf_counter()
+        while now < end:
+            sent = now
+            await connections[number].ask(requests[at % len(requests)])
+            now = time.perf_counter()
+            at += 1
+            if sent >= start and now <= end:
+                latency_s.append(now - sent)
+
+    async with asyncio.timeout(warm_up_s + seconds + ANSWER_LIMIT_S), asyncio.TaskGroup() as group:
+        for number in range(concurrency):
+            group.create_task(keep_asking(number))
+    for connection in connections:
+        connection.close()
+    return np.array(latency_s), seconds
+
+
+async def drive(port: int, route: Route, cells: list[Cell], warm_up_s: float, seconds: float) -> str:  # fmt: skip
+    """Check the answers, then measure every cell; the figures as JSON."""
+    queries = read_queries()
+    figures = {}
+    for slate in sorted({cell.slate for cell in cells}):
+        await check(port, route, queries[slate])
+    host = f"{HOST}:{port}"
+    gc.collect()
+    gc.disable()
+    for cell in cells:
+        asked = queries[cell.slate]
+        requests = [http_request(route, host, one.user_id, one.candidates) for one in asked]
+        latency_s, elapsed_s = await load(port, cell.concurrency, requests, warm_up_s, seconds)
+        figures[str(cell)] = asdict(measured(latency_s, elapsed_s))
+    return json.dumps(figures)
+
+
+def main() -> None:
+    """Read the plan, print the figures; a failure goes to stderr in one line."""
+    plan = json.loads(sys.stdin.read())
+    cells = [Cell(**cell) for cell in plan["cells"]]
+    driving = drive(plan["port"], Route(**plan["route"]), cells, plan["warm_up_s"], plan["seconds"])
+    try:
+        print(uvloop.run(driving))
+    except* (OSError, ValueError, TimeoutError) as errors:
+        first = errors.exceptions[0]
+        while isinstance(first, ExceptionGroup):
+            first = first.exceptions[0]
+        sys.exit(f"{type(first).__name__}: {first}")
+
+
+if __name__ == "__main__":
+    main()

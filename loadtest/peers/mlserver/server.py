@@ -1,0 +1,23 @@
+"""MLServer: a custom runtime, asked over the Open Inference Protocol in JSON."""
+
+from mlserver import MLModel
+from mlserver.codecs import NumpyCodec, StringCodec
+from mlserver.types import InferenceRequest, InferenceResponse
+
+from loadtest.peers.ranker import Ranker
+
+
+class RankerRuntime(MLModel):  # type: ignore[misc] # MLServer is in the peer's own environment only
+    """The ranker as a model of MLServer."""
+
+    async def load(self) -> bool:
+        """Load the ranker, once in every worker."""
+        self._ranker = Ranker()
+        return True
+
+    async def predict(self, payload: InferenceRequest) -> InferenceResponse:
+        """Score candidates for a user."""
+        asked = {put.name: StringCodec.decode_input(put) for put in payload.inputs}
+        scores = self._ranker.score(asked["user_id"][0], asked["candidates"])
+        outputs = [NumpyCodec.encode_output("scores", scores)]
+        return InferenceResponse(model_name=self.name, outputs=outputs)

@@ -1,0 +1,74 @@
+"""What every peer serves: read the user's record, decode it, ids to rows, one run of the score graph.
+
+Written as a good engineer would in the afternoon a first version takes: a synchronous client, no cache, no fallback.
+Imports only what is light in `models`, so it runs in each peer's own environment.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+from redis import Redis
+
+from loadtest.peers.places import JOB
+from models.artifact import SCORE, load_artifact
+from models.record import Pointer, decode_record, pointer_key
+from models.schema import PADDING, UNKNOWN
+
+Feed = dict[str, NDArray[Any]]
+
+
+class Ranker:
+    """Scores candidates for a user. Safe to use from several threads."""
+
+    def __init__(self, job: Path = JOB) -> None:
+        """Load what `job` names: the current generation's artifact, the cache's client."""
+        named = json.loads(job.read_text())
+        # redis-py types every answer as bytes or str, though the client's settings decide which.
+        self._redis = cast(Any, Redis.from_url(named["cache_url"]))
+        key = pointer_key(named["model"])
+        self._generation = Pointer.from_bytes(self._redis.get(key), key).current
+        artifact_dir = Path(named["artifact_dir"])
+        self._artifact = load_artifact(artifact_dir, self._generation.artifact_id)
+        self._session = make_session(self._artifact.file(SCORE))
+        self._inputs = [put.name for put in self._session.get_inputs()]
+
+    def score(self, user_id: str, candidates: Sequence[str]) -> NDArray[np.float64]:
+        """Click probability of each candidate."""
+        logits = self.run(self.feed(user_id, candidates))
+        return 1 / (1 + np.exp(-logits.astype(np.float64)))
+
+    def run(self, feed: Feed) -> NDArray[np.float32]:
+        """The bare call of ONNX Runtime: one logit per candidate."""
+        (logits,) = self._session.run(["logits"], feed)
+        return np.asarray(logits[0])
+
+    def feed(self, user_id: str, candidates: Sequence[str]) -> Feed:
+        """What the graph takes for a request."""
+        manifest, vocabulary = self._artifact.manifest, self._artifact.vocabulary
+        raw = self._redis.get(self._generation.key(user_id))
+        record = decode_record(raw, manifest.state_spec, self._generation.artifact_id, user_id)
+        recent = np.full(manifest.schema.recent_length, PADDING, np.int64)
+        latest = record.recent[-len(recent) :]
+        recent[len(recent) - len(latest) :] = latest
+        values: Feed = {
+            **record.state,
+            "recent": recent,
+            "context_fields": np.full(len(manifest.schema.context_fields), UNKNOWN, np.int64),
+            "items": vocabulary.item_rows(candidates),
+        }
+        return {name: values[name][None] for name in self._inputs}
+
+
+def make_session(path: Path) -> ort.InferenceSession:
+    """The score graph on one thread of the CPU, with the options that the service uses."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,182 @@
+"""From figures to the table, the two verdicts and the plot."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import matplotlib as mpl
+
+from loadtest.peers.bench import Figures
+from loadtest.peers.cells import Cell
+from loadtest.peers.queries import SLATES
+
+MAX_OVERHEAD_MS = 1.5
+MIN_RATIO = 1.3
+"""Over the best of the general servers, at concurrency 8."""
+ONE, MANY = 1, 8
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        name: of its results.
+        title: as shown, with what was chosen for it.
+        is_general: one of the servers that the throughput must beat by `MIN_RATIO`.
+        rounds: figures of each round; empty where it failed.
+        problem: why it has none, or stopped having any.
+    """
+
+    name: str
+    title: str
+    is_general: bool
+    rounds: Sequence[Figures]
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median, smallest and largest over the rounds."""
+
+    median: float
+    low: float
+    high: float
+
+    def text(self, digits: int) -> str:
+        """For a table."""
+        return f"{self.median:,.{digits}f} ({self.low:,.{digits}f}–{self.high:,.{digits}f})"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One claim and whether the figures bear it out; `is_met` is None where figures are missing."""
+
+    claim: str
+    found: str
+    is_met: bool | None
+
+    def line(self) -> str:
+        """For the table's page."""
+        word = {True: "met", False: "NOT met", None: "cannot be said"}[self.is_met]
+        return f"| {self.claim} | {self.found} | **{word}** |"
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Summary over rounds; of at least one."""
+    return Spread(median(values), min(values), max(values))
+
+
+def over_rounds(row: Row, cell: Cell, what: str) -> list[float]:
+    """One figure of each round."""
+    return [figures[str(cell)][what] for figures in row.rounds]
+
+
+def verdicts(ours: Row, bare: Row, rows: Sequence[Row]) -> list[Verdict]:
+    """The issue's two claims at both slates, on one row of ours."""
+    found = [_overhead(ours, bare, slate) for slate in SLATES]
+    general = [row for row in rows if row.is_general and row.rounds]
+    alone = [row for row in rows if row.name == "fastapi" and row.rounds]
+    for slate in SLATES:
+        found.append(_ratio(ours, general, slate, MIN_RATIO, "the best of the general servers"))
+        found.append(_ratio(ours, alone, slate, 1.0, "FastAPI alone"))
+    return found
+
+
+def _overhead(ours: Row, bare: Row, slate: int) -> Verdict:
+    claim = f"B = {slate:,}, concurrency 1: p50 − p50 of ONNX Runtime alone ≤ {MAX_OVERHEAD_MS} ms"
+    cell = Cell(ONE, slate)
+    pairs = zip(
+        over_rounds(ours, cell, "p50_ms"), over_rounds(bare, cell, "p50_ms"), strict=False
+    )  # of the same round
+    differences = [one - other for one, other in pairs]
+    if not differences:
+        return Verdict(claim, "no figures", None)
+    found = spread(differences)
+    return Verdict(claim, f"{found.text(2)} ms", found.median <= MAX_OVERHEAD_MS)
+
+
+def _ratio(ours: Row, others: Sequence[Row], slate: int, least: float, whom: str) -> Verdict:
+    claim = f"B = {slate:,}, concurrency 8: answers/s ≥ {least:g} × {whom}"
+    cell = Cell(MANY, slate)
+    if not others or not ours.rounds:
+        return Verdict(claim, "no figures", None)
+    per_s = {row.title: median(over_rounds(row, cell, "per_s")) for row in others}
+    best = max(per_s, key=lambda title: per_s[title])
+    mine = median(over_rounds(ours, cell, "per_s"))
+    ratio = mine / per_s[best]
+    found = f"{mine:,.0f} / {per_s[best]:,.0f} ({best}) = {ratio:.2f}"
+    return Verdict(claim, found, ratio >= least)
+
+
+def table(rows: Sequence[Row], slate: int) -> list[str]:
+    """Markdown lines: medians over the rounds, with the smallest and the largest."""
+    lines = [
+        "| | p50 ms, one at a time | p90 | p99 | answers/s | p50 ms, 8 at a time | p99 | answers/s |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        if not row.rounds:
+            lines.append(f"| {row.title} | failed: {_on_one_line(row.problem)} | | | | | | |")
+            continue
+        one, many = Cell(ONE, slate), Cell(MANY, slate)
+        cells = [
+            spread(over_rounds(row, one, "p50_ms")).text(2),
+            f"{median(over_rounds(row, one, 'p90_ms')):.2f}",
+            f"{median(over_rounds(row, one, 'p99_ms')):.2f}",
+            f"{median(over_rounds(row, one, 'per_s')):,.0f}",
+            f"{median(over_rounds(row, many, 'p50_ms')):.2f}",
+            f"{median(over_rounds(row, many, 'p99_ms')):.2f}",
+            spread(over_rounds(row, many, "per_s")).text(0),
+        ]
+        lines.append(f"| {row.title} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _on_one_line(text: str) -> str:
+    shown = " ".join(text.split()).replace("|", "/")
+    return shown if len(shown) <= 200 else f"{shown[:200]}…"
+
+
+def page(ours: Sequence[Row], bare: Row, peers: Sequence[Row], about: Mapping[str, str]) -> str:
+    """The whole of `peers.md`. The verdicts are on the first of `ours`: Absorb as it comes."""
+    rows = [bare, *ours, *peers]
+    judged = verdicts(ours[0], bare, peers) if ours else []
+    lines = ["# Absorb beside other servers of the same model", ""]
+    lines += [f"- {what}: {value}" for what, value in about.items()]
+    lines += ["", f"Verdicts, on the row “{ours[0].title}”:" if ours else "", ""]
+    lines += ["| claim | found | |", "|---|---|---|", *(verdict.line() for verdict in judged), ""]
+    for slate in SLATES:
+        lines += [f"## B = {slate:,} candidates", "", *table(rows, slate), ""]
+    lines += [
+        "Medians over the rounds, in brackets the smallest and the largest. `onnxruntime alone` at 8 at a time is the",
+        "call from as many threads as there are cores. What is asked, and how: `loadtest/peers/README.md`.",
+        "",
+        "![latency and throughput](peers.png)",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def plot(rows: Sequence[Row], path: Path) -> None:
+    """For each slate: median latency one at a time, and answers per second at 8, whiskers over the rounds."""
+    mpl.use("agg")
+    from matplotlib import pyplot  # after the backend is chosen: there may be no display
+
+    shown = [row for row in rows if row.rounds][::-1]
+    figure, grid = pyplot.subplots(2, len(SLATES), figsize=(12, 8), layout="constrained")
+    kinds = ((ONE, "p50_ms", "p50 ms, one at a time"), (MANY, "per_s", "answers/s, 8 at a time"))
+    for line, (concurrency, what, label) in zip(grid, kinds, strict=True):
+        for axes, slate in zip(line, SLATES, strict=True):
+            found = [spread(over_rounds(row, Cell(concurrency, slate), what)) for row in shown]
+            middle = [one.median for one in found]
+            whiskers = [
+                [one.median - one.low for one in found],
+                [one.high - one.median for one in found],
+            ]
+            colors = ["C1" if row.name.startswith("absorb") else "C0" for row in shown]
+            axes.barh([row.title for row in shown], middle, xerr=whiskers, color=colors)
+            axes.set(xlabel=label, title=f"B = {slate:,}")
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)

@@ -1,0 +1,137 @@
+"""The servers of the bench: how each is started, which wires it speaks, how many workers it may choose from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from service.settings import Settings
+
+Wire = Literal["json", "v2", "v2-binary"]
+BARE = "bare"
+"""Row of ONNX Runtime alone, in process."""
+HOST_TIER = "host_cache_bytes"
+"""Setting that sizes Absorb's cache tier in its own memory."""
+
+
+@dataclass(frozen=True)
+class Route:
+    """One way to ask a server: a row of the table.
+
+    Attributes:
+        name: of the row.
+        path: of the URL.
+        wire: form of request and answer.
+    """
+
+    name: str
+    path: str
+    wire: Wire
+
+
+@dataclass(frozen=True)
+class Server:
+    """One server.
+
+    Attributes:
+        name: of its folder, and for `--only`.
+        title: as the table says it.
+        routes: rows that it gives.
+        command: words with `{bin}` (of its environment), `{here}` (its folder), `{port}`, `{workers}`.
+        workers: numbers of workers to try; the better one is taken.
+        package: whose version is said; None: this repository.
+        is_general: one of those that the throughput must beat by a factor.
+        on_system_python: needs Debian's own interpreter.
+        environment: variables; values may hold what `command` may.
+    """
+
+    name: str
+    title: str
+    routes: tuple[Route, ...]
+    command: str
+    workers: tuple[int, ...] = (1, 2)
+    package: str | None = None
+    is_general: bool = True
+    on_system_python: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+V2_PATH = "/v2/models/ranker/infer"
+
+
+def peers() -> tuple[Server, ...]:
+    """The servers that Absorb is measured against."""
+    return (
+        Server(
+            "fastapi",
+            "FastAPI alone",
+            (Route("fastapi", "/score", "json"),),
+            "{bin}/uvicorn loadtest.peers.fastapi.server:app --port {port} --workers {workers}"
+            " --loop uvloop --http httptools --no-access-log --log-level warning",
+            package="fastapi",
+            is_general=False,
+        ),
+        Server(
+            "mlserver",
+            "MLServer",
+            (Route("mlserver", V2_PATH, "v2"),),
+            "{bin}/mlserver start {here}",
+            workers=(0, 1, 2),  # 0: inference in the server's own process
+            package="mlserver",
+            environment={
+                "MLSERVER_HOST": "127.0.0.1",
+                "MLSERVER_HTTP_PORT": "{port}",
+                "MLSERVER_GRPC_PORT": "{port1}",
+                "MLSERVER_METRICS_PORT": "{port2}",
+                "MLSERVER_PARALLEL_WORKERS": "{workers}",
+                "MLSERVER_DEBUG": "false",
+                "MLSERVER_ENVIRONMENTS_DIR": "{work}/environments",
+                "MLSERVER_METRICS_DIR": "{work}/metrics",
+            },
+        ),
+        Server(
+            "bentoml",
+            "BentoML",
+            (Route("bentoml", "/score", "json"),),
+            "{bin}/bentoml serve loadtest.peers.bentoml.server:RankerService --port {port}"
+            " --host 127.0.0.1 --arg workers={workers}",
+            package="bentoml",
+            environment={"BENTOML_DO_NOT_TRACK": "true", "BENTOML_HOME": "{work}/home"},
+        ),
+        Server(
+            "litserve",
+            "LitServe",
+            (Route("litserve", "/predict", "json"),),
+            "{bin}/python {here}/server.py {port} {workers}",
+            package="litserve",
+        ),
+        Server(
+            "ray",
+            "Ray Serve",
+            (Route("ray", "/score", "json"),),
+            "{bin}/python {here}/server.py {port} {workers}",
+            package="ray",
+            environment={"RAY_USAGE_STATS_ENABLED": "0", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"},
+        ),
+        Server(
+            "triton",
+            "Triton (PyTriton)",
+            (Route("triton", V2_PATH, "v2"), Route("triton-binary", V2_PATH, "v2-binary")),
+            "{bin}/python {here}/server.py {port} {workers}",
+            package="nvidia-pytriton",
+            on_system_python=True,
+        ),
+    )
+
+
+def absorbs() -> tuple[Server, ...]:
+    """Absorb as it comes, and without its cache tier in memory if this revision has one."""
+    route = Route("absorb", "/v1/score", "json")
+    command = "{bin}/python -m service"
+    port = {"ABSORB_HOST": "127.0.0.1", "ABSORB_PORT": "{port}", "ABSORB_LOG_LEVEL": "WARNING"}
+    found = [Server("absorb", "Absorb", (route,), command, workers=(1,), environment=port)]
+    if HOST_TIER in Settings.model_fields:
+        route = Route("absorb-redis", "/v1/score", "json")
+        without = {**port, f"ABSORB_{HOST_TIER.upper()}": "0"}
+        title = "Absorb, no host tier"
+        found.append(Server(route.name, title, (route,), command, (1,), environment=without))
+    return tuple(found)

@@ -1,0 +1,78 @@
+"""Requests as bytes and answers as scores, in each form that the servers speak."""
+
+import json
+import struct
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loadtest.peers.servers import Route
+
+HEADER_LENGTH = "Inference-Header-Content-Length"
+
+
+def http_request(route: Route, host: str, user_id: str, candidates: Sequence[str]) -> bytes:
+    """A whole HTTP/1.1 request, ready to be sent again and again on one connection."""
+    headers = {"Host": host, "Content-Type": "application/json"}
+    if route.wire == "json":
+        body = _dumps({"user_id": user_id, "candidates": list(candidates)})
+    elif route.wire == "v2":
+        body = _dumps({"inputs": [_text("user_id", [user_id]), _text("candidates", candidates)]})
+    else:
+        body, json_length = _binary(user_id, candidates)
+        headers |= {HEADER_LENGTH: str(json_length), "Content-Type": "application/octet-stream"}
+    headers["Content-Length"] = str(len(body))
+    lines = [f"POST {route.path} HTTP/1.1", *(f"{name}: {text}" for name, text in headers.items())]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def scores_of(route: Route, headers: Mapping[str, str], body: bytes) -> NDArray[np.float64]:
+    """Scores in an answer.
+
+    Args:
+        route: that was asked.
+        headers: of the answer, names in lower case.
+        body: of the answer.
+
+    Raises:
+        ValueError: there are none in it.
+    """
+    try:
+        if route.wire == "v2-binary":
+            return np.frombuffer(body, "<f8", offset=int(headers[HEADER_LENGTH.lower()]))
+        answer = json.loads(body)
+        if route.wire == "v2":
+            answer = answer["outputs"][0]["data"]
+        return np.asarray(answer if isinstance(answer, list) else answer["scores"], np.float64)
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise ValueError(f"no scores in the answer {body[:200]!r}") from error
+
+
+def _text(name: str, values: Sequence[str]) -> dict[str, object]:
+    return {"name": name, "datatype": "BYTES", "shape": [len(values)], "data": list(values)}
+
+
+def _binary(user_id: str, candidates: Sequence[str]) -> tuple[bytes, int]:
+    tensors = {"user_id": [user_id], "candidates": candidates}
+    packed = {name: b"".join(map(_packed, values)) for name, values in tensors.items()}
+    inputs = [
+        {
+            "name": name,
+            "datatype": "BYTES",
+            "shape": [len(values)],
+            "parameters": {"binary_data_size": len(packed[name])},
+        }
+        for name, values in tensors.items()
+    ]
+    header = _dumps({"inputs": inputs, "parameters": {"binary_data_output": True}})
+    return header + b"".join(packed.values()), len(header)
+
+
+def _packed(text: str) -> bytes:
+    raw = text.encode()
+    return struct.pack("<I", len(raw)) + raw
+
+
+def _dumps(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
