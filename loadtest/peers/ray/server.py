@@ -11,7 +11,6 @@ from starlette.requests import Request
 from loadtest.peers.ranker import Ranker
 
 
-@serve.deployment
 class RankerDeployment:
     """The ranker as a deployment."""
 
@@ -30,7 +29,8 @@ def main() -> None:
     ray.init(num_cpus=replicas, include_dashboard=False, log_to_driver=False)
     serve.start(http_options={"host": "127.0.0.1", "port": port})
     quiet = {"enable_access_log": False}
-    deployment = RankerDeployment.options(num_replicas=replicas, logging_config=quiet)
+    declare = serve.deployment(num_replicas=replicas, logging_config=quiet)
+    deployment = declare(RankerDeployment)
     serve.run(deployment.bind(), route_prefix="/score")
     signal.sigwait({signal.SIGTERM, signal.SIGINT})
     serve.shutdown()
