@@ -58,69 +58,68 @@ class Server:
 V2_PATH = "/v2/models/ranker/infer"
 
 
-def peers() -> tuple[Server, ...]:
-    """The servers that Absorb is measured against."""
-    return (
-        Server(
-            "fastapi",
-            "FastAPI alone",
-            (Route("fastapi", "/score", "json"),),
-            "{bin}/uvicorn loadtest.peers.fastapi.server:app --port {port} --workers {workers}"
-            " --loop uvloop --http httptools --no-access-log --log-level warning",
-            package="fastapi",
-            is_general=False,
-        ),
-        Server(
-            "mlserver",
-            "MLServer",
-            (Route("mlserver", V2_PATH, "v2"),),
-            "{bin}/mlserver start {here}",
-            workers=(0, 1, 2),  # 0: inference in the server's own process
-            package="mlserver",
-            environment={
-                "MLSERVER_HOST": "127.0.0.1",
-                "MLSERVER_HTTP_PORT": "{port}",
-                "MLSERVER_GRPC_PORT": "{port1}",
-                "MLSERVER_METRICS_PORT": "{port2}",
-                "MLSERVER_PARALLEL_WORKERS": "{workers}",
-                "MLSERVER_DEBUG": "false",
-                "MLSERVER_ENVIRONMENTS_DIR": "{work}/environments",
-                "MLSERVER_METRICS_DIR": "{work}/metrics",
-            },
-        ),
-        Server(
-            "bentoml",
-            "BentoML",
-            (Route("bentoml", "/score", "json"),),
-            "{bin}/bentoml serve loadtest.peers.bentoml.server:RankerService --port {port}"
-            " --host 127.0.0.1 --arg workers={workers}",
-            package="bentoml",
-            environment={"BENTOML_DO_NOT_TRACK": "true", "BENTOML_HOME": "{work}/home"},
-        ),
-        Server(
-            "litserve",
-            "LitServe",
-            (Route("litserve", "/predict", "json"),),
-            "{bin}/python {here}/server.py {port} {workers}",
-            package="litserve",
-        ),
-        Server(
-            "ray",
-            "Ray Serve",
-            (Route("ray", "/score", "json"),),
-            "{bin}/python {here}/server.py {port} {workers}",
-            package="ray",
-            environment={"RAY_USAGE_STATS_ENABLED": "0", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"},
-        ),
-        Server(
-            "triton",
-            "Triton (PyTriton)",
-            (Route("triton", V2_PATH, "v2"), Route("triton-binary", V2_PATH, "v2-binary")),
-            "{bin}/python {here}/server.py {port} {workers}",
-            package="nvidia-pytriton",
-            on_system_python=True,
-        ),
-    )
+PEERS: tuple[Server, ...] = (
+    Server(
+        "fastapi",
+        "FastAPI alone",
+        (Route("fastapi", "/score", "json"),),
+        "{bin}/uvicorn loadtest.peers.fastapi.server:app --port {port} --workers {workers}"
+        " --loop uvloop --http httptools --no-access-log --log-level warning",
+        package="fastapi",
+        is_general=False,
+    ),
+    Server(
+        "mlserver",
+        "MLServer",
+        (Route("mlserver", V2_PATH, "v2"),),
+        "{bin}/mlserver start {here}",
+        workers=(0, 1, 2),  # 0: inference in the server's own process
+        package="mlserver",
+        environment={
+            "MLSERVER_HOST": "127.0.0.1",
+            "MLSERVER_HTTP_PORT": "{port}",
+            "MLSERVER_GRPC_PORT": "{port1}",
+            "MLSERVER_METRICS_PORT": "{port2}",
+            "MLSERVER_PARALLEL_WORKERS": "{workers}",
+            "MLSERVER_DEBUG": "false",
+            "MLSERVER_ENVIRONMENTS_DIR": "{work}/environments",
+            "MLSERVER_METRICS_DIR": "{work}/metrics",
+        },
+    ),
+    Server(
+        "bentoml",
+        "BentoML",
+        (Route("bentoml", "/score", "json"),),
+        "{bin}/bentoml serve loadtest.peers.bentoml.server:RankerService --port {port}"
+        " --host 127.0.0.1 --arg workers={workers}",
+        package="bentoml",
+        environment={"BENTOML_DO_NOT_TRACK": "true", "BENTOML_HOME": "{work}/home"},
+    ),
+    Server(
+        "litserve",
+        "LitServe",
+        (Route("litserve", "/predict", "json"),),
+        "{bin}/python {here}/server.py {port} {workers}",
+        package="litserve",
+    ),
+    Server(
+        "ray",
+        "Ray Serve",
+        (Route("ray", "/score", "json"),),
+        "{bin}/python {here}/server.py {port} {workers}",
+        package="ray",
+        environment={"RAY_USAGE_STATS_ENABLED": "0", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"},
+    ),
+    Server(
+        "triton",
+        "Triton (PyTriton)",
+        (Route("triton", V2_PATH, "v2"), Route("triton-binary", V2_PATH, "v2-binary")),
+        "{bin}/python {here}/server.py {port} {workers}",
+        package="nvidia-pytriton",
+        on_system_python=True,
+    ),
+)
+"""The servers that Absorb is measured against."""
 
 
 def absorbs() -> tuple[Server, ...]:
