@@ -14,7 +14,9 @@ from service.v2.messages import BYTES, DTYPES, Data, InferTensor, Parameters
 LENGTH = Struct("<I")
 MAX_SHOWN = 80
 """Characters of a bad value that an error repeats."""
-SHORT_LENGTH_TAIL = "\0\0\0"
+FEW_BYTES = 256
+"""Up to here a walk from string to string is faster than to look at all of them at once."""
+SHORT_LENGTH_TAIL = b"\0\0\0"
 """What a length below 256 ends with."""
 JSON_TYPES: dict[str, frozenset[type]] = {
     "b": frozenset({bool}),
@@ -77,7 +79,7 @@ def dtype_of(field: str, datatype: str) -> str:
 
 
 def _texts(field: str, raw: bytes, count: int) -> list[str]:
-    quickly = _short_texts(raw)
+    quickly = _short_texts(raw) if len(raw) > FEW_BYTES else None
     texts = _any_texts(field, raw) if quickly is None else quickly
     if len(texts) != count:
         raise RequestError(f"{field}: number of elements", len(texts), f"{count} by its shape")
@@ -85,20 +87,26 @@ def _texts(field: str, raw: bytes, count: int) -> list[str]:
 
 
 def _short_texts(raw: bytes) -> list[str] | None:
-    """The strings, if all are ASCII, not empty and shorter than 128; else None.
+    """The strings, if none is empty, holds a zero or is 256 bytes or longer; else None.
 
-    Such lengths are one byte and three zeros, so one split finds them all: 5 times as fast as a walk from length to
-    length, for 1,000 ids. Where the lengths found are the lengths of the strings found, that walk would find the same.
+    Such lengths are one byte and three zeros, and nothing else is: all are found at once, and then checked to be where
+    a walk from length to length would find them. A byte between the strings is what one split needs.
     """
-    if not raw.isascii():
+    octets = np.frombuffer(raw, np.uint8)
+    is_zero = octets == 0
+    zeros = np.flatnonzero(is_zero[:-2] & is_zero[1:-1] & is_zero[2:])
+    if not len(zeros) or zeros[0] != 1:
         return None
-    first, *rest = raw.decode().split(SHORT_LENGTH_TAIL)
-    if not rest:
+    ends = zeros + len(SHORT_LENGTH_TAIL) + octets[zeros - 1]
+    if ends[-1] != len(raw) or not np.array_equal(ends[:-1] + 1, zeros[1:]):
         return None
-    texts = [piece[:-1] for piece in rest]
-    texts[-1] = rest.pop()
-    lengths = first + "".join([piece[-1:] for piece in rest])
-    return texts if list(map(len, texts)) == list(map(ord, lengths)) else None
+    joined = np.frombuffer(bytearray(raw.replace(SHORT_LENGTH_TAIL, b"")), np.uint8)
+    joined[zeros - 1 - len(SHORT_LENGTH_TAIL) * np.arange(len(zeros))] = 0
+    try:
+        texts = joined[1:].tobytes().decode().split("\0")
+    except UnicodeDecodeError:
+        return None
+    return texts if len(texts) == len(zeros) else None
 
 
 def _any_texts(field: str, raw: bytes) -> list[str]:

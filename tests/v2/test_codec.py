@@ -82,11 +82,24 @@ def test_json_that_is_no_tensor_is_a_request_error(
 
 
 @FEW
-@given(st.lists(texts, max_size=12))
+@given(
+    st.lists(st.text("a1é\0", max_size=4), min_size=50, max_size=90) | st.lists(texts, max_size=12)
+)
 def test_strings_are_found_as_a_walk_finds_them(values: list[str]) -> None:
     raw = b"".join(struct.pack("<I", len(one.encode())) + one.encode() for one in values)
     found = tensor_from_bytes("x", BYTES, (len(values),), raw, {})
     assert found.data == values
+
+
+@FEW
+@given(st.integers(0, 999), st.integers(0, 255))
+def test_one_wrong_byte_in_many_strings_is_seen(at: int, value: int) -> None:
+    values = [f"i{n}" for n in range(200)]
+    raw = bytearray(tensor_to_bytes(InferTensor("x", BYTES, (200,), values)))
+    raw[at] = value
+    with suppress(RequestError):
+        found = tensor_from_bytes("x", BYTES, (200,), bytes(raw), {})
+        assert tensor_to_bytes(found) == raw
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+import time
 import zlib
 from typing import Any
 
@@ -10,6 +11,8 @@ import numpy as np
 import orjson
 import pytest
 
+from service.v2.slates import queries_of
+from service.v2.wire import read_infer
 from tests.service.toy import AS_OF_S, Toy
 from tests.service.world import Running, World
 
@@ -199,11 +202,13 @@ async def test_what_is_too_long_unpacked_is_refused(world: World) -> None:
     assert list(response.json()) == ["error"]
 
 
-async def test_timeout_and_priority_reach_the_pipeline(world: World) -> None:
-    world.publish(Toy())
-    asked = in_json(parameters={"timeout": 5_000_000, "priority": 9})
-    async with world.service() as running:
-        outputs_of(await running.client.post(INFER, json=asked))
+def test_timeout_and_priority_become_the_querys() -> None:
+    asked = orjson.dumps(in_json(parameters={"timeout": 5_000_000, "priority": 9}))
+    (query,) = queries_of(read_infer("toy", "", asked, None), [])
+    assert query.deadline == pytest.approx(time.monotonic() + 5, abs=1)
+    assert query.priority == 5
+    (query,) = queries_of(read_infer("toy", "", orjson.dumps(in_json()), None), [])
+    assert (query.deadline, query.priority) == (None, 0)
 
 
 @pytest.mark.parametrize(
