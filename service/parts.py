@@ -75,7 +75,7 @@ def build_parts(
         settings, follower, store, tiers.states, telemetry, workers, traffic, shadows
     )
     readiness = Readiness(pipeline.probe, workers)
-    plane = Plane(pipeline, follower, readiness, clock)
+    plane = Plane(pipeline, follower, readiness, settings, clock)
     door = None if settings.grpc_port is None else _grpc_door(plane, telemetry, settings)
     app = create_app(settings, tiers, follower, pipeline, telemetry, plane, tracing, door)
     return Parts(

@@ -35,13 +35,18 @@ def read_terms(headers: Mapping[str, str], settings: Settings) -> tuple[float, i
         RequestError: a header is no whole number of at least 1 (the time) or 0 (the priority).
     """
     timeout_ms = headers.get(TIMEOUT)
-    wanted_s = None if timeout_ms is None else _number(TIMEOUT, timeout_ms, 1) / 1000
+    wanted_s = None if timeout_ms is None else whole_number(TIMEOUT, timeout_ms, 1) / 1000
     priority = headers.get(PRIORITY)
-    level = 0 if priority is None else _number(PRIORITY, priority, 0)
+    level = 0 if priority is None else whole_number(PRIORITY, priority, 0)
     return deadline_after(settings, wanted_s), level
 
 
-def _number(name: str, said: str, least: int) -> int:
+def whole_number(name: str, said: str, least: int) -> int:
+    """The number that a header says.
+
+    Raises:
+        RequestError: it is no whole number, or less than `least`.
+    """
     is_number = said.isascii() and said.isdecimal() and len(said) <= MAX_DIGITS
     if not is_number or int(said) < least:
         raise RequestError(name, said, f"a whole number, at least {least}")

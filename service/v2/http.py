@@ -4,6 +4,8 @@ import gzip
 import logging
 import re
 import zlib
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -11,10 +13,13 @@ from fastapi import APIRouter, Request, Response
 from models.errors import AbsorbError, NotReadyError, RequestError
 from service.bodies import BodyLimit, read_body
 from service.errors import retry_headers, status_of
+from service.presence import while_present
 from service.routes import ERRORS, BareRoute, JsonResponse, error_response
 from service.schemas import ErrorBody
+from service.terms import PRIORITY, TIMEOUT, whole_number
 from service.v2.answers import index_json, metadata_json, server_json, statistics_json
 from service.v2.codec import short
+from service.v2.messages import InferRequest, Parameter
 from service.v2.plane import Plane
 from service.v2.wire import LENGTH_HEADER, parameters_of, read_infer, read_object, write_infer
 
@@ -73,7 +78,9 @@ def infer_routes(plane: Plane, body: BodyLimit) -> APIRouter:
         raw = await read_body(request, body)
         header_length = request.headers.get(LENGTH_HEADER)
         asked = read_infer(path["model"], path.get("version", ""), raw, header_length)
-        content, header_size = write_infer(asked, await plane.infer(asked))
+        with while_present(request.receive):
+            answer = await plane.infer(_with_terms(asked, request.headers))
+        content, header_size = write_infer(asked, answer)
         if header_size is None:
             return _packed(request, content, "application/json", {})
         headers = {LENGTH_HEADER: str(header_size)}
@@ -206,6 +213,16 @@ def fixed_routes() -> APIRouter:
         return error_response(405, f"{request.url.path}: {FIXED}", {"Allow": "GET"})
 
     return router
+
+
+def _with_terms(asked: InferRequest, headers: Mapping[str, str]) -> InferRequest:
+    """The request, with what headers say of its time and its urgency where its parameters say nothing."""
+    said: dict[str, Parameter] = {}
+    if TIMEOUT in headers:
+        said["timeout"] = 1000 * whole_number(TIMEOUT, headers[TIMEOUT], 1)
+    if PRIORITY in headers:
+        said["priority"] = whole_number(PRIORITY, headers[PRIORITY], 0)
+    return replace(asked, parameters={**said, **asked.parameters}) if said else asked
 
 
 def _packed(request: Request, content: bytes, media_type: str, headers: dict[str, str]) -> Response:

@@ -9,6 +9,7 @@ from models.record import Generation
 from service.generation import Follower, Serving
 from service.pipeline import Pipeline, Query, Scores
 from service.readiness import Readiness
+from service.settings import Settings
 from service.v2.codec import short
 from service.v2.messages import (
     BYTES,
@@ -60,11 +61,13 @@ class Plane:
         pipeline: Pipeline,
         follower: Follower,
         readiness: Readiness,
+        settings: Settings,
         clock: Callable[[], float],
     ) -> None:
         self.readiness = readiness
         self._pipeline = pipeline
         self._follower = follower
+        self._settings = settings
         self._clock = clock
         self._statistics = Statistics()
 
@@ -99,12 +102,13 @@ class Plane:
             UnknownVersionError: that version does not serve.
             NotReadyError: the model does not serve, or generations changed during a request of several users.
             OverloadedError: too many requests at once.
+            DeadlineError: the request's time is over.
         """
         serving = self._pick(request.model, request.version)
         started_ns = time.perf_counter_ns()
         version = version_of(serving.generation)
         try:
-            queries = queries_of(request, list(serving.artifact.vocabulary.context))
+            queries = queries_of(request, list(serving.artifact.vocabulary.context), self._settings)
             answers = await self._score(queries)
             version = version_of(answers[0].generation)
             if request.version not in ("", version):
@@ -121,10 +125,20 @@ class Plane:
 
     async def _score(self, queries: Sequence[Query]) -> Sequence[Scores]:
         for _ in range(TRIES):
-            answers = await asyncio.gather(*map(self._pipeline.score, queries))
+            answers = await self._score_once(queries)
             if len({one.generation.name for one in answers}) == 1:
                 return answers
         raise NotReadyError("not ready: generations change faster than this request is scored")
+
+    async def _score_once(self, queries: Sequence[Query]) -> Sequence[Scores]:
+        if len(queries) == 1:
+            return [await self._pipeline.score(queries[0])]
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._pipeline.score(one)) for one in queries]
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from errors
+        return [one.result() for one in tasks]
 
     def metadata(self, model: str, version: str = "") -> ModelMetadata:
         """What a model takes and gives.

@@ -1,6 +1,5 @@
 """What our models look like as tensors: requests become queries, scores become outputs."""
 
-import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -8,6 +7,8 @@ import numpy as np
 from models.errors import RequestError, did_you_mean
 from models.vocabulary import check_ids
 from service.pipeline import Query, Scores
+from service.settings import Settings
+from service.terms import deadline_after
 from service.v2.codec import short
 from service.v2.messages import BYTES, InferRequest, InferTensor, Parameters, TensorMetadata
 
@@ -20,8 +21,6 @@ OUTPUTS = (
     TensorMetadata(UNKNOWN, "BOOL", (-1,)),
     TensorMetadata(GENERATION, BYTES, (1,)),
 )
-LOWEST_PRIORITY = 5
-"""Clients may know more levels than the pipeline does: those beyond are its lowest."""
 MAX_USERS = 64
 """Users of one request: each is a lookup and a score of its own."""
 
@@ -36,7 +35,9 @@ def inputs_of(context_fields: Sequence[str]) -> tuple[TensorMetadata, ...]:
     )
 
 
-def queries_of(request: InferRequest, context_fields: Sequence[str]) -> list[Query]:
+def queries_of(
+    request: InferRequest, context_fields: Sequence[str], settings: Settings
+) -> list[Query]:
     """One query for each user.
 
     `user_id` [1] goes with `candidates` [C]; `user_id` [B] or [B, 1] with `candidates` [B, C], and then `recent` is
@@ -57,8 +58,8 @@ def queries_of(request: InferRequest, context_fields: Sequence[str]) -> list[Que
     context = {name: inputs[name] for name in context_fields if name in inputs}
     contexts = _contexts(context, num_users)
     timeout_us = _whole_number(request.parameters, "timeout", "0 or more microseconds")
-    deadline = time.monotonic() + timeout_us / 1e6 if timeout_us else None
-    priority = min(_whole_number(request.parameters, "priority", "0 or more"), LOWEST_PRIORITY)
+    deadline = deadline_after(settings, timeout_us / 1e6 if timeout_us else None)
+    priority = _whole_number(request.parameters, "priority", "0 or more")
     return [
         Query(user, candidates[at], request.model, recent[at], contexts[at], deadline, priority)
         for at, user in enumerate(users)

@@ -1,7 +1,9 @@
 """The door over HTTP, byte by byte, in process. What unmodified clients make of it is in test_clients.py."""
 
 import gzip
+import os
 import struct
+import threading
 import time
 import zlib
 from typing import Any
@@ -11,6 +13,8 @@ import numpy as np
 import orjson
 import pytest
 
+from service.pipeline import Query
+from service.settings import Settings
 from service.v2.slates import queries_of
 from service.v2.wire import read_infer
 from tests.service.toy import AS_OF_S, Toy
@@ -202,13 +206,44 @@ async def test_what_is_too_long_unpacked_is_refused(world: World) -> None:
     assert list(response.json()) == ["error"]
 
 
+def query(settings: Settings, **parameters: int) -> Query:
+    asked = orjson.dumps(in_json(parameters=parameters))
+    (query,) = queries_of(read_infer("toy", "", asked, None), [], settings)
+    return query
+
+
 def test_timeout_and_priority_become_the_querys() -> None:
-    asked = orjson.dumps(in_json(parameters={"timeout": 5_000_000, "priority": 9}))
-    (query,) = queries_of(read_infer("toy", "", asked, None), [])
-    assert query.deadline == pytest.approx(time.monotonic() + 5, abs=1)
-    assert query.priority == 5
-    (query,) = queries_of(read_infer("toy", "", orjson.dumps(in_json()), None), [])
-    assert (query.deadline, query.priority) == (None, 0)
+    settings = Settings(timeout_ms=3000, max_timeout_ms=9000)
+    for timeout_us, seconds in ((5_000_000, 5), (0, 3), (10**12, 9)):
+        found = query(settings, timeout=timeout_us, priority=2)
+        assert found.deadline == pytest.approx(time.monotonic() + seconds, abs=1)
+        assert found.priority == 2
+    assert query(settings).priority == 0
+
+
+@pytest.mark.parametrize(
+    ("headers", "parameters", "status"),
+    [
+        ({"X-Request-Timeout-Ms": "1"}, {}, 504),
+        ({"X-Request-Timeout-Ms": "1"}, {"timeout": 5_000_000}, 200),
+        ({"X-Request-Timeout-Ms": "60000", "X-Request-Priority": "1"}, {}, 200),
+        ({"X-Request-Timeout-Ms": "soon"}, {}, 400),
+        ({"X-Request-Priority": "-1"}, {}, 400),
+    ],
+)
+async def test_headers_say_the_terms_where_parameters_do_not(
+    world: World, headers: dict[str, str], parameters: dict[str, int], status: int
+) -> None:
+    world.publish(Toy())
+    over = threading.Event()
+    async with world.service() as running:
+        if status == 504:
+            for _ in range(os.cpu_count() or 1):
+                running.parts.workers.submit(over.wait)
+        body = in_json(parameters=parameters)
+        response = await running.client.post(INFER, json=body, headers=headers)
+        over.set()
+    assert response.status_code == status, response.text
 
 
 @pytest.mark.parametrize(
