@@ -20,6 +20,8 @@ from service.pipeline import Pipeline
 from service.routes import error_response, operating_routes, scoring_routes, showing_routes
 from service.scrape import Scrape
 from service.settings import Settings
+from service.slow import SlowRequests
+from service.slow_routes import slow_routes
 from service.telemetry import Telemetry
 from service.tiers.tiers import Tiers
 from service.tracing import Tracing
@@ -47,6 +49,7 @@ def create_app(
     While the application's lifespan lasts, the follower polls, readiness is looked after, and the gRPC door is open.
     """
     scrape = Scrape(telemetry.registry)
+    slow = SlowRequests(settings.slow_ms, settings.slow_dir, telemetry.slow)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -65,6 +68,7 @@ def create_app(
                 await task
         follower.close()
         scrape.close()
+        await asyncio.to_thread(slow.close)
         await pipeline.close()
         if tracing is not None:
             await asyncio.to_thread(tracing.close)
@@ -82,8 +86,14 @@ def create_app(
     for router in v2_routes(plane, body):
         app.include_router(router)
     app.include_router(operating_routes(plane.readiness, scrape))
+    app.include_router(slow_routes(slow))
     app.add_middleware(
-        Outermost, telemetry=telemetry, settings=settings, refuse=error_response, tracing=tracing
+        Outermost,
+        telemetry=telemetry,
+        settings=settings,
+        refuse=error_response,
+        tracing=tracing,
+        slow=slow,
     )
     app.exception_handler(AbsorbError)(_on_absorb_error)
     app.exception_handler(HTTPException)(_on_http_error)

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.context import CURRENT, RequestContext, request_id_from
 from service.errors import INTERNAL
 from service.settings import Settings
+from service.slow import SlowRequests
 from service.telemetry import Telemetry, milliseconds
 from service.trace_context import read_traceparent
 from service.tracing import RequestSpan, Tracing
@@ -36,6 +37,7 @@ class Outermost:
         telemetry: Telemetry,
         settings: Settings,
         refuse: Refusal,
+        slow: SlowRequests,
         tracing: Tracing | None = None,
     ) -> None:
         """Keep the parts.
@@ -45,12 +47,14 @@ class Outermost:
             telemetry: counts.
             settings: say what is logged.
             refuse: makes an error's answer from its status and its text.
+            slow: keeps what took long.
             tracing: begins spans; None: there are none.
         """
         self._app = app
         self._telemetry = telemetry
         self._refuse = refuse
         self._tracing = tracing
+        self._slow = slow
         self._access_level = logging.getLevelNamesMapping().get(settings.access_log)
         self._log_user_ids = settings.log_user_ids
 
@@ -61,6 +65,9 @@ class Outermost:
             return
         about, span = self._begin(scope)
         status = 0
+        capture = self._slow.capture(scope["path"])
+        if capture is not None:
+            receive, send = capture.between(receive, send)
 
         async def watched(message: Message) -> None:
             nonlocal status
@@ -79,7 +86,11 @@ class Outermost:
                 log.exception("request failed", extra={"path": scope["path"]})
                 if status == 0:
                     await self._refuse(500, INTERNAL)(scope, receive, watched)
-            self._finish(scope, about, span, status)
+            took_s = time.perf_counter() - about.started
+            route = getattr(scope.get("route"), "path", "unmatched")
+            self._finish((route, _method(scope)), about, span, status, took_s)
+            if capture is not None:
+                self._slow.finish(capture, scope, route, status, took_s, about)
         finally:
             CURRENT.reset(token)
 
@@ -104,12 +115,15 @@ class Outermost:
         return about, self._tracing.begin(scope["path"], parent, states, about)
 
     def _finish(
-        self, scope: Scope, about: RequestContext, span: RequestSpan | None, status: int
+        self,
+        asked: tuple[str, str],
+        about: RequestContext,
+        span: RequestSpan | None,
+        status: int,
+        took_s: float,
     ) -> None:
         """Count, log and start what waited for the answer to be sent."""
-        took_s = time.perf_counter() - about.started
-        route = getattr(scope.get("route"), "path", "unmatched")
-        method = scope["method"] if scope["method"] in METHODS else "other"
+        route, method = asked
         self._telemetry.answered(route, method, about.model, status, took_s)
         if about.scored:
             self._telemetry.staged(about.model, "parse", about.asked - about.started)
@@ -137,3 +151,7 @@ class Outermost:
         if self._log_user_ids and about.user_id:
             fields["user_id"] = about.user_id
         return fields
+
+
+def _method(scope: Scope) -> str:
+    return scope["method"] if scope["method"] in METHODS else "other"

@@ -116,6 +116,12 @@ class Settings(BaseSettings):
     log_user_ids: bool = False
     """Whether the access log names users."""
 
+    slow_ms: PositiveFloat | None = None
+    """Milliseconds from which a scoring request is kept, body and answer with it; unset: none is."""
+
+    slow_dir: Path | None = None
+    """Folder of the file to which slow requests are written, 16 MiB at most; unset: `GET /v1/slow` alone has them."""
+
     split: Annotated[dict[str, Experiment], NoDecode, BeforeValidator(read_split)] = {}
     """Experiments, as JSON or a file of it: `{"home": {"weights": {"lrea": 9, "din": 1}, "default": true}}`."""
 

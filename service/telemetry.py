@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 
 from models.record import Generation
 from service.context import CURRENT
-from service.traffic_metrics import TrafficMetrics
+from service.traffic_metrics import SlowMetrics, TrafficMetrics
 
 StateSource = Literal["hit", "miss", "stale", "corrupt", "unavailable"]
 """How a user's state was found. All but hit and stale are scored from the cold-start state."""
@@ -87,6 +87,7 @@ class Telemetry:
         self._add_generation_metrics(registry)
         self._add_facts(registry, clock)
         self.traffic = TrafficMetrics(registry)
+        self.slow = SlowMetrics(registry)
 
     def _add_overload_metrics(self, registry: CollectorRegistry) -> None:
         self.in_flight = Gauge(

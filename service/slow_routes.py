@@ -1,0 +1,17 @@
+"""The route that shows slow requests: for admins, since bodies name users."""
+
+from fastapi import APIRouter, Response
+
+from service.slow import SlowRequests
+
+
+def slow_routes(slow: SlowRequests) -> APIRouter:
+    """The route."""
+    router = APIRouter(prefix="/v1")
+
+    @router.get("/slow")
+    async def latest() -> Response:
+        """Slow requests, latest first, as JSON lines: a file that `python -m service.replay` reads."""
+        return Response(b"".join(slow.lines), media_type="application/x-ndjson")
+
+    return router

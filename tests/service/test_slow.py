@@ -1,0 +1,207 @@
+"""Slow requests: what is kept, within which bounds, and that they can be asked again."""
+
+import asyncio
+import json
+import stat
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from service import slow as slow_module
+from service.context import RequestContext
+from service.replay import agree, body_of, main, read_records
+from service.slow import BEFORE, FILE, MAX_KEPT, SlowRequests, append
+from service.traffic_metrics import SlowMetrics
+from tests.service.toy import Toy
+from tests.service.world import World
+
+pytestmark = pytest.mark.anyio
+TOY = Toy()
+BODY = {"user_id": "ann", "candidates": ["i1", "i5"]}
+
+
+def kept(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / FILE).read_bytes().splitlines()]
+
+
+async def until_written(folder: Path, count: int) -> list[dict[str, Any]]:
+    for _ in range(500):
+        if (folder / FILE).exists() and len(kept(folder)) >= count:
+            return kept(folder)
+        await asyncio.sleep(0.01)
+    raise AssertionError("not written")
+
+
+async def test_a_slow_request_is_kept_with_all_that_it_takes_to_ask_it_again(
+    world: World, tmp_path: Path
+):
+    generation = world.publish(TOY)
+    folder = tmp_path / "slow"
+    async with world.service(slow_ms=1e-6, slow_dir=folder) as service:
+        headers = {"x-request-id": "r-1"}
+        answer = await service.client.post("/v1/score", json=BODY, headers=headers)
+        await service.client.get("/health/live")
+        shown = await service.client.get("/v1/slow")
+        (record,) = await until_written(folder, 1)
+        assert service.metric("absorb_slow_requests_total", route="/v1/score") == 1
+    assert json.loads(shown.text) == record
+    assert json.loads(record["body"]) == BODY
+    assert json.loads(record["answer"]) == answer.json()
+    about = {name: record[name] for name in ("method", "path", "route", "status", "request_id")}
+    assert about == {
+        "method": "POST", "path": "/v1/score", "route": "/v1/score", "status": 200, "request_id": "r-1",
+    }  # fmt: skip
+    assert (record["generation"], record["model"], record["source"]) == (
+        generation.name,
+        "toy",
+        "hit",
+    )
+    assert record["headers"] == {"content-type": "application/json"}
+    assert set(record["stages_ms"]) == {"cache", "queue", "decode", "score"}
+    assert stat.S_IMODE((folder / FILE).stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("slow_ms", [None, 1e9])
+async def test_what_is_not_slow_is_not_kept(world: World, slow_ms: float | None):
+    world.publish(TOY)
+    async with world.service(slow_ms=slow_ms) as service:
+        await service.score()
+        assert (await service.client.get("/v1/slow")).text == ""
+
+
+def requests(folder: Path | None = None) -> SlowRequests:
+    return SlowRequests(1, folder, SlowMetrics(CollectorRegistry()))
+
+
+def keep(slow: SlowRequests, number: int, body: bytes = b"{}") -> None:
+    capture = slow.capture("/v1/score")
+    assert capture is not None
+    capture.body.append(body)
+    scope = {"method": "POST", "path": "/v1/score", "headers": []}
+    slow.finish(capture, scope, "/v1/score", 200, 1.0, RequestContext(f"r-{number}"))
+
+
+def test_the_ring_keeps_the_latest_and_no_more_bytes_than_it_may():
+    slow = requests()
+    for number in range(MAX_KEPT + 5):
+        keep(slow, number)
+    ids = [json.loads(line)["request_id"] for line in slow.lines]
+    assert ids == [f"r-{number}" for number in range(MAX_KEPT + 4, 4, -1)]
+    for number in range(20):
+        keep(slow, number, b"x" * (1 << 19))
+    assert sum(map(len, slow.lines)) <= slow_module.MAX_KEPT_BYTES
+    keep(slow, 99, b"x" * (2 << 20))
+    latest = json.loads(slow.lines[0])
+    assert (latest["request_id"], latest["too_long_bytes"]) == ("r-99", 2 << 20)
+    assert "body" not in latest
+
+
+def test_the_file_turns_over_when_it_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(slow_module, "MAX_FILE_BYTES", 100)
+    for number in range(50):
+        append(tmp_path, b"%03d" % number + b"x" * 20 + b"\n")
+    sizes = [path.stat().st_size for path in tmp_path.iterdir()]
+    assert {path.name for path in tmp_path.iterdir()} <= {FILE, BEFORE}
+    assert all(size <= 100 + 24 for size in sizes)
+    assert (tmp_path / BEFORE).read_bytes().splitlines()[-1].startswith(b"049")
+
+
+def test_a_folder_that_cannot_be_written_drops_lines_and_fails_no_request(tmp_path: Path):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    registry = CollectorRegistry()
+    slow = SlowRequests(1, blocked / "folder", SlowMetrics(registry))
+    keep(slow, 1)
+    slow.close()
+    assert registry.get_sample_value("absorb_slow_dropped_total") == 1
+    assert len(slow.lines) == 1
+
+
+def test_a_binary_body_survives_the_capture(tmp_path: Path):
+    slow = requests(tmp_path)
+    keep(slow, 1, b"\xff\x00\x80")
+    slow.close()
+    (record,) = read_records(tmp_path / FILE)
+    assert body_of(record) == b"\xff\x00\x80"
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "expected"),
+    [
+        ({"scores": [0.1, 0.2]}, {"scores": [0.1, 0.2 + 1e-7]}, True),
+        ({"scores": [0.1, 0.2]}, {"scores": [0.1, 0.3]}, False),
+        ({"scores": [0.1]}, {"scores": [0.1, 0.3]}, False),
+        (
+            {"scores": None, "ranked": [{"item": "a", "score": 1}]},
+            {"ranked": [{"item": "a", "score": 1}]},
+            True,
+        ),
+        (
+            {"models": [{"model": "m", "scores": [1]}]},
+            {"models": [{"model": "m", "scores": [2]}]},
+            False,
+        ),
+        ({"outputs": [{"name": "p", "datatype": "FP64", "data": [1]}]}, {"outputs": []}, None),
+        ({"error": "x"}, {"scores": [1]}, None),
+    ],
+)
+def test_answers_agree_where_their_scores_do(then: Any, now: Any, expected: bool | None):
+    assert agree(then, now) is expected
+
+
+def test_a_file_that_is_no_capture_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = tmp_path / "x.jsonl"
+    for text, problem in (
+        ("{", ":1: not a captured request"),
+        ('{"a": 1}\n', "not a captured request"),
+    ):
+        path.write_text(text)
+        assert main([str(path)]) == 2
+        assert problem in capsys.readouterr().err
+    path.write_text("")
+    assert main([str(path), "--url", "nonsense"]) == 2
+    assert "expected http://host:port" in capsys.readouterr().err
+    assert main([str(tmp_path / "absent")]) == 2
+
+
+async def test_a_capture_is_replayed_against_a_service(
+    world: World,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setenv("COLUMNS", "200")
+    world.publish(TOY)
+    async with world.service(slow_ms=1e-6) as service, listening(service.app) as url:
+        for more in ({}, {"top_k": 1}):
+            await service.client.post("/v1/score", json={**BODY, **more})
+        await service.client.post("/v1/compare", json=BODY)
+        path = tmp_path / "slow.jsonl"
+        path.write_text((await service.client.get("/v1/slow")).text)
+        assert await asyncio.to_thread(main, [str(path), "--url", url]) == 0
+        told = capsys.readouterr().out
+        assert told.count("agree") == 3
+        assert "3 of 3 replayed" in told
+        record = json.loads(path.read_text().splitlines()[-1])
+        record["answer"] = record["answer"].replace("0.", "0.9")
+        path.write_text(json.dumps(record))
+        assert await asyncio.to_thread(main, [str(path), "--url", url]) == 1
+        assert "differ" in capsys.readouterr().out
+
+
+@asynccontextmanager
+async def listening(app: FastAPI) -> AsyncIterator[str]:
+    """The application behind a socket, in this event loop."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="off", log_config=None))
+    serving = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    await serving
