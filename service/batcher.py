@@ -8,7 +8,7 @@ runs are in threads.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -58,14 +58,12 @@ class Batcher(Generic[Job, Result]):
     """Runs jobs that share a key together, in the order in which they came.
 
     Attributes:
-        run: does a batch in a thread; gives a result or an exception for each job, in order.
-        executor: the threads.
+        start: begins a batch's run in a thread; it gives a result or an exception for each job, in order.
         limits: hard ones.
         observe: told the size of every batch that leaves.
     """
 
-    run: Callable[[Sequence[Job]], Sequence[Result | Exception]]
-    executor: Executor
+    start: "Callable[[Sequence[Job]], Future[list[Result | Exception]]]"
     limits: BatchLimits
     observe: Callable[[int], None]
     _queue: "deque[_Waiting[Job, Result]]" = field(default_factory=deque)
@@ -78,16 +76,16 @@ class Batcher(Generic[Job, Result]):
         return len(self._queue)
 
     async def submit(self, key: Hashable, job: Job, length: int) -> Result:
-        """What `run` gives for the job.
+        """What the run gives for the job.
 
         Args:
             key: jobs of different keys are never run together.
-            job: handed to `run`.
+            job: handed to `start`.
             length: of its slate.
 
         Raises:
             OverloadedError: the queue is full.
-            Exception: what `run` gave, or raised, for it.
+            Exception: what its run gave, or raised, for it.
         """
         if len(self._queue) >= self.limits.queue:
             self._drop_abandoned()
@@ -140,9 +138,7 @@ class Batcher(Generic[Job, Result]):
         self.observe(len(batch))
         jobs = [entry.job for entry in batch]
         try:
-            results = await asyncio.get_running_loop().run_in_executor(
-                self.executor, self.run, jobs
-            )
+            results = await asyncio.wrap_future(self.start(jobs))
             for entry, result in zip(batch, results, strict=True):
                 _settle(entry.answer, result)
         except Exception as error:  # whoever waits must hear of it, whatever it is

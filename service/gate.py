@@ -7,6 +7,8 @@ from typing import Any, ParamSpec, TypeVar
 
 from models.errors import DeadlineError
 from service.admission import Admission, Place
+from service.batcher import Batcher
+from service.compute import Job, Scored, compute, unless_error
 from service.settings import Settings
 from service.telemetry import Telemetry
 from service.workers import Workers
@@ -19,15 +21,23 @@ Answering = Callable[[Place], Coroutine[Any, Any, Answer]]
 class Gate:
     """Lets requests in, as many as the settings say, for as long as each has time."""
 
-    def __init__(self, settings: Settings, workers: Workers, telemetry: Telemetry) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        workers: Workers,
+        telemetry: Telemetry,
+        batcher: Batcher[Job, Scored] | None,
+    ) -> None:
         """Open it.
 
         Args:
             settings: the limits are read from here.
             workers: threads that score.
             telemetry: shows how many are in, and how many wait; counts those sent away.
+            batcher: joins slates into one run; None: each is a run of its own.
         """
         self._workers = workers
+        self._batcher = batcher
         self._rejected = telemetry.rejected
         self._admission = Admission(
             settings.max_in_flight,
@@ -83,3 +93,19 @@ class Gate:
             if not future.cancel():
                 place.keep_until(future)
             raise
+
+    async def score(self, place: Place, job: Job) -> Scored:
+        """A slate's scores.
+
+        Raises:
+            OverloadedError: too many slates wait to be joined.
+            ArtifactError: a score is not finite.
+        """
+        if self._batcher is not None:
+            return await self._batcher.submit(job.serving.scorer, job, len(job.candidates))
+        (result,) = await self.work(place, compute, [job])
+        return unless_error(result)
+
+    async def past(self, work: Callable[P, Answer], *args: P.args, **kwargs: P.kwargs) -> Answer:
+        """What `work` gives, from one of the threads, past every limit: for probes."""
+        return await asyncio.wrap_future(self._workers.submit(work, *args, **kwargs))

@@ -1,7 +1,8 @@
 """The real parts of a service, made from its settings and joined: the same for the process and for the tests."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,10 +11,14 @@ from prometheus_client import CollectorRegistry
 
 from models.cache_server import split_cluster_url
 from service.app import create_app
+from service.batcher import Batcher, BatchLimits
 from service.cluster_store import ClusterStore
+from service.compute import Job, Scored, compute
+from service.gate import Gate
 from service.generation import Follower
 from service.pipeline import Pipeline
 from service.readiness import Readiness
+from service.scorer import CUDA, runtime_providers
 from service.settings import Settings
 from service.shadow import Shadows
 from service.store import RedisStore, StateStore
@@ -26,6 +31,8 @@ from service.workers import Workers
 
 if TYPE_CHECKING:
     from service.v2.grpc_door import GrpcDoor
+
+REQUESTS_OF_A_GPU_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -71,9 +78,8 @@ def build_parts(
     follower.on_swap = tiers.states.swapped
     traffic = Traffic(settings.split, follower, telemetry.traffic)
     shadows = Shadows(settings.shadow, follower, telemetry.traffic)
-    pipeline = Pipeline(
-        settings, follower, store, tiers.states, telemetry, workers, traffic, shadows
-    )
+    gate = Gate(settings, workers, telemetry, _batcher(settings, workers, num_workers, telemetry))
+    pipeline = Pipeline(settings, follower, store, tiers.states, telemetry, gate, traffic, shadows)
     readiness = Readiness(pipeline.probe, workers)
     plane = Plane(pipeline, follower, readiness, settings, clock)
     door = None if settings.grpc_port is None else _grpc_door(plane, telemetry, settings)
@@ -81,6 +87,24 @@ def build_parts(
     return Parts(
         settings, telemetry, store, tiers, follower, workers, pipeline, plane, readiness, app
     )
+
+
+def _batcher(
+    settings: Settings, workers: Workers, num_workers: int, telemetry: Telemetry
+) -> Batcher[Job, Scored] | None:
+    """None where requests are not joined: on a CPU a run of two slates takes as long as two runs."""
+    default = REQUESTS_OF_A_GPU_BATCH if CUDA in runtime_providers() else 1
+    requests = settings.batch_max_requests or default
+    if requests == 1:
+        return None
+    cells = max(settings.batch_max_candidates, settings.max_candidates)
+    wait_s = settings.batch_wait_ms / 1000
+    limits = BatchLimits(requests, cells, settings.max_in_flight, wait_s, num_workers)
+
+    def start(jobs: Sequence[Job]) -> "Future[list[Scored | Exception]]":
+        return workers.submit(compute, jobs)
+
+    return Batcher(start, limits, telemetry.batch_size.observe)
 
 
 def _open_store(url: str, timeout_s: float) -> StateStore:

@@ -31,9 +31,9 @@ from models.errors import (
     UnknownUserError,
 )
 from models.record import Generation, UserRecord
-from models.schema import UNKNOWN
 from service.admission import Place
 from service.comparison import Comparison, check_context, join
+from service.compute import Job, compute, unless_error
 from service.context import CURRENT
 from service.gate import Gate
 from service.generation import Follower, Serving
@@ -46,7 +46,6 @@ from service.tiers.counts import Result, Tier
 from service.tiers.states import Found, TieredStates
 from service.tiers.user import read_record
 from service.traffic import Traffic
-from service.workers import Workers
 
 DEFAULT_TOP_K = 10
 """Candidates of a comparison's rankings, if the request does not say."""
@@ -138,7 +137,7 @@ class Pipeline:
         store: StateStore,
         states: TieredStates,
         telemetry: Telemetry,
-        workers: Workers,
+        gate: Gate,
         traffic: Traffic,
         shadows: Shadows,
     ) -> None:
@@ -150,7 +149,7 @@ class Pipeline:
             store: the cache, to look at.
             states: finds users, to score them.
             telemetry: counts.
-            workers: threads that score.
+            gate: the way to the threads that score.
             traffic: picks the model of a request.
             shadows: score a share of what was answered, once more.
         """
@@ -159,10 +158,9 @@ class Pipeline:
         self._store = store
         self._states = states
         self._telemetry = telemetry
-        self._workers = workers
+        self._gate = gate
         self._traffic = traffic
         self._shadows = shadows
-        self._gate = Gate(settings, workers, telemetry)
 
     async def score(self, query: Query) -> Scores:
         """Score the candidates.
@@ -259,10 +257,9 @@ class Pipeline:
         # Here, whatever becomes of the request: a lookup counts when its result is known, and with it.
         self._telemetry.looked_up(model, found.source)
         stages.end("cache")
-        answer = await self._gate.work(place, self._compute, serving, query, context, found, stages)
-        num_unknown = len(answer.unknown_candidates)
-        self._telemetry.scored(model, len(query.candidates), num_unknown, stages)
-        return answer
+        scores, unknown = await self._gate.score(place, _job(found, query, context, stages))
+        self._telemetry.scored(model, len(query.candidates), len(unknown), stages)
+        return Scores(query, serving.generation, found, scores, unknown, stages)
 
     async def rehearse(self, serving: Serving, query: Query, threads: Executor) -> Scores:
         """Score past every count, limit and tier, in threads of the caller's: for shadows and for warming up.
@@ -275,9 +272,11 @@ class Pipeline:
         stages = Stages()
         found = _state_of(serving, await self._states.peek(serving, query.user_id))
         stages.end("cache")
-        return await asyncio.get_running_loop().run_in_executor(
-            threads, self._compute, serving, query, context, found, stages
+        (result,) = await asyncio.get_running_loop().run_in_executor(
+            threads, compute, [_job(found, query, context, stages)]
         )
+        scores, unknown = unless_error(result)
+        return Scores(query, serving.generation, found, scores, unknown, stages)
 
     def _check_candidates(self, candidates: Sequence[str]) -> None:
         limit = self._settings.max_candidates
@@ -300,25 +299,6 @@ class Pipeline:
         except TimeoutError:
             problem = "the cache gave no answer in half of the request's time"
             return Found("redis", "error", None, problem)
-
-    def _compute(
-        self,
-        serving: Serving,
-        query: Query,
-        context: NDArray[np.int64],
-        found: FoundState,
-        stages: Stages,
-    ) -> Scores:
-        """The part that runs in a worker's thread."""
-        stages.end("queue")
-        item_rows = serving.artifact.vocabulary.item_rows
-        recent = item_rows(query.recent) if query.recent is not None else found.recent
-        items = item_rows(query.candidates)
-        stages.end("decode")
-        scores = found.serving.scorer.score(found.state, recent, context, items)
-        unknown = [query.candidates[int(at)] for at in np.flatnonzero(items == UNKNOWN)]
-        stages.end("score")
-        return Scores(query, serving.generation, found, scores, unknown, stages)
 
     async def look_up(self, user_id: str, model: str | None) -> StoredUser:
         """What the cache holds for a user.
@@ -355,7 +335,7 @@ class Pipeline:
             ArtifactError: scoring does not work.
         """
         serving = self._follower.pick(None)
-        await asyncio.wrap_future(self._workers.submit(serving.scorer.probe))
+        await self._gate.past(serving.scorer.probe)
 
 
 def _state_of(serving: Serving, found: Found) -> FoundState:
@@ -369,3 +349,9 @@ def _state_of(serving: Serving, found: Found) -> FoundState:
     reason = f"scored from the cold-start state: {found.problem}"
     cold = serving.scorer.cold_start
     return FoundState(serving, source, found.tier, cold, nothing, None, reason)
+
+
+def _job(found: FoundState, query: Query, context: NDArray[np.int64], stages: Stages) -> Job:
+    return Job(
+        found.serving, found.state, query.recent, found.recent, context, query.candidates, stages
+    )

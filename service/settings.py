@@ -107,6 +107,15 @@ class Settings(BaseSettings):
     drain_limit_s: PositiveInt = 30
     """Seconds after that in which requests in flight may finish; whoever kills the process waits for the sum."""
 
+    batch_max_requests: PositiveInt | None = None
+    """Most requests joined into one run of the score graph; 1: each runs alone; unset: 16 on a GPU, 1 on a CPU."""
+
+    batch_max_candidates: PositiveInt = 16384
+    """Most candidates in one such run, where every slate counts as long as the longest."""
+
+    batch_wait_ms: NonNegativeFloat = 0.0
+    """Milliseconds to wait for others to join while a thread is free; those that wait for one are joined anyway."""
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least severe level that is logged."""
 

@@ -20,6 +20,7 @@ StateSource = Literal["hit", "miss", "stale", "corrupt", "unavailable"]
 """How a user's state was found. All but hit and stale are scored from the cold-start state."""
 
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+BATCHES = (1, 2, 4, 8, 16, 32, 64)
 CANDIDATES = (1, 10, 50, 100, 200, 500, 1000, 2000, 5000)
 FROM_A_RECORD = frozenset({"hit", "stale"})
 """Sources whose scores do not start from the default: the cold-start state."""
@@ -126,6 +127,10 @@ class Telemetry:
         )
 
     def _add_facts(self, registry: CollectorRegistry, clock: Callable[[], float]) -> None:
+        self.batch_size = Histogram(
+            "absorb_batch_size", "Requests in one run of the score graph, where they are joined.",
+            buckets=BATCHES, registry=registry,
+        )  # fmt: skip
         registry.register(GenerationAges(self._created_s, clock))
         build = Gauge(
             "absorb_build_info", "This program: 1.", ["version", "python"], registry=registry

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock
 
 from builder.checkpoint import Checkpoint
 from builder.dataset import BatchSource
@@ -14,7 +15,7 @@ from builder.ingest import ingest
 from builder.recipe import Recipe, load_recipe
 from builder.recipe_models import ModelChoice
 from builder.train import batch_source, part_slates, train
-from models.artifact import Artifact
+from models.artifact import Artifact, load_artifact
 from models.batch import Batch
 from models.schema import FIRST_KNOWN, Field
 from tests.cases import Case
@@ -58,7 +59,7 @@ class Builds:
     """Checkpoints and artifacts by case.
 
     Attributes:
-        artifacts: folder of all artifacts.
+        artifacts: folder of all artifacts, shared by the processes that run tests.
         events: the log behind all of them.
     """
 
@@ -98,10 +99,18 @@ class Builds:
         return torch.randn(size, dim, generator=generator) if dim else None
 
     def artifact(self, case: Case) -> Artifact:
-        """The same, exported."""
+        """The same, exported: by one of the test processes, for all of them."""
         if case not in self._artifacts:
-            self._artifacts[case] = export(
-                self.checkpoint(case), {}, self.recipe(case).to_dict(), self.events,
-                self.batch(case), self.artifacts,
-            )  # fmt: skip
+            self.artifacts.mkdir(parents=True, exist_ok=True)
+            exported = self.artifacts / f"{case}.exported"
+            with FileLock(exported.with_suffix(".lock")):
+                if not exported.exists():
+                    exported.write_text(self._export(case).artifact_id)
+            self._artifacts[case] = load_artifact(self.artifacts, exported.read_text())
         return self._artifacts[case]
+
+    def _export(self, case: Case) -> Artifact:
+        return export(
+            self.checkpoint(case), {}, self.recipe(case).to_dict(), self.events,
+            self.batch(case), self.artifacts,
+        )  # fmt: skip

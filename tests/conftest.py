@@ -20,7 +20,10 @@ hypothesis.settings.load_profile("absorb")
 def builds(tmp_path_factory: pytest.TempPathFactory) -> "Builds":
     from tests.builds import Builds  # here: it imports torch, and most tests need none
 
-    return Builds(tmp_path_factory.mktemp("builds") / "artifacts")
+    folder = tmp_path_factory.getbasetemp()
+    # xdist gives each process a folder of its own in a common one.
+    shared = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    return Builds(shared / "builds" / "artifacts")
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from models.errors import OverloadedError
 from service.batcher import Batcher, BatchLimits
+from tests.service.toy import Toy
+from tests.service.world import HISTORIES, World
 
 LIMITS = BatchLimits(jobs=4, cells=100, queue=50, wait_s=0.0, runners=1)
 Job = tuple[str, int, int]
@@ -39,7 +41,7 @@ class Runs:
         return [ValueError(str(n)) if n < 0 else 2 * n for _, _, n in jobs]
 
     def batcher(self, limits: BatchLimits, threads: ThreadPoolExecutor) -> Batcher[Job, int]:
-        return Batcher(self, threads, limits, lambda size: None)
+        return Batcher(lambda jobs: threads.submit(self, jobs), limits, lambda size: None)
 
 
 async def _ask(batcher: Batcher[Job, int], jobs: Sequence[Job]) -> list[int | BaseException]:
@@ -122,7 +124,9 @@ def test_a_run_that_fails_fails_everybody_in_it_and_nobody_else():
         return [n for _, _, n in jobs]
 
     with ThreadPoolExecutor(1) as threads:
-        batcher = Batcher(broken, threads, replace(LIMITS, jobs=1), lambda size: None)
+        batcher = Batcher[Job, int](
+            lambda jobs: threads.submit(broken, jobs), replace(LIMITS, jobs=1), lambda size: None
+        )
         answers = asyncio.run(_ask(batcher, [("a", 1, 0), ("a", 1, 5)]))
     assert isinstance(answers[0], RuntimeError)
     assert answers[1] == 5
@@ -159,3 +163,25 @@ def test_a_full_queue_refuses_and_those_that_gave_up_make_room():
 def test_a_limit_that_makes_no_sense_is_named(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         replace(LIMITS, **wrong)
+
+
+@pytest.mark.anyio
+async def test_joined_requests_get_the_scores_that_each_would_get_alone(world: World):
+    toy = Toy()
+    world.publish(toy)
+    slates = {"ann": ["i1", "i5"], "bob": ["i9", "i2", "i3"], "nobody": ["i7"]}
+    async with world.service(batch_max_requests=3, batch_wait_ms=50) as service:
+        answers = await asyncio.gather(*(service.score(*one, recent=[]) for one in slates.items()))
+        assert service.metric("absorb_batch_size_sum") == 3
+        assert service.metric("absorb_batch_size_count") < 3
+    for (user, slate), answer in zip(slates.items(), answers, strict=True):
+        expected = toy.scores(toy.state(HISTORIES.get(user, [])), slate)
+        assert answer["scores"] == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.anyio
+async def test_a_cpu_does_not_join_unless_it_is_told_to(world: World):
+    world.publish(Toy())
+    async with world.service() as service:
+        await asyncio.gather(*(service.score() for _ in range(4)))
+        assert service.metric("absorb_batch_size_count") == 0
