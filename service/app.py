@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -53,19 +53,12 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        tasks = [
-            asyncio.create_task(follower.run(settings.poll_interval_s)),
-            asyncio.create_task(plane.readiness.run()),
-        ]
-        if door is not None:
-            await door.open()
-        yield
-        if door is not None:
-            await door.close()
-        for task in tasks:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        async with _going_on(follower.run(settings.poll_interval_s), plane.readiness.run()):
+            if door is not None:
+                await door.open()
+            yield
+            if door is not None:
+                await door.close()
         follower.close()
         scrape.close()
         await asyncio.to_thread(slow.close)
@@ -99,6 +92,17 @@ def create_app(
     app.exception_handler(HTTPException)(_on_http_error)
     app.exception_handler(RequestValidationError)(_on_validation_error)
     return app
+
+
+@asynccontextmanager
+async def _going_on(*endless: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Let these go on meanwhile; cancel them at the end."""
+    tasks = [asyncio.create_task(one) for one in endless]
+    yield
+    for task in tasks:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 async def _on_absorb_error(_: Request, error: AbsorbError) -> Response:
