@@ -30,7 +30,7 @@ from loadtest.peers.environments import PeerError, install, version_of
 from loadtest.peers.places import JOB, PUBLISHED, RESULTS, ROOT
 from loadtest.peers.queries import SLATES, read_queries, write_job, write_queries
 from loadtest.peers.report import Row, page, plot
-from loadtest.peers.servers import BARE, PEERS, Server, absorbs
+from loadtest.peers.servers import ABSORBS, BARE, PEERS, Server
 from models.cache_server import resolve_cache_url
 from models.errors import AbsorbError
 from service.__main__ import read_settings
@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _stop)
     chosen = tuple(
-        server for server in (*absorbs(), *PEERS) if server.name in (options.only or [server.name])
+        server for server in (*ABSORBS, *PEERS) if server.name in (options.only or [server.name])
     )
     problems = {} if options.report else _install(chosen)
     if options.install:
@@ -112,7 +112,7 @@ def _prepare(effort: Effort, is_fresh: bool) -> None:
 
 def _write(out: Path, problems: dict[str, str]) -> None:
     bare = Row(BARE, "onnxruntime alone", False, read_figures(BARE))
-    ours = [row for server in absorbs() for row in _rows(server, problems)]
+    ours = [row for server in ABSORBS for row in _rows(server, problems)]
     others = [row for server in PEERS for row in _rows(server, problems)]
     out.mkdir(parents=True, exist_ok=True)
     text = page(ours, bare, others, _about(bare))
@@ -151,7 +151,7 @@ def _about(bare: Row) -> dict[str, str]:
         "Command": "`make peers`",
         "Machine": stamp["machine"],
         "Model": f"{stamp['model']}, artifact {stamp['artifact_id']}, generation {stamp['generation']}",
-        "Versions": ", ".join(f"{version_of(server)}" for server in (absorbs()[0], *PEERS)),
+        "Versions": ", ".join(f"{version_of(server)}" for server in (ABSORBS[0], *PEERS)),
         "Workers tried (answers/s at 8 at a time, geometric mean over B)": "; ".join(tried),
     }
 
@@ -172,7 +172,7 @@ def _commit() -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    names = [server.name for server in (*absorbs(), *PEERS)]
+    names = [server.name for server in (*ABSORBS, *PEERS)]
     parser = argparse.ArgumentParser("python -m loadtest.peers", description=__doc__)
     parser.add_argument("--only", action="append", choices=names, help="measure these alone")
     parser.add_argument("--quick", action="store_true", help="one round of a second a cell")

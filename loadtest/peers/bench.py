@@ -43,7 +43,7 @@ class Effort:
     trial_s: float
 
 
-FULL = Effort(rounds=5, seconds=2.0, warm_up_s=0.5, trial_s=1.5)
+FULL = Effort(rounds=5, seconds=1.6, warm_up_s=0.4, trial_s=1.5)
 QUICK = Effort(rounds=1, seconds=1.0, warm_up_s=0.3, trial_s=1.0)
 
 

@@ -9,6 +9,8 @@ import gc
 import json
 import sys
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import cast
 
@@ -26,6 +28,7 @@ HOST = "127.0.0.1"
 TOLERANCE = 1e-6
 """Largest difference of a probability between an answer and the call in process."""
 ANSWER_LIMIT_S = 20
+LEAST_ANSWERS = 10
 
 
 class Connection(asyncio.Protocol):
@@ -89,11 +92,19 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
 
-async def connect(port: int) -> Connection:
-    """A new connection."""
+@asynccontextmanager
+async def connected(port: int, count: int) -> AsyncIterator[list[Connection]]:
+    """New connections, closed in the end."""
     loop = asyncio.get_running_loop()
-    _, protocol = await loop.create_connection(Connection, HOST, port)
-    return protocol
+    connections: list[Connection] = []
+    try:
+        for _ in range(count):
+            _, connection = await loop.create_connection(Connection, HOST, port)
+            connections.append(connection)
+        yield connections
+    finally:
+        for connection in connections:
+            connection.close()
 
 
 async def check(port: int, route: Route, queries: list[Query]) -> None:
@@ -102,44 +113,49 @@ async def check(port: int, route: Route, queries: list[Query]) -> None:
     Raises:
         ValueError: one is wrong.
     """
-    connection = await connect(port)
-    for query in (query for query in queries if query.scores):
-        request = http_request(route, f"{HOST}:{port}", query.user_id, query.candidates)
-        body = await asyncio.wait_for(connection.ask(request), ANSWER_LIMIT_S)
-        got = scores_of(route, connection.headers, body)
-        if got.shape != (len(query.scores),):
-            raise ValueError(f"got {got.shape} scores, expected {len(query.scores)}")
-        if (worst := np.abs(got - query.scores).max()) > TOLERANCE:
-            raise ValueError(f"scores of user {query.user_id} differ by {worst:.2g}")
-    connection.close()
+    async with connected(port, 1) as (connection,):
+        for query in (query for query in queries if query.scores):
+            request = http_request(route, f"{HOST}:{port}", query.user_id, query.candidates)
+            body = await asyncio.wait_for(connection.ask(request), ANSWER_LIMIT_S)
+            got = scores_of(route, connection.headers, body)
+            if got.shape != (len(query.scores),):
+                raise ValueError(f"got {got.shape} scores, expected {len(query.scores)}")
+            if (worst := np.abs(got - query.scores).max()) > TOLERANCE:
+                raise ValueError(f"scores of user {query.user_id} differ by {worst:.2g}")
 
 
 async def load(
     port: int, concurrency: int, requests: list[bytes], warm_up_s: float, seconds: float
 ) -> tuple[NDArray[np.float64], float]:
-    """Latencies of the requests sent after the warm-up, and the seconds in which they were answered."""
-    connections = [await connect(port) for _ in range(concurrency)]
+    """Latencies of the requests answered after the warm-up, and the seconds in which they were.
+
+    The seconds are more than asked for where so few answers came in them that a percentile would mean nothing.
+    """
     start = time.perf_counter() + warm_up_s
-    end = start + seconds
+    end = last = start + seconds
     latency_s: list[float] = []
 
-    async def keep_asking(number: int) -> None:
-        at = number * len(requests) // concurrency
+    async def keep_asking(connection: Connection, at: int) -> None:
+        nonlocal last
         now = time.perf_counter()
-        while now < end:
+        while now < end or len(latency_s) < LEAST_ANSWERS:
             sent = now
-            await connections[number].ask(requests[at % len(requests)])
+            await connection.ask(requests[at % len(requests)])
             now = time.perf_counter()
             at += 1
-            if sent >= start and now <= end:
+            if start <= now and (now <= end or len(latency_s) < LEAST_ANSWERS):
                 latency_s.append(now - sent)
+                last = max(last, now)
 
-    async with asyncio.timeout(warm_up_s + seconds + ANSWER_LIMIT_S), asyncio.TaskGroup() as group:
-        for number in range(concurrency):
-            group.create_task(keep_asking(number))
-    for connection in connections:
-        connection.close()
-    return np.array(latency_s), seconds
+    async with (
+        connected(port, concurrency) as connections,
+        asyncio.timeout(warm_up_s + seconds + ANSWER_LIMIT_S),
+        asyncio.TaskGroup() as group,
+    ):
+        for number, connection in enumerate(connections):
+            first = number * len(requests) // concurrency
+            group.create_task(keep_asking(connection, first))
+    return np.array(latency_s), last - start
 
 
 async def drive(port: int, route: Route, cells: list[Cell], warm_up_s: float, seconds: float) -> str:  # fmt: skip

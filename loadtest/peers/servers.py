@@ -4,13 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from service.settings import Settings
-
 Wire = Literal["json", "v2", "v2-binary"]
 BARE = "bare"
 """Row of ONNX Runtime alone, in process."""
-HOST_TIER = "host_cache_bytes"
-"""Setting that sizes Absorb's cache tier in its own memory."""
 
 
 @dataclass(frozen=True)
@@ -122,15 +118,32 @@ PEERS: tuple[Server, ...] = (
 """The servers that Absorb is measured against."""
 
 
-def absorbs() -> tuple[Server, ...]:
-    """Absorb as it comes, and without its cache tier in memory if this revision has one."""
-    route = Route("absorb", "/v1/score", "json")
-    command = "{bin}/python -m service"
-    port = {"ABSORB_HOST": "127.0.0.1", "ABSORB_PORT": "{port}", "ABSORB_LOG_LEVEL": "WARNING"}
-    found = [Server("absorb", "Absorb", (route,), command, workers=(1,), environment=port)]
-    if HOST_TIER in Settings.model_fields:
-        route = Route("absorb-redis", "/v1/score", "json")
-        without = {**port, f"ABSORB_{HOST_TIER.upper()}": "0"}
-        title = "Absorb, no host tier"
-        found.append(Server(route.name, title, (route,), command, (1,), environment=without))
-    return tuple(found)
+_SERVICE = "{bin}/python -m service"
+_SETTINGS = {
+    "ABSORB_HOST": "127.0.0.1",
+    "ABSORB_PORT": "{port}",
+    "ABSORB_LOG_LEVEL": "WARNING",
+}
+ABSORBS: tuple[Server, ...] = (
+    Server(
+        "absorb",
+        "Absorb",
+        (
+            Route("absorb", "/v1/score", "json"),
+            Route("absorb-v2", "/v2/models/lrea/infer", "v2"),
+            Route("absorb-v2-binary", "/v2/models/lrea/infer", "v2-binary"),
+        ),
+        _SERVICE,
+        workers=(1,),
+        environment=_SETTINGS,
+    ),
+    Server(
+        "absorb-redis",
+        "Absorb, no host tier",
+        (Route("absorb-redis", "/v1/score", "json"),),
+        _SERVICE,
+        workers=(1,),
+        environment={**_SETTINGS, "ABSORB_HOST_CACHE_BYTES": "0"},
+    ),
+)
+"""Absorb as it comes, through each of its doors, and without the cache tier in its own memory."""

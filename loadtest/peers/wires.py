@@ -18,7 +18,8 @@ def http_request(route: Route, host: str, user_id: str, candidates: Sequence[str
     if route.wire == "json":
         body = _dumps({"user_id": user_id, "candidates": list(candidates)})
     elif route.wire == "v2":
-        body = _dumps({"inputs": [_text("user_id", [user_id]), _text("candidates", candidates)]})
+        inputs = [_text("user_id", [user_id]), _text("candidates", candidates)]
+        body = _dumps({"inputs": inputs, "outputs": [{"name": "scores"}]})
     else:
         body, json_length = _binary(user_id, candidates)
         headers |= {HEADER_LENGTH: str(json_length), "Content-Type": "application/octet-stream"}
@@ -40,7 +41,7 @@ def scores_of(route: Route, headers: Mapping[str, str], body: bytes) -> NDArray[
     """
     try:
         if route.wire == "v2-binary":
-            return np.frombuffer(body, "<f8", offset=int(headers[HEADER_LENGTH.lower()]))
+            return _from_binary(body, int(headers[HEADER_LENGTH.lower()]))
         answer = json.loads(body)
         if route.wire == "v2":
             answer = answer["outputs"][0]["data"]
@@ -65,8 +66,15 @@ def _binary(user_id: str, candidates: Sequence[str]) -> tuple[bytes, int]:
         }
         for name, values in tensors.items()
     ]
-    header = _dumps({"inputs": inputs, "parameters": {"binary_data_output": True}})
+    outputs = [{"name": "scores", "parameters": {"binary_data": True}}]
+    header = _dumps({"inputs": inputs, "outputs": outputs})
     return header + b"".join(packed.values()), len(header)
+
+
+def _from_binary(body: bytes, json_length: int) -> NDArray[np.float64]:
+    (output,) = json.loads(body[:json_length])["outputs"]
+    kind = {"FP32": "<f4", "FP64": "<f8"}[output["datatype"]]
+    return np.frombuffer(body, kind, offset=json_length).astype(np.float64)
 
 
 def _packed(text: str) -> bytes:
