@@ -11,7 +11,8 @@ import pytest
 from loadtest.peers import bench
 from loadtest.peers.cells import CELLS, measured
 from loadtest.peers.driver import check, load
-from loadtest.peers.environments import HERE, version_of
+from loadtest.peers.environments import version_of
+from loadtest.peers.places import HERE
 from loadtest.peers.queries import Query
 from loadtest.peers.report import Row, page, plot, spread, verdicts
 from loadtest.peers.servers import ABSORBS, PEERS, Route
