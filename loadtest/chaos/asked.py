@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import orjson
 
+from loadtest.chaos.doors import as_v1
 from loadtest.chaos.truth import Origin, Question
 from loadtest.chaos.wire import Reply
 
@@ -62,9 +63,12 @@ def judge(question: Question, reply: Reply) -> dict[str, str]:
             raise TypeError(f"the body is {type(body).__name__}")
         if reply.status != 200:
             return {"problem": _problem_of_refusal(reply, body)}
-        source = body["state"]["source"]
-        told = {key: body[key] for key in ("generation", "artifact_id")}
-        return {"source": source, **told, "problem": _problem(question, body, source)}
+        body = as_v1(body)
+        source, generation = body["state"]["source"], body["generation"]
+        artifact_id = body["artifact_id"] or _fitting(question, body["scores"], source)
+        problem = _problem(question, body, source, artifact_id)
+        told = {"source": source, "generation": generation, "artifact_id": artifact_id}
+        return {**told, "problem": problem}
     except (ValueError, KeyError, TypeError) as error:
         return {"problem": f"form: {error!r} in {reply.body[:200]!r}"}
 
@@ -77,14 +81,24 @@ def _problem_of_refusal(reply: Reply, body: dict[str, object]) -> str:
     return ""
 
 
-def _problem(question: Question, body: dict[str, object], source: str) -> str:
+def _origin(source: str) -> Origin:
+    return "record" if source in FROM_RECORD else "cold"
+
+
+def _fitting(question: Question, scores: list[float], source: str) -> str:
+    """The artifact that gives these scores; empty if none does. Whether it is the generation's is asked later."""
+    fitting = (one for one in question.right if question.matches(scores, one, _origin(source)))
+    return next(fitting, "")
+
+
+def _problem(question: Question, body: dict[str, object], source: str, artifact_id: str) -> str:
     degraded, reason = body["degraded"], body["degraded_reason"]
     if degraded != (source != "hit") or bool(reason) != degraded:
         return f"form: source {source}, degraded {degraded}, reason {reason!r}"
-    scores, artifact_id = body["scores"], str(body["artifact_id"])
+    scores = body["scores"]
     if not isinstance(scores, list) or artifact_id not in question.right:
         return f"wrong: scores {scores!r} by {artifact_id}"
-    origin: Origin = "record" if source in FROM_RECORD else "cold"
+    origin = _origin(source)
     if question.matches(scores, artifact_id, origin):
         return ""
     others = [

@@ -4,7 +4,7 @@ from loadtest.chaos.scenario import Scenario
 from loadtest.chaos.stage import Stage
 from models.errors import CacheUnavailableError, PublishError
 
-SLOW_S = 0.4
+SLOW_S = 2.0
 """Delay of every answer of the cache, beyond the service's patience."""
 SPARE_BYTES = 4096
 """Memory left in a full cache: less than a generation takes."""

@@ -19,7 +19,6 @@ RECIPE = ROOT / "builder" / "recipes" / "tiny.toml"
 STEPS = 12
 """Of the training: the scores have to be known, not good."""
 SEEDS = (0, 1)
-MODEL = "chaos"
 
 
 @dataclass(frozen=True)

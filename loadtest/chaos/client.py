@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 
-import orjson
-
 from loadtest.chaos.asked import Asked, judge
-from loadtest.chaos.truth import Question, load_questions
-from loadtest.chaos.wire import Connection, Reply, TornAnswerError, post
+from loadtest.chaos.doors import v1_request, v2_request
+from loadtest.chaos.truth import MODEL, Question, load_questions
+from loadtest.chaos.wire import Connection, Reply, TornAnswerError
 
 HANG_LIMIT_S = 10.0
 """A request without an answer after this long hangs: the longest wait of the service is far below."""
@@ -26,13 +25,15 @@ class Client:
     def __init__(self, port: int, questions: Sequence[Question]) -> None:
         self._port = port
         self._questions = questions
-        self._requests = [post("/v1/score", orjson.dumps(one.body)) for one in questions]
+        # Each question through both doors, one after the other.
+        self._requests = [(v1_request(one.body), v2_request(one.body, MODEL)) for one in questions]
         self._idle: list[Connection] = []
 
     async def ask(self, number: int) -> Asked:
         """Ask one question, and say what became of it."""
         at = number % len(self._questions)
-        question, request = self._questions[at], self._requests[at]
+        question, doors = self._questions[at], self._requests[at]
+        request = doors[number // len(self._questions) % len(doors)]
         sent_s = time.monotonic()
         retried, failure, judged, status = False, "", {}, 0
         try:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import orjson
 
+from loadtest.chaos.process import READY
 from loadtest.chaos.scenario import Scenario
 from loadtest.chaos.stage import Stage
 from loadtest.chaos.wire import Connection, fetch, post
@@ -120,7 +121,10 @@ async def overload(stage: Stage) -> None:
         waves = max(1, round(stage.fault_s))
         for _ in range(waves):
             burst = [_came(stage.service.port, request) for _ in range(ALL_AT_ONCE)]
-            for came in await asyncio.gather(*burst):
+            *answers, probed = await asyncio.gather(*burst, _came(stage.service.port, READY))
+            if probed != "200":
+                stage.problems.append(f"overload: the readiness probe got {probed}")
+            for came in answers:
                 stage.abuses[f"overload: {came}"] += 1
                 if came not in {"200", "429", "503", "504"}:
                     stage.problems.append(f"overload: got {came}, expected 200, 429, 503 or 504")

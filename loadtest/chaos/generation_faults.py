@@ -2,9 +2,9 @@
 
 import json
 
-from loadtest.chaos.cast import MODEL
 from loadtest.chaos.scenario import Scenario
 from loadtest.chaos.stage import Stage
+from loadtest.chaos.truth import MODEL
 from models.artifact import SCORE
 from models.record import pointer_key
 

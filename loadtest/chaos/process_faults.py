@@ -29,6 +29,6 @@ async def drained(stage: Stage) -> None:
 
 
 PROCESS_FAULTS = (
-    Scenario("service-killed", "SIGKILL the service, start it again", killed, rate_per_s=100),
-    Scenario("service-drained", "SIGTERM the service, start it again", drained, rate_per_s=100),
+    Scenario("service-killed", "SIGKILL the service, start it again", killed, rate_per_s=60),
+    Scenario("service-drained", "SIGTERM the service, start it again", drained, rate_per_s=60),
 )

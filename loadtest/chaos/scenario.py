@@ -28,6 +28,6 @@ class Scenario:
     sources: frozenset[str] = frozenset()
     rounds: int = 4
     quick_rounds: int = 1
-    rate_per_s: float = 50.0
+    rate_per_s: float = 30.0
     settings: Mapping[str, str] = field(default_factory=dict)
     with_proxy: bool = False

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from loadtest.chaos.asked import Asked
 from loadtest.chaos.cache import Cache
-from loadtest.chaos.cast import MODEL, Cast
+from loadtest.chaos.cast import Cast
 from loadtest.chaos.process import ROOT, Service
 from loadtest.chaos.proxy import Proxy
-from loadtest.chaos.truth import save_questions
+from loadtest.chaos.truth import MODEL, save_questions
 from loadtest.chaos.verdict import RECOVERY_LIMIT_S, Downtime, Fault
 from loadtest.chaos.wire import fetch, get
 from models.artifact import Artifact
@@ -26,8 +26,8 @@ LOOK_EVERY_S = 0.01
 LINE_LIMIT_BYTES = 1 << 20
 SETTINGS = {
     "ABSORB_POLL_INTERVAL_S": "0.1",
-    # Long for a cache beside it, since the machine is shared with the load; short enough to notice one that hangs.
-    "ABSORB_CACHE_TIMEOUT_MS": "100",
+    # Far too long for a cache beside it, but the machine is shared with the load, and a late answer is no fault.
+    "ABSORB_CACHE_TIMEOUT_MS": "400",
     "ABSORB_LOG_LEVEL": "WARNING",
 }
 

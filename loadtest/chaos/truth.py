@@ -20,6 +20,8 @@ from models.record import UserRecord, encode_record
 from models.schema import PADDING, UNKNOWN
 from models.vocabulary import Vocabulary
 
+MODEL = "chaos"
+"""Name under which both artifacts are published, by turns."""
 NUM_USERS = 40
 NUM_QUESTIONS = 64
 NUM_CANDIDATES = 30

@@ -160,7 +160,7 @@ def _is_excused(one: Asked, downtimes: Sequence[Downtime]) -> bool:
 
 
 def _is_mixed(one: Asked, generations: Mapping[str, str]) -> bool:
-    if one.status != 200 or not one.generation:
+    if one.status != 200 or not one.generation or one.problem.startswith("wrong"):
         return False
     return one.problem.startswith("mixed") or generations.get(one.generation) != one.artifact_id
 

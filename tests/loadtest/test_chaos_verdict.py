@@ -11,6 +11,7 @@ import pytest
 
 from loadtest.chaos.asked import Asked, judge
 from loadtest.chaos.counters import problems_of
+from loadtest.chaos.doors import v1_request, v2_request
 from loadtest.chaos.memory import growth, leak, resident_bytes
 from loadtest.chaos.report import markdown, total
 from loadtest.chaos.swaps import p99_by_part, slower
@@ -71,6 +72,27 @@ def test_an_answer_is_held_against_what_it_says(reply: Reply, problem: str) -> N
     found = judge(QUESTION, reply)["problem"]
     assert found.startswith(problem)
     assert bool(found) == bool(problem)
+
+
+def tensors(first: float) -> Reply:
+    columns = {"scores": [first, 0.4], "state_source": ["hit"], "generation": ["g2"]}
+    outputs = [{"name": name, "data": values} for name, values in columns.items()]
+    return Reply(200, {}, orjson.dumps({"parameters": {"degraded": False}, "outputs": outputs}))
+
+
+def test_an_answer_in_tensors_is_the_artifacts_whose_scores_it_has() -> None:
+    told = judge(QUESTION, tensors(0.3))
+    assert told == {"source": "hit", "generation": "g2", "artifact_id": "b", "problem": ""}
+    assert judge(QUESTION, tensors(0.9))["problem"].startswith("wrong")
+
+
+def test_a_question_has_the_same_ids_at_both_doors() -> None:
+    body = {"user_id": "u", "candidates": ["1", "2"], "context": {"hour": "9"}}
+    assert v1_request(body).endswith(orjson.dumps(body))
+    inputs = orjson.loads(v2_request(body, "m").partition(b"\r\n\r\n")[2])["inputs"]
+    assert {one["name"]: one["data"] for one in inputs} == {
+        "user_id": ["u"], "candidates": ["1", "2"], "hour": ["9"],
+    }  # fmt: skip
 
 
 def test_a_cold_answer_that_says_why_is_right() -> None:
