@@ -23,6 +23,9 @@ TRACESTATE = b"tracestate"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """Others are counted as one: a label is no place for a stranger's word."""
 
+GONE = "the handler is closed"
+"""What uvloop says of a write to a connection that is closed already."""
+
 log = logging.getLogger(__name__)
 access_log = logging.getLogger("service.access")
 Refusal = Callable[[int, str], ASGIApp]
@@ -76,7 +79,13 @@ class Outermost:
                 own = (REQUEST_ID, about.request_id.encode())
                 about.answered = time.perf_counter()
                 message["headers"] = [*message.get("headers", ()), own]
-            await send(message)
+            try:
+                await send(message)
+            except RuntimeError as error:
+                # Nobody is there to read the answer, which is nobody's fault. Uvicorn knows that of the request
+                # at hand, but not of those that a client sent behind it before it vanished.
+                if GONE not in str(error):
+                    raise
 
         token = CURRENT.set(about)
         try:

@@ -9,6 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
+from starlette.types import Message
 
 from service.scrape import Scrape
 from service.telemetry import JsonFormatter
@@ -204,3 +205,31 @@ async def test_scrapes_at_the_same_time_share_one_and_leave_the_loop_free():
     assert slow.asked == 1
     assert all(b"g 7.0" in text for text, _ in texts)
     scrape.close()
+
+
+@pytest.mark.parametrize(
+    ("reason", "is_ours"),
+    [
+        ("unable to perform operation on <TCPTransport closed=True>; the handler is closed", False),
+        ("Unexpected ASGI message", True),
+    ],
+)
+async def test_a_client_that_is_gone_is_no_error_of_ours(
+    world: World, lines: list[dict[str, object]], reason: str, is_ours: bool
+):
+    scope = {
+        "type": "http", "method": "GET", "path": "/health/live", "headers": [], "query_string": b"",
+    }  # fmt: skip
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b""}
+
+    async def send(_: Message) -> None:
+        raise RuntimeError(reason)
+
+    async with world.service() as service:
+        await service.app(scope, receive, send)
+        counted = {"route": "/health/live", "method": "GET", "model": "", "code": "200"}
+        answers = service.metric("absorb_requests_total", **counted)
+    assert bool([line for line in lines if line["message"] == "request failed"]) == is_ours
+    assert answers == 1
