@@ -1,5 +1,7 @@
 """The cache fails: killed, stopped, slow, cut, full, emptied, or holding what is no record."""
 
+import time
+
 from loadtest.chaos.scenario import Scenario
 from loadtest.chaos.stage import Stage
 from models.errors import CacheUnavailableError, PublishError
@@ -99,15 +101,50 @@ async def corrupted(stage: Stage) -> None:
     await stage.calm(RETURN_S)
 
 
+async def kept(stage: Stage) -> None:
+    """SIGKILL: users whom the host tier holds go on being answered from their records."""
+    started_s = time.monotonic()
+    async with stage.fault("cache killed behind the host tier"):
+        stage.cache.kill()
+        await stage.calm(stage.fault_s)
+        await stage.cache.start()
+    meanwhile = [one for one in stage.asked if one.is_known and one.sent_s > started_s]
+    hits = sum(one.is_hit for one in meanwhile)
+    if 2 * hits < len(meanwhile):
+        stage.problems.append(f"the host tier kept {hits} of {len(meanwhile)} answers")
+    await stage.calm(RETURN_S)
+
+
 UNAVAILABLE = frozenset({"unavailable"})
+MISS = frozenset({"miss"})
+CORRUPT = frozenset({"corrupt"})
+NO_HOST_TIER = {"ABSORB_HOST_CACHE_BYTES": "0"}
+"""Every request reads the cache: with the host tier on, most users would not notice that it is gone."""
 CACHE_FAULTS = (
-    Scenario("cache-killed", "SIGKILL the cache, start it again", killed, UNAVAILABLE),
-    Scenario("cache-paused", "SIGSTOP the cache, then SIGCONT", paused, UNAVAILABLE),
-    Scenario("cache-slow", "its answers come too late", slow, UNAVAILABLE, with_proxy=True),
-    Scenario("cache-cut", "its answers break off", cut, UNAVAILABLE, with_proxy=True),
-    Scenario("cache-full", "a publish runs into maxmemory", full),
-    Scenario("cache-emptied", "it restarts with nothing in it", emptied, UNAVAILABLE | {"miss"}),
     Scenario(
-        "records-corrupted", "records are overwritten in place", corrupted, frozenset({"corrupt"})
+        "cache-killed", "SIGKILL the cache, start it again", killed,
+        UNAVAILABLE, UNAVAILABLE, settings=NO_HOST_TIER,
     ),
-)
+    Scenario(
+        "cache-paused", "SIGSTOP the cache, then SIGCONT", paused,
+        UNAVAILABLE, UNAVAILABLE, settings=NO_HOST_TIER,
+    ),
+    Scenario(
+        "cache-slow", "its answers come too late", slow,
+        UNAVAILABLE, UNAVAILABLE, settings=NO_HOST_TIER, with_proxy=True,
+    ),
+    Scenario(
+        "cache-cut", "its answers break off", cut,
+        UNAVAILABLE, UNAVAILABLE, settings=NO_HOST_TIER, with_proxy=True,
+    ),
+    Scenario(
+        "cache-emptied", "it restarts with nothing in it", emptied,
+        UNAVAILABLE | MISS, MISS, settings=NO_HOST_TIER,
+    ),
+    Scenario(
+        "records-corrupted", "records are overwritten in place", corrupted,
+        CORRUPT, CORRUPT, settings=NO_HOST_TIER,
+    ),
+    Scenario("cache-full", "a publish runs into maxmemory", full),
+    Scenario("host-tier", "SIGKILL the cache: users in the host tier stay hits", kept, UNAVAILABLE),
+)  # fmt: skip

@@ -4,26 +4,32 @@ from collections import defaultdict
 
 from prometheus_client.parser import text_string_to_metric_families
 
-LOOKUPS = "absorb_cache_lookups_total"
-RESULTS = "absorb_cache_results_total"
+PAIRS = (
+    ("absorb_cache_lookups_total", "absorb_cache_results_total", "model"),
+    ("absorb_cache_tier_lookups_total", "absorb_cache_tier_results_total", "tier"),
+)
+"""Lookups, their results, and the label by which they add up."""
 
 
 def problems_of(text: str) -> list[str]:
-    """What does not add up in a scrape: for every model, results must come to the lookups."""
-    lookups, results = _by_model(text, LOOKUPS), _by_model(text, RESULTS)
-    if not lookups:
-        return ["counters: no lookup was counted"]
-    return [
-        f"counters of {model}: results come to {results[model]:g}, lookups to {count:g}"
-        for model, count in lookups.items()
-        if results[model] != count
-    ]
+    """What does not add up in a scrape: for every model and every tier, results must come to the lookups."""
+    problems = []
+    for lookups_name, results_name, label in PAIRS:
+        lookups, results = _by(text, lookups_name, label), _by(text, results_name, label)
+        if not lookups:
+            problems.append(f"counters: no {lookups_name}")
+        problems += [
+            f"counters of {name}: results come to {results[name]:g}, lookups to {count:g}"
+            for name, count in lookups.items()
+            if results[name] != count
+        ]
+    return problems
 
 
-def _by_model(text: str, name: str) -> dict[str, float]:
+def _by(text: str, name: str, label: str) -> dict[str, float]:
     found: dict[str, float] = defaultdict(float)
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             if sample.name == name:
-                found[sample.labels["model"]] += sample.value
+                found[sample.labels[label]] += sample.value
     return found

@@ -62,4 +62,5 @@ async def _evidence(scenario: Scenario, stage: Stage) -> Evidence:
         stage.memory,
         stage.abuses,
         [*stage.problems, *problems_of(counters), *odd],
+        scenario.felt,
     )

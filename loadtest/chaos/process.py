@@ -79,10 +79,14 @@ class Service:
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def _is_ready(self) -> bool:
+        return await self.readiness() == 200
+
+    async def readiness(self) -> int:
+        """Status of its readiness; 0 if it gives no answer."""
         try:
-            return (await fetch(self.port, READY, limit_s=5.0)).status == 200
+            return (await fetch(self.port, READY, limit_s=5.0)).status
         except OSError:
-            return False
+            return 0
 
     def kill(self) -> None:
         """SIGKILL, its children too."""
@@ -91,19 +95,22 @@ class Service:
         self._running.kill()
         self._running.wait()
 
-    async def drain(self) -> float:
-        """SIGTERM, and wait for its end; seconds it took.
+    def ask_to_end(self) -> None:
+        """SIGTERM."""
+        self._running.send_signal(signal.SIGTERM)
+
+    async def end(self) -> int:
+        """Wait for its end; its exit status.
 
         Raises:
             NotReadyError: it does not end.
         """
-        started_s = time.monotonic()
-        self._running.send_signal(signal.SIGTERM)
-        while self._running.poll() is None:
-            if time.monotonic() > started_s + STOP_LIMIT_S:
+        deadline = time.monotonic() + STOP_LIMIT_S
+        while (status := self._running.poll()) is None:
+            if time.monotonic() > deadline:
                 raise NotReadyError(f"the service did not end {STOP_LIMIT_S:g} s after SIGTERM")
             await asyncio.sleep(LOOK_EVERY_S)
-        return time.monotonic() - started_s
+        return status
 
     def resident_bytes(self) -> int:
         """Memory of it and its children."""

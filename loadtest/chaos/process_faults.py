@@ -18,17 +18,27 @@ async def killed(stage: Stage) -> None:
 
 
 async def drained(stage: Stage) -> None:
-    """SIGTERM: what is in flight is answered, and the process ends; then a new one."""
-    started_s = time.monotonic()
+    """SIGTERM: not ready at once, all served during the delay, what is in flight answered; then a new process."""
     async with stage.fault("service drained"):
-        took_s = await stage.service.drain()
-        stage.abuses[f"drained in {took_s:.0f} s"] += 1
+        stage.service.ask_to_end()
+        closing_s = time.monotonic() + DRAIN_DELAY_S
+        await stage.calm(DRAIN_DELAY_S / 2)
+        if (told := await stage.service.readiness()) != NOT_READY:
+            stage.problems.append(f"readiness of a draining service: {told}, expected {NOT_READY}")
+        status = await stage.service.end()
+        if status:
+            stage.problems.append(f"a drained service ended with status {status}, expected 0")
         stage.service.launch()
-    await stage.is_back(started_s, is_kill=False)
+    await stage.is_back(closing_s, is_kill=False)
     await stage.calm(stage.fault_s)
 
 
+DRAIN_DELAY_S = 1.5
+NOT_READY = 503
 PROCESS_FAULTS = (
     Scenario("service-killed", "SIGKILL the service, start it again", killed, rate_per_s=60),
-    Scenario("service-drained", "SIGTERM the service, start it again", drained, rate_per_s=60),
-)
+    Scenario(
+        "service-drained", "SIGTERM the service, start it again", drained, rate_per_s=60,
+        settings={"ABSORB_DRAIN_DELAY_S": str(DRAIN_DELAY_S)},
+    ),
+)  # fmt: skip

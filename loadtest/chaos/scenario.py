@@ -15,6 +15,7 @@ class Scenario:
         about: one line for `--list`.
         play: one round; the service's memory is compared after the first round and after the last.
         sources: degraded sources that known users may be answered from.
+        felt: those of them that some answers have to come from, or the faults were none.
         rounds: in a whole run.
         quick_rounds: in a quick one.
         rate_per_s: of the steady load.
@@ -26,6 +27,7 @@ class Scenario:
     about: str
     play: Callable[[Stage], Awaitable[None]]
     sources: frozenset[str] = frozenset()
+    felt: frozenset[str] = frozenset()
     rounds: int = 4
     quick_rounds: int = 1
     rate_per_s: float = 30.0

@@ -182,6 +182,8 @@ async def steady_load(stage: Stage, rate_per_s: float) -> AsyncIterator[None]:
     )  # fmt: skip
     reading = asyncio.create_task(_note(process, stage.asked))
     try:
+        while not stage.asked and not reading.done():
+            await asyncio.sleep(LOOK_EVERY_S)
         yield
     finally:
         if process.stdin is not None:

@@ -70,6 +70,7 @@ class Evidence:
         memory: bytes of the service after each round, of the process that lived last.
         abuses: "what was sent: what came" -> times, for requests that were not the steady load's.
         problems: what else was found wrong: by the scenario, in the counters, in the log.
+        felt: sources that some answers have to come from, or the faults were none.
     """
 
     scenario: str
@@ -81,6 +82,7 @@ class Evidence:
     memory: Sequence[int] = ()
     abuses: Mapping[str, int] = field(default_factory=dict)
     problems: Sequence[str] = ()
+    felt: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,8 @@ def broken_rules(evidence: Evidence, lost: Sequence[Asked], mixed: Sequence[Aske
     codes = Counter(one.status for one in asked if one.status not in {0, 200} | NOT_NOW)
     broken += [f"status {code} for {times} good requests" for code, times in codes.items()]
     broken += _degraded_for_nothing(evidence)
+    unfelt = evidence.felt - {one.source for one in asked if one.is_known}
+    broken += [f"no answer was {name}: nobody felt the fault" for name in sorted(unfelt)]
     broken += [f"no hit after {one.name}" for one in evidence.faults if one.recovery_s is None]
     slow = [one for one in evidence.faults if (one.recovery_s or 0) > RECOVERY_LIMIT_S]
     broken += [f"{one.recovery_s:.1f} s until the first hit after {one.name}" for one in slow]

@@ -24,7 +24,9 @@ async def both(stage: Stage) -> None:
 def test_a_killed_cache_and_a_flip_break_no_rule(tmp_path: Path) -> None:
     cast = make_cast([Toy(seed).save(tmp_path / "artifacts") for seed in (1, 2)])
     # On a busy machine a poll of the pointer may take the place of one hit and more.
-    scenario = Scenario("both", "", both, cache_faults.UNAVAILABLE)
+    scenario = Scenario(
+        "both", "", both, cache_faults.UNAVAILABLE, settings=cache_faults.NO_HOST_TIER
+    )
 
     evidence = asyncio.run(play(scenario, cast, tmp_path / "run", is_quick=True, settings={}))
 

@@ -153,6 +153,13 @@ def test_only_a_process_that_is_down_excuses(
     assert (figures.lost, figures.excused) == ((1, 0) if is_lost else (0, 1))
 
 
+def test_a_fault_that_nobody_felt_proves_nothing() -> None:
+    corrupt = replace(GOOD, sources=frozenset({"corrupt"}), felt=frozenset({"corrupt"}))
+    assert broken(corrupt) == "no answer was corrupt: nobody felt the fault"
+    felt = replace(HIT, source="corrupt")
+    assert broken(replace(corrupt, asked=[*GOOD.asked, felt])) == ""
+
+
 def test_recovery_is_counted_from_the_end_of_a_fault() -> None:
     faults = [Fault("killed", 1.0, 3.0, 3.5), Fault("paused", 4.0, 5.0, None), Fault("x", 1, 2, 60)]
     figures = conclude(replace(GOOD, faults=faults))
@@ -167,10 +174,15 @@ def test_counters_have_to_add_up() -> None:
         "# TYPE absorb_cache_results counter\n"
         'absorb_cache_results_total{{model="m",result="hit"}} 3.0\n'
         'absorb_cache_results_total{{model="m",result="miss"}} 2.0\n'
+        "# TYPE absorb_cache_tier_lookups counter\n"
+        'absorb_cache_tier_lookups_total{{tier="host"}} {}\n'
+        "# TYPE absorb_cache_tier_results counter\n"
+        'absorb_cache_tier_results_total{{tier="host",result="hit"}} 4.0\n'
     )
-    assert problems_of(text.format("5.0")) == []
-    assert problems_of(text.format("6.0")) == ["counters of m: results come to 5, lookups to 6"]
-    assert problems_of("") == ["counters: no lookup was counted"]
+    assert problems_of(text.format(5, 4)) == []
+    assert problems_of(text.format(6, 4)) == ["counters of m: results come to 5, lookups to 6"]
+    assert problems_of(text.format(5, 3)) == ["counters of host: results come to 4, lookups to 3"]
+    assert len(problems_of("")) == 2
 
 
 HOLDER = """
