@@ -21,12 +21,13 @@ from loadtest.chaos.verdict import Figures, conclude
 from models.errors import AbsorbError
 
 OUT = Path("var/chaos")
+TABLE_WIDTH = 100
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Do what the command line asks for; return the exit code."""
     options = _parser().parse_args(arguments)
-    console = Console()
+    console = Console(width=max(Console().width, TABLE_WIDTH))
     if options.list:
         for one in SCENARIOS:
             console.print(f"{one.name:18} {one.about}")

@@ -11,6 +11,8 @@ SLOW_S = 2.0
 SPARE_BYTES = 4096
 """Memory left in a full cache: less than a generation takes."""
 RETURN_S = 0.3
+EVERYBODY_S = 2.5
+"""In which the load asks for every user."""
 
 
 async def killed(stage: Stage) -> None:
@@ -103,6 +105,7 @@ async def corrupted(stage: Stage) -> None:
 
 async def kept(stage: Stage) -> None:
     """SIGKILL: users whom the host tier holds go on being answered from their records."""
+    await stage.calm(EVERYBODY_S)
     started_s = time.monotonic()
     async with stage.fault("cache killed behind the host tier"):
         stage.cache.kill()
