@@ -39,6 +39,7 @@ from service.published import read_published
 MODEL = "lrea"
 MAX_USERS = 1_000_000
 STAMP = RESULTS / "stamp.json"
+PROBLEMS = RESULTS / "problems.json"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -58,7 +59,8 @@ def main(arguments: list[str] | None = None) -> int:
             ready = tuple(server for server in chosen if server.name not in problems)
             probe = read_queries()[SLATES[0]][0]
             problems |= run_rounds(ready, effort, probe, Console().print)
-        _write(options.out, problems)
+            PROBLEMS.write_text(json.dumps(problems, indent=1))
+        _write(options.out, json.loads(PROBLEMS.read_text()))
     except (AbsorbError, PeerError, FileNotFoundError) as error:
         sys.stderr.write(f"peers: {error}\n")
         return 2
@@ -107,6 +109,7 @@ def _prepare(effort: Effort, is_fresh: bool) -> None:
         shutil.rmtree(RESULTS, ignore_errors=True)
         RESULTS.mkdir(parents=True)
         STAMP.write_text(text)
+        PROBLEMS.write_text("{}")
     write_queries(published)
 
 

@@ -33,6 +33,7 @@ class Measured:
         answers: in the measured seconds.
         per_s: answers per second.
         p50_ms: median latency; p90_ms and p99_ms likewise (nearest rank).
+        degraded: answers that Absorb scored from the cold-start state, since the cache was late, say.
     """
 
     answers: int
@@ -40,9 +41,10 @@ class Measured:
     p50_ms: float
     p90_ms: float
     p99_ms: float
+    degraded: int
 
 
-def measured(latency_s: NDArray[np.float64], elapsed_s: float) -> Measured:
+def measured(latency_s: NDArray[np.float64], elapsed_s: float, degraded: int = 0) -> Measured:
     """Summary of a cell's latencies.
 
     Raises:
@@ -51,4 +53,4 @@ def measured(latency_s: NDArray[np.float64], elapsed_s: float) -> Measured:
     if not len(latency_s):
         raise ValueError(f"no answer in {elapsed_s:.1f} s")
     p50, p90, p99 = np.percentile(1000 * latency_s, (50, 90, 99), method="inverted_cdf").tolist()
-    return Measured(len(latency_s), len(latency_s) / elapsed_s, p50, p90, p99)
+    return Measured(len(latency_s), len(latency_s) / elapsed_s, p50, p90, p99, degraded)

@@ -29,6 +29,7 @@ TOLERANCE = 1e-6
 """Largest difference of a probability between an answer and the call in process."""
 ANSWER_LIMIT_S = 20
 LEAST_ANSWERS = 10
+DEGRADED = b'"degraded":true'
 
 
 class Connection(asyncio.Protocol):
@@ -126,23 +127,25 @@ async def check(port: int, route: Route, queries: list[Query]) -> None:
 
 async def load(
     port: int, concurrency: int, requests: list[bytes], warm_up_s: float, seconds: float
-) -> tuple[NDArray[np.float64], float]:
-    """Latencies of the requests answered after the warm-up, and the seconds in which they were.
+) -> tuple[NDArray[np.float64], float, int]:
+    """Latencies of the requests answered after the warm-up, the seconds in which they were, and how many are degraded.
 
     The seconds are more than asked for where so few answers came in them that a percentile would mean nothing.
     """
     start = time.perf_counter() + warm_up_s
     end = last = start + seconds
     latency_s: list[float] = []
+    degraded = 0
 
     async def keep_asking(connection: Connection, at: int) -> None:
-        nonlocal last
+        nonlocal last, degraded
         now = time.perf_counter()
         while now < end or len(latency_s) < LEAST_ANSWERS:
             sent = now
-            await connection.ask(requests[at % len(requests)])
+            body = await connection.ask(requests[at % len(requests)])
             now = time.perf_counter()
             at += 1
+            degraded += DEGRADED in body
             if start <= now and (now <= end or len(latency_s) < LEAST_ANSWERS):
                 latency_s.append(now - sent)
                 last = max(last, now)
@@ -155,7 +158,7 @@ async def load(
         for number, connection in enumerate(connections):
             first = number * len(requests) // concurrency
             group.create_task(keep_asking(connection, first))
-    return np.array(latency_s), last - start
+    return np.array(latency_s), last - start, degraded
 
 
 async def drive(port: int, route: Route, cells: list[Cell], warm_up_s: float, seconds: float) -> str:  # fmt: skip
@@ -170,8 +173,8 @@ async def drive(port: int, route: Route, cells: list[Cell], warm_up_s: float, se
     for cell in cells:
         asked = queries[cell.slate]
         requests = [http_request(route, host, one.user_id, one.candidates) for one in asked]
-        latency_s, elapsed_s = await load(port, cell.concurrency, requests, warm_up_s, seconds)
-        figures[str(cell)] = asdict(measured(latency_s, elapsed_s))
+        found = await load(port, cell.concurrency, requests, warm_up_s, seconds)
+        figures[str(cell)] = asdict(measured(*found))
     return json.dumps(figures)
 
 

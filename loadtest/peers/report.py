@@ -118,7 +118,7 @@ def table(rows: Sequence[Row], slate: int) -> list[str]:
     ]
     for row in rows:
         if not row.rounds:
-            lines.append(f"| {row.title} | failed: {_on_one_line(row.problem)} | | | | | | |")
+            lines.append(f"| {row.title} | no figures: {_on_one_line(row.problem)} | | | | | | |")
             continue
         one, many = Cell(ONE, slate), Cell(MANY, slate)
         cells = [
@@ -130,7 +130,9 @@ def table(rows: Sequence[Row], slate: int) -> list[str]:
             f"{median(over_rounds(row, many, 'p99_ms')):.2f}",
             spread(over_rounds(row, many, "per_s")).text(0),
         ]
-        lines.append(f"| {row.title} | " + " | ".join(cells) + " |")
+        degraded = sum(over_rounds(row, one, "degraded") + over_rounds(row, many, "degraded"))
+        title = f"{row.title} ({degraded:.0f} answers degraded)" if degraded else row.title
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
     return lines
 
 

@@ -28,6 +28,7 @@ def figures(p50_ms: float, per_s: float) -> bench.Figures:
         "per_s": per_s,
         "p50_ms": p50_ms,
         "p90_ms": 2 * p50_ms,
+        "degraded": 0,
         "p99_ms": 3 * p50_ms,
     }
     return {str(one): cell for one in CELLS}
@@ -80,7 +81,7 @@ def test_what_was_not_measured_is_no_verdict() -> None:
     found = verdicts(row("absorb"), BARE, [failed])
     assert {verdict.is_met for verdict in found} == {None}
     text = page([row("absorb")], BARE, [failed], {"Machine": "none"})
-    assert "| Ray | failed: start: no / room |" in text
+    assert "| Ray | no figures: start: no / room |" in text
     assert text.count("**cannot be said**") == 6
 
 
@@ -138,7 +139,7 @@ async def timed(query: Query) -> int:
     try:
         await check(port, ROUTES["json"], [query])
         request = http_request(ROUTES["json"], "h", query.user_id, query.candidates)
-        latency_s, _ = await load(port, 2, [request], 0.05, 0.1)
+        latency_s, _, _ = await load(port, 2, [request], 0.05, 0.1)
         return len(latency_s)
     finally:
         server.close()
