@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +75,7 @@ class Follower:
 
     Attributes:
         on_swap: told what served a model before, and what serves it from now on; None for nothing.
+        warm_up: scores with what is about to serve; what it raises keeps that from serving.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class Follower:
         self._looking = asyncio.Lock()
         self._cache_error: str | None = None
         self.on_swap: Callable[[Serving | None, Serving | None], None] = _tell_nobody
+        self.warm_up: Callable[[Serving], Awaitable[None]] = _warm_nothing_up
         # A thread of its own: loading never takes one that scores.
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
 
@@ -251,6 +253,8 @@ class Follower:
         loaded = await asyncio.get_running_loop().run_in_executor(
             self._loader, load_serving, self._artifact_dir, new, self._num_threads, old
         )
+        if old is None or old.scorer is not loaded.scorer:
+            await self.warm_up(loaded)
         self._serving[model] = loaded
         self.on_swap(old, loaded)
         self._telemetry.swapped(old.generation if old else None, new)
@@ -286,3 +290,7 @@ def _unloaded(model: str) -> str:
 
 def _tell_nobody(_: Serving | None, __: Serving | None) -> None:
     """Where nothing is kept for a generation."""
+
+
+async def _warm_nothing_up(_: Serving) -> None:
+    """What a follower does that nobody told how."""

@@ -27,6 +27,7 @@ from service.tiers.tiers import Tiers, build_tiers
 from service.tracing import Tracing
 from service.traffic import Traffic
 from service.v2.plane import Plane
+from service.warm_up import WarmUp
 from service.workers import Workers
 
 if TYPE_CHECKING:
@@ -80,6 +81,8 @@ def build_parts(
     shadows = Shadows(settings.shadow, follower, telemetry.traffic)
     gate = Gate(settings, workers, telemetry, _batcher(settings, workers, num_workers, telemetry))
     pipeline = Pipeline(settings, follower, store, tiers.states, telemetry, gate, traffic, shadows)
+    warm_up = WarmUp(settings.warm_up_slates, settings.warm_up_file, pipeline.rehearse)
+    follower.warm_up = warm_up.run
     readiness = Readiness(pipeline.probe, workers)
     plane = Plane(pipeline, follower, readiness, settings, clock)
     door = None if settings.grpc_port is None else _grpc_door(plane, telemetry, settings)

@@ -131,6 +131,12 @@ class Settings(BaseSettings):
     slow_dir: Path | None = None
     """Folder of the file to which slow requests are written, 16 MiB at most; unset: `GET /v1/slow` alone has them."""
 
+    warm_up_slates: tuple[PositiveInt, ...] = (200,)
+    """Numbers of candidates that a generation scores before it serves, as JSON."""
+
+    warm_up_file: Path | None = None
+    """File of captured requests (`ABSORB_SLOW_DIR`) that a generation scores before it serves; unset: none."""
+
     split: Annotated[dict[str, Experiment], NoDecode, BeforeValidator(read_split)] = {}
     """Experiments, as JSON or a file of it: `{"home": {"weights": {"lrea": 9, "din": 1}, "default": true}}`."""
 

@@ -84,8 +84,8 @@ async def test_a_slow_shadow_delays_nobody_and_is_dropped_when_busy(world: World
     release = threading.Event()
     async with world.service(shadow=[RULE]) as service:
         scorer = service.follower.pick("two").scorer
-        score = scorer.score
-        scorer.score = lambda *given: (release.wait(20), score(*given))[1]  # type: ignore[method-assign]
+        score = scorer.score_many
+        scorer.score_many = lambda *given: (release.wait(20), score(*given))[1]  # type: ignore[method-assign]
         for _ in range(5):
             await asyncio.wait_for(service.score(model="one"), 5)
         await until(service, dropped=3)
