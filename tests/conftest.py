@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # No deadline: a busy machine is no failure.
 hypothesis.settings.register_profile("absorb", deadline=None)
+# `make fuzz`: minutes of other draws in each run.
+hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=3000)
 hypothesis.settings.load_profile("absorb")
 
 
