@@ -5,7 +5,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check fix test stubs serve build load peers chaos conformance stop clean
+.PHONY: help setup demo check fix test fuzz stubs serve build load peers chaos conformance stop clean
 
 RECIPE ?= builder/recipes/complete-journey.toml
 VENV := .venv
@@ -60,6 +60,11 @@ fix: setup ## format, and repair what the linter can
 # A file's tests stay together: many share a build or a server.
 test: setup ## all tests, on all cores; ARGS="..." goes to pytest
 	$(PY) -m pytest --numprocesses auto --dist loadfile $(ARGS)
+
+# Other draws in each run; what fails is printed, and found again first in the next run.
+fuzz: setup ## minutes of requests nobody thought of, against the OpenAPI document and the V2 parser
+	$(PY) -m pytest --numprocesses auto --dist load --timeout 3600 --hypothesis-profile fuzz $(ARGS) \
+	    tests/service/test_openapi.py tests/v2/test_fuzz.py
 
 stubs: setup ## write the gRPC stubs anew, from service/v2/inference.proto
 	$(PY) -m grpc_tools.protoc -I. --python_out=. --pyi_out=. service/v2/inference.proto

@@ -25,12 +25,24 @@ from service.pipeline import Pipeline, Query
 from service.presence import while_present
 from service.readiness import Readiness
 from service.requests import CompareRequest, ScoreRequest, parse_request
-from service.schemas import CompareResponse, ErrorBody, ModelList, ScoreResponse, UserResponse
+from service.schemas import (
+    CompareResponse,
+    ErrorBody,
+    Live,
+    ModelList,
+    NotReady,
+    Ready,
+    ScoreResponse,
+    UserResponse,
+)
 from service.scrape import Scrape
 from service.settings import Settings
 from service.terms import read_terms
 
 ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}}
+METRICS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/plain": {}, "application/openmetrics-text": {}}}
+}
 
 
 class JsonResponse(Response):
@@ -60,10 +72,27 @@ def error_response(status: int, text: str, headers: dict[str, str] | None = None
     return JsonResponse({"error": text}, status, {**retry_headers(status), **(headers or {})})
 
 
-def described_body(kind: type[BaseModel]) -> dict[str, Any]:
+def described_body(kind: type[BaseModel], is_required: bool = True) -> dict[str, Any]:
     """What OpenAPI says of a body: the routes read theirs themselves, so FastAPI does not know it."""
-    content = {"application/json": {"schema": kind.model_json_schema()}}
-    return {"requestBody": {"required": True, "content": content}}
+    content = {"application/json": {"schema": _inlined(kind.model_json_schema())}}
+    return {"requestBody": {"required": is_required, "content": content}}
+
+
+def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema without references: what they name is not where an OpenAPI document would look for it."""
+    named = schema.pop("$defs", {})
+
+    def inlined(part: Any) -> Any:
+        if isinstance(part, list):
+            return [inlined(one) for one in part]
+        if not isinstance(part, dict):
+            return part
+        if "$ref" in part:
+            return inlined(named[part["$ref"].rpartition("/")[2]])
+        return {name: inlined(one) for name, one in part.items()}
+
+    found: dict[str, Any] = inlined(schema)
+    return found
 
 
 def scoring_routes(pipeline: Pipeline, settings: Settings) -> APIRouter:
@@ -140,12 +169,12 @@ def operating_routes(readiness: Readiness, scrape: Scrape) -> APIRouter:
     """Routes for probes and scrapers; no limit holds for them."""
     router = APIRouter()
 
-    @router.get("/health/live")
+    @router.get("/health/live", response_model=Live)
     async def live() -> Response:
         """The process answers."""
         return JsonResponse({"live": True})
 
-    @router.get("/health/ready", responses={503: {"model": ErrorBody}})
+    @router.get("/health/ready", response_model=Ready, responses={503: {"model": NotReady}})
     async def ready() -> Response:
         """A model is loaded, a real score through it worked a moment ago, and this process is not about to end."""
         try:
@@ -157,7 +186,7 @@ def operating_routes(readiness: Readiness, scrape: Scrape) -> APIRouter:
             )
         return JsonResponse({"ready": True})
 
-    @router.get("/metrics")
+    @router.get("/metrics", response_class=Response, responses=METRICS)
     async def metrics(request: Request) -> Response:
         """Prometheus metrics, as OpenMetrics where the Accept header names it."""
         text, kind = await scrape.text(request.headers.get("accept", ""))

@@ -303,3 +303,21 @@ class ErrorBody(Answer):
 
     error: str
     """What field, what came and what was expected."""
+
+
+class Live(Answer):
+    """The process answers."""
+
+    live: Literal[True]
+
+
+class Ready(Answer):
+    """It can score."""
+
+    ready: Literal[True]
+
+
+class NotReady(ErrorBody):
+    """It cannot score; why."""
+
+    ready: Literal[False]

@@ -14,13 +14,24 @@ from models.errors import AbsorbError, NotReadyError, RequestError
 from service.bodies import BodyLimit, read_body
 from service.errors import retry_headers, status_of
 from service.presence import while_present
-from service.routes import ERRORS, BareRoute, JsonResponse, error_response
-from service.schemas import ErrorBody
+from service.routes import ERRORS, BareRoute, JsonResponse, described_body, error_response
+from service.schemas import ErrorBody, Live, NotReady, Ready
 from service.terms import PRIORITY, TIMEOUT, whole_number
 from service.v2.answers import index_json, metadata_json, server_json, statistics_json
 from service.v2.codec import short
 from service.v2.messages import InferRequest, Parameter
 from service.v2.plane import Plane
+from service.v2.schemas import (
+    IndexBody,
+    IndexEntry,
+    InferAnswer,
+    InferBody,
+    ModelAbout,
+    ModelConfig,
+    ModelReady,
+    Server,
+    Statistics,
+)
 from service.v2.wire import LENGTH_HEADER, parameters_of, read_infer, read_object, write_infer
 
 MODEL = "/v2/models/{model}"
@@ -31,28 +42,20 @@ FAST = 1
 """Level of compression: what a slate's scores save at higher ones is not worth their time."""
 NEVER = re.compile(r"q=0(\.0*)?")
 FIXED = "fixed while the service runs: environment variables set it (README, Settings)"
-TENSORS = {"type": "array", "items": {"type": "object"}}
-INFER_BODY: dict[str, Any] = {
-    "type": "object",
-    "required": ["inputs"],
-    "properties": {
-        "id": {"type": "string"},
-        "parameters": {"type": "object"},
-        "inputs": TENSORS,
-        "outputs": TENSORS,
-    },
-}
+BYTES_TOO: dict[str, Any] = {"application/octet-stream": {}}
+"""Tensors may follow the JSON as bytes: requests say it in a header, answers do it where a request asks."""
+INFERRED: dict[int | str, dict[str, Any]] = {200: {"content": BYTES_TOO}}
+REFUSED: dict[int | str, dict[str, Any]] = {405: {"model": ErrorBody}}
 
 
 def described_infer(*path: str) -> dict[str, Any]:
     """What OpenAPI says of an infer route, which reads its request itself."""
     text = {"type": "string"}
-    return {
-        "parameters": [
-            {"name": name, "in": "path", "required": True, "schema": text} for name in path
-        ],
-        "requestBody": {"required": True, "content": {"application/json": {"schema": INFER_BODY}}},
-    }
+    said = described_body(InferBody)
+    said["requestBody"]["content"] |= BYTES_TOO
+    header = {"name": LENGTH_HEADER, "in": "header", "schema": {"type": "integer", "minimum": 1}}
+    places = [{"name": name, "in": "path", "required": True, "schema": text} for name in path]
+    return {**said, "parameters": [*places, header]}
 
 
 def v2_routes(plane: Plane, body: BodyLimit) -> list[APIRouter]:
@@ -70,8 +73,18 @@ def infer_routes(plane: Plane, body: BodyLimit) -> APIRouter:
     """The route that scores."""
     router = APIRouter(responses=ERRORS, route_class=BareRoute)
 
-    @router.post(f"{MODEL}/infer", openapi_extra=described_infer("model"))
-    @router.post(f"{VERSION}/infer", openapi_extra=described_infer("model", "version"))
+    @router.post(
+        f"{MODEL}/infer",
+        response_model=InferAnswer,
+        responses=INFERRED,
+        openapi_extra=described_infer("model"),
+    )
+    @router.post(
+        f"{VERSION}/infer",
+        response_model=InferAnswer,
+        responses=INFERRED,
+        openapi_extra=described_infer("model", "version"),
+    )
     async def infer(request: Request) -> Response:
         """Score, as the Open Inference Protocol V2 says it."""
         path = request.path_params
@@ -93,35 +106,39 @@ def describing_routes(plane: Plane, body: BodyLimit) -> APIRouter:
     """What the server and its models are, and what they have done."""
     router = APIRouter(responses=ERRORS)
 
-    @router.get("/v2")
+    @router.get("/v2", response_model=Server)
     async def server() -> Response:
         """Who answers, and which extensions of the protocol it speaks."""
         return JsonResponse(server_json(plane.server()))
 
-    @router.get("/v2/models/stats")
+    @router.get("/v2/models/stats", response_model=Statistics)
     async def all_statistics() -> Response:
         """What every model has served."""
         return JsonResponse(statistics_json(plane.statistics()))
 
-    @router.get(MODEL)
-    @router.get(VERSION)
+    @router.get(MODEL, response_model=ModelAbout)
+    @router.get(VERSION, response_model=ModelAbout)
     async def metadata(model: str, version: str = "") -> Response:
         """What a model takes and gives."""
         return JsonResponse(metadata_json(plane.metadata(model, version)))
 
-    @router.get(f"{MODEL}/config")
-    @router.get(f"{VERSION}/config")
+    @router.get(f"{MODEL}/config", response_model=ModelConfig)
+    @router.get(f"{VERSION}/config", response_model=ModelConfig)
     async def config(model: str, version: str = "") -> Response:
         """The same as Triton's model configuration."""
         return JsonResponse(plane.config(model, version))
 
-    @router.get(f"{MODEL}/stats")
-    @router.get(f"{VERSION}/stats")
+    @router.get(f"{MODEL}/stats", response_model=Statistics)
+    @router.get(f"{VERSION}/stats", response_model=Statistics)
     async def statistics(model: str, version: str = "") -> Response:
         """What a model has served."""
         return JsonResponse(statistics_json(plane.statistics(model, version)))
 
-    @router.post("/v2/repository/index")
+    @router.post(
+        "/v2/repository/index",
+        response_model=list[IndexEntry],
+        openapi_extra=described_body(IndexBody, is_required=False),
+    )
     async def index(request: Request) -> Response:
         """Every model that serves or should. The body may be empty."""
         ready = read_object(await read_body(request, body)).get("ready", False)
@@ -136,12 +153,12 @@ def health_routes(plane: Plane) -> APIRouter:
     """Probes; no limit holds for them. A body, since KServe's client reads it and others do not mind."""
     router = APIRouter()
 
-    @router.get("/v2/health/live")
+    @router.get("/v2/health/live", response_model=Live)
     async def live() -> Response:
         """The process answers."""
         return JsonResponse({"live": True})
 
-    @router.get("/v2/health/ready", responses={503: {"model": ErrorBody}})
+    @router.get("/v2/health/ready", response_model=Ready, responses={503: {"model": NotReady}})
     async def ready() -> Response:
         """A model is loaded, and a real score through it works."""
         try:
@@ -152,8 +169,8 @@ def health_routes(plane: Plane) -> APIRouter:
             return JsonResponse(said, status, headers=retry_headers(status))
         return JsonResponse({"ready": True})
 
-    @router.get(f"{MODEL}/ready", responses=ERRORS)
-    @router.get(f"{VERSION}/ready", responses=ERRORS)
+    @router.get(f"{MODEL}/ready", response_model=ModelReady, responses=ERRORS)
+    @router.get(f"{VERSION}/ready", response_model=ModelReady, responses=ERRORS)
     async def model_ready(model: str, version: str = "") -> Response:
         """The model, and this version of it, serves."""
         plane.check_model_ready(model, version)
@@ -166,14 +183,14 @@ def admin_routes(plane: Plane, body: BodyLimit) -> APIRouter:
     """What changes the service: these need the administrator's key."""
     router = APIRouter(responses=ERRORS)
 
-    @router.post("/v2/repository/models/{model}/load")
+    @router.post("/v2/repository/models/{model}/load", response_class=Response)
     async def load(request: Request, model: str) -> Response:
         """Serve what is published under a name now. The body may be empty."""
         fields = read_object(await read_body(request, body))
         await plane.load(model, parameters_of(fields, "parameters"))
         return Response()
 
-    @router.post("/v2/repository/models/{model}/unload")
+    @router.post("/v2/repository/models/{model}/unload", response_class=Response)
     async def unload(request: Request, model: str) -> Response:
         """Serve a model no longer. The body may be empty."""
         read_object(await read_body(request, body))
@@ -205,9 +222,9 @@ def fixed_routes() -> APIRouter:
         said = {name: root.isEnabledFor(level) for name, level in levels.items()}
         return JsonResponse({**said, "log_verbose_level": 0, "log_format": "json"})
 
-    @router.post("/v2/trace/setting")
-    @router.post(f"{MODEL}/trace/setting")
-    @router.post("/v2/logging")
+    @router.post("/v2/trace/setting", status_code=405, responses=REFUSED)
+    @router.post(f"{MODEL}/trace/setting", status_code=405, responses=REFUSED)
+    @router.post("/v2/logging", status_code=405, responses=REFUSED)
     async def change(request: Request) -> Response:
         """Refused."""
         return error_response(405, f"{request.url.path}: {FIXED}", {"Allow": "GET"})

@@ -1,4 +1,4 @@
-"""Mutated requests of the V2 protocol, through the real application: no status of 500 or more, and a reason for every refusal.
+"""Mutated requests of the V2 protocol, through the application: no status of 500, and a reason for every refusal.
 
 The draws are the same in every run; `make fuzz` draws others, and more.
 """
@@ -7,7 +7,7 @@ import gzip
 import json
 import tracemalloc
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -20,7 +20,19 @@ from tests.service.world import World
 from tests.v2.test_http import INFER, LENGTH, in_bytes, in_json, packed
 
 MAX_BYTES = 1 << 16
-LENGTHS = [b"", b"0", b"-1", b"+5", b"1e3", b" 7", b"0x10", b"7.0", b"9" * 5000, "٣".encode(), b"\xb2"]
+LENGTHS = [
+    b"",
+    b"0",
+    b"-1",
+    b"+5",
+    b"1e3",
+    b" 7",
+    b"0x10",
+    b"7.0",
+    b"9" * 5000,
+    "٣".encode(),
+    b"\xb2",
+]
 """What else a client may say of its header's length."""
 
 WORDS = ["", "scores", "user_id", "candidates", "recent", "hour", "BF16", BYTES, *DTYPES, "ø", "\0"]
@@ -86,16 +98,17 @@ def broken_bytes(draw: st.DrawFn, raw: bytes) -> bytes:
     """The bytes, cut, with others among them, or with a length that is none."""
     at = draw(st.integers(0, len(raw)))
     some = draw(st.binary(max_size=8) | st.sampled_from([b"\xff" * 4, b"\0" * 4, b"\xff\xff\0\0"]))
-    return draw(
-        st.sampled_from([raw, raw[:at], raw[at:], raw[:at] + some + raw[at + len(some) :]])
-    )
+    return draw(st.sampled_from([raw, raw[:at], raw[at:], raw[:at] + some + raw[at + len(some) :]]))
 
 
 @st.composite
 def packed_bodies(draw: st.DrawFn, raw: bytes) -> tuple[bytes, dict[str, bytes]]:
     """The body, and what it says of its packing; seldom the truth."""
-    pack = draw(st.sampled_from([gzip.compress, zlib.compress, bytes]))
-    said = draw(st.sampled_from([b"gzip", b"deflate", b"x-gzip", b"GZIP", b"br", b"gzip, gzip", b""]))
+    packers: list[Callable[[bytes], bytes]] = [gzip.compress, zlib.compress, bytes]
+    pack = draw(st.sampled_from(packers))
+    said = draw(
+        st.sampled_from([b"gzip", b"deflate", b"x-gzip", b"GZIP", b"br", b"gzip, gzip", b""])
+    )
     return draw(broken_bytes(pack(raw))), {"content-encoding": said}
 
 
