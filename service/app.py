@@ -4,9 +4,10 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
@@ -34,64 +35,77 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def create_app(
-    settings: Settings,
-    tiers: Tiers,
-    follower: Follower,
-    pipeline: Pipeline,
-    telemetry: Telemetry,
-    plane: Plane,
-    tracing: Tracing | None = None,
-    door: "GrpcDoor | None" = None,
-) -> FastAPI:
-    """Join the parts.
+@dataclass(frozen=True)
+class Behind:
+    """What the application stands in front of."""
 
-    While the application's lifespan lasts, the follower polls, readiness is looked after, and the gRPC door is open.
-    """
+    settings: Settings
+    tiers: Tiers
+    follower: Follower
+    pipeline: Pipeline
+    telemetry: Telemetry
+    plane: Plane
+    tracing: Tracing | None
+    door: "GrpcDoor | None"
+
+
+def create_app(parts: Behind) -> FastAPI:
+    """Join the parts."""
+    settings, telemetry = parts.settings, parts.telemetry
     scrape = Scrape(telemetry.registry)
     slow = SlowRequests(settings.slow_ms, settings.slow_dir, telemetry.slow)
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with _going_on(follower.run(settings.poll_interval_s), plane.readiness.run()):
-            if door is not None:
-                await door.open()
-            yield
-            if door is not None:
-                await door.close()
-        follower.close()
-        scrape.close()
-        await asyncio.to_thread(slow.close)
-        await pipeline.close()
-        if tracing is not None:
-            await asyncio.to_thread(tracing.close)
-        await tiers.close()
-
     app = FastAPI(
         title="Absorb",
         description="Click probabilities from cached user states.",
-        lifespan=lifespan,
+        lifespan=lambda _: _lifespan(parts, scrape, slow),
     )
-    body = BodyLimit(settings.max_body_bytes, settings.body_timeout_s)
-    app.include_router(scoring_routes(pipeline, settings))
-    app.include_router(cache_routes(tiers, follower, body))
-    app.include_router(showing_routes(pipeline, follower))
-    for router in v2_routes(plane, body):
+    for router in _routers(parts, scrape, slow):
         app.include_router(router)
-    app.include_router(operating_routes(plane.readiness, scrape))
-    app.include_router(slow_routes(slow))
     app.add_middleware(
         Outermost,
         telemetry=telemetry,
         settings=settings,
         refuse=error_response,
-        tracing=tracing,
+        tracing=parts.tracing,
         slow=slow,
     )
     app.exception_handler(AbsorbError)(_on_absorb_error)
     app.exception_handler(HTTPException)(_on_http_error)
     app.exception_handler(RequestValidationError)(_on_validation_error)
     return app
+
+
+@asynccontextmanager
+async def _lifespan(parts: Behind, scrape: Scrape, slow: SlowRequests) -> AsyncIterator[None]:
+    """While it lasts, the follower polls, readiness is looked after, and the gRPC door is open."""
+    polls = parts.follower.run(parts.settings.poll_interval_s)
+    async with _going_on(polls, parts.plane.readiness.run()):
+        if parts.door is not None:
+            await parts.door.open()
+        yield
+        if parts.door is not None:
+            await parts.door.close()
+    parts.follower.close()
+    scrape.close()
+    await asyncio.to_thread(slow.close)
+    await parts.pipeline.close()
+    if parts.tracing is not None:
+        await asyncio.to_thread(parts.tracing.close)
+    await parts.tiers.close()
+
+
+def _routers(parts: Behind, scrape: Scrape, slow: SlowRequests) -> list[APIRouter]:
+    settings = parts.settings
+    body = BodyLimit(settings.max_body_bytes, settings.body_timeout_s)
+    return [
+        # First: it is looked for first.
+        scoring_routes(parts.pipeline, settings),
+        cache_routes(parts.tiers, parts.follower, body),
+        showing_routes(parts.pipeline, parts.follower),
+        *v2_routes(parts.plane, body),
+        operating_routes(parts.plane.readiness, scrape),
+        slow_routes(slow),
+    ]
 
 
 @asynccontextmanager

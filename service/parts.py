@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from models.cache_server import split_cluster_url
-from service.app import create_app
+from service.app import Behind, create_app
 from service.batcher import Batcher, BatchLimits
 from service.cluster_store import ClusterStore
 from service.compute import Job, Scored, compute
@@ -86,7 +86,7 @@ def build_parts(
     readiness = Readiness(pipeline.probe, workers)
     plane = Plane(pipeline, follower, readiness, settings, clock)
     door = None if settings.grpc_port is None else _grpc_door(plane, telemetry, settings)
-    app = create_app(settings, tiers, follower, pipeline, telemetry, plane, tracing, door)
+    app = create_app(Behind(settings, tiers, follower, pipeline, telemetry, plane, tracing, door))
     return Parts(
         settings, telemetry, store, tiers, follower, workers, pipeline, plane, readiness, app
     )
