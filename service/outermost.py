@@ -79,13 +79,7 @@ class Outermost:
                 own = (REQUEST_ID, about.request_id.encode())
                 about.answered = time.perf_counter()
                 message["headers"] = [*message.get("headers", ()), own]
-            try:
-                await send(message)
-            except RuntimeError as error:
-                # Nobody is there to read the answer, which is nobody's fault. Uvicorn knows that of the request
-                # at hand, but not of those that a client sent behind it before it vanished.
-                if GONE not in str(error):
-                    raise
+            await _send_if_there(send, message)
 
         token = CURRENT.set(about)
         try:
@@ -160,6 +154,18 @@ class Outermost:
         if self._log_user_ids and about.user_id:
             fields["user_id"] = about.user_id
         return fields
+
+
+async def _send_if_there(send: Send, message: Message) -> None:
+    """Send to a client; if it is gone, nobody is there to read the answer, and that is no error.
+
+    Uvicorn knows it of the request at hand, but not of those that a client sent behind it before it vanished.
+    """
+    try:
+        await send(message)
+    except RuntimeError as error:
+        if GONE not in str(error):
+            raise
 
 
 def _method(scope: Scope) -> str:
