@@ -12,19 +12,12 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)  # fmt: skip
 
+from builder.bars import bar as _bar
+from builder.bars import console
 from builder.cache import connect_cache
 from builder.llactr_arms import ARM_NAMES, with_arms
+from builder.plan_command import app as plan_app
 from builder.recipe import Recipe, load_recipe
 from builder.run_folder import RunFolder
 from builder.steps import STEPS, Build, is_due, run_step
@@ -47,7 +40,8 @@ app = typer.Typer(
     "`run` does what is due of: " + ", ".join(STEPS) + ". Each is a command of its own, too.",
     no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
 )  # fmt: skip
-console = Console()
+
+app.add_typer(plan_app, name="plan")
 
 RecipePath = Annotated[Path, typer.Argument(help="recipe (TOML); see builder/recipes/")]
 Runs = Annotated[Path, typer.Option("--runs", envvar="ABSORB_RUNS_DIR", help="folder of all runs")]
@@ -77,28 +71,6 @@ Tables = Annotated[
 AXES = ("length", "candidates", "rank", "dim")
 RUNS, ARTIFACTS, CACHE = Path("var/runs"), Path("var/artifacts"), "embedded:"
 COMPARE = Path("var/compare")
-
-
-class _Bar:
-    """A progress bar for one step."""
-
-    def __init__(self, bars: Progress, task: TaskID) -> None:
-        self.bars, self.task = bars, task
-
-    def __call__(self, done: int, total: int, note: str = "") -> None:
-        self.bars.update(self.task, completed=done, total=total, note=note)
-
-
-@contextmanager
-def _bar(name: str, *, has_estimate: bool = True) -> Iterator[_Bar]:
-    """A bar; without an estimate where the parts differ in length, and the notes say how long it will take."""
-    columns = [
-        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-        TimeElapsedColumn(), *([TimeRemainingColumn()] if has_estimate else []),
-        TextColumn("{task.fields[note]}"),
-    ]  # fmt: skip
-    with Progress(*columns, console=console) as bars:
-        yield _Bar(bars, bars.add_task(name, total=None, note=""))
 
 
 def _build(recipe: Path, runs: Path, artifacts: Path, cache: str) -> Build:
@@ -164,11 +136,31 @@ for _name, _summary in {
 
 
 @app.command()
+def republish(
+    recipe: RecipePath,
+    artifact: Annotated[str, typer.Argument(help="id of an artifact that is still there")],
+    runs: Runs = RUNS,
+    artifacts: Artifacts = ARTIFACTS,
+    cache: CacheUrl = CACHE,
+) -> None:
+    """Encode every user of the ingested log with an older artifact, and publish that: back, when `rollback` cannot."""
+    from builder.steps import republish as publish_again
+
+    build = _build(recipe, runs, artifacts, cache)
+    with build.folder.locked(), _bar("publish") as bar:
+        name = publish_again(replace(build, progress=bar), artifact)["name"]
+    console.print(f"{build.recipe.serve_as}: {name} serves (artifact {artifact})")
+
+
+@app.command()
 def rollback(
     model: Annotated[str, typer.Argument(help="name it is served under, for instance lrea")],
     cache: CacheUrl = CACHE,
 ) -> None:
-    """Make the previous generation serve again; twice returns."""
+    """Make the previous generation serve again; twice returns.
+
+    What a publish in place (`publish.mode = "rolling"`) has overwritten cannot; the error says what can.
+    """
     from builder.generations import rollback as flip_back
 
     pointer = flip_back(connect_cache(cache), model)

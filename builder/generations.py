@@ -95,13 +95,15 @@ def rollback(client: CacheClient, model: str) -> Pointer:
     stops.
 
     Raises:
-        PublishError: there is nothing to roll back to.
+        PublishError: there is nothing to roll back to, or its records were overwritten in place.
     """
     old, old_bytes = read_pointer(client, model)
     if old is None:
         raise PublishError(f"model {model!r}: was never published")
     if old.previous is None:
         raise PublishError(f"model {model!r}: {old.current.name} has no previous generation")
+    if old.previous.place == old.current.place:
+        raise PublishError(_why_overwritten(old.current, old.previous))
     found = count_records(client, old.previous)
     if found < old.previous.num_users:
         raise PublishError(
@@ -112,6 +114,14 @@ def rollback(client: CacheClient, model: str) -> Pointer:
     return new
 
 
+def _why_overwritten(current: Generation, previous: Generation) -> str:
+    state = "is overwriting" if current.over else "has overwritten"
+    return (
+        f"model {current.model!r}: {current.name} {state} the records of {previous.name} in place: they cannot serve "
+        f"again; encode and publish them anew: python -m builder republish RECIPE {previous.artifact_id}"
+    )
+
+
 def count_records(client: CacheClient, generation: Generation) -> int:
     """Records of a generation in the cache; at least: SCAN may report a key twice while the server's table shrinks."""
     with cache_errors(client):
@@ -119,7 +129,7 @@ def count_records(client: CacheClient, generation: Generation) -> int:
 
 
 def count_all(client: CacheClient) -> dict[str, Counter[str]]:
-    """Model -> generation -> records in the cache, finished or not."""
+    """Model -> generation whose keys they have (`Generation.place`) -> records in the cache, finished or not."""
     found: dict[str, Counter[str]] = {}
     with cache_errors(client):
         for key in client.scan_iter("absorb:*", SCAN_COUNT):

@@ -144,8 +144,18 @@ class CacheRule:
 
 
 @dataclass(frozen=True)
+class PublishRule:
+    """How records come into the cache; no part of what is built."""
+
+    mode: Literal["blue_green", "rolling"] = "blue_green"
+    """blue_green: beside those that serve, then all at once. rolling: over those that serve, in no more memory."""
+    wait_s: Annotated[float, Interval(0)] = 60.0
+    """rolling: seconds in which every service has to load the new artifact before records are overwritten."""
+
+
+@dataclass(frozen=True)
 class Recipe:
-    """Everything that decides a build. `path`, where it was read from, is no part of it."""
+    """Everything that decides a build. `path`, where it was read from, and `publish` are no part of it."""
 
     name: str
     """Names the run directory."""
@@ -158,6 +168,7 @@ class Recipe:
     negatives: NegativeRule = NegativeRule()
     train: TrainRule = TrainRule()
     cache: CacheRule = CacheRule()
+    publish: PublishRule = PublishRule()
     variant: tuple[Variant, ...] = ()
     search: SearchRule = field(default_factory=SearchRule)
     sweep: tuple[Sweep, ...] = ()
@@ -166,9 +177,9 @@ class Recipe:
     path: Path = field(default=Path("recipe.toml"), compare=False, metadata=NOT_A_KEY)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON's types, whole but for `LATER_KEYS` that are unset, without the machine's paths."""
+        """As JSON's types, whole but for `LATER_KEYS` that are unset, without `publish` and the machine's paths."""
         values = asdict(self)
-        del values["path"]
+        del values["path"], values["publish"]
         for section, keys in LATER_KEYS.items():
             defaults = {key.name: key.default for key in fields(getattr(self, section))}
             for key in keys:

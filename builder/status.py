@@ -18,7 +18,7 @@ class ModelStatus:
     Attributes:
         model: name it is served under.
         pointer: generation that serves and the one to roll back to; None before the first publish has finished.
-        records: generation name -> records in the cache.
+        records: name of the generation whose keys they have -> records in the cache.
         record_bytes: size of one record of the current generation; None if there is none.
         lock_holder: the builder that is publishing it now; None if nobody is.
         server_memory_bytes: memory of the whole server (of all primaries in a cluster), shared by all models.
@@ -35,7 +35,7 @@ class ModelStatus:
     def unfinished(self) -> list[str]:
         """Generations that no pointer names: being written now, or left by a killed builder."""
         kept = (self.pointer.current, self.pointer.previous) if self.pointer else ()
-        named = {generation.name for generation in kept if generation}
+        named = {generation.place for generation in kept if generation}
         return sorted(self.records.keys() - named)
 
 

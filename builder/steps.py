@@ -26,11 +26,13 @@ from builder.progress import Progress, counted, silent
 from builder.publish import publish
 from builder.recipe import Recipe
 from builder.report import evaluate
+from builder.rolling import publish_in_place
 from builder.run_folder import RunFolder, Stamp
 from builder.train import batch_source, part_slates, train
+from builder.writing import Records
 from models.artifact import Artifact, load_artifact
 from models.errors import AbsorbError, StepError
-from models.record import record_bytes
+from models.record import encode_record, record_bytes
 from models.registry import model_entry
 
 logger = logging.getLogger(__name__)
@@ -157,20 +159,48 @@ def _precompute(build: Build) -> Result:
 
 def _publish(build: Build) -> Result:
     artifact, made = build.artifact(), build.folder.stamps()["precompute"].result
-    client = connect_cache(build.cache_url)
-    generation = new_generation(
-        build.recipe.serve_as, artifact.artifact_id, made["users"], made["as_of_s"],
-        build.recipe.cache.dtype, datetime.now(UTC),
-    )  # fmt: skip
-    done = 0
-
-    def report(records: int) -> None:
-        nonlocal done
-        done += records
-        build.progress(done, made["users"])
-
     records = read_records(build.folder.records, artifact)
-    publish(client, generation, records, artifact.manifest.state_spec, progress=report)
+    return _send(build, artifact, records, made["users"], made["as_of_s"])
+
+
+def republish(build: Build, artifact_id: str) -> Result:
+    """Encode every user of the ingested log with an artifact, and publish that. The next `run` publishes the newest.
+
+    Raises:
+        ArtifactError: the artifact is not there any more.
+        StepError: the log was ingested with other lengths or vocabularies than it was trained with.
+    """
+    artifact, events, dtype = (
+        load_artifact(build.artifacts, artifact_id),
+        build.events(),
+        build.recipe.cache.dtype,
+    )
+    spec = artifact.manifest.state_spec
+    records = (
+        (record.user_id, encode_record(record, spec, artifact_id, dtype))
+        for record in precompute(artifact, events, build.recipe.train.threads)
+    )
+    build.folder.forget(["publish"])
+    return _send(build, artifact, records, events.num_users, events.as_of_s)
+
+
+def _send(build: Build, artifact: Artifact, records: Records, users: int, as_of_s: int) -> Result:
+    client, rule = connect_cache(build.cache_url), build.recipe.publish
+    generation = new_generation(
+        build.recipe.serve_as, artifact.artifact_id, users, as_of_s, build.recipe.cache.dtype,
+        datetime.now(UTC),
+    )  # fmt: skip
+    spec, done = artifact.manifest.state_spec, 0
+
+    def report(number: int) -> None:
+        nonlocal done
+        done += number
+        build.progress(done, users)
+
+    if rule.mode == "rolling":
+        publish_in_place(client, generation, records, spec, wait_s=rule.wait_s, progress=report)
+    else:
+        publish(client, generation, records, spec, progress=report)
     return asdict(generation)
 
 

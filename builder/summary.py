@@ -83,7 +83,7 @@ def status_table(url: str, models: Iterable[ModelStatus]) -> Table:
         table.add_row(
             model.model,
             current.name if current else "nothing",
-            f"{model.records.get(current.name, 0):,} of {current.num_users:,}" if current else "",
+            f"{model.records.get(current.place, 0):,} of {current.num_users:,}" if current else "",
             previous.name if previous else "nothing",
             f"{model.record_bytes:,}" if model.record_bytes else "",
             ", ".join(model.unfinished) or "none",

@@ -26,8 +26,10 @@ MAGIC = b"ABSR"
 CODEC = 1
 ARTIFACT_ID_BYTES = 16
 HEADER = struct.Struct("<4sBBHII16sq")
+ARTIFACT_AT = struct.calcsize("<4sBBHII")
 CHECKSUM = struct.Struct("<I")
 FP16_LARGEST = 65504.0
+IN_PLACE = ("slot", "over")
 Array = NDArray[Any]
 
 
@@ -139,6 +141,13 @@ def decode_record(
     return UserRecord(owner, as_of_s, recent, state)
 
 
+def record_artifact(raw: bytes) -> str | None:
+    """Id of the artifact that made a record, by its header alone, unchecked; None if it has none."""
+    if len(raw) < HEADER.size or not raw.startswith(MAGIC):
+        return None
+    return raw[ARTIFACT_AT : ARTIFACT_AT + ARTIFACT_ID_BYTES].hex()
+
+
 def _decode_owner(raw: bytes) -> str:
     try:
         return raw.decode()
@@ -213,6 +222,14 @@ def _unpack(raw: bytes, offset: int, tensor: TensorSpec, dtype: RecordDtype) -> 
 
 
 @dataclass(frozen=True)
+class Overwritten:
+    """A generation whose records are being overwritten in place, and the artifact that alone may score them."""
+
+    name: str
+    artifact_id: str
+
+
+@dataclass(frozen=True)
 class Generation:
     """One published build of one model.
 
@@ -224,6 +241,9 @@ class Generation:
         as_of_s: epoch second up to which events are in the states.
         created_s: epoch second of the publish.
         dtype: of the records.
+        slot: name of the generation whose keys it has, having been written over it in place; empty: keys of its own.
+        over: while it is being written in place, the generations whose records may still lie under its keys, newest
+            first. Each record is scored by the artifact that made it.
     """
 
     model: str
@@ -233,14 +253,26 @@ class Generation:
     as_of_s: int
     created_s: int
     dtype: RecordDtype
+    slot: str = ""
+    over: tuple[Overwritten, ...] = ()
+
+    @property
+    def place(self) -> str:
+        """The part of its keys that other generations' have not, unless they were written over in place."""
+        return self.slot or self.name
 
     def key(self, user_id: str) -> str:
         """Cache key of one user's record."""
-        return f"absorb:{self.model}:{self.name}:{user_id}"
+        return f"absorb:{self.model}:{self.place}:{user_id}"
 
     def key_pattern(self) -> str:
-        """Glob that matches every record of this generation and nothing else."""
-        return f"absorb:{self.model}:{self.name}:*"
+        """Glob that matches every record under this generation's keys and nothing else."""
+        return f"absorb:{self.model}:{self.place}:*"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON's types. What a publish with keys of its own leaves unset is left out: older services read it."""
+        fields = asdict(self)
+        return {name: value for name, value in fields.items() if value or name not in IN_PLACE}
 
 
 @dataclass(frozen=True)
@@ -252,7 +284,8 @@ class Pointer:
 
     def to_bytes(self) -> bytes:
         """As JSON."""
-        return json.dumps(asdict(self)).encode()
+        previous = None if self.previous is None else self.previous.to_dict()
+        return json.dumps({"current": self.current.to_dict(), "previous": previous}).encode()
 
     @classmethod
     def from_bytes(cls, raw: bytes, key: str) -> "Pointer":
@@ -267,15 +300,17 @@ class Pointer:
             return cls(
                 _read_generation(current), None if previous is None else _read_generation(previous)
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise GenerationError(key, f"cannot be read: {error!r}") from error
 
 
 def _read_generation(fields: dict[str, Any]) -> Generation:
-    generation = Generation(**fields)
-    for name in ("model", "name", "artifact_id"):
-        if not isinstance(fields[name], str):
-            raise TypeError(f"{name}: got {fields[name]!r}, expected a string")
+    over = tuple(Overwritten(**one) for one in fields.get("over", ()))
+    generation = Generation(**{**fields, "over": over})
+    texts = {name: fields.get(name, "") for name in ("model", "name", "artifact_id", "slot")}
+    for name, value in [*texts.items(), *(pair for one in over for pair in asdict(one).items())]:
+        if not isinstance(value, str):
+            raise TypeError(f"{name}: got {value!r}, expected a string")
     for name in ("num_users", "as_of_s", "created_s"):
         if type(fields[name]) is not int:
             raise TypeError(f"{name}: got {fields[name]!r}, expected an integer")
@@ -287,11 +322,27 @@ def _read_generation(fields: dict[str, Any]) -> Generation:
 # The braces put every control key in one Redis Cluster slot, so one transaction may touch them together.
 MODELS_KEY = "absorb:{control}:models"
 """Set of the names of all published models."""
+SERVICES_KEY = "absorb:{control}:services"
+"""Set of the names of services, living or dead: see `presence_key`."""
 
 
 def pointer_key(model: str) -> str:
     """Key of a model's generation pointer."""
     return f"absorb:{{control}}:pointer:{model}"
+
+
+def presence_key(service: str) -> str:
+    """Key under which a living service says which generations it has loaded."""
+    return f"absorb:{{control}}:service:{service}"
+
+
+def read_presence(raw: bytes) -> dict[str, str | None]:
+    """Model -> generation loaded, from what lies under a `presence_key`; nothing if it cannot be read."""
+    try:
+        loaded = json.loads(raw)
+    except ValueError:
+        return {}
+    return loaded if isinstance(loaded, dict) else {}
 
 
 def lock_key(model: str) -> str:

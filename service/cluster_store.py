@@ -21,7 +21,7 @@ from redis.exceptions import AskError, ConnectionError, MovedError, RedisError, 
 
 from models.cache_server import redact_url, split_cluster_url
 from models.errors import AbsorbError, CacheUnavailableError
-from models.record import MODELS_KEY, pointer_key
+from models.record import MODELS_KEY, SERVICES_KEY, pointer_key, presence_key
 from service.store import CONTROL_TIMEOUT_S, ask, connect, pointers_by_name
 
 MAX_REDIRECTS = 5
@@ -87,6 +87,19 @@ class ClusterStore:
         found: dict[str, bytes | None] = await self._limited(self._pointers(), CONTROL_TIMEOUT_S)
         return found
 
+    async def announce(self, service: str, loaded: bytes, ttl_s: int) -> None:
+        """Say what a service has loaded (`presence_key`); forgotten after `ttl_s` seconds.
+
+        Raises:
+            CacheUnavailableError: no answer in time, or an error for one: the service may have no right to write.
+        """
+        await self._limited(self._announce(service, loaded, ttl_s), CONTROL_TIMEOUT_S)
+
+    async def _announce(self, service: str, loaded: bytes, ttl_s: int) -> None:
+        key = presence_key(service)
+        await self._send(SERVICES_KEY, "SADD", SERVICES_KEY, service)
+        await self._send(key, "SET", key, loaded, "EX", str(ttl_s))
+
     async def close(self) -> None:
         """Let go of every connection."""
         if self._learning is not None:
@@ -107,7 +120,7 @@ class ClusterStore:
             self._learn_soon()  # a replica may have taken over
             raise
 
-    async def _send(self, key: str, *command: str) -> Any:
+    async def _send(self, key: str, *command: str | bytes) -> Any:
         """Ask the node that holds `key`, wherever it has moved to."""
         if not self._map:
             await asyncio.shield(self._learn())
@@ -192,7 +205,7 @@ class _SlotMap:
         return self._ranges[place][2]
 
 
-async def _execute(client: Redis, command: tuple[str, ...], asking: bool) -> Any:
+async def _execute(client: Redis, command: tuple[str | bytes, ...], asking: bool) -> Any:
     if not asking:
         return await client.execute_command(*command)  # type: ignore[no-untyped-call]
     async with client.pipeline(transaction=False) as pipeline:  # both on one connection

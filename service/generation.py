@@ -2,10 +2,15 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+import os
+import secrets
+import socket
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import orjson
 
 from models.artifact import Artifact, load_artifact
 from models.errors import (
@@ -15,7 +20,7 @@ from models.errors import (
     NotReadyError,
     UnknownModelError,
 )
-from models.record import Generation, Pointer, pointer_key
+from models.record import Generation, Pointer, pointer_key, record_artifact
 from service.scorer import Scorer
 from service.store import StateStore
 from service.telemetry import Telemetry
@@ -23,6 +28,8 @@ from service.telemetry import Telemetry
 FIRST_CHOICE = "lrea"
 """Model of requests that name none, if the settings name none either and it is published."""
 MAX_POLLS_BETWEEN_TRIES = 32
+PRESENT_S = 30
+"""Seconds for which a service counts as alive after a poll: so long does a publish in place wait for a dead one."""
 
 log = logging.getLogger(__name__)
 
@@ -32,11 +39,19 @@ class Serving:
     """What one request is answered from: key prefix, artifact and scorer of one generation, never mixed.
 
     Two of them are never equal, even of one generation: what is kept for one is not taken for the other.
+
+    Attributes:
+        older: artifact id -> what scores the records that this generation has yet to overwrite in place.
     """
 
     generation: Generation
     artifact: Artifact
     scorer: Scorer
+    older: Mapping[str, "Serving"] = field(default_factory=dict)
+
+    def maker_of(self, raw: bytes) -> "Serving":
+        """What made a record and alone may score it; this one for all that none has made."""
+        return self.older.get(record_artifact(raw) or "", self) if self.older else self
 
 
 @dataclass
@@ -52,13 +67,30 @@ class _Failure:
 def load_serving(
     artifact_dir: Path, generation: Generation, num_threads: int, old: Serving | None
 ) -> Serving:
-    """Verify, load and warm what a generation needs. A rebuild without training keeps the old scorer.
+    """Verify, load and warm what a generation needs. What `old` has loaded is kept, not loaded again.
+
+    An artifact whose records are being overwritten may be gone; those users get the cold start until they are.
 
     Raises:
-        ArtifactError: the artifact is missing, tampered with, or cannot score.
+        ArtifactError: the generation's artifact is missing, tampered with, or cannot score.
     """
-    if old is not None and old.generation.artifact_id == generation.artifact_id:
-        return Serving(generation, old.artifact, old.scorer)
+    loaded = {one.generation.artifact_id: one for one in (old, *old.older.values())} if old else {}
+    older = {}
+    for over in generation.over:
+        name, artifact_id = over.name, over.artifact_id
+        made = replace(generation, name=name, artifact_id=artifact_id, slot=generation.place)
+        try:
+            older[artifact_id] = _load(artifact_dir, made, num_threads, loaded)
+        except ArtifactError as error:
+            log.warning("records being overwritten cannot score", extra={"error": str(error)})
+    return replace(_load(artifact_dir, generation, num_threads, loaded), older=older)
+
+
+def _load(
+    artifact_dir: Path, generation: Generation, num_threads: int, loaded: Mapping[str, Serving]
+) -> Serving:
+    if same := loaded.get(generation.artifact_id):
+        return Serving(generation, same.artifact, same.scorer)
     artifact = load_artifact(artifact_dir, generation.artifact_id)
     try:
         artifact.vocabulary.check(artifact.manifest.schema)
@@ -98,6 +130,8 @@ class Follower:
         self._cache_error: str | None = None
         self.on_swap: Callable[[Serving | None, Serving | None], None] = _tell_nobody
         self.warm_up: Callable[[Serving], Awaitable[None]] = _warm_nothing_up
+        self._name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        self._present_s = PRESENT_S
         # A thread of its own: loading never takes one that scores.
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
 
@@ -161,6 +195,7 @@ class Follower:
 
     async def run(self, interval_s: float) -> None:
         """Poll for ever. Whatever goes wrong is logged and tried again."""
+        self._present_s = max(PRESENT_S, round(3 * interval_s))
         while True:
             try:
                 await self.poll()
@@ -227,6 +262,19 @@ class Follower:
         for model, raw in pointers.items():
             if model not in self._unloaded:
                 await self._follow(model, raw)
+        await self._announce(pointers)
+
+    async def _announce(self, published: Iterable[str]) -> None:
+        """Say what is loaded: a publish in place waits for it."""
+        wanted = [model for model in published if model not in self._unloaded]
+        loaded = {
+            model: self._serving[model].generation.name if model in self._serving else None
+            for model in wanted
+        }
+        try:
+            await self._store.announce(self._name, orjson.dumps(loaded), self._present_s)
+        except AbsorbError as error:  # it may have no right to write, and needs none to serve
+            log.debug("cannot say what is loaded", extra={"error": str(error)})
 
     async def _follow(self, model: str, raw: bytes | None) -> None:
         failure = self._failures.get(model)

@@ -257,9 +257,11 @@ class Pipeline:
         # Here, whatever becomes of the request: a lookup counts when its result is known, and with it.
         self._telemetry.looked_up(model, found.source)
         stages.end("cache")
+        if found.serving is not serving:
+            context = _older_context(found.serving, query)
         scores, unknown = await self._gate.score(place, _job(found, query, context, stages))
         self._telemetry.scored(model, len(query.candidates), len(unknown), stages)
-        return Scores(query, serving.generation, found, scores, unknown, stages)
+        return Scores(query, found.serving.generation, found, scores, unknown, stages)
 
     async def rehearse(self, serving: Serving, query: Query, threads: Executor) -> Scores:
         """Score past every count, limit and tier, in threads of the caller's: for shadows and for warming up.
@@ -272,11 +274,13 @@ class Pipeline:
         stages = Stages()
         found = _state_of(serving, await self._states.peek(serving, query.user_id))
         stages.end("cache")
+        if found.serving is not serving:
+            context = _older_context(found.serving, query)
         (result,) = await asyncio.get_running_loop().run_in_executor(
             threads, compute, [_job(found, query, context, stages)]
         )
         scores, unknown = unless_error(result)
-        return Scores(query, serving.generation, found, scores, unknown, stages)
+        return Scores(query, found.serving.generation, found, scores, unknown, stages)
 
     def _check_candidates(self, candidates: Sequence[str]) -> None:
         limit = self._settings.max_candidates
@@ -317,11 +321,12 @@ class Pipeline:
             return StoredUser(user_id, serving, 0, None, str(error))
         if raw is None:
             raise UnknownUserError(user_id, generation.model, generation.name)
+        maker = serving.maker_of(raw)
         try:
-            record = read_record(raw, serving, user_id)
+            record = read_record(raw, maker, user_id)
         except RecordError as error:
-            return StoredUser(user_id, serving, len(raw), None, str(error))
-        return StoredUser(user_id, serving, len(raw), record, None)
+            return StoredUser(user_id, maker, len(raw), None, str(error))
+        return StoredUser(user_id, maker, len(raw), record, None)
 
     async def close(self) -> None:
         """Give up what runs behind the answers."""
@@ -349,6 +354,13 @@ def _state_of(serving: Serving, found: Found) -> FoundState:
     reason = f"scored from the cold-start state: {found.problem}"
     cold = serving.scorer.cold_start
     return FoundState(serving, source, found.tier, cold, nothing, None, reason)
+
+
+def _older_context(older: Serving, query: Query) -> NDArray[np.int64]:
+    """Of a context that the newest artifact takes, what an older one knows."""
+    vocabulary = older.artifact.vocabulary
+    known = {name: value for name, value in query.context.items() if name in vocabulary.context}
+    return vocabulary.context_ids(known)
 
 
 def _job(found: FoundState, query: Query, context: NDArray[np.int64], stages: Stages) -> Job:

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from models.cache_server import redact_url
 from models.errors import AbsorbError, CacheUnavailableError, CorruptRecordError
-from models.record import MODELS_KEY, pointer_key
+from models.record import MODELS_KEY, SERVICES_KEY, pointer_key, presence_key
 
 MAX_CONNECTIONS = 64
 CONTROL_TIMEOUT_S = 2.0
@@ -32,6 +32,9 @@ class StateStore(Protocol):
 
     async def read_pointers(self) -> dict[str, bytes | None]:
         """Name of every published model -> bytes of its generation pointer."""
+
+    async def announce(self, service: str, loaded: bytes, ttl_s: int) -> None:
+        """Say what a service has loaded; forgotten after `ttl_s` seconds."""
 
     async def close(self) -> None:
         """Let go of every connection."""
@@ -75,6 +78,17 @@ class RedisStore:
             CacheUnavailableError: no answer in time, or an error for one.
         """
         return await ask(self._pointers(), CONTROL_TIMEOUT_S, self._name)
+
+    async def announce(self, service: str, loaded: bytes, ttl_s: int) -> None:
+        """Say what a service has loaded (`presence_key`); forgotten after `ttl_s` seconds.
+
+        Raises:
+            CacheUnavailableError: no answer in time, or an error for one: the service may have no right to write.
+        """
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.sadd(SERVICES_KEY, service)
+            pipeline.set(presence_key(service), loaded, ex=ttl_s)
+            await ask(pipeline.execute(), CONTROL_TIMEOUT_S, self._name)
 
     async def _get(self, key: str) -> bytes | None:
         return cast(bytes | None, await self._redis.get(key))

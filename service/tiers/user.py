@@ -1,4 +1,9 @@
-"""What the host tier keeps of a user: decoded, checked and owning its memory; and what that weighs."""
+"""What the host tier keeps of a user: decoded, checked and owning its memory; and what that weighs.
+
+While a generation is being written in place (`builder/rolling.py`), the value under a key changes once. What is kept of
+it may be the old record until its age is over or the publish ends, whichever comes first; it holds on to the artifact
+that made it, so its score is never a mixture.
+"""
 
 import sys
 from collections.abc import Mapping
@@ -37,15 +42,20 @@ class CachedUser:
     state: Mapping[str, NDArray[Any]]
 
 
-def read_record(raw: bytes, serving: Serving, user_id: str) -> UserRecord:
+def read_record(raw: bytes, maker: Serving, user_id: str) -> UserRecord:
     """Decode a record and refuse rows that the catalogue does not have: the graph would fail on them.
+
+    Args:
+        raw: from the cache.
+        maker: what should have made it (`Serving.maker_of`).
+        user_id: whose it should be.
 
     Raises:
         CorruptRecordError: the bytes are no record, or hold such rows.
         ForeignRecordError: a record of another artifact, or of another user.
     """
-    manifest = serving.artifact.manifest
-    record = decode_record(raw, manifest.state_spec, serving.artifact.artifact_id, user_id)
+    manifest = maker.artifact.manifest
+    record = decode_record(raw, manifest.state_spec, maker.artifact.artifact_id, user_id)
     if ((record.recent < 0) | (record.recent >= manifest.schema.num_items)).any():
         raise CorruptRecordError(f"recent: rows beyond the catalogue's {manifest.schema.num_items}")
     return record
@@ -58,9 +68,10 @@ def read_user(raw: bytes, serving: Serving, user_id: str) -> CachedUser:
         CorruptRecordError: the bytes are no record, or hold rows beyond the catalogue.
         ForeignRecordError: a record of another artifact, or of another user.
     """
-    record = read_record(raw, serving, user_id)
+    maker = serving.maker_of(raw)
+    record = read_record(raw, maker, user_id)
     state = {name: np.array(values) for name, values in record.state.items()}
-    return CachedUser(serving, record.as_of_s, record.recent.astype(np.int64), state)
+    return CachedUser(maker, record.as_of_s, record.recent.astype(np.int64), state)
 
 
 def footprint(user_id: str, user: CachedUser | None) -> int:

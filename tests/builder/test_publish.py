@@ -11,7 +11,8 @@ from builder import cache
 from builder import publish as publish_module
 from builder.cache import connect_cache
 from builder.generations import count_all, find_generations, flip_pointer, read_pointer
-from builder.publish import SAMPLE_SIZE, publish
+from builder.publish import publish
+from builder.writing import BATCH_RECORDS, SAMPLE_SIZE, Sample
 from models.cache_server import start_server, stop_server
 from models.errors import CacheUnavailableError, GenerationError, PublishError
 from models.record import (
@@ -87,7 +88,7 @@ def test_records_are_streamed_and_never_held_together(client):
 
     publish(client, generation_of(2000), source(), SPEC, progress=progress)
 
-    assert max(ahead) < publish_module.BATCH_RECORDS
+    assert max(ahead) < BATCH_RECORDS
 
 
 def test_a_batch_is_limited_in_bytes_too(client):
@@ -180,7 +181,7 @@ def test_a_full_cache_keeps_what_serves(client):
 
 def test_the_sample_is_uniform_and_the_same_for_the_same_seed():
     def drawn(seed: str) -> list[int]:
-        sample = publish_module._Sample(seed)
+        sample = Sample(seed)
         for number in range(1000):
             sample.offer(str(number), b"")
         return sorted(int(user_id) for user_id, _ in sample.hashes)

@@ -46,6 +46,9 @@ class ScriptedStore:
     async def read_pointers(self) -> dict[str, bytes | None]:
         return {}
 
+    async def announce(self, service: str, loaded: bytes, ttl_s: int) -> None:
+        """Nobody listens."""
+
     async def close(self) -> None:
         """Nothing to let go of."""
 

@@ -1,0 +1,164 @@
+"""How much memory a cache needs: users × what a record takes there, by dtype, mode of publishing, replicas and shards.
+
+A record takes more than its bytes: its key, the server's objects and table, and what the allocator rounds up. Measured
+on the keys of a cache where there is one (MEMORY USAGE); else computed, as for jemalloc, which the usual Redis and
+Valkey packages use and which rounds up by 25 % at most.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import islice
+from statistics import mean
+from typing import Any, Literal
+
+from builder.cache import CacheClient, cache_errors
+from models.record import RECORD_DTYPES, Generation, StateSpec, record_bytes
+
+Allocator = Literal["jemalloc", "libc"]
+GIB = 1 << 30
+TABLE_BYTES = 18
+"""Of the server's table for each key: measured 15 to 19 at 8,000 to 20,000 keys (Valkey 9.1)."""
+OBJECT_BYTES = 20
+"""Of a key's object, beside the key: header and length."""
+GENERATION_NAME_BYTES = len("20261122T031500Z-0a1b2c")
+HEADROOM = 1.15
+"""For clients' buffers, the append-only file's rewriting and fragmentation: maxmemory over what records take."""
+SERVER_BYTES = 16 << 20
+"""An empty server's own."""
+SAMPLE_KEYS = 200
+BUILDS: Mapping[str, int] = {"rolling": 1, "blue_green": 2, "blue_green_peak": 3}
+"""Builds that the cache holds: one; one and one to roll back to; and one more while it is being written."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What is to be stored.
+
+    Attributes:
+        model: name it is served under.
+        users: number of records.
+        record_bytes: dtype -> bytes of a record.
+        key_bytes: of a key.
+        overhead_bytes: dtype -> what a key takes beside itself and its record; measured, or computed.
+        measured: how many keys of a cache the overhead was measured on; 0: it is computed.
+    """
+
+    model: str
+    users: int
+    record_bytes: Mapping[str, int]
+    key_bytes: int
+    overhead_bytes: Mapping[str, float]
+    measured: int = 0
+
+
+@dataclass(frozen=True)
+class Need:
+    """What one dtype needs.
+
+    Attributes:
+        dtype: of the records.
+        record_bytes: of a record.
+        user_bytes: that a user takes in the cache, key and overhead included.
+        gib: mode -> GiB of all records in all primaries.
+        gib_with_replicas: the same in all servers together.
+        maxmemory_bytes: mode -> to set on each server, with headroom.
+    """
+
+    dtype: str
+    record_bytes: int
+    user_bytes: float
+    gib: Mapping[str, float]
+    gib_with_replicas: Mapping[str, float]
+    maxmemory_bytes: Mapping[str, int]
+
+
+def make_plan(load: Load, replicas: int, shards: int) -> list[Need]:
+    """What each dtype of `load` needs.
+
+    Args:
+        load: what is to be stored.
+        replicas: servers that hold a copy of each shard, beside its primary.
+        shards: primaries.
+    """
+    needs = []
+    for dtype, size in load.record_bytes.items():
+        user = load.key_bytes + size + load.overhead_bytes[dtype]
+        all_bytes = {mode: builds * load.users * user for mode, builds in BUILDS.items()}
+        gib = {mode: total / GIB for mode, total in all_bytes.items()}
+        each = {
+            mode: round(HEADROOM * total / shards) + SERVER_BYTES
+            for mode, total in all_bytes.items()
+        }
+        copies = {mode: (1 + replicas) * total for mode, total in gib.items()}
+        needs.append(Need(dtype, size, user, gib, copies, each))
+    return needs
+
+
+def load_of_spec(model: str, users: int, spec: StateSpec, recent: int, user_id_bytes: int) -> Load:
+    """The load of a model's states, in each dtype.
+
+    Args:
+        model: name it is served under.
+        users: number of records.
+        spec: of the states.
+        recent: latest events in a record.
+        user_id_bytes: of a user's id, on average.
+    """
+    sizes: dict[str, int] = {
+        dtype: record_bytes(spec, dtype, user_id_bytes, recent) for dtype in RECORD_DTYPES
+    }
+    return load_of_bytes(model, users, sizes, user_id_bytes)
+
+
+def load_of_bytes(model: str, users: int, sizes: Mapping[str, int], user_id_bytes: int) -> Load:
+    """The load of records of known size; what a key takes is computed."""
+    key = len(f"absorb:{model}::") + GENERATION_NAME_BYTES + user_id_bytes
+    over = {
+        dtype: float(stored_bytes(key, size, "jemalloc") - key - size)
+        for dtype, size in sizes.items()
+    }
+    return Load(model, users, sizes, key, over)
+
+
+def stored_bytes(key: int, value: int, allocator: Allocator) -> int:
+    """What a key and its value take in the server."""
+    length = 3 if value < 1 << 8 else 5 if value < 1 << 16 else 9
+    rounded = _jemalloc if allocator == "jemalloc" else _libc
+    return rounded(value + length + 1) + rounded(OBJECT_BYTES + key) + TABLE_BYTES
+
+
+def _libc(size: int) -> int:
+    return max(24, -(-(size + 8) // 16) * 16 - 8)
+
+
+def _jemalloc(size: int) -> int:
+    """Its size classes: multiples of 16 up to 128, then four to each doubling."""
+    step = 16 if size <= 128 else 1 << (size - 1).bit_length() - 3
+    return -(-size // step) * step
+
+
+def measured(client: CacheClient, generation: Generation, load: Load) -> Load:
+    """The load with the overhead that the keys of a generation have, and their average size.
+
+    Raises:
+        CacheUnavailableError: the cache does not answer.
+    """
+    with cache_errors(client):
+        keys = list(islice(client.scan_iter(generation.key_pattern(), SAMPLE_KEYS), SAMPLE_KEYS))
+        sizes = [_key_sizes(client, key) for key in keys]
+    found = [
+        (len(key), value, used) for key, (value, used) in zip(keys, sizes, strict=True) if used
+    ]
+    if not found:
+        return load
+    key_bytes = round(mean(size for size, _, _ in found))
+    over = mean(used - size - value for size, value, used in found) + TABLE_BYTES
+    # The other dtypes' records are not there to be measured: theirs stays what it is computed to be.
+    sizes_by_dtype = dict(load.record_bytes)
+    sizes_by_dtype[generation.dtype] = round(mean(value for _, value, _ in found))
+    overs = {**load.overhead_bytes, generation.dtype: over}
+    return Load(load.model, load.users, sizes_by_dtype, key_bytes, overs, len(found))
+
+
+def _key_sizes(client: CacheClient, key: Any) -> tuple[int, int]:
+    return int(client.strlen(key)), int(client.memory_usage(key, samples=0) or 0)

@@ -1,0 +1,33 @@
+"""Which services are alive, and which generations they have loaded: they say so in the cache, at each poll."""
+
+from builder.cache import CacheClient, cache_errors
+from models.record import SERVICES_KEY, presence_key, read_presence
+
+
+def loaded_by_service(client: CacheClient) -> dict[str, dict[str, str | None]]:
+    """Living service -> model that it serves or should -> name of the generation loaded, None: not one.
+
+    Raises:
+        CacheUnavailableError: the cache does not answer.
+    """
+    with cache_errors(client):
+        members = client.smembers(SERVICES_KEY)
+        names = sorted(name.decode() for name in members if isinstance(name, bytes))
+        found = client.mget([presence_key(name) for name in names]) if names else []
+        dead = [name for name, raw in zip(names, found, strict=True) if raw is None]
+        if dead:
+            client.srem(SERVICES_KEY, *dead)
+    return {
+        name: read_presence(raw)
+        for name, raw in zip(names, found, strict=True)
+        if isinstance(raw, bytes)
+    }
+
+
+def waited_for(client: CacheClient, model: str, generation: str) -> list[str]:
+    """Living services that serve `model`, or should, and have not loaded `generation`."""
+    return [
+        name
+        for name, loaded in loaded_by_service(client).items()
+        if model in loaded and loaded[model] != generation
+    ]

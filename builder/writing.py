@@ -1,0 +1,145 @@
+"""Records go to the cache: checked one by one, sent in batches, and read back in a sample."""
+
+import hashlib
+import random
+from collections.abc import Callable, Iterable, Iterator
+
+from redis.exceptions import OutOfMemoryError
+
+from builder.cache import CacheClient, cache_errors
+from builder.generations import count_records
+from builder.lock import HeldLock
+from models.errors import PublishError, RecordError
+from models.record import Generation, StateSpec, decode_record
+
+BATCH_RECORDS = 500
+BATCH_BYTES = 8 << 20
+SAMPLE_SIZE = 100
+Records = Iterable[tuple[str, bytes]]
+"""User id and encoded record of each user."""
+Watcher = Callable[[int], None]
+"""Told after each batch how many records were in it."""
+
+
+class Sample:
+    """A uniform sample of a stream of unknown length (reservoir), remembering each record by its hash.
+
+    Not by its CRC: a record ends in its own CRC, and the CRC of such bytes is the same for all.
+    """
+
+    def __init__(self, seed: str) -> None:
+        self.hashes: list[tuple[str, bytes]] = []
+        self._random = random.Random(seed)
+        self._seen = 0
+
+    def offer(self, user_id: str, raw: bytes) -> None:
+        """See one record of the stream."""
+        self._seen += 1
+        if len(self.hashes) < SAMPLE_SIZE:
+            self.hashes.append((user_id, _hash(raw)))
+            return
+        place = self._random.randrange(self._seen)
+        if place < SAMPLE_SIZE:
+            self.hashes[place] = (user_id, _hash(raw))
+
+
+def write(
+    client: CacheClient,
+    generation: Generation,
+    records: Records,
+    spec: StateSpec,
+    lock: HeldLock,
+    progress: Watcher | None,
+) -> Sample:
+    """Check every record and write it.
+
+    Raises:
+        PublishError: a record is none, their number is not the generation's, the cache is full, or the lock is lost.
+        CacheUnavailableError: the cache stopped answering.
+    """
+    sample = Sample(generation.name)
+    written = 0
+    for batch in _batches(_checked(records, generation, spec)):
+        if not lock.still_held():
+            raise PublishError(
+                f"model {generation.model!r}: lost the lock; stopped before flipping"
+            )
+        _send(client, generation, batch, written)
+        for user_id, raw in batch:
+            sample.offer(user_id, raw)
+        written += len(batch)
+        if progress:
+            progress(len(batch))
+    if not written:
+        raise PublishError(f"model {generation.model!r}: there are no records to publish")
+    if written != generation.num_users:
+        raise PublishError(
+            f"model {generation.model!r}: got {written} records, expected {generation.num_users}"
+        )
+    return sample
+
+
+def _checked(
+    records: Records, generation: Generation, spec: StateSpec
+) -> Iterator[tuple[str, bytes]]:
+    for user_id, raw in records:
+        try:
+            decode_record(raw, spec, generation.artifact_id, user_id)
+        except RecordError as error:
+            raise PublishError(f"user {user_id!r}: {error}") from error
+        yield user_id, raw
+
+
+def _batches(records: Iterator[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:
+    batch: list[tuple[str, bytes]] = []
+    size = 0
+    for user_id, raw in records:
+        batch.append((user_id, raw))
+        size += len(raw)
+        if len(batch) == BATCH_RECORDS or size >= BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _send(
+    client: CacheClient, generation: Generation, batch: list[tuple[str, bytes]], written: int
+) -> None:
+    with cache_errors(client), client.pipeline(transaction=False) as pipeline:
+        for user_id, raw in batch:
+            pipeline.set(generation.key(user_id), raw)
+        try:
+            pipeline.execute()
+        except OutOfMemoryError as error:
+            raise PublishError(
+                f"model {generation.model!r}: the cache is full after {written} of {generation.num_users} records; "
+                "raise its maxmemory, or choose a smaller record dtype"
+            ) from error
+
+
+def verify(client: CacheClient, generation: Generation, sample: Sample) -> None:
+    """Count the records and read the sample back.
+
+    Raises:
+        PublishError: one is missing, or is not what was written.
+    """
+    found = count_records(client, generation)
+    if found < generation.num_users:
+        raise PublishError(
+            f"model {generation.model!r}: wrote {generation.num_users} records, the cache holds {found}: "
+            "some were lost or evicted, or a user came twice"
+        )
+    with cache_errors(client), client.pipeline(transaction=False) as pipeline:
+        for user_id, _ in sample.hashes:
+            pipeline.get(generation.key(user_id))
+        stored = pipeline.execute()
+    for (user_id, expected), raw in zip(sample.hashes, stored, strict=True):
+        if raw is None or _hash(raw) != expected:
+            raise PublishError(
+                f"model {generation.model!r}: the record of user {user_id!r} is not what was written"
+            )
+
+
+def _hash(raw: bytes) -> bytes:
+    return hashlib.blake2b(raw, digest_size=16).digest()

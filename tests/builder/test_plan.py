@@ -1,0 +1,131 @@
+"""What a plan says is what a real server takes."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from builder.__main__ import app
+from builder.plan import (
+    GIB,
+    HEADROOM,
+    SERVER_BYTES,
+    load_of_bytes,
+    load_of_spec,
+    make_plan,
+    measured,
+    stored_bytes,
+)
+from models.record import TensorSpec, record_bytes
+from tests.builder.published import SPEC, publish_new
+
+SIZES = (100, 1000, 2100, 5000, 9000)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_what_a_key_takes_is_what_the_servers_memory_grows_by(client, size: int):
+    """The server of the tests allocates with libc."""
+    number, name = 4000, "absorb:lrea:20261122T031500Z-0a1b2c:user-{:08d}"
+    client.execute_command("FLUSHALL", "SYNC")
+    before = client.info("memory")["used_memory"]
+    with client.pipeline(transaction=False) as pipeline:
+        for user in range(number):
+            pipeline.set(name.format(user), bytes(size))
+            if user % 200 == 199:  # what waits in a connection is memory, too
+                pipeline.execute()
+    grown = (client.info("memory")["used_memory"] - before) / number
+    expected = stored_bytes(len(name.format(0)), size, "libc")
+    assert expected == pytest.approx(grown, abs=32, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("size", "rounded"),
+    [(1, 16), (16, 16), (17, 32), (128, 128), (129, 160), (257, 320), (4096, 4096), (4097, 5120)],
+)
+def test_jemallocs_size_classes(size: int, rounded: int):
+    from builder.plan import _jemalloc
+
+    assert _jemalloc(size) == rounded
+
+
+def test_a_published_model_is_measured(client):
+    pointer = publish_new(client, 1500)
+    load = load_of_spec("lrea", 1500, SPEC, 1, 9)
+    told = measured(client, pointer.current, load)
+    used = sum(
+        client.memory_usage(key, samples=0)
+        for key in client.scan_iter(pointer.current.key_pattern(), 1000)
+    )
+    (need,) = [one for one in make_plan(told, 0, 1) if one.dtype == "fp16"]
+    assert told.measured >= 200
+    assert need.gib["rolling"] * GIB == pytest.approx(used + 18 * 1500, rel=0.02)
+    assert need.record_bytes == pytest.approx(record_bytes(SPEC, "fp16", 9, 1), abs=1)
+
+
+def test_a_cache_without_keys_leaves_what_is_computed(client):
+    pointer = publish_new(client, 20)
+    client.flushall()
+    load = load_of_spec("lrea", 20, SPEC, 1, 9)
+    assert measured(client, pointer.current, load) == load
+
+
+def test_builds_replicas_and_shards_multiply():
+    load = load_of_bytes("lrea", 10_000_000, {"any": 4000}, 16)
+    (one,), (many,) = make_plan(load, 0, 1), make_plan(load, 2, 4)
+    total = 10_000_000 * one.user_bytes
+    assert one.gib == many.gib
+    assert one.gib["blue_green_peak"] == pytest.approx(3 * total / GIB)
+    assert one.gib["blue_green"] == pytest.approx(2 * one.gib["rolling"])
+    assert many.gib_with_replicas["rolling"] == pytest.approx(3 * one.gib["rolling"])
+    assert many.maxmemory_bytes["rolling"] == round(HEADROOM * total / 4) + SERVER_BYTES
+
+
+def asked(*arguments: object) -> str:
+    said = CliRunner().invoke(app, ["plan", *map(str, arguments)], env={"COLUMNS": "160"})
+    assert said.exit_code == 0, said.output
+    return said.stdout
+
+
+def test_numbers_give_a_table_with_every_dtype():
+    shown = asked("numbers", "--users", 1000000, "--rank", 16, "--dim", 32, "--shards", 3)
+    assert "lrea: 1,000,000 users, 3 shard(s)" in shown
+    for word in ("fp32", "fp16", "int8", "one build (rolling)", "and one being written"):
+        assert word in shown
+
+
+def test_the_answer_to_a_program_has_the_same_numbers():
+    told = json.loads(asked("numbers", "--users", 1000, "--rank", 4, "--dim", 8, "--json"))
+    spec = (TensorSpec("a", (4, 8)), TensorSpec("b", (4, 8)))
+    expected = make_plan(load_of_spec("lrea", 1000, spec, 32, 16), 0, 1)
+    assert [one["user_bytes"] for one in told["needs"]] == [one.user_bytes for one in expected]
+    assert told["measured"] == 0
+
+
+def test_an_artifact_and_a_published_model_say_the_same(finished):
+    artifact = finished.artifact()
+    users = finished.events().num_users
+    options = ["--artifacts", finished.artifacts, "--json"]
+    by_artifact = json.loads(asked("artifact", artifact.artifact_id, "--users", users, *options))
+    by_model = json.loads(
+        asked("model", finished.recipe.serve_as, "--cache", finished.cache_url, *options)
+    )
+    assert by_model["users"] == by_artifact["users"] == users
+    assert by_model["measured"] == users
+    assert by_model["record_bytes"]["fp32"] == pytest.approx(
+        by_artifact["record_bytes"]["fp32"], abs=16
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["numbers", "--users", "9"], "expected --bytes, or both"),
+        (["numbers", "--users", "9", "--rank", "4"], "expected --bytes, or both"),
+        (["numbers", "--bytes", "9"], "--users"),
+        (["numbers", "--users", "0", "--bytes", "9"], "--users"),
+    ],
+)
+def test_what_cannot_be_planned_is_said(arguments: list[str], words: str):
+    said = CliRunner().invoke(app, ["plan", *arguments])
+    assert said.exit_code == 2
+    assert words in said.output
