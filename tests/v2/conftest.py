@@ -25,7 +25,7 @@ def target(
     if other is not None:
         if request.param == "triton":
             pytest.skip("--v2-url names the server")
-        yield Target(other.removeprefix("http://"), is_ours=False)
+        yield Target(other.removeprefix("http://"), "other")
         return
     with absorb(shared_cache, folder) if request.param == "absorb" else triton(folder) as started:
         yield started

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -30,12 +31,16 @@ class Target:
     Attributes:
         host: host:port, as clients want it.
         access: headers that open what is restricted.
-        is_ours: its scores are known, and it does all that this service promises.
+        kind: scores of ours are known, and it does all that this service promises.
     """
 
     host: str
-    is_ours: bool
+    kind: Literal["absorb", "triton", "other"]
     access: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_ours(self) -> bool:
+        return self.kind == "absorb"
 
     @property
     def url(self) -> str:
@@ -65,7 +70,7 @@ def absorb(cache_url: str, folder: Path) -> Iterator[Target]:
         patch.setenv("ABSORB_ARTIFACT_DIR", str(world.artifacts))
         patch.setenv("ABSORB_CACHE_TIMEOUT_MS", "2000")
         with running_service(folder / "service.log") as url:
-            yield Target(url.removeprefix("http://"), is_ours=True)
+            yield Target(url.removeprefix("http://"), "absorb")
 
 
 @contextmanager
@@ -86,7 +91,7 @@ def triton(folder: Path) -> Iterator[Target]:
         ) as process,
     ):
         access = {"triton-access-token": "toy"}
-        target = Target(f"127.0.0.1:{ports[0]}", is_ours=False, access=access)
+        target = Target(f"127.0.0.1:{ports[0]}", "triton", access=access)
         try:
             wait_until_ready(f"{target.url}/v2/models/toy/ready", process, log)
             yield target

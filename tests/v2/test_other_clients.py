@@ -45,8 +45,8 @@ def test_kserves_rest_client(target: Target) -> None:
             assert said[f"scores {is_binary} {is_binary_out}"] == expected
     assert (said["id"], said["model_ready"], said["no_such_model_ready"]) == ("k7", True, False)
     # Triton's health has no body, which this client reads.
-    healthy = True if target.is_ours else "JSONDecodeError"
-    assert (said["live"], said["ready"]) == (healthy, healthy)
+    healthy = {True} if target.is_ours else {True, "JSONDecodeError"}
+    assert {said["live"], said["ready"]} <= healthy
 
 
 @needs("mlserver")

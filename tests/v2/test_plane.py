@@ -9,12 +9,15 @@ import pytest
 
 from models.errors import (
     AbsorbError,
+    CacheUnavailableError,
     NotReadyError,
     RequestError,
     UnknownModelError,
     UnknownVersionError,
 )
+from service.pipeline import Pipeline, Query, Scores
 from service.v2.messages import InferRequest, InferTensor, RequestedOutput
+from service.v2.plane import Plane
 from tests.service.toy import AS_OF_S, Toy
 from tests.service.world import Running, World
 
@@ -238,3 +241,48 @@ async def test_a_load_needs_a_published_model_and_no_configuration(world: World)
                 await one
         with pytest.raises(AbsorbError, match="configured by its artifact"):
             await plane.load("toy", {"config": "{}"})
+
+
+class Flipping(Pipeline):
+    """A pipeline under which a new generation begins to serve before bob is scored, some times."""
+
+    def __init__(self, world: World, running: Running, flips: int) -> None:
+        self.world, self.running, self.flips = world, running, flips
+
+    async def score(self, query: Query) -> Scores:
+        if query.user_id == "bob" and self.flips > 0:
+            self.flips -= 1
+            self.world.publish(Toy())
+            await self.running.follower.poll()
+        return await self.running.pipeline.score(query)
+
+
+@pytest.mark.parametrize("flips", [1, 2])
+async def test_scores_of_several_users_are_of_one_generation(world: World, flips: int) -> None:
+    world.publish(Toy())
+    users = texts("user_id", "ann", "bob")
+    asked = InferRequest("toy", (users, texts("candidates", "i1", "i1", shape=(2, 1))))
+    async with world.service() as running:
+        parts, pipeline = running.parts, Flipping(world, running, flips)
+        plane = Plane(pipeline, parts.follower, parts.readiness, parts.settings, lambda: AS_OF_S)
+        if flips == 1:
+            assert (await plane.infer(asked)).outputs[-1].data == [published(running)]
+        else:
+            with pytest.raises(NotReadyError, match="generations change faster"):
+                await plane.infer(asked)
+
+
+async def test_what_fails_for_one_user_fails_for_all(world: World) -> None:
+    world.publish(Toy())
+    users = texts("user_id", "ann", "bob")
+    slates = texts("candidates", "i1", "i2", "i1", "i2", shape=(2, 2))
+    async with world.service(max_candidates=1) as running:
+        with pytest.raises(RequestError, match="1 to 1 item ids"):
+            await running.parts.plane.infer(InferRequest("toy", (users, slates)))
+
+
+async def test_a_load_needs_the_cache(world: World) -> None:
+    lost = World("unix:///tmp/nowhere/valkey.sock", world.artifacts)
+    async with lost.service() as running:
+        with pytest.raises(CacheUnavailableError):
+            await running.parts.plane.load("toy", {})
