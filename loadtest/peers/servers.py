@@ -104,7 +104,11 @@ PEERS: tuple[Server, ...] = (
         (Route("ray", "/score", "json"),),
         "{bin}/python {here}/server.py {port} {workers}",
         package="ray",
-        environment={"RAY_USAGE_STATS_ENABLED": "0", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"},
+        environment={
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+            "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0",  # it is for HAProxy, which is not in the wheel
+        },
     ),
     Server(
         "triton",
