@@ -23,8 +23,12 @@ def cache_answer(tiers: Tiers) -> Json:
         "tiers": _tallied(counts.total),
         "joined_reads": counts.num_joined,
         "prefetch": prefetch,
-        "generations": [_generation(tiers, one) for one in counts.by_serving],
+        "generations": [_generation(tiers, one) for one in sorted(counts.by_serving, key=_model)],
     }
+
+
+def _model(serving: Serving) -> str:
+    return serving.generation.model
 
 
 def _generation(tiers: Tiers, serving: Serving) -> Json:

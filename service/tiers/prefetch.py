@@ -67,30 +67,34 @@ class Prefetcher:
 
     async def _work(self) -> None:
         while self._queue:
-            serving, user_ids = self._next_batch()
+            serving, waiting = self._next_batch()
             try:
-                await self._load(serving, user_ids)
+                await self._load(serving, waiting)
+            except CacheUnavailableError:
+                self._counts.followed("failed", len(waiting))
             except Exception:  # the outermost handler of this task
                 log.exception("prefetch failed")
+                self._counts.followed("failed", len(waiting))
 
-    def _next_batch(self) -> tuple[Serving, list[str]]:
+    def _next_batch(self) -> tuple[Serving, deque[str]]:
         serving, first = self._queue.popleft()
-        user_ids = [first]
-        while self._queue and len(user_ids) < BATCH and self._queue[0][0] is serving:
-            user_ids.append(self._queue.popleft()[1])
-        return serving, user_ids
+        batch = deque([first])
+        while self._queue and len(batch) < BATCH and self._queue[0][0] is serving:
+            batch.append(self._queue.popleft()[1])
+        return serving, batch
 
-    async def _load(self, serving: Serving, user_ids: list[str]) -> None:
-        wanted = [one for one in dict.fromkeys(user_ids) if not self._host.holds(serving, one)]
-        self._counts.followed("present", len(user_ids) - len(wanted))
+    async def _load(self, serving: Serving, waiting: deque[str]) -> None:
+        """Read the users; each leaves `waiting` as it is counted."""
+        wanted = [one for one in dict.fromkeys(waiting) if not self._host.holds(serving, one)]
+        self._counts.followed("present", len(waiting) - len(wanted))
+        waiting.clear()
+        waiting.extend(wanted)
         began_s = self._host.clock()
-        try:
-            found = await self._store.read_many([serving.generation.key(one) for one in wanted])
-        except CacheUnavailableError:
-            self._counts.followed("failed", len(wanted))
-            return
+        found = await self._store.read_many([serving.generation.key(one) for one in wanted])
         for user_id, raw in zip(wanted, found, strict=True):
-            self._counts.followed(self._keep(serving, user_id, raw, began_s), 1)
+            outcome = self._keep(serving, user_id, raw, began_s)
+            waiting.popleft()
+            self._counts.followed(outcome, 1)
             # Requests come first: decoding all of a batch would hold them up.
             await asyncio.sleep(0)
 

@@ -70,7 +70,7 @@ class TieredStates:
         self._counts = counts
         self._workers = workers
         self._stale_after_s = stale_after_s
-        self._clock = clock
+        self.clock = clock
         self._flight: SingleFlight[tuple[Serving, str], Read] = SingleFlight()
         self._sweeping: asyncio.Task[None] | None = None
 
@@ -143,7 +143,7 @@ class TieredStates:
 
     def _aged(self, tier: Tier, user: CachedUser) -> Found:
         limit_s = self._stale_after_s
-        if limit_s is None or (age_s := self._clock() - user.as_of_s) <= limit_s:
+        if limit_s is None or (age_s := self.clock() - user.as_of_s) <= limit_s:
             return Found(tier, "hit", user, None)
         problem = f"the user's record is {age_s:.0f} s old, more than {limit_s}"
         return Found(tier, "stale", user, problem)

@@ -29,6 +29,8 @@ def service_process(cache_url: str, artifacts: Path, log: Path) -> Iterator[str]
         "ABSORB_DEFAULT_MODEL": NAME,
         "ABSORB_POLL_INTERVAL_S": str(POLL_INTERVAL_S),
         "ABSORB_CACHE_TIMEOUT_MS": str(CACHE_TIMEOUT_MS),
+        # What a service remembers would hide what is done to the cache.
+        "ABSORB_HOST_CACHE_BYTES": "0",
     }
     with (
         log.open("wb") as output,

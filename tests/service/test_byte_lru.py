@@ -96,5 +96,5 @@ class AgainstAList(RuleBasedStateMachine):
             assert self.lru.size_of(group) == (len(weights), sum(weights))
 
 
-AgainstAList.TestCase.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
+AgainstAList.TestCase.settings = settings(max_examples=20, stateful_step_count=40, deadline=None)
 TestAgainstAList = AgainstAList.TestCase

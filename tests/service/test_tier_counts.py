@@ -224,5 +224,5 @@ class Lookups(RuleBasedStateMachine):
         self.workers.shutdown()
 
 
-Lookups.TestCase.settings = settings(max_examples=20, stateful_step_count=30, deadline=None)
+Lookups.TestCase.settings = settings(max_examples=15, stateful_step_count=30, deadline=None)
 TestLookups = Lookups.TestCase

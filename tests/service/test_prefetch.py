@@ -1,0 +1,128 @@
+"""Hints of who will be scored soon: bounded, counted, and never in a score's way."""
+
+from typing import Any
+
+import pytest
+
+from models.errors import CacheUnavailableError
+from service.tiers.prefetch import MAX_QUEUED
+from tests.service.toy import Toy
+from tests.service.world import HISTORIES, World
+
+pytestmark = pytest.mark.anyio
+TOY = Toy()
+
+
+async def test_a_hinted_user_is_read_before_it_is_scored(world: World):
+    generation = world.publish(TOY)
+    world.put(generation.key("bob"), b"no record")
+    async with world.service() as service:
+        body = {"user_ids": ["ann", "bob", "carl", "ann", 7]}
+        response = await service.client.post("/v1/prefetch", json=body)
+        await service.parts.tiers.prefetcher.settle()
+        again = await service.client.post("/v1/prefetch", json={"user_ids": ["ann"]})
+        await service.parts.tiers.prefetcher.settle()
+        reads = service.metric("absorb_cache_tier_lookups_total", tier="redis")
+        answer = await service.score("ann")
+        cache = (await service.client.get("/v1/cache")).json()
+    assert (response.status_code, again.status_code) == (202, 202)
+    expected = {"model": "toy", "generation": generation.name, "accepted": 5, "dropped": 0}
+    assert response.json() == expected
+    assert answer["state"]["tier"] == "host"
+    assert reads == 0
+    outcomes = {"loaded": 1, "present": 2, "absent": 2, "failed": 1, "dropped": 0}
+    assert cache["prefetch"] == {"hinted": 6, "waiting": 0, **outcomes}
+
+
+async def test_more_than_the_queue_holds_is_dropped_and_counted(world: World):
+    world.publish(TOY)
+    async with world.service() as service:
+        tiers = service.parts.tiers
+        serving = service.follower.pick(None)
+        accepted = tiers.prefetcher.accept(serving, [f"u{n}" for n in range(MAX_QUEUED + 5)])
+        dropped = service.metric("absorb_prefetched_users_total", outcome="dropped")
+        await tiers.prefetcher.settle()
+        absent = service.metric("absorb_prefetched_users_total", outcome="absent")
+    assert (accepted, dropped, absent) == (MAX_QUEUED, 5, MAX_QUEUED)
+
+
+class SurprisingError(Exception):
+    """Nobody expects this one."""
+
+
+@pytest.mark.parametrize("error", [CacheUnavailableError("cache", "down"), SurprisingError("why")])
+async def test_a_hint_that_cannot_be_followed_is_counted(
+    world: World, monkeypatch: pytest.MonkeyPatch, error: Exception
+):
+    world.publish(TOY)
+
+    async def fail(_: object) -> Any:
+        raise error
+
+    async with world.service() as service:
+        monkeypatch.setattr(service.parts.store, "read_many", fail)
+        response = await service.client.post("/v1/prefetch", json={"user_ids": list(HISTORIES)})
+        await service.parts.tiers.prefetcher.settle()
+        answer = await service.score("ann")
+        cache = (await service.client.get("/v1/cache")).json()["prefetch"]
+    assert response.status_code == 202
+    assert answer["state"]["source"] == "hit"
+    assert (cache["failed"], cache["waiting"]) == (len(HISTORIES), 0)
+
+
+async def test_a_hint_for_a_generation_that_left_is_dropped(world: World):
+    world.publish(TOY)
+    async with world.service() as service:
+        old = service.follower.pick(None)
+        world.publish(Toy(seed=2))
+        await service.follower.poll()
+        service.parts.tiers.prefetcher.accept(old, ["ann"])
+        await service.parts.tiers.prefetcher.settle()
+        cache = (await service.client.get("/v1/cache")).json()
+    assert cache["prefetch"]["dropped"] == 1
+    assert cache["host"]["users"] == 0
+
+
+BAD: list[tuple[Any, int, str]] = [
+    ({}, 400, "user_ids: got nothing"),
+    ({"user_ids": "ann"}, 400, "user_ids: got 'ann', expected a list of 1 to 1000 user ids"),
+    ({"user_ids": []}, 400, "user_ids: got 0 of them, expected a list of 1 to 1000 user ids"),
+    ({"user_ids": ["x"] * 1001}, 400, "user_ids: got 1001 of them"),
+    ({"user_ids": ["ann", 1.5]}, 400, "user_ids[1]: got 1.5, expected a string or an integer"),
+    ({"user_ids": ["ann", ""]}, 400, "user_ids[1]"),
+    ({"user_ids": ["ann"], "modle": "toy"}, 400, "did you mean"),
+    ({"user_ids": ["ann"], "model": "nosuch"}, 404, "nosuch"),
+]
+
+
+@pytest.mark.parametrize(("body", "status", "text"), BAD)
+async def test_a_bad_hint_is_refused_in_words(world: World, body: Any, status: int, text: str):
+    world.publish(TOY)
+    async with world.service() as service:
+        response = await service.client.post("/v1/prefetch", json=body)
+    assert response.status_code == status
+    assert text in response.json()["error"]
+
+
+async def test_the_cache_says_what_it_holds_and_how_lookups_ended(world: World):
+    world.publish(TOY)
+    generation = world.publish(TOY, "other")
+    async with world.service() as service:
+        for user in ("ann", "ann", "nobody"):
+            await service.score(user, model="other")
+        body = (await service.client.get("/v1/cache")).json()
+        document = (await service.client.get("/openapi.json")).json()
+    host = {"hit": 1, "miss": 2, "stale": 0, "corrupt": 0, "error": 0}
+    redis = {"hit": 1, "miss": 1, "stale": 0, "corrupt": 0, "error": 0}
+    tiers = [
+        {"tier": "host", "lookups": 3, "results": host},
+        {"tier": "redis", "lookups": 2, "results": redis},
+    ]
+    assert body["tiers"] == tiers
+    assert body["host"]["limit_bytes"] == 256 << 20
+    assert (body["host"]["users"], body["host"]["absent_users"]) == (1, 1)
+    other, toy = body["generations"]
+    assert (other["model"], other["generation"]) == ("other", generation.name)
+    assert (other["tiers"], other["num_bytes"]) == (tiers, body["host"]["num_bytes"])
+    assert (toy["users"], toy["num_bytes"]) == (0, 0)
+    assert set(document["components"]["schemas"]["CacheResponse"]["properties"]) == set(body)
