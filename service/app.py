@@ -100,7 +100,7 @@ def _routers(parts: Behind, scrape: Scrape, slow: SlowRequests) -> list[APIRoute
     return [
         # First: it is looked for first.
         scoring_routes(parts.pipeline, settings),
-        cache_routes(parts.tiers, parts.follower, body),
+        cache_routes(parts.tiers, parts.pipeline, body),
         showing_routes(parts.pipeline, parts.follower),
         *v2_routes(parts.plane, body),
         operating_routes(parts.plane.readiness, scrape),

@@ -4,14 +4,14 @@ from fastapi import APIRouter, Request, Response
 
 from service.bodies import BodyLimit, read_body
 from service.cache_answers import cache_answer
-from service.generation import Follower
+from service.pipeline import Pipeline
 from service.requests import PrefetchRequest, parse_request
 from service.routes import ERRORS, BareRoute, JsonResponse, described_body
 from service.schemas import CacheResponse, PrefetchResponse
 from service.tiers.tiers import Tiers
 
 
-def cache_routes(tiers: Tiers, follower: Follower, body: BodyLimit) -> APIRouter:
+def cache_routes(tiers: Tiers, pipeline: Pipeline, body: BodyLimit) -> APIRouter:
     """Routes under /v1. None of them waits for the cache."""
     router = APIRouter(prefix="/v1", responses=ERRORS, route_class=BareRoute)
 
@@ -24,14 +24,8 @@ def cache_routes(tiers: Tiers, follower: Follower, body: BodyLimit) -> APIRouter
     async def prefetch(request: Request) -> Response:
         """Say which users will soon be scored: their records are read in the background."""
         asked = parse_request(PrefetchRequest, await read_body(request, body))
-        serving = follower.pick(asked.model)
-        accepted = tiers.prefetcher.accept(serving, asked.user_ids)
-        answer = {
-            "model": serving.generation.model,
-            "generation": serving.generation.name,
-            "accepted": accepted,
-            "dropped": len(asked.user_ids) - accepted,
-        }
+        accepted = pipeline.prefetch(asked.model, asked.user_ids)
+        answer = {"accepted": accepted, "dropped": len(asked.user_ids) - accepted}
         return JsonResponse(answer, 202)
 
     @router.get("/cache", response_model=CacheResponse)

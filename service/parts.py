@@ -80,7 +80,7 @@ def build_parts(
     traffic = Traffic(settings.split, follower, telemetry.traffic)
     shadows = Shadows(settings.shadow, follower, telemetry.traffic)
     gate = Gate(settings, workers, telemetry, _batcher(settings, workers, num_workers, telemetry))
-    pipeline = Pipeline(settings, follower, store, tiers.states, telemetry, gate, traffic, shadows)
+    pipeline = Pipeline(settings, follower, tiers, telemetry, gate, traffic, shadows)
     warm_up = WarmUp(settings.warm_up_slates, settings.warm_up_file, pipeline.rehearse)
     follower.warm_up = warm_up.run
     readiness = Readiness(pipeline.probe, workers)

@@ -40,10 +40,10 @@ from service.generation import Follower, Serving
 from service.scorer import State
 from service.settings import Settings
 from service.shadow import Shadows
-from service.store import StateStore
 from service.telemetry import Stages, StateSource, Telemetry
 from service.tiers.counts import Result, Tier
-from service.tiers.states import Found, TieredStates
+from service.tiers.states import Found
+from service.tiers.tiers import Tiers
 from service.tiers.user import read_record
 from service.traffic import Traffic
 
@@ -134,8 +134,7 @@ class Pipeline:
         self,
         settings: Settings,
         follower: Follower,
-        store: StateStore,
-        states: TieredStates,
+        tiers: Tiers,
         telemetry: Telemetry,
         gate: Gate,
         traffic: Traffic,
@@ -146,8 +145,7 @@ class Pipeline:
         Args:
             settings: the limits are read from here.
             follower: what serves now.
-            store: the cache, to look at.
-            states: finds users, to score them.
+            tiers: where users are found.
             telemetry: counts.
             gate: the way to the threads that score.
             traffic: picks the model of a request.
@@ -155,8 +153,7 @@ class Pipeline:
         """
         self._settings = settings
         self._follower = follower
-        self._store = store
-        self._states = states
+        self._tiers = tiers
         self._telemetry = telemetry
         self._gate = gate
         self._traffic = traffic
@@ -272,7 +269,7 @@ class Pipeline:
         """
         context = serving.artifact.vocabulary.context_ids(query.context)
         stages = Stages()
-        found = _state_of(serving, await self._states.peek(serving, query.user_id))
+        found = _state_of(serving, await self._tiers.states.peek(serving, query.user_id))
         stages.end("cache")
         if found.serving is not serving:
             context = _older_context(found.serving, query)
@@ -291,7 +288,7 @@ class Pipeline:
 
     async def _find(self, serving: Serving, query: Query) -> Found:
         """The user's state; the cache gets half of the time that is left, so that a score fits into the rest."""
-        finding = self._states.find(serving, query.user_id)
+        finding = self._tiers.states.find(serving, query.user_id)
         if query.deadline is None:
             return await finding
         limit_s = (query.deadline - time.monotonic()) / 2
@@ -303,6 +300,16 @@ class Pipeline:
         except TimeoutError:
             problem = "the cache gave no answer in half of the request's time"
             return Found("redis", "error", None, problem)
+
+    def prefetch(self, model: str | None, user_ids: Sequence[str]) -> int:
+        """Read users in the background who will soon be scored; says how many were let in, and waits for none.
+
+        Raises:
+            UnknownModelError: no such model.
+            NotReadyError: nothing is loaded yet.
+        """
+        foresee = self._traffic.foresee
+        return self._tiers.prefetcher.accept([(foresee(model, one), one) for one in user_ids])
 
     async def look_up(self, user_id: str, model: str | None) -> StoredUser:
         """What the cache holds for a user.
@@ -316,7 +323,7 @@ class Pipeline:
         serving = self._follower.pick(model)
         generation = serving.generation
         try:
-            raw = await self._store.read(generation.key(user_id))
+            raw = await self._tiers.store.read(generation.key(user_id))
         except CorruptRecordError as error:
             return StoredUser(user_id, serving, 0, None, str(error))
         if raw is None:

@@ -167,7 +167,7 @@ class PrefetchRequest(BaseModel):
     """Raw ids; those that the cache does not hold are no error."""
 
     model: StrictStr | None = None
-    """A published model; absent: the default one."""
+    """A published model, or an experiment; absent: what scores that name none get."""
 
 
 Asked = TypeVar("Asked", bound=BaseModel)

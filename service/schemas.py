@@ -223,8 +223,6 @@ class UserResponse(Answer):
 class PrefetchResponse(Answer):
     """What becomes of a hint. Accepted is not read: a score that comes first reads for itself."""
 
-    model: str
-    generation: str
     accepted: int
     """Users that are queued."""
 

@@ -76,3 +76,19 @@ class Traffic:
         except (NotReadyError, UnknownModelError):
             self._metrics.fell_back(name, chosen)
             return self._follower.pick(None)
+
+    def foresee(self, model: str | None, user_id: str) -> Serving:
+        """What `pick` would give, uncounted: the user has not asked yet.
+
+        Raises:
+            UnknownModelError: no such model, and no such experiment.
+            NotReadyError: nothing is loaded yet.
+        """
+        name = self._default if model is None else model
+        split = self._splits.get(name) if name is not None else None
+        if split is None:
+            return self._follower.pick(model)
+        try:
+            return self._follower.pick(split.model_of(user_id))
+        except (NotReadyError, UnknownModelError):
+            return self._follower.pick(None)

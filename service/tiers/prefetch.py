@@ -37,17 +37,20 @@ class Prefetcher:
         self._queue: deque[tuple[Serving, str]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def accept(self, serving: Serving, user_ids: Sequence[str]) -> int:
+    def accept(self, hinted: Sequence[tuple[Serving, str]]) -> int:
         """Queue as many of the users as there is room for; the others are dropped.
+
+        Args:
+            hinted: what will score a user, and the raw id.
 
         Returns:
             How many were queued.
         """
         room = MAX_QUEUED - len(self._queue) if self._host.limit_bytes > 0 else 0
-        accepted = user_ids[:room]
-        self._queue.extend((serving, user_id) for user_id in accepted)
-        self._counts.hinted(len(user_ids))
-        self._counts.followed("dropped", len(user_ids) - len(accepted))
+        accepted = hinted[:room]
+        self._queue.extend(accepted)
+        self._counts.hinted(len(hinted))
+        self._counts.followed("dropped", len(hinted) - len(accepted))
         while self._queue and len(self._tasks) < NUM_WORKERS:
             task = asyncio.get_running_loop().create_task(self._work())
             self._tasks.add(task)

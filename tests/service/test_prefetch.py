@@ -26,8 +26,7 @@ async def test_a_hinted_user_is_read_before_it_is_scored(world: World):
         answer = await service.score("ann")
         cache = (await service.client.get("/v1/cache")).json()
     assert (response.status_code, again.status_code) == (202, 202)
-    expected = {"model": "toy", "generation": generation.name, "accepted": 5, "dropped": 0}
-    assert response.json() == expected
+    assert response.json() == {"accepted": 5, "dropped": 0}
     assert answer["state"]["tier"] == "host"
     assert reads == 0
     outcomes = {"loaded": 1, "present": 2, "absent": 2, "failed": 1, "dropped": 0}
@@ -39,11 +38,26 @@ async def test_more_than_the_queue_holds_is_dropped_and_counted(world: World):
     async with world.service() as service:
         tiers = service.parts.tiers
         serving = service.follower.pick(None)
-        accepted = tiers.prefetcher.accept(serving, [f"u{n}" for n in range(MAX_QUEUED + 5)])
+        accepted = tiers.prefetcher.accept([(serving, f"u{n}") for n in range(MAX_QUEUED + 5)])
         dropped = service.metric("absorb_prefetched_users_total", outcome="dropped")
         await tiers.prefetcher.settle()
         absent = service.metric("absorb_prefetched_users_total", outcome="absent")
     assert (accepted, dropped, absent) == (MAX_QUEUED, 5, MAX_QUEUED)
+
+
+async def test_a_hint_follows_the_experiment_that_the_score_will(world: World):
+    for model in ("one", "two"):
+        world.publish(TOY, model)
+    split = {"test": {"weights": {"one": 1, "two": 1}, "default": True}}
+    async with world.service(split=split) as service:
+        await service.client.post("/v1/prefetch", json={"user_ids": list(HISTORIES)})
+        await service.parts.tiers.prefetcher.settle()
+        assigned = service.metric("absorb_experiment_assignments_total")
+        answers = [await service.score(user) for user in HISTORIES]
+        loaded = service.metric("absorb_prefetched_users_total", outcome="loaded")
+    assert {one["model"] for one in answers} == {"one", "two"}
+    assert [one["state"]["tier"] for one in answers] == ["host"] * len(HISTORIES)
+    assert (loaded, assigned) == (len(HISTORIES), 0)
 
 
 class SurprisingError(Exception):
@@ -76,7 +90,7 @@ async def test_a_hint_for_a_generation_that_left_is_dropped(world: World):
         old = service.follower.pick(None)
         world.publish(Toy(seed=2))
         await service.follower.poll()
-        service.parts.tiers.prefetcher.accept(old, ["ann"])
+        service.parts.tiers.prefetcher.accept([(old, "ann")])
         await service.parts.tiers.prefetcher.settle()
         cache = (await service.client.get("/v1/cache")).json()
     assert cache["prefetch"]["dropped"] == 1

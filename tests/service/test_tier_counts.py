@@ -152,7 +152,7 @@ class Lookups(RuleBasedStateMachine):
     @rule(user_ids=st.lists(st.sampled_from(USERS), min_size=1, max_size=3))
     def hint(self, user_ids: list[str]) -> None:
         async def hint() -> int:
-            return self.prefetcher.accept(self.servings[-1], user_ids)
+            return self.prefetcher.accept([(self.servings[-1], one) for one in user_ids])
 
         self.hinted += len(user_ids)
         assert self.runner.run(hint()) == len(user_ids)
