@@ -83,12 +83,8 @@ class Outermost:
 
         token = CURRENT.set(about)
         try:
-            try:
-                await self._app(scope, receive, watched)
-            except Exception:
-                log.exception("request failed", extra={"path": scope["path"]})
-                if status == 0:
-                    await self._refuse(500, INTERNAL)(scope, receive, watched)
+            if not await self._answer(scope, receive, watched) and status == 0:
+                await self._refuse(500, INTERNAL)(scope, receive, watched)
             took_s = time.perf_counter() - about.started
             route = getattr(scope.get("route"), "path", "unmatched")
             self._finish((route, _method(scope)), about, span, status, took_s)
@@ -96,6 +92,15 @@ class Outermost:
                 self._slow.finish(capture, scope, route, status, took_s, about)
         finally:
             CURRENT.reset(token)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> bool:
+        """Let the application answer; whether it raised nothing."""
+        try:
+            await self._app(scope, receive, send)
+        except Exception:
+            log.exception("request failed", extra={"path": scope["path"]})
+            return False
+        return True
 
     def _begin(self, scope: Scope) -> tuple[RequestContext, RequestSpan | None]:
         """Read the headers that concern us, in one pass."""

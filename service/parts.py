@@ -84,6 +84,7 @@ def build_parts(
     warm_up = WarmUp(settings.warm_up_slates, settings.warm_up_file, pipeline.rehearse)
     follower.warm_up = warm_up.run
     readiness = Readiness(pipeline.probe, workers)
+    telemetry.ready.set_function(readiness.is_ready)
     plane = Plane(pipeline, follower, readiness, settings, clock)
     door = None if settings.grpc_port is None else _grpc_door(plane, telemetry, settings)
     app = create_app(Behind(settings, tiers, follower, pipeline, telemetry, plane, tracing, door))

@@ -62,6 +62,14 @@ class Readiness:
         if (age_s := time.monotonic() - self._found_s) > MAX_AGE_S:
             raise NotReadyError(f"not ready: the latest score was tried {age_s:.0f} s ago")
 
+    def is_ready(self) -> bool:
+        """Whether `check` returns."""
+        try:
+            self.check()
+        except NotReadyError:
+            return False
+        return True
+
     async def run(self) -> None:
         """Look for ever."""
         while True:

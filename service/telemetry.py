@@ -94,6 +94,9 @@ class Telemetry:
         self.in_flight = Gauge(
             "absorb_in_flight", "Score requests that are being answered.", registry=registry
         )
+        self.ready = Gauge(
+            "absorb_ready", "Whether this process should get requests: 1 or 0.", registry=registry
+        )
         self.queue_depth = Gauge(
             "absorb_queue_depth", "Score requests that wait for a place.", registry=registry
         )
