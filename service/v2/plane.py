@@ -126,7 +126,8 @@ class Plane:
     async def _score(self, queries: Sequence[Query]) -> Sequence[Scores]:
         for _ in range(TRIES):
             answers = await self._score_once(queries)
-            if len({one.generation.name for one in answers}) == 1:
+            # By version: while a publish in place goes on, two artifacts share one.
+            if len({version_of(one.generation) for one in answers}) == 1:
                 return answers
         raise NotReadyError("not ready: generations change faster than this request is scored")
 

@@ -67,7 +67,7 @@ def queries_of(
 
 
 def outputs_of(request: InferRequest, answers: Sequence[Scores]) -> tuple[InferTensor, ...]:
-    """The outputs that were asked for, of one answer for each user. All come from one generation."""
+    """The outputs that were asked for, of one answer for each user."""
     shape = next(one.shape for one in request.inputs if one.name == CANDIDATES)
     names = [one.name for one in request.outputs] or [one.name for one in OUTPUTS]
     return tuple(_output(name, answers, shape) for name in names)
@@ -85,7 +85,8 @@ def _output(name: str, answers: Sequence[Scores], shape: tuple[int, ...]) -> Inf
             sources = [one.found.source for one in answers]
             return InferTensor(name, BYTES, (len(sources),), sources)
         case _:
-            return InferTensor(name, BYTES, (1,), [answers[0].generation.name])
+            names = [one.generation.name for one in answers]
+            return InferTensor(name, BYTES, (len(names),), names)
 
 
 def _is_unknown(answer: Scores) -> "np.ndarray[tuple[int], np.dtype[np.bool]]":

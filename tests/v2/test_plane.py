@@ -252,13 +252,14 @@ class Flipping(Pipeline):
     async def score(self, query: Query) -> Scores:
         if query.user_id == "bob" and self.flips > 0:
             self.flips -= 1
-            self.world.publish(Toy())
+            new = self.world.publish(Toy())
+            self.world.point(replace(new, created_s=new.created_s + self.world.builds))
             await self.running.follower.poll()
         return await self.running.pipeline.score(query)
 
 
 @pytest.mark.parametrize("flips", [1, 2])
-async def test_scores_of_several_users_are_of_one_generation(world: World, flips: int) -> None:
+async def test_scores_of_several_users_are_of_one_version(world: World, flips: int) -> None:
     world.publish(Toy())
     users = texts("user_id", "ann", "bob")
     asked = InferRequest("toy", (users, texts("candidates", "i1", "i1", shape=(2, 1))))
@@ -266,7 +267,7 @@ async def test_scores_of_several_users_are_of_one_generation(world: World, flips
         parts, pipeline = running.parts, Flipping(world, running, flips)
         plane = Plane(pipeline, parts.follower, parts.readiness, parts.settings, lambda: AS_OF_S)
         if flips == 1:
-            assert (await plane.infer(asked)).outputs[-1].data == [published(running)]
+            assert (await plane.infer(asked)).outputs[-1].data == 2 * [published(running)]
         else:
             with pytest.raises(NotReadyError, match="generations change faster"):
                 await plane.infer(asked)
