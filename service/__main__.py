@@ -10,12 +10,20 @@ from pydantic import ValidationError
 
 from models.cache_server import redact_url, resolve_cache_url
 from models.errors import CacheUnavailableError
+from service.access import exposure_problem
 from service.drain import DrainingServer, serve_until_told
 from service.parts import Parts, build_parts
 from service.scorer import runtime_providers
-from service.settings import Settings
+from service.settings import SECRET_FIELDS, Settings
 from service.telemetry import log_as_json
 from service.tracing import make_tracing
+
+HEADERS = [
+    ("x-content-type-options", "nosniff"),
+    ("content-security-policy", "frame-ancestors 'none'"),
+    ("cache-control", "no-store"),
+]
+"""With every answer: uvicorn writes them from one prepared list. Answers are about persons, so nobody may keep them."""
 
 log = logging.getLogger("service")
 
@@ -23,6 +31,8 @@ log = logging.getLogger("service")
 def main() -> None:
     """Serve until a signal says to stop."""
     settings = read_settings()
+    if (problem := exposure_problem(settings)) is not None:
+        sys.exit(f"{problem}\n")
     log_as_json(settings.log_level)
     try:
         cache_url = resolve_cache_url(settings.cache_url)
@@ -40,6 +50,10 @@ def main() -> None:
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=settings.drain_limit_s,
+        ssl_certfile=settings.tls_cert_file,
+        ssl_keyfile=settings.tls_key_file,
+        headers=HEADERS,
+        server_header=False,
     )
     server = DrainingServer(config, parts.readiness, settings.drain_delay_s)
     serve_until_told(server, parts.workers)
@@ -52,7 +66,9 @@ def read_settings() -> Settings:
     except ValidationError as error:
         for problem in error.errors():
             name = "ABSORB_" + "_".join(str(part) for part in problem["loc"]).upper()
-            sys.stderr.write(f"{name}: got {problem['input']!r}, expected: {problem['msg']}\n")
+            is_secret = problem["loc"][0] in SECRET_FIELDS if problem["loc"] else False
+            got = "another value" if is_secret else repr(problem["input"])
+            sys.stderr.write(f"{name}: got {got}, expected: {problem['msg']}\n")
         sys.exit(2)
 
 

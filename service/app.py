@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from models.errors import AbsorbError
+from service.access import Access, KeyCheck
 from service.bodies import BodyLimit
 from service.cache_routes import cache_routes
 from service.errors import headers_of, status_of
@@ -52,6 +53,7 @@ class Behind:
 def create_app(parts: Behind) -> FastAPI:
     """Join the parts."""
     settings, telemetry = parts.settings, parts.telemetry
+    access = Access(settings)
     scrape = Scrape(telemetry.registry)
     slow = SlowRequests(settings.slow_ms, settings.slow_dir, telemetry.slow)
     app = FastAPI(
@@ -59,8 +61,10 @@ def create_app(parts: Behind) -> FastAPI:
         description="Click probabilities from cached user states.",
         lifespan=lambda _: _lifespan(parts, scrape, slow),
     )
-    for router in _routers(parts, scrape, slow):
+    for router in _routers(parts, access, scrape, slow):
         app.include_router(router)
+    if access.needs_key:
+        app.add_middleware(KeyCheck, access=access, refuse=error_response)
     app.add_middleware(
         Outermost,
         telemetry=telemetry,
@@ -94,7 +98,7 @@ async def _lifespan(parts: Behind, scrape: Scrape, slow: SlowRequests) -> AsyncI
     await parts.tiers.close()
 
 
-def _routers(parts: Behind, scrape: Scrape, slow: SlowRequests) -> list[APIRouter]:
+def _routers(parts: Behind, access: Access, scrape: Scrape, slow: SlowRequests) -> list[APIRouter]:
     settings = parts.settings
     body = BodyLimit(settings.max_body_bytes, settings.body_timeout_s)
     return [
@@ -102,9 +106,9 @@ def _routers(parts: Behind, scrape: Scrape, slow: SlowRequests) -> list[APIRoute
         scoring_routes(parts.pipeline, settings),
         cache_routes(parts.tiers, parts.pipeline, body),
         showing_routes(parts.pipeline, parts.follower),
-        *v2_routes(parts.plane, body),
+        *v2_routes(parts.plane, body, access),
         operating_routes(parts.plane.readiness, scrape),
-        slow_routes(slow),
+        slow_routes(slow, access),
     ]
 
 

@@ -1,6 +1,7 @@
 """Settings of the service: `ABSORB_*` environment variables, each with a sentence saying what it does."""
 
 import os
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,6 +10,7 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    FilePath,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
@@ -19,11 +21,23 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from models.cache_server import EMBEDDED
 from service.rules import Experiment, ShadowRule, read_shadows, read_split
 
+HASH = re.compile("[0-9a-f]{64}")
+
 
 def _with_grpc(port: int) -> int:
     if find_spec("grpc") is None:
         raise ValueError("the extra `grpc` to be installed: pip install 'absorb[grpc]'")
     return port
+
+
+def _hashes(said: str) -> str:
+    """Refuse what is no list of hashes, such as a key itself. Says nothing of what it was: that may be a secret."""
+    hashes = [one.strip().lower() for one in said.split(",") if one.strip()]
+    if not all(HASH.fullmatch(one) for one in hashes):
+        raise ValueError(
+            "SHA-256 hashes of keys, 64 hexadecimal digits each (python -m service.keys)"
+        )
+    return ",".join(hashes)
 
 
 class Settings(BaseSettings):
@@ -101,6 +115,24 @@ class Settings(BaseSettings):
     num_threads: PositiveInt = 1
     """Threads that one score uses; cores divided by this many requests are scored at the same time."""
 
+    api_keys: Annotated[str, AfterValidator(_hashes)] = ""
+    """SHA-256 hashes of the keys that may score, in hexadecimal, with commas between; unset: nobody needs one."""
+
+    admin_keys: Annotated[str, AfterValidator(_hashes)] = ""
+    """The same for what changes the service; these may score, too. Unset: done if `host` is a loopback address."""
+
+    metrics_need_key: bool = False
+    """Whether `/metrics` needs a key, as scoring does. Probes never do."""
+
+    allow_open: bool = False
+    """Whether to start on another address than loopback without `api_keys`: something else decides who gets here."""
+
+    tls_cert_file: FilePath | None = None
+    """PEM file of the certificate and those that signed it; with it and its key the service speaks TLS only."""
+
+    tls_key_file: FilePath | None = None
+    """PEM file of the certificate's private key, without a passphrase."""
+
     drain_delay_s: NonNegativeFloat = 5.0
     """Seconds after SIGTERM in which everything is served but readiness says 503: until nobody sends anything here."""
 
@@ -142,6 +174,10 @@ class Settings(BaseSettings):
 
     shadow: Annotated[tuple[ShadowRule, ...], NoDecode, BeforeValidator(read_shadows)] = ()
     """Shadows, as JSON or a file of it: `[{"model": "lrea", "shadow": "din", "share": 0.1}]`."""
+
+
+SECRET_FIELDS = frozenset({"api_keys", "admin_keys", "cache_url"})
+"""What was given for these is not repeated where it is wrong."""
 
 
 def is_trace_exporter_named() -> bool:

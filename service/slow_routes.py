@@ -1,13 +1,14 @@
 """The route that shows slow requests: for admins, since bodies name users."""
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 
+from service.access import Access
 from service.slow import SlowRequests
 
 
-def slow_routes(slow: SlowRequests) -> APIRouter:
+def slow_routes(slow: SlowRequests, access: Access) -> APIRouter:
     """The route."""
-    router = APIRouter(prefix="/v1")
+    router = APIRouter(prefix="/v1", dependencies=[Depends(access.admin)])
 
     @router.get("/slow")
     async def latest() -> Response:

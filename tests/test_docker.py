@@ -220,6 +220,11 @@ def test_the_service_is_not_killed_while_it_drains() -> None:
     assert grace_s > fields["drain_delay_s"].default + fields["drain_limit_s"].default
 
 
+def test_the_service_is_open_to_this_machine_only() -> None:
+    assert SERVICES["service"]["environment"]["ABSORB_ALLOW_OPEN"] == "true"
+    assert all(port.startswith("127.0.0.1:") for port in SERVICES["service"]["ports"])
+
+
 def test_absorb_variables_are_settings() -> None:
     texts = [path.read_text() for path in [*DOCKERFILES, ROOT / "docker-compose.yml"]]
     named = set(re.findall(r"\bABSORB_[A-Z_]+", " ".join(texts)))

@@ -15,6 +15,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from models.errors import AbsorbError, RequestError
+from service.access import Access, Role
 from service.errors import GRPC_CODES, status_of, text_of
 from service.settings import Settings
 from service.telemetry import Telemetry
@@ -32,6 +33,8 @@ from service.v2.grpc_messages import (
 from service.v2.messages import InferRequest
 from service.v2.plane import Plane
 
+PROBES = frozenset({"ServerLive", "ServerReady"})
+ADMIN = frozenset({"RepositoryModelLoad", "RepositoryModelUnload"})
 SERVICE = "inference.GRPCInferenceService"
 
 log = logging.getLogger(__name__)
@@ -56,6 +59,7 @@ class GrpcDoor:
         self._plane = plane
         self._telemetry = telemetry
         self._settings = settings
+        self._access = Access(settings)
         self._server: grpc.aio.Server | None = None
 
     async def open(self) -> None:
@@ -74,9 +78,16 @@ class GrpcDoor:
         self._server.add_generic_rpc_handlers((handlers,))
         host = self._settings.host
         host = f"[{host}]" if ":" in host else host
-        port = self._server.add_insecure_port(f"{host}:{self._settings.grpc_port}")
+        port = self._add_port(self._server, f"{host}:{self._settings.grpc_port}")
         await self._server.start()
         log.info("gRPC running on %s:%d", host, port)
+
+    def _add_port(self, server: grpc.aio.Server, address: str) -> int:
+        certificate, key = self._settings.tls_cert_file, self._settings.tls_key_file
+        if certificate is None or key is None:
+            return server.add_insecure_port(address)
+        pair = key.read_bytes(), certificate.read_bytes()
+        return server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
 
     async def close(self) -> None:
         """Take no call any more, and give those in flight the time that those over HTTP get."""
@@ -108,6 +119,7 @@ class GrpcDoor:
             started = time.perf_counter()
             status, text, said = 200, "", b""
             try:
+                self._check(name, context)
                 said = (await answer(_read(kind, raw), context)).SerializeToString()
             except Exception as error:
                 status, text = _refusal(route, error)
@@ -118,6 +130,14 @@ class GrpcDoor:
 
         # Bytes in and out: gRPC itself would call a message that it cannot read an internal error.
         return grpc.unary_unary_rpc_method_handler(call)
+
+    def _check(self, name: str, context: Context) -> None:
+        """Return if the call brings the key that it needs; raises as `Access.check` does."""
+        if name in PROBES:
+            return
+        sent = context.invocation_metadata() or ()
+        headers = {key: value for key, value in sent if isinstance(value, str)}
+        self._access.check(Role.ADMIN if name in ADMIN else Role.SCORING, headers)
 
     async def _live(self, _: pb.ServerLiveRequest, __: Context) -> Message:
         return pb.ServerLiveResponse(live=True)

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from models.errors import AbsorbError, NotReadyError, RequestError
+from service.access import Access
 from service.bodies import BodyLimit, read_body
 from service.errors import retry_headers, status_of
 from service.presence import while_present
@@ -58,14 +59,14 @@ def described_infer(*path: str) -> dict[str, Any]:
     return {**said, "parameters": [*places, header]}
 
 
-def v2_routes(plane: Plane, body: BodyLimit) -> list[APIRouter]:
+def v2_routes(plane: Plane, body: BodyLimit, access: Access) -> list[APIRouter]:
     """Every route under /v2."""
     return [
         infer_routes(plane, body),
         describing_routes(plane, body),
         health_routes(plane),
-        admin_routes(plane, body),
-        fixed_routes(),
+        admin_routes(plane, body, access),
+        fixed_routes(access),
     ]
 
 
@@ -179,9 +180,9 @@ def health_routes(plane: Plane) -> APIRouter:
     return router
 
 
-def admin_routes(plane: Plane, body: BodyLimit) -> APIRouter:
+def admin_routes(plane: Plane, body: BodyLimit, access: Access) -> APIRouter:
     """What changes the service: these need the administrator's key."""
-    router = APIRouter(responses=ERRORS)
+    router = APIRouter(responses=ERRORS, dependencies=[Depends(access.admin)])
 
     @router.post("/v2/repository/models/{model}/load", response_class=Response)
     async def load(request: Request, model: str) -> Response:
@@ -200,7 +201,7 @@ def admin_routes(plane: Plane, body: BodyLimit) -> APIRouter:
     return router
 
 
-def fixed_routes() -> APIRouter:
+def fixed_routes(access: Access) -> APIRouter:
     """Settings that Triton's clients may ask for: what they are here, and that they cannot be changed."""
     router = APIRouter()
 
@@ -222,9 +223,11 @@ def fixed_routes() -> APIRouter:
         said = {name: root.isEnabledFor(level) for name, level in levels.items()}
         return JsonResponse({**said, "log_verbose_level": 0, "log_format": "json"})
 
-    @router.post("/v2/trace/setting", status_code=405, responses=REFUSED)
-    @router.post(f"{MODEL}/trace/setting", status_code=405, responses=REFUSED)
-    @router.post("/v2/logging", status_code=405, responses=REFUSED)
+    admin = [Depends(access.admin)]
+
+    @router.post("/v2/trace/setting", status_code=405, responses=REFUSED, dependencies=admin)
+    @router.post(f"{MODEL}/trace/setting", status_code=405, responses=REFUSED, dependencies=admin)
+    @router.post("/v2/logging", status_code=405, responses=REFUSED, dependencies=admin)
     async def change(request: Request) -> Response:
         """Refused."""
         return error_response(405, f"{request.url.path}: {FIXED}", {"Allow": "GET"})

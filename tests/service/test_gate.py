@@ -60,17 +60,20 @@ async def test_a_request_is_answered_at_its_deadline_whatever_it_waits_for(world
 
 async def test_a_score_that_goes_on_keeps_its_place_until_it_ends(world: World):
     world.publish(Toy())
-    end = threading.Event()
+    begun, end = threading.Event(), threading.Event()
     async with world.service(max_in_flight=1, max_queue=0) as service:
         (serving,) = service.follower.serving.values()
-        score = serving.scorer.score
+        score = serving.scorer.score_many
 
         def slow(*args: Any) -> Any:
+            begun.set()
             end.wait(20)
             return score(*args)
 
-        serving.scorer.score = slow  # type: ignore[method-assign,assignment]
-        late = await ask(service, X_Request_Timeout_Ms="50")
+        serving.scorer.score_many = slow  # type: ignore[method-assign,assignment]
+        asked = ask(service, X_Request_Timeout_Ms="1000")
+        await until(begun.is_set)
+        late = await asked
         during = await ask(service)
         in_flight = service.metric("absorb_in_flight")
         end.set()

@@ -4,7 +4,9 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import signal
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,9 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import pytest
 
+from service.keys import new_key
+from tests.service.certificates import make_certificate
 from tests.service.toy import Toy
 from tests.service.world import HISTORIES, RECENT, World
 
@@ -127,16 +132,59 @@ class Slow:
         return answer
 
 
-def test_a_second_signal_ends_it_at_once(tmp_path: Path):
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes the certificate")
+def test_it_speaks_tls_and_a_second_signal_ends_it_at_once(tmp_path: Path):
     log = tmp_path / "log"
-    settings = {"cache_url": "redis://127.0.0.1:1", "drain_delay_s": "60"}
-    with service_process(log, **settings) as process:
-        asyncio.run(wait_for(process, log, r"running on (http)"))
+    certificate, key = make_certificate(tmp_path)
+    secret, its_hash = new_key()
+    settings = {"cache_url": "redis://:secret@127.0.0.1:1", "drain_delay_s": "60"}
+    settings |= {"tls_cert_file": str(certificate), "tls_key_file": str(key), "api_keys": its_hash}
+    settings["grpc_port"] = "0"
+    with service_process(log, **settings, host="0.0.0.0") as process:
+        port = asyncio.run(wait_for(process, log, r"running on https://0\.0\.0\.0:(\d+)"))
+        trusted = ssl.create_default_context(cafile=str(certificate))
+        with httpx.Client(base_url=f"https://127.0.0.1:{port}", verify=trusted) as client:
+            models = client.get("/v1/models", headers={"X-API-Key": secret})
+            stranger = client.get("/v1/models", headers={"X-API-Key": f"{secret}x"})
+            docs = client.get("/health/live")
+        grpc_port = asyncio.run(wait_for(process, log, r"gRPC running on 0\.0\.0\.0:(\d+)"))
+        refused = grpc_codes(f"127.0.0.1:{grpc_port}", certificate, secret)
+        with pytest.raises(httpx.HTTPError):
+            httpx.get(f"http://127.0.0.1:{port}/health/live")
         process.send_signal(signal.SIGTERM)
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(0.5)
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 1
+    assert (models.status_code, stranger.status_code) == (200, 401)
+    assert refused == ["OK", "UNAUTHENTICATED", "UNAVAILABLE", "PERMISSION_DENIED"]
+    for answer in (models, stranger, docs):
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["content-security-policy"] == "frame-ancestors 'none'"
+        assert answer.headers["cache-control"] == "no-store"
+        assert "server" not in answer.headers
+    assert not re.search(f"secret@|{secret}|{its_hash}", log.read_text())
+
+
+def grpc_codes(address: str, certificate: Path, key: str) -> list[str]:
+    """What a probe, a stranger, and one with a key for scoring are told: of a model, and of loading it."""
+    credentials = grpc.ssl_channel_credentials(certificate.read_bytes())
+    codes = []
+    with grpc.secure_channel(address, credentials) as channel:
+        for call, headers in [
+            ("ServerLive", []),
+            ("ModelMetadata", [("x-api-key", f"{key}x")]),
+            ("ModelMetadata", [("authorization", f"Bearer {key}")]),
+            ("RepositoryModelLoad", [("x-api-key", key)]),
+        ]:
+            ask: Any = channel.unary_unary(f"/inference.GRPCInferenceService/{call}")
+            try:
+                ask(b"", metadata=headers, timeout=20)
+                codes.append("OK")
+            except grpc.RpcError as error:
+                failed: Any = error
+                codes.append(failed.code().name)
+    return codes
 
 
 async def _spaces(num_bytes: int):
@@ -146,8 +194,11 @@ async def _spaces(num_bytes: int):
 
 def test_a_bad_variable_is_named(tmp_path: Path):
     log = tmp_path / "log"
-    with service_process(log, port="http", max_candidates="-1") as process:
+    bad = {"port": "http", "max_candidates": "-1", "api_keys": "my-secret-key"}
+    with service_process(log, **bad) as process:
         assert process.wait(60) == 2
+    assert "ABSORB_API_KEYS: got another value, expected" in log.read_text()
+    assert "my-secret-key" not in log.read_text()
     assert "ABSORB_PORT: got 'http', expected" in log.read_text()
     assert "ABSORB_MAX_CANDIDATES: got '-1', expected" in log.read_text()
 
