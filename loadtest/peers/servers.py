@@ -106,6 +106,8 @@ PEERS: tuple[Server, ...] = (
         package="ray",
         environment={
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_worker_niceness": "0",  # by default replicas yield to all else, the generator too
+            "RAY_AUTH_MODE": "disabled",  # else it writes a token into the home folder
             "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
             "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0",  # it is for HAProxy, which is not in the wheel
         },
