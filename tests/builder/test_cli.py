@@ -21,7 +21,7 @@ from models.cache_server import stop_server
 from tests.builder.published import publish_new
 from tests.builds import RECIPE
 
-COMMANDS = ("run", *STEPS, "rollback", "status", "compare", "scaling", "bench")
+COMMANDS = ("run", *STEPS, "republish", "rollback", "status", "plan", "compare", "scaling", "bench")
 
 
 @dataclass(frozen=True)

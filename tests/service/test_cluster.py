@@ -1,15 +1,17 @@
 """A real cluster of three nodes: published to by the builder, served, and each node may go by itself."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from builder.cache import CacheClient, connect_cache
-from builder.generations import new_generation, rollback
+from builder.generations import count_all, new_generation, rollback
+from builder.presence import loaded_by_service
 from builder.publish import publish
+from builder.rolling import publish_in_place
 from builder.status import status
 from models.errors import CacheUnavailableError
 from models.record import Generation
@@ -56,10 +58,11 @@ def publish_toy(client: CacheClient, world: World, toy: Toy = TOY) -> Generation
     return publish(client, generation, records, SPEC).current
 
 
-async def sources(service: Running) -> dict[str, str]:
+async def sources(service: Running, users: Iterable[str] = tuple(USERS)) -> dict[str, str]:
     """User -> how its state was found, each answer being what it has to be."""
     found = {}
-    for user, history in USERS.items():
+    for user in users:
+        history = USERS[user]
         answer = await service.score(user, ITEMS)
         found[user] = answer["state"]["source"]
         state = TOY.state(history if found[user] == "hit" else [])
@@ -210,3 +213,21 @@ async def test_a_password_is_asked_for_and_not_shown(cluster: Cluster):
         await wrong.close()
     assert "barley" not in str(caught.value)
     assert "invalid" in str(caught.value)
+
+
+async def test_records_are_overwritten_in_place_on_every_node(client, world, cluster):
+    old = publish_toy(client, world, OTHER)
+    artifact = TOY.save(world.artifacts)
+    stayed = list(USERS)[2:]
+    generation = new_generation("toy", artifact.artifact_id, len(stayed), AS_OF_S, "fp32", NOW)
+    records = ((user, record_of(user, TOY.state(USERS[user]), artifact)) for user in stayed)
+    async with world.service(poll_interval_s=0.05) as service:
+        async with service.app.router.lifespan_context(service.app):
+            new = await asyncio.to_thread(
+                publish_in_place, client, generation, records, SPEC, wait_s=10.0
+            )
+            found = await sources(service, stayed)
+        assert len(loaded_by_service(client)) == 1
+    assert set(found.values()) == {"hit"}
+    assert new.current.place == old.name
+    assert count_all(client)["toy"] == {old.name: len(stayed)}
