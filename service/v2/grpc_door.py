@@ -5,6 +5,7 @@ HTTP status and the same text. Calls that the protocol's file does not have (sha
 are answered UNIMPLEMENTED by gRPC itself.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -16,9 +17,11 @@ from google.protobuf.message import DecodeError, Message
 
 from models.errors import AbsorbError, RequestError
 from service.access import Access, Role
+from service.context import CURRENT, RequestContext, request_id_from
 from service.errors import GRPC_CODES, status_of, text_of
 from service.settings import Settings
 from service.telemetry import Telemetry
+from service.trace_context import read_traceparent
 from service.v2 import inference_pb2 as pb
 from service.v2.codec import short
 from service.v2.grpc_messages import (
@@ -36,6 +39,9 @@ from service.v2.plane import Plane
 PROBES = frozenset({"ServerLive", "ServerReady"})
 ADMIN = frozenset({"RepositoryModelLoad", "RepositoryModelUnload"})
 SERVICE = "inference.GRPCInferenceService"
+
+REQUEST_ID = "x-request-id"
+TRACEPARENT = "traceparent"
 
 log = logging.getLogger(__name__)
 
@@ -116,14 +122,19 @@ class GrpcDoor:
         route = f"/{SERVICE}/{name}"
 
         async def call(raw: bytes, context: Context) -> bytes:
-            started = time.perf_counter()
+            about = _about(context)
+            CURRENT.set(about)  # each call has a task, and so a context, of its own
+            context.set_trailing_metadata(((REQUEST_ID, about.request_id),))
             status, text, said = 200, "", b""
             try:
                 self._check(name, context)
                 said = (await answer(_read(kind, raw), context)).SerializeToString()
             except Exception as error:
                 status, text = _refusal(route, error)
-            self._telemetry.answered(route, "GRPC", "", status, time.perf_counter() - started)
+            took_s = time.perf_counter() - about.started
+            self._telemetry.answered(route, "GRPC", about.model, status, took_s)
+            for work in about.later:
+                asyncio.get_running_loop().call_soon(work)
             if status != 200:
                 await context.abort(grpc.StatusCode[GRPC_CODES[status]], text)
             return said
@@ -213,3 +224,17 @@ def _within(request: InferRequest, remaining_s: float | None) -> InferRequest:
     waits_us = max(1, int(remaining_s * 1e6))
     timeout_us = min(timeout_us, waits_us) if timeout_us > 0 else waits_us
     return replace(request, parameters={**request.parameters, "timeout": timeout_us})
+
+
+def _about(context: Context) -> RequestContext:
+    """What a call's metadata say of its ids, as the headers of HTTP do."""
+    sent = [(key, _bytes(value)) for key, value in context.invocation_metadata() or ()]
+    about = RequestContext(request_id_from(dict(sent).get(REQUEST_ID)))
+    parent = read_traceparent([value for key, value in sent if key == TRACEPARENT])
+    if parent is not None:
+        about.trace_id = parent.trace_id
+    return about
+
+
+def _bytes(value: str | bytes) -> bytes:
+    return value.encode() if isinstance(value, str) else value

@@ -289,4 +289,5 @@ def test_what_was_asked_is_counted(door: Door):
     assert after.inference_stats.fail.count == before.inference_stats.fail.count + 1
     assert after.last_inference > 0
     counted = re.findall(rf'absorb_requests_total{{.*"({CALL}\w+)".*}} (\S+)', door.metrics())
+    assert 'method="GRPC",model="toy"' in door.metrics()
     assert {"ModelInfer", "ServerLive"} <= {name.removeprefix(CALL) for name, _ in counted}
