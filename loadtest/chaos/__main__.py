@@ -21,7 +21,7 @@ from loadtest.chaos.verdict import Figures, conclude
 from models.errors import AbsorbError
 
 OUT = Path("var/chaos")
-TABLE_WIDTH = 100
+TABLE_WIDTH = 110
 
 
 def main(arguments: list[str] | None = None) -> int:
