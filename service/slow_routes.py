@@ -1,18 +1,24 @@
 """The route that shows slow requests: for admins, since bodies name users."""
 
+from typing import Any
+
 from fastapi import APIRouter, Depends, Response
 
 from service.access import Access
+from service.routes import ERRORS
 from service.slow import SlowRequests
+
+JSON_LINES = "application/x-ndjson"
+LINES: dict[int | str, dict[str, Any]] = {200: {"content": {JSON_LINES: {}}}, **ERRORS}
 
 
 def slow_routes(slow: SlowRequests, access: Access) -> APIRouter:
     """The route."""
     router = APIRouter(prefix="/v1", dependencies=[Depends(access.admin)])
 
-    @router.get("/slow")
+    @router.get("/slow", response_class=Response, responses=LINES)
     async def latest() -> Response:
         """Slow requests, latest first, as JSON lines: a file that `python -m service.replay` reads."""
-        return Response(b"".join(slow.lines), media_type="application/x-ndjson")
+        return Response(b"".join(slow.lines), media_type=JSON_LINES)
 
     return router
