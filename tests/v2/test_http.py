@@ -6,6 +6,7 @@ import struct
 import threading
 import time
 import zlib
+from itertools import product
 from typing import Any
 
 import httpx
@@ -77,27 +78,30 @@ async def expected_scores(running: Running) -> np.ndarray:
     return np.array((await running.score("ann", SLATE))["scores"], np.float32)
 
 
-@pytest.mark.parametrize("is_binary_out", [True, False])
-@pytest.mark.parametrize("is_binary_in", [True, False])
-@pytest.mark.parametrize("encoding", [None, "gzip", "deflate"])
-async def test_all_forms_give_the_same_scores(
-    world: World, is_binary_in: bool, is_binary_out: bool, encoding: str | None
-) -> None:
-    world.publish(Toy())
+def form_of(is_binary_in: bool, is_binary_out: bool, encoding: str | None):
+    """Body and headers of one request in one of the forms."""
     parameters = {"binary_data_output": is_binary_out}
     as_bytes = in_bytes(parameters=parameters)
     body, headers = as_bytes if is_binary_in else (orjson.dumps(in_json(parameters=parameters)), {})
-    if encoding is not None:
-        body = gzip.compress(body) if encoding == "gzip" else zlib.compress(body)
-        headers["Content-Encoding"] = encoding
+    if encoding is None:
+        return body, headers
+    packer = gzip.compress if encoding == "gzip" else zlib.compress
+    return packer(body), {**headers, "Content-Encoding": encoding}
+
+
+async def test_all_forms_give_the_same_scores(world: World) -> None:
+    world.publish(Toy())
+    forms = list(product([True, False], [True, False], [None, "gzip", "deflate"]))
     async with world.service() as running:
-        response = await running.client.post(INFER, content=body, headers=headers)
         expected = await expected_scores(running)
-    assert (LENGTH in response.headers) is is_binary_out
-    outputs = outputs_of(response)
-    assert np.array_equal(np.array(outputs["scores"], np.float32), expected)
-    assert list(outputs["unknown"]) == [False, False, True]
-    assert outputs["state_source"] == ["hit"]
+        for form in forms:
+            body, headers = form_of(*form)
+            response = await running.client.post(INFER, content=body, headers=headers)
+            outputs = outputs_of(response)
+            assert (LENGTH in response.headers) is form[1]
+            assert np.array_equal(np.array(outputs["scores"], np.float32), expected), form
+            assert list(outputs["unknown"]) == [False, False, True]
+            assert outputs["state_source"] == ["hit"]
 
 
 async def test_an_outputs_own_parameter_decides_its_form(world: World) -> None:
@@ -185,15 +189,14 @@ BAD: dict[str, tuple[bytes, dict[str, str], str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("what", BAD)
-async def test_a_bad_request_is_400_and_says_why(world: World, what: str) -> None:
+async def test_a_bad_request_is_400_and_says_why(world: World) -> None:
     world.publish(Toy())
-    body, headers, expected = BAD[what]
     async with world.service() as running:
-        response = await running.client.post(INFER, content=body, headers=headers)
-    assert response.status_code == 400
-    assert list(response.json()) == ["error"]
-    assert expected in response.json()["error"]
+        for what, (body, headers, expected) in BAD.items():
+            response = await running.client.post(INFER, content=body, headers=headers)
+            assert response.status_code == 400, what
+            assert list(response.json()) == ["error"], what
+            assert expected in response.json()["error"], what
 
 
 async def test_what_is_too_long_unpacked_is_refused(world: World) -> None:
@@ -246,25 +249,15 @@ async def test_headers_say_the_terms_where_parameters_do_not(
     assert response.status_code == status, response.text
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/v2/models/nosuch",
-        "/v2/models/nosuch/ready",
-        "/v2/models/nosuch/config",
-        "/v2/models/nosuch/stats",
-        "/v2/models/toy/versions/1",
-        "/v2/models/toy/versions/1/ready",
-        "/v2/models/toy/versions/1/stats",
-        "/v2/nothing",
-    ],
-)
-async def test_what_is_not_there_is_404(world: World, path: str) -> None:
+async def test_what_is_not_there_is_404(world: World) -> None:
     world.publish(Toy())
+    paths = ("models/nosuch", "models/toy/versions/1")
+    more = ("", "/ready", "/config", "/stats")
     async with world.service() as running:
-        response = await running.client.get(path)
-    assert response.status_code == 404
-    assert list(response.json()) == ["error"]
+        for path in (*(path + end for path in paths for end in more), "nothing"):
+            response = await running.client.get(f"/v2/{path}")
+            assert response.status_code == 404, path
+            assert list(response.json()) == ["error"], path
 
 
 async def test_health_has_a_body(world: World) -> None:
