@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from models.cache_server import redact_url, resolve_cache_url
 from models.errors import CacheUnavailableError
 from service.access import exposure_problem
+from service.connections import BoundedProtocol
 from service.drain import DrainingServer, serve_until_told
 from service.parts import Parts, build_parts
 from service.scorer import runtime_providers
@@ -46,7 +47,7 @@ def main() -> None:
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http="httptools",
+        http=BoundedProtocol,
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=settings.drain_limit_s,

@@ -1,0 +1,71 @@
+"""Heads that come too slowly or are too long end the connection; all others are served, one after another."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+import uvicorn
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
+from uvicorn.server import ServerState
+
+from service.connections import MAX_HEAD_BYTES, BoundedProtocol
+
+pytestmark = pytest.mark.anyio
+HEAD = b"GET / HTTP/1.1\r\nHost: absorb\r\n"
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    await PlainTextResponse("served")(scope, receive, send)
+
+
+@asynccontextmanager
+async def connected() -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off")
+    config.load()
+    state = ServerState()
+    server = await asyncio.get_running_loop().create_server(
+        lambda: BoundedProtocol(config=config, server_state=state, app_state={}), "127.0.0.1", 0
+    )
+    async with server:
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        yield reader, writer
+        writer.close()
+
+
+async def served(reader: asyncio.StreamReader) -> bool:
+    async with asyncio.timeout(10):
+        return (await reader.readuntil(b"served")).startswith(b"HTTP/1.1 200")
+
+
+async def test_requests_one_after_another_and_in_pieces():
+    async with connected() as (reader, writer):
+        for _ in range(2):
+            writer.write(HEAD + b"\r\n")
+            assert await served(reader)
+        for piece in (HEAD[:5], HEAD[5:], b"X: y\r\n", b"\r\n"):
+            writer.write(piece)
+            await asyncio.sleep(0.01)
+        assert await served(reader)
+
+
+@pytest.mark.parametrize("sent", [b"", HEAD[:7], HEAD, HEAD + b"\r\n" + HEAD])
+async def test_a_head_that_does_not_end_ends_the_connection(
+    monkeypatch: pytest.MonkeyPatch, sent: bytes
+):
+    monkeypatch.setattr("service.connections.HEAD_S", 0.1)
+    async with connected() as (reader, writer):
+        writer.write(sent)
+        async with asyncio.timeout(10):
+            answer = await reader.read()
+    assert (b"served" in answer) == (b"\r\n\r\n" in sent)
+
+
+async def test_a_head_that_is_too_long_ends_the_connection():
+    async with connected() as (reader, writer):
+        writer.write(HEAD)
+        writer.write((b"X: " + b"y" * 1000 + b"\r\n") * (MAX_HEAD_BYTES // 1000 + 100))
+        async with asyncio.timeout(10):
+            with suppress(ConnectionError):  # reset, where the rest was still on its way
+                assert await reader.read() == b""
