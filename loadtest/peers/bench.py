@@ -101,14 +101,26 @@ def _choose_workers(
     if has_trial(server):
         return
     tried: dict[int, float] = {}
+    problem = None
     for workers in server.workers:
-        with running(server, workers, probe) as port:
-            timing = (effort.warm_up_s, effort.trial_s)
-            figures = _drive(port, server.routes[0], TRIAL_CELLS, *timing)
-        per_s = [figures[str(cell)]["per_s"] for cell in TRIAL_CELLS]
-        tried[workers] = math.exp(sum(map(math.log, per_s)) / len(per_s))
+        try:
+            tried[workers] = _trial(server, workers, effort, probe)
+        except PeerError as error:
+            problem = error
+            say(f"{server.title}, workers: {workers}: {error}")
+    if problem is not None and not tried:
+        raise problem
     _write(_trial_path(server), tried)
     say(f"{server.title}: answers/s by workers: { {n: round(x) for n, x in tried.items()} }")
+
+
+def _trial(server: Server, workers: int, effort: Effort, probe: Query) -> float:
+    """Answers per second at the highest concurrency, geometric mean over B."""
+    with running(server, workers, probe) as port:
+        timing = (effort.warm_up_s, effort.trial_s)
+        figures = _drive(port, server.routes[0], TRIAL_CELLS, *timing)
+    per_s = [figures[str(cell)]["per_s"] for cell in TRIAL_CELLS]
+    return math.exp(sum(map(math.log, per_s)) / len(per_s))
 
 
 def _measure(server: Server, effort: Effort, probe: Query, number: int) -> None:
