@@ -3,14 +3,15 @@
 import asyncio
 import gzip
 import zlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 
 import orjson
 
 from loadtest.chaos.process import READY
 from loadtest.chaos.scenario import Scenario
 from loadtest.chaos.stage import Stage
-from loadtest.chaos.wire import Connection, fetch, post
+from loadtest.chaos.wire import Connection, Reply, fetch, post
 
 VANISHING = 60
 DRIBBLING = 100
@@ -46,20 +47,37 @@ async def dribble(stage: Stage) -> None:
     before = stage.service.open_files()
     body = _body(stage)
     whole = post(SCORE, body)
+    starts = (len(whole) - len(body), 0)
     async with stage.fault("slow-loris"):
         opened = [await Connection.open(stage.service.port) for _ in range(DRIBBLING)]
-        starts = [(one, 0 if n % 2 else len(whole) - len(body)) for n, one in enumerate(opened)]
-        for connection, start in starts:
-            await connection.send(whole[:start])
+        for number, connection in enumerate(opened):
+            await connection.send(whole[: starts[number % 2]])
+        answers = [asyncio.create_task(connection.read()) for connection in opened]
         for step in range(round(stage.fault_s / DRIBBLE_EVERY_S)):
             await asyncio.sleep(DRIBBLE_EVERY_S)
-            sent = [one.send(whole[start + step : start + step + 1]) for one, start in starts]
-            done = await asyncio.gather(*sent, return_exceptions=True)
-            stage.abuses["slow-loris: cut off"] += sum(isinstance(one, OSError) for one in done)
+            for number, connection in enumerate(opened):
+                at = starts[number % 2] + step
+                if not answers[number].done():
+                    with suppress(OSError):
+                        await connection.send(whole[at : at + 1])
+        for answer in answers[::2]:
+            await _is_refused(stage, answer)
         for connection in opened:
             connection.abort()
-    stage.abuses["slow-loris: connections"] += DRIBBLING
+        await asyncio.gather(*answers, return_exceptions=True)
     await _are_freed(stage, before)
+
+
+async def _is_refused(stage: Stage, answer: Awaitable[Reply]) -> None:
+    """A body that does not come to its end gets 408, or finds the connection closed while it sends."""
+    try:
+        async with asyncio.timeout(ANSWER_LIMIT_S):
+            came = str((await answer).status)
+    except OSError as error:
+        came = "nothing" if isinstance(error, TimeoutError) else "closed"
+    stage.abuses[f"a slow body: {came}"] += 1
+    if came not in {"408", "closed"}:
+        stage.problems.append(f"a slow body: got {came}, expected 408")
 
 
 async def bad_bodies(stage: Stage) -> None:
@@ -157,7 +175,10 @@ async def _are_freed(stage: Stage, before: int) -> None:
 LIMITS = {"ABSORB_MAX_BODY_BYTES": str(BODY_LIMIT_BYTES)}
 CLIENT_FAULTS = (
     Scenario("clients-vanish", "they close or reset, before and within answers", vanish),
-    Scenario("slow-loris", "heads and bodies that come byte by byte", dribble),
+    Scenario(
+        "slow-loris", "heads and bodies that come byte by byte", dribble,
+        settings={"ABSORB_BODY_TIMEOUT_S": "0.5"},
+    ),
     Scenario("bad-bodies", "oversize, malformed, bombs", bad_bodies, settings=LIMITS),
     Scenario(
         "overload", "three hundred clients at once, sixteen may enter", overload,
