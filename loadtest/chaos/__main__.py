@@ -5,6 +5,7 @@ Exit code 0: every rule held; 1: one was broken, and the table names it; 2: the 
 
 import argparse
 import asyncio
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -87,4 +88,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    # As with Ctrl-C: cache, service and client are stopped, not left behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())
