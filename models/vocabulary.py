@@ -1,7 +1,7 @@
 """Raw ids and values <-> dense ids. Built by the builder, read by the service; both speak through it."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import RequestError, did_you_mean
+from models.row_index import RowIndex, as_words
 from models.schema import FIRST_KNOWN, UNKNOWN, FeatureSchema, Field
 
 MAX_ID_LENGTH = 128
@@ -53,10 +54,14 @@ class Vocabulary:
     user: Mapping[str, Sequence[str]]
     context: Mapping[str, Sequence[str]]
     _rows: dict[str, int] = field(init=False, repr=False, compare=False)
+    _index: RowIndex | None = field(init=False, repr=False, compare=False)
     _ids: dict[tuple[str, str], dict[str, int]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_rows", _index(self.items))
+        is_short = as_words(self.items) is not None
+        index = RowIndex(self.items, FIRST_KNOWN) if is_short else None
+        object.__setattr__(self, "_index", index)
         ids = {
             (kind, name): _index(values)
             for kind, fields in (("user", self.user), ("context", self.context))
@@ -64,9 +69,11 @@ class Vocabulary:
         }
         object.__setattr__(self, "_ids", ids)
 
-    def item_rows(self, items: Iterable[str]) -> NDArray[np.int64]:
+    def item_rows(self, items: Sequence[str]) -> NDArray[np.int64]:
         """Catalogue rows of raw item ids; `UNKNOWN` where an id is not in the catalogue."""
-        # Both loops run in C: a slate of 1,000 takes 50 µs.
+        words = None if self._index is None else as_words(items)
+        if self._index is not None and words is not None:
+            return self._index.find(words, UNKNOWN)
         return np.fromiter(map(self._rows.get, items, repeat(UNKNOWN)), np.int64)
 
     def user_ids(self, values: Mapping[str, object]) -> NDArray[np.int64]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from models.errors import AbsorbError
@@ -22,6 +23,7 @@ from service.pipeline import Pipeline
 from service.routes import error_response, operating_routes, scoring_routes, showing_routes
 from service.scrape import Scrape
 from service.settings import Settings
+from service.shortcut import Shortcut
 from service.slow import SlowRequests
 from service.slow_routes import slow_routes
 from service.telemetry import Telemetry
@@ -61,8 +63,11 @@ def create_app(parts: Behind) -> FastAPI:
         description="Click probabilities from cached user states.",
         lifespan=lambda _: _lifespan(parts, scrape, slow),
     )
-    for router in _routers(parts, access, scrape, slow):
+    scoring = scoring_routes(parts.pipeline, settings)
+    for router in [scoring, *_routers(parts, access, scrape, slow)]:
         app.include_router(router)
+    routes = {route.path: route for route in scoring.routes if isinstance(route, APIRoute)}
+    app.add_middleware(Shortcut, routes=routes, on_error=_on_absorb_error)
     if access.needs_key:
         app.add_middleware(KeyCheck, access=access, refuse=error_response)
     app.add_middleware(
@@ -102,8 +107,6 @@ def _routers(parts: Behind, access: Access, scrape: Scrape, slow: SlowRequests) 
     settings = parts.settings
     body = BodyLimit(settings.max_body_bytes, settings.body_timeout_s)
     return [
-        # First: it is looked for first.
-        scoring_routes(parts.pipeline, settings),
         cache_routes(parts.tiers, parts.pipeline, body),
         showing_routes(parts.pipeline, parts.follower),
         *v2_routes(parts.plane, body, access),

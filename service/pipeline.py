@@ -18,6 +18,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -257,7 +258,12 @@ class Pipeline:
         if found.serving is not serving:
             context = _older_context(found.serving, query)
         scores, unknown = await self._gate.score(place, _job(found, query, context, stages))
-        self._telemetry.scored(model, len(query.candidates), len(unknown), stages)
+        about = CURRENT.get()
+        count = partial(self._telemetry.scored, model, len(scores), len(unknown), stages)
+        if about is None:
+            count()
+        else:  # nobody has to wait for that
+            about.later.append(count)
         return Scores(query, found.serving.generation, found, scores, unknown, stages)
 
     async def rehearse(self, serving: Serving, query: Query, threads: Executor) -> Scores:
