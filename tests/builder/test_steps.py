@@ -13,11 +13,11 @@ import pytest
 
 from builder.cache import connect_cache
 from builder.events import Events
-from builder.generations import read_pointer
-from builder.recipe import Recipe
+from builder.generations import count_records, read_pointer, rollback
+from builder.recipe import PublishRule, Recipe
 from builder.recipe_models import ModelChoice
-from builder.steps import STEPS, Build, fingerprints, is_due, run_step
-from models.errors import CacheUnavailableError, StepError
+from builder.steps import STEPS, Build, fingerprints, is_due, republish, run_step
+from models.errors import CacheUnavailableError, PublishError, StepError
 from models.record import decode_record
 from tests.builder.logs import log_frame, write_log
 
@@ -225,3 +225,32 @@ def test_steps_tell_how_far_they_are(build: Build) -> None:
     run_step(watched, "precompute")
 
     assert told == [(done, 60) for done in range(61)]
+
+
+def test_a_build_is_published_in_place_and_an_older_artifact_again(
+    build: Build, server: Path
+) -> None:
+    """What `rollback` cannot bring back, `republish` encodes anew from the ingested log."""
+    rolling = replace(build.recipe, publish=PublishRule(mode="rolling", wait_s=0.0))
+    build = replace(build, recipe=rolling, cache_url=f"embedded:{server}")
+    artifact_id = build.artifact().artifact_id
+    first, second = (run_step(build, "publish").result["name"] for _ in range(2))
+    client = connect_cache(build.cache_url)
+    with pytest.raises(PublishError, match=f"republish RECIPE {artifact_id}"):
+        rollback(client, rolling.serve_as)
+
+    third = republish(build, artifact_id)["name"]
+
+    pointer, _ = read_pointer(client, rolling.serve_as)
+    assert pointer
+    assert (pointer.current.name, pointer.current.slot) == (third, first)
+    assert pointer.previous
+    assert pointer.previous.name == second
+    assert count_records(client, pointer.current) == 60
+    assert is_due(build, "publish")  # the next run publishes the newest
+
+
+def test_how_it_is_published_is_no_part_of_a_build(build: Build) -> None:
+    rolling = replace(build.recipe, publish=PublishRule(mode="rolling"))
+    assert rolling.to_dict() == build.recipe.to_dict()
+    assert fingerprints(rolling) == fingerprints(build.recipe)
