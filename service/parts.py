@@ -1,6 +1,5 @@
 """The real parts of a service, made from its settings and joined: the same for the process and for the tests."""
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from service.app import Behind, create_app
 from service.batcher import Batcher, BatchLimits
 from service.cluster_store import ClusterStore
 from service.compute import Job, Scored, compute
+from service.cores import num_cores
 from service.gate import Gate
 from service.generation import Follower
 from service.pipeline import Pipeline
@@ -73,7 +73,7 @@ def build_parts(
     follower = Follower(
         store, telemetry, settings.artifact_dir, settings.num_threads, settings.default_model
     )
-    num_workers = max(1, (os.cpu_count() or 1) // settings.num_threads)
+    num_workers = max(1, num_cores() // settings.num_threads)
     workers = Workers(num_workers)
     tiers = build_tiers(settings, store, registry, workers, clock)
     follower.on_swap = tiers.states.swapped

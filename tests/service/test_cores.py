@@ -1,0 +1,36 @@
+"""Threads are for the cores that this process may use."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from service.cores import num_cores
+
+MINE = len(os.sched_getaffinity(0)) if "sched_getaffinity" in dir(os) else os.cpu_count() or 1
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("max 100000", MINE),
+        ("150000 100000", 1),
+        ("50000 100000", 1),
+        ("nonsense", MINE),
+        (None, MINE),
+    ],
+)
+def test_a_quota_of_the_container_holds(tmp_path: Path, said: str | None, expected: int):
+    if said is not None:
+        (tmp_path / "cpu.max").write_text(said)
+    assert num_cores(tmp_path) == min(MINE, expected)
+
+
+@pytest.mark.skipif("sched_setaffinity" not in dir(os), reason="Linux pins processes")
+def test_a_process_that_is_pinned_counts_its_own_cores(tmp_path: Path):
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        assert num_cores(tmp_path) == 1
+    finally:
+        os.sched_setaffinity(0, before)
