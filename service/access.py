@@ -2,8 +2,8 @@
 
 A key comes in `X-API-Key` or as `Authorization: Bearer`. The settings hold SHA-256 hashes only: keys are long and
 random, so a fast hash is enough (`python -m service.keys` makes a key and its hash). Without keys for scoring whoever
-reaches the service may score; without administrators' keys it obeys if it listens on loopback only, and refuses
-elsewhere.
+reaches the service may score. Without administrators' keys it obeys only if it has no keys at all and listens on
+loopback: keys for scoring mean that strangers come, through a proxy, and a key for scoring is none for more.
 """
 
 import hashlib
@@ -62,8 +62,8 @@ class Access:
             Role.SCORING: _digests(settings.api_keys),
             Role.ADMIN: _digests(settings.admin_keys),
         }
-        self._is_local = is_loopback(settings.host)
         self.needs_key = bool(settings.api_keys)
+        self._obeys_all = is_loopback(settings.host) and not self.needs_key
         self.open_paths = PROBES if settings.metrics_need_key else PROBES | {METRICS}
 
     def check(self, needed: Role, headers: Mapping[str, str]) -> None:
@@ -78,9 +78,11 @@ class Access:
             AccessError: the key is for less than that.
         """
         if not self._hashes[needed]:
-            if needed is Role.SCORING or self._is_local:
+            if needed is Role.SCORING or self._obeys_all:
                 return
-            raise AccessError("no administrator's key is set, so this is done on loopback only")
+            raise AccessError(
+                "no administrator's key is set, so this is done on loopback and without keys only"
+            )
         key = _key_of(headers)
         if key is None:
             raise KeyMissingError("none")

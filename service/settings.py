@@ -119,7 +119,7 @@ class Settings(BaseSettings):
     """SHA-256 hashes of the keys that may score, in hexadecimal, with commas between; unset: nobody needs one."""
 
     admin_keys: Annotated[str, AfterValidator(_hashes)] = ""
-    """The same for what changes the service; these may score, too. Unset: done if `host` is a loopback address."""
+    """The same for what changes the service; these may score, too. Unset: done on loopback if nobody needs a key."""
 
     metrics_need_key: bool = False
     """Whether `/metrics` needs a key, as scoring does. Probes never do."""

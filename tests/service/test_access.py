@@ -103,6 +103,7 @@ async def test_what_changes_the_service_needs_an_administrators_key(world: World
         ({"host": "0.0.0.0", "allow_open": True}, 403),
         ({"host": "0.0.0.0", "admin_keys": ADMINS_HASH}, 401),
         ({"admin_keys": ADMINS_HASH}, 401),
+        ({"api_keys": ITS_HASH}, 403),
     ],
 )
 async def test_without_keys_the_service_obeys_on_loopback_only(
@@ -110,8 +111,10 @@ async def test_without_keys_the_service_obeys_on_loopback_only(
 ):
     world.publish(Toy())
     async with world.service(**settings) as service:
-        assert (await service.client.post(LOAD)).status_code == status
-        assert (await service.client.post("/v1/score", json=BODY)).status_code == 200
+        known = key(SCORING) if "api_keys" in settings else {}
+        assert (await service.client.post(LOAD, headers=known)).status_code == status
+        scored = await service.client.post("/v1/score", json=BODY, headers=known)
+        assert scored.status_code == 200
 
 
 @pytest.mark.parametrize(
