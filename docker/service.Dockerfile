@@ -42,6 +42,7 @@ FROM runtime AS service
 ENV ABSORB_HOST=0.0.0.0 \
     ABSORB_PORT=8000
 EXPOSE 8000
+# No certificate is for 127.0.0.1, so the check looks at none.
 HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f'http://127.0.0.1:{os.environ[\"ABSORB_PORT\"]}/health/ready', timeout=2)"]
+    CMD ["python", "-c", "import os, ssl, urllib.request as r; s = 'https' if os.environ.get('ABSORB_TLS_CERT_FILE') else 'http'; r.urlopen(f'{s}://127.0.0.1:{os.environ[\"ABSORB_PORT\"]}/health/ready', timeout=2, context=ssl._create_unverified_context())"]
 CMD ["python", "-m", "service"]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,26 @@ def test_the_service_image_says_whether_it_is_ready() -> None:
     command = json.loads(check.split("CMD ", 1)[1])
     compile(command[2], "HEALTHCHECK", "exec")
     assert "/health/ready" in command[2]
+
+
+@pytest.mark.parametrize(("certificate", "scheme"), [(None, "http"), ("/run/c.pem", "https")])
+def test_both_health_checks_speak_the_scheme_of_the_service(
+    certificate: str | None, scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = stages(ROOT / "docker/service.Dockerfile")["service"]
+    (check,) = [rest for instruction, rest in stage if instruction == "HEALTHCHECK"]
+    codes = [
+        json.loads(check.split("CMD ", 1)[1])[2],
+        SERVICES["service"]["healthcheck"]["test"][3],
+    ]
+    monkeypatch.setenv("ABSORB_PORT", "8000")
+    if certificate:
+        monkeypatch.setenv("ABSORB_TLS_CERT_FILE", certificate)
+    asked: list[str] = []
+    monkeypatch.setattr(urllib.request, "urlopen", lambda url, **_: asked.append(url))
+    for code in codes:
+        exec(code)
+    assert asked == [f"{scheme}://127.0.0.1:8000/health/ready"] * 2
 
 
 def test_commands_are_in_exec_form() -> None:
