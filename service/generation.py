@@ -169,6 +169,16 @@ class Follower:
             raise NotReadyError(f"not ready: {self._why(name)}")
         raise UnknownModelError(model, self._serving)
 
+    def pick_to_probe(self) -> Serving:
+        """The default model, or any that serves once the settings' default was told to unload.
+
+        Raises:
+            NotReadyError: nothing serves, or the default model does not yet.
+        """
+        if self._serving and self._default_model in self._unloaded:
+            return next(iter(self.serving.values()))
+        return self.pick(None)
+
     def pick_several(self, models: Sequence[str] | None) -> dict[str, Serving | NotReadyError]:
         """What serves each of `models` now, or why nothing does; None picks all that serve.
 

@@ -349,11 +349,10 @@ class Pipeline:
         """Score once through everything but the cache, which may be down while this service scores.
 
         Raises:
-            NotReadyError: nothing is loaded yet.
+            NotReadyError: nothing serves, or the default model does not yet.
             ArtifactError: scoring does not work.
         """
-        serving = self._follower.pick(None)
-        await self._gate.past(serving.scorer.probe)
+        await self._gate.past(self._follower.pick_to_probe().scorer.probe)
 
 
 def _state_of(serving: Serving, found: Found) -> FoundState:
