@@ -14,6 +14,9 @@ from service.v2.messages import BYTES, DTYPES, Data, InferTensor, Parameters
 LENGTH = Struct("<I")
 MAX_SHOWN = 80
 """Characters of a bad value that an error repeats."""
+MAX_DIMENSIONS = 8
+MAX_SIZE = 1 << 40
+"""Of one dimension: more elements than any body has, and a product of all sizes that can still be printed."""
 FEW_BYTES = 256
 """Up to here a walk from string to string is faster than to look at all of them at once."""
 SHORT_LENGTH_TAIL = b"\0\0\0"
@@ -37,6 +40,22 @@ def short(value: object) -> object:
     """What an error shows of a bad value."""
     shown = repr(value)
     return value if len(shown) <= MAX_SHOWN else _Words(f"{shown[:MAX_SHOWN]}…")
+
+
+def shape_of(field: str, sizes: object) -> tuple[int, ...]:
+    """A tensor's shape as it was sent.
+
+    Raises:
+        RequestError: it is no list of at most `MAX_DIMENSIONS` sizes from 0 to `MAX_SIZE`.
+    """
+    if (
+        not isinstance(sizes, list)
+        or len(sizes) > MAX_DIMENSIONS
+        or any(type(one) is not int or not 0 <= one <= MAX_SIZE for one in sizes)
+    ):
+        expected = f"a list of at most {MAX_DIMENSIONS} numbers of elements"
+        raise RequestError(field, short(sizes), expected)
+    return tuple(sizes)
 
 
 def tensor_from_bytes(

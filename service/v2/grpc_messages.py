@@ -7,7 +7,7 @@ from google.protobuf.json_format import ParseDict
 
 from models.errors import RequestError
 from service.v2 import inference_pb2 as pb
-from service.v2.codec import short, tensor_from_bytes, tensor_from_json, tensor_to_bytes
+from service.v2.codec import shape_of, short, tensor_from_bytes, tensor_from_json, tensor_to_bytes
 from service.v2.messages import (
     BYTES,
     IndexEntry,
@@ -97,10 +97,7 @@ def _text(where: str, raw: bytes) -> str:
 
 
 def _shape_of(sent: pb.ModelInferRequest.InferInputTensor) -> tuple[int, ...]:
-    shape = tuple(sent.shape)
-    if any(size < 0 for size in shape):
-        raise RequestError(f"inputs[{sent.name}].shape", short(list(shape)), "sizes of 0 or more")
-    return shape
+    return shape_of(f"inputs[{sent.name}].shape", list(sent.shape))
 
 
 def _tensor_parameters_of(

@@ -109,6 +109,9 @@ def _check_outputs(request: InferRequest) -> None:
         if one.name not in known:
             expected = f"one of {', '.join(known)}{did_you_mean(one.name, known)}"
             raise RequestError("outputs", short(one.name), expected)
+    names = [one.name for one in request.outputs]
+    if len(set(names)) < len(names):
+        raise RequestError("outputs", names, "each name once")
 
 
 def _by_name(inputs: Sequence[InferTensor], known: Sequence[str]) -> Mapping[str, InferTensor]:

@@ -7,6 +7,7 @@ import orjson
 
 from models.errors import RequestError
 from service.v2.codec import (
+    shape_of,
     short,
     tensor_from_bytes,
     tensor_from_json,
@@ -119,7 +120,7 @@ def _read_input(value: object, at: int, tail: _Tail) -> InferTensor:
     name = _text(fields.get("name"), f"inputs[{at}].name")
     field = f"inputs[{short(name)}]"
     datatype = _text(fields.get("datatype"), f"{field}.datatype")
-    shape = _shape(fields.get("shape"), f"{field}.shape")
+    shape = shape_of(f"{field}.shape", fields.get("shape"))
     parameters = dict(parameters_of(fields, f"{field}.parameters"))
     refuse_unsupported(parameters, field)
     if BINARY_SIZE in parameters:
@@ -166,12 +167,6 @@ def _text(value: object, field: str) -> str:
     if not isinstance(value, str):
         raise RequestError(field, short(value), "a string")
     return value
-
-
-def _shape(value: object, field: str) -> tuple[int, ...]:
-    if not isinstance(value, list) or any(type(one) is not int or one < 0 for one in value):
-        raise RequestError(field, short(value), "a list of numbers of elements")
-    return tuple(value)
 
 
 def parameters_of(fields: Json, field: str) -> Mapping[str, Parameter]:

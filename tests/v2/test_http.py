@@ -168,6 +168,8 @@ BAD: dict[str, tuple[bytes, dict[str, str], str]] = {
         with_input(0, parameters={"binary_data_size": 0}), {}, "no data beside binary_data_size",
     ),
     "a shape that is none": (with_input(0, shape=[-1]), {}, "inputs[user_id].shape: got [-1]"),
+    "a shape too long": (with_input(0, shape=[10**19] * 230), {}, "at most 8 numbers"),
+    "a size too large": (with_input(0, shape=[1 << 41]), {}, "inputs[user_id].shape: got [2199"),
     "a datatype that is none": (with_input(0, datatype=7), {}, ".datatype: got 7"),
     "a datatype that is not spoken": (with_input(0, datatype="BF16"), {}, "one of BOOL"),
     "no data": (with_input(1, data=None), {}, "inputs[candidates].data: got None"),
@@ -177,6 +179,9 @@ BAD: dict[str, tuple[bytes, dict[str, str], str]] = {
     "classification": (
         orjson.dumps(in_json(outputs=[{"name": "scores", "parameters": {"classification": 2}}])),
         {}, "no classification",
+    ),
+    "an output twice": (
+        orjson.dumps(in_json(outputs=[{"name": "scores"}] * 2)), {}, "each name once",
     ),
     "an id that is none": (orjson.dumps(in_json(id=7)), {}, "id: got 7"),
     "a timeout that is none": (
