@@ -1,6 +1,7 @@
 """Connections whose requests' heads come too slowly or are too long: closed before they become requests.
 
-Uvicorn waits for ever for the rest of a head, and keeps all of it. Bodies have limits of their own (`bodies.py`).
+Uvicorn waits for ever for the rest of a head, and keeps all of it, as it keeps what may come behind a chunked body or
+beside a chunk's size. Bodies have limits of their own (`bodies.py`).
 """
 
 import asyncio
@@ -9,7 +10,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD_BYTES = 1 << 16
-"""Of a request line and its headers together; a proxy's are a few thousand."""
+"""Of a request line and its headers together, and of trailers; a proxy's are a few thousand."""
 HEAD_S = 10.0
 """Seconds for a request's head, from the connection or from its first byte on."""
 
@@ -19,6 +20,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     _head_timer: asyncio.TimerHandle | None = None
     _head_bytes = 0
+    """What came since the request began, or since the latest piece of its body."""
+    _is_incomplete = True
 
     def connection_made(self, transport: Any) -> None:
         """Begin to wait for the first request."""
@@ -26,15 +29,16 @@ class BoundedProtocol(HttpToolsProtocol):
         self._wait_for_head()
 
     def data_received(self, data: bytes) -> None:
-        """Read on, unless the head has become too long."""
+        """Read on, unless the head has become too long, or what comes with a body's chunks or behind them."""
         self._head_bytes += len(data)
         super().data_received(data)
-        if self._head_timer is not None and self._head_bytes > MAX_HEAD_BYTES:
+        if self._is_incomplete and self._head_bytes > MAX_HEAD_BYTES:
             self._close()
 
     def on_message_begin(self) -> None:
         """A request's first byte: the rest of its head follows soon."""
         super().on_message_begin()
+        self._is_incomplete = True
         if self._head_timer is None:
             self._wait_for_head()
 
@@ -42,6 +46,16 @@ class BoundedProtocol(HttpToolsProtocol):
         """The head is there; its time is over."""
         self._stop_waiting()
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body."""
+        self._head_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is there, with its body."""
+        self._is_incomplete = False
+        super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nobody waits any more."""

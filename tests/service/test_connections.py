@@ -1,4 +1,4 @@
-"""Heads that come too slowly or are too long end the connection; all others are served, one after another."""
+"""Slow or long heads, and long trailers, end the connection; others are served, one after another."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -69,3 +69,29 @@ async def test_a_head_that_is_too_long_ends_the_connection():
         async with asyncio.timeout(10):
             with suppress(ConnectionError):  # reset, where the rest was still on its way
                 assert await reader.read() == b""
+
+
+CHUNKED = b"POST / HTTP/1.1\r\nHost: absorb\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("start", [b"0\r\na: ", b"5;a="])
+async def test_what_comes_beside_chunks_without_end_ends_the_connection(start: bytes):
+    async with connected() as (reader, writer):
+        writer.write(CHUNKED + start)
+        for _ in range(MAX_HEAD_BYTES // 1000 + 100):
+            writer.write(b"y" * 1000)
+        async with asyncio.timeout(10):
+            with suppress(ConnectionError):  # reset, where the rest was still on its way
+                assert b"served" in await reader.read()
+
+
+async def test_a_body_in_many_chunks_may_be_longer_than_a_head():
+    chunk = b"3e8\r\n" + b"y" * 1000 + b"\r\n"
+    async with connected() as (reader, writer):
+        for _ in range(2):
+            writer.write(CHUNKED)
+            for _ in range(3 * MAX_HEAD_BYTES // 1000):
+                writer.write(chunk)
+                await writer.drain()
+            writer.write(b"0\r\n\r\n")
+            assert await served(reader)
