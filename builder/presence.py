@@ -1,4 +1,4 @@
-"""Which services are alive, and which generations they have loaded: they say so in the cache, at each poll."""
+"""Which services are alive, and which generations they have loaded: they say so in the cache, time and again."""
 
 from builder.cache import CacheClient, cache_errors
 from models.record import SERVICES_KEY, presence_key, read_presence

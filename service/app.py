@@ -88,7 +88,7 @@ def create_app(parts: Behind) -> FastAPI:
 async def _lifespan(parts: Behind, scrape: Scrape, slow: SlowRequests) -> AsyncIterator[None]:
     """While it lasts, the follower polls, readiness is looked after, and the gRPC door is open."""
     polls = parts.follower.run(parts.settings.poll_interval_s)
-    async with _going_on(polls, parts.plane.readiness.run()):
+    async with _going_on(polls, parts.follower.stay_present(), parts.plane.readiness.run()):
         if parts.door is not None:
             await parts.door.open()
         yield

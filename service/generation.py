@@ -5,7 +5,7 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,7 +29,7 @@ FIRST_CHOICE = "lrea"
 """Model of requests that name none, if the settings name none either and it is published."""
 MAX_POLLS_BETWEEN_TRIES = 32
 PRESENT_S = 30
-"""Seconds for which a service counts as alive after a poll: so long does a publish in place wait for a dead one."""
+"""Seconds for which a service counts as alive after it said so: so long does a publish in place wait for a dead one."""
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +131,10 @@ class Follower:
         self.on_swap: Callable[[Serving | None, Serving | None], None] = _tell_nobody
         self.warm_up: Callable[[Serving], Awaitable[None]] = _warm_nothing_up
         self._name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-        self._present_s = PRESENT_S
+        self._published: set[str] = set()
+        self._announced: set[str] = set()
+        self._announcing = asyncio.Lock()
+        self._is_mute = False
         # A thread of its own: loading never takes one that scores.
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
 
@@ -205,7 +208,6 @@ class Follower:
 
     async def run(self, interval_s: float) -> None:
         """Poll for ever. Whatever goes wrong is logged and tried again."""
-        self._present_s = max(PRESENT_S, round(3 * interval_s))
         while True:
             try:
                 await self.poll()
@@ -215,6 +217,15 @@ class Follower:
                 self._telemetry.poll_failures.inc()
                 log.exception("poll failed")
             await asyncio.sleep(interval_s)
+
+    async def stay_present(self) -> None:
+        """Say for ever what is loaded, however long a load takes: who is silent for long is taken for dead."""
+        while True:
+            await asyncio.sleep(PRESENT_S / 3)
+            try:
+                await self._announce()
+            except Exception:  # as of `run`
+                log.exception("saying what is loaded failed")
 
     async def poll(self) -> None:
         """Look at every pointer once; load and swap what has changed."""
@@ -235,7 +246,8 @@ class Follower:
                 raise UnknownModelError(model, pointers)
             self._unloaded.discard(model)
             self._failures.pop(model, None)
-            await self._follow(model, pointers[model])
+            pointers = await self._read_pointers()
+            await self._follow(model, pointers.get(model))
         if model in self._failures:
             raise NotReadyError(f"model {model!r} does not load: {self._failures[model].error}")
 
@@ -259,7 +271,7 @@ class Follower:
 
     async def _poll(self) -> None:
         try:
-            pointers = await self._store.read_pointers()
+            pointers = await self._read_pointers()
         except AbsorbError as error:
             self._telemetry.poll_failures.inc()
             if self._cache_error != str(error):
@@ -272,19 +284,36 @@ class Follower:
         for model, raw in pointers.items():
             if model not in self._unloaded:
                 await self._follow(model, raw)
-        await self._announce(pointers)
+        await self._announce()
 
-    async def _announce(self, published: Iterable[str]) -> None:
+    async def _read_pointers(self) -> dict[str, bytes | None]:
+        """Every pointer, as it is after this service has said that it serves that model, or will.
+
+        So a publish in place either waits for this service, or has moved the pointer before it is read.
+        """
+        pointers = await self._store.read_pointers()
+        self._published = set(pointers)
+        if self._published - self._unloaded - self._announced:
+            await self._announce()
+            pointers = await self._store.read_pointers()
+        return pointers
+
+    async def _announce(self) -> None:
         """Say what is loaded: a publish in place waits for it."""
-        wanted = [model for model in published if model not in self._unloaded]
-        loaded = {
-            model: self._serving[model].generation.name if model in self._serving else None
-            for model in wanted
-        }
-        try:
-            await self._store.announce(self._name, orjson.dumps(loaded), self._present_s)
-        except AbsorbError as error:  # it may have no right to write, and needs none to serve
-            log.debug("cannot say what is loaded", extra={"error": str(error)})
+        async with self._announcing:  # what is said last is the latest
+            loaded = {
+                model: self._serving[model].generation.name if model in self._serving else None
+                for model in self._published - self._unloaded
+            }
+            try:
+                await self._store.announce(self._name, orjson.dumps(loaded), PRESENT_S)
+            except AbsorbError as error:  # it may have no right to write, and needs none to serve
+                if not self._is_mute:
+                    log.warning("cannot say what is loaded", extra={"error": str(error)})
+                self._is_mute = True
+                return
+            self._is_mute = False
+            self._announced = set(loaded)
 
     async def _follow(self, model: str, raw: bytes | None) -> None:
         failure = self._failures.get(model)
