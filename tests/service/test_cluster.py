@@ -91,7 +91,7 @@ async def test_what_the_builder_publishes_is_served_from_every_node(client, worl
     held = [node.ask("DBSIZE") for node in cluster.nodes]
     assert set(found.values()) == {"hit"}
     assert stranger["state"]["source"] == "miss"
-    assert sum(held) == len(USERS) + 2
+    assert sum(held) == len(USERS) + 4  # pointer, models, services, presence
     assert min(held) > 2
     assert told.records == {generation.name: len(USERS)}
     assert told.server_memory_bytes > 2.5 * cluster.nodes[0].used_memory()
@@ -120,7 +120,7 @@ async def test_a_killed_node_costs_its_own_users_their_records_and_comes_back(
 ):
     generation = publish_toy(client, world)
     gone = node_without_pointers(cluster)
-    async with world.service() as service:
+    async with world.service(host_cache_bytes=0) as service:
         await sources(service)
         gone.kill()
         try:
@@ -140,7 +140,7 @@ async def test_a_killed_node_costs_its_own_users_their_records_and_comes_back(
 async def test_a_node_that_hangs_costs_its_own_users_the_time_limit(client, world, cluster):
     generation = publish_toy(client, world)
     gone = node_without_pointers(cluster)
-    async with world.service(cache_timeout_ms=150) as service:
+    async with world.service(cache_timeout_ms=150, host_cache_bytes=0) as service:
         await sources(service)
         with gone.stopped():
             answers = {user: await service.score(user, ITEMS) for user in USERS}
