@@ -35,13 +35,42 @@ AbsorbError
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from reprlib import Repr
 from typing import Any
+
+MAX_HINTED = 64
+"""Characters of a name for which a close one is sought: that takes time by their number."""
+MAX_ECHOED = 200
+"""Characters of what came that an error repeats."""
+MAX_LISTED = 20
+"""Elements of a list or an object that an error repeats."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A clause naming the closest known name, or nothing."""
-    close = get_close_matches(name, list(known), n=1)
+    close = get_close_matches(name, list(known), n=1) if len(name) <= MAX_HINTED else []
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _brief() -> Repr:
+    brief = Repr()
+    brief.maxlevel = 3
+    brief.maxlist = brief.maxtuple = brief.maxdict = MAX_LISTED
+    brief.maxstring = brief.maxlong = brief.maxother = MAX_ECHOED
+    brief.fillvalue = "…"
+    return brief
+
+
+_BRIEF = _brief()
+
+
+def shown(value: object) -> str:
+    """What came, as an error repeats it: anybody can send a megabyte, or lists within lists without end."""
+    return _cut(_BRIEF.repr(value[:MAX_ECHOED] if isinstance(value, bytes) else value))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_ECHOED else f"{text[:MAX_ECHOED]}…"
 
 
 class AbsorbError(Exception):
@@ -81,7 +110,7 @@ class UnknownModelError(AbsorbError):
         names = sorted(known)
         listed = ", ".join(names) or "none"
         super().__init__(
-            f"model: got {name!r}, expected one of: {listed}{did_you_mean(name, names)}"
+            f"model: got {shown(name)}, expected one of: {listed}{did_you_mean(name, names)}"
         )
 
 
@@ -90,7 +119,7 @@ class UnknownVersionError(AbsorbError):
 
     def __init__(self, model: str, version: str, serves: str) -> None:
         super().__init__(
-            f"version of model {model!r}: got {version!r}, expected {serves}, which serves"
+            f"version of model {model!r}: got {shown(version)}, expected {serves}, which serves"
         )
 
 
@@ -245,7 +274,7 @@ class RequestError(AbsorbError):
     """A request names something that cannot be scored."""
 
     def __init__(self, field: str, got: object, expected: str) -> None:
-        super().__init__(f"{field}: got {got!r}, expected {expected}")
+        super().__init__(f"{_cut(field)}: got {shown(got)}, expected {expected}")
 
 
 class BodyTooLargeError(RequestError):

@@ -14,13 +14,15 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from models.errors import RequestError, did_you_mean
+from models.errors import RequestError, did_you_mean, shown
 from models.vocabulary import MAX_ID_LENGTH, check_id
 
 MAX_SHOWN = 80
 """Characters of a bad value that an error repeats."""
 MAX_PREFETCH = 1000
 """Users of one hint."""
+MAX_PROBLEMS = 100
+"""Of a body: with more, not even the first is looked for, since pydantic only tells all of them."""
 ID_SCHEMA = {"anyOf": [{"type": "string", "minLength": 1, "maxLength": 128}, {"type": "integer"}]}
 
 
@@ -31,8 +33,8 @@ class _Words(str):
 
 
 def _short(value: object) -> object:
-    shown = repr(value)
-    return value if len(shown) <= MAX_SHOWN else _Words(f"{shown[:MAX_SHOWN]}…")
+    text = shown(value)
+    return value if len(text) <= MAX_SHOWN else _Words(f"{text[:MAX_SHOWN]}…")
 
 
 def _id(field: str, value: object) -> str:
@@ -186,6 +188,9 @@ def parse_request(kind: type[Asked], raw: bytes) -> Asked:
 
 
 def _in_words(error: ValidationError, known: list[str]) -> RequestError:
+    if error.error_count() > MAX_PROBLEMS:
+        wrong = _Words(f"{error.error_count()} wrong fields or values")
+        return RequestError("body", wrong, f"only the fields {', '.join(known)}")
     first = error.errors(include_url=False)[0]
     field = ".".join(str(part) for part in first["loc"]) or "body"
     match first["type"]:

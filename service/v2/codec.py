@@ -8,7 +8,7 @@ from typing import cast
 
 import numpy as np
 
-from models.errors import RequestError
+from models.errors import RequestError, shown
 from service.v2.messages import BYTES, DTYPES, Data, InferTensor, Parameters
 
 LENGTH = Struct("<I")
@@ -38,8 +38,8 @@ class _Words(str):
 
 def short(value: object) -> object:
     """What an error shows of a bad value."""
-    shown = repr(value)
-    return value if len(shown) <= MAX_SHOWN else _Words(f"{shown[:MAX_SHOWN]}…")
+    text = shown(value)
+    return value if len(text) <= MAX_SHOWN else _Words(f"{text[:MAX_SHOWN]}…")
 
 
 def shape_of(field: str, sizes: object) -> tuple[int, ...]:

@@ -79,6 +79,27 @@ async def test_a_body_that_is_no_json_object_is_refused(world: World, body: byte
     assert error_of(response).startswith("body: got ")
 
 
+LONG = "a" * 500_000
+DEEP = b"[" * 1000 + b"]" * 1000
+LARGE = {
+    "a name": json.dumps({**GOOD, LONG: 1}).encode(),
+    "a model": json.dumps({**GOOD, "model": LONG}).encode(),
+    "a context field": json.dumps({**GOOD, "context": {LONG: "x"}}).encode(),
+    "many names": json.dumps(GOOD | {f"a{at}": 1 for at in range(20_000)}).encode(),
+    "a deep body": DEEP,
+    "a deep value": b'{"user_id": ' + DEEP[900:1100] + b"}",
+}
+
+
+@pytest.mark.parametrize("body", LARGE.values(), ids=LARGE)
+async def test_what_is_long_or_deep_is_refused_in_a_few_words(world: World, body: bytes):
+    world.publish(Toy())
+    async with world.service() as service:
+        response = await service.client.post("/v1/score", content=body)
+    assert response.status_code in {400, 404}
+    assert len(error_of(response)) < 500
+
+
 async def chunks(body: bytes) -> AsyncIterator[bytes]:
     for start in range(0, len(body), 100):
         yield body[start : start + 100]

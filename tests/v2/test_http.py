@@ -204,6 +204,32 @@ async def test_a_bad_request_is_400_and_says_why(world: World) -> None:
             assert expected in response.json()["error"], what
 
 
+DEEP = b"[" * 1000 + b"]" * 1000
+LONG = "a" * 500_000
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v2/repository/index", DEEP),
+        ("/v2/repository/index", b'{"ready": %s}' % DEEP),
+        (INFER, b'{"id": %s}' % DEEP),
+        (INFER, b'{"inputs": %s}' % DEEP),
+        (INFER, with_input(0, name=LONG)),
+        (INFER, with_input(0, name=LONG, datatype="INT8")),
+        (INFER, orjson.dumps(in_json(outputs=[{"name": LONG}]))),
+    ],
+)
+async def test_what_is_long_or_deep_is_refused_in_a_few_words(
+    world: World, path: str, body: bytes
+) -> None:
+    world.publish(Toy())
+    async with world.service() as running:
+        response = await running.client.post(path, content=body)
+    assert response.status_code == 400
+    assert len(response.json()["error"]) < 500
+
+
 async def test_what_is_too_long_unpacked_is_refused(world: World) -> None:
     world.publish(Toy())
     bomb = gzip.compress(b" " * 5000)
