@@ -1,8 +1,9 @@
 """`python -m service.replay FILE --url http://…`: ask captured slow requests again; print the times then and now.
 
 FILE holds JSON lines as `ABSORB_SLOW_DIR` or `GET /v1/slow` give them. Scores agree where none differs by more than
-1e-6; another generation may score otherwise, so both are named. Exit code 1: a request failed that had succeeded, or
-scores differ although the generation is the same.
+1e-6. They are compared where both answers say that they come from the same generations and the same kinds of state (V2:
+the outputs `generation` and `state_source`); others may score otherwise, so they are named. Exit code 1: a request
+failed that had succeeded, or scores that are compared differ.
 """
 
 import argparse
@@ -23,6 +24,13 @@ from rich.table import Table
 TOLERANCE = 1e-6
 TIMEOUT_S = 30.0
 
+KEYS: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("method", "path", "request_id", "route"), str),
+    "status": int,
+    "took_ms": (int, float),
+}
+"""What every captured request has."""
+
 Json = dict[str, Any]
 
 
@@ -31,22 +39,22 @@ class Replayed:
     """One request, then and now.
 
     Attributes:
-        now: answer's body, if it is a JSON object.
+        then_from: generation and state source of each user and model in the answer that was captured.
+        now_from: the same of the answer to the replay.
         agrees: whether the scores are the same; None where there are none to compare.
     """
 
     record: Json
     status: int
     took_ms: float
-    now: Json
+    then_from: list[str]
+    now_from: list[str]
     agrees: bool | None
 
     @property
     def is_bad(self) -> bool:
-        """Whether something is wrong that a new generation does not explain."""
-        failed = self.status >= 400 > self.record["status"]
-        same = self.now.get("generation") == self.record["generation"]
-        return failed or (self.agrees is False and same)
+        """Whether something is wrong that another generation or state does not explain."""
+        return self.status >= 400 > self.record["status"] or self.agrees is False
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,11 +78,12 @@ def read_records(path: Path) -> Iterator[Json]:
         ValueError: a line is none; says which.
     """
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
-        try:
-            record = orjson.loads(line)
-            record["method"], record["path"], record["status"], record["took_ms"]
-        except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}:{number}: not a captured request: {error}") from error
+        record = _object(line)
+        wrong = [name for name, kind in KEYS.items() if not isinstance(record.get(name), kind)]
+        if wrong:
+            raise ValueError(
+                f"{path}:{number}: not a captured request: {', '.join(wrong)} missing or of another type"
+            )
         yield record
 
 
@@ -118,7 +127,9 @@ def _ask(
     took_ms = 1000 * (perf_counter() - began)
     now = _object(answer)
     then = _object(record.get("answer", "").encode())
-    return Replayed(record, response.status, took_ms, now, agree(then, now))
+    then_from, now_from = made_from(then), made_from(now)
+    agrees = agree(then, now) if then_from and then_from == now_from else None
+    return Replayed(record, response.status, took_ms, then_from, now_from, agrees)
 
 
 def _object(raw: bytes) -> Json:
@@ -127,6 +138,19 @@ def _object(raw: bytes) -> Json:
     except orjson.JSONDecodeError:
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def made_from(answer: Json) -> list[str]:
+    """Generation and state source of each user and model of an answer; empty where it does not say."""
+    if "outputs" in answer:
+        told = {one["name"]: one.get("data", ()) for one in answer["outputs"]}
+        pairs = zip(told.get("generation", ()), told.get("state_source", ()), strict=False)
+        return [f"{generation} {source}" for generation, source in pairs]
+    return [
+        f"{one['generation']} {one['state']['source']}"
+        for one in answer.get("models", [answer])
+        if one.get("generation") and one.get("state")
+    ]
 
 
 def agree(then: Json, now: Json) -> bool | None:
@@ -156,17 +180,18 @@ def _scores(answer: Json) -> dict[object, float]:
 
 def show(replayed: Sequence[Replayed], num_records: int, console: Console) -> None:
     """Print a row for each request."""
-    table = Table("request", "route", "status", "then ms", "now ms", "generation", "scores")
+    table = Table("request", "route", "status", "then ms", "now ms", "made from", "scores")
     words = {True: "agree", False: "differ", None: "none to compare"}
     for one in replayed:
-        record, now = one.record, one.now.get("generation", "")
+        record = one.record
+        then, now = (", ".join(made) or "unknown" for made in (one.then_from, one.now_from))
         table.add_row(
             record["request_id"],
             record["route"],
             f"{record['status']} → {one.status}",
             f"{record['took_ms']:.1f}",
             f"{one.took_ms:.1f}",
-            "same" if now == record["generation"] else f"{record['generation']} → {now}",
+            then if now == then else f"{then} → {now}",
             words[one.agrees],
         )
     console.print(table)

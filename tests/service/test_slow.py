@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from service import slow as slow_module
 from service.context import RequestContext
-from service.replay import agree, body_of, main, read_records
+from service.replay import agree, body_of, made_from, main, read_records
 from service.slow import BEFORE, FILE, MAX_KEPT, SlowRequests, append
 from service.traffic_metrics import SlowMetrics
 from tests.service.toy import Toy
@@ -159,7 +159,11 @@ def test_a_file_that_is_no_capture_is_refused(tmp_path: Path, capsys: pytest.Cap
     path = tmp_path / "x.jsonl"
     for text, problem in (
         ("{", ":1: not a captured request"),
-        ('{"a": 1}\n', "not a captured request"),
+        ("[]", ":1: not a captured request"),
+        (
+            '{"method": "POST", "path": "/", "status": 200, "took_ms": "1"}\n',
+            ":1: not a captured request: request_id, route, took_ms missing or of another type",
+        ),
     ):
         path.write_text(text)
         assert main([str(path)]) == 2
@@ -168,6 +172,63 @@ def test_a_file_that_is_no_capture_is_refused(tmp_path: Path, capsys: pytest.Cap
     assert main([str(path), "--url", "nonsense"]) == 2
     assert "expected http://host:port" in capsys.readouterr().err
     assert main([str(tmp_path / "absent")]) == 2
+
+
+STATE = {"source": "hit"}
+V2_ANSWER = {
+    "outputs": [
+        {"name": "state_source", "data": ["hit", "miss"]},
+        {"name": "generation", "data": ["g1", "g1"]},
+        {"name": "scores", "datatype": "FP32", "data": [0.5, 0.25]},
+    ]
+}
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ({"generation": "g1", "state": STATE, "scores": [0.5]}, ["g1 hit"]),
+        (
+            {"models": [{"generation": "g1", "state": STATE}, {"generation": None, "state": None}]},
+            ["g1 hit"],
+        ),
+        (V2_ANSWER, ["g1 hit", "g1 miss"]),
+        ({"outputs": V2_ANSWER["outputs"][1:]}, []),
+        ({"error": "x"}, []),
+        ({}, []),
+    ],
+)
+def test_an_answer_of_each_kind_says_what_it_was_made_from(answer: Any, expected: list[str]):
+    assert made_from(answer) == expected
+
+
+async def test_only_scores_of_one_generation_and_kind_of_state_are_compared(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    generation = world.publish(TOY)
+    inputs = [
+        {"name": "user_id", "shape": [1], "datatype": "BYTES", "data": ["ann"]},
+        {"name": "candidates", "shape": [1, 2], "datatype": "BYTES", "data": ["i1", "i5"]},
+    ]
+    path = tmp_path / "slow.jsonl"
+    async with world.service(slow_ms=1e-6, host_cache_bytes=0) as service:
+        await service.client.post("/v2/models/toy/infer", json={"inputs": inputs})
+        await service.client.post("/v1/compare", json=BODY)
+        records = [
+            json.loads(line) for line in (await service.client.get("/v1/slow")).text.splitlines()
+        ]
+        codes = []
+        async with listening(service.app) as url:
+            for is_there in (True, False):
+                for record in records:
+                    wrong = {**record, "answer": record["answer"].replace("0.", "0.9")}
+                    path.write_text(json.dumps(wrong))
+                    codes.append(await asyncio.to_thread(main, [str(path), "--url", url]))
+                if is_there:
+                    with world.redis as client:
+                        client.delete(generation.key("ann"))
+    assert codes == [1, 1, 0, 0]
+    assert "none to" in capsys.readouterr().out
 
 
 async def test_a_capture_is_replayed_against_a_service(
