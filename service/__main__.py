@@ -56,7 +56,7 @@ def main() -> None:
         headers=HEADERS,
         server_header=False,
     )
-    server = DrainingServer(config, parts.readiness, settings.drain_delay_s)
+    server = DrainingServer(config, parts.readiness, settings.drain_delay_s, parts.close_other_door)
     serve_until_told(server, parts.workers)
 
 

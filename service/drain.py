@@ -1,7 +1,7 @@
 """How the process ends: not ready at once, served on for a while, nothing new then, and what is in flight finishes.
 
     signal     /health/ready and /v2/health/ready say 503, and everything is served as before
-    + delay    no new connections, and idle ones are closed: by now nobody sends anything here
+    + delay    no new connections over HTTP or gRPC, and idle ones are closed: by now nobody sends anything here
     + limit    what is still in flight is cut off
     a second signal does at once what the limit would do
 
@@ -9,9 +9,12 @@ Whoever starts the process must let it have delay + limit before he kills it. It
 told twice.
 """
 
+import asyncio
 import logging
 import os
+import socket
 import time
+from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
@@ -19,23 +22,33 @@ import uvicorn
 from service.readiness import Readiness
 from service.workers import Workers
 
+LOOK_EVERY_S = 0.1
+
 log = logging.getLogger(__name__)
 
 
 class DrainingServer(uvicorn.Server):
     """Uvicorn's server, which by itself stops listening with the first signal."""
 
-    def __init__(self, config: uvicorn.Config, readiness: Readiness, delay_s: float) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        readiness: Readiness,
+        delay_s: float,
+        close_other_door: Callable[[], None],
+    ) -> None:
         """Make it.
 
         Args:
             config: uvicorn's; `timeout_graceful_shutdown` is the limit.
             readiness: told of the first signal.
             delay_s: seconds between the first signal and the end of listening.
+            close_other_door: called at the end of listening; waits for nothing.
         """
         super().__init__(config)
         self._readiness = readiness
         self._delay_s = delay_s
+        self._close_other_door = close_other_door
         self._stop_at_s: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -52,6 +65,15 @@ class DrainingServer(uvicorn.Server):
         if self._stop_at_s is not None and time.monotonic() >= self._stop_at_s:
             self.should_exit = True
         return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close both doors; return when what is in flight has finished, or with the second signal."""
+        self._close_other_door()
+        ending = asyncio.create_task(super().shutdown(sockets))
+        while not ending.done() and not self.force_exit:
+            await asyncio.wait([ending], timeout=LOOK_EVERY_S)
+        if ending.done():
+            ending.result()
 
 
 def serve_until_told(server: DrainingServer, workers: Workers) -> None:

@@ -50,6 +50,12 @@ class Parts:
     plane: Plane
     readiness: Readiness
     app: FastAPI
+    door: "GrpcDoor | None"
+
+    def close_other_door(self) -> None:
+        """Begin to close what is open beside HTTP."""
+        if self.door is not None:
+            self.door.begin_to_close()
 
 
 def build_parts(
@@ -89,7 +95,7 @@ def build_parts(
     door = None if settings.grpc_port is None else _grpc_door(plane, telemetry, settings)
     app = create_app(Behind(settings, tiers, follower, pipeline, telemetry, plane, tracing, door))
     return Parts(
-        settings, telemetry, store, tiers, follower, workers, pipeline, plane, readiness, app
+        settings, telemetry, store, tiers, follower, workers, pipeline, plane, readiness, app, door
     )
 
 

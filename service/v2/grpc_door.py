@@ -67,6 +67,7 @@ class GrpcDoor:
         self._settings = settings
         self._access = Access(settings)
         self._server: grpc.aio.Server | None = None
+        self._closing: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Listen.
@@ -95,10 +96,16 @@ class GrpcDoor:
         pair = key.read_bytes(), certificate.read_bytes()
         return server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
 
-    async def close(self) -> None:
+    def begin_to_close(self) -> None:
         """Take no call any more, and give those in flight the time that those over HTTP get."""
-        if self._server is not None:
-            await self._server.stop(self._settings.drain_limit_s)
+        if self._server is not None and self._closing is None:
+            self._closing = asyncio.create_task(self._server.stop(self._settings.drain_limit_s))
+
+    async def close(self) -> None:
+        """The same, and wait until they have finished or the time is over."""
+        self.begin_to_close()
+        if self._closing is not None:
+            await self._closing
 
     def _handlers(self) -> dict[str, "grpc.RpcMethodHandler[Any, Any]"]:
         calls: Mapping[str, tuple[type[Message], Answer[Any]]] = {

@@ -17,8 +17,12 @@ from typing import Any
 import grpc
 import httpx
 import pytest
+import uvicorn
 
+from service.drain import DrainingServer
 from service.keys import new_key
+from service.readiness import Readiness
+from service.workers import Workers
 from tests.service.certificates import make_certificate
 from tests.service.toy import Toy
 from tests.service.world import HISTORIES, RECENT, World
@@ -63,10 +67,13 @@ async def test_a_process_serves_and_stops(own_cache: Path, tmp_path: Path):
     world = World(f"unix://{own_cache}/valkey.sock", tmp_path / "artifacts")
     world.publish(TOY)
     log = tmp_path / "log"
-    settings = {"cache_url": f"embedded:{own_cache}", "artifact_dir": str(world.artifacts)}
-    settings |= {"max_body_bytes": "1000", "drain_delay_s": "1.5"}
+    settings = {
+        "cache_url": f"embedded:{own_cache}", "artifact_dir": str(world.artifacts),
+        "max_body_bytes": "1000", "drain_delay_s": "1.5", "grpc_port": "0",
+    }  # fmt: skip
     with service_process(log, **settings) as process:
         port = await wait_for(process, log, r"running on http://127\.0\.0\.1:(\d+)")
+        grpc_port = await wait_for(process, log, r"gRPC running on 127\.0\.0\.1:(\d+)")
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
             await until_ready(client)
             body = {"user_id": "ann", "candidates": ["i1", "i5"]}
@@ -83,12 +90,14 @@ async def test_a_process_serves_and_stops(own_cache: Path, tmp_path: Path):
             live = await client.get("/health/live")
             async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as another:
                 served = await another.post("/v1/score", json=body)
+        before = await asyncio.to_thread(is_live_over_grpc, grpc_port)
         await wait_for(process, log, "(Shutting down)")
-        assert process.poll() is None
+        after_end = await asyncio.to_thread(is_live_over_grpc, grpc_port)
+        assert process.poll() is None  # a request over HTTP is still in flight
         finished = await slow.end(json.dumps(body).encode())
         assert await asyncio.to_thread(process.wait, 30) == 0
     assert "draining" in ready.json()["error"]
-    assert (live.status_code, served.status_code) == (200, 200)
+    assert (live.status_code, served.status_code, before, after_end) == (200, 200, True, False)
     assert finished.startswith("HTTP/1.1 200 ")
     expected = TOY.scores(TOY.state(HISTORIES["ann"]), ["i1", "i5"], RECENT["ann"])
     assert answer["scores"] == pytest.approx(expected, abs=1e-6)
@@ -164,6 +173,45 @@ def test_it_speaks_tls_and_a_second_signal_ends_it_at_once(tmp_path: Path):
         assert answer.headers["cache-control"] == "no-store"
         assert "server" not in answer.headers
     assert not re.search(f"secret@|{secret}|{its_hash}", log.read_text())
+
+
+def is_live_over_grpc(port: str) -> bool:
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        ask: Any = channel.unary_unary("/inference.GRPCInferenceService/ServerLive")
+        try:
+            ask(b"", timeout=5)
+        except grpc.RpcError:
+            return False
+        return True
+
+
+@pytest.mark.anyio
+async def test_a_second_signal_ends_what_hangs_behind_the_doors():
+    hangs = asyncio.Event()
+
+    async def app(_: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        hangs.set()
+        await asyncio.Event().wait()
+
+    async def probe() -> None:
+        pass
+
+    workers, closed = Workers(1), []
+    config = uvicorn.Config(app, port=0, lifespan="on", log_config=None)
+    server = DrainingServer(config, Readiness(probe, workers), 0.0, lambda: closed.append(True))
+    serving = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    server.handle_exit(signal.SIGTERM, None)
+    await hangs.wait()
+    assert closed == [True]
+    assert not serving.done()
+    server.handle_exit(signal.SIGTERM, None)
+    await asyncio.wait_for(serving, 5)
+    workers.shutdown()
 
 
 def grpc_codes(address: str, certificate: Path, key: str) -> list[str]:
