@@ -175,7 +175,7 @@ def test_popularity_is_a_power_of_two_bucket_of_training_events(tmp_path: Path) 
     # 24 events: training ends before the 19th, which is the first of the last six.
     events = ingest_at(write_log(tmp_path, frame, split={"validate_from": 0.75, "test_from": 0.9}))
 
-    rows = events.vocabulary.item_rows(counts)
+    rows = events.vocabulary.item_rows(list(counts))
     assert events.train_popularity[rows].tolist() == list(counts.values())
     assert (events.item_fields[rows, -1] - FIRST_KNOWN).tolist() == [1, 2, 2, 3, 4]
     assert events.item_fields[rows, 0].tolist() == [UNKNOWN, UNKNOWN, 4, 3, 2]
