@@ -57,9 +57,9 @@ fix: setup ## format, and repair what the linter can
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-# A file's tests stay together: many share a build or a server.
+# A file's tests stay together: many share a build or a server. In their order, not by number: the few of e2e take longest.
 test: setup ## all tests, on all cores; ARGS="..." goes to pytest
-	$(PY) -m pytest --numprocesses auto --dist loadfile $(ARGS)
+	$(PY) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # Other draws in each run; what fails is printed, and found again first in the next run.
 fuzz: setup ## minutes of requests nobody thought of, against the OpenAPI document and the V2 parser

@@ -46,7 +46,7 @@ def die_after(function):
     return both
 
 if point == "before verify":
-    module._verify = die
+    module.verify = die
 if point == "before flip":
     module.flip_pointer = die
 if point == "after flip":

@@ -224,7 +224,7 @@ def test_to_dict_is_json_and_holds_no_path_of_this_machine() -> None:
     values = recipe.to_dict()
 
     assert json.loads(json.dumps(values)) == values
-    assert set(values) == {field.name for field in fields(Recipe)} - {"path", "language"}
+    assert set(values) == {field.name for field in fields(Recipe)} - {"path", "language", "publish"}
     assert values["data"]["item_fields"][0] == "product_type"
 
 

@@ -234,8 +234,10 @@ def test_a_build_is_published_in_place_and_an_older_artifact_again(
     rolling = replace(build.recipe, publish=PublishRule(mode="rolling", wait_s=0.0))
     build = replace(build, recipe=rolling, cache_url=f"embedded:{server}")
     artifact_id = build.artifact().artifact_id
-    first, second = (run_step(build, "publish").result["name"] for _ in range(2))
+    second = [run_step(build, "publish").result["name"] for _ in range(2)][-1]
     client = connect_cache(build.cache_url)
+    before, _ = read_pointer(client, rolling.serve_as)
+    assert before
     with pytest.raises(PublishError, match=f"republish RECIPE {artifact_id}"):
         rollback(client, rolling.serve_as)
 
@@ -243,7 +245,7 @@ def test_a_build_is_published_in_place_and_an_older_artifact_again(
 
     pointer, _ = read_pointer(client, rolling.serve_as)
     assert pointer
-    assert (pointer.current.name, pointer.current.slot) == (third, first)
+    assert (pointer.current.name, pointer.current.slot) == (third, before.current.slot)
     assert pointer.previous
     assert pointer.previous.name == second
     assert count_records(client, pointer.current) == 60
