@@ -3,7 +3,7 @@
 import time
 
 from loadtest.chaos.scenario import Scenario
-from loadtest.chaos.stage import Stage
+from loadtest.chaos.stage import Stage, damaged
 from models.errors import CacheUnavailableError, PublishError
 
 SLOW_S = 2.0
@@ -35,23 +35,19 @@ async def paused(stage: Stage) -> None:
 
 async def slow(stage: Stage) -> None:
     """Every answer comes, too late."""
-    if stage.proxy is None:
-        raise ValueError("this scenario needs the proxy")
     async with stage.fault("cache slow"):
-        stage.proxy.delay_s = SLOW_S
+        stage.wire.delay_s = SLOW_S
         await stage.calm(stage.fault_s)
-        stage.proxy.delay_s = 0.0
+        stage.wire.delay_s = 0.0
     await stage.calm(RETURN_S)
 
 
 async def cut(stage: Stage) -> None:
     """Every answer breaks off in its middle, and the connection with it."""
-    if stage.proxy is None:
-        raise ValueError("this scenario needs the proxy")
     async with stage.fault("cache's answers cut"):
-        stage.proxy.is_cutting = True
+        stage.wire.is_cutting = True
         await stage.calm(stage.fault_s)
-        stage.proxy.is_cutting = False
+        stage.wire.is_cutting = False
     await stage.calm(RETURN_S)
 
 
@@ -81,21 +77,19 @@ async def emptied(stage: Stage) -> None:
 
 async def corrupted(stage: Stage) -> None:
     """Records are overwritten in place: a flipped bit, half of one, another user's, and no record at all."""
-    generation = stage.current
-    if generation is None:
-        raise ValueError("nothing is published")
+    generation = stage.published
     records = stage.records_of(generation)
     users = list(records)
     bad = {}
     for number, user in enumerate(users):
         good = records[user]
-        damaged = (
-            good[:100] + bytes([good[100] ^ 1]) + good[101:],
+        damages = (
+            damaged(good),
             good[: len(good) // 2],
             records[users[number - 1]],
             b"no record",
         )
-        bad[generation.key(user)] = damaged[number % len(damaged)]
+        bad[generation.key(user)] = damages[number % len(damages)]
     async with stage.fault("records corrupted"):
         await stage.cache.put(bad)
         await stage.calm(stage.fault_s)

@@ -3,8 +3,7 @@
 import json
 
 from loadtest.chaos.scenario import Scenario
-from loadtest.chaos.stage import Stage
-from loadtest.chaos.truth import MODEL
+from loadtest.chaos.stage import Stage, damaged
 from models.artifact import SCORE
 from models.record import pointer_key
 
@@ -40,7 +39,7 @@ async def artifact_tampered(stage: Stage) -> None:
     """One bit of the next generation's graph is wrong, then right."""
     path = stage.artifact_dir / stage.next_artifact.artifact_id / SCORE
     good = path.read_bytes()
-    path.write_bytes(good[:100] + bytes([good[100] ^ 1]) + good[101:])
+    path.write_bytes(damaged(good))
     async with stage.fault("artifact tampered with"):
         generation = await stage.publish()
         await _must_not_serve(stage, generation.name)
@@ -51,10 +50,7 @@ async def artifact_tampered(stage: Stage) -> None:
 
 async def pointer_broken(stage: Stage) -> None:
     """The pointer holds no JSON, then points at nothing sensible, then at what it should."""
-    generation = stage.current
-    if generation is None:
-        raise ValueError("nothing is published")
-    key = pointer_key(MODEL)
+    key = pointer_key(stage.published.model)
     good = await stage.cache.get(key)
     elsewhere = json.loads(good)
     elsewhere["current"]["model"] = "another"

@@ -24,12 +24,19 @@ from models.record import Generation
 
 LOOK_EVERY_S = 0.01
 LINE_LIMIT_BYTES = 1 << 20
+DAMAGED_AT = 100
+"""Byte of a record or of a graph that is made wrong: behind the header of either."""
 SETTINGS = {
     "ABSORB_POLL_INTERVAL_S": "0.1",
     # Far too long for a cache beside it, but the machine is shared with the load, and a late answer is no fault.
     "ABSORB_CACHE_TIMEOUT_MS": "400",
     "ABSORB_LOG_LEVEL": "WARNING",
 }
+
+
+def damaged(good: bytes) -> bytes:
+    """The same with one bit the other way."""
+    return good[:DAMAGED_AT] + bytes([good[DAMAGED_AT] ^ 1]) + good[DAMAGED_AT + 1 :]
 
 
 @dataclass
@@ -70,6 +77,28 @@ class Stage:
     def next_artifact(self) -> Artifact:
         """What the next generation is published with."""
         return self.cast.artifacts[self._published % len(self.cast.artifacts)]
+
+    @property
+    def published(self) -> Generation:
+        """The latest generation.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if self.current is None:
+            raise ValueError("nothing is published")
+        return self.current
+
+    @property
+    def wire(self) -> Proxy:
+        """The proxy.
+
+        Raises:
+            ValueError: the scenario did not ask for it.
+        """
+        if self.proxy is None:
+            raise ValueError("this scenario needs the proxy")
+        return self.proxy
 
     def records_of(self, generation: Generation) -> Mapping[str, bytes]:
         """User -> record, as published."""
