@@ -59,9 +59,7 @@ class Vocabulary:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_rows", _index(self.items))
-        is_short = as_words(self.items) is not None
-        index = RowIndex(self.items, FIRST_KNOWN) if is_short else None
-        object.__setattr__(self, "_index", index)
+        object.__setattr__(self, "_index", _row_index(self.items))
         ids = {
             (kind, name): _index(values)
             for kind, fields in (("user", self.user), ("context", self.context))
@@ -126,6 +124,14 @@ class Vocabulary:
 
 def _fields(values: Mapping[str, Sequence[str]]) -> tuple[Field, ...]:
     return tuple(Field(name, len(known) + FIRST_KNOWN) for name, known in values.items())
+
+
+def _row_index(items: Sequence[str]) -> RowIndex | None:
+    """None where an id does not fit: then all are looked up in the dict."""
+    try:
+        return RowIndex(items, FIRST_KNOWN)
+    except ValueError:
+        return None
 
 
 def _index(values: Sequence[str]) -> dict[str, int]:
