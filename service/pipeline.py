@@ -255,9 +255,8 @@ class Pipeline:
         # Here, whatever becomes of the request: a lookup counts when its result is known, and with it.
         self._telemetry.looked_up(model, found.source)
         stages.end("cache")
-        if found.serving is not serving:
-            context = _older_context(found.serving, query)
-        scores, unknown = await self._gate.score(place, _job(found, query, context, stages))
+        job = _job(serving, found, query, context, stages)
+        scores, unknown = await self._gate.score(place, job)
         about = CURRENT.get()
         count = partial(self._telemetry.scored, model, len(scores), len(unknown), stages)
         if about is None:
@@ -277,11 +276,8 @@ class Pipeline:
         stages = Stages()
         found = _state_of(serving, await self._tiers.states.peek(serving, query.user_id))
         stages.end("cache")
-        if found.serving is not serving:
-            context = _older_context(found.serving, query)
-        (result,) = await asyncio.get_running_loop().run_in_executor(
-            threads, compute, [_job(found, query, context, stages)]
-        )
+        job = _job(serving, found, query, context, stages)
+        (result,) = await asyncio.get_running_loop().run_in_executor(threads, compute, [job])
         scores, unknown = unless_error(result)
         return Scores(query, found.serving.generation, found, scores, unknown, stages)
 
@@ -375,7 +371,12 @@ def _older_context(older: Serving, query: Query) -> NDArray[np.int64]:
     return vocabulary.context_ids(known)
 
 
-def _job(found: FoundState, query: Query, context: NDArray[np.int64], stages: Stages) -> Job:
+def _job(
+    picked: Serving, found: FoundState, query: Query, context: NDArray[np.int64], stages: Stages
+) -> Job:
+    """The query for what made the state; `context` is as what was picked takes it."""
+    if found.serving is not picked:
+        context = _older_context(found.serving, query)
     return Job(
         found.serving, found.state, query.recent, found.recent, context, query.candidates, stages
     )
