@@ -102,7 +102,7 @@ def build_parts(
 def _batcher(
     settings: Settings, workers: Workers, num_workers: int, telemetry: Telemetry
 ) -> Batcher[Job, Scored] | None:
-    """None where requests are not joined: on a CPU a run of two slates takes as long as two runs."""
+    """None where requests are not joined: on a CPU a run's time goes with its candidates."""
     default = REQUESTS_OF_A_GPU_BATCH if CUDA in runtime_providers() else 1
     requests = settings.batch_max_requests or default
     if requests == 1:
