@@ -55,7 +55,9 @@ Artifacts = Annotated[
 ]
 CacheUrl = Annotated[
     str,
-    typer.Option("--cache", envvar="ABSORB_CACHE_URL", help="embedded:[folder] or a redis URL"),
+    typer.Option(
+        "--cache", envvar="ABSORB_CACHE_URL", help=escape("embedded:[folder] or a redis URL")
+    ),
 ]
 Seeds = Annotated[int, typer.Option(min=1, help="trainings of each variant")]
 Jobs = Annotated[
@@ -190,10 +192,10 @@ def compare(
     out: Tables = None,
     runs: Runs = RUNS,
 ) -> None:
-    """Train every [[variant]] of a recipe on the same data and budget; tables and plots with 95% intervals.
+    """Train every `variant` of a recipe on the same data and budget; tables and plots with 95% intervals.
 
-    A [search] in the recipe first tries each learning rate once (or draws `trials` settings) with each variant, and
-    chooses by validation AUC. A [[sweep]] trains a variant with several values of one of its keys.
+    A `search` in the recipe first tries each learning rate once (or draws `trials` settings) with each variant, and
+    chooses by validation AUC. A `sweep` trains a variant with several values of one of its keys.
 
     Every finished training is a file: stop it whenever you like, and the same command goes on. With --only, variants
     that were trained before are in the tables, too.
@@ -255,7 +257,7 @@ def scaling(
 ) -> None:
     """Fit power laws of log loss and 1 − AUC to models of several sizes, and to several amounts of data.
 
-    The recipe's [[variant]]s are the sizes (suan or light_suan), a [[sweep]] of "train.share" the amounts of data. The
+    The recipe's `variant`s are the sizes (suan or light_suan), a `sweep` of "train.share" the amounts of data. The
     largest of each is held out once, and predicted. As with `compare`, what is trained already is kept.
     """
     from builder.scaling import find_axes
@@ -290,7 +292,7 @@ def llactr(
 ) -> None:
     """What a language model's field vectors give field models: LLaCTR, its ablations, and controls without language.
 
-    The recipe's [[variant]]s are the backbones, [language] the model that is asked, [search] the trials that every arm
+    The recipe's `variant`s are the backbones, `language` the model that is asked, `search` the trials that every arm
     gets. As with `compare`, what is trained already is kept, and field vectors are made once.
     """
     from builder.compare import run_comparison

@@ -21,7 +21,9 @@ from models.cache_server import stop_server
 from tests.builder.published import publish_new
 from tests.builds import RECIPE
 
-COMMANDS = ("run", *STEPS, "republish", "rollback", "status", "plan", "compare", "scaling", "bench")
+COMMANDS = (
+    "run", *STEPS, "republish", "rollback", "status", "plan", "compare", "scaling", "llactr", "bench",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,22 @@ def test_every_command_explains_itself(command: str) -> None:
 
     assert shown.exit_code == 0
     assert f"Usage: root {command}" in re.sub(r"\s+", " ", shown.output)
+
+
+def test_help_shows_all_that_was_written() -> None:
+    """What stands in square brackets is markup, unless it is escaped."""
+    for command in app.registered_commands:
+        name = command.name or getattr(command.callback, "__name__", "")
+        shown = CliRunner().invoke(app, [name, "--help"]).output
+        written = command.help or getattr(command.callback, "__doc__", "")
+        missing = set(re.findall(r"\w+", str(written))) - set(re.findall(r"\w+", shown))
+        assert not missing, name
+
+
+def test_help_says_where_the_embedded_cache_may_be() -> None:
+    shown = CliRunner().invoke(app, ["run", "--help"]).output
+
+    assert "embedded:[folder]" in shown
 
 
 def test_help_names_every_command() -> None:
