@@ -68,7 +68,8 @@ class RowIndex:
             is_other[goes_on] = (self._words[0][number] != words[0][goes_on]) | (
                 self._words[1][number] != words[1][goes_on]
             )
-        return np.where(numbers > 0, numbers + np.int64(self._offset), missing)
+        rows = numbers.astype(np.int64) + self._offset
+        return np.where(numbers > 0, rows, missing)
 
 
 def as_words(ids: Sequence[str]) -> Words | None:
