@@ -5,9 +5,14 @@ from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 if TYPE_CHECKING:
+    from xdist.remote import Producer
+
     from tests.builds import Builds
+
+E2E = "tests/e2e/"
 
 # Tests compute little at a time: on a busy machine threads would mostly wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -16,6 +21,18 @@ hypothesis.settings.register_profile("absorb", deadline=None)
 # `make fuzz`: minutes of other draws in each run.
 hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=3000)
 hypothesis.settings.load_profile("absorb")
+
+
+class ByFile(LoadFileScheduling):
+    """A file's tests run in one process, and so do all of `e2e`, which share builds that take minutes."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return E2E if nodeid.startswith(E2E) else super()._split_scope(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> ByFile | None:
+    return ByFile(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session")
