@@ -31,6 +31,7 @@ from service.tiers.tiers import Tiers
 from service.tracing import Tracing
 from service.v2.http import v2_routes
 from service.v2.plane import Plane
+from service.watch import Watch
 
 if TYPE_CHECKING:
     from service.v2.grpc_door import GrpcDoor
@@ -49,6 +50,7 @@ class Behind:
     telemetry: Telemetry
     plane: Plane
     tracing: Tracing | None
+    watch: Watch
     door: "GrpcDoor | None"
 
 
@@ -70,14 +72,7 @@ def create_app(parts: Behind) -> FastAPI:
     app.add_middleware(Shortcut, routes=routes, on_error=_on_absorb_error)
     if access.needs_key:
         app.add_middleware(KeyCheck, access=access, refuse=error_response)
-    app.add_middleware(
-        Outermost,
-        telemetry=telemetry,
-        settings=settings,
-        refuse=error_response,
-        tracing=parts.tracing,
-        slow=slow,
-    )
+    app.add_middleware(Outermost, watch=parts.watch, refuse=error_response, slow=slow)
     app.exception_handler(AbsorbError)(_on_absorb_error)
     app.exception_handler(HTTPException)(_on_http_error)
     app.exception_handler(RequestValidationError)(_on_validation_error)

@@ -28,6 +28,7 @@ from service.tracing import Tracing
 from service.traffic import Traffic
 from service.v2.plane import Plane
 from service.warm_up import WarmUp
+from service.watch import Watch
 from service.workers import Workers
 
 if TYPE_CHECKING:
@@ -92,8 +93,10 @@ def build_parts(
     readiness = Readiness(pipeline.probe, workers)
     telemetry.ready.set_function(readiness.is_ready)
     plane = Plane(pipeline, follower, readiness, settings, clock)
-    door = None if settings.grpc_port is None else _grpc_door(plane, telemetry, settings)
-    app = create_app(Behind(settings, tiers, follower, pipeline, telemetry, plane, tracing, door))
+    watch = Watch(telemetry, settings, tracing)
+    door = None if settings.grpc_port is None else _grpc_door(plane, watch, settings)
+    behind = Behind(settings, tiers, follower, pipeline, telemetry, plane, tracing, watch, door)
+    app = create_app(behind)
     return Parts(
         settings, telemetry, store, tiers, follower, workers, pipeline, plane, readiness, app, door
     )
@@ -122,7 +125,7 @@ def _open_store(url: str, timeout_s: float) -> StateStore:
     return kind(url, timeout_s)
 
 
-def _grpc_door(plane: Plane, telemetry: Telemetry, settings: Settings) -> "GrpcDoor":
+def _grpc_door(plane: Plane, watch: Watch, settings: Settings) -> "GrpcDoor":
     from service.v2.grpc_door import GrpcDoor  # here: grpc is an extra, and may not be installed
 
-    return GrpcDoor(plane, telemetry, settings)
+    return GrpcDoor(plane, watch, settings)

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer
 
 EXCLUDED = ("/health", "/metrics", "/v2/health", "/docs", "/openapi.json")
-"""Paths, and beginnings of paths, of which nobody wants a trace."""
+"""Beginnings of paths of which nobody wants a trace."""
+PROBED = ("/ready", "Ready", "ServerLive")
+"""The same for ends: those of single models, and gRPC's probes."""
 SERVICE_NAME = "absorb"
 UNNAMED = "unknown_service"
 """How the SDK's own name for a service begins that nothing names."""
@@ -69,7 +71,7 @@ class Tracing:
         self, path: str, parent: TraceParent | None, states: list[bytes], about: RequestContext
     ) -> "RequestSpan | None":
         """Begin a request's span; None where it is not recorded. Sets the request's trace id."""
-        if path.startswith(EXCLUDED) or path.endswith("/ready"):
+        if path.startswith(EXCLUDED) or path.endswith(PROBED):
             return None
         trace = self._trace
         context = None

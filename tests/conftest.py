@@ -8,8 +8,6 @@ import pytest
 from xdist.scheduler import LoadFileScheduling
 
 if TYPE_CHECKING:
-    from xdist.remote import Producer
-
     from tests.builds import Builds
 
 E2E = "tests/e2e/"
@@ -23,15 +21,15 @@ hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=3000)
 hypothesis.settings.load_profile("absorb")
 
 
-class ByFile(LoadFileScheduling):
+class ByFile(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
     """A file's tests run in one process, and so do all of `e2e`, which share builds that take minutes."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return E2E if nodeid.startswith(E2E) else super()._split_scope(nodeid)
+        return E2E if nodeid.startswith(E2E) else str(super()._split_scope(nodeid))
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> ByFile | None:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByFile | None:
     return ByFile(config, log) if config.getvalue("dist") == "loadfile" else None
 
 

@@ -17,11 +17,9 @@ from google.protobuf.message import DecodeError, Message
 
 from models.errors import AbsorbError, RequestError
 from service.access import Access, Role
-from service.context import CURRENT, RequestContext, request_id_from
+from service.context import CURRENT
 from service.errors import GRPC_CODES, status_of, text_of
 from service.settings import Settings
-from service.telemetry import Telemetry
-from service.trace_context import read_traceparent
 from service.v2 import inference_pb2 as pb
 from service.v2.codec import short
 from service.v2.grpc_messages import (
@@ -35,13 +33,13 @@ from service.v2.grpc_messages import (
 )
 from service.v2.messages import InferRequest
 from service.v2.plane import Plane
+from service.watch import REQUEST_ID, Watch
 
 PROBES = frozenset({"ServerLive", "ServerReady"})
 ADMIN = frozenset({"RepositoryModelLoad", "RepositoryModelUnload"})
 SERVICE = "inference.GRPCInferenceService"
-
-REQUEST_ID = "x-request-id"
-TRACEPARENT = "traceparent"
+METHOD = "GRPC"
+"""In metrics, logs and spans."""
 
 log = logging.getLogger(__name__)
 
@@ -53,17 +51,17 @@ Answer = Callable[[Asked, Context], Awaitable[Message]]
 class GrpcDoor:
     """A gRPC server over the data plane."""
 
-    def __init__(self, plane: Plane, telemetry: Telemetry, settings: Settings) -> None:
+    def __init__(self, plane: Plane, watch: Watch, settings: Settings) -> None:
         """Keep the parts.
 
         Args:
             plane: answers.
-            telemetry: counts.
+            watch: begins and finishes requests, as HTTP's.
             settings: where to listen is read from here, and how long a message may be: a longer one is refused with
                 RESOURCE_EXHAUSTED by gRPC itself.
         """
         self._plane = plane
-        self._telemetry = telemetry
+        self._watch = watch
         self._settings = settings
         self._access = Access(settings)
         self._server: grpc.aio.Server | None = None
@@ -129,19 +127,19 @@ class GrpcDoor:
         route = f"/{SERVICE}/{name}"
 
         async def call(raw: bytes, context: Context) -> bytes:
-            about = _about(context)
+            about, span = self._watch.begin(route, _headers(context))
             CURRENT.set(about)  # each call has a task, and so a context, of its own
-            context.set_trailing_metadata(((REQUEST_ID, about.request_id),))
+            context.set_trailing_metadata(((REQUEST_ID.decode(), about.request_id),))
             status, text, said = 200, "", b""
             try:
                 self._check(name, context)
                 said = (await answer(_read(kind, raw), context)).SerializeToString()
             except Exception as error:
                 status, text = _refusal(route, error)
-            took_s = time.perf_counter() - about.started
-            self._telemetry.answered(route, "GRPC", about.model, status, took_s)
-            for work in about.later:
-                asyncio.get_running_loop().call_soon(work)
+            about.answered = time.perf_counter()
+            # Soon, not now: the answer goes first.
+            finish = self._watch.finish
+            asyncio.get_running_loop().call_soon(finish, (route, METHOD), about, span, status)
             if status != 200:
                 await context.abort(grpc.StatusCode[GRPC_CODES[status]], text)
             return said
@@ -233,14 +231,10 @@ def _within(request: InferRequest, remaining_s: float | None) -> InferRequest:
     return replace(request, parameters={**request.parameters, "timeout": timeout_us})
 
 
-def _about(context: Context) -> RequestContext:
-    """What a call's metadata say of its ids, as the headers of HTTP do."""
-    sent = [(key, _bytes(value)) for key, value in context.invocation_metadata() or ()]
-    about = RequestContext(request_id_from(dict(sent).get(REQUEST_ID)))
-    parent = read_traceparent([value for key, value in sent if key == TRACEPARENT])
-    if parent is not None:
-        about.trace_id = parent.trace_id
-    return about
+def _headers(context: Context) -> list[tuple[bytes, bytes]]:
+    """A call's metadata, as the headers of HTTP."""
+    sent = context.invocation_metadata() or ()
+    return [(_bytes(key), _bytes(value)) for key, value in sent]
 
 
 def _bytes(value: str | bytes) -> bytes:

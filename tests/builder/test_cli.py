@@ -79,7 +79,7 @@ def test_every_command_explains_itself(command: str) -> None:
 def test_help_shows_all_that_was_written() -> None:
     """What stands in square brackets is markup, unless it is escaped."""
     for command in app.registered_commands:
-        name = command.name or getattr(command.callback, "__name__", "")
+        name = command.name or str(getattr(command.callback, "__name__", ""))
         shown = CliRunner().invoke(app, [name, "--help"]).output
         written = command.help or getattr(command.callback, "__doc__", "")
         missing = set(re.findall(r"\w+", str(written))) - set(re.findall(r"\w+", shown))

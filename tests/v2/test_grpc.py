@@ -5,6 +5,7 @@ the door.
 """
 
 import asyncio
+import json
 import re
 import shutil
 import signal
@@ -43,6 +44,7 @@ class Door:
     http: str
     client: Any
     channel: grpc.Channel
+    log: Path
 
     def metrics(self) -> str:
         with urllib.request.urlopen(f"{self.http}/metrics") as answer:
@@ -62,6 +64,7 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
         "max_body_bytes": str(MAX_BYTES),
         "cache_timeout_ms": "2000",
         "drain_delay_s": "0",
+        "access_log": "INFO",
     }
     with service_process(out / "log", **settings) as process:
         http, port = asyncio.run(_addresses(process, out / "log"))
@@ -69,7 +72,7 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
         with grpc.insecure_channel(url) as channel, triton.InferenceServerClient(url) as client:
             while not client.is_server_ready():
                 time.sleep(0.02)
-            yield Door(url, f"http://127.0.0.1:{http}", client, channel)
+            yield Door(url, f"http://127.0.0.1:{http}", client, channel, out / "log")
             process.send_signal(signal.SIGTERM)
             assert process.wait(30) == 0  # with a client still connected
     stop_server(folder)
@@ -291,3 +294,21 @@ def test_what_was_asked_is_counted(door: Door):
     counted = re.findall(rf'absorb_requests_total{{.*"({CALL}\w+)".*}} (\S+)', door.metrics())
     assert 'method="GRPC",model="toy"' in door.metrics()
     assert {"ModelInfer", "ServerLive"} <= {name.removeprefix(CALL) for name, _ in counted}
+
+
+def test_a_call_has_its_ids_and_its_line_in_the_access_log(door: Door):
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    asked = (("x-request-id", "over-grpc"), ("traceparent", f"00-{trace}-00f067aa0ba902b7-01"))
+    ask: Any = door.channel.unary_unary(f"{CALL}ModelInfer")
+    _, call = ask.with_call(message().SerializeToString(), metadata=asked)
+    assert ("x-request-id", "over-grpc") in call.trailing_metadata()
+    deadline = time.monotonic() + 10
+    while '"request_id":"over-grpc"' not in door.log.read_text() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    lines = [json.loads(line) for line in door.log.read_text().splitlines()]
+    (line,) = [one for one in lines if one.get("request_id") == "over-grpc"]
+    assert (line["logger"], line["trace_id"], line["method"]) == ("service.access", trace, "GRPC")
+    assert (line["route"], line["status"], line["model"]) == (f"{CALL}ModelInfer", 200, "toy")
+    assert set(line["stages_ms"]) == {"cache", "queue", "decode", "score"}
+    staged = 'absorb_stage_duration_seconds_count{model="toy",stage="encode"}'
+    assert staged in door.metrics()
