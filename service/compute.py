@@ -10,7 +10,9 @@ from models.errors import ArtifactError
 from models.schema import UNKNOWN
 from service.generation import Serving
 from service.scorer import Ids, Slate, State
+from service.split_slate import score_split
 from service.telemetry import Stages
+from service.workers import Workers
 
 Scored = tuple[NDArray[np.float64], list[str]]
 """Probabilities in the order of the candidates, and those of them that the catalogue does not hold."""
@@ -39,10 +41,19 @@ class Job:
     stages: Stages
 
 
-def compute(jobs: Sequence[Job]) -> list[Scored | Exception]:
-    """Score the slates of one artifact in one run of its graph."""
+def compute(jobs: Sequence[Job], helpers: Workers | None = None) -> list[Scored | Exception]:
+    """Score the slates of one artifact in one run of its graph.
+
+    Args:
+        jobs: at least one.
+        helpers: threads that may take pieces of a slate that is alone; this is called in one of them.
+    """
     slates = [_slate(job) for job in jobs]
-    results = jobs[0].serving.scorer.score_many(slates)
+    scorer = jobs[0].serving.scorer
+    if helpers is not None and len(slates) == 1:
+        results = [score_split(scorer, slates[0], helpers)]
+    else:
+        results = scorer.score_many(slates)
     return [_named(*one) for one in zip(jobs, slates, results, strict=True)]
 
 

@@ -103,7 +103,7 @@ class Gate:
         """
         if self._batcher is not None:
             return await self._batcher.submit(job.serving.scorer, job, len(job.candidates))
-        (result,) = await self.work(place, compute, [job])
+        (result,) = await self.work(place, compute, [job], self._workers)
         return unless_error(result)
 
     async def past(self, work: Callable[P, Answer], *args: P.args, **kwargs: P.kwargs) -> Answer:

@@ -28,6 +28,7 @@ class Workers:
             num_threads: how many pieces of work go on at the same time.
         """
         self.num_ended = 0
+        self._num_threads = num_threads
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="scorer")
         self._since_s: dict[int, float] = {}
 
@@ -49,6 +50,11 @@ class Workers:
         finally:
             del self._since_s[me]
             self.num_ended += 1  # two threads may lose one: all that counts is whether it moves
+
+    @property
+    def num_idle(self) -> int:
+        """Threads without work at this moment; the next one may change it."""
+        return max(0, self._num_threads - len(self._since_s))
 
     def longest_s(self) -> float:
         """Seconds that the slowest piece of work has been going on; 0 where none is."""
