@@ -101,7 +101,7 @@ def _prepare(effort: Effort, is_fresh: bool) -> None:
     stamp = {
         **json.loads(JOB.read_text()),
         "effort": [effort.seconds, effort.warm_up_s, effort.trial_s],
-        "machine": _machine(),
+        "machine": describe_machine(),
         "slates": SLATES,
     }
     text = json.dumps(stamp, indent=1)
@@ -159,7 +159,8 @@ def _about(bare: Row) -> dict[str, str]:
     }
 
 
-def _machine() -> str:
+def describe_machine() -> str:
+    """Cores, processor, system and Python, for a results page."""
     model = platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():

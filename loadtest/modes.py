@@ -1,0 +1,151 @@
+"""`python -m loadtest.modes`: one process with threads beside a process per core, and joined slates beside single ones.
+
+The same requests, in rounds, on the model published as `lrea` in `ABSORB_CACHE_URL`; a closed loop over connections
+that stay open. Processes are pinned to a core each and have a port each, and the connections are dealt out evenly, as
+by a balancer that costs nothing. Writes `loadtest/results/modes.md`. Some three minutes on two cores.
+"""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import uvloop
+from rich.console import Console
+
+from loadtest.peers.__main__ import MAX_USERS, MODEL, describe_machine
+from loadtest.peers.cells import Cell, Measured, measured
+from loadtest.peers.driver import HOST, load
+from loadtest.peers.environments import PeerError
+from loadtest.peers.processes import running
+from loadtest.peers.queries import Query, read_queries, write_job, write_queries
+from loadtest.peers.report import spread
+from loadtest.peers.servers import ABSORBS, Server
+from loadtest.peers.wires import http_request
+from models.cache_server import resolve_cache_url
+from models.errors import AbsorbError
+from service.__main__ import read_settings
+from service.published import read_published
+
+CELLS = tuple(Cell(*pair) for pair in product((1, 8, 32), (20, 200, 1000)))
+OUT = Path("loadtest/results/modes.md")
+ONE = ABSORBS[0]
+JOINED = "16"
+"""Requests in one run of the graph, at most."""
+
+
+def modes() -> dict[str, tuple[Server, ...]]:
+    """Title -> the processes that serve."""
+    joined = {**ONE.environment, "ABSORB_BATCH_MAX_REQUESTS": JOINED}
+    cores = sorted(os.sched_getaffinity(0))
+    return {
+        "one process, a thread per core": (replace(ONE, name="absorb-threads"),),
+        "a process per core": tuple(
+            replace(ONE, name=f"absorb-core-{core}", command=f"taskset -c {core} {ONE.command}")
+            for core in cores
+        ),
+        f"one process, up to {JOINED} slates joined": (
+            replace(ONE, name="absorb-joined", environment=joined),
+        ),
+    }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, write the table; exit code 2: it could not be run."""
+    parser = argparse.ArgumentParser("python -m loadtest.modes", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3, help="absent: 3")
+    parser.add_argument("--seconds", type=float, default=1.5, help="a cell; absent: 1.5")
+    parser.add_argument("--out", type=Path, default=OUT, help=f"absent: {OUT}")
+    options = parser.parse_args(arguments)
+    try:
+        about = _prepare()
+        found = _run_rounds(options.rounds, options.seconds)
+    except (AbsorbError, PeerError, ExceptionGroup) as error:
+        sys.stderr.write(f"modes: {error}\n")
+        return 2
+    header = [
+        "# One process or several, slates joined or not",
+        "",
+        "- Command: `python -m loadtest.modes`",
+        *about,
+        f"- {options.rounds} interleaved rounds of {options.seconds:g} s a cell; medians, in brackets least and most",
+        "",
+    ]
+    text = "\n".join([*header, *table(found), ""])
+    options.out.write_text(text)
+    Console().print(text, markup=False, soft_wrap=True)
+    return 0
+
+
+def _prepare() -> list[str]:
+    settings = read_settings()
+    published = read_published(settings, MODEL, MAX_USERS)
+    write_job(published, resolve_cache_url(settings.cache_url), settings.artifact_dir)
+    write_queries(published)
+    return [
+        f"- Machine: {describe_machine()}",
+        f"- Model: {MODEL}, artifact {published.artifact.artifact_id}",
+    ]
+
+
+def _run_rounds(rounds: int, seconds: float) -> Mapping[str, Mapping[Cell, list[Measured]]]:
+    queries = read_queries()
+    longest = max(queries)
+    found: dict[str, dict[Cell, list[Measured]]] = defaultdict(lambda: defaultdict(list))
+    for number in range(rounds):
+        for title, servers in modes().items():
+            Console().print(f"round {number + 1} of {rounds}: {title}")
+            with ExitStack() as stack:
+                probe = queries[longest][0]
+                ports = [stack.enter_context(running(one, 1, probe)) for one in servers]
+                for cell in CELLS:
+                    asked = queries.get(cell.slate) or queries[longest]
+                    figures = uvloop.run(_load(ports, cell, asked, seconds))
+                    found[title][cell].append(figures)
+    return found
+
+
+async def _load(
+    ports: Sequence[int], cell: Cell, queries: Sequence[Query], seconds: float
+) -> Measured:
+    """Several servers get their shares of the connections, as far as there are enough."""
+    ports = ports[: cell.concurrency]
+    shares = [len(part) for part in np.array_split(range(cell.concurrency), len(ports))]
+    loads = [
+        load(port, share, _requests(port, cell, queries), seconds / 4, seconds)
+        for port, share in zip(ports, shares, strict=True)
+    ]
+    parts = await asyncio.gather(*loads)
+    latency_s = np.concatenate([part[0] for part in parts])
+    return measured(latency_s, max(part[1] for part in parts), sum(part[2] for part in parts))
+
+
+def _requests(port: int, cell: Cell, queries: Sequence[Query]) -> list[bytes]:
+    route, host = ONE.routes[0], f"{HOST}:{port}"
+    return [http_request(route, host, one.user_id, one.candidates[: cell.slate]) for one in queries]
+
+
+def table(found: Mapping[str, Mapping[Cell, list[Measured]]]) -> list[str]:
+    """Markdown lines: title -> cell -> what each round gave."""
+    lines = ["| at a time | B | | answers/s | p50 ms | p99 ms |", "|---|---|---|---|---|---|"]
+    for cell in CELLS:
+        for title, by_cell in found.items():
+            rounds = by_cell[cell]
+            per_s = spread([one.per_s for one in rounds]).text(0)
+            p50 = spread([one.p50_ms for one in rounds]).text(2)
+            p99 = spread([one.p99_ms for one in rounds]).text(1)
+            lines.append(
+                f"| {cell.concurrency} | {cell.slate:,} | {title} | {per_s} | {p50} | {p99} |"
+            )
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,29 @@
+"""The table of `loadtest.modes`; its measuring is that of `loadtest.peers`."""
+
+import os
+
+import numpy as np
+
+from loadtest.modes import CELLS, modes, table
+from loadtest.peers.cells import measured
+
+
+def test_every_core_has_a_process_of_its_own() -> None:
+    pinned = modes()["a process per core"]
+
+    cores = sorted(os.sched_getaffinity(0))
+    assert [server.command.split()[:3] for server in pinned] == [
+        ["taskset", "-c", str(core)] for core in cores
+    ]
+    assert len({server.name for server in pinned}) == len(cores)  # each has a log of its own
+
+
+def test_a_row_is_the_median_of_its_rounds_with_the_extremes() -> None:
+    rounds = [measured(np.full(100, took_s), 1.0) for took_s in (0.001, 0.003, 0.002)]
+    found = {"mode": dict.fromkeys(CELLS, rounds)}
+
+    head, _, *rows = table(found)
+
+    assert head.startswith("| at a time | B |")
+    assert len(rows) == len(CELLS)
+    assert rows[0] == "| 1 | 20 | mode | 100 (100–100) | 2.00 (1.00–3.00) | 2.0 (1.0–3.0) |"
