@@ -144,7 +144,9 @@ class TargetAttention(nn.Module):
         # (C, h·K), which was a seventh of the time to score.
         rows = torch.cat([fold.flatten(2), shift.mT.flatten(1)[:, None]], dim=1)
         z = F.pad(target, (0, 1), value=1.0) @ rows  # (B, C, h·K)
-        activated = F.leaky_relu(z, self.slope).view(B, C, self.heads, self.hidden // self.heads, -1)
+        activated = F.leaky_relu(z, self.slope).view(
+            B, C, self.heads, self.hidden // self.heads, -1
+        )
         # One row times a matrix for each head: half of the arithmetic of a block-diagonal product, or less, and ONNX
         # Runtime does not copy the matrix first, as it does for products of several rows.
         weight: Tensor = (self.w_o[:, None] @ activated).squeeze(-2)
