@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ State = Mapping[str, NDArray[Any]]
 Ids = NDArray[np.int64]
 Feed = dict[str, NDArray[Any]]
 
+MAX_EXPONENT = 700.0
+"""Its exponential is a float64 still: a probability of 1e-304."""
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
 WARM_UP_CANDIDATES = (1, 2, 64)
@@ -190,13 +193,15 @@ def _padded(items: Ids, length: int) -> Ids:
 
 
 def _probabilities(logits: NDArray[Any]) -> NDArray[np.float64] | ArtifactError:
-    if not np.isfinite(logits).all():
+    # Few passes, in place: for a slate in the hundreds each costs more than its arithmetic.
+    x: NDArray[np.float64] = np.negative(logits, dtype=np.float64)
+    if not isfinite(x.sum()):  # it is, if and only if every logit is
         return ArtifactError("score: the graph gave a score that is not finite")
-    return _sigmoid(logits.astype(np.float64))
-
-
-def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.exp(-np.logaddexp(0.0, -logits))
+    np.minimum(x, MAX_EXPONENT, out=x)
+    np.exp(x, out=x)
+    x += 1.0
+    # 1 / (1 + exp(-logit)) is precise everywhere: where exp is huge, its inverse is all there is.
+    return np.reciprocal(x, out=x)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -52,7 +53,12 @@ class ItemEmbedding(nn.Module):
 
     def forward(self, rows: Int[Tensor, "B K"]) -> Float[Tensor, "B K D"]:
         """Embed catalogue rows."""
-        ids = self.item_fields[rows]  # (B, K, F)
+        if torch.compiler.is_exporting():
+            # Of constants alone, so whoever loads the graph computes it once; then a row is one read of memory.
+            return F.embedding(rows, self._look_up(self.item_fields))
+        return self._look_up(self.item_fields[rows])
+
+    def _look_up(self, ids: Int[Tensor, "*batch F"]) -> Float[Tensor, "*batch D"]:
         return torch.cat([table(ids[..., f]) for f, table in enumerate(self.tables)], dim=-1)
 
 
