@@ -1,19 +1,26 @@
 """`python -m service`: build the real parts and run uvicorn. The only place that does."""
 
+import argparse
 import logging
+import socket
 import sys
 import time
+from collections.abc import Sequence
 
 import uvicorn
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from pydantic import ValidationError
+from starlette.types import ASGIApp
 
 from models.cache_server import redact_url, resolve_cache_url
 from models.errors import CacheUnavailableError
 from service.access import exposure_problem
 from service.connections import BoundedProtocol
 from service.drain import DrainingServer, serve_until_told
+from service.fleet import Fleet, Seat, bind, end_with_parent
+from service.own_port import OwnPort
 from service.parts import Parts, build_parts
+from service.routes import error_response
 from service.scorer import runtime_providers
 from service.settings import SECRET_FIELDS, Settings
 from service.telemetry import log_as_json
@@ -29,8 +36,9 @@ HEADERS = [
 log = logging.getLogger("service")
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Serve until a signal says to stop."""
+    seat = _seat(arguments)
     settings = read_settings()
     if (problem := exposure_problem(settings)) is not None:
         sys.exit(f"{problem}\n")
@@ -39,17 +47,40 @@ def main() -> None:
         cache_url = resolve_cache_url(settings.cache_url)
     except CacheUnavailableError as error:
         sys.exit(str(error))
+    if seat is not None:
+        end_with_parent()
+        with socket.socket(fileno=seat.fd) as common:
+            own = seat.settings(settings, common.getsockname()[1])
+            serve(own, cache_url, [common, *bind(own.host, own.port, 1)])
+    elif settings.processes == 1:
+        serve(settings, cache_url)
+    else:
+        sys.exit(_run_fleet(settings))
+
+
+def serve(settings: Settings, cache_url: str, sockets: list[socket.socket] | None = None) -> None:
+    """Serve in this process.
+
+    Args:
+        settings: its own.
+        cache_url: as redis-py understands it.
+        sockets: bound ones to listen on, the first of which it shares; None: a new one, as the settings say.
+    """
     about = {"cache": redact_url(cache_url), "providers": runtime_providers()}
     log.info("starting", extra={**about, "host": settings.host, "port": settings.port})
     parts = build_all(settings, cache_url)
+    app: ASGIApp = parts.app
+    if sockets is not None:
+        app = OwnPort(app, sockets[0].getsockname()[1], settings, error_response)
     config = uvicorn.Config(
-        parts.app,
+        app,
         host=settings.host,
         port=settings.port,
         loop="uvloop",
         http=BoundedProtocol,
         log_config=None,
         access_log=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=settings.drain_limit_s,
         ssl_certfile=settings.tls_cert_file,
         ssl_keyfile=settings.tls_key_file,
@@ -57,7 +88,31 @@ def main() -> None:
         server_header=False,
     )
     server = DrainingServer(config, parts.readiness, settings.drain_delay_s, parts.close_other_door)
-    serve_until_told(server, parts.workers)
+    serve_until_told(server, parts.workers, sockets)
+
+
+def _run_fleet(settings: Settings) -> int:
+    try:
+        sockets = bind(settings.host, settings.port, settings.processes)
+    except OSError as error:
+        sys.stderr.write(f"ABSORB_PORT: {settings.port}: {error.strerror}\n")
+        return 1
+    port = sockets[0].getsockname()[1]
+    scheme = "http" if settings.tls_cert_file is None else "https"
+    log.info("%d processes, running on %s://%s:%d", len(sockets), scheme, settings.host, port)
+    return Fleet(sockets).run()
+
+
+def _seat(arguments: Sequence[str] | None) -> Seat | None:
+    """Where in a fleet this process is; None: in none."""
+    parser = argparse.ArgumentParser(
+        "python -m service",
+        description="Score candidates. Settings: ABSORB_* variables, see README.md.",
+    )
+    parser.add_argument("--number", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--fd", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    return None if options.number is None else Seat(options.number, options.fd)
 
 
 def read_settings() -> Settings:

@@ -76,9 +76,17 @@ class DrainingServer(uvicorn.Server):
             ending.result()
 
 
-def serve_until_told(server: DrainingServer, workers: Workers) -> None:
-    """Serve until a signal says to stop, and end the process even if a thread never does."""
-    server.run()
+def serve_until_told(
+    server: DrainingServer, workers: Workers, sockets: list[socket.socket] | None = None
+) -> None:
+    """Serve until a signal says to stop, and end the process even if a thread never does.
+
+    Args:
+        server: with its settings.
+        workers: the threads that may still score.
+        sockets: to listen on; None: a new one, as the server's settings say.
+    """
+    server.run(sockets)
     status = 1 if server.force_exit else 0
     if status or workers.longest_s() > 0:
         # The interpreter would wait for the threads, and those of the pool cannot be stopped.
