@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 
 from models.errors import AbsorbError
@@ -35,6 +36,9 @@ from service.watch import Watch
 
 if TYPE_CHECKING:
     from service.v2.grpc_door import GrpcDoor
+
+NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
+"""FastAPI's own: spans and metrics of ours are in `watch.py`, and it would ask three providers for each request."""
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +68,7 @@ def create_app(parts: Behind) -> FastAPI:
         title="Absorb",
         description="Click probabilities from cached user states.",
         lifespan=lambda _: _lifespan(parts, scrape, slow),
+        telemetry=NO_TELEMETRY,
     )
     scoring = scoring_routes(parts.pipeline, settings)
     for router in [scoring, *_routers(parts, access, scrape, slow)]:

@@ -46,7 +46,7 @@ def compute(jobs: Sequence[Job], helpers: Workers | None = None) -> list[Scored 
 
     Args:
         jobs: at least one.
-        helpers: threads that may take pieces of a slate that is alone; this is called in one of them.
+        helpers: threads that may take pieces of it; this is called in one of them.
     """
     slates = [_slate(job) for job in jobs]
     scorer = jobs[0].serving.scorer

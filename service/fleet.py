@@ -140,7 +140,9 @@ def end_with_parent() -> None:
     """Have this process drain when the one that started it is gone."""
 
     def wait() -> None:
-        os.read(0, 1)  # not through sys.stdin, whose lock this thread would still hold when the interpreter ends
+        os.read(
+            0, 1
+        )  # not through sys.stdin, whose lock this thread would still hold when the interpreter ends
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, name="parent", daemon=True).start()

@@ -103,7 +103,9 @@ class Gate:
         """
         if self._batcher is not None:
             return await self._batcher.submit(job.serving.scorer, job, len(job.candidates))
-        (result,) = await self.work(place, compute, [job], self._workers)
+        # Under load pieces would but compute the user's part more than once, and cores have no time for them anyway.
+        helpers = self._workers if self._admission.in_flight == 1 else None
+        (result,) = await self.work(place, compute, [job], helpers)
         return unless_error(result)
 
     async def past(self, work: Callable[P, Answer], *args: P.args, **kwargs: P.kwargs) -> Answer:

@@ -80,7 +80,7 @@ def build_parts(
     follower = Follower(
         store, telemetry, settings.artifact_dir, settings.num_threads, settings.default_model
     )
-    num_workers = max(1, num_cores() // (settings.num_threads * settings.processes))
+    num_workers = max(1, num_cores() // settings.num_threads)
     workers = Workers(num_workers)
     tiers = build_tiers(settings, store, registry, workers, clock)
     follower.on_swap = tiers.states.swapped

@@ -116,7 +116,7 @@ class Settings(BaseSettings):
     """Threads that one score uses; cores divided by this many requests are scored at the same time."""
 
     processes: PositiveInt = 1
-    """Processes behind the port, each a whole service with its share of the cores; number N has port + N to itself."""
+    """Processes behind the port, each a whole service, with its own cache and limits; number N has port + N, too."""
 
     api_keys: Annotated[str, AfterValidator(_hashes)] = ""
     """SHA-256 hashes of the keys that may score, in hexadecimal, with commas between; unset: nobody needs one."""

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import metadata
 from platform import python_version
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 import orjson
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -44,33 +44,38 @@ class Telemetry:
             clock: gives the epoch second, for the generations' ages.
         """
         self.registry = registry
-        self._requests = Counter(
+        self._requests = Children(Counter(
             "absorb_requests", "Answers sent; model is empty where none was picked.",
             ["route", "method", "model", "code"], registry=registry,
-        )  # fmt: skip
-        self._request_seconds = Histogram(
+        ))  # fmt: skip
+        self._request_seconds = Children(Histogram(
             "absorb_request_duration_seconds", "Time from request to answer.", ["route"],
             buckets=SECONDS, registry=registry,
-        )  # fmt: skip
-        self._stage_seconds = Histogram(
+        ))  # fmt: skip
+        self._stage_seconds = Children(Histogram(
             "absorb_stage_duration_seconds", "Time of one stage of a score request.",
             ["model", "stage"], buckets=SECONDS, registry=registry,
-        )  # fmt: skip
-        self._candidates = Histogram(
+        ))  # fmt: skip
+        self._candidates = Children(Histogram(
             "absorb_candidates", "Candidates of a score request.", ["model"],
             buckets=CANDIDATES, registry=registry,
-        )  # fmt: skip
-        self._unknown_candidates = Counter(
+        ))  # fmt: skip
+        self._unknown_candidates = Children(Counter(
             "absorb_unknown_candidates", "Candidates that the catalogue does not hold.", ["model"],
             registry=registry,
-        )  # fmt: skip
-        self._lookups = Counter(
-            "absorb_cache_lookups", "Users looked up to be scored.", ["model"], registry=registry
+        ))  # fmt: skip
+        self._lookups = Children(
+            Counter(
+                "absorb_cache_lookups",
+                "Users looked up to be scored.",
+                ["model"],
+                registry=registry,
+            )
         )
-        self._results = Counter(
+        self._results = Children(Counter(
             "absorb_cache_results", "Lookups by result; they add up to absorb_cache_lookups_total.",
             ["model", "result"], registry=registry,
-        )  # fmt: skip
+        ))  # fmt: skip
         self._compare_failures = Counter(
             "absorb_compare_failures", "Models that failed while others were compared, by error.",
             ["model", "error"], registry=registry,
@@ -142,26 +147,26 @@ class Telemetry:
 
     def looked_up(self, model: str, source: StateSource) -> None:
         """Count one lookup and its result, together: the results always add up to the lookups."""
-        self._lookups.labels(model).inc()
-        self._results.labels(model, source).inc()
+        self._lookups(model).inc()
+        self._results(model, source).inc()
         if source not in FROM_A_RECORD:
             self._defaults.labels(model, source).inc()
 
     def scored(self, model: str, num_candidates: int, num_unknown: int, stages: "Stages") -> None:
         """Count one answered score request."""
-        self._candidates.labels(model).observe(num_candidates)
-        self._unknown_candidates.labels(model).inc(num_unknown)
+        self._candidates(model).observe(num_candidates)
+        self._unknown_candidates(model).inc(num_unknown)
         for stage, took_s in stages.seconds.items():
             self.staged(model, STAGE_NAMES.get(stage, stage), took_s)
 
     def staged(self, model: str, stage: str, took_s: float) -> None:
         """Note what one stage of a request took."""
-        self._stage_seconds.labels(model, stage).observe(took_s)
+        self._stage_seconds(model, stage).observe(took_s)
 
     def answered(self, route: str, method: str, model: str, status: int, took_s: float) -> None:
         """Count one answer; every label comes from a list of ours."""
-        self._requests.labels(route, method, model, str(status)).inc()
-        self._request_seconds.labels(route).observe(took_s)
+        self._requests(route, method, model, str(status)).inc()
+        self._request_seconds(route).observe(took_s)
 
     def rejected(self, reason: str) -> None:
         """Count a request that was sent away."""
@@ -191,6 +196,24 @@ class Telemetry:
         self._as_of.remove(generation.model)
         self._users.remove(generation.model)
         self._created_s.pop(generation.model)
+
+
+Kind = TypeVar("Kind", Counter, Histogram)
+
+
+class Children(Generic[Kind]):
+    """A metric's children by their labels, each looked up once: prometheus_client's own way takes a lock each time."""
+
+    def __init__(self, metric: Kind) -> None:
+        self._metric: Kind = metric
+        self._known: dict[tuple[str, ...], Kind] = {}
+
+    def __call__(self, *labels: str) -> Kind:
+        """The child with these labels."""
+        found = self._known.get(labels)
+        if found is None:
+            found = self._known[labels] = self._metric.labels(*labels)
+        return found
 
 
 class GenerationAges(Collector):
