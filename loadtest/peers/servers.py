@@ -129,6 +129,7 @@ _SETTINGS = {
     "ABSORB_HOST": "127.0.0.1",
     "ABSORB_PORT": "{port}",
     "ABSORB_LOG_LEVEL": "WARNING",
+    "ABSORB_PROCESSES": "{workers}",
 }
 ABSORBS: tuple[Server, ...] = (
     Server(
@@ -140,7 +141,6 @@ ABSORBS: tuple[Server, ...] = (
             Route("absorb-v2-binary", "/v2/models/lrea/infer", "v2-binary"),
         ),
         _SERVICE,
-        workers=(1,),
         environment=_SETTINGS,
     ),
     Server(
@@ -148,7 +148,6 @@ ABSORBS: tuple[Server, ...] = (
         "Absorb, no host tier",
         (Route("absorb-redis", "/v1/score", "json"),),
         _SERVICE,
-        workers=(1,),
         environment={**_SETTINGS, "ABSORB_HOST_CACHE_BYTES": "0"},
     ),
 )
