@@ -1,22 +1,18 @@
 """`python -m loadtest.modes`: one process with threads beside a process per core, and joined slates beside single ones.
 
 The same requests, in rounds, on the model published as `lrea` in `ABSORB_CACHE_URL`; a closed loop over connections
-that stay open. Processes are pinned to a core each and have a port each, and the connections are dealt out evenly, as
-by a balancer that costs nothing. Writes `loadtest/results/modes.md`. Some three minutes on two cores.
+that stay open. Writes `loadtest/results/modes.md`. Some three minutes on two cores.
 """
 
 import argparse
-import asyncio
 import os
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
-import numpy as np
 import uvloop
 from rich.console import Console
 
@@ -41,19 +37,15 @@ JOINED = "16"
 """Requests in one run of the graph, at most."""
 
 
-def modes() -> dict[str, tuple[Server, ...]]:
-    """Title -> the processes that serve."""
+def modes() -> dict[str, Server]:
+    """Title -> the service as it is started; the last of its numbers of workers is its number of processes."""
+    cores = len(os.sched_getaffinity(0))
     joined = {**ONE.environment, "ABSORB_BATCH_MAX_REQUESTS": JOINED}
-    cores = sorted(os.sched_getaffinity(0))
+    one = replace(ONE, workers=(1,))
     return {
-        "one process, a thread per core": (replace(ONE, name="absorb-threads"),),
-        "a process per core": tuple(
-            replace(ONE, name=f"absorb-core-{core}", command=f"taskset -c {core} {ONE.command}")
-            for core in cores
-        ),
-        f"one process, up to {JOINED} slates joined": (
-            replace(ONE, name="absorb-joined", environment=joined),
-        ),
+        "one process, a thread per core": one,
+        "a process per core": replace(ONE, workers=(cores,)),
+        f"one process, up to {JOINED} slates joined": replace(one, environment=joined),
     }
 
 
@@ -100,31 +92,15 @@ def _run_rounds(rounds: int, seconds: float) -> Mapping[str, Mapping[Cell, list[
     longest = max(queries)
     found: dict[str, dict[Cell, list[Measured]]] = defaultdict(lambda: defaultdict(list))
     for number in range(rounds):
-        for title, servers in modes().items():
+        for title, server in modes().items():
             Console().print(f"round {number + 1} of {rounds}: {title}")
-            with ExitStack() as stack:
-                probe = queries[longest][0]
-                ports = [stack.enter_context(running(one, 1, probe)) for one in servers]
+            with running(server, server.workers[-1], queries[longest][0]) as port:
                 for cell in CELLS:
                     asked = queries.get(cell.slate) or queries[longest]
-                    figures = uvloop.run(_load(ports, cell, asked, seconds))
-                    found[title][cell].append(figures)
+                    timing = seconds / 4, seconds
+                    loading = load(port, cell.concurrency, _requests(port, cell, asked), *timing)
+                    found[title][cell].append(measured(*uvloop.run(loading)))
     return found
-
-
-async def _load(
-    ports: Sequence[int], cell: Cell, queries: Sequence[Query], seconds: float
-) -> Measured:
-    """Several servers get their shares of the connections, as far as there are enough."""
-    ports = ports[: cell.concurrency]
-    shares = [len(part) for part in np.array_split(range(cell.concurrency), len(ports))]
-    loads = [
-        load(port, share, _requests(port, cell, queries), seconds / 4, seconds)
-        for port, share in zip(ports, shares, strict=True)
-    ]
-    parts = await asyncio.gather(*loads)
-    latency_s = np.concatenate([part[0] for part in parts])
-    return measured(latency_s, max(part[1] for part in parts), sum(part[2] for part in parts))
 
 
 def _requests(port: int, cell: Cell, queries: Sequence[Query]) -> list[bytes]:
