@@ -17,7 +17,7 @@ from models.errors import CacheUnavailableError
 from service.access import exposure_problem
 from service.connections import BoundedProtocol
 from service.drain import DrainingServer, serve_until_told
-from service.fleet import Fleet, Seat, bind, end_with_parent
+from service.fleet import Fleet, Seat, bind, check_free, end_with_parent
 from service.own_port import OwnPort
 from service.parts import Parts, build_parts
 from service.routes import error_response
@@ -49,29 +49,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(str(error))
     if seat is not None:
         end_with_parent()
-        with socket.socket(fileno=seat.fd) as common:
-            own = seat.settings(settings, common.getsockname()[1])
-            serve(own, cache_url, [common, *bind(own.host, own.port, 1)])
+        common = socket.socket(fileno=seat.fd)
+        serve(seat.settings(settings, common.getsockname()[1]), cache_url, common)
     elif settings.processes == 1:
         serve(settings, cache_url)
     else:
         sys.exit(_run_fleet(settings))
 
 
-def serve(settings: Settings, cache_url: str, sockets: list[socket.socket] | None = None) -> None:
+def serve(settings: Settings, cache_url: str, common: socket.socket | None = None) -> None:
     """Serve in this process.
 
     Args:
         settings: its own.
         cache_url: as redis-py understands it.
-        sockets: bound ones to listen on, the first of which it shares; None: a new one, as the settings say.
+        common: bound to the port that it shares with other processes; None: it shares none.
     """
     about = {"cache": redact_url(cache_url), "providers": runtime_providers()}
     log.info("starting", extra={**about, "host": settings.host, "port": settings.port})
     parts = build_all(settings, cache_url)
     app: ASGIApp = parts.app
-    if sockets is not None:
-        app = OwnPort(app, sockets[0].getsockname()[1], settings, error_response)
+    if common is not None:
+        app = OwnPort(app, common.getsockname()[1], settings, error_response)
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -87,20 +86,25 @@ def serve(settings: Settings, cache_url: str, sockets: list[socket.socket] | Non
         headers=HEADERS,
         server_header=False,
     )
-    server = DrainingServer(config, parts.readiness, settings.drain_delay_s, parts.close_other_door)
-    serve_until_told(server, parts.workers, sockets)
+    server = DrainingServer(
+        config, parts.readiness, settings.drain_delay_s, parts.close_other_door, common
+    )
+    serve_until_told(server, parts.workers)
 
 
 def _run_fleet(settings: Settings) -> int:
     try:
-        sockets = bind(settings.host, settings.port, settings.processes)
+        check_free(settings.host, settings.port)
+        reserved = bind(settings.host, settings.port)  # nobody listens on it: it keeps the port
     except OSError as error:
         sys.stderr.write(f"ABSORB_PORT: {settings.port}: {error.strerror}\n")
         return 1
-    port = sockets[0].getsockname()[1]
-    scheme = "http" if settings.tls_cert_file is None else "https"
-    log.info("%d processes, running on %s://%s:%d", len(sockets), scheme, settings.host, port)
-    return Fleet(sockets).run()
+    with reserved:
+        port = reserved.getsockname()[1]
+        scheme = "http" if settings.tls_cert_file is None else "https"
+        where = f"{scheme}://{settings.host}:{port}"
+        log.info("%d processes, running on %s", settings.processes, where)
+        return Fleet(settings.host, port, settings.processes).run()
 
 
 def _seat(arguments: Sequence[str] | None) -> Seat | None:

@@ -36,6 +36,7 @@ class DrainingServer(uvicorn.Server):
         readiness: Readiness,
         delay_s: float,
         close_other_door: Callable[[], None],
+        common: socket.socket | None = None,
     ) -> None:
         """Make it.
 
@@ -44,12 +45,14 @@ class DrainingServer(uvicorn.Server):
             readiness: told of the first signal.
             delay_s: seconds between the first signal and the end of listening.
             close_other_door: called at the end of listening; waits for nothing.
+            common: a bound socket on which to listen, too, as soon as this process is ready; None: there is none.
         """
         super().__init__(config)
         self._readiness = readiness
         self._delay_s = delay_s
         self._close_other_door = close_other_door
         self._stop_at_s: float | None = None
+        self._common = common
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain, or, the second time, end at once."""
@@ -64,7 +67,23 @@ class DrainingServer(uvicorn.Server):
         """Whether to stop listening; asked every tenth of a second."""
         if self._stop_at_s is not None and time.monotonic() >= self._stop_at_s:
             self.should_exit = True
+        if self._common is not None and self._readiness.is_ready():
+            common, self._common = self._common, None
+            await self._listen(common)
         return await super().on_tick(counter)
+
+    async def _listen(self, common: socket.socket) -> None:
+        """As uvicorn does on the sockets that it has from the beginning."""
+        config, lifespan = self.config, self.lifespan
+        opened = await asyncio.get_running_loop().create_server(
+            lambda: config.http_protocol_class(  # type: ignore[call-arg]
+                config=config, server_state=self.server_state, app_state=lifespan.state
+            ),
+            sock=common,
+            ssl=config.ssl,
+            backlog=config.backlog,
+        )
+        self.servers.append(opened)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close both doors; return when what is in flight has finished, or with the second signal."""
@@ -76,17 +95,9 @@ class DrainingServer(uvicorn.Server):
             ending.result()
 
 
-def serve_until_told(
-    server: DrainingServer, workers: Workers, sockets: list[socket.socket] | None = None
-) -> None:
-    """Serve until a signal says to stop, and end the process even if a thread never does.
-
-    Args:
-        server: with its settings.
-        workers: the threads that may still score.
-        sockets: to listen on; None: a new one, as the server's settings say.
-    """
-    server.run(sockets)
+def serve_until_told(server: DrainingServer, workers: Workers) -> None:
+    """Serve until a signal says to stop, and end the process even if a thread never does."""
+    server.run()
     status = 1 if server.force_exit else 0
     if status or workers.longest_s() > 0:
         # The interpreter would wait for the threads, and those of the pool cannot be stopped.

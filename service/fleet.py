@@ -3,8 +3,8 @@
 Each is a whole service with a socket of its own on the common port (SO_REUSEPORT: the kernel deals connections out) and
 a port of its own, where what is one process's is asked for: the common port and its number, from 1.
 
-    a process ends     its connections are lost, the others serve on, and another one is started; new connections that
-                       the kernel has for it wait until then
+    a process is new   it listens on the common port once it is ready, and on its own from the beginning
+    a process ends     its connections are lost, the others serve on, and another one is started
     one cannot start   nothing is started again: all end, with its status
     SIGTERM, SIGINT    every process drains; this one ends when all have, with the highest status
     this one is killed the others drain, since their standard input ends
@@ -18,7 +18,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 
@@ -29,8 +28,6 @@ SERVED_AFTER_S = 10.0
 """A process that ends by itself sooner than this never served: the next one would do no better."""
 PAUSE_S = 1.0
 """Between a process's end and the next one's start."""
-
-BACKLOG = 2048
 
 log = logging.getLogger(__name__)
 
@@ -58,9 +55,17 @@ class Seat:
 
 @dataclass
 class Fleet:
-    """Starts processes, keeps as many alive, and passes the signals on."""
+    """Starts processes, keeps as many alive, and passes the signals on.
 
-    sockets: Sequence[socket.socket]
+    Attributes:
+        host: to listen on.
+        port: the common one.
+        size: how many processes.
+    """
+
+    host: str
+    port: int
+    size: int
     _running: "dict[int, tuple[subprocess.Popen[bytes], float]]" = field(default_factory=dict)
     _status: int = 0
     _is_ending: bool = False
@@ -69,7 +74,7 @@ class Fleet:
         """Until a signal says to stop, or a process does not even start; gives the exit status."""
         for sig in (signal.SIGTERM, signal.SIGINT):
             signal.signal(sig, self._stop)
-        for number in range(1, len(self.sockets) + 1):
+        for number in range(1, self.size + 1):
             self._start(number)
         while self._running:
             time.sleep(LOOK_EVERY_S)
@@ -79,15 +84,16 @@ class Fleet:
         return self._status
 
     def _start(self, number: int) -> None:
-        fd = self.sockets[number - 1].fileno()
-        command = [sys.executable, "-m", "service", "--number", str(number), "--fd", str(fd)]
-        # Its standard input ends when this process does, however that comes.
-        process = subprocess.Popen(
-            command,
-            pass_fds=[fd],
-            stdin=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is passed on, once, and not said twice
-        )
+        # The process alone keeps its socket: with its end the kernel deals nothing to it any more.
+        with bind(self.host, self.port) as own:
+            fd = own.fileno()
+            command = [sys.executable, "-m", "service", "--number", str(number), "--fd", str(fd)]
+            process = subprocess.Popen(
+                command,
+                pass_fds=[fd],
+                stdin=subprocess.PIPE,  # it ends when this process does, however that comes
+                start_new_session=True,  # Ctrl-C is passed on, once, and not said twice
+            )
         self._running[number] = process, time.monotonic()
         if self._is_ending:  # since a moment ago
             process.send_signal(signal.SIGTERM)
@@ -114,26 +120,32 @@ class Fleet:
             process.send_signal(signal.SIGTERM)
 
 
-def bind(host: str, port: int, number: int) -> list[socket.socket]:
-    """Sockets on one port, one for each process.
+def bind(host: str, port: int) -> socket.socket:
+    """A socket on a port that others of ours have, too.
 
     Raises:
-        OSError: the port is taken, by another fleet, say.
+        OSError: the port is somebody else's.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:  # without sharing: fails if anybody is there
+    one = socket.socket(_family(host))
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    one.bind((host, port))
+    return one
+
+
+def check_free(host: str, port: int) -> None:
+    """Return if nobody listens on a port, not even another fleet, with which the kernel would share it.
+
+    Raises:
+        OSError: somebody does.
+    """
+    with socket.socket(_family(host)) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind((host, port))
-    sockets = []
-    for _ in range(number):
-        one = socket.socket(family)
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        one.bind((host, port))
-        one.listen(BACKLOG)
-        port = one.getsockname()[1]
-        sockets.append(one)
-    return sockets
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 def end_with_parent() -> None:

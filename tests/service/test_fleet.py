@@ -11,8 +11,8 @@ import httpx
 import psutil
 import pytest
 
-from service.fleet import bind
-from tests.service.test_process import service_process, until_ready, wait_for
+from service.fleet import bind, check_free
+from tests.service.test_process import service_process, wait_for
 from tests.service.toy import Toy
 from tests.service.world import World
 
@@ -36,6 +36,17 @@ async def score(url: str) -> httpx.Response:
         return await client.post(f"{url}/v1/score", json=BODY)
 
 
+async def until_answered(url: str) -> None:
+    while True:
+        try:
+            async with httpx.AsyncClient(timeout=30) as client:
+                if (await client.get(f"{url}/health/ready")).status_code == 200:
+                    return
+        except httpx.ConnectError:
+            pass
+        await asyncio.sleep(0.05)
+
+
 @pytest.fixture
 def world(own_cache: Path, tmp_path: Path) -> World:
     world = World(f"unix://{own_cache}/valkey.sock", tmp_path / "artifacts")
@@ -51,14 +62,9 @@ async def test_a_fleet_serves_heals_and_ends(world: World, tmp_path: Path):
             await wait_for(process, log, r"2 processes, running on http://127\.0\.0\.1:(\d+)")
         )
         common, one, two = (f"http://127.0.0.1:{port + at}" for at in range(3))
-        for url in (one, two):
-            async with httpx.AsyncClient(base_url=url, timeout=30) as client:
-                while True:
-                    try:
-                        await until_ready(client)
-                        break
-                    except httpx.ConnectError:
-                        await asyncio.sleep(0.05)
+        await until_answered(common)  # before that nobody listens there
+        await until_answered(one)
+        await until_answered(two)
         answers = [await score(url) for url in (common, one, two, *[common] * 20)]
         assert {answer.status_code for answer in answers} == {200}
         assert len({str(answer.json()["scores"]) for answer in answers}) == 1
@@ -103,7 +109,8 @@ async def test_processes_end_when_the_one_that_started_them_is_killed(world: Wor
 
 async def test_a_fleet_whose_processes_cannot_start_ends(world: World, tmp_path: Path):
     log = tmp_path / "log"
-    [taken] = bind("127.0.0.1", 0, 1)
+    taken = bind("127.0.0.1", 0)
+    taken.listen()
     port = taken.getsockname()[1]
     with service_process(
         log, cache_url=world.url, artifact_dir=str(world.artifacts), processes="2", port=str(port)
@@ -114,10 +121,9 @@ async def test_a_fleet_whose_processes_cannot_start_ends(world: World, tmp_path:
 
 
 def test_two_fleets_do_not_share_a_port():
-    first = bind("127.0.0.1", 0, 2)
-    port = first[0].getsockname()[1]
-    assert [one.getsockname()[1] for one in first] == [port, port]
-    with pytest.raises(OSError, match="in use"):
-        bind("127.0.0.1", port, 2)
-    for one in first:
-        one.close()
+    with bind("127.0.0.1", 0) as first:
+        port = first.getsockname()[1]
+        bind("127.0.0.1", port).close()  # of the same fleet
+        first.listen()
+        with pytest.raises(OSError, match="in use"):
+            check_free("127.0.0.1", port)
