@@ -64,14 +64,9 @@ class Telemetry:
             "absorb_unknown_candidates", "Candidates that the catalogue does not hold.", ["model"],
             registry=registry,
         ))  # fmt: skip
-        self._lookups = Children(
-            Counter(
-                "absorb_cache_lookups",
-                "Users looked up to be scored.",
-                ["model"],
-                registry=registry,
-            )
-        )
+        self._lookups = Children(Counter(
+            "absorb_cache_lookups", "Users looked up to be scored.", ["model"], registry=registry,
+        ))  # fmt: skip
         self._results = Children(Counter(
             "absorb_cache_results", "Lookups by result; they add up to absorb_cache_lookups_total.",
             ["model", "result"], registry=registry,
