@@ -65,9 +65,9 @@ def main(arguments: list[str] | None = None) -> int:
     header = [
         "# One process or several, slates joined or not",
         "",
-        "- Command: `python -m loadtest.modes`",
+        f"- Command: `python -m loadtest.modes --rounds {options.rounds} --seconds {options.seconds:g}`",
         *about,
-        f"- {options.rounds} interleaved rounds of {options.seconds:g} s a cell; medians, in brackets least and most",
+        "- Interleaved rounds, so many seconds a cell; medians, in brackets least and most",
         "",
     ]
     text = "\n".join([*header, *table(found), ""])

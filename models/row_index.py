@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 WIDTH = 16
 """Bytes of the ids that fit: two 64-bit words. Others, and those beyond ASCII, are for the caller's dict."""
 SLOTS_PER_ID = 4
-"""At least; at most twice that, which is the next power of two. With half of them a slate takes twice the rounds."""
+"""At least; at most twice that, which is the next power of two. The fewer, the more rounds a slate takes."""
 MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F], np.uint64)
 """Odd constants, as in Fibonacci hashing."""
 
