@@ -44,7 +44,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 demo: setup ## build the cache from a real purchase log, serve it, print a household's ranked list
 	$(PY) -m builder run builder/recipes/complete-journey.toml
-	$(PY) -m service.demo
+	$(PY) -m service.tools.demo
 
 check: setup ## format, lint, types, import contracts, Dockerfiles
 	$(VENV)/bin/ruff format --check .
@@ -64,7 +64,7 @@ test: setup ## all tests, on all cores; ARGS="..." goes to pytest
 # Other draws in each run; what fails is printed, and found again first in the next run.
 fuzz: setup ## minutes of requests nobody thought of, against the OpenAPI document and the V2 parser
 	$(PY) -m pytest --numprocesses auto --dist load --timeout 3600 --hypothesis-profile fuzz $(ARGS) \
-	    tests/service/test_openapi.py tests/v2/test_fuzz.py
+	    tests/service/http/test_openapi.py tests/service/v2/test_fuzz.py
 
 stubs: setup ## write the gRPC stubs anew, from service/v2/inference.proto
 	$(PY) -m grpc_tools.protoc -I. --python_out=. --pyi_out=. service/v2/inference.proto
@@ -98,7 +98,7 @@ conformance: setup ## unmodified V2 clients on this service and on a real Triton
 	$(PY) -m pytest -rs tests/v2 $(ARGS)
 
 stop: ## stop the embedded cache (its content stays in var/cache)
-	@if [ -x $(PY) ]; then $(PY) -c 'from pathlib import Path; from models.cache_server import stop_server; \
+	@if [ -x $(PY) ]; then $(PY) -c 'from pathlib import Path; from models.contract.cache_server import stop_server; \
 	    print("stopped" if stop_server(Path("var/cache")) else "not running")'; fi
 
 clean: stop ## remove .venv, tool caches and var/ (runs, artifacts, the embedded cache)

@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from models.base import CtrModel
+from models.contract.schema import FeatureSchema
 from models.registry import build_model
-from models.schema import FeatureSchema
 
 ITEM_FIELDS = "frame.items.item_fields"
 """Name of the catalogue's buffer in the weights: with it a model is rebuilt from the checkpoint alone."""

@@ -14,25 +14,25 @@ from typing import Any
 
 import numpy as np
 
-from builder.cache import connect_cache
 from builder.checkpoint import Checkpoint
-from builder.events import Events
-from builder.export import export
-from builder.field_vectors import vectors_of
-from builder.generations import new_generation, read_pointer
-from builder.ingest import ingest, input_fingerprint
-from builder.precompute import precompute, read_records, write_records
+from builder.evaluate.report import evaluate
+from builder.export.onnx import export
+from builder.export.precompute import precompute, read_records, write_records
+from builder.ingest.assemble import ingest, input_fingerprint
+from builder.ingest.events import Events
+from builder.language.field_vectors import vectors_of
 from builder.progress import Progress, counted, silent
-from builder.publish import publish
-from builder.recipe import Recipe
-from builder.report import evaluate
-from builder.rolling import publish_in_place
+from builder.publish.blue_green import publish
+from builder.publish.cache import connect_cache
+from builder.publish.generations import new_generation, read_pointer
+from builder.publish.records import Records
+from builder.publish.rolling import publish_in_place
+from builder.recipe.recipe import Recipe
 from builder.run_folder import RunFolder, Stamp
-from builder.train import batch_source, part_slates, train
-from builder.writing import Records
-from models.artifact import Artifact, load_artifact
-from models.errors import AbsorbError, StepError
-from models.record import encode_record, record_bytes
+from builder.train.train import batch_source, part_slates, train
+from models.contract.artifact import Artifact, load_artifact
+from models.contract.errors import AbsorbError, StepError
+from models.contract.record import encode_record, record_bytes
 from models.registry import model_entry
 
 logger = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from models.errors import LockHeldError
+from models.contract.errors import LockHeldError
 
 STEPS_FILE = "steps.json"
 

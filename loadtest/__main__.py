@@ -16,10 +16,10 @@ from rich.console import Console
 from loadtest.report import Samples, plot, summarise, table
 from loadtest.scenarios import SCENARIOS, Scenario
 from loadtest.traffic import Sample
-from models.errors import AbsorbError
+from models.contract.errors import AbsorbError
 from service.__main__ import read_settings
-from service.process import running_service
-from service.published import read_published
+from service.tools.published import read_published
+from service.tools.running_service import running_service
 
 ROOT = Path(__file__).parent.parent
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")

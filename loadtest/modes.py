@@ -25,10 +25,10 @@ from loadtest.peers.queries import Query, read_queries, write_job, write_queries
 from loadtest.peers.report import spread
 from loadtest.peers.servers import ABSORBS, Server
 from loadtest.peers.wires import http_request
-from models.cache_server import resolve_cache_url
-from models.errors import AbsorbError
+from models.contract.cache_server import resolve_cache_url
+from models.contract.errors import AbsorbError
 from service.__main__ import read_settings
-from service.published import read_published
+from service.tools.published import read_published
 
 CELLS = tuple(Cell(*pair) for pair in product((1, 8, 32), (20, 200, 1000)))
 OUT = Path("loadtest/results/modes.md")

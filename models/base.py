@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.batch import Context, Slate, User
-from models.record import StateSpec
+from models.contract.record import StateSpec
 
 UserState = dict[str, Tensor]
 """Tensors of a user's state, batch first, as the model's `state_spec` says."""

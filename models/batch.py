@@ -33,7 +33,7 @@ class User(_Tensors):
 
     history: Int[Tensor, "B L"]
     ages: Int[Tensor, "B L"]
-    """Bucket of each event's age (`models/age.py`); `PADDING` where the history has none."""
+    """Bucket of each event's age (`models/contract/age.py`); `PADDING` where the history has none."""
     fields: Int[Tensor, "B Fu"]
 
 

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from models.base import CtrModel
-from models.errors import UnknownModelError
+from models.contract.errors import UnknownModelError
+from models.contract.schema import FeatureSchema
 from models.field.deep_fm import DeepFM, DeepFMConfig
 from models.field.final_mlp import FinalMLP, FinalMLPConfig
 from models.field.fm import FM, FMConfig
 from models.field.fmfm import FmFM, FmFMConfig
 from models.field.fwfm import FwFM, FwFMConfig
 from models.field.wukong import WuKong, WuKongConfig
-from models.schema import FeatureSchema
 from models.sequence.din import DIN, DINConfig
 from models.sequence.eta import ETA, ETAConfig
 from models.sequence.light_suan import LightSUAN, LightSUANConfig

@@ -12,19 +12,19 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from pydantic import ValidationError
 from starlette.types import ASGIApp
 
-from models.cache_server import redact_url, resolve_cache_url
-from models.errors import CacheUnavailableError
-from service.access import exposure_problem
-from service.connections import BoundedProtocol
-from service.drain import DrainingServer, serve_until_told
-from service.fleet import Fleet, Seat, bind, check_free, end_with_parent
-from service.own_port import OwnPort
-from service.parts import Parts, build_parts
-from service.routes import error_response
-from service.scorer import runtime_providers
+from models.contract.cache_server import redact_url, resolve_cache_url
+from models.contract.errors import CacheUnavailableError
+from service.http.auth import exposure_problem
+from service.http.routes import error_response
+from service.observability.metrics import log_as_json
+from service.observability.tracing import make_tracing
+from service.process.connections import BoundedProtocol
+from service.process.drain import DrainingServer, serve_until_told
+from service.process.fleet import Fleet, Seat, bind, check_free, end_with_parent
+from service.process.own_port import OwnPort
+from service.runtime.scorer import runtime_providers
 from service.settings import SECRET_FIELDS, Settings
-from service.telemetry import log_as_json
-from service.tracing import make_tracing
+from service.wiring import Parts, build_parts
 
 HEADERS = [
     ("x-content-type-options", "nosniff"),

@@ -13,29 +13,29 @@ from fastapi.routing import APIRoute
 from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 
-from models.errors import AbsorbError
-from service.access import Access, KeyCheck
-from service.bodies import BodyLimit
-from service.cache_routes import cache_routes
+from models.contract.errors import AbsorbError
 from service.errors import headers_of, status_of
-from service.generation import Follower
-from service.outermost import Outermost
-from service.pipeline import Pipeline
-from service.routes import error_response, operating_routes, scoring_routes, showing_routes
-from service.scrape import Scrape
+from service.generations.follower import Follower
+from service.http.auth import Access, KeyCheck
+from service.http.body import BodyLimit
+from service.http.cache_routes import cache_routes
+from service.http.fast_path import Shortcut
+from service.http.middleware import Outermost
+from service.http.routes import error_response, operating_routes, scoring_routes, showing_routes
+from service.http.slow_routes import slow_routes
+from service.observability.exposition import Scrape
+from service.observability.metrics import Telemetry
+from service.observability.request_log import Watch
+from service.observability.slow_capture import SlowRequests
+from service.observability.tracing import Tracing
+from service.scoring.pipeline import Pipeline
 from service.settings import Settings
-from service.shortcut import Shortcut
-from service.slow import SlowRequests
-from service.slow_routes import slow_routes
-from service.telemetry import Telemetry
-from service.tiers.tiers import Tiers
-from service.tracing import Tracing
+from service.state.build import Tiers
+from service.v2.data_plane import Plane
 from service.v2.http import v2_routes
-from service.v2.plane import Plane
-from service.watch import Watch
 
 if TYPE_CHECKING:
-    from service.v2.grpc_door import GrpcDoor
+    from service.v2.grpc_server import GrpcDoor
 
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
 """FastAPI's own: spans and metrics of ours are in `watch.py`, and it would ask three providers for each request."""

@@ -1,6 +1,6 @@
 """The one table from an error to the status that says it over HTTP, and from that to the code over gRPC."""
 
-from models.errors import (
+from models.contract.errors import (
     AbsorbError,
     AccessError,
     ArtifactError,

@@ -18,8 +18,8 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from models.cache_server import EMBEDDED
-from service.rules import Experiment, ShadowRule, read_shadows, read_split
+from models.contract.cache_server import EMBEDDED
+from service.traffic_rules import Experiment, ShadowRule, read_shadows, read_split
 
 HASH = re.compile("[0-9a-f]{64}")
 
@@ -35,7 +35,7 @@ def _hashes(said: str) -> str:
     hashes = [one.strip().lower() for one in said.split(",") if one.strip()]
     if not all(HASH.fullmatch(one) for one in hashes):
         raise ValueError(
-            "SHA-256 hashes of keys, 64 hexadecimal digits each (python -m service.keys)"
+            "SHA-256 hashes of keys, 64 hexadecimal digits each (python -m service.tools.keys)"
         )
     return ",".join(hashes)
 

@@ -8,31 +8,31 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
-from models.cache_server import split_cluster_url
+from models.contract.cache_server import split_cluster_url
 from service.app import Behind, create_app
-from service.batcher import Batcher, BatchLimits
-from service.cluster_store import ClusterStore
-from service.compute import Job, Scored, compute
-from service.cores import num_cores
-from service.gate import Gate
-from service.generation import Follower
-from service.pipeline import Pipeline
-from service.readiness import Readiness
-from service.scorer import CUDA, runtime_providers
+from service.experiments.shadow import Shadows
+from service.experiments.split import Traffic
+from service.generations.follower import Follower
+from service.observability.metrics import Telemetry
+from service.observability.request_log import Watch
+from service.observability.tracing import Tracing
+from service.process.cores import num_cores
+from service.process.warm_up import WarmUp
+from service.runtime.batcher import Batcher, BatchLimits
+from service.runtime.readiness import Readiness
+from service.runtime.scorer import CUDA, runtime_providers
+from service.runtime.workers import Workers
+from service.scoring.compute import Job, Scored, compute
+from service.scoring.gate import Gate
+from service.scoring.pipeline import Pipeline
 from service.settings import Settings
-from service.shadow import Shadows
-from service.store import RedisStore, StateStore
-from service.telemetry import Telemetry
-from service.tiers.tiers import Tiers, build_tiers
-from service.tracing import Tracing
-from service.traffic import Traffic
-from service.v2.plane import Plane
-from service.warm_up import WarmUp
-from service.watch import Watch
-from service.workers import Workers
+from service.state.build import Tiers, build_tiers
+from service.store.cluster import ClusterStore
+from service.store.redis import RedisStore, StateStore
+from service.v2.data_plane import Plane
 
 if TYPE_CHECKING:
-    from service.v2.grpc_door import GrpcDoor
+    from service.v2.grpc_server import GrpcDoor
 
 REQUESTS_OF_A_GPU_BATCH = 16
 
@@ -126,6 +126,6 @@ def _open_store(url: str, timeout_s: float) -> StateStore:
 
 
 def _grpc_door(plane: Plane, watch: Watch, settings: Settings) -> "GrpcDoor":
-    from service.v2.grpc_door import GrpcDoor  # here: grpc is an extra, and may not be installed
+    from service.v2.grpc_server import GrpcDoor  # here: grpc is an extra, and may not be installed
 
     return GrpcDoor(plane, watch, settings)

@@ -8,16 +8,16 @@ import torch
 from filelock import FileLock
 
 from builder.checkpoint import Checkpoint
-from builder.dataset import BatchSource
-from builder.events import Events
-from builder.export import export
-from builder.ingest import ingest
-from builder.recipe import Recipe, load_recipe
-from builder.recipe_models import ModelChoice
-from builder.train import batch_source, part_slates, train
-from models.artifact import Artifact, load_artifact
+from builder.dataset.batches import BatchSource
+from builder.export.onnx import export
+from builder.ingest.assemble import ingest
+from builder.ingest.events import Events
+from builder.recipe.models import ModelChoice
+from builder.recipe.recipe import Recipe, load_recipe
+from builder.train.train import batch_source, part_slates, train
 from models.batch import Batch
-from models.schema import FIRST_KNOWN, Field
+from models.contract.artifact import Artifact, load_artifact
+from models.contract.schema import FIRST_KNOWN, Field
 from tests.cases import Case
 
 RECIPE = Path(__file__).parent.parent / "builder" / "recipes" / "tiny.toml"

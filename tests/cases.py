@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.age import NUM_AGES
 from models.batch import Batch, Context, Slate, User
+from models.contract.age import NUM_AGES
+from models.contract.schema import FIRST_KNOWN, FeatureSchema, Field
 from models.registry import MODELS
-from models.schema import FIRST_KNOWN, FeatureSchema, Field
 
 SIZES: dict[str, Any] = {"item_dim": 8, "field_dim": 4, "hidden": 16, "heads": 2, "mlp": [32, 16]}
 FIELD_SIZES: dict[str, Any] = {

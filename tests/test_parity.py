@@ -16,18 +16,18 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from builder.cache import connect_cache
-from builder.events import Events
-from builder.generations import new_generation
-from builder.precompute import precompute, read_records, write_records
-from builder.publish import publish
-from models.age import age_buckets
-from models.artifact import Artifact
+from builder.export.precompute import precompute, read_records, write_records
+from builder.ingest.events import Events
+from builder.publish.blue_green import publish
+from builder.publish.cache import connect_cache
+from builder.publish.generations import new_generation
 from models.base import CtrModel
 from models.batch import Context, Slate, User
-from models.cache_server import start_server, stop_server
-from models.record import RecordDtype
-from models.schema import PADDING, UNKNOWN
+from models.contract.age import age_buckets
+from models.contract.artifact import Artifact
+from models.contract.cache_server import start_server, stop_server
+from models.contract.record import RecordDtype
+from models.contract.schema import PADDING, UNKNOWN
 from tests.builds import Builds
 from tests.cases import EXPORTED, Case
 from tests.service.world import Running, World

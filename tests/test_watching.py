@@ -10,8 +10,8 @@ import yaml
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.metrics import MetricWrapperBase
 
-from service.parts import build_parts
 from service.settings import Settings
+from service.wiring import build_parts
 
 DOCKER = Path(__file__).parent.parent / "docker"
 ALERTS: list[dict[str, Any]] = [

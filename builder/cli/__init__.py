@@ -1,1 +1,1 @@
-"""TODO-ROOM."""
+"""The command line: arguments, progress bars and tables; no other room imports it."""

@@ -13,28 +13,28 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
 
-from builder.bars import bar as _bar
-from builder.bars import console
-from builder.cache import connect_cache
-from builder.llactr_arms import ARM_NAMES, with_arms
-from builder.plan_command import app as plan_app
-from builder.recipe import Recipe, load_recipe
-from builder.run_folder import RunFolder
-from builder.steps import STEPS, Build, is_due, run_step
-from builder.summary import (
+from builder.cli.plan import app as plan_app
+from builder.cli.progress_bar import bar as _bar
+from builder.cli.progress_bar import console
+from builder.cli.tables import (
     comparison_table,
     llactr_table,
     scaling_table,
     status_table,
     summary_table,
 )
-from models.cache_server import redact_url
-from models.errors import AbsorbError, did_you_mean
+from builder.experiments.llactr.arms import ARM_NAMES, with_arms
+from builder.pipeline import STEPS, Build, is_due, run_step
+from builder.publish.cache import connect_cache
+from builder.recipe.recipe import Recipe, load_recipe
+from builder.run_folder import RunFolder
+from models.contract.cache_server import redact_url
+from models.contract.errors import AbsorbError, did_you_mean
 
 if TYPE_CHECKING:
-    from builder.compare_table import Comparison
+    from builder.experiments.compare.table import Comparison
 
-DEFAULT_RECIPE = Path(__file__).parent / "recipes" / "complete-journey.toml"
+DEFAULT_RECIPE = Path(__file__).parents[1] / "recipes" / "complete-journey.toml"
 app = typer.Typer(
     help="Build the cache: an event log becomes a trained model and a published state per user.\n\n"
     "`run` does what is due of: " + ", ".join(STEPS) + ". Each is a command of its own, too.",
@@ -146,7 +146,7 @@ def republish(
     cache: CacheUrl = CACHE,
 ) -> None:
     """Encode every user of the ingested log with an older artifact, and publish that: back, when `rollback` cannot."""
-    from builder.steps import republish as publish_again
+    from builder.pipeline import republish as publish_again
 
     build = _build(recipe, runs, artifacts, cache)
     with build.folder.locked(), _bar("publish") as bar:
@@ -163,7 +163,7 @@ def rollback(
 
     What a publish in place (`publish.mode = "rolling"`) has overwritten cannot; the error says what can.
     """
-    from builder.generations import rollback as flip_back
+    from builder.publish.generations import rollback as flip_back
 
     pointer = flip_back(connect_cache(cache), model)
     console.print(
@@ -174,7 +174,7 @@ def rollback(
 @app.command()
 def status(cache: CacheUrl = CACHE) -> None:
     """What is published, what can be rolled back to, who is building."""
-    from builder.status import status as read_status
+    from builder.publish.status import status as read_status
 
     console.print(status_table(redact_url(cache), read_status(connect_cache(cache))))
 
@@ -200,8 +200,8 @@ def compare(
     Every finished training is a file: stop it whenever you like, and the same command goes on. With --only, variants
     that were trained before are in the tables, too.
     """
-    from builder.compare import write_comparison
-    from builder.cost import find_costs
+    from builder.experiments.compare.cost import find_costs
+    from builder.experiments.compare.run import write_comparison
 
     loaded = load_recipe(recipe)
     labels = [variant.label for variant in loaded.variant]
@@ -228,7 +228,7 @@ def _trained(
     recipe: Recipe, runs: Path, seeds: int, jobs: int, place: Path, only: Sequence[str]
 ) -> Iterator[tuple[Build, "Comparison"]]:
     """A recipe's variants on its ingested log, which no other process changes meanwhile."""
-    from builder.compare import run_comparison
+    from builder.experiments.compare.run import run_comparison
 
     with _ingested(recipe, runs) as build:
         with _bar("train", has_estimate=False) as bar:
@@ -260,8 +260,8 @@ def scaling(
     The recipe's `variant`s are the sizes (suan or light_suan), a `sweep` of "train.share" the amounts of data. The
     largest of each is held out once, and predicted. As with `compare`, what is trained already is kept.
     """
-    from builder.scaling import find_axes
-    from builder.scaling_text import write_scaling
+    from builder.experiments.scaling.fit import find_axes
+    from builder.experiments.scaling.text import write_scaling
 
     loaded = load_recipe(recipe)
     place = folder / loaded.name
@@ -295,10 +295,10 @@ def llactr(
     The recipe's `variant`s are the backbones, `language` the model that is asked, `search` the trials that every arm
     gets. As with `compare`, what is trained already is kept, and field vectors are made once.
     """
-    from builder.compare import run_comparison
-    from builder.field_vectors import make_vectors
-    from builder.llactr import find
-    from builder.llactr_text import write_findings
+    from builder.experiments.compare.run import run_comparison
+    from builder.experiments.llactr.findings import find
+    from builder.experiments.llactr.text import write_findings
+    from builder.language.field_vectors import make_vectors
 
     for name in arm or ():
         if name not in ARM_NAMES:
@@ -337,9 +337,9 @@ def bench(
     ] = False,
 ) -> None:
     """Time scoring against history length L, candidates B, rank r and width d: every model in the same runtime."""
-    from builder.bench import describe_machine, run_bench
-    from builder.bench_suan import run_suan_bench
-    from builder.bench_training import run_training_bench
+    from builder.experiments.bench.run import describe_machine, run_bench
+    from builder.experiments.bench.suan import run_suan_bench
+    from builder.experiments.bench.training import run_training_bench
 
     chosen = [name for name, on in (("--training", training), ("--suan", suan)) if on]
     if len(chosen) + bool(axis) > 1:

@@ -8,14 +8,14 @@ from typing import Annotated
 import torch
 import typer
 
-from builder.bars import console
-from builder.cache import connect_cache
-from builder.generations import read_pointer
-from builder.plan import Load, load_of_bytes, load_of_spec, make_plan, measured
-from builder.plan_table import explanation, plan_table
-from models.artifact import Artifact, load_artifact
-from models.errors import StepError, UnknownModelError
-from models.record import MODELS_KEY, TensorSpec
+from builder.cli.plan_table import explanation, plan_table
+from builder.cli.progress_bar import console
+from builder.publish.cache import connect_cache
+from builder.publish.capacity import Load, load_of_bytes, load_of_spec, make_plan, measured
+from builder.publish.generations import read_pointer
+from models.contract.artifact import Artifact, load_artifact
+from models.contract.errors import StepError, UnknownModelError
+from models.contract.record import MODELS_KEY, TensorSpec
 from models.registry import build_model
 
 USER_ID_BYTES = 16
@@ -87,8 +87,8 @@ def of_recipe(
     ),
 ) -> None:
     """Of a recipe whose log is ingested; nothing need be trained."""
-    from builder.events import Events
-    from builder.recipe import load_recipe
+    from builder.ingest.events import Events
+    from builder.recipe.recipe import load_recipe
     from builder.run_folder import RunFolder
 
     loaded = load_recipe(recipe)

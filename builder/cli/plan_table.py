@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from builder.plan import GIB, HEADROOM, Load, Need
+from builder.publish.capacity import GIB, HEADROOM, Load, Need
 
 MODES = {
     "rolling": "one build (rolling)",

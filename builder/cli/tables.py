@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from builder.compare_table import Comparison
-from builder.compare_text import table_cells
-from builder.recipe import Recipe
+from builder.experiments.compare.table import Comparison
+from builder.experiments.compare.text import table_cells
+from builder.publish.status import ModelStatus
+from builder.recipe.recipe import Recipe
 from builder.run_folder import Stamp
-from builder.status import ModelStatus
 
 if TYPE_CHECKING:
-    from builder.llactr import Findings
-    from builder.scaling import Axis
+    from builder.experiments.llactr.findings import Findings
+    from builder.experiments.scaling.fit import Axis
 
 MAIN = ("model", "AUC", "log loss", "learning rate", "train s", "bytes/user", "µs/candidate")
 """Columns of a comparison for a terminal, beside its differences."""

@@ -1,1 +1,1 @@
-"""TODO-ROOM."""
+"""Events in, batches of slates out; training and evaluation share it."""

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from builder.events import Events
-from builder.negatives import NegativeSampler
-from builder.split import PARTS
-from models.age import age_buckets
+from builder.dataset.negatives import NegativeSampler
+from builder.ingest.events import Events
+from builder.ingest.split import PARTS
 from models.batch import Batch, Context, Slate, User
+from models.contract.age import age_buckets
 
 Part = Literal["train", "validate", "test"]
 Ints = NDArray[np.int64]

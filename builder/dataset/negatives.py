@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from builder.events import Events
+from builder.ingest.events import Events
 
 TRIES = 20
 """Redraws of a negative that the user has touched; what still collides after that is masked out."""

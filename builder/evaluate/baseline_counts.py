@@ -13,10 +13,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from builder.dataset import Targets
-from builder.events import Events
-from builder.evidence import field_keys, find_evidence
-from builder.metrics import Metrics, measure
+from builder.dataset.batches import Targets
+from builder.evaluate.history_matches import field_keys, find_evidence
+from builder.evaluate.metrics import Metrics, measure
+from builder.ingest.events import Events
 
 Floats = NDArray[np.float64]
 

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from builder.dataset import Targets
-from builder.events import Events
-from builder.evidence import field_keys, find_evidence
-from builder.metrics import Metrics, measure
-from models.errors import StepError
-from models.schema import PADDING
+from builder.dataset.batches import Targets
+from builder.evaluate.history_matches import field_keys, find_evidence
+from builder.evaluate.metrics import Metrics, measure
+from builder.ingest.events import Events
+from models.contract.errors import StepError
+from models.contract.schema import PADDING
 
 Floats = NDArray[np.float64]
 ROUNDS = 1000

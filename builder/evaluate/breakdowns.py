@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from builder.evaluate import Predictions
-from builder.events import Events
-from models.age import age_buckets
-from models.schema import FIRST_KNOWN, PADDING
+from builder.evaluate.predict import Predictions
+from builder.ingest.events import Events
+from models.contract.age import age_buckets
+from models.contract.schema import FIRST_KNOWN, PADDING
 
 MIN_TARGETS = 200
 """Of a group, half of it clicked: the standard error of its AUC is then some 0.04 at most."""

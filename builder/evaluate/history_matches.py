@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from builder.dataset import Targets
-from builder.events import Events
-from models.schema import PADDING
+from builder.dataset.batches import Targets
+from builder.ingest.events import Events
+from models.contract.schema import PADDING
 
 Ints = NDArray[np.int64]
 
@@ -23,7 +23,7 @@ class Evidence:
     Attributes:
         count: events of the history that share the target's key.
         recent: of these, among the latest N.
-        age: bucket (`models/age.py`) of the latest of these; `PADDING` where there is none.
+        age: bucket (`models/contract/age.py`) of the latest of these; `PADDING` where there is none.
     """
 
     count: Ints

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from builder.dataset import BatchSource, Slates
-from builder.events import Events
-from builder.evidence import Evidence, find_evidence, join_evidence
-from builder.metrics import measure
+from builder.dataset.batches import BatchSource, Slates
+from builder.evaluate.history_matches import Evidence, find_evidence, join_evidence
+from builder.evaluate.metrics import measure
+from builder.ingest.events import Events
 from builder.progress import Progress, silent
 from models.base import CtrModel
 from models.batch import Batch

@@ -7,13 +7,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from builder.dataset import BatchSource, Slates
-from builder.evaluate import predict
-from builder.graph_timing import USER_ID_BYTES
-from builder.metrics import measure
+from builder.dataset.batches import BatchSource, Slates
+from builder.evaluate.metrics import measure
+from builder.evaluate.predict import predict
+from builder.experiments.bench.graph_timing import USER_ID_BYTES
 from models.base import CtrModel, UserState
 from models.batch import Batch
-from models.record import (
+from models.contract.record import (
     RECORD_DTYPES,
     RecordDtype,
     StateSpec,

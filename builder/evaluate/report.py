@@ -7,18 +7,25 @@ from typing import Any
 import numpy as np
 
 from builder.checkpoint import Checkpoint
-from builder.cuts import Group, cut, cut_keys
-from builder.dataset import Part, Targets
-from builder.evaluate import EVALUATION_SLATES, SEED, auc_by_history, oracle_auc, predict, trained
-from builder.events import Events
-from builder.floor import measure_floor
-from builder.floor_trees import measure_trees
-from builder.metrics import Metrics, measure
+from builder.dataset.batches import Part, Targets
+from builder.evaluate.baseline_counts import measure_floor
+from builder.evaluate.baseline_trees import measure_trees
+from builder.evaluate.breakdowns import Group, cut, cut_keys
+from builder.evaluate.metrics import Metrics, measure
+from builder.evaluate.predict import (
+    EVALUATION_SLATES,
+    SEED,
+    auc_by_history,
+    oracle_auc,
+    predict,
+    trained,
+)
+from builder.evaluate.record_quality import Stored, measure_stored
+from builder.ingest.events import Events
 from builder.progress import Progress, silent
-from builder.recipe import Recipe
-from builder.stored import Stored, measure_stored
-from builder.train import batch_source, part_slates
-from models.record import RecordDtype
+from builder.recipe.recipe import Recipe
+from builder.train.train import batch_source, part_slates
+from models.contract.record import RecordDtype
 
 FLOOR_STEPS = 200
 """Training batches of the floor: some 60,000 targets for a handful of weights."""

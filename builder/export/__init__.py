@@ -1,1 +1,1 @@
-"""TODO-ROOM."""
+"""Stage 4: a checkpoint in, ONNX graphs and one record per user out."""

@@ -16,11 +16,19 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
 from builder.checkpoint import Checkpoint
-from builder.events import Events
-from models.artifact import ENCODE, SCORE, VOCABULARY, WEIGHTS, Artifact, Manifest, save_artifact
+from builder.ingest.events import Events
 from models.base import CtrModel
 from models.batch import Batch, Context, Slate, User
-from models.errors import ExportMismatchError
+from models.contract.artifact import (
+    ENCODE,
+    SCORE,
+    VOCABULARY,
+    WEIGHTS,
+    Artifact,
+    Manifest,
+    save_artifact,
+)
+from models.contract.errors import ExportMismatchError
 
 logger = logging.getLogger(__name__)
 

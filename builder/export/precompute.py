@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from builder.events import Events
-from builder.export import open_graph, run_graph
-from models.age import age_buckets
-from models.artifact import ENCODE, Artifact
-from models.errors import StepError
-from models.record import RecordDtype, UserRecord, decode_record, encode_record
-from models.schema import PADDING
+from builder.export.onnx import open_graph, run_graph
+from builder.ingest.events import Events
+from models.contract.age import age_buckets
+from models.contract.artifact import ENCODE, Artifact
+from models.contract.errors import StepError
+from models.contract.record import RecordDtype, UserRecord, decode_record, encode_record
+from models.contract.schema import PADDING
 
 BATCH_USERS = 256
 LENGTH = struct.Struct("<I")

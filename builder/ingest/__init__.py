@@ -1,1 +1,1 @@
-"""TODO-ROOM."""
+"""Stage 1: raw logs in, sorted and split `Events` out."""

@@ -10,16 +10,16 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from builder.clean import CleanLog, clean, context_column
-from builder.events import Events
-from builder.recipe import Recipe, SplitRule
-from builder.recipe_data import TIME_FIELDS
-from builder.sources import SOURCES
-from builder.sources.raw import RawLog
-from builder.split import PARTS, Split
-from models.errors import EventsError
-from models.schema import FIRST_KNOWN, PADDING, UNKNOWN, FeatureSchema, Field
-from models.vocabulary import Vocabulary
+from builder.ingest.clean import CleanLog, clean, context_column
+from builder.ingest.events import Events
+from builder.ingest.sources import SOURCES
+from builder.ingest.sources.raw import RawLog
+from builder.ingest.split import PARTS, Split
+from builder.recipe.data import TIME_FIELDS
+from builder.recipe.recipe import Recipe, SplitRule
+from models.contract.errors import EventsError
+from models.contract.schema import FIRST_KNOWN, PADDING, UNKNOWN, FeatureSchema, Field
+from models.contract.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from builder.clean_columns import as_label, as_text, as_time_s, example, refuse, require_values
-from builder.recipe_data import TIME_FIELDS, Data
-from builder.sources.raw import RawLog, Table, require_columns
-from models.errors import EventsError, RequestError
-from models.vocabulary import check_id
+from builder.ingest.columns import as_label, as_text, as_time_s, example, refuse, require_values
+from builder.ingest.sources.raw import RawLog, Table, require_columns
+from builder.recipe.data import TIME_FIELDS, Data
+from models.contract.errors import EventsError, RequestError
+from models.contract.vocabulary import check_id
 
 logger = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from builder.split import Split
-from models.schema import FIRST_KNOWN, FeatureSchema
-from models.vocabulary import Vocabulary
+from builder.ingest.split import Split
+from models.contract.schema import FIRST_KNOWN, FeatureSchema
+from models.contract.vocabulary import Vocabulary
 
 ARRAYS = (
     "offsets", "item", "ts_s", "label", "context", "user_fields", "item_fields", "category",

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 
 from builder.language.language_model import LanguageModel
 from builder.language.prompts import Pair, write_prompts
-from builder.language.rule import Template
 from builder.language.texts import FieldTexts
+from builder.recipe.language import Template
 
 
 @dataclass(frozen=True)

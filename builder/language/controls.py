@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from builder.language.rule import LanguageRule
+from builder.recipe.language import LanguageRule
 
 
 def chosen_vectors(vectors: Float[Tensor, "K D"], rule: LanguageRule) -> Float[Tensor, "K D"]:

@@ -17,8 +17,8 @@ from jaxtyping import Bool, Float
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 
-from builder.language.rule import Architecture, LanguageRule
 from builder.language.weights import SMOLLM2_FILE, WEIGHTS
+from builder.recipe.language import Architecture, LanguageRule
 
 TARGETS: dict[Architecture, list[str]] = {
     "smollm2": ["q_proj", "v_proj"],

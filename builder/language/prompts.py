@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from builder.language.rule import LanguageRule, Template
 from builder.language.texts import FieldTexts
+from builder.recipe.language import LanguageRule, Template
 
 HELD_OUT = 10
 """One value in so many; a field with fewer values has none to spare."""

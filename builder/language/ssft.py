@@ -14,12 +14,12 @@ from torch import Tensor
 from builder.language.accuracy import measure_accuracy
 from builder.language.language_model import load_language_model
 from builder.language.prompts import sample_pairs
-from builder.language.rule import LanguageRule
 from builder.language.stopwatch import Stopwatch
 from builder.language.texts import FieldTexts
 from builder.language.tuning import Tuner
 from builder.language.weights import WEIGHTS
 from builder.progress import Progress
+from builder.recipe.language import LanguageRule
 
 
 def fine_tune(

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from models.errors import RecipeError, did_you_mean
-from models.schema import FeatureSchema
+from models.contract.errors import RecipeError, did_you_mean
+from models.contract.schema import FeatureSchema
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from builder.language.language_model import LanguageModel
 from builder.language.prompts import Pair, write_prompts
-from builder.language.rule import LanguageRule
 from builder.language.stopwatch import Stopwatch
 from builder.progress import Progress
+from builder.recipe.language import LanguageRule
 
 TEMPERATURE = 0.02
 MICRO_BATCH = 32

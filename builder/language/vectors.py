@@ -24,10 +24,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from builder.language.controls import chosen_vectors, cosine_summary
-from builder.language.rule import LanguageRule
 from builder.language.texts import FieldTexts
 from builder.language.weights import WEIGHTS, check_libraries
 from builder.progress import Progress, silent
+from builder.recipe.language import LanguageRule
 
 logger = logging.getLogger(__name__)
 

@@ -1,1 +1,1 @@
-"""TODO-ROOM."""
+"""Stage 5: everything that talks to the cache."""

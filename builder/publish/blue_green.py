@@ -7,12 +7,17 @@ the previous (for `rollback`, and for services that have not seen the flip yet) 
 
 import logging
 
-from builder.cache import CacheClient
-from builder.generations import find_generations, flip_pointer, read_pointer, remove_generation
-from builder.lock import HeldLock, hold_lock
-from builder.writing import Records, Watcher, verify, write
-from models.errors import AbsorbError, CacheUnavailableError, PublishError
-from models.record import Generation, Pointer, StateSpec
+from builder.publish.cache import CacheClient
+from builder.publish.generations import (
+    find_generations,
+    flip_pointer,
+    read_pointer,
+    remove_generation,
+)
+from builder.publish.lock import HeldLock, hold_lock
+from builder.publish.records import Records, Watcher, verify, write
+from models.contract.errors import AbsorbError, CacheUnavailableError, PublishError
+from models.contract.record import Generation, Pointer, StateSpec
 
 logger = logging.getLogger(__name__)
 

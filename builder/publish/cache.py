@@ -8,8 +8,8 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import RedisClusterException, RedisError
 from redis.retry import Retry
 
-from models.cache_server import redact_url, resolve_cache_url, split_cluster_url
-from models.errors import CacheUnavailableError
+from models.contract.cache_server import redact_url, resolve_cache_url, split_cluster_url
+from models.contract.errors import CacheUnavailableError
 
 CacheClient = Redis | RedisCluster
 EXPECTED_URL = (

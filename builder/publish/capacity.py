@@ -11,8 +11,8 @@ from itertools import islice
 from statistics import mean
 from typing import Any, Literal
 
-from builder.cache import CacheClient, cache_errors
-from models.record import RECORD_DTYPES, Generation, StateSpec, record_bytes
+from builder.publish.cache import CacheClient, cache_errors
+from models.contract.record import RECORD_DTYPES, Generation, StateSpec, record_bytes
 
 Allocator = Literal["jemalloc", "libc"]
 GIB = 1 << 30

@@ -7,9 +7,16 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import islice
 
-from builder.cache import CacheClient, cache_errors, read_bytes
-from models.errors import PublishError
-from models.record import MODELS_KEY, Generation, Pointer, RecordDtype, lock_key, pointer_key
+from builder.publish.cache import CacheClient, cache_errors, read_bytes
+from models.contract.errors import PublishError
+from models.contract.record import (
+    MODELS_KEY,
+    Generation,
+    Pointer,
+    RecordDtype,
+    lock_key,
+    pointer_key,
+)
 
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 SCAN_COUNT = 1000

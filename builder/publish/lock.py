@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from redis.exceptions import LockError, RedisError
 from redis.lock import Lock
 
-from builder.cache import CacheClient, cache_errors, read_bytes
-from models.errors import LockHeldError
-from models.record import lock_key
+from builder.publish.cache import CacheClient, cache_errors, read_bytes
+from models.contract.errors import LockHeldError
+from models.contract.record import lock_key
 
 logger = logging.getLogger(__name__)
 TTL_S = 10.0

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Iterator
 
 from redis.exceptions import OutOfMemoryError
 
-from builder.cache import CacheClient, cache_errors
-from builder.generations import count_records
-from builder.lock import HeldLock
-from models.errors import PublishError, RecordError
-from models.record import Generation, StateSpec, decode_record
+from builder.publish.cache import CacheClient, cache_errors
+from builder.publish.generations import count_records
+from builder.publish.lock import HeldLock
+from models.contract.errors import PublishError, RecordError
+from models.contract.record import Generation, StateSpec, decode_record
 
 BATCH_RECORDS = 500
 BATCH_BYTES = 8 << 20

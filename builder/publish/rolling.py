@@ -30,14 +30,14 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from builder.cache import CacheClient, cache_errors
-from builder.generations import SCAN_COUNT, UNLINK_BATCH, flip_pointer, read_pointer
-from builder.lock import HeldLock, hold_lock
-from builder.presence import waited_for
-from builder.publish import publish, sweep
-from builder.writing import Records, Watcher, verify, write
-from models.errors import CacheUnavailableError, PublishError
-from models.record import Generation, Overwritten, Pointer, StateSpec
+from builder.publish.blue_green import publish, sweep
+from builder.publish.cache import CacheClient, cache_errors
+from builder.publish.generations import SCAN_COUNT, UNLINK_BATCH, flip_pointer, read_pointer
+from builder.publish.lock import HeldLock, hold_lock
+from builder.publish.records import Records, Watcher, verify, write
+from builder.publish.services import waited_for
+from models.contract.errors import CacheUnavailableError, PublishError
+from models.contract.record import Generation, Overwritten, Pointer, StateSpec
 
 logger = logging.getLogger(__name__)
 LOOK_EVERY_S = 0.2

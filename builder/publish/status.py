@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from redis import RedisCluster
 
-from builder.cache import CacheClient, cache_errors
-from builder.generations import count_all, read_pointer
-from builder.lock import lock_holder
-from models.record import MODELS_KEY, Pointer
+from builder.publish.cache import CacheClient, cache_errors
+from builder.publish.generations import count_all, read_pointer
+from builder.publish.lock import lock_holder
+from models.contract.record import MODELS_KEY, Pointer
 
 
 @dataclass(frozen=True)

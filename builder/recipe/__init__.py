@@ -1,1 +1,1 @@
-"""TODO-ROOM."""
+"""What to build: TOML files read into frozen, validated dataclasses."""

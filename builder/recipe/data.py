@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from builder.typed_config import Interval
-from models.errors import did_you_mean
+from builder.recipe.typed_config import Interval
+from models.contract.errors import did_you_mean
 
 RESERVED_FIELDS = ("item", "user", "popularity")
 USER_FIELD = "user"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from builder.typed_config import Interval
+from builder.recipe.typed_config import Interval
 
 Architecture = Literal["smollm2", "minilm"]
 Vectors = Literal["tuned", "raw", "random", "shuffled"]

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any, Literal
 
-from builder.language.rule import LanguageRule, Vectors
-from builder.typed_config import Interval, config_problems
-from models.errors import UnknownModelError, did_you_mean
+from builder.recipe.language import LanguageRule, Vectors
+from builder.recipe.typed_config import Interval, config_problems
+from models.contract.errors import UnknownModelError, did_you_mean
 
 Family = Literal["lrea", "two-stage", "full", "stacked", "pooled", "none", "control"]
 SHARE = "train.share"

@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from builder.language.rule import LanguageRule
-from builder.recipe_data import Data, data_problems
-from builder.recipe_include import with_included
-from builder.recipe_models import (
+from builder.recipe.data import Data, data_problems
+from builder.recipe.include import with_included
+from builder.recipe.language import LanguageRule
+from builder.recipe.models import (
     ModelChoice,
     SearchRule,
     Sweep,
@@ -25,8 +25,8 @@ from builder.recipe_models import (
     vector_problems,
     with_llm_dim,
 )
-from builder.typed_config import NOT_A_KEY, Interval, Share, config_problems, make_config
-from models.errors import RecipeError
+from builder.recipe.typed_config import NOT_A_KEY, Interval, Share, config_problems, make_config
+from models.contract.errors import RecipeError
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 OpenShare = Annotated[float, Interval(0, 1, is_open=True)]
@@ -211,7 +211,9 @@ def load_recipe(path: Path | str) -> Recipe:
     try:
         return recipe_from(tomllib.loads(path.read_text(encoding="utf-8")), path)
     except OSError as error:
-        shipped = sorted(str(found) for found in (Path(__file__).parent / "recipes").glob("*.toml"))
+        shipped = sorted(
+            str(found) for found in (Path(__file__).parents[1] / "recipes").glob("*.toml")
+        )
         listed = f"{error.strerror}; recipes that come with the builder: {', '.join(shipped)}"
         raise RecipeError(str(path), [listed]) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from models.errors import did_you_mean
+from models.contract.errors import did_you_mean
 
 Config = TypeVar("Config")
 NOT_A_KEY = {"not a key": True}

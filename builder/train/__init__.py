@@ -1,1 +1,1 @@
-"""TODO-ROOM."""
+"""Stage 2: batches in, a checkpoint out."""

@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from builder.checkpoint import Checkpoint
-from builder.dataset import BatchSource, Part, Slates, find_slates
-from builder.evaluate import predict
-from builder.events import Events
-from builder.metrics import measure
-from builder.negatives import NegativeSampler
+from builder.dataset.batches import BatchSource, Part, Slates, find_slates
+from builder.dataset.negatives import NegativeSampler
+from builder.evaluate.metrics import measure
+from builder.evaluate.predict import predict
+from builder.ingest.events import Events
 from builder.progress import Progress, silent
-from builder.recipe import NegativeRule, Recipe, TrainRule
+from builder.recipe.recipe import NegativeRule, Recipe, TrainRule
 from models.base import CtrModel
 from models.batch import Batch
-from models.errors import RecipeError
+from models.contract.errors import RecipeError
 from models.field.base import FieldModel
 from models.registry import build_model, make_config
 

@@ -19,7 +19,7 @@ from loadtest.chaos.report import markdown, save, terminal_table
 from loadtest.chaos.scenario import Scenario
 from loadtest.chaos.swaps import SWAPS, swaps
 from loadtest.chaos.verdict import Figures, conclude
-from models.errors import AbsorbError
+from models.contract.errors import AbsorbError
 
 OUT = Path("var/chaos")
 TABLE_WIDTH = 110

@@ -9,12 +9,12 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from builder.cache import CacheClient, connect_cache, read_bytes
-from builder.generations import new_generation
-from builder.publish import publish
-from models.artifact import Artifact
-from models.cache_server import start_server, stop_server
-from models.record import Generation
+from builder.publish.blue_green import publish
+from builder.publish.cache import CacheClient, connect_cache, read_bytes
+from builder.publish.generations import new_generation
+from models.contract.artifact import Artifact
+from models.contract.cache_server import start_server, stop_server
+from models.contract.record import Generation
 
 APPEND_ONLY = "appendonlydir"
 Work = Callable[[CacheClient], None]

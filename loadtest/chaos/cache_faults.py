@@ -4,7 +4,7 @@ import time
 
 from loadtest.chaos.scenario import Scenario
 from loadtest.chaos.stage import Stage, damaged
-from models.errors import CacheUnavailableError, PublishError
+from models.contract.errors import CacheUnavailableError, PublishError
 
 SLOW_S = 2.0
 """Delay of every answer of the cache, beyond the service's patience."""

@@ -11,9 +11,9 @@ from tempfile import TemporaryDirectory
 
 from loadtest.chaos.process import ROOT
 from loadtest.chaos.truth import Graphs, Question, make_histories, make_questions
-from models.artifact import MANIFEST, Artifact, load_artifact
-from models.cache_server import stop_server
-from models.errors import ArtifactError
+from models.contract.artifact import MANIFEST, Artifact, load_artifact
+from models.contract.cache_server import stop_server
+from models.contract.errors import ArtifactError
 
 RECIPE = ROOT / "builder" / "recipes" / "tiny.toml"
 STEPS = 12

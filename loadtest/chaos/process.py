@@ -13,8 +13,8 @@ import psutil
 
 from loadtest.chaos.memory import resident_bytes
 from loadtest.chaos.wire import fetch, get
-from models.errors import NotReadyError
-from service.process import LOG_TAIL_LINES, START_LIMIT_S, STOP_LIMIT_S, free_port
+from models.contract.errors import NotReadyError
+from service.tools.running_service import LOG_TAIL_LINES, START_LIMIT_S, STOP_LIMIT_S, free_port
 
 ROOT = Path(__file__).parents[2]
 LOOK_EVERY_S = 0.02

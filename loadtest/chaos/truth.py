@@ -15,10 +15,10 @@ import onnxruntime as ort
 import orjson
 from numpy.typing import NDArray
 
-from models.artifact import ENCODE, SCORE, Artifact
-from models.record import UserRecord, encode_record
-from models.schema import PADDING, UNKNOWN
-from models.vocabulary import Vocabulary
+from models.contract.artifact import ENCODE, SCORE, Artifact
+from models.contract.record import UserRecord, encode_record
+from models.contract.schema import PADDING, UNKNOWN
+from models.contract.vocabulary import Vocabulary
 
 MODEL = "chaos"
 """Name under which both artifacts are published, by turns."""

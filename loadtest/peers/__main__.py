@@ -31,10 +31,10 @@ from loadtest.peers.places import JOB, PUBLISHED, RESULTS, ROOT
 from loadtest.peers.queries import SLATES, read_queries, write_job, write_queries
 from loadtest.peers.report import Row, page, plot
 from loadtest.peers.servers import ABSORBS, BARE, PEERS, Server
-from models.cache_server import resolve_cache_url
-from models.errors import AbsorbError
+from models.contract.cache_server import resolve_cache_url
+from models.contract.errors import AbsorbError
 from service.__main__ import read_settings
-from service.published import read_published
+from service.tools.published import read_published
 
 MODEL = "lrea"
 MAX_USERS = 1_000_000

@@ -9,7 +9,7 @@ import numpy as np
 from loadtest.peers.places import JOB, QUERIES
 from loadtest.peers.ranker import Ranker
 from loadtest.traffic import ITEM_EXPONENT, USER_EXPONENT, Zipf
-from service.published import Published
+from service.tools.published import Published
 
 SLATES = (200, 1000)
 """B, candidates of a request."""

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from redis import Redis
 
 from loadtest.peers.places import JOB
-from models.artifact import SCORE, load_artifact
-from models.record import Pointer, decode_record, pointer_key
-from models.schema import PADDING, UNKNOWN
+from models.contract.artifact import SCORE, load_artifact
+from models.contract.record import Pointer, decode_record, pointer_key
+from models.contract.schema import PADDING, UNKNOWN
 
 Feed = dict[str, NDArray[Any]]
 

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
-from models.age import NUM_AGES, bucket_days
-from models.schema import PADDING
+from models.contract.age import NUM_AGES, bucket_days
+from models.contract.schema import PADDING
 
 NUM_GAPS = 129
 """Buckets of time gaps, ⌊ln(max(seconds, 1)) / 0.301⌋ up to 128, as released."""

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from models.schema import PADDING, Field
+from models.contract.schema import PADDING, Field
 
 
 def embedding(num: int, dim: int, std: float) -> nn.Embedding:

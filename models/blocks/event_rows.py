@@ -5,7 +5,7 @@ from torch import Tensor
 
 from models.base import UserState
 from models.batch import User
-from models.record import StateSpec, TensorSpec
+from models.contract.record import StateSpec, TensorSpec
 
 
 def rows_spec(profile_dim: int, length: int) -> StateSpec:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from models.batch import Context, Slate
 from models.blocks.embedding import FieldEmbedding, ItemEmbedding
-from models.schema import FeatureSchema
+from models.contract.schema import FeatureSchema
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.base import UserState
-from models.record import StateSpec, TensorSpec
+from models.contract.record import StateSpec, TensorSpec
 
 
 class FieldTower(nn.Module):

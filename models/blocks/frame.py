@@ -10,7 +10,7 @@ from models.batch import Context
 from models.blocks.embedding import FieldEmbedding, ItemEmbedding
 from models.blocks.mlp import Head
 from models.blocks.target_attention import TargetAttention
-from models.schema import FeatureSchema
+from models.contract.schema import FeatureSchema
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from models.schema import PADDING, UNKNOWN, Field
+from models.contract.schema import PADDING, UNKNOWN, Field
 
 
 class MatchCounts(nn.Module):

@@ -1,1 +1,1 @@
-"""TODO-ROOM."""
+"""What builder and service share: schema, records, artifacts, errors. Imports no torch."""

@@ -6,7 +6,7 @@ Ages count back from the moment a state describes: a target's time in training, 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.schema import PADDING
+from models.contract.schema import PADDING
 
 UNIT_S = 60
 """Buckets are logarithmic above a minute, two to the octave: … 17 to 24 hours, 24 to 34 hours, …"""

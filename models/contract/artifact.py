@@ -21,10 +21,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from models.errors import ArtifactError, ArtifactMissingError, ArtifactTamperedError
-from models.record import StateSpec, TensorSpec
-from models.schema import FeatureSchema
-from models.vocabulary import Vocabulary
+from models.contract.errors import ArtifactError, ArtifactMissingError, ArtifactTamperedError
+from models.contract.record import StateSpec, TensorSpec
+from models.contract.schema import FeatureSchema
+from models.contract.vocabulary import Vocabulary
 
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import IO
 
-from models.errors import CacheUnavailableError
+from models.contract.errors import CacheUnavailableError
 
 EMBEDDED = "embedded:"
 CLUSTER_MARK = "+cluster://"

@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import CorruptRecordError, ForeignRecordError, GenerationError
+from models.contract.errors import CorruptRecordError, ForeignRecordError, GenerationError
 
 RecordDtype = Literal["fp32", "fp16", "int8"]
 RECORD_DTYPES: tuple[RecordDtype, ...] = get_args(RecordDtype)

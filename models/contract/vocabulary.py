@@ -8,9 +8,9 @@ from itertools import repeat
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import RequestError, did_you_mean
-from models.row_index import RowIndex, as_words
-from models.schema import FIRST_KNOWN, UNKNOWN, FeatureSchema, Field
+from models.contract.errors import RequestError, did_you_mean
+from models.contract.row_index import RowIndex, as_words
+from models.contract.schema import FIRST_KNOWN, UNKNOWN, FeatureSchema, Field
 
 MAX_ID_LENGTH = 128
 """Characters of a user or item id; longer ones are a mistake, or an attack on the key space."""

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from models.base import UserState
 from models.blocks.field_tower import FieldTower
+from models.contract.record import StateSpec
+from models.contract.schema import FeatureSchema
 from models.field.fm import FM, FMConfig
-from models.record import StateSpec
-from models.schema import FeatureSchema
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from models.base import UserState
+from models.contract.record import StateSpec, TensorSpec
+from models.contract.schema import FeatureSchema
 from models.field.base import FieldModel, FieldModelConfig
-from models.record import StateSpec, TensorSpec
-from models.schema import FeatureSchema
 
 
 @dataclass(frozen=True)

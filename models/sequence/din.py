@@ -12,15 +12,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from models.age import NUM_AGES
 from models.base import CtrModel, UserState
 from models.batch import Context, Slate, User
 from models.blocks.embedding import embedding
 from models.blocks.frame import Frame, FrameConfig
 from models.blocks.match_counts import MatchCounts
 from models.blocks.target_attention import TargetAttention
-from models.record import StateSpec, TensorSpec
-from models.schema import PADDING, FeatureSchema
+from models.contract.age import NUM_AGES
+from models.contract.record import StateSpec, TensorSpec
+from models.contract.schema import PADDING, FeatureSchema
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from models.age import NUM_AGES
 from models.base import CtrModel, UserState
 from models.batch import Context, Slate, User
 from models.blocks.embedding import embedding
@@ -25,8 +24,9 @@ from models.blocks.frame import Frame, FrameConfig
 from models.blocks.multi_head import MultiHead
 from models.blocks.sim_hash import WORD_BITS, SimHash, pack, similarity, unpack
 from models.blocks.top_k import gather_events, top_k
-from models.record import StateSpec, TensorSpec
-from models.schema import PADDING, FeatureSchema
+from models.contract.age import NUM_AGES
+from models.contract.record import StateSpec, TensorSpec
+from models.contract.schema import PADDING, FeatureSchema
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.age import bucket_days
 from models.base import UserState
 from models.blocks.count_table import count_keys
 from models.blocks.top_k import gather_events
-from models.record import StateSpec, TensorSpec
-from models.schema import PADDING, UNKNOWN
+from models.contract.age import bucket_days
+from models.contract.record import StateSpec, TensorSpec
+from models.contract.schema import PADDING, UNKNOWN
 from models.sequence.slots import Slots, slot_means
 
 

@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from models.base import UserState
-from models.record import StateSpec, TensorSpec
+from models.contract.record import StateSpec, TensorSpec
 from models.sequence.hash_slots import HashSlots
 from models.sequence.slots import ContentSlots, Slots, slot_means
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from models.base import TrainOutput, slower_groups
 from models.batch import Context, Slate, User
-from models.schema import PADDING, FeatureSchema
+from models.contract.schema import PADDING, FeatureSchema
 from models.sequence.suan import SUAN, SUANConfig
 
 

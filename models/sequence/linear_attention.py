@@ -21,8 +21,8 @@ from models.base import CtrModel, UserState
 from models.batch import Context, Slate, User
 from models.blocks.frame import Frame, FrameConfig
 from models.blocks.multi_head import projection
-from models.record import StateSpec, TensorSpec
-from models.schema import PADDING, FeatureSchema
+from models.contract.record import StateSpec, TensorSpec
+from models.contract.schema import PADDING, FeatureSchema
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from models.base import CtrModel, TrainOutput, UserState, slower_groups
 from models.batch import Context, Slate, User
 from models.blocks.frame import Frame, FrameConfig
 from models.blocks.target_attention import Form, TargetAttention
-from models.record import StateSpec, TensorSpec
-from models.schema import FeatureSchema
+from models.contract.record import StateSpec, TensorSpec
+from models.contract.schema import FeatureSchema
 from models.sequence.hash_slots import Family, HashSlots, allot
 from models.sequence.hybrid_slots import HybridSlots
 from models.sequence.slots import ContentSlots, PositionSlots, Slots

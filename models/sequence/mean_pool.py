@@ -13,8 +13,8 @@ from torch import Tensor
 from models.base import CtrModel, UserState
 from models.batch import Context, Slate, User
 from models.blocks.frame import Frame, FrameConfig
-from models.record import StateSpec, TensorSpec
-from models.schema import PADDING, FeatureSchema
+from models.contract.record import StateSpec, TensorSpec
+from models.contract.schema import PADDING, FeatureSchema
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from models.base import CtrModel, UserState
 from models.batch import Context, Slate, User
 from models.blocks.frame import Frame, FrameConfig
 from models.blocks.sim_hash import SimHash, bucket_ids
-from models.record import StateSpec, TensorSpec
-from models.schema import FeatureSchema
+from models.contract.record import StateSpec, TensorSpec
+from models.contract.schema import FeatureSchema
 
 EPSILON = 1e-6
 """Under the root of a bucket's norm."""

@@ -12,8 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from models.base import UserState
-from models.record import StateSpec, TensorSpec
-from models.schema import PADDING
+from models.contract.record import StateSpec, TensorSpec
+from models.contract.schema import PADDING
 
 
 class Slots(nn.Module, ABC):

@@ -6,7 +6,7 @@ Source: SUAN (2508.15326), and the authors' released code where it says more tha
   (`gate = "mean"`): then every candidate needs a pass of its own over the history.
 - events and candidates are embedded alike, so their slots need no alignment; one learned token stands beside the
   profile's fields, since a log may have none.
-- times are known as ages in buckets (`models/age.py`), to half an octave.
+- times are known as ages in buckets (`models/contract/age.py`), to half an octave.
 - candidates get the short-term interest of every model here beside the target row, and the shared head without Dice
   and without a norm on the logit.
 """
@@ -18,7 +18,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from models.age import NUM_AGES
 from models.base import CtrModel, UserState, slower_groups
 from models.batch import Context, Slate, User
 from models.blocks.causal_attention import (
@@ -34,8 +33,9 @@ from models.blocks.embedding import embedding
 from models.blocks.event_rows import rows_spec, rows_state
 from models.blocks.frame import Frame, FrameConfig
 from models.blocks.uab import Norm, UnifiedAttentionBlock
-from models.record import StateSpec, TensorSpec
-from models.schema import PADDING, FeatureSchema
+from models.contract.age import NUM_AGES
+from models.contract.record import StateSpec, TensorSpec
+from models.contract.schema import PADDING, FeatureSchema
 
 NOW = 1
 """Age of a candidate: none."""

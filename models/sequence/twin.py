@@ -24,7 +24,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from models.age import NUM_AGES
 from models.base import CtrModel, UserState
 from models.batch import Context, Slate, User
 from models.blocks.embedding import embedding
@@ -32,8 +31,9 @@ from models.blocks.event_rows import rows_spec, rows_state
 from models.blocks.frame import Frame, FrameConfig
 from models.blocks.multi_head import pool, projection
 from models.blocks.top_k import RESOLUTION, gather_events, top_k
-from models.record import StateSpec
-from models.schema import PADDING, FeatureSchema
+from models.contract.age import NUM_AGES
+from models.contract.record import StateSpec
+from models.contract.schema import PADDING, FeatureSchema
 
 
 @dataclass(frozen=True)

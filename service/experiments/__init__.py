@@ -1,1 +1,1 @@
-"""TODO-ROOM."""
+"""Experiments: traffic splits and shadow models."""

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from service.context import CURRENT
-from service.generation import Follower, Serving
-from service.ranking import Agreement, agreements
-from service.rules import ShadowRule
-from service.traffic_metrics import TrafficMetrics
+from service.experiments.metrics import TrafficMetrics
+from service.generations.follower import Follower, Serving
+from service.observability.request_context import CURRENT
+from service.scoring.ranking import Agreement, agreements
+from service.traffic_rules import ShadowRule
 
 if TYPE_CHECKING:
-    from service.pipeline import Query, Scores
+    from service.scoring.pipeline import Query, Scores
 
 MAX_AT_ONCE = 2
 """One that scores and one that waits for its record."""

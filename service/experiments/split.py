@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from hashlib import blake2b
 from math import inf, log
 
-from models.errors import NotReadyError, UnknownModelError
-from service.generation import Follower, Serving
-from service.rules import Experiment
-from service.traffic_metrics import TrafficMetrics
+from models.contract.errors import NotReadyError, UnknownModelError
+from service.experiments.metrics import TrafficMetrics
+from service.generations.follower import Follower, Serving
+from service.traffic_rules import Experiment
 
 DIGEST_BYTES = 8
 DRAWS = 1 << (8 * DIGEST_BYTES)

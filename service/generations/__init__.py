@@ -1,1 +1,1 @@
-"""TODO-ROOM."""
+"""What serves now: follows the pointers, swaps artifact and keys together."""

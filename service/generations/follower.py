@@ -12,18 +12,18 @@ from pathlib import Path
 
 import orjson
 
-from models.artifact import Artifact, load_artifact
-from models.errors import (
+from models.contract.artifact import Artifact, load_artifact
+from models.contract.errors import (
     AbsorbError,
     ArtifactError,
     GenerationError,
     NotReadyError,
     UnknownModelError,
 )
-from models.record import Generation, Pointer, pointer_key, record_artifact
-from service.scorer import Scorer
-from service.store import StateStore
-from service.telemetry import Telemetry
+from models.contract.record import Generation, Pointer, pointer_key, record_artifact
+from service.observability.metrics import Telemetry
+from service.runtime.scorer import Scorer
+from service.store.redis import StateStore
 
 FIRST_CHOICE = "lrea"
 """Model of requests that name none, if the settings name none either and it is published."""

@@ -1,1 +1,1 @@
-"""TODO-ROOM."""
+"""HTTP: from a request's bytes to a query, and from scores to an answer."""

@@ -4,16 +4,16 @@ from typing import cast
 
 import numpy as np
 
-from models.record import record_bytes
-from models.schema import FIRST_KNOWN, Field
-from models.vocabulary import Vocabulary
-from service.comparison import Comparison
+from models.contract.record import record_bytes
+from models.contract.schema import FIRST_KNOWN, Field
+from models.contract.vocabulary import Vocabulary
 from service.errors import text_of
-from service.generation import Serving
-from service.pipeline import Scores, StoredUser
-from service.ranking import best, ranks
-from service.schemas import ComparedModel
-from service.telemetry import Stages
+from service.generations.follower import Serving
+from service.http.schemas import ComparedModel
+from service.observability.metrics import Stages
+from service.scoring.comparison import Comparison
+from service.scoring.pipeline import Scores, StoredUser
+from service.scoring.ranking import best, ranks
 
 Json = dict[str, object]
 

@@ -1,7 +1,7 @@
 """Who may ask for what: keys for scoring, other keys for what changes the service, and nothing for probes.
 
 A key comes in `X-API-Key` or as `Authorization: Bearer`. The settings hold SHA-256 hashes only: keys are long and
-random, so a fast hash is enough (`python -m service.keys` makes a key and its hash). Without keys for scoring whoever
+random, so a fast hash is enough (`service.tools.keys` makes a key and its hash). Without keys for scoring whoever
 reaches the service may score. Without administrators' keys it obeys only if it has no keys at all and listens on
 loopback: keys for scoring mean that strangers come, through a proxy, and a key for scoring is none for more.
 """
@@ -16,7 +16,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from models.errors import AccessError, KeyMissingError
+from models.contract.errors import AccessError, KeyMissingError
 from service.errors import headers_of, status_of
 from service.settings import Settings
 
@@ -49,8 +49,8 @@ def exposure_problem(settings: Settings) -> str | None:
     if settings.api_keys or settings.allow_open or is_loopback(settings.host):
         return None
     return (
-        f"ABSORB_HOST: got {settings.host!r}, expected a loopback address, or ABSORB_API_KEYS (python -m service.keys "
-        "makes one), or ABSORB_ALLOW_OPEN=true where something else decides who gets here"
+        f"ABSORB_HOST: got {settings.host!r}, expected a loopback address, or ABSORB_API_KEYS "
+        "(`python -m service.tools.keys` makes one), or ABSORB_ALLOW_OPEN=true where something else decides who gets here"
     )
 
 

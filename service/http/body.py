@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from starlette.requests import ClientDisconnect, Request
 
-from models.errors import (
+from models.contract.errors import (
     BodyTimeoutError,
     BodyTooLargeError,
     ClientGoneError,

@@ -1,9 +1,9 @@
 """What `GET /v1/cache` answers, as a plain dict in the form that `schemas.py` documents."""
 
-from service.answers import Json
-from service.generation import Serving
-from service.tiers.counts import TIERS, Tally
-from service.tiers.tiers import Tiers
+from service.generations.follower import Serving
+from service.http.answers import Json
+from service.state.build import Tiers
+from service.state.counters import TIERS, Tally
 
 
 def cache_answer(tiers: Tiers) -> Json:

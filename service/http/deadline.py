@@ -8,7 +8,7 @@ first, 5 last; 0 or absent is 3, and more than 5 is taken as 5.
 import time
 from collections.abc import Mapping
 
-from models.errors import RequestError
+from models.contract.errors import RequestError
 from service.settings import Settings
 
 TIMEOUT = "X-Request-Timeout-Ms"

@@ -10,7 +10,7 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from models.errors import AbsorbError
+from models.contract.errors import AbsorbError
 
 OnError = Callable[[Request, AbsorbError], Awaitable[Response]]
 

@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.context import CURRENT
 from service.errors import INTERNAL
-from service.slow import SlowRequests
-from service.watch import REQUEST_ID, Watch
+from service.observability.request_context import CURRENT
+from service.observability.request_log import REQUEST_ID, Watch
+from service.observability.slow_capture import SlowRequests
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """Others are counted as one: a label is no place for a stranger's word."""

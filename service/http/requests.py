@@ -14,8 +14,8 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from models.errors import RequestError, did_you_mean, shown
-from models.vocabulary import MAX_ID_LENGTH, check_id
+from models.contract.errors import RequestError, did_you_mean, shown
+from models.contract.vocabulary import MAX_ID_LENGTH, check_id
 
 MAX_SHOWN = 80
 """Characters of a bad value that an error repeats."""

@@ -9,23 +9,22 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
-from models.errors import NotReadyError
-from models.vocabulary import check_id
-from service.answers import (
+from models.contract.errors import NotReadyError
+from models.contract.vocabulary import check_id
+from service.errors import retry_headers, status_of
+from service.generations.follower import Follower
+from service.http.answers import (
     comparison_answer,
     model_answer,
     score_answer,
     server_timing,
     user_answer,
 )
-from service.bodies import BodyLimit, read_body
-from service.errors import retry_headers, status_of
-from service.generation import Follower
-from service.pipeline import Pipeline, Query
-from service.presence import while_present
-from service.readiness import Readiness
-from service.requests import CompareRequest, ScoreRequest, parse_request
-from service.schemas import (
+from service.http.body import BodyLimit, read_body
+from service.http.deadline import read_terms
+from service.http.disconnect import while_present
+from service.http.requests import CompareRequest, ScoreRequest, parse_request
+from service.http.schemas import (
     CompareResponse,
     ErrorBody,
     Live,
@@ -35,9 +34,10 @@ from service.schemas import (
     ScoreResponse,
     UserResponse,
 )
-from service.scrape import Scrape
+from service.observability.exposition import Scrape
+from service.runtime.readiness import Readiness
+from service.scoring.pipeline import Pipeline, Query
 from service.settings import Settings
-from service.terms import read_terms
 
 ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}}
 METRICS: dict[int | str, dict[str, Any]] = {

@@ -4,9 +4,9 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, Response
 
-from service.access import Access
-from service.routes import ERRORS
-from service.slow import SlowRequests
+from service.http.auth import Access
+from service.http.routes import ERRORS
+from service.observability.slow_capture import SlowRequests
 
 JSON_LINES = "application/x-ndjson"
 LINES: dict[int | str, dict[str, Any]] = {200: {"content": {JSON_LINES: {}}}, **ERRORS}
@@ -18,7 +18,7 @@ def slow_routes(slow: SlowRequests, access: Access) -> APIRouter:
 
     @router.get("/slow", response_class=Response, responses=LINES)
     async def latest() -> Response:
-        """Slow requests, latest first, as JSON lines: a file that `python -m service.replay` reads."""
+        """Slow requests, latest first, as JSON lines: a file that `python -m service.tools.replay` reads."""
         return Response(b"".join(slow.lines), media_type=JSON_LINES)
 
     return router

@@ -1,1 +1,1 @@
-"""TODO-ROOM."""
+"""Metrics, request log, tracing, capture of slow requests."""

@@ -12,9 +12,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from models.record import Generation
-from service.context import CURRENT
-from service.traffic_metrics import SlowMetrics, TrafficMetrics
+from models.contract.record import Generation
+from service.experiments.metrics import SlowMetrics, TrafficMetrics
+from service.observability.request_context import CURRENT
 
 StateSource = Literal["hit", "miss", "stale", "corrupt", "unavailable"]
 """How a user's state was found. All but hit and stale are scored from the cold-start state."""

@@ -4,11 +4,11 @@ import logging
 import time
 from collections.abc import Iterable
 
-from service.context import RequestContext, request_id_from
+from service.observability.metrics import Telemetry, milliseconds
+from service.observability.request_context import RequestContext, request_id_from
+from service.observability.traceparent import read_traceparent
+from service.observability.tracing import RequestSpan, Tracing
 from service.settings import Settings
-from service.telemetry import Telemetry, milliseconds
-from service.trace_context import read_traceparent
-from service.tracing import RequestSpan, Tracing
 
 REQUEST_ID = b"x-request-id"
 TRACEPARENT = b"traceparent"

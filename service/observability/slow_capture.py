@@ -1,7 +1,7 @@
 """Slow requests, kept to be looked at and asked again: in a bounded ring, and in a bounded file if a folder is set.
 
 A kept request holds its body and its answer, so it names its user: it is off unless a threshold is set, only admins may
-read the ring, and only the process's own user may read the file. `python -m service.replay FILE` asks them again.
+read the ring, and only the process's own user may read the file. `python -m service.tools.replay FILE` asks them again.
 """
 
 import logging
@@ -16,8 +16,8 @@ from pathlib import Path
 import orjson
 from starlette.types import Message, Receive, Scope, Send
 
-from service.context import RequestContext
-from service.traffic_metrics import SlowMetrics
+from service.experiments.metrics import SlowMetrics
+from service.observability.request_context import RequestContext
 
 CAPTURED = ("/v1/score", "/v1/compare", "/v2/models/")
 """Beginnings of the paths whose requests are kept."""

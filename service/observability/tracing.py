@@ -13,10 +13,10 @@ import time
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from service.context import RequestContext
+from service.observability.metrics import STAGE_NAMES
+from service.observability.request_context import RequestContext
+from service.observability.traceparent import TraceParent
 from service.settings import is_trace_exporter_named
-from service.telemetry import STAGE_NAMES
-from service.trace_context import TraceParent
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider

@@ -1,1 +1,1 @@
-"""TODO-ROOM."""
+"""The process: start, warm-up, drain, several processes behind one port."""

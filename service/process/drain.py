@@ -19,8 +19,8 @@ from types import FrameType
 
 import uvicorn
 
-from service.readiness import Readiness
-from service.workers import Workers
+from service.runtime.readiness import Readiness
+from service.runtime.workers import Workers
 
 LOOK_EVERY_S = 0.1
 

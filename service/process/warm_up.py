@@ -16,10 +16,10 @@ from pathlib import Path
 
 import orjson
 
-from models.errors import AbsorbError, ArtifactError, RequestError
-from service.generation import Serving
-from service.pipeline import Query, Scores
-from service.requests import ScoreRequest, parse_request
+from models.contract.errors import AbsorbError, ArtifactError, RequestError
+from service.generations.follower import Serving
+from service.http.requests import ScoreRequest, parse_request
+from service.scoring.pipeline import Query, Scores
 
 LIMIT_S = 10.0
 """Seconds that a generation waits for its warm-up at most."""

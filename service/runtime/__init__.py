@@ -1,1 +1,1 @@
-"""TODO-ROOM."""
+"""ONNX sessions, batching and the threads that score."""

@@ -10,8 +10,8 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
-from models.errors import AbsorbError, NotReadyError
-from service.workers import Workers
+from models.contract.errors import AbsorbError, NotReadyError
+from service.runtime.workers import Workers
 
 EVERY_S = 0.5
 """Seconds between two looks."""

@@ -11,9 +11,9 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from models.artifact import ENCODE, SCORE, Artifact
-from models.errors import ArtifactError
-from models.schema import PADDING, UNKNOWN
+from models.contract.artifact import ENCODE, SCORE, Artifact
+from models.contract.errors import ArtifactError
+from models.contract.schema import PADDING, UNKNOWN
 
 State = Mapping[str, NDArray[Any]]
 """One user's tensors, without the batch axis."""

@@ -1,1 +1,1 @@
-"""TODO-ROOM."""
+"""Decide and score: admission, fallbacks, computation."""

@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from models.errors import NotReadyError
-from models.vocabulary import Vocabulary
-from service.generation import Serving
-from service.ranking import Agreement, agreements
-from service.telemetry import Stages
+from models.contract.errors import NotReadyError
+from models.contract.vocabulary import Vocabulary
+from service.generations.follower import Serving
+from service.observability.metrics import Stages
+from service.scoring.ranking import Agreement, agreements
 
 if TYPE_CHECKING:
-    from service.pipeline import Query, Scores
+    from service.scoring.pipeline import Query, Scores
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import ArtifactError
-from models.schema import UNKNOWN
-from service.generation import Serving
-from service.scorer import Ids, Slate, State
-from service.split_slate import score_split
-from service.telemetry import Stages
-from service.workers import Workers
+from models.contract.errors import ArtifactError
+from models.contract.schema import UNKNOWN
+from service.generations.follower import Serving
+from service.observability.metrics import Stages
+from service.runtime.scorer import Ids, Slate, State
+from service.runtime.workers import Workers
+from service.scoring.split_slate import score_split
 
 Scored = tuple[NDArray[np.float64], list[str]]
 """Probabilities in the order of the candidates, and those of them that the catalogue does not hold."""

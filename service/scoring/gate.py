@@ -5,13 +5,13 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
-from models.errors import DeadlineError
-from service.admission import Admission, Place
-from service.batcher import Batcher
-from service.compute import Job, Scored, compute, unless_error
+from models.contract.errors import DeadlineError
+from service.observability.metrics import Telemetry
+from service.runtime.batcher import Batcher
+from service.runtime.workers import Workers
+from service.scoring.admission import Admission, Place
+from service.scoring.compute import Job, Scored, compute, unless_error
 from service.settings import Settings
-from service.telemetry import Telemetry
-from service.workers import Workers
 
 P = ParamSpec("P")
 Answer = TypeVar("Answer")

@@ -23,7 +23,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import (
+from models.contract.errors import (
     AbsorbError,
     CorruptRecordError,
     NotReadyError,
@@ -31,22 +31,22 @@ from models.errors import (
     RequestError,
     UnknownUserError,
 )
-from models.record import Generation, UserRecord
-from service.admission import Place
-from service.comparison import Comparison, check_context, join
-from service.compute import Job, compute, unless_error
-from service.context import CURRENT
-from service.gate import Gate
-from service.generation import Follower, Serving
-from service.scorer import State
+from models.contract.record import Generation, UserRecord
+from service.experiments.shadow import Shadows
+from service.experiments.split import Traffic
+from service.generations.follower import Follower, Serving
+from service.observability.metrics import Stages, StateSource, Telemetry
+from service.observability.request_context import CURRENT
+from service.runtime.scorer import State
+from service.scoring.admission import Place
+from service.scoring.comparison import Comparison, check_context, join
+from service.scoring.compute import Job, compute, unless_error
+from service.scoring.gate import Gate
 from service.settings import Settings
-from service.shadow import Shadows
-from service.telemetry import Stages, StateSource, Telemetry
-from service.tiers.counts import Result, Tier
-from service.tiers.states import Found
-from service.tiers.tiers import Tiers
-from service.tiers.user import read_record
-from service.traffic import Traffic
+from service.state.build import Tiers
+from service.state.cached_user import read_record
+from service.state.counters import Result, Tier
+from service.state.lookup import Found
 
 DEFAULT_TOP_K = 10
 """Candidates of a comparison's rankings, if the request does not say."""

@@ -9,9 +9,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import ArtifactError
-from service.scorer import CPU, Scorer, Slate
-from service.workers import Workers
+from models.contract.errors import ArtifactError
+from service.runtime.scorer import CPU, Scorer, Slate
+from service.runtime.workers import Workers
 
 LEAST = 64
 """Candidates in a piece: with fewer, what is the user's and done once for each piece is most of the work."""

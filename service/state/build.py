@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 
+from service.runtime.workers import Workers
 from service.settings import Settings
-from service.store import StateStore
-from service.tiers.counts import HostCollector, TierCounts
-from service.tiers.host import HostTier
-from service.tiers.prefetch import Prefetcher
-from service.tiers.states import TieredStates
-from service.workers import Workers
+from service.state.counters import HostCollector, TierCounts
+from service.state.local_cache import HostTier
+from service.state.lookup import TieredStates
+from service.state.prefetch import Prefetcher
+from service.store.redis import StateStore
 
 
 @dataclass(frozen=True)

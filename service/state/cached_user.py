@@ -1,6 +1,7 @@
 """What the host tier keeps of a user: decoded, checked and owning its memory; and what that weighs.
 
-While a generation is being written in place (`builder/rolling.py`), the value under a key changes once. What is kept of
+While a generation is being written in place (`builder/publish/rolling.py`), the value under a key changes once.
+What is kept of
 it may be the old record until its age is over or the publish ends, whichever comes first; it holds on to the artifact
 that made it, so its score is never a mixture.
 """
@@ -13,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import CorruptRecordError
-from models.record import UserRecord, decode_record
-from service.generation import Serving
+from models.contract.errors import CorruptRecordError
+from models.contract.record import UserRecord, decode_record
+from service.generations.follower import Serving
 
 ABSENT_BYTES = 240
 """An entry without a user, beside its id: measured 218 by tracemalloc (CPython 3.11), slots of tables included."""

@@ -8,8 +8,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from service.generation import Serving
-from service.tiers.host import HostTier
+from service.generations.follower import Serving
+from service.state.local_cache import HostTier
 
 Tier = Literal["host", "redis"]
 Result = Literal["hit", "miss", "stale", "corrupt", "error"]

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Final
 
-from service.generation import Serving
-from service.tiers.byte_lru import ByteLru
-from service.tiers.user import CachedUser, footprint
+from service.generations.follower import Serving
+from service.state.byte_lru import ByteLru
+from service.state.cached_user import CachedUser, footprint
 
 ABSENT_SHARE = 16
 """One part in so many is for users whom the cache does not hold: a flood of them evicts no record."""

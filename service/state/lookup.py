@@ -5,14 +5,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from models.errors import CacheUnavailableError, RecordError
-from service.generation import Serving
-from service.store import StateStore
-from service.tiers.counts import Result, Tally, Tier, TierCounts
-from service.tiers.flight import SingleFlight
-from service.tiers.host import ABSENT, Absent, HostTier
-from service.tiers.user import CachedUser, read_user
-from service.workers import Workers
+from models.contract.errors import CacheUnavailableError, RecordError
+from service.generations.follower import Serving
+from service.runtime.workers import Workers
+from service.state.cached_user import CachedUser, read_user
+from service.state.counters import Result, Tally, Tier, TierCounts
+from service.state.flight import SingleFlight
+from service.state.local_cache import ABSENT, Absent, HostTier
+from service.store.redis import StateStore
 
 DECODE_INLINE_BYTES = 1 << 18
 """Records up to this size are decoded on the event loop: a CRC and a copy, some 60 µs for 73 kB, which is what the

@@ -5,12 +5,12 @@ import logging
 from collections import deque
 from collections.abc import Sequence
 
-from models.errors import AbsorbError, CacheUnavailableError, RecordError
-from service.generation import Serving
-from service.store import StateStore
-from service.tiers.counts import Outcome, TierCounts
-from service.tiers.host import HostTier
-from service.tiers.user import read_user
+from models.contract.errors import AbsorbError, CacheUnavailableError, RecordError
+from service.generations.follower import Serving
+from service.state.cached_user import read_user
+from service.state.counters import Outcome, TierCounts
+from service.state.local_cache import HostTier
+from service.store.redis import StateStore
 
 MAX_QUEUED = 4096
 """Users that wait to be read; a hint about more comes too late for them anyway."""

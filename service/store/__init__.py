@@ -1,1 +1,1 @@
-"""TODO-ROOM."""
+"""Clients of the cache: one Redis server or a Redis Cluster."""

@@ -10,9 +10,9 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
-from models.cache_server import redact_url
-from models.errors import AbsorbError, CacheUnavailableError, CorruptRecordError
-from models.record import MODELS_KEY, SERVICES_KEY, pointer_key, presence_key
+from models.contract.cache_server import redact_url
+from models.contract.errors import AbsorbError, CacheUnavailableError, CorruptRecordError
+from models.contract.record import MODELS_KEY, SERVICES_KEY, pointer_key, presence_key
 
 MAX_CONNECTIONS = 64
 CONTROL_TIMEOUT_S = 2.0

@@ -1,4 +1,4 @@
-"""`python -m service.demo`: start the service, score candidates for a real user over HTTP, show what came back.
+"""`python -m service.tools.demo`: start the service, score candidates for a real user over HTTP, show what came back.
 
 Ends with exit code 1 and the reason if anything fails.
 """
@@ -18,10 +18,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from models.errors import AbsorbError, NotReadyError
+from models.contract.errors import AbsorbError, NotReadyError
 from service.__main__ import read_settings
-from service.process import running_service
-from service.published import Published, read_published
+from service.tools.published import Published, read_published
+from service.tools.running_service import running_service
 
 LOG = Path("var/demo/service.log")
 USERS_LOOKED_AT = 100
@@ -164,7 +164,7 @@ def _ask(url: str, path: str, body: Json | None = None) -> Json:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m service.demo", description=__doc__)
+    parser = argparse.ArgumentParser("python -m service.tools.demo", description=__doc__)
     parser.add_argument("--model", help="a published model; absent: the one the service takes")
     parser.add_argument("--user", help="user id; absent: one of the cache's")
     parser.add_argument("--candidate", action="append", help="item id; absent: a mixed slate")

@@ -1,4 +1,4 @@
-"""`python -m service.keys`: make a key for clients, and the hash of it for ABSORB_API_KEYS or ABSORB_ADMIN_KEYS."""
+"""`python -m service.tools.keys`: make a client key and its hash for ABSORB_API_KEYS or ABSORB_ADMIN_KEYS."""
 
 import hashlib
 import secrets

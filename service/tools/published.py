@@ -7,11 +7,11 @@ from typing import Any
 from redis import Redis, RedisCluster
 from redis.exceptions import RedisClusterException, RedisError
 
-from models.artifact import Artifact, load_artifact
-from models.cache_server import redact_url, resolve_cache_url, split_cluster_url
-from models.errors import CacheUnavailableError, NotReadyError, UnknownModelError
-from models.record import MODELS_KEY, Generation, Pointer, pointer_key
-from service.generation import FIRST_CHOICE
+from models.contract.artifact import Artifact, load_artifact
+from models.contract.cache_server import redact_url, resolve_cache_url, split_cluster_url
+from models.contract.errors import CacheUnavailableError, NotReadyError, UnknownModelError
+from models.contract.record import MODELS_KEY, Generation, Pointer, pointer_key
+from service.generations.follower import FIRST_CHOICE
 from service.settings import Settings
 
 TIMEOUT_S = 10.0

@@ -1,4 +1,4 @@
-"""`python -m service.replay FILE --url http://…`: ask captured slow requests again; print the times then and now.
+"""`python -m service.tools.replay FILE --url http://…`: ask captured slow requests again; print the times then and now.
 
 FILE holds JSON lines as `ABSORB_SLOW_DIR` or `GET /v1/slow` give them. Scores agree where none differs by more than
 1e-6. They are compared where both answers say that they come from the same generations and the same kinds of state (V2:
@@ -200,7 +200,7 @@ def show(replayed: Sequence[Replayed], num_records: int, console: Console) -> No
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m service.replay", description=__doc__)
+    parser = argparse.ArgumentParser("python -m service.tools.replay", description=__doc__)
     parser.add_argument("file", type=Path, help="JSON lines, as captured")
     parser.add_argument("--url", default="http://127.0.0.1:8000", help="of the service")
     parser.add_argument("--key", help="API key, if the service wants one")

@@ -8,7 +8,7 @@ from typing import cast
 
 import numpy as np
 
-from models.errors import RequestError, shown
+from models.contract.errors import RequestError, shown
 from service.v2.messages import BYTES, DTYPES, Data, InferTensor, Parameters
 
 LENGTH = Struct("<I")

@@ -4,11 +4,11 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 
-from models.errors import NotReadyError, RequestError, UnknownVersionError
-from models.record import Generation
-from service.generation import Follower, Serving
-from service.pipeline import Pipeline, Query, Scores
-from service.readiness import Readiness
+from models.contract.errors import NotReadyError, RequestError, UnknownVersionError
+from models.contract.record import Generation
+from service.generations.follower import Follower, Serving
+from service.runtime.readiness import Readiness
+from service.scoring.pipeline import Pipeline, Query, Scores
 from service.settings import Settings
 from service.v2.codec import short
 from service.v2.messages import (
@@ -22,8 +22,8 @@ from service.v2.messages import (
     ServerMetadata,
     TensorMetadata,
 )
-from service.v2.slates import OUTPUTS, inputs_of, outputs_of, queries_of
 from service.v2.stats import Statistics
+from service.v2.tensors import OUTPUTS, inputs_of, outputs_of, queries_of
 
 SERVER = ServerMetadata(
     "absorb",

@@ -5,7 +5,7 @@ from typing import Any
 
 from google.protobuf.json_format import ParseDict
 
-from models.errors import RequestError
+from models.contract.errors import RequestError
 from service.v2 import inference_pb2 as pb
 from service.v2.codec import shape_of, short, tensor_from_bytes, tensor_from_json, tensor_to_bytes
 from service.v2.messages import (

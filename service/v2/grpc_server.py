@@ -15,13 +15,15 @@ from typing import Any, TypeVar
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from models.errors import AbsorbError, RequestError
-from service.access import Access, Role
-from service.context import CURRENT
+from models.contract.errors import AbsorbError, RequestError
 from service.errors import GRPC_CODES, status_of, text_of
+from service.http.auth import Access, Role
+from service.observability.request_context import CURRENT
+from service.observability.request_log import REQUEST_ID, Watch
 from service.settings import Settings
 from service.v2 import inference_pb2 as pb
 from service.v2.codec import short
+from service.v2.data_plane import Plane
 from service.v2.grpc_messages import (
     config_for,
     index_for,
@@ -32,8 +34,6 @@ from service.v2.grpc_messages import (
     statistics_for,
 )
 from service.v2.messages import InferRequest
-from service.v2.plane import Plane
-from service.watch import REQUEST_ID, Watch
 
 PROBES = frozenset({"ServerLive", "ServerReady"})
 ADMIN = frozenset({"RepositoryModelLoad", "RepositoryModelUnload"})

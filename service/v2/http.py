@@ -10,18 +10,18 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from models.errors import AbsorbError, NotReadyError, RequestError
-from service.access import Access
-from service.bodies import BodyLimit, read_body
+from models.contract.errors import AbsorbError, NotReadyError, RequestError
 from service.errors import retry_headers, status_of
-from service.presence import while_present
-from service.routes import ERRORS, BareRoute, JsonResponse, described_body, error_response
-from service.schemas import ErrorBody, Live, NotReady, Ready
-from service.terms import PRIORITY, TIMEOUT, whole_number
+from service.http.auth import Access
+from service.http.body import BodyLimit, read_body
+from service.http.deadline import PRIORITY, TIMEOUT, whole_number
+from service.http.disconnect import while_present
+from service.http.routes import ERRORS, BareRoute, JsonResponse, described_body, error_response
+from service.http.schemas import ErrorBody, Live, NotReady, Ready
 from service.v2.answers import index_json, metadata_json, server_json, statistics_json
 from service.v2.codec import short
+from service.v2.data_plane import Plane
 from service.v2.messages import InferRequest, Parameter
-from service.v2.plane import Plane
 from service.v2.schemas import (
     IndexBody,
     IndexEntry,

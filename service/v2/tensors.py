@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from models.errors import RequestError, did_you_mean
-from models.vocabulary import check_ids
-from service.pipeline import Query, Scores
+from models.contract.errors import RequestError, did_you_mean
+from models.contract.vocabulary import check_ids
+from service.http.deadline import deadline_after
+from service.scoring.pipeline import Query, Scores
 from service.settings import Settings
-from service.terms import deadline_after
 from service.v2.codec import short
 from service.v2.messages import BYTES, InferRequest, InferTensor, Parameters, TensorMetadata
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from models.errors import RequestError
+from models.contract.errors import RequestError
 from service.v2.codec import (
     shape_of,
     short,

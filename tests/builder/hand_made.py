@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from builder.events import Events
-from builder.split import Split
-from models.schema import FIRST_KNOWN, FeatureSchema, Field
-from models.vocabulary import Vocabulary
+from builder.ingest.events import Events
+from builder.ingest.split import Split
+from models.contract.schema import FIRST_KNOWN, FeatureSchema, Field
+from models.contract.vocabulary import Vocabulary
 
 SPLIT = Split(train_from_s=100, validate_from_s=200, test_from_s=300, end_s=400)
 

@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from builder.cache import CacheClient
-from builder.generations import count_all, new_generation, read_pointer
-from builder.publish import publish
-from models.record import (
+from builder.publish.blue_green import publish
+from builder.publish.cache import CacheClient
+from builder.publish.generations import count_all, new_generation, read_pointer
+from models.contract.record import (
     Generation,
     Pointer,
     TensorSpec,

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from builder.cache import connect_cache
-from builder.events import Events
-from builder.generations import count_records, read_pointer, rollback
-from builder.recipe import PublishRule, Recipe
-from builder.recipe_models import ModelChoice
-from builder.steps import STEPS, Build, fingerprints, is_due, republish, run_step
-from models.errors import CacheUnavailableError, PublishError, StepError
-from models.record import decode_record
+from builder.ingest.events import Events
+from builder.pipeline import STEPS, Build, fingerprints, is_due, republish, run_step
+from builder.publish.cache import connect_cache
+from builder.publish.generations import count_records, read_pointer, rollback
+from builder.recipe.models import ModelChoice
+from builder.recipe.recipe import PublishRule, Recipe
+from models.contract.errors import CacheUnavailableError, PublishError, StepError
+from models.contract.record import decode_record
 from tests.builder.logs import log_frame, write_log
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +27,7 @@ DIE_TRAINING = """
 import os, signal, sys
 from pathlib import Path
 from builder.run_folder import RunFolder
-from builder.steps import Build, run_step
+from builder.pipeline import Build, run_step
 from tests.builder.conftest import MODEL
 from tests.builds import small_recipe
 from dataclasses import replace

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from builder.run_folder import STEPS_FILE, RunFolder, Stamp
-from models.errors import LockHeldError
+from models.contract.errors import LockHeldError
 
 ROOT = Path(__file__).parents[2]
 HOLD = """

@@ -10,10 +10,10 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from builder.cache import CacheClient
-from models.artifact import ENCODE, SCORE, Artifact, load_artifact
-from models.record import Generation, RecordDtype, decode_record
-from models.schema import PADDING, UNKNOWN
+from builder.publish.cache import CacheClient
+from models.contract.artifact import ENCODE, SCORE, Artifact, load_artifact
+from models.contract.record import Generation, RecordDtype, decode_record
+from models.contract.schema import PADDING, UNKNOWN
 from tests.e2e.traffic import Answer, Ask
 
 LIMIT = 1e-4

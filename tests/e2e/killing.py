@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder.steps import STEPS
+from builder.pipeline import STEPS
 from tests.e2e.builders import TINY, Build, Builder, finish
 from tests.e2e.deadline import wait_until
 from tests.e2e.expected import Expected, read_expected

@@ -1,6 +1,6 @@
 """Builders at once, as processes: two in one run folder, and two on two machines with one cache."""
 
-from builder.steps import STEPS
+from builder.pipeline import STEPS
 from tests.e2e.expected import read_expected
 from tests.e2e.gate import Gate
 from tests.e2e.killing import RECORD

@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from builder.generations import rollback
+from builder.publish.generations import rollback
 from tests.e2e.builders import NAME, Builder, finish
 from tests.e2e.expected import LIMIT, Expected, assert_of_one_generation
 from tests.e2e.services import metric, ready_service

@@ -2,7 +2,7 @@
 
 import pytest
 
-from builder.steps import STEPS
+from builder.pipeline import STEPS
 from tests.e2e.expected import assert_of_one_generation
 
 pytestmark = pytest.mark.timeout(1800)

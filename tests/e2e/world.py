@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from builder.cache import CacheClient, connect_cache
-from builder.generations import find_generations, new_generation, read_pointer
-from builder.publish import publish
-from models.cache_server import SOCKET, start_server, stop_server
-from models.record import Generation
+from builder.publish.blue_green import publish
+from builder.publish.cache import CacheClient, connect_cache
+from builder.publish.generations import find_generations, new_generation, read_pointer
+from models.contract.cache_server import SOCKET, start_server, stop_server
+from models.contract.record import Generation
 from tests.e2e.builders import NAME, TINY, Build, finish
 from tests.e2e.deadline import wait_until
 from tests.e2e.expected import Expected, read_expected

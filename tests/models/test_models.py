@@ -9,17 +9,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from builder.checkpoint import Checkpoint
-from builder.dataset import find_slates
-from builder.export import open_graph, run_graph, user_feed
-from builder.stored import through_records
-from builder.train import losses, make_optimizer
-from models.artifact import ENCODE, SCORE
+from builder.dataset.batches import find_slates
+from builder.evaluate.record_quality import through_records
+from builder.export.onnx import open_graph, run_graph, user_feed
+from builder.train.train import losses, make_optimizer
 from models.base import CtrModel
 from models.batch import Batch, Context, Slate, User
-from models.errors import UnknownModelError
-from models.record import RecordDtype
+from models.contract.artifact import ENCODE, SCORE
+from models.contract.errors import UnknownModelError
+from models.contract.record import RecordDtype
+from models.contract.schema import PADDING
 from models.registry import MODELS, build_model
-from models.schema import PADDING
 from models.sequence.lrea import LREA
 from tests.builds import Builds
 from tests.cases import CASES, EXPORTED, SCHEMA, Case, item_fields, random_batch

@@ -6,7 +6,7 @@ import grpc
 import pytest
 from pydantic import ValidationError
 
-from models.errors import AbsorbError, ArtifactError, RequestError
+from models.contract.errors import AbsorbError, ArtifactError, RequestError
 from service.errors import GRPC_CODES, STATUS, retry_headers, status_of
 from service.settings import Settings
 

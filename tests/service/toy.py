@@ -13,10 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from models.artifact import ENCODE, SCORE, VOCABULARY, WEIGHTS, Artifact, Manifest, save_artifact
-from models.record import TensorSpec
-from models.schema import FeatureSchema, Field
-from models.vocabulary import Vocabulary
+from models.contract.artifact import (
+    ENCODE,
+    SCORE,
+    VOCABULARY,
+    WEIGHTS,
+    Artifact,
+    Manifest,
+    save_artifact,
+)
+from models.contract.record import TensorSpec
+from models.contract.schema import FeatureSchema, Field
+from models.contract.vocabulary import Vocabulary
 
 D = 4
 SPEC = (TensorSpec("interest", (2, D)), TensorSpec("length", (1,)))

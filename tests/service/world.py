@@ -12,8 +12,8 @@ import redis
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
-from models.artifact import Artifact
-from models.record import (
+from models.contract.artifact import Artifact
+from models.contract.record import (
     MODELS_KEY,
     Generation,
     Pointer,
@@ -22,13 +22,13 @@ from models.record import (
     encode_record,
     pointer_key,
 )
-from service.generation import Follower
-from service.parts import Parts, build_parts
-from service.pipeline import Pipeline
+from service.generations.follower import Follower
+from service.observability.metrics import Telemetry
+from service.observability.tracing import Tracing
+from service.runtime.workers import Workers
+from service.scoring.pipeline import Pipeline
 from service.settings import Settings
-from service.telemetry import Telemetry
-from service.tracing import Tracing
-from service.workers import Workers
+from service.wiring import Parts, build_parts
 from tests.service.toy import AS_OF_S, SPEC, VOCABULARY_OF_TOYS, Array, Toy
 
 HISTORIES = {"ann": ["i1", "i2", "i3"], "bob": ["i9"], "a/b c": ["i4", "i4"]}

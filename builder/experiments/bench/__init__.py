@@ -1,1 +1,1 @@
-"""TODO-ROOM."""
+"""Time of score graphs and trainings against length, candidates, rank and width."""

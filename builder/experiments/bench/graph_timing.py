@@ -12,12 +12,12 @@ import numpy as np
 import onnxruntime as ort
 import torch
 
-from builder.export import Feed, Graphs, build_graphs, open_graph, user_feed
-from models.age import NUM_AGES
+from builder.export.onnx import Feed, Graphs, build_graphs, open_graph, user_feed
 from models.base import CtrModel
 from models.batch import Batch, Context, Slate, User
-from models.record import StateSpec, record_bytes
-from models.schema import FIRST_KNOWN, FeatureSchema, Field
+from models.contract.age import NUM_AGES
+from models.contract.record import StateSpec, record_bytes
+from models.contract.schema import FIRST_KNOWN, FeatureSchema, Field
 
 BLOCKS = (64, 256, 512, 1_024)
 """A graph that may take the slate in blocks takes so many candidates at once, if that is faster than all of them."""

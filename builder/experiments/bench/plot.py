@@ -6,9 +6,9 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from builder.bench_table import AXES, sweep, swept
-from builder.bench_timing import Size, Timing
-from builder.figure import new_figure
+from builder.experiments.bench.table import AXES, sweep, swept
+from builder.experiments.bench.timing import Size, Timing
+from builder.experiments.report.figure import new_figure
 
 MARKS = {
     "LREA, position slots": ("C0", "o"), "LREA, hash slots": ("C2", "s"), "DIN": ("C3", "^"),

@@ -14,12 +14,18 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from builder.bench_plot import plot
-from builder.bench_table import to_markdown
-from builder.bench_timing import CONTENDERS, Size, Timing, build_contender, time_together
-from builder.export import code_revision
-from builder.graph_timing import Contender
-from builder.markdown import write_report
+from builder.experiments.bench.graph_timing import Contender
+from builder.experiments.bench.plot import plot
+from builder.experiments.bench.table import to_markdown
+from builder.experiments.bench.timing import (
+    CONTENDERS,
+    Size,
+    Timing,
+    build_contender,
+    time_together,
+)
+from builder.experiments.report.markdown import write_report
+from builder.export.onnx import code_revision
 from builder.progress import Progress
 
 logger = logging.getLogger(__name__)

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from builder.bench_timing import CONTENDERS, bench_schema, random_model
-from builder.graph_timing import Contender, Lap, make_contender, time_in_turn
-from builder.markdown import markdown_table, write_report
+from builder.experiments.bench.graph_timing import Contender, Lap, make_contender, time_in_turn
+from builder.experiments.bench.timing import CONTENDERS, bench_schema, random_model
+from builder.experiments.report.markdown import markdown_table, write_report
 from builder.progress import Progress
 from models.registry import make_config
 

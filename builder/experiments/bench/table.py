@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from builder.bench_timing import Size, Timing
-from builder.markdown import markdown_table
+from builder.experiments.bench.timing import Size, Timing
+from builder.experiments.report.markdown import markdown_table
 
 AXES = {
     "length": "history length L", "candidates": "candidates B", "rank": "rank r", "dim": "width d",

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from builder.graph_timing import Contender, make_contender, time_in_turn
+from builder.experiments.bench.graph_timing import Contender, make_contender, time_in_turn
 from models.base import CtrModel
+from models.contract.schema import FIRST_KNOWN, FeatureSchema, Field
 from models.registry import build_model
-from models.schema import FIRST_KNOWN, FeatureSchema, Field
 
 CONTENDERS: dict[str, tuple[str, dict[str, Any]]] = {
     "LREA, position slots": ("lrea", {"slots": "position"}),

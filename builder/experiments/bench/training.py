@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from builder.events import Events
-from builder.ingest import ingest
-from builder.markdown import markdown_table, write_report
+from builder.experiments.report.markdown import markdown_table, write_report
+from builder.ingest.assemble import ingest
+from builder.ingest.events import Events
 from builder.progress import Progress
-from builder.recipe import Recipe, load_recipe
-from builder.train import batch_source, losses, make_optimizer, part_slates
+from builder.recipe.recipe import Recipe, load_recipe
+from builder.train.train import batch_source, losses, make_optimizer, part_slates
 from models.base import CtrModel
 from models.registry import build_model
 
@@ -35,7 +35,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """Label -> model of the registry and its options."""
 PHASES = ("batch", "forward", "backward", "optimiser")
-RECIPE = Path(__file__).parent / "recipes" / "complete-journey.toml"
+RECIPE = Path(__file__).parents[2] / "recipes" / "complete-journey.toml"
 LENGTH, WARM_UP, STEPS, TOP = 1_000, 2, 15, 6
 
 

@@ -1,1 +1,1 @@
-"""TODO-ROOM."""
+"""Models side by side on one task: search, trainings, table, plots."""

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from builder.compare_search import TRIAL_SEED, in_words, settings
-from builder.ingest import input_fingerprint
-from builder.language.rule import LanguageRule
-from builder.recipe import Recipe
-from builder.recipe_models import SHARE, ModelChoice, Setting, Sweep, Variant, with_llm_dim
+from builder.experiments.compare.search import TRIAL_SEED, in_words, settings
+from builder.ingest.assemble import input_fingerprint
+from builder.recipe.language import LanguageRule
+from builder.recipe.models import SHARE, ModelChoice, Setting, Sweep, Variant, with_llm_dim
+from builder.recipe.recipe import Recipe
 from models.registry import make_config
 
 Outcome = dict[str, Any]

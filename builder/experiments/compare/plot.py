@@ -7,12 +7,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from builder.compare_table import Comparison, Estimate, Row, SweepRows
-from builder.compare_text import FLOORS
-from builder.cuts import AGES
-from builder.figure import new_figure
-from builder.plot_labels import Label, place_labels
-from models.record import RecordDtype
+from builder.evaluate.breakdowns import AGES
+from builder.experiments.compare.table import Comparison, Estimate, Row, SweepRows
+from builder.experiments.compare.text import FLOORS
+from builder.experiments.report.figure import new_figure
+from builder.experiments.report.labels import Label, place_labels
+from models.contract.record import RecordDtype
 
 COLORS = {
     "lrea": "C0", "two-stage": "C1", "full": "C3", "stacked": "C5", "pooled": "C2", "none": "0.4", "control": "C4",

@@ -15,20 +15,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from builder.compare_plan import Outcomes, Plan, Training
-from builder.compare_plot import plot_comparison
-from builder.compare_table import Comparison, Row, SweepRows
-from builder.compare_text import to_json, to_markdown
-from builder.compare_training import train_all
-from builder.events import Events
-from builder.ingest import input_fingerprint
-from builder.markdown import write_report
+from builder.evaluate.report import floors
+from builder.experiments.compare.plan import Outcomes, Plan, Training
+from builder.experiments.compare.plot import plot_comparison
+from builder.experiments.compare.table import Comparison, Row, SweepRows
+from builder.experiments.compare.text import to_json, to_markdown
+from builder.experiments.compare.training import train_all
+from builder.experiments.report.markdown import write_report
+from builder.ingest.assemble import input_fingerprint
+from builder.ingest.events import Events
+from builder.pipeline import Build
 from builder.progress import Progress
-from builder.recipe import Recipe, TrainRule
-from builder.recipe_models import SearchRule, Setting, Variant
-from builder.report import floors
-from builder.steps import Build
-from models.errors import RecipeError
+from builder.recipe.models import SearchRule, Setting, Variant
+from builder.recipe.recipe import Recipe, TrainRule
+from models.contract.errors import RecipeError
 from models.registry import build_model
 
 logger = logging.getLogger(__name__)

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from builder.recipe import Recipe
-from builder.recipe_models import Setting, Variant
+from builder.recipe.models import Setting, Variant
+from builder.recipe.recipe import Recipe
 from models.registry import make_config
 
 TRIAL_SEED = 10_000

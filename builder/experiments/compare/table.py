@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from builder.compare_plan import Outcome
-from builder.cost import Cost, Costs
-from builder.recipe_models import ModelChoice
-from models.record import RECORD_DTYPES, RecordDtype
+from builder.experiments.compare.cost import Cost, Costs
+from builder.experiments.compare.plan import Outcome
+from builder.recipe.models import ModelChoice
+from models.contract.record import RECORD_DTYPES, RecordDtype
 
 METRICS = ("auc", "gauc", "log_loss", "pcoc")
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any
 
-from builder.compare_table import METRICS, Comparison, Estimate, Row, SweepRows
-from builder.markdown import markdown_table
+from builder.experiments.compare.table import METRICS, Comparison, Estimate, Row, SweepRows
+from builder.experiments.report.markdown import markdown_table
 
 FLOORS = {
     "counts": "floor: logistic regression on counts",

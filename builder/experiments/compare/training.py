@@ -13,16 +13,16 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from builder.compare_plan import Outcome, Plan, State, Training
-from builder.events import Events
-from builder.export import code_revision
-from builder.field_vectors import vectors_of
+from builder.evaluate.report import evaluate
+from builder.experiments.compare.plan import Outcome, Plan, State, Training
+from builder.export.onnx import code_revision
+from builder.ingest.events import Events
+from builder.language.field_vectors import vectors_of
 from builder.progress import Progress
-from builder.recipe_models import Variant
-from builder.report import evaluate
+from builder.recipe.models import Variant
 from builder.run_folder import RunFolder
-from builder.train import train
-from models.errors import StepError
+from builder.train.train import train
+from models.contract.errors import StepError
 from models.registry import make_config
 
 logger = logging.getLogger(__name__)

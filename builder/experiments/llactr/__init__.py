@@ -1,1 +1,1 @@
-"""TODO-ROOM."""
+"""What a language model's field vectors add, beside controls."""

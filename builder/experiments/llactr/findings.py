@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from builder.compare_table import Comparison, Estimate, Row, estimate
-from builder.llactr_arms import ARMS, BASE, ENHANCED, Arm, label
+from builder.experiments.compare.table import Comparison, Estimate, Row, estimate
+from builder.experiments.llactr.arms import ARMS, BASE, ENHANCED, Arm, label
 
 PAPER_PERCENT = 2.24
 """LLaCTR's mean RelaImpr, of six backbones and four data sets."""

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from builder.figure import new_figure
-from builder.llactr import PAPER_PERCENT, Findings
-from builder.llactr_arms import BASE, ENHANCED
+from builder.experiments.llactr.arms import BASE, ENHANCED
+from builder.experiments.llactr.findings import PAPER_PERCENT, Findings
+from builder.experiments.report.figure import new_figure
 
 
 def plot_findings(found: Findings, out: Path) -> list[Path]:

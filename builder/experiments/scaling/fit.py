@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from builder.compare_table import Comparison, Estimate, Row, estimate
-from builder.events import Events
-from builder.power_law import LEAST_POINTS, PowerLaw, fit_power_law
-from builder.recipe import Recipe
-from builder.recipe_models import SHARE
-from builder.train import train_slates
-from models.errors import RecipeError
+from builder.experiments.compare.table import Comparison, Estimate, Row, estimate
+from builder.experiments.scaling.power_law import LEAST_POINTS, PowerLaw, fit_power_law
+from builder.ingest.events import Events
+from builder.recipe.models import SHARE
+from builder.recipe.recipe import Recipe
+from builder.train.train import train_slates
+from models.contract.errors import RecipeError
 from models.registry import build_model
 from models.sequence.suan import SUAN
 

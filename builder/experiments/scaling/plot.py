@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
-from builder.figure import new_figure
-from builder.scaling import LOSSES, Axis
+from builder.experiments.report.figure import new_figure
+from builder.experiments.scaling.fit import LOSSES, Axis
 
 
 def plot_scaling(axes: Sequence[Axis], name: str, out: Path) -> list[Path]:

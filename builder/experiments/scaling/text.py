@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from builder.compare_table import Comparison
-from builder.markdown import markdown_table, write_report
-from builder.scaling import LOSSES, Axis
-from builder.scaling_plot import plot_scaling
+from builder.experiments.compare.table import Comparison
+from builder.experiments.report.markdown import markdown_table, write_report
+from builder.experiments.scaling.fit import LOSSES, Axis
+from builder.experiments.scaling.plot import plot_scaling
 
 NOTES = (
     "Each loss y, on the test period, is fitted as E + a·x^(−b) with E and a not below 0, by least squares on the",

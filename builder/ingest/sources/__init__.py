@@ -1,14 +1,14 @@
 """Every source of events by the name a recipe gives it: one literal dict."""
 
-from builder.sources.amazon import find_amazon, read_amazon
-from builder.sources.amazon_2023 import find_amazon_2023, read_amazon_2023
-from builder.sources.complete_journey import find_complete_journey, read_complete_journey
-from builder.sources.files import find_files, read_files
-from builder.sources.movielens import find_movielens, read_movielens
-from builder.sources.open_bandit import find_open_bandit, read_open_bandit
-from builder.sources.raw import Source
-from builder.sources.synthetic import find_synthetic, read_synthetic
-from builder.sources.taobao import find_taobao, read_taobao
+from builder.ingest.sources.amazon import find_amazon, read_amazon
+from builder.ingest.sources.amazon_2023 import find_amazon_2023, read_amazon_2023
+from builder.ingest.sources.complete_journey import find_complete_journey, read_complete_journey
+from builder.ingest.sources.files import find_files, read_files
+from builder.ingest.sources.movielens import find_movielens, read_movielens
+from builder.ingest.sources.open_bandit import find_open_bandit, read_open_bandit
+from builder.ingest.sources.raw import Source
+from builder.ingest.sources.synthetic import find_synthetic, read_synthetic
+from builder.ingest.sources.taobao import find_taobao, read_taobao
 
 SOURCES: dict[str, Source] = {
     "complete-journey": Source(read_complete_journey, find_complete_journey),

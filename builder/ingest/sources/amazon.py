@@ -17,9 +17,7 @@ from typing import Any
 
 import polars as pl
 
-from builder.recipe import Recipe
-from builder.recipe_data import Columns
-from builder.sources.lines import (
+from builder.ingest.sources.lines import (
     find_one,
     make_frame,
     read_lines,
@@ -27,8 +25,10 @@ from builder.sources.lines import (
     require_names,
     require_some,
 )
-from builder.sources.raw import RawLog, Table, find_folder
-from models.errors import EventsError
+from builder.ingest.sources.raw import RawLog, Table, find_folder
+from builder.recipe.data import Columns
+from builder.recipe.recipe import Recipe
+from models.contract.errors import EventsError
 
 HOME = "https://cseweb.ucsd.edu/~jmcauley/datasets/amazon/links.html"
 COLUMNS = Columns(user="reviewerID", item="asin", time="unixReviewTime")

@@ -19,9 +19,7 @@ from typing import Any
 
 import polars as pl
 
-from builder.recipe import Recipe
-from builder.recipe_data import Columns
-from builder.sources.lines import (
+from builder.ingest.sources.lines import (
     find_one,
     make_frame,
     parse_json,
@@ -29,8 +27,10 @@ from builder.sources.lines import (
     read_values,
     require_some,
 )
-from builder.sources.raw import RawLog, Table, find_folder
-from models.errors import EventsError
+from builder.ingest.sources.raw import RawLog, Table, find_folder
+from builder.recipe.data import Columns
+from builder.recipe.recipe import Recipe
+from models.contract.errors import EventsError
 
 HOME = "https://amazon-reviews-2023.github.io/"
 SUFFIX = ".jsonl"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import polars as pl
 
-from builder.recipe import Recipe
-from builder.recipe_data import Columns
-from models.errors import EventsError, did_you_mean
+from builder.recipe.data import Columns
+from builder.recipe.recipe import Recipe
+from models.contract.errors import EventsError, did_you_mean
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from builder.recipe import Recipe
-from builder.recipe_data import Columns, Synthetic
-from builder.sources.raw import RawLog, Table
+from builder.ingest.sources.raw import RawLog, Table
+from builder.recipe.data import Columns, Synthetic
+from builder.recipe.recipe import Recipe
 
 START_S = 1_735_689_600
 """2025-01-01."""

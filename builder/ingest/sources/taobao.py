@@ -14,10 +14,10 @@ from pathlib import Path
 
 import polars as pl
 
-from builder.recipe import Recipe
-from builder.recipe_data import Columns
-from builder.sources.raw import RawLog, Table, find_folder
-from models.errors import EventsError
+from builder.ingest.sources.raw import RawLog, Table, find_folder
+from builder.recipe.data import Columns
+from builder.recipe.recipe import Recipe
+from models.contract.errors import EventsError
 
 logger = logging.getLogger(__name__)
 

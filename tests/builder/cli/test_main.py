@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from builder.__main__ import app, main
-from builder.cache import CacheClient
-from builder.generations import read_pointer
+from builder.cli.main import app, main
+from builder.pipeline import STEPS
+from builder.publish.cache import CacheClient
+from builder.publish.generations import read_pointer
 from builder.run_folder import RunFolder
-from builder.steps import STEPS
-from models.cache_server import stop_server
+from models.contract.cache_server import stop_server
 from tests.builder.published import publish_new
 from tests.builds import RECIPE
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.dataset import BatchSource, Part, Slates, find_slates
-from builder.events import Events
-from builder.negatives import NegativeSampler
-from builder.split import Split
-from models.schema import PADDING
+from builder.dataset.batches import BatchSource, Part, Slates, find_slates
+from builder.dataset.negatives import NegativeSampler
+from builder.ingest.events import Events
+from builder.ingest.split import Split
+from models.contract.schema import PADDING
 from tests.builder.hand_made import SPLIT, Event, make_events
 
 PARTS: tuple[Part, ...] = ("train", "validate", "test")

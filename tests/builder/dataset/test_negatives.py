@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from builder.dataset import BatchSource, find_slates
-from builder.events import Events
-from builder.negatives import NegativeSampler
-from builder.recipe import load_recipe
-from builder.train import batch_source, part_slates
+from builder.dataset.batches import BatchSource, find_slates
+from builder.dataset.negatives import NegativeSampler
+from builder.ingest.events import Events
+from builder.recipe.recipe import load_recipe
+from builder.train.train import batch_source, part_slates
 from tests.builder.hand_made import Event, make_events
 from tests.builds import RECIPE
 

@@ -5,11 +5,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from builder.dataset import Targets
-from builder.floor import count_features, measure_floor
-from builder.report import floors
-from builder.split import Split
-from models.schema import PADDING
+from builder.dataset.batches import Targets
+from builder.evaluate.baseline_counts import count_features, measure_floor
+from builder.evaluate.report import floors
+from builder.ingest.split import Split
+from models.contract.schema import PADDING
 from tests.builder.hand_made import Event, make_events
 from tests.builds import small_recipe
 

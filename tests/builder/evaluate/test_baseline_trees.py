@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from builder.dataset import Targets
-from builder.events import Events
-from builder.floor import count_features, measure_floor
-from builder.floor_trees import measure_trees, tree_features
-from models.age import NUM_AGES
+from builder.dataset.batches import Targets
+from builder.evaluate.baseline_counts import count_features, measure_floor
+from builder.evaluate.baseline_trees import measure_trees, tree_features
+from builder.ingest.events import Events
+from models.contract.age import NUM_AGES
 from tests.builder.hand_made import Event, make_events
 
 USERS, LENGTH, RECENT = 600, 8, 2

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from builder.cuts import AGES, MIN_TARGETS, PLACES, age_groups, cut, cut_keys
-from builder.dataset import Targets
-from builder.evaluate import Predictions
-from builder.evidence import Evidence, find_evidence, join_evidence
-from models.age import age_buckets
+from builder.dataset.batches import Targets
+from builder.evaluate.breakdowns import AGES, MIN_TARGETS, PLACES, age_groups, cut, cut_keys
+from builder.evaluate.history_matches import Evidence, find_evidence, join_evidence
+from builder.evaluate.predict import Predictions
+from models.contract.age import age_buckets
 from tests.builder.hand_made import Event, make_events
 
 DAY_S = 86_400

@@ -7,12 +7,18 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from builder.dataset import BatchSource, find_slates
-from builder.evaluate import EVALUATION_SLATES, Predictions, auc_by_history, oracle_auc, predict
-from builder.events import Events
-from builder.report import evaluate
-from builder.split import Split
-from builder.train import batch_source, part_slates
+from builder.dataset.batches import BatchSource, find_slates
+from builder.evaluate.predict import (
+    EVALUATION_SLATES,
+    Predictions,
+    auc_by_history,
+    oracle_auc,
+    predict,
+)
+from builder.evaluate.report import evaluate
+from builder.ingest.events import Events
+from builder.ingest.split import Split
+from builder.train.train import batch_source, part_slates
 from models.base import CtrModel
 from tests.builder.hand_made import Event, make_events, with_oracle
 from tests.builds import Builds

@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from builder.dataset import BatchSource, Slates, find_slates
-from builder.evaluate import predict
-from builder.events import Events
-from builder.metrics import measure
-from builder.split import Split
-from builder.stored import measure_stored
+from builder.dataset.batches import BatchSource, Slates, find_slates
+from builder.evaluate.metrics import measure
+from builder.evaluate.predict import predict
+from builder.evaluate.record_quality import measure_stored
+from builder.ingest.events import Events
+from builder.ingest.split import Split
 from models.base import CtrModel
-from models.record import TensorSpec, record_bytes
+from models.contract.record import TensorSpec, record_bytes
 from tests.builder.hand_made import Event, make_events
 
 

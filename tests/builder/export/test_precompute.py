@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from builder.dataset import find_slates
-from builder.events import Events
-from builder.export import export
-from builder.ingest import ingest
-from builder.precompute import precompute, read_records, write_records
-from builder.recipe import Recipe, load_recipe
-from builder.train import batch_source, train
-from models.age import age_buckets
-from models.artifact import Artifact
+from builder.dataset.batches import find_slates
+from builder.export.onnx import export
+from builder.export.precompute import precompute, read_records, write_records
+from builder.ingest.assemble import ingest
+from builder.ingest.events import Events
+from builder.recipe.recipe import Recipe, load_recipe
+from builder.train.train import batch_source, train
 from models.batch import User
-from models.errors import CorruptRecordError, StepError
+from models.contract.age import age_buckets
+from models.contract.artifact import Artifact
+from models.contract.errors import CorruptRecordError, StepError
 from models.registry import build_model
 
 TINY = Path("builder/recipes/tiny.toml")

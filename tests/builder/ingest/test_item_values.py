@@ -5,8 +5,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from builder.events import Events
-from models.schema import FIRST_KNOWN, UNKNOWN
+from builder.ingest.events import Events
+from models.contract.schema import FIRST_KNOWN, UNKNOWN
 from tests.builder.logs import START_S, ingest_at, log_frame, write_log
 
 BRANDS = {"i0": "Zoë", "i1": "a", "i2": None, "i3": "a", "i4": "b", "never": "c"}

@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from models.errors import EventsError
-from models.schema import FIRST_KNOWN
+from models.contract.errors import EventsError
+from models.contract.schema import FIRST_KNOWN
 from tests.builder.logs import ingest_at, log_frame, write_log
 
 LIMITS: dict[str, Any] = {"positive_from": 4, "negative_to": 2, "columns": {"label": "stars"}}

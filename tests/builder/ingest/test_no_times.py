@@ -7,11 +7,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from builder.dataset import Part, find_slates
-from builder.recipe import Recipe, recipe_from
-from builder.train import batch_source, part_slates
-from models.errors import EventsError
-from models.schema import FIRST_KNOWN
+from builder.dataset.batches import Part, find_slates
+from builder.recipe.recipe import Recipe, recipe_from
+from builder.train.train import batch_source, part_slates
+from models.contract.errors import EventsError
+from models.contract.schema import FIRST_KNOWN
 from tests.builder.logs import ingest_at, plain_recipe, write_log
 
 BY_EVENT = {"validate_events": 0.2, "test_events": 0.2}

@@ -8,14 +8,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from builder.dataset import Part, find_slates
-from builder.events import Events
-from builder.ingest import cut
-from builder.recipe import Recipe, SplitRule
-from builder.split import PARTS, Split
-from builder.train import batch_source, part_slates
-from models.errors import EventsError
-from models.schema import FIRST_KNOWN
+from builder.dataset.batches import Part, find_slates
+from builder.ingest.assemble import cut
+from builder.ingest.events import Events
+from builder.ingest.split import PARTS, Split
+from builder.recipe.recipe import Recipe, SplitRule
+from builder.train.train import batch_source, part_slates
+from models.contract.errors import EventsError
+from models.contract.schema import FIRST_KNOWN
 from tests.builder.logs import START_S, ingest_at, log_frame, write_log
 
 BY_EVENT: dict[str, Any] = {"validate_events": 0.1, "test_events": 0.2}

@@ -7,13 +7,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from builder.export import export
-from builder.precompute import precompute
-from builder.recipe import Recipe
-from builder.train import batch_source, part_slates, train
-from models.errors import EventsError
-from models.schema import FIRST_KNOWN, UNKNOWN
-from models.vocabulary import Vocabulary
+from builder.export.onnx import export
+from builder.export.precompute import precompute
+from builder.recipe.recipe import Recipe
+from builder.train.train import batch_source, part_slates, train
+from models.contract.errors import EventsError
+from models.contract.schema import FIRST_KNOWN, UNKNOWN
+from models.contract.vocabulary import Vocabulary
 from tests.builder.logs import ingest_at, log_frame, plain_recipe, problems_of, write_log
 
 

@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from builder.events import Events
-from builder.field_vectors import make_vectors, vectors_of
-from builder.ingest import ingest
-from builder.language.rule import LanguageRule
-from builder.recipe import Recipe
-from builder.recipe_models import ModelChoice, with_llm_dim
+from builder.ingest.assemble import ingest
+from builder.ingest.events import Events
+from builder.language.field_vectors import make_vectors, vectors_of
+from builder.pipeline import STEPS, Build
+from builder.recipe.language import LanguageRule
+from builder.recipe.models import ModelChoice, with_llm_dim
+from builder.recipe.recipe import Recipe
 from builder.run_folder import RunFolder
-from builder.steps import STEPS, Build
-from builder.train import train
-from models.errors import RecipeError, StepError
+from builder.train.train import train
+from models.contract.errors import RecipeError, StepError
 from tests.builds import small_recipe
 
 RULE = LanguageRule(model="minilm", steps=2, batch=8, values_per_field=10, threads=1)

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 
 from builder.language.prompts import MAX_CHARACTERS, MAX_HELD_OUT, Pair, sample_pairs, write_prompts
-from builder.language.rule import LanguageRule
 from builder.language.texts import FieldTexts, field_texts
-from builder.typed_config import config_problems, make_config
-from models.errors import RecipeError
-from models.schema import FeatureSchema, Field
+from builder.recipe.language import LanguageRule
+from builder.recipe.typed_config import config_problems, make_config
+from models.contract.errors import RecipeError
+from models.contract.schema import FeatureSchema, Field
 
 SCHEMA = FeatureSchema(
     item_fields=(Field("item", 4), Field("brand", 3)),
@@ -147,6 +147,6 @@ def test_an_encoder_writes_no_answers() -> None:
 
 
 def test_the_rule_is_read_without_torch() -> None:
-    code = "import sys, builder.language.rule; sys.exit('torch' in sys.modules)"
+    code = "import sys, builder.recipe.language; sys.exit('torch' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

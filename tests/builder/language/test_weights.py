@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from builder.language.weights import WEIGHTS, Weights
-from models.errors import AbsorbError, WeightsMissingError, WeightsTamperedError
+from models.contract.errors import AbsorbError, WeightsMissingError, WeightsTamperedError
 
 MINILM = WEIGHTS["minilm"]
 

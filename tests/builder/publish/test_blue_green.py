@@ -7,15 +7,14 @@ from itertools import count
 import numpy as np
 import pytest
 
-from builder import cache
-from builder import publish as publish_module
-from builder.cache import connect_cache
-from builder.generations import count_all, find_generations, flip_pointer, read_pointer
-from builder.publish import publish
-from builder.writing import BATCH_RECORDS, SAMPLE_SIZE, Sample
-from models.cache_server import start_server, stop_server
-from models.errors import CacheUnavailableError, GenerationError, PublishError
-from models.record import (
+from builder.publish import blue_green as publish_module
+from builder.publish import cache, publish
+from builder.publish.cache import connect_cache
+from builder.publish.generations import count_all, find_generations, flip_pointer, read_pointer
+from builder.publish.records import BATCH_RECORDS, SAMPLE_SIZE, Sample
+from models.contract.cache_server import start_server, stop_server
+from models.contract.errors import CacheUnavailableError, GenerationError, PublishError
+from models.contract.record import (
     MODELS_KEY,
     Pointer,
     TensorSpec,
@@ -208,7 +207,7 @@ def test_a_lost_lock_stops_before_the_flip(client):
 
 def test_a_lock_lost_early_stops_the_writing(client, monkeypatch):
     old = publish_new(client)
-    monkeypatch.setattr("builder.lock.RENEW_EVERY_S", 0.01)
+    monkeypatch.setattr("builder.publish.lock.RENEW_EVERY_S", 0.01)
     batches: list[int] = []
 
     def progress(size: int) -> None:

@@ -10,18 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from builder.cache import CacheClient
-from builder.generations import count_all, read_pointer
-from models.errors import LockHeldError
-from models.record import Pointer, lock_key
+from builder.publish.cache import CacheClient
+from builder.publish.generations import count_all, read_pointer
+from models.contract.errors import LockHeldError
+from models.contract.record import Pointer, lock_key
 from tests.builder.published import assert_only, assert_whole, publish_new, raw_record
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 PUBLISHER = """
 import os, signal, sys
-from builder import publish as module
-from builder.cache import connect_cache
+from builder.publish import blue_green as module
+from builder.publish.cache import connect_cache
 from tests.builder import published
 
 client = connect_cache(sys.argv[1])

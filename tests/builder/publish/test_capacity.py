@@ -6,8 +6,8 @@ import time
 import pytest
 from typer.testing import CliRunner
 
-from builder.__main__ import app
-from builder.plan import (
+from builder.cli.main import app
+from builder.publish.capacity import (
     GIB,
     HEADROOM,
     SERVER_BYTES,
@@ -17,7 +17,7 @@ from builder.plan import (
     measured,
     stored_bytes,
 )
-from models.record import TensorSpec, record_bytes
+from models.contract.record import TensorSpec, record_bytes
 from tests.builder.published import SPEC, publish_new
 
 SIZES = (100, 1000, 2100, 5000, 9000)
@@ -53,7 +53,7 @@ def test_what_a_key_takes_is_what_the_servers_memory_grows_by(client, size: int)
     [(1, 16), (16, 16), (17, 32), (128, 128), (129, 160), (257, 320), (4096, 4096), (4097, 5120)],
 )
 def test_jemallocs_size_classes(size: int, rounded: int):
-    from builder.plan import _jemalloc
+    from builder.publish.capacity import _jemalloc
 
     assert _jemalloc(size) == rounded
 

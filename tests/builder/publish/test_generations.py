@@ -5,17 +5,17 @@ from datetime import timedelta, timezone
 
 import pytest
 
-from builder.generations import (
+from builder.publish.blue_green import publish
+from builder.publish.generations import (
     flip_pointer,
     new_generation,
     read_pointer,
     rollback,
 )
-from builder.lock import hold_lock
-from builder.publish import publish
-from builder.status import status
-from models.errors import PublishError
-from models.record import (
+from builder.publish.lock import hold_lock
+from builder.publish.status import status
+from models.contract.errors import PublishError
+from models.contract.record import (
     Pointer,
 )
 from tests.builder.published import (

@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from builder import cache
-from builder import lock as lock_module
-from builder.cache import connect_cache
-from builder.lock import TTL_S, hold_lock, lock_holder
-from models.cache_server import stop_server
-from models.errors import CacheUnavailableError, LockHeldError
-from models.record import lock_key
+from builder.publish import cache
+from builder.publish import lock as lock_module
+from builder.publish.cache import connect_cache
+from builder.publish.lock import TTL_S, hold_lock, lock_holder
+from models.contract.cache_server import stop_server
+from models.contract.errors import CacheUnavailableError, LockHeldError
+from models.contract.record import lock_key
 
 KEY = lock_key("lrea")
 
@@ -56,7 +56,7 @@ def test_models_do_not_lock_each_other(client):
 
 
 def test_the_second_builder_is_told_who_holds_the_lock(client, monkeypatch, caplog):
-    caplog.set_level(logging.INFO, "builder.lock")
+    caplog.set_level(logging.INFO, "builder.publish.lock")
     monkeypatch.setattr(lock_module, "RENEW_EVERY_S", 0.3)  # told at the first renewal it sees
     expected = rf"model 'lrea' is being built .*\({socket.gethostname()} pid {os.getpid()} since "
 

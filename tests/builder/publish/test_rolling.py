@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from builder.generations import count_all, new_generation, read_pointer, rollback
-from builder.presence import loaded_by_service
-from builder.publish import publish
-from builder.rolling import publish_in_place
-from models.errors import PublishError
-from models.record import (
+from builder.publish.blue_green import publish
+from builder.publish.generations import count_all, new_generation, read_pointer, rollback
+from builder.publish.rolling import publish_in_place
+from builder.publish.services import loaded_by_service
+from models.contract.errors import PublishError
+from models.contract.record import (
     SERVICES_KEY,
     Generation,
     Overwritten,
@@ -29,7 +29,7 @@ Records = Iterator[tuple[str, bytes]]
 
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("builder.writing.BATCH_RECORDS", 50)
+    monkeypatch.setattr("builder.publish.records.BATCH_RECORDS", 50)
 
 
 def records_of(users: range, artifact_id: str, value: float = 0.0) -> Records:

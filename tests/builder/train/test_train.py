@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from builder.checkpoint import Checkpoint
-from builder.dataset import find_slates
-from builder.evaluate import predict
-from builder.events import Events
-from builder.ingest import ingest
-from builder.metrics import measure
-from builder.recipe import Recipe
-from builder.recipe_models import ModelChoice
-from builder.train import (
+from builder.dataset.batches import find_slates
+from builder.evaluate.metrics import measure
+from builder.evaluate.predict import predict
+from builder.ingest.assemble import ingest
+from builder.ingest.events import Events
+from builder.recipe.models import ModelChoice
+from builder.recipe.recipe import Recipe
+from builder.train.train import (
     FINAL_RATE,
     VALIDATION_SLATES,
     WARM_UP,

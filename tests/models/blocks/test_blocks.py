@@ -8,7 +8,7 @@ from models.batch import Context
 from models.blocks.embedding import FieldEmbedding, ItemEmbedding
 from models.blocks.frame import Frame, FrameConfig
 from models.blocks.mlp import Head
-from models.schema import Field
+from models.contract.schema import Field
 from tests.cases import SCHEMA, item_fields, random_batch
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from models.blocks.multi_head import MultiHead, pool
-from tests.models.test_target_attention import random
+from tests.models.blocks.test_target_attention import random
 from tests.reference.two_stage import multi_head
 
 

@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.age import NUM_AGES, age_buckets, bucket_days
-from models.schema import PADDING
+from models.contract.age import NUM_AGES, age_buckets, bucket_days
+from models.contract.schema import PADDING
 
 DAY_S = 86_400
 seconds = st.lists(st.integers(-(10**10), 10**10), min_size=1, max_size=50)

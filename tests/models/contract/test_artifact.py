@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from models.artifact import (
+from models.contract.artifact import (
     FILES,
     FORMAT,
     MANIFEST,
@@ -17,10 +17,10 @@ from models.artifact import (
     load_artifact,
     save_artifact,
 )
-from models.errors import ArtifactError, ArtifactMissingError, ArtifactTamperedError
-from models.record import TensorSpec
-from models.schema import FeatureSchema, Field
-from models.vocabulary import Vocabulary
+from models.contract.errors import ArtifactError, ArtifactMissingError, ArtifactTamperedError
+from models.contract.record import TensorSpec
+from models.contract.schema import FeatureSchema, Field
+from models.contract.vocabulary import Vocabulary
 
 SCHEMA = FeatureSchema(
     item_fields=(Field("item", 4), Field("brand", 3)),

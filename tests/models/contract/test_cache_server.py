@@ -14,11 +14,16 @@ from typing import IO
 import pytest
 from redis import Redis
 
-from models import cache_server
-from models.cache_server import SOCKET_PATH_LIMIT, resolve_cache_url, start_server, stop_server
-from models.errors import CacheUnavailableError
+from models.contract import cache_server
+from models.contract.cache_server import (
+    SOCKET_PATH_LIMIT,
+    resolve_cache_url,
+    start_server,
+    stop_server,
+)
+from models.contract.errors import CacheUnavailableError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -110,7 +115,7 @@ def test_the_server_outlives_its_killed_starter(folder):
             sys.executable,
             "-c",
             "import pathlib, sys, time\n"
-            "from models.cache_server import start_server\n"
+            "from models.contract.cache_server import start_server\n"
             "print(start_server(pathlib.Path(sys.argv[1])), flush=True)\n"
             "time.sleep(600)",
             str(folder),

@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from models.errors import (
+from models.contract.errors import (
     AbsorbError,
     EventsError,
     LockHeldError,

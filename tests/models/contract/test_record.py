@@ -9,8 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis.extra import numpy as hnp
 
-from models.errors import CorruptRecordError, ForeignRecordError, GenerationError, RecordError
-from models.record import (
+from models.contract.errors import (
+    CorruptRecordError,
+    ForeignRecordError,
+    GenerationError,
+    RecordError,
+)
+from models.contract.record import (
     RECORD_DTYPES,
     Generation,
     Pointer,

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.row_index import WIDTH, RowIndex, as_words
-from models.schema import FIRST_KNOWN, UNKNOWN
-from models.vocabulary import Vocabulary
+from models.contract.row_index import WIDTH, RowIndex, as_words
+from models.contract.schema import FIRST_KNOWN, UNKNOWN
+from models.contract.vocabulary import Vocabulary
 
 ASCII = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=WIDTH)
 ANY = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=24)

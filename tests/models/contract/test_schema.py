@@ -3,7 +3,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from models.schema import FeatureSchema, Field
+from models.contract.schema import FeatureSchema, Field
 
 SCHEMA = FeatureSchema(
     item_fields=(Field("item", 10), Field("brand", 4)),

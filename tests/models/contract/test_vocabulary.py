@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from models.errors import RequestError
-from models.schema import FIRST_KNOWN, UNKNOWN, FeatureSchema, Field
-from models.vocabulary import MAX_ID_LENGTH, Vocabulary, check_id
+from models.contract.errors import RequestError
+from models.contract.schema import FIRST_KNOWN, UNKNOWN, FeatureSchema, Field
+from models.contract.vocabulary import MAX_ID_LENGTH, Vocabulary, check_id
 
 VOCABULARY = Vocabulary(
     items=["apple", "pear", "7"],

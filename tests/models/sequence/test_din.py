@@ -7,7 +7,7 @@ from models.blocks.match_counts import MatchCounts
 from models.registry import build_model
 from models.sequence.din import DIN
 from tests.cases import SCHEMA, SIZES, item_fields, random_batch
-from tests.models.test_target_attention import by_loops
+from tests.models.blocks.test_target_attention import by_loops
 
 
 def din(**config: object) -> DIN:

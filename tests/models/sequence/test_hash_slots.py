@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models.age import NUM_AGES, age_buckets
 from models.base import UserState
-from models.schema import FIRST_KNOWN, PADDING, UNKNOWN
+from models.contract.age import NUM_AGES, age_buckets
+from models.contract.schema import FIRST_KNOWN, PADDING, UNKNOWN
 from models.sequence.hash_slots import Family, HashSlots, allot
 from models.sequence.slots import Slots
-from tests.models.test_slots import D, embed, fill
+from tests.models.sequence.test_slots import D, embed, fill
 from tests.reference.hashing import deal_slots, fold, mix, most_frequent, own, weight_of
 
 NUM_ITEMS, NUM_CATEGORIES = 40, 6

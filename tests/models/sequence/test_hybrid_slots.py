@@ -8,11 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.base import UserState
-from models.schema import PADDING
+from models.contract.schema import PADDING
 from models.sequence.hybrid_slots import HybridSlots
 from models.sequence.slots import Slots, slot_means
-from tests.models.test_hash_slots import NUM_ITEMS, hash_slots, histories, read_own, roomy_slots
-from tests.models.test_slots import D, content_slots, fill, hard_slots
+from tests.models.sequence.test_hash_slots import (
+    NUM_ITEMS,
+    hash_slots,
+    histories,
+    read_own,
+    roomy_slots,
+)
+from tests.models.sequence.test_slots import D, content_slots, fill, hard_slots
 
 
 def hybrid_slots() -> HybridSlots:

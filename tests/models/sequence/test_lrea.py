@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from models.batch import Batch
+from models.contract.schema import Field
 from models.registry import build_model
-from models.schema import Field
 from models.sequence.hash_slots import Family, HashSlots
 from models.sequence.hybrid_slots import HybridSlots
 from models.sequence.lrea import LREA
 from models.sequence.slots import PositionSlots
 from tests.cases import SCHEMA, SIZES, item_fields, random_batch
-from tests.models.test_target_attention import by_loops
+from tests.models.blocks.test_target_attention import by_loops
 from tests.reference.attention import auxiliary, compress, decompress, non_negativity
 
 FORMS = ("concat", "split")

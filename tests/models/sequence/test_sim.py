@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.age import NUM_AGES
 from models.batch import Batch, Context, Slate, User
 from models.blocks.top_k import RESOLUTION
+from models.contract.age import NUM_AGES
+from models.contract.schema import FeatureSchema, Field
 from models.registry import build_model
-from models.schema import FeatureSchema, Field
 from models.sequence.sim import SIM, SoftSearch
 from tests.cases import SCHEMA, SIZES, item_fields, random_batch
 from tests.reference.two_stage import best, multi_head, search_score, search_sum

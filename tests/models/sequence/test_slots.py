@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from models.base import UserState
-from models.schema import PADDING
+from models.contract.schema import PADDING
 from models.sequence.slots import ContentSlots, PositionSlots, Slots
 from tests.reference.attention import auxiliary, compress
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from builder.export import build_graphs
+from builder.export.onnx import build_graphs
 from models.batch import Batch, Slate, User
 from models.blocks.causal_attention import (
     QKV,

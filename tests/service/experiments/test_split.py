@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from service.experiments.split import Split
 from service.settings import Settings
-from service.traffic import Split
 from tests.service.toy import Toy
 from tests.service.world import World
 
@@ -67,11 +67,11 @@ def test_another_salt_draws_independently():
 def test_it_is_the_same_in_another_process_and_for_ever():
     users = ["ann", "bob", "carl", "dora", "émile", "42", "a/b c"]
     weights = {"lrea": 4.0, "din": 3.0, "sdim": 3.0}
-    code = "import json,sys; from service.traffic import Split; s=Split('home',json.loads(sys.argv[1]));"
+    code = "import json,sys; from service.experiments.split import Split; s=Split('home',json.loads(sys.argv[1]));"
     code += "print(json.dumps([s.model_of(u) for u in json.loads(sys.argv[2])]))"
     command = [sys.executable, "-c", code, json.dumps(weights), json.dumps(users)]
     done = subprocess.run(
-        command, capture_output=True, check=True, text=True, cwd=Path(__file__).parents[2]
+        command, capture_output=True, check=True, text=True, cwd=Path(__file__).parents[3]
     )
     assert json.loads(done.stdout) == assigned(weights, "home", users) == PINNED
 

@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
-from models.artifact import SCORE
-from models.record import MODELS_KEY, Pointer, pointer_key
+from models.contract.artifact import SCORE
+from models.contract.record import MODELS_KEY, Pointer, pointer_key
 from tests.service.toy import Toy, bare_score_graph
 from tests.service.world import HISTORIES, RECENT, World, flipped
 
@@ -26,7 +26,7 @@ async def test_a_new_generation_takes_over(world: World, caplog: pytest.LogCaptu
         before = await service.score(candidates=CANDIDATES)
         new = world.publish(NEW)
         unseen = await service.score(candidates=CANDIDATES)
-        with caplog.at_level(logging.INFO, "service.generation"):
+        with caplog.at_level(logging.INFO, "service.generations.follower"):
             await service.follower.poll()
             await service.follower.poll()
         after = await service.score(candidates=CANDIDATES)
@@ -119,7 +119,7 @@ async def test_what_does_not_load_leaves_the_old_generation_serving(
     async with world.service() as service:
         new = world.publish(NEW)
         breaking(world, new.artifact_id)
-        with caplog.at_level(logging.ERROR, "service.generation"):
+        with caplog.at_level(logging.ERROR, "service.generations.follower"):
             for _ in range(8):
                 await service.follower.poll()
         answer = await service.score(candidates=CANDIDATES)

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from builder.cache import connect_cache
-from builder.presence import loaded_by_service
-from models.errors import CacheUnavailableError
-from models.record import Generation
-from service.generation import Serving
-from service.store import RedisStore
+from builder.publish.cache import connect_cache
+from builder.publish.services import loaded_by_service
+from models.contract.errors import CacheUnavailableError
+from models.contract.record import Generation
+from service.generations.follower import Serving
+from service.store.redis import RedisStore
 from tests.service.toy import Toy
 from tests.service.world import World
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 async def test_a_service_is_alive_while_it_loads_for_longer_than_its_word_counts(
     world: World, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("service.generation.PRESENT_S", 1)
+    monkeypatch.setattr("service.generations.follower.PRESENT_S", 1)
     begun, may_end = asyncio.Event(), asyncio.Event()
 
     async def load_slowly(_: Serving) -> None:
@@ -68,7 +68,7 @@ async def test_a_service_that_may_not_write_says_so_once_and_serves(
 
     world.publish(Toy())
     monkeypatch.setattr(RedisStore, "announce", refuse)
-    with caplog.at_level(logging.WARNING, "service.generation"):
+    with caplog.at_level(logging.WARNING, "service.generations.follower"):
         async with world.service() as service:
             await service.follower.poll()
             await service.score()

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from builder.cache import CacheClient, connect_cache
-from builder.generations import new_generation, read_pointer
-from builder.presence import loaded_by_service
-from builder.publish import publish
-from builder.rolling import publish_in_place
-from models.artifact import Artifact
-from models.errors import PublishError
-from models.record import Generation, record_artifact
+from builder.publish.blue_green import publish
+from builder.publish.cache import CacheClient, connect_cache
+from builder.publish.generations import new_generation, read_pointer
+from builder.publish.rolling import publish_in_place
+from builder.publish.services import loaded_by_service
+from models.contract.artifact import Artifact
+from models.contract.errors import PublishError
+from models.contract.record import Generation, record_artifact
 from tests.service.toy import AS_OF_S, SPEC, Toy
 from tests.service.world import World, record_of
 
@@ -33,8 +33,8 @@ def cache(world: World) -> Iterator[CacheClient]:
 
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("builder.writing.BATCH_RECORDS", 4)
-    monkeypatch.setattr("builder.rolling.LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr("builder.publish.records.BATCH_RECORDS", 4)
+    monkeypatch.setattr("builder.publish.rolling.LOOK_EVERY_S", 0.01)
 
 
 def records(toy: Toy, artifact: Artifact) -> Iterator[tuple[str, bytes]]:

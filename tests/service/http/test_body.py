@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from starlette.requests import Request
 from starlette.types import Message
 
-from models.errors import (
+from models.contract.errors import (
     BodyTimeoutError,
     BodyTooLargeError,
     ClientGoneError,
     EncodingError,
     RequestError,
 )
-from service.bodies import BodyLimit, read_body
+from service.http.body import BodyLimit, read_body
 from tests.service.toy import Toy
 from tests.service.world import World
 

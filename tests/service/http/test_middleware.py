@@ -11,8 +11,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 from starlette.types import Message
 
-from service.scrape import Scrape
-from service.telemetry import JsonFormatter
+from service.observability.exposition import Scrape
+from service.observability.metrics import JsonFormatter
 from tests.service.toy import AS_OF_S, Toy
 from tests.service.world import World
 

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from service.telemetry import JsonFormatter, Stages
+from service.observability.metrics import JsonFormatter, Stages
 from tests.service.toy import AS_OF_S, Toy
 from tests.service.world import HISTORIES, Running, World
 

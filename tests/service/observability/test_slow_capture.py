@@ -13,11 +13,11 @@ import uvicorn
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
-from service import slow as slow_module
-from service.context import RequestContext
-from service.replay import agree, body_of, made_from, main, read_records
-from service.slow import BEFORE, FILE, MAX_KEPT, SlowRequests, append
-from service.traffic_metrics import SlowMetrics
+from service.experiments.metrics import SlowMetrics
+from service.observability import slow_capture as slow_module
+from service.observability.request_context import RequestContext
+from service.observability.slow_capture import BEFORE, FILE, MAX_KEPT, SlowRequests, append
+from service.tools.replay import agree, body_of, made_from, main, read_records
 from tests.service.toy import Toy
 from tests.service.world import World
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.trace_context import TraceParent, read_traceparent
+from service.observability.traceparent import TraceParent, read_traceparent
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 GOOD = f"00-{TRACE}-{PARENT}-01"

@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from opentelemetry.trace import SpanKind, StatusCode
 
-from service.tracing import Tracing, make_tracing
+from service.observability.tracing import Tracing, make_tracing
 from tests.service.toy import Toy
 from tests.service.world import World
 

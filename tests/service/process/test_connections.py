@@ -10,7 +10,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from service.connections import MAX_HEAD_BYTES, BoundedProtocol
+from service.process.connections import MAX_HEAD_BYTES, BoundedProtocol
 
 pytestmark = pytest.mark.anyio
 HEAD = b"GET / HTTP/1.1\r\nHost: absorb\r\n"
@@ -54,7 +54,7 @@ async def test_requests_one_after_another_and_in_pieces():
 async def test_a_head_that_does_not_end_ends_the_connection(
     monkeypatch: pytest.MonkeyPatch, sent: bytes
 ):
-    monkeypatch.setattr("service.connections.HEAD_S", 0.1)
+    monkeypatch.setattr("service.process.connections.HEAD_S", 0.1)
     async with connected() as (reader, writer):
         writer.write(sent)
         async with asyncio.timeout(10):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.cores import num_cores
+from service.process.cores import num_cores
 
 MINE = len(os.sched_getaffinity(0)) if "sched_getaffinity" in dir(os) else os.cpu_count() or 1
 

@@ -11,8 +11,8 @@ import httpx
 import psutil
 import pytest
 
-from service.fleet import bind, check_free
-from tests.service.test_process import service_process, wait_for
+from service.process.fleet import bind, check_free
+from tests.service.process.test_process import service_process, wait_for
 from tests.service.toy import Toy
 from tests.service.world import World
 

@@ -19,15 +19,15 @@ import httpx
 import pytest
 import uvicorn
 
-from service.drain import DrainingServer
-from service.keys import new_key
-from service.readiness import Readiness
-from service.workers import Workers
+from service.process.drain import DrainingServer
+from service.runtime.readiness import Readiness
+from service.runtime.workers import Workers
+from service.tools.keys import new_key
 from tests.service.certificates import make_certificate
 from tests.service.toy import Toy
 from tests.service.world import HISTORIES, RECENT, World
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TOY = Toy()
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from models.errors import ArtifactError
-from service import warm_up as warm_up_module
-from service.scorer import Scorer
-from service.warm_up import read_queries
+from models.contract.errors import ArtifactError
+from service.process import warm_up as warm_up_module
+from service.process.warm_up import read_queries
+from service.runtime.scorer import Scorer
 from tests.service.toy import Toy
 from tests.service.world import World
 
@@ -58,7 +58,7 @@ async def test_slates_and_recorded_requests_are_scored_before_the_swap(
         "{",
         {"user_id": 1},
     )
-    with caplog.at_level(logging.INFO, "service.warm_up"):
+    with caplog.at_level(logging.INFO, "service.process.warm_up"):
         async with world.service(warm_up_slates=(3, 200), warm_up_file=path) as service:
             assert scored == [3, 200, 2, 2]
             assert service.metric("absorb_cache_lookups_total", model="toy") == 0
@@ -144,7 +144,7 @@ async def test_a_file_that_is_not_there_is_logged(
     world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     world.publish(OLD)
-    with caplog.at_level(logging.INFO, "service.warm_up"):
+    with caplog.at_level(logging.INFO, "service.process.warm_up"):
         async with world.service(warm_up_file=tmp_path / "absent") as service:
             assert (await service.score())["model"] == "toy"
     assert "absent" in caplog.records[0].__dict__["recorded_error"]

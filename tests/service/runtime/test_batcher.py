@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.errors import OverloadedError
-from service.batcher import Batcher, BatchLimits
+from models.contract.errors import OverloadedError
+from service.runtime.batcher import Batcher, BatchLimits
 from tests.service.toy import Toy
 from tests.service.world import HISTORIES, World
 

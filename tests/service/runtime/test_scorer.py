@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.errors import ArtifactError
-from service.scorer import Scorer, Slate
+from models.contract.errors import ArtifactError
+from service.runtime.scorer import Scorer, Slate
 from tests.service.toy import VOCABULARY_OF_TOYS, Toy, listed_score_graph
 
 SLATES = [(["i1"], ["i2", "i3"]), (["i9", "i4"], ["i5"]), ([], ["i7", "i7", "nobody-knows", "i0"])]

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from models.cache_server import redact_url, start_server, stop_server
-from models.errors import CacheUnavailableError
-from service.store import RedisStore
+from models.contract.cache_server import redact_url, start_server, stop_server
+from models.contract.errors import CacheUnavailableError
+from service.store.redis import RedisStore
 from tests.service.toy import Toy
 from tests.service.world import HISTORIES, RECENT, Running, World
 
 pytestmark = pytest.mark.anyio
 TOY = Toy()
-# What this process remembers would hide that the cache is down: tests/service/test_tiers.py looks at that.
+# What this process remembers would hide that the cache is down: tests/service/state/test_lookup.py looks at that.
 FORGETFUL: dict[str, Any] = {"host_cache_bytes": 0}
 CANDIDATES = ["i1", "i5"]
 COLD = pytest.approx(TOY.scores(TOY.state([]), CANDIDATES), abs=1e-6)

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
-from models.cache_server import stop_server
-from models.record import pointer_key
-from service.schemas import CompareResponse
-from tests.service.test_bad_requests import BAD, GOOD, error_of
+from models.contract.cache_server import stop_server
+from models.contract.record import pointer_key
+from service.http.schemas import CompareResponse
+from tests.service.http.test_bad_requests import BAD, GOOD, error_of
 from tests.service.toy import AS_OF_S, Toy, listed_score_graph
 from tests.service.world import Running, World
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from starlette.types import Message
 
-from service.readiness import STUCK_S, Readiness
+from service.http.deadline import deadline_after, read_terms
+from service.runtime.readiness import STUCK_S, Readiness
+from service.runtime.workers import Workers
 from service.settings import Settings
-from service.terms import deadline_after, read_terms
-from service.workers import Workers
 from tests.service.toy import Toy
 from tests.service.world import Running, World
 
@@ -201,15 +201,15 @@ async def test_threads_that_are_stuck_or_give_nothing_are_not_ready(
     world: World, monkeypatch: pytest.MonkeyPatch
 ):
     world.publish(Toy())
-    monkeypatch.setattr("service.readiness.LIMIT_S", 0.05)
+    monkeypatch.setattr("service.runtime.readiness.LIMIT_S", 0.05)
     async with world.service() as service:
         well = await service.ready()
         with busy(service):
             hung = await service.ready()
             live = await service.client.get("/health/live")
-            monkeypatch.setattr("service.readiness.STUCK_S", -1.0)
+            monkeypatch.setattr("service.runtime.readiness.STUCK_S", -1.0)
             stuck = await service.client.get("/health/ready")
-            monkeypatch.setattr("service.readiness.STUCK_S", STUCK_S)
+            monkeypatch.setattr("service.runtime.readiness.STUCK_S", STUCK_S)
         again = await service.ready()
     assert (well.status_code, hung.status_code, stuck.status_code) == (200, 503, 503)
     assert hung.json()["error"] == "not ready: no score in 0.05 s"
@@ -227,7 +227,7 @@ async def test_a_finding_grows_old_and_draining_is_for_good(monkeypatch: pytest.
         readiness.check()
     await readiness.look()
     readiness.check()
-    monkeypatch.setattr("service.readiness.MAX_AGE_S", -1.0)
+    monkeypatch.setattr("service.runtime.readiness.MAX_AGE_S", -1.0)
     with pytest.raises(Exception, match="the latest score was tried"):
         readiness.check()
     readiness.drain()

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.errors import ArtifactError
-from service.scorer import Scorer, Slate
-from service.split_slate import LEAST, Scored, score_split
-from service.workers import Workers
+from models.contract.errors import ArtifactError
+from service.runtime.scorer import Scorer, Slate
+from service.runtime.workers import Workers
+from service.scoring.split_slate import LEAST, Scored, score_split
 from tests.service.toy import VOCABULARY_OF_TOYS, Toy, listed_score_graph
 
 NUM_ITEMS = 10

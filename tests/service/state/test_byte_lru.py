@@ -4,7 +4,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from service.tiers.byte_lru import ByteLru
+from service.state.byte_lru import ByteLru
 
 LIMIT = 100
 GROUPS = st.sampled_from("ab")

@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from prometheus_client import CollectorRegistry
 
-from models.errors import CacheUnavailableError
-from models.record import Generation, UserRecord, encode_record
-from service.generation import Serving
-from service.scorer import Scorer
-from service.tiers.counts import TIERS, TierCounts
-from service.tiers.host import HostTier
-from service.tiers.prefetch import Prefetcher
-from service.tiers.states import Found, TieredStates
-from service.tiers.user import footprint, read_user
-from service.workers import Workers
+from models.contract.errors import CacheUnavailableError
+from models.contract.record import Generation, UserRecord, encode_record
+from service.generations.follower import Serving
+from service.runtime.scorer import Scorer
+from service.runtime.workers import Workers
+from service.state.cached_user import footprint, read_user
+from service.state.counters import TIERS, TierCounts
+from service.state.local_cache import HostTier
+from service.state.lookup import Found, TieredStates
+from service.state.prefetch import Prefetcher
 from tests.service.toy import AS_OF_S, SPEC, Toy
 
 USERS = ["ann", "bob", "carl", "dora", "emil"]

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.cache_server import stop_server
-from models.record import RECORD_DTYPES, RecordDtype, TensorSpec
-from service.generation import Serving
-from service.tiers.byte_lru import ByteLru
-from service.tiers.flight import SingleFlight
-from service.tiers.host import ABSENT
-from service.tiers.user import CachedUser, footprint, read_user
-from tests.service.test_tier_counts import SERVING
+from models.contract.cache_server import stop_server
+from models.contract.record import RECORD_DTYPES, RecordDtype, TensorSpec
+from service.generations.follower import Serving
+from service.state.byte_lru import ByteLru
+from service.state.cached_user import CachedUser, footprint, read_user
+from service.state.flight import SingleFlight
+from service.state.local_cache import ABSENT
+from tests.service.state.test_counters import SERVING
 from tests.service.toy import AS_OF_S, Toy, listed_score_graph
 from tests.service.world import HISTORIES, RECENT, Running, World, record_of
 

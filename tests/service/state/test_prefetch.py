@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from models.errors import CacheUnavailableError
-from service.tiers.prefetch import MAX_QUEUED
+from models.contract.errors import CacheUnavailableError
+from service.state.prefetch import MAX_QUEUED
 from tests.service.toy import Toy
 from tests.service.world import HISTORIES, World
 

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from builder.cache import CacheClient, connect_cache
-from builder.generations import count_all, new_generation, rollback
-from builder.presence import loaded_by_service
-from builder.publish import publish
-from builder.rolling import publish_in_place
-from builder.status import status
-from models.errors import CacheUnavailableError
-from models.record import Generation
-from service.cluster_store import ClusterStore
-from service.published import read_published
+from builder.publish.blue_green import publish
+from builder.publish.cache import CacheClient, connect_cache
+from builder.publish.generations import count_all, new_generation, rollback
+from builder.publish.rolling import publish_in_place
+from builder.publish.services import loaded_by_service
+from builder.publish.status import status
+from models.contract.errors import CacheUnavailableError
+from models.contract.record import Generation
 from service.settings import Settings
+from service.store.cluster import ClusterStore
+from service.tools.published import read_published
 from tests.cluster import Cluster, Node, running_cluster
 from tests.service.toy import AS_OF_S, SPEC, Array, Toy
 from tests.service.world import Running, World, record_of

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from models.errors import CacheUnavailableError
-from service.store import RedisStore
+from models.contract.errors import CacheUnavailableError
+from service.store.redis import RedisStore
 from tests.service.certificates import make_certificate
 from tests.service.world import World
 

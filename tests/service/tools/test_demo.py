@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.demo import main
+from service.tools.demo import main
 from tests.service.toy import Toy
 from tests.service.world import World
 
@@ -18,7 +18,7 @@ def in_a_folder(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("ABSORB_CACHE_URL", world.url)
     monkeypatch.setenv("ABSORB_ARTIFACT_DIR", str(world.artifacts))
     monkeypatch.setenv("ABSORB_CACHE_TIMEOUT_MS", "2000")
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.chdir(tmp_path)
     return world

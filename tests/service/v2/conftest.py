@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.service.conftest import anyio_backend, shared_cache, world
-from tests.v2.targets import Target, absorb, needs, triton
+from tests.service.v2.targets import Target, absorb, needs, triton
 
 __all__ = ["anyio_backend", "shared_cache", "world"]
 

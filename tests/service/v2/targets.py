@@ -14,11 +14,11 @@ from typing import Literal
 
 import pytest
 
-from service.process import running_service
+from service.tools.running_service import running_service
 from tests.service.toy import Toy
 from tests.service.world import World
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CONFORMANCE = ROOT / "var/conformance"
 """Venvs of what does not install beside our own dependencies; `make conformance` makes them."""
 START_LIMIT_S = 60

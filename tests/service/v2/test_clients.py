@@ -9,8 +9,8 @@ import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
 from tests.service.toy import AS_OF_S, Toy
+from tests.service.v2.targets import Target
 from tests.service.world import HISTORIES, RECENT
-from tests.v2.targets import Target
 
 SLATE = ["i1", "i5", "no such", "é"]
 VERSION = str(AS_OF_S + 60)

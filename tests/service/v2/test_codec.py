@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from models.errors import RequestError
+from models.contract.errors import RequestError
 from service.v2.codec import tensor_from_bytes, tensor_from_json, tensor_to_bytes, tensor_to_json
 from service.v2.messages import BYTES, DTYPES, InferRequest, InferTensor
 from service.v2.wire import read_infer

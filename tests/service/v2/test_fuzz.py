@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from service.v2.messages import BYTES, DTYPES
 from tests.fuzzing import check_refusal, drawn, serving
+from tests.service.v2.test_http import INFER, LENGTH, in_bytes, in_json, packed
 from tests.service.world import World
-from tests.v2.test_http import INFER, LENGTH, in_bytes, in_json, packed
 
 MAX_BYTES = 1 << 16
 LENGTHS = [

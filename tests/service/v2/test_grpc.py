@@ -24,8 +24,8 @@ import tritonclient.grpc as triton
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.utils import InferenceServerException
 
-from models.cache_server import start_server, stop_server
-from tests.service.test_process import service_process, wait_for
+from models.contract.cache_server import start_server, stop_server
+from tests.service.process.test_process import service_process, wait_for
 from tests.service.toy import AS_OF_S, Toy
 from tests.service.world import HISTORIES, RECENT, World
 
@@ -307,7 +307,11 @@ def test_a_call_has_its_ids_and_its_line_in_the_access_log(door: Door):
         time.sleep(0.02)
     lines = [json.loads(line) for line in door.log.read_text().splitlines()]
     (line,) = [one for one in lines if one.get("request_id") == "over-grpc"]
-    assert (line["logger"], line["trace_id"], line["method"]) == ("service.access", trace, "GRPC")
+    assert (line["logger"], line["trace_id"], line["method"]) == (
+        "service.access",
+        trace,
+        "GRPC",
+    )
     assert (line["route"], line["status"], line["model"]) == (f"{CALL}ModelInfer", 200, "toy")
     assert set(line["stages_ms"]) == {"cache", "queue", "decode", "score"}
     staged = 'absorb_stage_duration_seconds_count{model="toy",stage="encode"}'

@@ -14,9 +14,9 @@ import numpy as np
 import orjson
 import pytest
 
-from service.pipeline import Query
+from service.scoring.pipeline import Query
 from service.settings import Settings
-from service.v2.slates import queries_of
+from service.v2.tensors import queries_of
 from service.v2.wire import read_infer
 from tests.service.toy import AS_OF_S, Toy
 from tests.service.world import Running, World

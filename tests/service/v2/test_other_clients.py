@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.v2.targets import Target, interpreter, needs
+from tests.service.v2.targets import Target, interpreter, needs
 
 SLATE = ["i1", "i5", "no such"]
 LIMIT_S = 60

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.errors import (
+from models.contract.errors import (
     AbsorbError,
     CacheUnavailableError,
     NotReadyError,
@@ -15,9 +15,9 @@ from models.errors import (
     UnknownModelError,
     UnknownVersionError,
 )
-from service.pipeline import Pipeline, Query, Scores
+from service.scoring.pipeline import Pipeline, Query, Scores
+from service.v2.data_plane import Plane
 from service.v2.messages import InferRequest, InferTensor, RequestedOutput
-from service.v2.plane import Plane
 from tests.service.toy import AS_OF_S, Toy
 from tests.service.world import Running, World
 

@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto, FileDescriptorSet
 from tritonclient.grpc import model_config_pb2, service_pb2
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PROTO = "service/v2/inference.proto"
 Line = tuple[object, ...]
 

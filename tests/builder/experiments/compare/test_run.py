@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from builder.compare import run_comparison
-from builder.compare_plan import Outcomes, Plan
-from builder.compare_search import TRIAL_SEED
-from builder.compare_table import Comparison
-from builder.compare_training import run_training, train_all
+from builder.evaluate.report import floors
+from builder.experiments.compare.plan import Outcomes, Plan
+from builder.experiments.compare.run import run_comparison
+from builder.experiments.compare.search import TRIAL_SEED
+from builder.experiments.compare.table import Comparison
+from builder.experiments.compare.training import run_training, train_all
+from builder.pipeline import Build
 from builder.progress import silent
-from builder.recipe_models import ModelChoice, SearchRule, Setting, Sweep, Variant
-from builder.report import floors
-from builder.steps import Build
-from models.errors import RecipeError, StepError
+from builder.recipe.models import ModelChoice, SearchRule, Setting, Sweep, Variant
+from models.contract.errors import RecipeError, StepError
 
 SMALL: dict[str, Any] = {"mlp": [8], "item_dim": 4, "hidden": 4, "heads": 2}
 VARIANTS = (
@@ -148,12 +148,12 @@ def test_a_trial_does_not_even_load_the_test_period(
         parts.append(part)
         return original(events, recipe, part)
 
-    import builder.report
-    import builder.train
+    import builder.evaluate.report
+    import builder.train.train
 
-    original = builder.train.part_slates
-    monkeypatch.setattr(builder.train, "part_slates", watched)
-    monkeypatch.setattr(builder.report, "part_slates", watched)
+    original = builder.train.train.part_slates
+    monkeypatch.setattr(builder.train.train, "part_slates", watched)
+    monkeypatch.setattr(builder.evaluate.report, "part_slates", watched)
     plan = Plan(with_search(comparison).recipe, 1, Outcomes(tmp_path, comparison.recipe))
 
     run_training(plan.trials(VARIANTS[0])[0], comparison.folder, tmp_path / "trial.json", "")

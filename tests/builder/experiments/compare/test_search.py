@@ -4,9 +4,9 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
-from builder.compare_search import in_words, settings
-from builder.recipe import Recipe
-from builder.recipe_models import ModelChoice, SearchRule, Setting, Variant
+from builder.experiments.compare.search import in_words, settings
+from builder.recipe.models import ModelChoice, SearchRule, Setting, Variant
+from builder.recipe.recipe import Recipe
 from tests.builds import small_recipe
 
 RATES, DECAYS, WEIGHTS = (0.001, 0.003), (0.0, 1e-5, 1e-4), [0.1, 0.5]

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from builder.compare import write_comparison
-from builder.compare_table import Comparison, Row, SweepRows, estimate
-from builder.compare_text import table_cells, to_json, to_markdown
-from builder.cost import Cost, Costs, cost_key
-from builder.recipe_models import Family, ModelChoice
-from builder.summary import comparison_table
+from builder.cli.tables import comparison_table
+from builder.experiments.compare.cost import Cost, Costs, cost_key
+from builder.experiments.compare.run import write_comparison
+from builder.experiments.compare.table import Comparison, Row, SweepRows, estimate
+from builder.experiments.compare.text import table_cells, to_json, to_markdown
+from builder.recipe.models import Family, ModelChoice
 
 CUT = "age of the latest event with the same item"
 FLOOR = {"auc": 0.65, "gauc": 0.6, "log_loss": 0.6, "pcoc": 1.1}

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from builder.compare_table import Comparison, Row
-from builder.language.rule import LanguageRule
-from builder.llactr import Findings, find
-from builder.llactr_arms import ARMS, BASE, ENHANCED, label, with_arms
-from builder.llactr_text import write_findings
-from builder.recipe import Recipe
-from builder.recipe_models import ModelChoice, Variant
-from models.errors import RecipeError
+from builder.experiments.compare.table import Comparison, Row
+from builder.experiments.llactr.arms import ARMS, BASE, ENHANCED, label, with_arms
+from builder.experiments.llactr.findings import Findings, find
+from builder.experiments.llactr.text import write_findings
+from builder.recipe.language import LanguageRule
+from builder.recipe.models import ModelChoice, Variant
+from builder.recipe.recipe import Recipe
+from models.contract.errors import RecipeError
 from tests.builds import small_recipe
 
 FM = Variant("FM", "none", ModelChoice("fm", {"dim": 4}))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.power_law import fit_power_law
+from builder.experiments.scaling.power_law import fit_power_law
 
 SIZES = [1e3, 1e4, 1e5, 1e6, 1e7]
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from builder.ingest import ingest, input_fingerprint
-from builder.recipe import Recipe, load_recipe
-from builder.sources import SOURCES
-from models.errors import EventsError
-from models.schema import FIRST_KNOWN, UNKNOWN
+from builder.ingest.assemble import ingest, input_fingerprint
+from builder.ingest.sources import SOURCES
+from builder.recipe.recipe import Recipe, load_recipe
+from models.contract.errors import EventsError
+from models.contract.schema import FIRST_KNOWN, UNKNOWN
 from tests.builder.logs import write_lines
 
 ITEMS, REVIEWS = 6, 60

@@ -9,13 +9,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from builder.dataset import find_slates
-from builder.ingest import ingest, input_fingerprint
-from builder.recipe import Recipe, load_recipe
-from builder.sources import SOURCES
-from builder.sources.raw import RawLog
-from models.errors import EventsError
-from models.schema import FIRST_KNOWN
+from builder.dataset.batches import find_slates
+from builder.ingest.assemble import ingest, input_fingerprint
+from builder.ingest.sources import SOURCES
+from builder.ingest.sources.raw import RawLog
+from builder.recipe.recipe import Recipe, load_recipe
+from models.contract.errors import EventsError
+from models.contract.schema import FIRST_KNOWN
 
 START = datetime(2019, 11, 24, tzinfo=UTC)
 ROWS = 40

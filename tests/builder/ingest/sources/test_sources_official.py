@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 import torch
 
-from builder.dataset import Part, find_slates
-from builder.events import Events
-from builder.ingest import ingest, input_fingerprint
-from builder.recipe import Recipe, load_recipe
-from builder.recipe_models import ModelChoice
-from builder.report import evaluate
-from builder.sources import SOURCES
-from builder.sources.taobao import END_S, START_S
-from builder.train import train
-from models.errors import EventsError
-from models.schema import FIRST_KNOWN, UNKNOWN
+from builder.dataset.batches import Part, find_slates
+from builder.evaluate.report import evaluate
+from builder.ingest.assemble import ingest, input_fingerprint
+from builder.ingest.events import Events
+from builder.ingest.sources import SOURCES
+from builder.ingest.sources.taobao import END_S, START_S
+from builder.recipe.models import ModelChoice
+from builder.recipe.recipe import Recipe, load_recipe
+from builder.train.train import train
+from models.contract.errors import EventsError
+from models.contract.schema import FIRST_KNOWN, UNKNOWN
 from tests.builder.logs import write_lines
 
 PARTS: tuple[Part, ...] = ("train", "validate", "test")

@@ -8,12 +8,12 @@ import polars as pl
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from builder.events import Events
-from builder.ingest import ingest
-from builder.recipe import Recipe, load_recipe, recipe_from
-from builder.sources import SOURCES
-from builder.sources import synthetic as law
-from models.schema import FIRST_KNOWN
+from builder.ingest.assemble import ingest
+from builder.ingest.events import Events
+from builder.ingest.sources import SOURCES
+from builder.ingest.sources import synthetic as law
+from builder.recipe.recipe import Recipe, load_recipe, recipe_from
+from models.contract.schema import FIRST_KNOWN
 from tests.builder.logs import plain_recipe
 
 SIZE = {"users": 120, "items": 60, "categories": 12, "interests": 3, "events_per_user": 100}

@@ -1,0 +1,1 @@
+"""The laboratory: comparisons and benchmarks. The nightly job imports nothing of it."""
