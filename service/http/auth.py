@@ -50,7 +50,8 @@ def exposure_problem(settings: Settings) -> str | None:
         return None
     return (
         f"ABSORB_HOST: got {settings.host!r}, expected a loopback address, or ABSORB_API_KEYS "
-        "(`python -m service.tools.keys` makes one), or ABSORB_ALLOW_OPEN=true where something else decides who gets here"
+        "(`python -m service.tools.keys` makes one), or ABSORB_ALLOW_OPEN=true where something else "
+        "decides who gets here"
     )
 
 

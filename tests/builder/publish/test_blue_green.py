@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from builder.publish import blue_green as publish_module
-from builder.publish import cache, publish
+from builder.publish import cache
+from builder.publish.blue_green import publish
 from builder.publish.cache import connect_cache
 from builder.publish.generations import count_all, find_generations, flip_pointer, read_pointer
 from builder.publish.records import BATCH_RECORDS, SAMPLE_SIZE, Sample

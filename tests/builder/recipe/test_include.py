@@ -78,9 +78,12 @@ def test_what_a_recipe_includes_is_checked_as_its_own(tmp_path: Path):
 
 
 def test_comparisons_compare_the_same_models():
-    recipes = [load_recipe(path) for path in sorted(Path("builder/recipes").glob("*-compare.toml"))]
+    recipes = [
+        load_recipe(path)
+        for path in sorted(Path("builder/recipes/experiments").glob("*-compare.toml"))
+    ]
     assert len(recipes) == 4
-    shared_file = Path("builder/recipes/variants/long-history.toml").read_text()
+    shared_file = Path("builder/recipes/experiments/variants/long-history.toml").read_text()
     labels = [variant["label"] for variant in tomllib.loads(shared_file)["variant"]]
     for recipe in recipes:
         assert [variant.label for variant in recipe.variant][: len(labels)] == labels

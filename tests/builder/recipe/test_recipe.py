@@ -19,7 +19,11 @@ from builder.recipe.typed_config import Interval, config_problems, make_config
 from models.contract.errors import RecipeError
 from tests.builder.logs import plain_recipe, problems_of
 
-RECIPES = sorted(Path("builder/recipes").glob("*.toml"))
+RECIPES = sorted(
+    path
+    for folder in ("builder/recipes", "builder/recipes/experiments")
+    for path in Path(folder).glob("*.toml")
+)
 HERE = Path("recipe.toml")
 SHARES = ("validate_users", "test_users", "validate_events", "test_events")
 
@@ -268,7 +272,7 @@ def test_later_keys_of_a_split_change_its_fingerprint(rule: dict[str, Any]) -> N
 
 def test_recipes_without_neutral_ratings_keep_the_fingerprint_of_their_data() -> None:
     """As it was before data had this key."""
-    recipe = load_recipe("builder/recipes/movielens-100k-compare.toml")
+    recipe = load_recipe("builder/recipes/experiments/movielens-100k-compare.toml")
     neutral = replace(recipe, data=replace(recipe.data, positive_from=4.0, negative_to=2.0))
     without = replace(recipe, data=replace(recipe.data, positive_from=4.0))
 

@@ -24,7 +24,7 @@ def asin(item: int) -> str:
 
 
 def gift_cards(folder: Path, **data: Any) -> Recipe:
-    recipe = load_recipe("builder/recipes/amazon-gift-cards-llactr.toml")
+    recipe = load_recipe("builder/recipes/experiments/amazon-gift-cards-llactr.toml")
     return replace(recipe, data=replace(recipe.data, path=str(folder), **data))
 
 

@@ -24,7 +24,7 @@ Frames = dict[tuple[str, str], pl.DataFrame]
 
 
 def bandit(folder: Path) -> Recipe:
-    recipe = load_recipe("builder/recipes/open-bandit-llactr.toml")
+    recipe = load_recipe("builder/recipes/experiments/open-bandit-llactr.toml")
     return replace(recipe, data=replace(recipe.data, path=str(folder)))
 
 
