@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from builder.checkpoint import Checkpoint
+from builder.dataset.parts import batch_source, part_slates
 from builder.evaluate.report import evaluate
 from builder.export.onnx import export
 from builder.export.precompute import precompute, read_records, write_records
@@ -29,7 +30,7 @@ from builder.publish.records import Records
 from builder.publish.rolling import publish_in_place
 from builder.recipe.recipe import Recipe
 from builder.run_folder import RunFolder, Stamp
-from builder.train.train import batch_source, part_slates, train
+from builder.train.train import train
 from models.contract.artifact import Artifact, load_artifact
 from models.contract.errors import AbsorbError, StepError
 from models.contract.record import encode_record, record_bytes

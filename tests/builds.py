@@ -9,12 +9,13 @@ from filelock import FileLock
 
 from builder.checkpoint import Checkpoint
 from builder.dataset.batches import BatchSource
+from builder.dataset.parts import batch_source, part_slates
 from builder.export.onnx import export
 from builder.ingest.assemble import ingest
 from builder.ingest.events import Events
 from builder.recipe.models import ModelChoice
 from builder.recipe.recipe import Recipe, load_recipe
-from builder.train.train import batch_source, part_slates, train
+from builder.train.train import train
 from models.batch import Batch
 from models.contract.artifact import Artifact, load_artifact
 from models.contract.schema import FIRST_KNOWN, Field

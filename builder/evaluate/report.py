@@ -8,6 +8,7 @@ import numpy as np
 
 from builder.checkpoint import Checkpoint
 from builder.dataset.batches import Part, Targets
+from builder.dataset.parts import batch_source, part_slates
 from builder.evaluate.baseline_counts import measure_floor
 from builder.evaluate.baseline_trees import measure_trees
 from builder.evaluate.breakdowns import Group, cut, cut_keys
@@ -24,7 +25,6 @@ from builder.evaluate.record_quality import Stored, measure_stored
 from builder.ingest.events import Events
 from builder.progress import Progress, silent
 from builder.recipe.recipe import Recipe
-from builder.train.train import batch_source, part_slates
 from models.contract.record import RecordDtype
 
 FLOOR_STEPS = 200

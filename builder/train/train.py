@@ -5,7 +5,6 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -15,13 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from builder.checkpoint import Checkpoint
-from builder.dataset.batches import BatchSource, Part, Slates, find_slates
-from builder.dataset.negatives import NegativeSampler
+from builder.dataset.batches import Slates
+from builder.dataset.parts import batch_source, part_slates, train_slates
 from builder.evaluate.metrics import measure
 from builder.evaluate.predict import predict
 from builder.ingest.events import Events
 from builder.progress import Progress, silent
-from builder.recipe.recipe import NegativeRule, Recipe, TrainRule
+from builder.recipe.recipe import Recipe, TrainRule
 from models.base import CtrModel
 from models.batch import Batch
 from models.contract.errors import RecipeError
@@ -48,36 +47,6 @@ def share_of_rate(step: int, steps: int) -> float:
     """Of the recipe's learning rate, before step `step` (from 0) of `steps`: up, then down to `FINAL_RATE`."""
     rise = min(1.0, (step + 1) / max(1.0, WARM_UP * steps))
     return rise * (1 - (1 - FINAL_RATE) * step / steps)
-
-
-def batch_source(events: Events, recipe: Recipe, part: Part) -> BatchSource:
-    """Batches of one part, with the recipe's negatives unless the log has its own."""
-    is_training = part == "train"
-    sampler = None if events.has_impressions else _sampler(events, recipe.negatives, is_training)
-    return BatchSource(
-        events, sampler,
-        slate_events=recipe.train.positives_per_slate, per_positive=recipe.negatives.per_positive,
-    )  # fmt: skip
-
-
-@lru_cache(maxsize=2)
-def _sampler(events: Events, rule: NegativeRule, is_training: bool) -> NegativeSampler:
-    """Kept: a comparison trains hundreds of models on one log, and sorting what its users touched takes a second."""
-    # Split by event, what a user never meets as a negative in training would be what it is tested on.
-    is_random = is_training and events.split.test_events > 0
-    return NegativeSampler(
-        events, events.train_popularity if is_training else events.popularity,
-        power=rule.popularity_power, same_category=rule.same_category,
-        touched=events.is_known() if is_random else None,
-    )  # fmt: skip
-
-
-def part_slates(events: Events, recipe: Recipe, part: Part) -> Slates:
-    """Slates of one part under the recipe's rules."""
-    return find_slates(
-        events, part,
-        min_events=recipe.history.min_events, max_events=recipe.train.positives_per_slate,
-    )  # fmt: skip
 
 
 def train(
@@ -138,16 +107,6 @@ def _set_vectors(model: CtrModel, vectors: Float[Tensor, "K Dl"] | None, recipe:
         raise RecipeError(str(recipe.path), [f"field vectors: got {got}, expected {expected}"])
     if isinstance(model, FieldModel) and model.semantics is not None and vectors is not None:
         model.semantics.set_vectors(vectors)
-
-
-def train_slates(events: Events, recipe: Recipe) -> Slates:
-    """Those to train on: the recipe's share of them, drawn with its seed."""
-    slates = part_slates(events, recipe, "train")
-    share = recipe.train.share
-    if share == 1:
-        return slates
-    order = np.random.default_rng(recipe.train.seed).permutation(len(slates))
-    return slates.at(np.sort(order[: max(1, round(share * len(slates)))]))
 
 
 def num_steps(rule: TrainRule, slates: int) -> int:

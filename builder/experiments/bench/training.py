@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from builder.dataset.parts import batch_source, part_slates
 from builder.experiments.report.markdown import markdown_table, write_report
 from builder.ingest.assemble import ingest
 from builder.ingest.events import Events
 from builder.progress import Progress
 from builder.recipe.recipe import Recipe, load_recipe
-from builder.train.train import batch_source, losses, make_optimizer, part_slates
+from builder.train.train import losses, make_optimizer
 from models.base import CtrModel
 from models.registry import build_model
 

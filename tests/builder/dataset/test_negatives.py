@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from builder.dataset.batches import BatchSource, find_slates
 from builder.dataset.negatives import NegativeSampler
+from builder.dataset.parts import batch_source, part_slates
 from builder.ingest.events import Events
 from builder.recipe.recipe import load_recipe
-from builder.train.train import batch_source, part_slates
 from tests.builder.hand_made import Event, make_events
 from tests.builds import RECIPE
 

@@ -8,6 +8,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from builder.dataset.batches import BatchSource, find_slates
+from builder.dataset.parts import batch_source, part_slates
 from builder.evaluate.predict import (
     EVALUATION_SLATES,
     Predictions,
@@ -18,7 +19,6 @@ from builder.evaluate.predict import (
 from builder.evaluate.report import evaluate
 from builder.ingest.events import Events
 from builder.ingest.split import Split
-from builder.train.train import batch_source, part_slates
 from models.base import CtrModel
 from tests.builder.hand_made import Event, make_events, with_oracle
 from tests.builds import Builds

@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from builder.dataset.batches import find_slates
+from builder.dataset.parts import batch_source
 from builder.export.onnx import export
 from builder.export.precompute import precompute, read_records, write_records
 from builder.ingest.assemble import ingest
 from builder.ingest.events import Events
 from builder.recipe.recipe import Recipe, load_recipe
-from builder.train.train import batch_source, train
+from builder.train.train import train
 from models.batch import User
 from models.contract.age import age_buckets
 from models.contract.artifact import Artifact

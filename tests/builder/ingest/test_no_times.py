@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 
 from builder.dataset.batches import Part, find_slates
+from builder.dataset.parts import batch_source, part_slates
 from builder.recipe.recipe import Recipe, recipe_from
-from builder.train.train import batch_source, part_slates
 from models.contract.errors import EventsError
 from models.contract.schema import FIRST_KNOWN
 from tests.builder.logs import ingest_at, plain_recipe, write_log

@@ -7,10 +7,11 @@ import numpy as np
 import polars as pl
 import pytest
 
+from builder.dataset.parts import batch_source, part_slates
 from builder.export.onnx import export
 from builder.export.precompute import precompute
 from builder.recipe.recipe import Recipe
-from builder.train.train import batch_source, part_slates, train
+from builder.train.train import train
 from models.contract.errors import EventsError
 from models.contract.schema import FIRST_KNOWN, UNKNOWN
 from models.contract.vocabulary import Vocabulary

@@ -12,21 +12,14 @@ import torch
 
 from builder.checkpoint import Checkpoint
 from builder.dataset.batches import find_slates
+from builder.dataset.parts import batch_source, part_slates
 from builder.evaluate.metrics import measure
 from builder.evaluate.predict import predict
 from builder.ingest.assemble import ingest
 from builder.ingest.events import Events
 from builder.recipe.models import ModelChoice
 from builder.recipe.recipe import Recipe
-from builder.train.train import (
-    FINAL_RATE,
-    VALIDATION_SLATES,
-    WARM_UP,
-    batch_source,
-    part_slates,
-    share_of_rate,
-    train,
-)
+from builder.train.train import FINAL_RATE, VALIDATION_SLATES, WARM_UP, share_of_rate, train
 from models.registry import build_model
 from tests.builds import small_recipe
 

@@ -148,12 +148,13 @@ def test_a_trial_does_not_even_load_the_test_period(
         parts.append(part)
         return original(events, recipe, part)
 
+    import builder.dataset.parts
     import builder.evaluate.report
     import builder.train.train
 
-    original = builder.train.train.part_slates
-    monkeypatch.setattr(builder.train.train, "part_slates", watched)
-    monkeypatch.setattr(builder.evaluate.report, "part_slates", watched)
+    original = builder.dataset.parts.part_slates
+    for module in (builder.dataset.parts, builder.train.train, builder.evaluate.report):
+        monkeypatch.setattr(module, "part_slates", watched)
     plan = Plan(with_search(comparison).recipe, 1, Outcomes(tmp_path, comparison.recipe))
 
     run_training(plan.trials(VARIANTS[0])[0], comparison.folder, tmp_path / "trial.json", "")
