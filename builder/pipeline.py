@@ -16,6 +16,7 @@ import numpy as np
 
 from builder.checkpoint import Checkpoint
 from builder.dataset.parts import batch_source, part_slates
+from builder.errors import StepError
 from builder.evaluate.report import evaluate
 from builder.export.onnx import export
 from builder.export.precompute import precompute, read_records, write_records
@@ -32,7 +33,7 @@ from builder.recipe.recipe import Recipe
 from builder.run_folder import RunFolder, Stamp
 from builder.train.train import train
 from models.contract.artifact import Artifact, load_artifact
-from models.contract.errors import AbsorbError, StepError
+from models.contract.errors import AbsorbError
 from models.contract.record import encode_record, record_bytes
 from models.registry import model_entry
 

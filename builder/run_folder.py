@@ -20,7 +20,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from models.contract.errors import LockHeldError
+from builder.errors import LockHeldError
 
 STEPS_FILE = "steps.json"
 

@@ -14,7 +14,6 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 
 from models.contract.errors import AbsorbError
-from service.errors import headers_of, status_of
 from service.generations.follower import Follower
 from service.http.auth import Access, KeyCheck
 from service.http.body import BodyLimit
@@ -31,6 +30,7 @@ from service.observability.tracing import Tracing
 from service.scoring.pipeline import Pipeline
 from service.settings import Settings
 from service.state.build import Tiers
+from service.status import headers_of, status_of
 from service.v2.data_plane import Plane
 from service.v2.http import v2_routes
 

@@ -1,121 +1,102 @@
-"""The one table from an error to the status that says it over HTTP, and from that to the code over gRPC."""
+"""The errors that only the service raises. They know nothing of HTTP: `service/status.py` maps each to a status.
 
-from models.contract.errors import (
-    AbsorbError,
-    AccessError,
-    ArtifactError,
-    ArtifactMissingError,
-    ArtifactTamperedError,
-    BodyTimeoutError,
-    BodyTooLargeError,
-    CacheUnavailableError,
-    ClientGoneError,
-    CorruptRecordError,
-    DeadlineError,
-    EncodingError,
-    EventsError,
-    ExportMismatchError,
-    ForeignRecordError,
-    GenerationError,
-    KeyMissingError,
-    LockHeldError,
-    NotReadyError,
-    OverloadedError,
-    PublishError,
-    RecipeError,
-    RecordError,
-    RequestError,
-    StepError,
-    UnknownModelError,
-    UnknownUserError,
-    UnknownVersionError,
-    WeightsError,
-    WeightsMissingError,
-    WeightsTamperedError,
-)
+AbsorbError                    models/contract/errors.py
+├── UnknownVersionError        the model exists, but another version of it serves
+├── UnknownUserError           the cache holds no record of that user
+├── NotReadyError              no model is loaded that can score
+├── OverloadedError            too many requests are waiting
+├── DeadlineError              the client's deadline passed before the answer was ready
+├── ClientGoneError            the client closed the connection before the answer was ready
+├── AccessError                the API key does not allow this request
+│   └── KeyMissingError        the request has no API key, or an unknown one
+└── RequestError               models/contract/errors.py
+    ├── BodyTooLargeError      the request body is longer than the limit
+    ├── BodyTimeoutError       the request body did not arrive in time
+    └── EncodingError          the content encoding of the request body is not supported
+"""
 
-RETRY_AFTER_S = 1
-"""Seconds after which a client that was sent away may try again."""
-INTERNAL = "internal error; the log says more"
-"""What strangers are told of an exception that nobody expected."""
-AWAY = frozenset({429, 503})
-"""Statuses that say "not now": they carry Retry-After."""
+from collections.abc import Iterable
 
-STATUS: dict[type[AbsorbError], int] = {
-    RequestError: 400,
-    BodyTooLargeError: 413,
-    BodyTimeoutError: 408,
-    EncodingError: 415,
-    KeyMissingError: 401,
-    AccessError: 403,
-    UnknownModelError: 404,
-    UnknownVersionError: 404,
-    UnknownUserError: 404,
-    OverloadedError: 429,
-    NotReadyError: 503,
-    DeadlineError: 504,
-    # Nobody reads it: nginx's number, so that the log and the metrics can tell.
-    ClientGoneError: 499,
-    # Only GET /v1/users lets this out: scoring falls back to the cold-start state instead.
-    CacheUnavailableError: 503,
-    # The pipeline and the follower decide about these; one that gets out is a fault of ours.
-    AbsorbError: 500,
-    ArtifactError: 500,
-    ArtifactMissingError: 500,
-    ArtifactTamperedError: 500,
-    ExportMismatchError: 500,
-    RecordError: 500,
-    CorruptRecordError: 500,
-    ForeignRecordError: 500,
-    GenerationError: 500,
-    # The builder's own.
-    RecipeError: 500,
-    EventsError: 500,
-    StepError: 500,
-    LockHeldError: 500,
-    PublishError: 500,
-    WeightsError: 500,
-    WeightsMissingError: 500,
-    WeightsTamperedError: 500,
-}
-
-GRPC_CODES = {
-    400: "INVALID_ARGUMENT",
-    401: "UNAUTHENTICATED",
-    403: "PERMISSION_DENIED",
-    404: "NOT_FOUND",
-    408: "DEADLINE_EXCEEDED",
-    413: "RESOURCE_EXHAUSTED",
-    415: "INVALID_ARGUMENT",
-    429: "RESOURCE_EXHAUSTED",
-    499: "CANCELLED",
-    500: "INTERNAL",
-    503: "UNAVAILABLE",
-    504: "DEADLINE_EXCEEDED",
-}
-"""Status -> the code that says it over gRPC."""
+from models.contract.errors import AbsorbError, RequestError, shown
 
 
-def status_of(error: AbsorbError) -> int:
-    """HTTP status of an error: that of its class, or of the nearest class above which has one."""
-    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+class UnknownVersionError(AbsorbError):
+    """The model exists, but another version of it serves."""
+
+    def __init__(self, model: str, version: str, serves: str) -> None:
+        super().__init__(
+            f"version of model {model!r}: got {shown(version)}, expected {serves}, the only one loaded"
+        )
 
 
-def text_of(error: Exception) -> str:
-    """What strangers are told of an error: what the unexpected ones say stays in the log."""
-    return str(error) if isinstance(error, AbsorbError) else INTERNAL
+class UnknownUserError(AbsorbError):
+    """The cache holds no record of that user."""
+
+    def __init__(self, user_id: str, model: str, generation: str) -> None:
+        super().__init__(
+            f"user_id: got {user_id!r}, expected a user of model {model!r}, generation {generation}"
+        )
 
 
-def retry_headers(status: int) -> dict[str, str]:
-    """Headers that go with a status."""
-    return {"Retry-After": str(RETRY_AFTER_S)} if status in AWAY else {}
+class NotReadyError(AbsorbError):
+    """No model is loaded that can score."""
 
 
-def headers_of(error: AbsorbError) -> dict[str, str]:
-    """Headers that go with an error, beside those of its status."""
-    if isinstance(error, OverloadedError):
-        return {"Retry-After": str(error.retry_after_s)}
-    if isinstance(error, BodyTimeoutError):
-        # The rest of the body may come for ever: nothing but the end of the connection ends it.
-        return {"Connection": "close"}
-    return {"WWW-Authenticate": "Bearer"} if isinstance(error, KeyMissingError) else {}
+class OverloadedError(AbsorbError):
+    """Too many requests are waiting.
+
+    Attributes:
+        retry_after_s: seconds after which the client should try again.
+    """
+
+    def __init__(self, why: str, retry_after_s: int = 1) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(f"overloaded: {why}; try again")
+
+
+class DeadlineError(AbsorbError):
+    """The client's deadline passed before the answer was ready."""
+
+    def __init__(self) -> None:
+        super().__init__("deadline exceeded: the answer was not ready in the time that was given")
+
+
+class ClientGoneError(AbsorbError):
+    """The client closed the connection before the answer was ready."""
+
+    def __init__(self) -> None:
+        super().__init__("the client closed the connection before the answer was ready")
+
+
+class AccessError(AbsorbError):
+    """The API key does not allow this request."""
+
+
+class KeyMissingError(AccessError):
+    """The request has no API key, or an unknown one. The error does not repeat the key."""
+
+    def __init__(self, got: str) -> None:
+        super().__init__(
+            f"key: got {got}, expected a known one in X-API-Key or Authorization: Bearer"
+        )
+
+
+class BodyTooLargeError(RequestError):
+    """The request body is longer than the limit."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__("body", "a longer one", f"at most {limit_bytes} bytes")
+
+
+class BodyTimeoutError(RequestError):
+    """The request body did not arrive in time."""
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__("body", "a part of one", f"all of it within {limit_s:g} s")
+
+
+class EncodingError(RequestError):
+    """The content encoding of the request body is not supported."""
+
+    def __init__(self, got: str, known: Iterable[str]) -> None:
+        super().__init__("content-encoding", got, f"one of: {', '.join(known)}")

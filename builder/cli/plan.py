@@ -10,11 +10,12 @@ import typer
 
 from builder.cli.plan_table import explanation, plan_table
 from builder.cli.progress_bar import console
+from builder.errors import StepError
 from builder.publish.cache import connect_cache
 from builder.publish.capacity import Load, load_of_bytes, load_of_spec, make_plan, measured
 from builder.publish.generations import read_pointer
 from models.contract.artifact import Artifact, load_artifact
-from models.contract.errors import StepError, UnknownModelError
+from models.contract.errors import UnknownModelError
 from models.contract.record import MODELS_KEY, TensorSpec
 from models.registry import build_model
 

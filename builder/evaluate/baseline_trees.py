@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builder.dataset.batches import Targets
+from builder.errors import StepError
 from builder.evaluate.history_matches import field_keys, find_evidence
 from builder.evaluate.metrics import Metrics, measure
 from builder.ingest.events import Events
-from models.contract.errors import StepError
 from models.contract.schema import PADDING
 
 Floats = NDArray[np.float64]

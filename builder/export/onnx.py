@@ -16,6 +16,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
 from builder.checkpoint import Checkpoint
+from builder.errors import ExportMismatchError
 from builder.ingest.events import Events
 from models.base import CtrModel
 from models.batch import Batch, Context, Slate, User
@@ -28,7 +29,6 @@ from models.contract.artifact import (
     Manifest,
     save_artifact,
 )
-from models.contract.errors import ExportMismatchError
 
 logger = logging.getLogger(__name__)
 

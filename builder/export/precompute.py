@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from builder.errors import StepError
 from builder.export.onnx import open_graph, run_graph
 from builder.ingest.events import Events
 from models.contract.age import age_buckets
 from models.contract.artifact import ENCODE, Artifact
-from models.contract.errors import StepError
 from models.contract.record import RecordDtype, UserRecord, decode_record, encode_record
 from models.contract.schema import PADDING
 

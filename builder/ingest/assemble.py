@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from builder.errors import EventsError
 from builder.ingest.clean import CleanLog, clean, context_column
 from builder.ingest.events import Events
 from builder.ingest.sources import SOURCES
@@ -17,7 +18,6 @@ from builder.ingest.sources.raw import RawLog
 from builder.ingest.split import PARTS, Split
 from builder.recipe.data import TIME_FIELDS
 from builder.recipe.recipe import Recipe, SplitRule
-from models.contract.errors import EventsError
 from models.contract.schema import FIRST_KNOWN, PADDING, UNKNOWN, FeatureSchema, Field
 from models.contract.vocabulary import Vocabulary
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from builder.errors import EventsError
 from builder.ingest.columns import as_label, as_text, as_time_s, example, refuse, require_values
 from builder.ingest.sources.raw import RawLog, Table, require_columns
 from builder.recipe.data import TIME_FIELDS, Data
-from models.contract.errors import EventsError, RequestError
+from models.contract.errors import RequestError
 from models.contract.vocabulary import check_id
 
 logger = logging.getLogger(__name__)

@@ -2,8 +2,8 @@
 
 import polars as pl
 
+from builder.errors import EventsError
 from builder.ingest.sources.raw import Table
-from models.contract.errors import EventsError
 
 UNITS_PER_S = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 TIME_FORMATS = (

@@ -6,13 +6,13 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from builder.errors import StepError
 from builder.ingest.events import Events
 from builder.language.texts import field_texts
 from builder.language.vectors import FieldVectors, field_vectors
 from builder.progress import Progress, silent
 from builder.recipe.recipe import Recipe
 from builder.run_folder import RunFolder
-from models.contract.errors import StepError
 
 
 def vectors_of(

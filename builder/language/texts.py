@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from models.contract.errors import RecipeError, did_you_mean
+from builder.errors import RecipeError
+from models.contract.errors import did_you_mean
 from models.contract.schema import FeatureSchema
 
 

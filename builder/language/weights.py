@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from builder.errors import WeightsMissingError, WeightsTamperedError
 from builder.recipe.language import Architecture
-from models.contract.errors import WeightsMissingError, WeightsTamperedError
 
 
 @dataclass(frozen=True)

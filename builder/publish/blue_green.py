@@ -7,6 +7,7 @@ the previous (for `rollback`, and for services that have not seen the flip yet) 
 
 import logging
 
+from builder.errors import PublishError
 from builder.publish.cache import CacheClient
 from builder.publish.generations import (
     find_generations,
@@ -16,7 +17,7 @@ from builder.publish.generations import (
 )
 from builder.publish.lock import HeldLock, hold_lock
 from builder.publish.records import Records, Watcher, verify, write
-from models.contract.errors import AbsorbError, CacheUnavailableError, PublishError
+from models.contract.errors import AbsorbError, CacheUnavailableError
 from models.contract.record import Generation, Pointer, StateSpec
 
 logger = logging.getLogger(__name__)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import islice
 
+from builder.errors import PublishError
 from builder.publish.cache import CacheClient, cache_errors, read_bytes
-from models.contract.errors import PublishError
 from models.contract.record import (
     MODELS_KEY,
     Generation,

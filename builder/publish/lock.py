@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from redis.exceptions import LockError, RedisError
 from redis.lock import Lock
 
+from builder.errors import LockHeldError
 from builder.publish.cache import CacheClient, cache_errors, read_bytes
-from models.contract.errors import LockHeldError
 from models.contract.record import lock_key
 
 logger = logging.getLogger(__name__)

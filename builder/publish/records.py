@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Iterator
 
 from redis.exceptions import OutOfMemoryError
 
+from builder.errors import PublishError
 from builder.publish.cache import CacheClient, cache_errors
 from builder.publish.generations import count_records
 from builder.publish.lock import HeldLock
-from models.contract.errors import PublishError, RecordError
+from models.contract.errors import RecordError
 from models.contract.record import Generation, StateSpec, decode_record
 
 BATCH_RECORDS = 500

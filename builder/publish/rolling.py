@@ -30,13 +30,14 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
+from builder.errors import PublishError
 from builder.publish.blue_green import publish, sweep
 from builder.publish.cache import CacheClient, cache_errors
 from builder.publish.generations import SCAN_COUNT, UNLINK_BATCH, flip_pointer, read_pointer
 from builder.publish.lock import HeldLock, hold_lock
 from builder.publish.records import Records, Watcher, verify, write
 from builder.publish.services import waited_for
-from models.contract.errors import CacheUnavailableError, PublishError
+from models.contract.errors import CacheUnavailableError
 from models.contract.record import Generation, Overwritten, Pointer, StateSpec
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from models.contract.errors import RecipeError
+from builder.errors import RecipeError
 
 INCLUDE, DEFAULTS = "include", "variant_defaults"
 

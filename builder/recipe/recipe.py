@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from builder.errors import RecipeError
 from builder.recipe.data import Data, data_problems
 from builder.recipe.include import with_included
 from builder.recipe.language import LanguageRule
@@ -26,7 +27,6 @@ from builder.recipe.models import (
     with_llm_dim,
 )
 from builder.recipe.typed_config import NOT_A_KEY, Interval, Share, config_problems, make_config
-from models.contract.errors import RecipeError
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 OpenShare = Annotated[float, Interval(0, 1, is_open=True)]

@@ -16,6 +16,7 @@ from torch import Tensor
 from builder.checkpoint import Checkpoint
 from builder.dataset.batches import Slates
 from builder.dataset.parts import batch_source, part_slates, train_slates
+from builder.errors import RecipeError
 from builder.evaluate.metrics import measure
 from builder.evaluate.predict import predict
 from builder.ingest.events import Events
@@ -23,7 +24,6 @@ from builder.progress import Progress, silent
 from builder.recipe.recipe import Recipe, TrainRule
 from models.base import CtrModel
 from models.batch import Batch
-from models.contract.errors import RecipeError
 from models.field.base import FieldModel
 from models.registry import build_model, make_config
 

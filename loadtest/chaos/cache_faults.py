@@ -2,9 +2,10 @@
 
 import time
 
+from builder.errors import PublishError
 from loadtest.chaos.scenario import Scenario
 from loadtest.chaos.stage import Stage, damaged
-from models.contract.errors import CacheUnavailableError, PublishError
+from models.contract.errors import CacheUnavailableError
 
 SLOW_S = 2.0
 """Delay of every answer of the cache, beyond the service's patience."""

@@ -13,7 +13,7 @@ import psutil
 
 from loadtest.chaos.memory import resident_bytes
 from loadtest.chaos.wire import fetch, get
-from models.contract.errors import NotReadyError
+from service.errors import NotReadyError
 from service.tools.running_service import LOG_TAIL_LINES, START_LIMIT_S, STOP_LIMIT_S, free_port
 
 ROOT = Path(__file__).parents[2]

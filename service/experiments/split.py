@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from hashlib import blake2b
 from math import inf, log
 
-from models.contract.errors import NotReadyError, UnknownModelError
+from models.contract.errors import UnknownModelError
+from service.errors import NotReadyError
 from service.experiments.metrics import TrafficMetrics
 from service.generations.follower import Follower, Serving
 from service.traffic_rules import Experiment

@@ -13,14 +13,9 @@ from pathlib import Path
 import orjson
 
 from models.contract.artifact import Artifact, load_artifact
-from models.contract.errors import (
-    AbsorbError,
-    ArtifactError,
-    GenerationError,
-    NotReadyError,
-    UnknownModelError,
-)
+from models.contract.errors import AbsorbError, ArtifactError, GenerationError, UnknownModelError
 from models.contract.record import Generation, Pointer, pointer_key, record_artifact
+from service.errors import NotReadyError
 from service.observability.metrics import Telemetry
 from service.runtime.scorer import Scorer
 from service.store.redis import StateStore

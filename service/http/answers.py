@@ -7,13 +7,13 @@ import numpy as np
 from models.contract.record import record_bytes
 from models.contract.schema import FIRST_KNOWN, Field
 from models.contract.vocabulary import Vocabulary
-from service.errors import text_of
 from service.generations.follower import Serving
 from service.http.schemas import ComparedModel
 from service.observability.metrics import Stages
 from service.scoring.comparison import Comparison
 from service.scoring.pipeline import Scores, StoredUser
 from service.scoring.ranking import best, ranks
+from service.status import text_of
 
 Json = dict[str, object]
 

@@ -16,9 +16,9 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from models.contract.errors import AccessError, KeyMissingError
-from service.errors import headers_of, status_of
+from service.errors import AccessError, KeyMissingError
 from service.settings import Settings
+from service.status import headers_of, status_of
 
 PROBES = frozenset({"/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"})
 METRICS = "/metrics"

@@ -10,13 +10,8 @@ from dataclasses import dataclass
 
 from starlette.requests import ClientDisconnect, Request
 
-from models.contract.errors import (
-    BodyTimeoutError,
-    BodyTooLargeError,
-    ClientGoneError,
-    EncodingError,
-    RequestError,
-)
+from models.contract.errors import RequestError
+from service.errors import BodyTimeoutError, BodyTooLargeError, ClientGoneError, EncodingError
 
 WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 """Content-Encoding -> zlib's name of the format; `deflate` is zlib's, as RFC 9110 says."""

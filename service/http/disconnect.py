@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from starlette.types import Receive
 
-from models.contract.errors import ClientGoneError
+from service.errors import ClientGoneError
 
 ASK_AFTER_S = 0.02
 """How long a client that went away at once is worked for at most."""

@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import INTERNAL
 from service.observability.request_context import CURRENT
 from service.observability.request_log import REQUEST_ID, Watch
 from service.observability.slow_capture import SlowRequests
+from service.status import INTERNAL
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """Others are counted as one: a label is no place for a stranger's word."""

@@ -9,9 +9,8 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
-from models.contract.errors import NotReadyError
 from models.contract.vocabulary import check_id
-from service.errors import retry_headers, status_of
+from service.errors import NotReadyError
 from service.generations.follower import Follower
 from service.http.answers import (
     comparison_answer,
@@ -38,6 +37,7 @@ from service.observability.exposition import Scrape
 from service.runtime.readiness import Readiness
 from service.scoring.pipeline import Pipeline, Query
 from service.settings import Settings
+from service.status import retry_headers, status_of
 
 ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}}
 METRICS: dict[int | str, dict[str, Any]] = {

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from models.contract.errors import OverloadedError
+from service.errors import OverloadedError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")

@@ -10,7 +10,8 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
-from models.contract.errors import AbsorbError, NotReadyError
+from models.contract.errors import AbsorbError
+from service.errors import NotReadyError
 from service.runtime.workers import Workers
 
 EVERY_S = 0.5

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from models.contract.errors import OverloadedError
+from service.errors import OverloadedError
 
 HIGHEST, USUAL, LOWEST = 1, 3, 5
 """Priorities: 0 is the usual one, and all beyond the lowest are the lowest."""

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from models.contract.errors import NotReadyError
 from models.contract.vocabulary import Vocabulary
+from service.errors import NotReadyError
 from service.generations.follower import Serving
 from service.observability.metrics import Stages
 from service.scoring.ranking import Agreement, agreements

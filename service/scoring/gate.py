@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
-from models.contract.errors import DeadlineError
+from service.errors import DeadlineError
 from service.observability.metrics import Telemetry
 from service.runtime.batcher import Batcher
 from service.runtime.workers import Workers

@@ -23,15 +23,9 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from models.contract.errors import (
-    AbsorbError,
-    CorruptRecordError,
-    NotReadyError,
-    RecordError,
-    RequestError,
-    UnknownUserError,
-)
+from models.contract.errors import AbsorbError, CorruptRecordError, RecordError, RequestError
 from models.contract.record import Generation, UserRecord
+from service.errors import NotReadyError, UnknownUserError
 from service.experiments.shadow import Shadows
 from service.experiments.split import Traffic
 from service.generations.follower import Follower, Serving

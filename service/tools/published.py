@@ -9,8 +9,9 @@ from redis.exceptions import RedisClusterException, RedisError
 
 from models.contract.artifact import Artifact, load_artifact
 from models.contract.cache_server import redact_url, resolve_cache_url, split_cluster_url
-from models.contract.errors import CacheUnavailableError, NotReadyError, UnknownModelError
+from models.contract.errors import CacheUnavailableError, UnknownModelError
 from models.contract.record import MODELS_KEY, Generation, Pointer, pointer_key
+from service.errors import NotReadyError
 from service.generations.follower import FIRST_CHOICE
 from service.settings import Settings
 

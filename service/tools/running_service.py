@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from models.contract.errors import NotReadyError
+from service.errors import NotReadyError
 
 START_LIMIT_S = 60.0
 STOP_LIMIT_S = 45.0

@@ -4,8 +4,9 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 
-from models.contract.errors import NotReadyError, RequestError, UnknownVersionError
+from models.contract.errors import RequestError
 from models.contract.record import Generation
+from service.errors import NotReadyError, UnknownVersionError
 from service.generations.follower import Follower, Serving
 from service.runtime.readiness import Readiness
 from service.scoring.pipeline import Pipeline, Query, Scores

@@ -7,11 +7,11 @@ from typing import Any
 import polars as pl
 import pytest
 
+from builder.errors import RecipeError
 from builder.ingest.assemble import ingest_log
 from builder.ingest.events import Events
 from builder.ingest.sources import SOURCES
 from builder.recipe.recipe import Recipe, recipe_from
-from models.contract.errors import RecipeError
 
 NOW_S = 1_700_000_000.0
 START_S = 1_600_000_000

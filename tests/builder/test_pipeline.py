@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from builder.errors import PublishError, StepError
 from builder.ingest.events import Events
 from builder.pipeline import STEPS, Build, fingerprints, is_due, republish, run_step
 from builder.publish.cache import connect_cache
 from builder.publish.generations import count_records, read_pointer, rollback
 from builder.recipe.models import ModelChoice
 from builder.recipe.recipe import PublishRule, Recipe
-from models.contract.errors import CacheUnavailableError, PublishError, StepError
+from models.contract.errors import CacheUnavailableError
 from models.contract.record import decode_record
 from tests.builder.logs import log_frame, write_log
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from builder.errors import LockHeldError
 from builder.run_folder import STEPS_FILE, RunFolder, Stamp
-from models.contract.errors import LockHeldError
 
 ROOT = Path(__file__).parents[2]
 HOLD = """

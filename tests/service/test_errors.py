@@ -6,9 +6,10 @@ import grpc
 import pytest
 from pydantic import ValidationError
 
+from builder.errors import ExportMismatchError, PublishError
 from models.contract.errors import AbsorbError, ArtifactError, RequestError
-from service.errors import GRPC_CODES, STATUS, retry_headers, status_of
 from service.settings import Settings
+from service.status import GRPC_CODES, STATUS, retry_headers, status_of
 
 
 def every_error(kind: type[AbsorbError]) -> set[type[AbsorbError]]:
@@ -16,9 +17,16 @@ def every_error(kind: type[AbsorbError]) -> set[type[AbsorbError]]:
     return {kind}.union(*below)
 
 
-def test_every_error_has_a_status():
-    known = {kind for kind in every_error(AbsorbError) if not kind.__module__.startswith("tests.")}
-    assert known == set(STATUS)
+def test_every_error_that_the_service_can_meet_has_a_status():
+    kinds = every_error(AbsorbError)
+    assert {kind for kind in kinds if kind.__module__.startswith(("models.", "service."))} == set(
+        STATUS
+    )
+
+
+def test_errors_of_the_builder_have_the_status_of_the_class_above():
+    assert status_of(PublishError("broken")) == 500
+    assert status_of(ExportMismatchError(1.0, 0.1)) == 500
 
 
 def test_every_status_has_a_code_over_grpc():

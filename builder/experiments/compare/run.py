@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from builder.errors import RecipeError
 from builder.evaluate.report import floors
 from builder.experiments.compare.plan import Outcomes, Plan, Training
 from builder.experiments.compare.plot import plot_comparison
@@ -28,7 +29,6 @@ from builder.pipeline import Build
 from builder.progress import Progress
 from builder.recipe.models import SearchRule, Setting, Variant
 from builder.recipe.recipe import Recipe, TrainRule
-from models.contract.errors import RecipeError
 from models.registry import build_model
 
 logger = logging.getLogger(__name__)

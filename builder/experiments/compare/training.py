@@ -13,6 +13,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from builder.errors import StepError
 from builder.evaluate.report import evaluate
 from builder.experiments.compare.plan import Outcome, Plan, State, Training
 from builder.export.onnx import code_revision
@@ -22,7 +23,6 @@ from builder.progress import Progress
 from builder.recipe.models import Variant
 from builder.run_folder import RunFolder
 from builder.train.train import train
-from models.contract.errors import StepError
 from models.registry import make_config
 
 logger = logging.getLogger(__name__)

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from builder.errors import RecipeError
 from builder.recipe.language import Vectors
 from builder.recipe.models import Variant
 from builder.recipe.recipe import Recipe
-from models.contract.errors import RecipeError
 from models.field.base import FieldModel
 from models.registry import model_entry
 

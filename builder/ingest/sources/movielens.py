@@ -13,10 +13,10 @@ from pathlib import Path
 
 import polars as pl
 
+from builder.errors import EventsError
 from builder.ingest.sources.raw import RawLog, Table, find_folder, require_columns
 from builder.recipe.data import Columns
 from builder.recipe.recipe import Recipe
-from models.contract.errors import EventsError
 
 HOME = "https://grouplens.org/datasets/movielens/"
 RATINGS = ("user_id", "movie_id", "rating", "timestamp")

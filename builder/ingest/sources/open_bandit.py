@@ -22,10 +22,10 @@ from pathlib import Path
 
 import polars as pl
 
+from builder.errors import EventsError
 from builder.ingest.sources.raw import RawLog, Table, find_folder, require_columns
 from builder.recipe.data import Columns
 from builder.recipe.recipe import Recipe
-from models.contract.errors import EventsError
 
 HOME = "https://research.zozo.com/data.html"
 COLUMNS = Columns(user="user_id", item="item_id", time="timestamp", label="click")

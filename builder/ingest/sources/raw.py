@@ -6,9 +6,10 @@ from pathlib import Path
 
 import polars as pl
 
+from builder.errors import EventsError
 from builder.recipe.data import Columns
 from builder.recipe.recipe import Recipe
-from models.contract.errors import EventsError, did_you_mean
+from models.contract.errors import did_you_mean
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import polars as pl
 
+from builder.errors import EventsError
 from builder.ingest.sources.raw import RawLog, Table, find_folder
 from builder.recipe.data import Columns
 from builder.recipe.recipe import Recipe
-from models.contract.errors import EventsError
 
 logger = logging.getLogger(__name__)
 

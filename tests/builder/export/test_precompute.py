@@ -10,6 +10,7 @@ import torch
 
 from builder.dataset.batches import find_slates
 from builder.dataset.parts import batch_source
+from builder.errors import StepError
 from builder.export.onnx import export
 from builder.export.precompute import precompute, read_records, write_records
 from builder.ingest.assemble import ingest
@@ -19,7 +20,7 @@ from builder.train.train import train
 from models.batch import User
 from models.contract.age import age_buckets
 from models.contract.artifact import Artifact
-from models.contract.errors import CorruptRecordError, StepError
+from models.contract.errors import CorruptRecordError
 from models.registry import build_model
 
 TINY = Path("builder/recipes/tiny.toml")

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from builder.errors import EventsError
 from builder.ingest.assemble import cut, ingest, input_fingerprint
 from builder.ingest.events import ARRAYS, Events
 from builder.ingest.split import Split
 from builder.recipe.recipe import SplitRule
-from models.contract.errors import EventsError
 from models.contract.schema import FIRST_KNOWN, PADDING, UNKNOWN
 from tests.builder.logs import NOW_S, START_S, ingest_at, log_frame, small_recipe, write_log
 

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from models.contract.errors import EventsError
+from builder.errors import EventsError
 from models.contract.schema import FIRST_KNOWN
 from tests.builder.logs import ingest_at, log_frame, write_log
 

@@ -9,8 +9,8 @@ import pytest
 
 from builder.dataset.batches import Part, find_slates
 from builder.dataset.parts import batch_source, part_slates
+from builder.errors import EventsError
 from builder.recipe.recipe import Recipe, recipe_from
-from models.contract.errors import EventsError
 from models.contract.schema import FIRST_KNOWN
 from tests.builder.logs import ingest_at, plain_recipe, write_log
 

@@ -10,11 +10,11 @@ import pytest
 
 from builder.dataset.batches import Part, find_slates
 from builder.dataset.parts import batch_source, part_slates
+from builder.errors import EventsError
 from builder.ingest.assemble import cut
 from builder.ingest.events import Events
 from builder.ingest.split import PARTS, Split
 from builder.recipe.recipe import Recipe, SplitRule
-from models.contract.errors import EventsError
 from models.contract.schema import FIRST_KNOWN
 from tests.builder.logs import START_S, ingest_at, log_frame, write_log
 

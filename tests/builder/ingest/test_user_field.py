@@ -8,11 +8,11 @@ import polars as pl
 import pytest
 
 from builder.dataset.parts import batch_source, part_slates
+from builder.errors import EventsError
 from builder.export.onnx import export
 from builder.export.precompute import precompute
 from builder.recipe.recipe import Recipe
 from builder.train.train import train
-from models.contract.errors import EventsError
 from models.contract.schema import FIRST_KNOWN, UNKNOWN
 from models.contract.vocabulary import Vocabulary
 from tests.builder.logs import ingest_at, log_frame, plain_recipe, problems_of, write_log

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from builder.errors import RecipeError, StepError
 from builder.ingest.assemble import ingest
 from builder.ingest.events import Events
 from builder.language.field_vectors import make_vectors, vectors_of
@@ -15,7 +16,6 @@ from builder.recipe.models import ModelChoice, with_llm_dim
 from builder.recipe.recipe import Recipe
 from builder.run_folder import RunFolder
 from builder.train.train import train
-from models.contract.errors import RecipeError, StepError
 from tests.builds import small_recipe
 
 RULE = LanguageRule(model="minilm", steps=2, batch=8, values_per_field=10, threads=1)

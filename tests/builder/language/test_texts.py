@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from builder.errors import RecipeError
 from builder.language.prompts import MAX_CHARACTERS, MAX_HELD_OUT, Pair, sample_pairs, write_prompts
 from builder.language.texts import FieldTexts, field_texts
 from builder.recipe.language import LanguageRule
 from builder.recipe.typed_config import config_problems, make_config
-from models.contract.errors import RecipeError
 from models.contract.schema import FeatureSchema, Field
 
 SCHEMA = FeatureSchema(

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from builder.errors import WeightsMissingError, WeightsTamperedError
 from builder.language.weights import WEIGHTS, Weights
-from models.contract.errors import AbsorbError, WeightsMissingError, WeightsTamperedError
+from models.contract.errors import AbsorbError
 
 MINILM = WEIGHTS["minilm"]
 

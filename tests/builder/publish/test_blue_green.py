@@ -7,6 +7,7 @@ from itertools import count
 import numpy as np
 import pytest
 
+from builder.errors import PublishError
 from builder.publish import blue_green as publish_module
 from builder.publish import cache
 from builder.publish.blue_green import publish
@@ -14,7 +15,7 @@ from builder.publish.cache import connect_cache
 from builder.publish.generations import count_all, find_generations, flip_pointer, read_pointer
 from builder.publish.records import BATCH_RECORDS, SAMPLE_SIZE, Sample
 from models.contract.cache_server import start_server, stop_server
-from models.contract.errors import CacheUnavailableError, GenerationError, PublishError
+from models.contract.errors import CacheUnavailableError, GenerationError
 from models.contract.record import (
     MODELS_KEY,
     Pointer,

@@ -5,6 +5,7 @@ from datetime import timedelta, timezone
 
 import pytest
 
+from builder.errors import PublishError
 from builder.publish.blue_green import publish
 from builder.publish.generations import (
     flip_pointer,
@@ -14,7 +15,6 @@ from builder.publish.generations import (
 )
 from builder.publish.lock import hold_lock
 from builder.publish.status import status
-from models.contract.errors import PublishError
 from models.contract.record import (
     Pointer,
 )

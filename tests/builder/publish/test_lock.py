@@ -8,12 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from builder.errors import LockHeldError
 from builder.publish import cache
 from builder.publish import lock as lock_module
 from builder.publish.cache import connect_cache
 from builder.publish.lock import TTL_S, hold_lock, lock_holder
 from models.contract.cache_server import stop_server
-from models.contract.errors import CacheUnavailableError, LockHeldError
+from models.contract.errors import CacheUnavailableError
 from models.contract.record import lock_key
 
 KEY = lock_key("lrea")

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
+from builder.errors import PublishError
 from builder.publish.blue_green import publish
 from builder.publish.generations import count_all, new_generation, read_pointer, rollback
 from builder.publish.rolling import publish_in_place
 from builder.publish.services import loaded_by_service
-from models.contract.errors import PublishError
 from models.contract.record import (
     SERVICES_KEY,
     Generation,

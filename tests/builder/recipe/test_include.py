@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from builder.errors import RecipeError
 from builder.recipe.include import with_included
 from builder.recipe.recipe import load_recipe, recipe_from
-from models.contract.errors import RecipeError
 from tests.builder.logs import plain_recipe
 
 SHARED = """

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from builder.errors import RecipeError
 from builder.ingest.sources import SOURCES
 from builder.recipe.data import Data
 from builder.recipe.language import LanguageRule
 from builder.recipe.models import Variant
 from builder.recipe.recipe import LATER_KEYS, Recipe, load_recipe, recipe_from
 from builder.recipe.typed_config import Interval, config_problems, make_config
-from models.contract.errors import RecipeError
 from tests.builder.logs import plain_recipe, problems_of
 
 RECIPES = sorted(

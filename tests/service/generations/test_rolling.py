@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
+from builder.errors import PublishError
 from builder.publish.blue_green import publish
 from builder.publish.cache import CacheClient, connect_cache
 from builder.publish.generations import new_generation, read_pointer
 from builder.publish.rolling import publish_in_place
 from builder.publish.services import loaded_by_service
 from models.contract.artifact import Artifact
-from models.contract.errors import PublishError
 from models.contract.record import Generation, record_artifact
 from tests.service.toy import AS_OF_S, SPEC, Toy
 from tests.service.world import World, record_of

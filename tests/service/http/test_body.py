@@ -12,13 +12,8 @@ from hypothesis import strategies as st
 from starlette.requests import Request
 from starlette.types import Message
 
-from models.contract.errors import (
-    BodyTimeoutError,
-    BodyTooLargeError,
-    ClientGoneError,
-    EncodingError,
-    RequestError,
-)
+from models.contract.errors import RequestError
+from service.errors import BodyTimeoutError, BodyTooLargeError, ClientGoneError, EncodingError
 from service.http.body import BodyLimit, read_body
 from tests.service.toy import Toy
 from tests.service.world import World

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.contract.errors import OverloadedError
+from service.errors import OverloadedError
 from service.runtime.batcher import Batcher, BatchLimits
 from tests.service.toy import Toy
 from tests.service.world import HISTORIES, World

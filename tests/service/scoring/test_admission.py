@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from models.contract.errors import OverloadedError
+from service.errors import OverloadedError
 from service.scoring.admission import MAX_RETRY_AFTER_S, Admission, Place, level_of
 
 MAX_WAIT_S = 10.0

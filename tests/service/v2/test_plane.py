@@ -10,11 +10,10 @@ import pytest
 from models.contract.errors import (
     AbsorbError,
     CacheUnavailableError,
-    NotReadyError,
     RequestError,
     UnknownModelError,
-    UnknownVersionError,
 )
+from service.errors import NotReadyError, UnknownVersionError
 from service.scoring.pipeline import Pipeline, Query, Scores
 from service.v2.data_plane import Plane
 from service.v2.messages import InferRequest, InferTensor, RequestedOutput

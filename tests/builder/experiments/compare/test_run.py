@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from builder.errors import RecipeError, StepError
 from builder.evaluate.report import floors
 from builder.experiments.compare.plan import Outcomes, Plan
 from builder.experiments.compare.run import run_comparison
@@ -18,7 +19,6 @@ from builder.experiments.compare.training import run_training, train_all
 from builder.pipeline import Build
 from builder.progress import silent
 from builder.recipe.models import ModelChoice, SearchRule, Setting, Sweep, Variant
-from models.contract.errors import RecipeError, StepError
 
 SMALL: dict[str, Any] = {"mlp": [8], "item_dim": 4, "hidden": 4, "heads": 2}
 VARIANTS = (

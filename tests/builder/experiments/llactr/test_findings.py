@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from builder.errors import RecipeError
 from builder.experiments.compare.table import Comparison, Row
 from builder.experiments.llactr.arms import ARMS, BASE, ENHANCED, label, with_arms
 from builder.experiments.llactr.findings import Findings, find
@@ -15,7 +16,6 @@ from builder.experiments.llactr.text import write_findings
 from builder.recipe.language import LanguageRule
 from builder.recipe.models import ModelChoice, Variant
 from builder.recipe.recipe import Recipe
-from models.contract.errors import RecipeError
 from tests.builds import small_recipe
 
 FM = Variant("FM", "none", ModelChoice("fm", {"dim": 4}))

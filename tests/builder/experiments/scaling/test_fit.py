@@ -10,6 +10,7 @@ import pytest
 
 from builder.dataset.batches import Slates
 from builder.dataset.parts import part_slates, train_slates
+from builder.errors import RecipeError
 from builder.experiments.compare.run import run_comparison
 from builder.experiments.compare.table import Comparison, Row, SweepRows
 from builder.experiments.scaling.fit import TARGETS, WEIGHTS, find_axes, targets_seen
@@ -17,7 +18,6 @@ from builder.experiments.scaling.text import write_scaling
 from builder.pipeline import Build
 from builder.recipe.models import SHARE, ModelChoice, Sweep, Variant
 from builder.train.train import num_steps
-from models.contract.errors import RecipeError
 
 SMALL: dict[str, Any] = {"mlp": [8], "hidden": 4, "heads": 2, "length": 8, "block_heads": 1}
 GRADES = tuple(

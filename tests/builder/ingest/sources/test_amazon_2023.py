@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from builder.errors import EventsError
 from builder.ingest.assemble import ingest, input_fingerprint
 from builder.ingest.sources import SOURCES
 from builder.recipe.recipe import Recipe, load_recipe
-from models.contract.errors import EventsError
 from models.contract.schema import FIRST_KNOWN, UNKNOWN
 from tests.builder.logs import write_lines
 

@@ -10,11 +10,11 @@ import polars as pl
 import pytest
 
 from builder.dataset.batches import find_slates
+from builder.errors import EventsError
 from builder.ingest.assemble import ingest, input_fingerprint
 from builder.ingest.sources import SOURCES
 from builder.ingest.sources.raw import RawLog
 from builder.recipe.recipe import Recipe, load_recipe
-from models.contract.errors import EventsError
 from models.contract.schema import FIRST_KNOWN
 
 START = datetime(2019, 11, 24, tzinfo=UTC)

@@ -6,11 +6,11 @@ from typing import Any
 import polars as pl
 import pytest
 
+from builder.errors import EventsError
 from builder.ingest.assemble import ingest
 from builder.ingest.sources import SOURCES
 from builder.ingest.sources.movielens import GENRES_100K
 from builder.recipe.recipe import Recipe, load_recipe, recipe_from
-from models.contract.errors import EventsError
 from tests.builder.logs import ingest_at, log_frame, plain_recipe, small_recipe
 
 # (user, movie, rating, second); movie 2 has a title beyond ASCII.

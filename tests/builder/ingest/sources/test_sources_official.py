@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from builder.dataset.batches import Part, find_slates
+from builder.errors import EventsError
 from builder.evaluate.report import evaluate
 from builder.ingest.assemble import ingest, input_fingerprint
 from builder.ingest.events import Events
@@ -21,7 +22,6 @@ from builder.ingest.sources.taobao import END_S, START_S
 from builder.recipe.models import ModelChoice
 from builder.recipe.recipe import Recipe, load_recipe
 from builder.train.train import train
-from models.contract.errors import EventsError
 from models.contract.schema import FIRST_KNOWN, UNKNOWN
 from tests.builder.logs import write_lines
 

