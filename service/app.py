@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 
 from models.contract.errors import AbsorbError
 from service.generations.follower import Follower
+from service.generations.selection import Selection
 from service.http.auth import Access, KeyCheck
 from service.http.body import BodyLimit
 from service.http.cache_routes import cache_routes
@@ -25,7 +26,7 @@ from service.http.slow_routes import slow_routes
 from service.observability.exposition import Scrape
 from service.observability.metrics import Telemetry
 from service.observability.request_log import Watch
-from service.observability.slow_capture import SlowRequests
+from service.observability.slow_capture import SlowMetrics, SlowRequests
 from service.observability.tracing import Tracing
 from service.scoring.pipeline import Pipeline
 from service.settings import Settings
@@ -49,6 +50,7 @@ class Behind:
 
     settings: Settings
     tiers: Tiers
+    selection: Selection
     follower: Follower
     pipeline: Pipeline
     telemetry: Telemetry
@@ -63,7 +65,7 @@ def create_app(parts: Behind) -> FastAPI:
     settings, telemetry = parts.settings, parts.telemetry
     access = Access(settings)
     scrape = Scrape(telemetry.registry)
-    slow = SlowRequests(settings.slow_ms, settings.slow_dir, telemetry.slow)
+    slow = SlowRequests(settings.slow_ms, settings.slow_dir, SlowMetrics(telemetry.registry))
     app = FastAPI(
         title="Absorb",
         description="Click probabilities from cached user states.",
@@ -88,7 +90,7 @@ def create_app(parts: Behind) -> FastAPI:
 async def _lifespan(parts: Behind, scrape: Scrape, slow: SlowRequests) -> AsyncIterator[None]:
     """While it lasts, the follower polls, readiness is looked after, and the gRPC door is open."""
     polls = parts.follower.run(parts.settings.poll_interval_s)
-    async with _going_on(polls, parts.follower.stay_present(), parts.plane.readiness.run()):
+    async with _going_on(polls, parts.follower.heartbeat.run(), parts.plane.readiness.run()):
         if parts.door is not None:
             await parts.door.open()
         yield
@@ -108,7 +110,7 @@ def _routers(parts: Behind, access: Access, scrape: Scrape, slow: SlowRequests) 
     body = BodyLimit(settings.max_body_bytes, settings.body_timeout_s)
     return [
         cache_routes(parts.tiers, parts.pipeline, body),
-        showing_routes(parts.pipeline, parts.follower),
+        showing_routes(parts.pipeline, parts.selection),
         *v2_routes(parts.plane, body, access),
         operating_routes(parts.plane.readiness, scrape),
         slow_routes(slow, access),

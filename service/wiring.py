@@ -10,9 +10,13 @@ from prometheus_client import CollectorRegistry
 
 from models.contract.cache_server import split_cluster_url
 from service.app import Behind, create_app
+from service.experiments.metrics import TrafficMetrics
 from service.experiments.shadow import Shadows
 from service.experiments.split import Traffic
 from service.generations.follower import Follower
+from service.generations.heartbeat import Heartbeat
+from service.generations.selection import Selection
+from service.generations.serving import Loader
 from service.observability.metrics import Telemetry
 from service.observability.request_log import Watch
 from service.observability.tracing import Tracing
@@ -45,6 +49,7 @@ class Parts:
     telemetry: Telemetry
     store: StateStore
     tiers: Tiers
+    selection: Selection
     follower: Follower
     workers: Workers
     pipeline: Pipeline
@@ -77,29 +82,54 @@ def build_parts(
     """
     store = _open_store(cache_url, settings.cache_timeout_ms / 1000)
     telemetry = Telemetry(registry, clock)
-    follower = Follower(
-        store, telemetry, settings.artifact_dir, settings.num_threads, settings.default_model
-    )
+    selection = Selection(settings.default_model)
     num_workers = max(1, num_cores() // settings.num_threads)
     workers = Workers(num_workers)
     tiers = build_tiers(settings, store, registry, workers, clock)
-    follower.on_swap = tiers.states.swapped
-    traffic = Traffic(settings.split, follower, telemetry.traffic)
-    shadows = Shadows(settings.shadow, follower, telemetry.traffic)
+    traffic_metrics = TrafficMetrics(registry)
+    traffic = Traffic(settings.split, selection, traffic_metrics)
+    shadows = Shadows(settings.shadow, selection, traffic_metrics)
     gate = Gate(settings, workers, telemetry, _batcher(settings, workers, num_workers, telemetry))
-    pipeline = Pipeline(settings, follower, tiers, telemetry, gate, traffic, shadows)
-    warm_up = WarmUp(settings.warm_up_slates, settings.warm_up_file, pipeline.rehearse)
-    follower.warm_up = warm_up.run
+    pipeline = Pipeline(settings, selection, tiers, telemetry, gate, traffic, shadows)
+    follower = _follower(settings, store, selection, tiers, pipeline, telemetry)
     readiness = Readiness(pipeline.probe, workers)
     telemetry.ready.set_function(readiness.is_ready)
-    plane = Plane(pipeline, follower, readiness, settings, clock)
+    plane = Plane(pipeline, selection, follower, readiness, settings, clock)
     watch = Watch(telemetry, settings, tracing)
     door = None if settings.grpc_port is None else _grpc_door(plane, watch, settings)
-    behind = Behind(settings, tiers, follower, pipeline, telemetry, plane, tracing, watch, door)
+    behind = Behind(
+        settings, tiers, selection, follower, pipeline, telemetry, plane, tracing, watch, door
+    )
     app = create_app(behind)
     return Parts(
-        settings, telemetry, store, tiers, follower, workers, pipeline, plane, readiness, app, door
+        settings,
+        telemetry,
+        store,
+        tiers,
+        selection,
+        follower,
+        workers,
+        pipeline,
+        plane,
+        readiness,
+        app,
+        door,
     )
+
+
+def _follower(
+    settings: Settings,
+    store: StateStore,
+    selection: Selection,
+    tiers: Tiers,
+    pipeline: Pipeline,
+    telemetry: Telemetry,
+) -> Follower:
+    heartbeat = Heartbeat(store, selection)
+    loader = Loader(settings.artifact_dir, settings.num_threads)
+    warm_up = WarmUp(settings.warm_up_slates, settings.warm_up_file, pipeline.rehearse)
+    on_swap = tiers.states.swapped
+    return Follower(store, selection, heartbeat, loader, telemetry, on_swap, warm_up.run)
 
 
 def _batcher(

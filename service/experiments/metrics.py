@@ -1,4 +1,4 @@
-"""Metrics of experiments, shadows and slow requests. Shadows' lookups are counted apart: no answer needed them."""
+"""Metrics of experiments and shadows. Shadows' lookups have counters of their own: no answer needed them."""
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
@@ -66,16 +66,3 @@ class TrafficMetrics:
         self._overlap.labels(model, shadow).observe(agreement.overlap)
         if agreement.kendall_tau is not None:
             self._distance.labels(model, shadow).observe((1 - agreement.kendall_tau) / 2)
-
-
-class SlowMetrics:
-    """What was slow."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.kept = Counter(
-            "absorb_slow_requests", "Requests slower than the threshold.", ["route"],
-            registry=registry,
-        )  # fmt: skip
-        self.dropped = Counter(
-            "absorb_slow_dropped", "Slow requests that the file does not hold.", registry=registry
-        )

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from service.experiments.metrics import TrafficMetrics
-from service.generations.follower import Follower, Serving
+from service.generations.selection import Selection
+from service.generations.serving import Serving
 from service.observability.request_context import CURRENT
 from service.scoring.ranking import Agreement, agreements
 from service.traffic_rules import ShadowRule
@@ -39,7 +40,7 @@ class Shadows:
     def __init__(
         self,
         rules: Sequence[ShadowRule],
-        follower: Follower,
+        selection: Selection,
         metrics: TrafficMetrics,
         draw: Callable[[], float] = random.random,
     ) -> None:
@@ -47,14 +48,14 @@ class Shadows:
 
         Args:
             rules: as the operator wrote them.
-            follower: knows the shadows, too.
+            selection: what serves now, the shadows included.
             metrics: counts.
             draw: gives a number from 0 to below 1, to choose requests by.
         """
         self._rules = {
             rule.model: [one for one in rules if one.model == rule.model] for rule in rules
         }
-        self._follower = follower
+        self._selection = selection
         self._metrics = metrics
         self._draw = draw
         self._running: set[asyncio.Task[None]] = set()
@@ -101,7 +102,7 @@ class Shadows:
         self._metrics.shadowed(rule.model, rule.shadow, "compared")
 
     async def _score(self, rule: ShadowRule, answer: "Scores", score: Score) -> "Scores":
-        serving = self._follower.pick(rule.shadow)
+        serving = self._selection.pick(rule.shadow)
         known = serving.artifact.vocabulary.context
         context = {name: value for name, value in answer.query.context.items() if name in known}
         query = replace(answer.query, model=rule.shadow, context=context, deadline=None)

@@ -16,7 +16,8 @@ from math import inf, log
 from models.contract.errors import UnknownModelError
 from service.errors import NotReadyError
 from service.experiments.metrics import TrafficMetrics
-from service.generations.follower import Follower, Serving
+from service.generations.selection import Selection
+from service.generations.serving import Serving
 from service.traffic_rules import Experiment
 
 DIGEST_BYTES = 8
@@ -49,9 +50,9 @@ class Traffic:
     """Picks what scores a request. A name is an experiment's before it is a model's."""
 
     def __init__(
-        self, experiments: Mapping[str, Experiment], follower: Follower, metrics: TrafficMetrics
+        self, experiments: Mapping[str, Experiment], selection: Selection, metrics: TrafficMetrics
     ) -> None:
-        self._follower = follower
+        self._selection = selection
         self._metrics = metrics
         self._splits = {
             name: Split(name if one.salt is None else one.salt, one.weights)
@@ -69,14 +70,14 @@ class Traffic:
         name = self._default if model is None else model
         split = self._splits.get(name) if name is not None else None
         if name is None or split is None:
-            return self._follower.pick(model)
+            return self._selection.pick(model)
         chosen = split.model_of(user_id)
         self._metrics.assigned(name, chosen)
         try:
-            return self._follower.pick(chosen)
+            return self._selection.pick(chosen)
         except (NotReadyError, UnknownModelError):
             self._metrics.fell_back(name, chosen)
-            return self._follower.pick(None)
+            return self._selection.pick(None)
 
     def foresee(self, model: str | None, user_id: str) -> Serving:
         """What `pick` would give, uncounted: the user has not asked yet.
@@ -88,8 +89,8 @@ class Traffic:
         name = self._default if model is None else model
         split = self._splits.get(name) if name is not None else None
         if split is None:
-            return self._follower.pick(model)
+            return self._selection.pick(model)
         try:
-            return self._follower.pick(split.model_of(user_id))
+            return self._selection.pick(split.model_of(user_id))
         except (NotReadyError, UnknownModelError):
-            return self._follower.pick(None)
+            return self._selection.pick(None)

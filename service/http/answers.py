@@ -7,7 +7,7 @@ import numpy as np
 from models.contract.record import record_bytes
 from models.contract.schema import FIRST_KNOWN, Field
 from models.contract.vocabulary import Vocabulary
-from service.generations.follower import Serving
+from service.generations.serving import Serving
 from service.http.schemas import ComparedModel
 from service.observability.metrics import Stages
 from service.scoring.comparison import Comparison

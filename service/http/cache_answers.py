@@ -1,6 +1,6 @@
 """What `GET /v1/cache` answers, as a plain dict in the form that `schemas.py` documents."""
 
-from service.generations.follower import Serving
+from service.generations.serving import Serving
 from service.http.answers import Json
 from service.state.build import Tiers
 from service.state.counters import TIERS, Tally

@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from models.contract.vocabulary import check_id
 from service.errors import NotReadyError
-from service.generations.follower import Follower
+from service.generations.selection import Selection
 from service.http.answers import (
     comparison_answer,
     model_answer,
@@ -145,14 +145,14 @@ def scoring_routes(pipeline: Pipeline, settings: Settings) -> APIRouter:
     return router
 
 
-def showing_routes(pipeline: Pipeline, follower: Follower) -> APIRouter:
+def showing_routes(pipeline: Pipeline, selection: Selection) -> APIRouter:
     """Routes that show what is served, and what is stored."""
     router = APIRouter(prefix="/v1", responses=ERRORS)
 
     @router.get("/models", response_model=ModelList)
     async def models() -> Response:
         """Every model that is served."""
-        default, serving = follower.default_model, follower.serving
+        default, serving = selection.default_model, selection.serving
         listed = [model_answer(one, name == default) for name, one in serving.items()]
         return JsonResponse({"models": listed})
 

@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from importlib import metadata
 from platform import python_version
 from typing import Generic, Literal, TypeVar
 
@@ -13,7 +12,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from models.contract.record import Generation
-from service.experiments.metrics import SlowMetrics, TrafficMetrics
+from models.contract.version import package_version
 from service.observability.request_context import CURRENT
 
 StateSource = Literal["hit", "miss", "stale", "corrupt", "unavailable"]
@@ -87,8 +86,6 @@ class Telemetry:
         self._add_overload_metrics(registry)
         self._add_generation_metrics(registry)
         self._add_facts(registry, clock)
-        self.traffic = TrafficMetrics(registry)
-        self.slow = SlowMetrics(registry)
 
     def _add_overload_metrics(self, registry: CollectorRegistry) -> None:
         self.in_flight = Gauge(
@@ -138,7 +135,7 @@ class Telemetry:
         build = Gauge(
             "absorb_build_info", "This program: 1.", ["version", "python"], registry=registry
         )
-        build.labels(metadata.version("absorb"), python_version()).set(1)
+        build.labels(package_version(), python_version()).set(1)
 
     def looked_up(self, model: str, source: StateSource) -> None:
         """Count one lookup and its result, together: the results always add up to the lookups."""

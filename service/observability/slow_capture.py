@@ -14,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import orjson
+from prometheus_client import CollectorRegistry, Counter
 from starlette.types import Message, Receive, Scope, Send
 
-from service.experiments.metrics import SlowMetrics
 from service.observability.request_context import RequestContext
 
 CAPTURED = ("/v1/score", "/v1/compare", "/v2/models/")
@@ -58,6 +58,19 @@ class Capture:
             await send(message)
 
         return received, sent
+
+
+class SlowMetrics:
+    """What was slow."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.kept = Counter(
+            "absorb_slow_requests", "Requests slower than the threshold.", ["route"],
+            registry=registry,
+        )  # fmt: skip
+        self.dropped = Counter(
+            "absorb_slow_dropped", "Slow requests that the file does not hold.", registry=registry
+        )
 
 
 class SlowRequests:

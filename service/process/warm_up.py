@@ -17,7 +17,7 @@ from pathlib import Path
 import orjson
 
 from models.contract.errors import AbsorbError, ArtifactError, RequestError
-from service.generations.follower import Serving
+from service.generations.serving import Serving
 from service.http.requests import ScoreRequest, parse_request
 from service.scoring.pipeline import Query, Scores
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from models.contract.vocabulary import Vocabulary
 from service.errors import NotReadyError
-from service.generations.follower import Serving
+from service.generations.serving import Serving
 from service.observability.metrics import Stages
 from service.scoring.ranking import Agreement, agreements
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from models.contract.errors import ArtifactError
 from models.contract.schema import UNKNOWN
-from service.generations.follower import Serving
+from service.generations.serving import Serving
 from service.observability.metrics import Stages
 from service.runtime.scorer import Ids, Slate, State
 from service.runtime.workers import Workers

@@ -28,7 +28,8 @@ from models.contract.record import Generation, UserRecord
 from service.errors import NotReadyError, UnknownUserError
 from service.experiments.shadow import Shadows
 from service.experiments.split import Traffic
-from service.generations.follower import Follower, Serving
+from service.generations.selection import Selection
+from service.generations.serving import Serving
 from service.observability.metrics import Stages, StateSource, Telemetry
 from service.observability.request_context import CURRENT
 from service.runtime.scorer import State
@@ -128,7 +129,7 @@ class Pipeline:
     def __init__(
         self,
         settings: Settings,
-        follower: Follower,
+        selection: Selection,
         tiers: Tiers,
         telemetry: Telemetry,
         gate: Gate,
@@ -139,7 +140,7 @@ class Pipeline:
 
         Args:
             settings: the limits are read from here.
-            follower: what serves now.
+            selection: what serves now.
             tiers: where users are found.
             telemetry: counts.
             gate: the way to the threads that score.
@@ -147,7 +148,7 @@ class Pipeline:
             shadows: score a share of what was answered, once more.
         """
         self._settings = settings
-        self._follower = follower
+        self._selection = selection
         self._tiers = tiers
         self._telemetry = telemetry
         self._gate = gate
@@ -210,7 +211,7 @@ class Pipeline:
     async def _compare(
         self, query: Query, models: Sequence[str] | None, top_k: int, place: Place
     ) -> Comparison:
-        picked = self._follower.pick_several(models)
+        picked = self._selection.pick_several(models)
         check_context(picked, query.context)
         # One after another: a comparison takes one place among the requests in flight, and no more than
         # one of the threads at a time.
@@ -316,7 +317,7 @@ class Pipeline:
             NotReadyError: nothing is loaded yet.
             CacheUnavailableError: the cache does not answer.
         """
-        serving = self._follower.pick(model)
+        serving = self._selection.pick(model)
         generation = serving.generation
         try:
             raw = await self._tiers.store.read(generation.key(user_id))
@@ -342,7 +343,7 @@ class Pipeline:
             NotReadyError: nothing serves, or the default model does not yet.
             ArtifactError: scoring does not work.
         """
-        await self._gate.past(self._follower.pick_to_probe().scorer.probe)
+        await self._gate.past(self._selection.pick_to_probe().scorer.probe)
 
 
 def _state_of(serving: Serving, found: Found) -> FoundState:

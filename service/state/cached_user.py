@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from models.contract.errors import CorruptRecordError
 from models.contract.record import UserRecord, decode_record
-from service.generations.follower import Serving
+from service.generations.serving import Serving
 
 ABSENT_BYTES = 240
 """An entry without a user, beside its id: measured 218 by tracemalloc (CPython 3.11), slots of tables included."""

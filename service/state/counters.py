@@ -8,7 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from service.generations.follower import Serving
+from service.generations.serving import Serving
 from service.state.local_cache import HostTier
 
 Tier = Literal["host", "redis"]

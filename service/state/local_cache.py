@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
-from service.generations.follower import Serving
+from service.generations.serving import Serving
 from service.state.byte_lru import ByteLru
 from service.state.cached_user import CachedUser, footprint
 

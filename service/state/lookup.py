@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from models.contract.errors import CacheUnavailableError, RecordError
-from service.generations.follower import Serving
+from service.generations.serving import Serving
 from service.runtime.workers import Workers
 from service.state.cached_user import CachedUser, read_user
 from service.state.counters import Result, Tally, Tier, TierCounts

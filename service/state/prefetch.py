@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from models.contract.errors import AbsorbError, CacheUnavailableError, RecordError
-from service.generations.follower import Serving
+from service.generations.serving import Serving
 from service.state.cached_user import read_user
 from service.state.counters import Outcome, TierCounts
 from service.state.local_cache import HostTier

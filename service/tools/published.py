@@ -12,7 +12,7 @@ from models.contract.cache_server import redact_url, resolve_cache_url, split_cl
 from models.contract.errors import CacheUnavailableError, UnknownModelError
 from models.contract.record import MODELS_KEY, Generation, Pointer, pointer_key
 from service.errors import NotReadyError
-from service.generations.follower import FIRST_CHOICE
+from service.generations.selection import default_model
 from service.settings import Settings
 
 TIMEOUT_S = 10.0
@@ -71,11 +71,11 @@ def _connect(url: str) -> Redis | RedisCluster:
 def _current_generation(client: Any, model: str | None) -> Generation:
     # Any: redis-py types every answer as bytes or str, though the client's settings decide which.
     names = sorted(name.decode() for name in client.smembers(MODELS_KEY))
-    if not names:
+    name = default_model(names, model)
+    if not names or name is None:
         raise NotReadyError(
             "nothing is published in the cache: run `python -m builder run <recipe.toml>` first"
         )
-    name = model or (FIRST_CHOICE if FIRST_CHOICE in names else names[0])
     raw = client.get(pointer_key(name)) if name in names else None
     if raw is None:
         raise UnknownModelError(name, names)

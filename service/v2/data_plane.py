@@ -6,8 +6,11 @@ from collections.abc import Callable, Sequence
 
 from models.contract.errors import RequestError
 from models.contract.record import Generation
+from models.contract.version import package_version
 from service.errors import NotReadyError, UnknownVersionError
-from service.generations.follower import Follower, Serving
+from service.generations.follower import Follower
+from service.generations.selection import Selection
+from service.generations.serving import Serving
 from service.runtime.readiness import Readiness
 from service.scoring.pipeline import Pipeline, Query, Scores
 from service.settings import Settings
@@ -28,7 +31,7 @@ from service.v2.tensors import OUTPUTS, inputs_of, outputs_of, queries_of
 
 SERVER = ServerMetadata(
     "absorb",
-    "0.1.0",
+    package_version(),
     (
         "binary_tensor_data",
         "model_configuration",
@@ -60,6 +63,7 @@ class Plane:
     def __init__(
         self,
         pipeline: Pipeline,
+        selection: Selection,
         follower: Follower,
         readiness: Readiness,
         settings: Settings,
@@ -67,6 +71,7 @@ class Plane:
     ) -> None:
         self.readiness = readiness
         self._pipeline = pipeline
+        self._selection = selection
         self._follower = follower
         self._settings = settings
         self._clock = clock
@@ -169,7 +174,7 @@ class Plane:
 
     def index(self, ready_only: bool = False) -> list[IndexEntry]:
         """Every model that serves or should, by name."""
-        serving, problems = self._follower.serving, self._follower.problems
+        serving, problems = self._selection.serving, self._selection.problems
         entries = [
             IndexEntry(name, version_of(serving[name].generation), "READY", problems.get(name, ""))
             if name in serving
@@ -202,13 +207,13 @@ class Plane:
 
     def statistics(self, model: str = "", version: str = "") -> list[ModelStatistics]:
         """What the versions that serve have done; of all models if none is named. Raises as `metadata` does."""
-        picked = [self._pick(model, version)] if model else self._follower.serving.values()
+        picked = [self._pick(model, version)] if model else self._selection.serving.values()
         return [
             self._statistics.of(one.generation.model, version_of(one.generation)) for one in picked
         ]
 
     def _pick(self, model: str, version: str) -> Serving:
-        serving = self._follower.pick(model)
+        serving = self._selection.pick(model)
         serves = version_of(serving.generation)
         if version not in ("", serves):
             raise UnknownVersionError(model, version, serves)

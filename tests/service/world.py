@@ -23,6 +23,7 @@ from models.contract.record import (
     pointer_key,
 )
 from service.generations.follower import Follower
+from service.generations.selection import Selection
 from service.observability.metrics import Telemetry
 from service.observability.tracing import Tracing
 from service.runtime.workers import Workers
@@ -49,6 +50,10 @@ class Running:
     @property
     def follower(self) -> Follower:
         return self.parts.follower
+
+    @property
+    def selection(self) -> Selection:
+        return self.parts.selection
 
     @property
     def pipeline(self) -> Pipeline:

@@ -83,7 +83,7 @@ async def test_a_slow_shadow_delays_nobody_and_is_dropped_when_busy(world: World
     world.publish(TWO, "two")
     release = threading.Event()
     async with world.service(shadow=[RULE]) as service:
-        scorer = service.follower.pick("two").scorer
+        scorer = service.selection.pick("two").scorer
         score = scorer.score_many
         scorer.score_many = lambda *given: (release.wait(20), score(*given))[1]  # type: ignore[method-assign]
         for _ in range(5):

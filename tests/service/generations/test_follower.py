@@ -44,10 +44,10 @@ async def test_a_new_generation_takes_over(world: World, caplog: pytest.LogCaptu
 async def test_a_rebuild_without_training_keeps_the_scorer(world: World):
     world.publish(OLD)
     async with world.service() as service:
-        before = service.follower.pick("toy")
+        before = service.selection.pick("toy")
         rebuilt = world.publish(OLD, states={"ann": OLD.state(["i8"])})
         await service.follower.poll()
-        after = service.follower.pick("toy")
+        after = service.selection.pick("toy")
         answer = await service.score(candidates=CANDIDATES, recent=[])
     assert after.scorer is before.scorer
     assert answer["generation"] == rebuilt.name
@@ -245,7 +245,7 @@ async def test_flips_under_requests_mix_no_two_generations(world: World):
                 toy = Toy(seed)
                 newest = world.publish(toy).name
                 toys[newest] = toy
-                while service.follower.pick("toy").generation.name != newest:
+                while service.selection.pick("toy").generation.name != newest:
                     await asyncio.sleep(0.005)
             done = True
             await asyncio.gather(*asking)

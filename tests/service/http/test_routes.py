@@ -213,5 +213,5 @@ async def test_nobody_is_404(world: World):
     assert response.status_code == 404
     assert response.json() == {
         "error": "user_id: got 'carl', expected a user of model 'toy', "
-        f"generation {service.follower.pick(None).generation.name}"
+        f"generation {service.selection.pick(None).generation.name}"
     }

@@ -13,10 +13,16 @@ import uvicorn
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
-from service.experiments.metrics import SlowMetrics
 from service.observability import slow_capture as slow_module
 from service.observability.request_context import RequestContext
-from service.observability.slow_capture import BEFORE, FILE, MAX_KEPT, SlowRequests, append
+from service.observability.slow_capture import (
+    BEFORE,
+    FILE,
+    MAX_KEPT,
+    SlowMetrics,
+    SlowRequests,
+    append,
+)
 from service.tools.replay import agree, body_of, made_from, main, read_records
 from tests.service.toy import Toy
 from tests.service.world import World

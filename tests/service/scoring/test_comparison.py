@@ -219,7 +219,7 @@ async def test_what_score_takes_and_compare_does_not_is_named(world: World):
 async def test_damaged_and_missing_records_are_said_in_the_models_entry(world: World):
     publish_three(world)
     async with world.service() as service:
-        beta, gamma = (service.follower.pick(name).generation for name in ("beta", "gamma"))
+        beta, gamma = (service.selection.pick(name).generation for name in ("beta", "gamma"))
         world.put(beta.key("ann"), b"no record")
         with world.redis as client:
             client.delete(gamma.key("ann"))
@@ -308,7 +308,7 @@ async def test_a_model_that_fails_while_it_scores_leaves_the_others_answering(
 async def test_a_pointer_that_breaks_leaves_the_old_generation_in_its_entry(world: World):
     publish_three(world)
     async with world.service() as service:
-        old = service.follower.pick("beta").generation.name
+        old = service.selection.pick("beta").generation.name
         world.put(pointer_key("beta"), b"{")
         await service.follower.poll()
         answer = await compare(service, models=NAMES)

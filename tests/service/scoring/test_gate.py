@@ -62,7 +62,7 @@ async def test_a_score_that_goes_on_keeps_its_place_until_it_ends(world: World):
     world.publish(Toy())
     begun, end = threading.Event(), threading.Event()
     async with world.service(max_in_flight=1, max_queue=0) as service:
-        (serving,) = service.follower.serving.values()
+        (serving,) = service.selection.serving.values()
         score = serving.scorer.score_many
 
         def slow(*args: Any) -> Any:

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from models.contract.errors import CacheUnavailableError
 from models.contract.record import Generation, UserRecord, encode_record
-from service.generations.follower import Serving
+from service.generations.serving import Serving
 from service.runtime.scorer import Scorer
 from service.runtime.workers import Workers
 from service.state.cached_user import footprint, read_user

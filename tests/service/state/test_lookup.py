@@ -12,7 +12,7 @@ import pytest
 
 from models.contract.cache_server import stop_server
 from models.contract.record import RECORD_DTYPES, RecordDtype, TensorSpec
-from service.generations.follower import Serving
+from service.generations.serving import Serving
 from service.state.byte_lru import ByteLru
 from service.state.cached_user import CachedUser, footprint, read_user
 from service.state.flight import SingleFlight
@@ -85,7 +85,7 @@ async def test_a_new_generation_is_seen_at_once_and_the_old_one_leaves_memory(wo
 async def test_a_request_that_picked_before_the_swap_leaves_nothing_behind(world: World):
     world.publish(TOY)
     async with world.service() as service:
-        old = service.follower.pick("toy")
+        old = service.selection.pick("toy")
         world.publish(NEW)
         await service.follower.poll()
         found = [await service.parts.tiers.states.find(old, "ann") for _ in range(2)]
@@ -110,7 +110,7 @@ async def test_a_record_overwritten_in_place_is_seen_after_the_ttl(world: World)
     async with world.service(host_cache_ttl_s=60) as service:
         service.parts.tiers.host.clock = later
         await service.score(candidates=CANDIDATES)
-        artifact = service.follower.pick("toy").artifact
+        artifact = service.selection.pick("toy").artifact
         world.put(generation.key("ann"), record_of("ann", TOY.state(["i9"]), artifact))
         later.now_s = 59.9
         kept = await service.score(candidates=CANDIDATES, recent=[])
@@ -127,7 +127,7 @@ async def test_a_user_who_is_not_there_is_asked_for_again_after_a_while(world: W
     async with world.service(host_cache_absent_ttl_s=2) as service:
         service.parts.tiers.host.clock = later
         before = await state_of(service, "carl")
-        artifact = service.follower.pick("toy").artifact
+        artifact = service.selection.pick("toy").artifact
         world.put(generation.key("carl"), record_of("carl", TOY.state(["i9"]), artifact))
         kept = await state_of(service, "carl")
         later.now_s = 2.0
@@ -303,7 +303,7 @@ async def test_a_flood_of_unknown_users_evicts_no_record(world: World):
     world.publish(TOY)
     async with world.service(host_cache_bytes=50_000) as service:
         host = service.parts.tiers.host
-        serving = service.follower.pick("toy")
+        serving = service.selection.pick("toy")
         await service.score("ann", CANDIDATES)
         for number in range(500):
             host.put(serving, f"nobody-{number}", ABSENT, host.clock())

@@ -37,7 +37,7 @@ async def test_more_than_the_queue_holds_is_dropped_and_counted(world: World):
     world.publish(TOY)
     async with world.service() as service:
         tiers = service.parts.tiers
-        serving = service.follower.pick(None)
+        serving = service.selection.pick(None)
         accepted = tiers.prefetcher.accept([(serving, f"u{n}") for n in range(MAX_QUEUED + 5)])
         dropped = service.metric("absorb_prefetched_users_total", outcome="dropped")
         await tiers.prefetcher.settle()
@@ -87,7 +87,7 @@ async def test_a_hint_that_cannot_be_followed_is_counted(
 async def test_a_hint_for_a_generation_that_left_is_dropped(world: World):
     world.publish(TOY)
     async with world.service() as service:
-        old = service.follower.pick(None)
+        old = service.selection.pick(None)
         world.publish(Toy(seed=2))
         await service.follower.poll()
         service.parts.tiers.prefetcher.accept([(old, "ann")])

@@ -35,7 +35,7 @@ def asked(*more: InferTensor, user: str = "ann", **fields: Any) -> InferRequest:
 
 
 def published(running: Running) -> str:
-    return running.follower.serving["toy"].generation.name
+    return running.selection.serving["toy"].generation.name
 
 
 async def test_scores_are_those_of_the_first_protocol(world: World) -> None:
@@ -263,7 +263,14 @@ async def test_scores_of_several_users_are_of_one_version(world: World, flips: i
     asked = InferRequest("toy", (users, texts("candidates", "i1", "i1", shape=(2, 1))))
     async with world.service() as running:
         parts, pipeline = running.parts, Flipping(world, running, flips)
-        plane = Plane(pipeline, parts.follower, parts.readiness, parts.settings, lambda: AS_OF_S)
+        plane = Plane(
+            pipeline,
+            parts.selection,
+            parts.follower,
+            parts.readiness,
+            parts.settings,
+            lambda: AS_OF_S,
+        )
         if flips == 1:
             assert (await plane.infer(asked)).outputs[-1].data == 2 * [published(running)]
         else:

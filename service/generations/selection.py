@@ -1,0 +1,153 @@
+"""Which generation serves a model now, which model is the default, and why a model does not serve."""
+
+from collections.abc import Collection, Sequence
+
+from models.contract.errors import UnknownModelError
+from service.errors import NotReadyError
+from service.generations.serving import Serving
+
+PREFERRED_MODEL = "lrea"
+"""Default model if it is published and the settings name none."""
+
+
+def default_model(models: Collection[str], configured: str | None) -> str | None:
+    """Model of requests that name none; None if no model is known and none is configured.
+
+    Args:
+        models: those to choose from.
+        configured: the operator's choice, taken even if it is not among `models`; None: none was made.
+    """
+    if configured is not None:
+        return configured
+    return PREFERRED_MODEL if PREFERRED_MODEL in models else min(models, default=None)
+
+
+class Selection:
+    """One `Serving` per model. Requests read it; the follower changes it. Used on the event loop only.
+
+    Attributes:
+        cache_error: why the generation pointers could not be read last time; None if they could.
+    """
+
+    def __init__(self, configured_default: str | None) -> None:
+        """Begin with no model.
+
+        Args:
+            configured_default: model of requests that name none; None: `default_model` chooses.
+        """
+        self._configured_default = configured_default
+        self._serving: dict[str, Serving] = {}
+        self._failures: dict[str, Exception] = {}
+        self._unloaded: set[str] = set()
+        self.cache_error: str | None = None
+
+    @property
+    def serving(self) -> dict[str, Serving]:
+        """Model -> what serves it now, sorted by name."""
+        return dict(sorted(self._serving.items()))
+
+    @property
+    def default_model(self) -> str | None:
+        """Model of requests that name none; None while there is none."""
+        return default_model(self._serving, self._configured_default)
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """Model -> why it does not serve, or why an older generation serves than the published one."""
+        unloaded = {model: _unloaded(model) for model in self._unloaded}
+        return {model: str(error) for model, error in self._failures.items()} | unloaded
+
+    def pick(self, model: str | None) -> Serving:
+        """What serves `model` now; None picks the default model. A request keeps the result until it ends.
+
+        Raises:
+            UnknownModelError: no such model is published.
+            NotReadyError: nothing is loaded yet, or not the default model, or the model failed to load.
+        """
+        name = self.default_model if model is None else model
+        if name is not None and name in self._serving:
+            return self._serving[name]
+        if name in self._unloaded:
+            raise NotReadyError(f"not ready: {_unloaded(name)}")
+        if not self._serving or model is None or model in self._failures:
+            raise NotReadyError(f"not ready: {self._reason(name)}")
+        raise UnknownModelError(model, self._serving)
+
+    def pick_to_probe(self) -> Serving:
+        """The default model; if the configured default model was unloaded, the first that serves.
+
+        Raises:
+            NotReadyError: nothing serves, or the default model does not yet.
+        """
+        if self._serving and self._configured_default in self._unloaded:
+            return next(iter(self.serving.values()))
+        return self.pick(None)
+
+    def pick_several(self, models: Sequence[str] | None) -> dict[str, Serving | NotReadyError]:
+        """What serves each of `models` now, or why nothing does; None picks all models that serve.
+
+        Raises:
+            UnknownModelError: one of them is not published.
+            NotReadyError: `models` is None, and nothing is loaded yet.
+        """
+        if models is None and not self._serving:
+            raise NotReadyError(f"not ready: {self._reason(self.default_model)}")
+        names = self.serving if models is None else models
+        return {name: self._try_pick(name) for name in names}
+
+    def _try_pick(self, model: str) -> Serving | NotReadyError:
+        try:
+            return self.pick(model)
+        except NotReadyError as error:
+            return error
+
+    def _reason(self, model: str | None) -> str:
+        error = self._failures.get(model) if model else next(iter(self._failures.values()), None)
+        if error is not None:
+            return str(error)
+        return self.cache_error or f"no generation of {model or 'any model'} is published yet"
+
+    def current(self, model: str) -> Serving | None:
+        """What serves `model` now; None if nothing does."""
+        return self._serving.get(model)
+
+    def is_unloaded(self, model: str) -> bool:
+        """Whether `model` was told to stop serving."""
+        return model in self._unloaded
+
+    def failure(self, model: str) -> Exception | None:
+        """Why the published generation of `model` did not load; None if it did."""
+        return self._failures.get(model)
+
+    def serve(self, model: str, serving: Serving) -> None:
+        """Serve `model` from `serving` from now on."""
+        self._serving[model] = serving
+
+    def fail(self, model: str, error: Exception) -> None:
+        """Note why the published generation of `model` does not load; what serves stays."""
+        self._failures[model] = error
+
+    def recover(self, model: str) -> None:
+        """Forget that a generation of `model` did not load."""
+        self._failures.pop(model, None)
+
+    def unload(self, model: str) -> Serving | None:
+        """Stop serving `model` until `allow`; returns what served it.
+
+        Raises:
+            UnknownModelError: the model is neither serving, nor failing, nor unloaded.
+        """
+        known = {*self._serving, *self._failures, *self._unloaded}
+        if model not in known:
+            raise UnknownModelError(model, known)
+        self._unloaded.add(model)
+        self.recover(model)
+        return self._serving.pop(model, None)
+
+    def allow(self, model: str) -> None:
+        """Let `model` be loaded again."""
+        self._unloaded.discard(model)
+
+
+def _unloaded(model: str) -> str:
+    return f"model {model!r} was unloaded; POST /v2/repository/models/{model}/load serves it again"
