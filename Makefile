@@ -98,7 +98,7 @@ conformance: setup ## unmodified V2 clients on this service and on a real Triton
 	$(PY) -m pytest -rs tests/v2 $(ARGS)
 
 stop: ## stop the embedded cache (its content stays in var/cache)
-	@if [ -x $(PY) ]; then $(PY) -c 'from pathlib import Path; from models.contract.cache_server import stop_server; \
+	@if [ -x $(PY) ]; then $(PY) -c 'from pathlib import Path; from models.contract.embedded_cache import stop_server; \
 	    print("stopped" if stop_server(Path("var/cache")) else "not running")'; fi
 
 clean: stop ## remove .venv, tool caches and var/ (runs, artifacts, the embedded cache)

@@ -25,7 +25,7 @@ from loadtest.peers.queries import Query, read_queries, write_job, write_queries
 from loadtest.peers.report import spread
 from loadtest.peers.servers import ABSORBS, Server
 from loadtest.peers.wires import http_request
-from models.contract.cache_server import resolve_cache_url
+from models.contract.embedded_cache import resolve_cache_url
 from models.contract.errors import AbsorbError
 from service.__main__ import read_settings
 from service.tools.published import read_published

@@ -12,7 +12,8 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from pydantic import ValidationError
 from starlette.types import ASGIApp
 
-from models.contract.cache_server import redact_url, resolve_cache_url
+from models.contract.cache_url import redact_url
+from models.contract.embedded_cache import resolve_cache_url
 from models.contract.errors import CacheUnavailableError
 from service.http.auth import exposure_problem
 from service.http.routes import error_response

@@ -18,7 +18,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from models.contract.cache_server import EMBEDDED
+from models.contract.cache_url import EMBEDDED
 from service.traffic_rules import Experiment, ShadowRule, read_shadows, read_split
 
 HASH = re.compile("[0-9a-f]{64}")

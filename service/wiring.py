@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
-from models.contract.cache_server import split_cluster_url
+from models.contract.cache_url import split_cluster_url
 from service.app import Behind, create_app
 from service.experiments.metrics import TrafficMetrics
 from service.experiments.shadow import Shadows

@@ -25,7 +25,7 @@ from models.base import CtrModel
 from models.batch import Context, Slate, User
 from models.contract.age import age_buckets
 from models.contract.artifact import Artifact
-from models.contract.cache_server import start_server, stop_server
+from models.contract.embedded_cache import start_server, stop_server
 from models.contract.record import RecordDtype
 from models.contract.schema import PADDING, UNKNOWN
 from tests.builds import Builds

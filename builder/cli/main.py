@@ -28,7 +28,7 @@ from builder.pipeline import STEPS, Build, is_due, run_step
 from builder.publish.cache import connect_cache
 from builder.recipe.recipe import Recipe, load_recipe
 from builder.run_folder import RunFolder
-from models.contract.cache_server import redact_url
+from models.contract.cache_url import redact_url
 from models.contract.errors import AbsorbError, did_you_mean
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import RedisClusterException, RedisError
 from redis.retry import Retry
 
-from models.contract.cache_server import redact_url, resolve_cache_url, split_cluster_url
+from models.contract.cache_url import redact_url, split_cluster_url
+from models.contract.embedded_cache import resolve_cache_url
 from models.contract.errors import CacheUnavailableError
 
 CacheClient = Redis | RedisCluster

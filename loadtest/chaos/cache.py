@@ -13,7 +13,7 @@ from builder.publish.blue_green import publish
 from builder.publish.cache import CacheClient, connect_cache, read_bytes
 from builder.publish.generations import new_generation
 from models.contract.artifact import Artifact
-from models.contract.cache_server import start_server, stop_server
+from models.contract.embedded_cache import start_server, stop_server
 from models.contract.record import Generation
 
 APPEND_ONLY = "appendonlydir"

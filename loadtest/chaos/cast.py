@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from loadtest.chaos.process import ROOT
 from loadtest.chaos.truth import Graphs, Question, make_histories, make_questions
 from models.contract.artifact import MANIFEST, Artifact, load_artifact
-from models.contract.cache_server import stop_server
+from models.contract.embedded_cache import stop_server
 from models.contract.errors import ArtifactError
 
 RECIPE = ROOT / "builder" / "recipes" / "tiny.toml"

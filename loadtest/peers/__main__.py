@@ -31,7 +31,7 @@ from loadtest.peers.places import JOB, PUBLISHED, RESULTS, ROOT
 from loadtest.peers.queries import SLATES, read_queries, write_job, write_queries
 from loadtest.peers.report import Row, page, plot
 from loadtest.peers.servers import ABSORBS, BARE, PEERS, Server
-from models.contract.cache_server import resolve_cache_url
+from models.contract.embedded_cache import resolve_cache_url
 from models.contract.errors import AbsorbError
 from service.__main__ import read_settings
 from service.tools.published import read_published

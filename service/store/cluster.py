@@ -19,7 +19,7 @@ from redis.asyncio.connection import parse_url
 from redis.crc import key_slot
 from redis.exceptions import AskError, ConnectionError, MovedError, RedisError, ResponseError
 
-from models.contract.cache_server import redact_url, split_cluster_url
+from models.contract.cache_url import redact_url, split_cluster_url
 from models.contract.errors import AbsorbError, CacheUnavailableError
 from models.contract.record import MODELS_KEY, SERVICES_KEY, pointer_key, presence_key
 from service.store.redis import CONTROL_TIMEOUT_S, ask, connect, pointers_by_name

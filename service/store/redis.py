@@ -10,7 +10,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
-from models.contract.cache_server import redact_url
+from models.contract.cache_url import redact_url
 from models.contract.errors import AbsorbError, CacheUnavailableError, CorruptRecordError
 from models.contract.record import MODELS_KEY, SERVICES_KEY, pointer_key, presence_key
 

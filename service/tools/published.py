@@ -8,7 +8,8 @@ from redis import Redis, RedisCluster
 from redis.exceptions import RedisClusterException, RedisError
 
 from models.contract.artifact import Artifact, load_artifact
-from models.contract.cache_server import redact_url, resolve_cache_url, split_cluster_url
+from models.contract.cache_url import redact_url, split_cluster_url
+from models.contract.embedded_cache import resolve_cache_url
 from models.contract.errors import CacheUnavailableError, UnknownModelError
 from models.contract.record import MODELS_KEY, Generation, Pointer, pointer_key
 from service.errors import NotReadyError

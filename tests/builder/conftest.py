@@ -13,7 +13,7 @@ from builder.pipeline import STEPS, Build, run_step
 from builder.publish.cache import CacheClient, connect_cache
 from builder.recipe.models import ModelChoice
 from builder.run_folder import RunFolder
-from models.contract.cache_server import stop_server
+from models.contract.embedded_cache import stop_server
 from tests.builds import small_recipe
 
 MODEL = ModelChoice("lrea", {"rank": 8, "slots": "hash", "mlp": [16, 8], "hidden": 8, "heads": 2})

@@ -10,7 +10,7 @@ import pytest
 
 from loadtest import __main__ as program
 from loadtest.scenarios import Scenario
-from models.contract.cache_server import start_server, stop_server
+from models.contract.embedded_cache import start_server, stop_server
 from tests.service.toy import Toy
 from tests.service.world import HISTORIES, World
 

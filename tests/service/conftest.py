@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from models.contract.cache_server import start_server, stop_server
+from models.contract.embedded_cache import start_server, stop_server
 from tests.service.world import World
 
 

@@ -17,7 +17,7 @@ from builder.pipeline import STEPS
 from builder.publish.cache import CacheClient
 from builder.publish.generations import read_pointer
 from builder.run_folder import RunFolder
-from models.contract.cache_server import stop_server
+from models.contract.embedded_cache import stop_server
 from tests.builder.published import publish_new
 from tests.builds import RECIPE
 

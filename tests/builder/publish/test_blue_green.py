@@ -14,7 +14,7 @@ from builder.publish.blue_green import publish
 from builder.publish.cache import connect_cache
 from builder.publish.generations import count_all, find_generations, flip_pointer, read_pointer
 from builder.publish.records import BATCH_RECORDS, SAMPLE_SIZE, Sample
-from models.contract.cache_server import start_server, stop_server
+from models.contract.embedded_cache import start_server, stop_server
 from models.contract.errors import CacheUnavailableError, GenerationError
 from models.contract.record import (
     MODELS_KEY,

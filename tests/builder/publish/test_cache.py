@@ -18,7 +18,7 @@ from builder.publish.blue_green import publish
 from builder.publish.cache import cache_address, cache_errors, connect_cache, read_bytes
 from builder.publish.generations import count_all, new_generation, read_pointer, rollback
 from builder.publish.status import status
-from models.contract.cache_server import redact_url, stop_server
+from models.contract.embedded_cache import stop_server
 from models.contract.errors import CacheUnavailableError
 from models.contract.record import Pointer, TensorSpec, UserRecord, encode_record
 
@@ -165,22 +165,6 @@ def test_a_cache_that_does_not_answer_is_named_without_its_password(scheme, monk
 def test_what_is_no_cache_url_is_refused(url):
     with pytest.raises(CacheUnavailableError, match="not a cache URL; expected embedded:"):
         connect_cache(url)
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("redis://localhost:6379/0", "redis://localhost:6379/0"),
-        ("redis://:pass@localhost", "redis://localhost"),
-        ("rediss+cluster://ann:p@ss@host:1/2", "rediss+cluster://host:1/2"),
-        ("unix://ann@/run/redis.sock?password=pass", "unix:///run/redis.sock"),
-        ("redis://:pa/ss#?@host:1", "redis://host:1"),
-        ("ann:pass@host:1", "host:1"),
-        ("embedded:var/c@che", "embedded:var/c@che"),
-    ],
-)
-def test_a_url_is_shown_without_its_password(url, shown):
-    assert redact_url(url) == shown
 
 
 def test_a_password_that_breaks_the_url_is_not_shown():

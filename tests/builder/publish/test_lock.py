@@ -13,7 +13,7 @@ from builder.publish import cache
 from builder.publish import lock as lock_module
 from builder.publish.cache import connect_cache
 from builder.publish.lock import TTL_S, hold_lock, lock_holder
-from models.contract.cache_server import stop_server
+from models.contract.embedded_cache import stop_server
 from models.contract.errors import CacheUnavailableError
 from models.contract.record import lock_key
 

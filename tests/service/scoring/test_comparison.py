@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
-from models.contract.cache_server import stop_server
+from models.contract.embedded_cache import stop_server
 from models.contract.record import pointer_key
 from service.http.schemas import CompareResponse
 from tests.service.http.test_bad_requests import BAD, GOOD, error_of

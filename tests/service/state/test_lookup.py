@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.contract.cache_server import stop_server
+from models.contract.embedded_cache import stop_server
 from models.contract.record import RECORD_DTYPES, RecordDtype, TensorSpec
 from service.generations.serving import Serving
 from service.state.byte_lru import ByteLru

@@ -24,7 +24,7 @@ import tritonclient.grpc as triton
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.utils import InferenceServerException
 
-from models.contract.cache_server import start_server, stop_server
+from models.contract.embedded_cache import start_server, stop_server
 from tests.service.process.test_process import service_process, wait_for
 from tests.service.toy import AS_OF_S, Toy
 from tests.service.world import HISTORIES, RECENT, World

