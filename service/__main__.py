@@ -15,8 +15,6 @@ from starlette.types import ASGIApp
 from models.contract.cache_url import redact_url
 from models.contract.embedded_cache import resolve_cache_url
 from models.contract.errors import CacheUnavailableError
-from service.http.auth import exposure_problem
-from service.http.routes import error_response
 from service.observability.metrics import log_as_json
 from service.observability.tracing import make_tracing
 from service.process.connections import BoundedProtocol
@@ -25,6 +23,8 @@ from service.process.fleet import Fleet, Seat, bind, check_free, end_with_parent
 from service.process.own_port import OwnPort
 from service.runtime.scorer import runtime_providers
 from service.settings import SECRET_FIELDS, Settings
+from service.transport.auth import exposure_problem
+from service.transport.responses import error_response
 from service.wiring import Parts, build_parts
 
 HEADERS = [

@@ -16,12 +16,10 @@ from starlette.exceptions import HTTPException
 from models.contract.errors import AbsorbError
 from service.generations.follower import Follower
 from service.generations.selection import Selection
-from service.http.auth import Access, KeyCheck
-from service.http.body import BodyLimit
 from service.http.cache_routes import cache_routes
 from service.http.fast_path import Shortcut
 from service.http.middleware import Outermost
-from service.http.routes import error_response, operating_routes, scoring_routes, showing_routes
+from service.http.routes import operating_routes, scoring_routes, showing_routes
 from service.http.slow_routes import slow_routes
 from service.observability.exposition import Scrape
 from service.observability.metrics import Telemetry
@@ -32,6 +30,9 @@ from service.scoring.pipeline import Pipeline
 from service.settings import Settings
 from service.state.build import Tiers
 from service.status import headers_of, status_of
+from service.transport.auth import Access, KeyCheck
+from service.transport.body import BodyLimit
+from service.transport.responses import error_response
 from service.v2.data_plane import Plane
 from service.v2.http import v2_routes
 

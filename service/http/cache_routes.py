@@ -2,13 +2,13 @@
 
 from fastapi import APIRouter, Request, Response
 
-from service.http.body import BodyLimit, read_body
 from service.http.cache_answers import cache_answer
 from service.http.requests import PrefetchRequest, parse_request
-from service.http.routes import ERRORS, BareRoute, JsonResponse, described_body
 from service.http.schemas import CacheResponse, PrefetchResponse
 from service.scoring.pipeline import Pipeline
 from service.state.build import Tiers
+from service.transport.body import BodyLimit, read_body
+from service.transport.responses import ERRORS, BareRoute, JsonResponse, described_body
 
 
 def cache_routes(tiers: Tiers, pipeline: Pipeline, body: BodyLimit) -> APIRouter:

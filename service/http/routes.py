@@ -1,12 +1,8 @@
 """HTTP in, HTTP out: no decision."""
 
-from collections.abc import Callable, Coroutine
 from typing import Any
 
-import orjson
 from fastapi import APIRouter, Request, Response
-from fastapi.routing import APIRoute
-from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from models.contract.vocabulary import check_id
@@ -19,17 +15,10 @@ from service.http.answers import (
     server_timing,
     user_answer,
 )
-from service.http.body import BodyLimit, read_body
-from service.http.deadline import read_terms
-from service.http.disconnect import while_present
 from service.http.requests import CompareRequest, ScoreRequest, parse_request
 from service.http.schemas import (
     CompareResponse,
-    ErrorBody,
-    Live,
     ModelList,
-    NotReady,
-    Ready,
     ScoreResponse,
     UserResponse,
 )
@@ -38,61 +27,15 @@ from service.runtime.readiness import Readiness
 from service.scoring.pipeline import Pipeline, Query
 from service.settings import Settings
 from service.status import retry_headers, status_of
+from service.transport.body import BodyLimit, read_body
+from service.transport.deadline import read_terms
+from service.transport.disconnect import while_present
+from service.transport.responses import ERRORS, BareRoute, JsonResponse, described_body
+from service.transport.schemas import Live, NotReady, Ready
 
-ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}}
 METRICS: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/plain": {}, "application/openmetrics-text": {}}}
 }
-
-
-class JsonResponse(Response):
-    """A body written by orjson; numpy arrays are numbers."""
-
-    media_type = "application/json"
-
-    def render(self, content: object) -> bytes:
-        """The bytes."""
-        return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
-
-
-class BareRoute(APIRoute):
-    """A route whose function reads the request itself: FastAPI documents it, and leaves out what it would not use.
-
-    Looking for dependencies, parameters and a body takes 0.1 ms a request, where there are none.
-    """
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The function as it is."""
-        handler: Callable[[Request], Coroutine[Any, Any, Response]] = self.endpoint
-        return handler
-
-
-def error_response(status: int, text: str, headers: dict[str, str] | None = None) -> JsonResponse:
-    """The one form of every error."""
-    return JsonResponse({"error": text}, status, {**retry_headers(status), **(headers or {})})
-
-
-def described_body(kind: type[BaseModel], is_required: bool = True) -> dict[str, Any]:
-    """What OpenAPI says of a body: the routes read theirs themselves, so FastAPI does not know it."""
-    content = {"application/json": {"schema": _inlined(kind.model_json_schema())}}
-    return {"requestBody": {"required": is_required, "content": content}}
-
-
-def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema without references: what they name is not where an OpenAPI document would look for it."""
-    named = schema.pop("$defs", {})
-
-    def inlined(part: Any) -> Any:
-        if isinstance(part, list):
-            return [inlined(one) for one in part]
-        if not isinstance(part, dict):
-            return part
-        if "$ref" in part:
-            return inlined(named[part["$ref"].rpartition("/")[2]])
-        return {name: inlined(one) for name, one in part.items()}
-
-    found: dict[str, Any] = inlined(schema)
-    return found
 
 
 def scoring_routes(pipeline: Pipeline, settings: Settings) -> APIRouter:

@@ -2,13 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
-
-
-class Answer(BaseModel):
-    """Base of answers: every field is always there."""
-
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+from service.transport.schemas import Answer
 
 
 class StateInfo(Answer):
@@ -294,28 +288,3 @@ class CacheResponse(Answer):
 
     prefetch: PrefetchInfo
     generations: list[CachedGeneration]
-
-
-class ErrorBody(Answer):
-    """Every answer with a status of 400 or more."""
-
-    error: str
-    """What field, what came and what was expected."""
-
-
-class Live(Answer):
-    """The process answers."""
-
-    live: Literal[True]
-
-
-class Ready(Answer):
-    """It can score."""
-
-    ready: Literal[True]
-
-
-class NotReady(ErrorBody):
-    """It cannot score; why."""
-
-    ready: Literal[False]

@@ -4,9 +4,9 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, Response
 
-from service.http.auth import Access
-from service.http.routes import ERRORS
 from service.observability.slow_capture import SlowRequests
+from service.transport.auth import Access
+from service.transport.responses import ERRORS
 
 JSON_LINES = "application/x-ndjson"
 LINES: dict[int | str, dict[str, Any]] = {200: {"content": {JSON_LINES: {}}}, **ERRORS}

@@ -16,11 +16,11 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from models.contract.errors import AbsorbError, RequestError
-from service.http.auth import Access, Role
 from service.observability.request_context import CURRENT
 from service.observability.request_log import REQUEST_ID, Watch
 from service.settings import Settings
 from service.status import GRPC_CODES, status_of, text_of
+from service.transport.auth import Access, Role
 from service.v2 import inference_pb2 as pb
 from service.v2.codec import short
 from service.v2.data_plane import Plane

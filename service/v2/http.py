@@ -12,13 +12,19 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from models.contract.errors import AbsorbError, RequestError
 from service.errors import NotReadyError
-from service.http.auth import Access
-from service.http.body import BodyLimit, read_body
-from service.http.deadline import PRIORITY, TIMEOUT, whole_number
-from service.http.disconnect import while_present
-from service.http.routes import ERRORS, BareRoute, JsonResponse, described_body, error_response
-from service.http.schemas import ErrorBody, Live, NotReady, Ready
 from service.status import retry_headers, status_of
+from service.transport.auth import Access
+from service.transport.body import BodyLimit, read_body
+from service.transport.deadline import PRIORITY, TIMEOUT, whole_number
+from service.transport.disconnect import while_present
+from service.transport.responses import (
+    ERRORS,
+    BareRoute,
+    JsonResponse,
+    described_body,
+    error_response,
+)
+from service.transport.schemas import ErrorBody, Live, NotReady, Ready
 from service.v2.answers import index_json, metadata_json, server_json, statistics_json
 from service.v2.codec import short
 from service.v2.data_plane import Plane

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from service.http.schemas import Answer, Ready
+from service.transport.schemas import Answer, Ready
 
 Scalar = bool | int | float | str
 Parameters = dict[str, Scalar]

@@ -6,9 +6,9 @@ import numpy as np
 
 from models.contract.errors import RequestError, did_you_mean
 from models.contract.vocabulary import check_ids
-from service.http.deadline import deadline_after
 from service.scoring.pipeline import Query, Scores
 from service.settings import Settings
+from service.transport.deadline import deadline_after
 from service.v2.codec import short
 from service.v2.messages import BYTES, InferRequest, InferTensor, Parameters, TensorMetadata
 

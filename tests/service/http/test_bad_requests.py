@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.http.schemas import ErrorBody
+from service.transport.schemas import ErrorBody
 from tests.service.toy import Toy
 from tests.service.world import Running, World
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from starlette.types import Message
 
-from service.http.deadline import deadline_after, read_terms
 from service.runtime.readiness import STUCK_S, Readiness
 from service.runtime.workers import Workers
 from service.settings import Settings
+from service.transport.deadline import deadline_after, read_terms
 from tests.service.toy import Toy
 from tests.service.world import Running, World
 

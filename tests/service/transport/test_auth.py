@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from service.http.auth import exposure_problem, is_loopback
 from service.settings import Settings
 from service.tools.keys import new_key
+from service.transport.auth import exposure_problem, is_loopback
 from tests.service.toy import Toy
 from tests.service.world import World
 

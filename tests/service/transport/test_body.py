@@ -14,7 +14,7 @@ from starlette.types import Message
 
 from models.contract.errors import RequestError
 from service.errors import BodyTimeoutError, BodyTooLargeError, ClientGoneError, EncodingError
-from service.http.body import BodyLimit, read_body
+from service.transport.body import BodyLimit, read_body
 from tests.service.toy import Toy
 from tests.service.world import World
 
