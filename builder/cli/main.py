@@ -337,9 +337,10 @@ def bench(
     ] = False,
 ) -> None:
     """Time scoring against history length L, candidates B, rank r and width d: every model in the same runtime."""
-    from builder.experiments.bench.run import describe_machine, run_bench
+    from builder.experiments.bench.run import run_bench
     from builder.experiments.bench.suan import run_suan_bench
     from builder.experiments.bench.training import run_training_bench
+    from builder.provenance import describe_machine
 
     chosen = [name for name, on in (("--training", training), ("--suan", suan)) if on]
     if len(chosen) + bool(axis) > 1:

@@ -16,11 +16,9 @@ from builder.publish.capacity import Load, load_of_bytes, load_of_spec, make_pla
 from builder.publish.generations import read_pointer
 from models.contract.artifact import Artifact, load_artifact
 from models.contract.errors import UnknownModelError
-from models.contract.record import MODELS_KEY, TensorSpec
+from models.contract.record import MODELS_KEY, USER_ID_BYTES, TensorSpec
 from models.registry import build_model
 
-USER_ID_BYTES = 16
-"""Of a user's id, where none is known."""
 RECENT = 32
 """Latest events in a record, where it is not known: a recipe's default."""
 app = typer.Typer(

@@ -1,7 +1,7 @@
-"""AUC of targets grouped by where their evidence lies: the latest event of the history with the same item or category.
+"""AUC by groups of targets: how long ago the history last shows the target's item or category, and in which part.
 
-A model that knows the latest events only can rank what was bought yesterday; what was bought a season ago tells the
-long-history models apart.
+A model that reads only the latest events can rank what was bought yesterday. Items that were last bought months ago
+show which models use the long part of the history.
 """
 
 from dataclasses import dataclass
@@ -16,24 +16,24 @@ from models.contract.age import age_buckets
 from models.contract.schema import FIRST_KNOWN, PADDING
 
 MIN_TARGETS = 200
-"""Of a group, half of it clicked: the standard error of its AUC is then some 0.04 at most."""
+"""Smallest group that is reported: with half of it clicked, the standard error of its AUC is at most about 0.04."""
 EDGES_DAYS = (1, 8, 32, 91)
-"""Just below the ends of age buckets, so that buckets fall into groups whole."""
+"""Just below the ends of age buckets, so that no bucket belongs to two groups."""
 AGES = ("never", "under 1 day", "1 to 8 days", "8 to 32 days", "32 to 91 days", "over 91 days")
 PLACES = ("nowhere", "in the long part only", "in the latest N")
 
 
 @dataclass(frozen=True)
 class Group:
-    """AUC within one group of targets, and how many there are."""
+    """One group of targets: its AUC, and how many targets and positives it has."""
 
     auc: float
     targets: int
     positives: int
 
 
-def cut_keys(events: Events) -> dict[str, NDArray[np.integer]]:
-    """What the cuts look for: the item, and the group of items that negatives are drawn from, if there are several."""
+def breakdown_keys(events: Events) -> dict[str, NDArray[np.integer]]:
+    """Keys of the breakdowns: the item, and the category where the catalogue has more than one."""
     keys: dict[str, NDArray[np.integer]] = {"item": np.arange(len(events.category))}
     category = np.asarray(events.category)
     if len(np.unique(category[FIRST_KNOWN:])) > 1:
@@ -41,30 +41,32 @@ def cut_keys(events: Events) -> dict[str, NDArray[np.integer]]:
     return keys
 
 
-def cut(predictions: Predictions, names: list[str]) -> dict[str, dict[str, Group]]:
-    """Cut -> group -> AUC. Groups with fewer than `MIN_TARGETS` targets or a single label are left out.
+def break_down(predictions: Predictions, names: list[str]) -> dict[str, dict[str, Group]]:
+    """Breakdown -> group -> AUC. Groups with fewer than `MIN_TARGETS` targets or a single label are left out.
 
     Args:
-        predictions: with evidence.
-        names: of the evidence's keys.
+        predictions: of the test period, with history matches.
+        names: names of the matches' keys, in order.
 
     Raises:
-        ValueError: the predictions came without evidence.
+        ValueError: the predictions hold no history matches.
     """
-    if predictions.evidence is None:
-        raise ValueError("predictions: got none with evidence, expected it for each key")
-    found = predictions.evidence
-    cuts = {}
+    if predictions.matches is None:
+        raise ValueError("predictions: got no history matches, expected them for each key")
+    matches = predictions.matches
+    breakdowns = {}
     for column, name in enumerate(names):
-        age = age_groups(found.age[:, column])
-        cuts[f"age of the latest event with the same {name}"] = _measure(predictions, age, AGES)
-        place = np.where(found.recent[:, column] > 0, 2, found.count[:, column] > 0)
-        cuts[f"where events with the same {name} are"] = _measure(predictions, place, PLACES)
-    return cuts
+        age = age_groups(matches.age[:, column])
+        breakdowns[f"age of the latest event with the same {name}"] = _measure(
+            predictions, age, AGES
+        )
+        place = np.where(matches.recent[:, column] > 0, 2, matches.count[:, column] > 0)
+        breakdowns[f"where events with the same {name} are"] = _measure(predictions, place, PLACES)
+    return breakdowns
 
 
 def age_groups(age: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Place in `AGES` of each age bucket."""
+    """Index into `AGES` of each age bucket."""
     edges = age_buckets(np.array(EDGES_DAYS) * 86_400) + 1
     groups = np.searchsorted(edges, age, side="right") + 1
     return np.where(age == PADDING, 0, groups)

@@ -1,4 +1,4 @@
-"""Checkpoint + Events -> Report: the model on the test period, beside the floor and, where known, the oracle."""
+"""Predictions of a model for the targets of some slates, and what is measured on them."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from builder.dataset.batches import BatchSource, Slates
-from builder.evaluate.history_matches import Evidence, find_evidence, join_evidence
+from builder.evaluate.history_matches import HistoryMatches, find_matches, join_matches
 from builder.evaluate.metrics import measure
 from builder.ingest.events import Events
 from builder.progress import Progress, silent
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 EVALUATION_SLATES = 96
 """Slates per evaluation batch."""
 SEED = 1
-"""Of the negatives that are drawn to evaluate: the same for every model and seed."""
+"""Seed of the negatives drawn for evaluation: every model and training seed is measured on the same ones."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,12 @@ class Predictions:
     """Predictions for the real targets of some slates, [targets] each.
 
     Attributes:
-        probability: of a click; a column for each, where the forward gave several logits for a target.
-        label: what happened.
+        probability: click probability; [targets, T] where the forward returns T logits for each target.
+        label: 1 for a click, else 0.
         user: index of the user.
-        event: index of the event behind the target, -1 for a drawn negative.
-        history: events in the history that the model saw.
-        evidence: what that history says of each target, where asked for.
+        event: index of the event that the target is; -1 for a drawn negative.
+        history: number of events in the history that the model read.
+        matches: events of that history that share the target's keys; None where no keys were given.
     """
 
     probability: NDArray[np.float64]
@@ -44,10 +44,10 @@ class Predictions:
     user: NDArray[np.int64]
     event: NDArray[np.int64]
     history: NDArray[np.int64]
-    evidence: Evidence | None = None
+    matches: HistoryMatches | None = None
 
     def for_metrics(self) -> tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.int64]]:
-        """What `measure` takes."""
+        """Probability, label and user: the arguments of `measure`."""
         return self.probability, self.label, self.user
 
 
@@ -55,7 +55,7 @@ Forward = Callable[[CtrModel, Batch], Tensor]
 
 
 def served(model: CtrModel, batch: Batch) -> Tensor:
-    """Logits of the served graph."""
+    """Logits of the graph that the service runs."""
     logits: Tensor = model(batch.user, batch.context, batch.slate)
     return logits
 
@@ -69,9 +69,18 @@ def predict(
     model: CtrModel, source: BatchSource, slates: Slates, forward: Forward = served,
     progress: Progress = silent, keys: Sequence[NDArray[np.integer]] = (),
 ) -> Predictions:  # fmt: skip
-    """Predict every target of `slates`; with `keys`, also look for evidence of them (see `find_evidence`)."""
+    """Predict every target of `slates`.
+
+    Args:
+        model: switched to evaluation mode.
+        source: makes the batches.
+        slates: what to predict.
+        forward: makes the logits: `served` or `trained`.
+        progress: called after every batch.
+        keys: arrays by catalogue row, [V] each; given, the history matches of the targets are found too.
+    """
     columns: list[tuple[NDArray[Any], ...]] = []
-    evidence = []
+    matches = []
     model.eval()
     total = -(-len(slates) // EVALUATION_SLATES)
     epoch = source.epoch(slates, EVALUATION_SLATES, np.random.default_rng(SEED), shuffle=False)
@@ -85,17 +94,17 @@ def predict(
                 (probability[mask], targets.label[mask], user, targets.event[mask], length)
             )
             if keys:
-                evidence.append(find_evidence(keys, targets, source.events.schema.recent_length))
+                matches.append(find_matches(keys, targets, source.events.schema.recent_length))
             progress(done, total)
     probability, label, user, event, history = (
         np.concatenate(column) for column in zip(*columns, strict=True)
     )
-    joined = join_evidence(evidence) if evidence else None
+    joined = join_matches(matches) if matches else None
     return Predictions(probability, label, user, event, history, joined)
 
 
 def oracle_auc(events: Events, predictions: Predictions) -> float | None:
-    """AUC of the probabilities that made the labels: no model can do better but by luck."""
+    """AUC of the probabilities that the labels were drawn with: what a perfect model reaches; None if unknown."""
     if events.oracle is None:
         return None
     known = predictions.event >= 0
@@ -105,7 +114,7 @@ def oracle_auc(events: Events, predictions: Predictions) -> float | None:
 
 
 def auc_by_history(predictions: Predictions, length: int) -> dict[str, float]:
-    """AUC of targets grouped by how many events their history has; groups of one label are left out."""
+    """AUC by number of events in the history: "low-high" -> AUC; groups with a single label are left out."""
     edges = [edge for edge in (0, 100, 200, 400, 800, 1600) if edge < length]
     result = {}
     for low, high in zip(edges, [*edges[1:], length + 1], strict=True):

@@ -1,4 +1,4 @@
-"""What a cheaper record costs in quality: the test period scored from states that went through a record's bytes."""
+"""Quality by record dtype: the test period scored from states that were encoded to record bytes and decoded again."""
 
 from dataclasses import dataclass
 
@@ -10,11 +10,11 @@ from torch import Tensor
 from builder.dataset.batches import BatchSource, Slates
 from builder.evaluate.metrics import measure
 from builder.evaluate.predict import predict
-from builder.experiments.bench.graph_timing import USER_ID_BYTES
 from models.base import CtrModel, UserState
 from models.batch import Batch
 from models.contract.record import (
     RECORD_DTYPES,
+    USER_ID_BYTES,
     RecordDtype,
     StateSpec,
     UserRecord,
@@ -24,19 +24,19 @@ from models.contract.record import (
     stack_states,
 )
 
-STORED_SLATES = 4_000
-"""Slates that are scored from records: the same for each dtype, so that differences are far finer than AUC itself."""
+QUALITY_SLATES = 4_000
+"""Slates that are scored, the same for each dtype: their differences are far less noisy than the AUC itself."""
 NO_ARTIFACT = "0" * 32
 
 
 @dataclass(frozen=True)
-class Stored:
-    """With records of one dtype.
+class RecordQuality:
+    """Size and quality of records of one dtype.
 
     Attributes:
-        bytes: of a user's record.
-        auc: of the targets of `STORED_SLATES` slates.
-        log_loss: of these.
+        bytes: size of a user's record.
+        auc: AUC over the targets of `QUALITY_SLATES` slates.
+        log_loss: mean log loss over the same targets, nats.
     """
 
     bytes: int
@@ -44,34 +44,34 @@ class Stored:
     log_loss: float
 
 
-def measure_stored(
+def measure_record_quality(
     model: CtrModel, source: BatchSource, slates: Slates
-) -> dict[RecordDtype, Stored]:
-    """Size and quality by dtype of the records that users' states are read from.
+) -> dict[RecordDtype, RecordQuality]:
+    """Measure size and quality for each record dtype.
 
     A dtype that cannot hold a state (`encode_record`) is left out.
     """
-    chosen = np.sort(np.random.default_rng(0).permutation(len(slates))[:STORED_SLATES])
-    found = predict(model, source, slates.at(chosen), _by_dtype)
+    chosen = np.sort(np.random.default_rng(0).permutation(len(slates))[:QUALITY_SLATES])
+    predictions = predict(model, source, slates.at(chosen), _by_dtype)
     spec, recent = model.state_spec(), source.events.schema.recent_length
-    measured: dict[RecordDtype, Stored] = {}
-    for dtype, probability in zip(RECORD_DTYPES, found.probability.T, strict=True):
+    measured: dict[RecordDtype, RecordQuality] = {}
+    for dtype, probability in zip(RECORD_DTYPES, predictions.probability.T, strict=True):
         if not np.isnan(probability).any():
-            metrics = measure(probability, found.label, found.user)
+            metrics = measure(probability, predictions.label, predictions.user)
             size = record_bytes(spec, dtype, USER_ID_BYTES, recent)
-            measured[dtype] = Stored(size, metrics.auc, metrics.log_loss)
+            measured[dtype] = RecordQuality(size, metrics.auc, metrics.log_loss)
     return measured
 
 
 def _by_dtype(model: CtrModel, batch: Batch) -> Float[Tensor, "B C T"]:
-    """Logits of the served graph from records of each dtype; NaN where a state does not fit in one."""
+    """Logits of the served graph from records of each dtype T; NaN where a state does not fit in the dtype."""
     state, spec = model.encode(batch.user), model.state_spec()
     logits = []
     for dtype in RECORD_DTYPES:
         try:
             stored = through_records(state, spec, dtype)
         except ValueError:
-            if dtype == "fp32":  # which holds every state that is finite
+            if dtype == "fp32":  # it holds every finite state
                 raise
             logits.append(torch.full(batch.slate.items.shape, torch.nan))
         else:
@@ -80,10 +80,10 @@ def _by_dtype(model: CtrModel, batch: Batch) -> Float[Tensor, "B C T"]:
 
 
 def through_records(state: UserState, spec: StateSpec, dtype: RecordDtype) -> UserState:
-    """States as they come out of records.
+    """Encode states to records and decode them again.
 
     Raises:
-        ValueError: a state does not fit (`encode_record`).
+        ValueError: a state does not fit into the dtype (`encode_record`).
     """
     users = []
     for place in range(len(next(iter(state.values())))):

@@ -1,4 +1,4 @@
-"""The evaluate step: everything the report says of a trained model."""
+"""The evaluate step: the report on a trained model."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -9,9 +9,9 @@ import numpy as np
 from builder.checkpoint import Checkpoint
 from builder.dataset.batches import Part, Targets
 from builder.dataset.parts import batch_source, part_slates
-from builder.evaluate.baseline_counts import measure_floor
+from builder.evaluate.baseline_counts import measure_counts
 from builder.evaluate.baseline_trees import measure_trees
-from builder.evaluate.breakdowns import Group, cut, cut_keys
+from builder.evaluate.breakdowns import Group, break_down, breakdown_keys
 from builder.evaluate.metrics import Metrics, measure
 from builder.evaluate.predict import (
     EVALUATION_SLATES,
@@ -21,25 +21,25 @@ from builder.evaluate.predict import (
     predict,
     trained,
 )
-from builder.evaluate.record_quality import Stored, measure_stored
+from builder.evaluate.record_quality import RecordQuality, measure_record_quality
 from builder.ingest.events import Events
 from builder.progress import Progress, silent
 from builder.recipe.recipe import Recipe
 from models.contract.record import RecordDtype
 
-FLOOR_STEPS = 200
-"""Training batches of the floor: some 60,000 targets for a handful of weights."""
+COUNTS_STEPS = 200
+"""Training batches of the counts baseline: about 60,000 targets for a handful of weights."""
 TREES_STEPS = 600
-"""Training batches of the trees, and validation batches at most."""
+"""Training batches of the trees baseline, and the most validation batches that it stops by."""
 
 
 @dataclass(frozen=True)
-class Floors:
-    """What needs no model of a sequence, on the same test targets.
+class Baselines:
+    """Metrics of the baselines on the model's own test targets.
 
     Attributes:
-        counts: logistic regression on counts (`floor.py`).
-        trees: boosted trees on counts and ages (`floor_trees.py`).
+        counts: logistic regression on counts (`baseline_counts.py`).
+        trees: boosted trees on counts and ages (`baseline_trees.py`).
     """
 
     counts: Metrics
@@ -48,18 +48,18 @@ class Floors:
 
 @dataclass(frozen=True)
 class Report:
-    """What is known of a trained model.
+    """Quality of a trained model. The names are keys of the artifact's manifest and of finished comparisons.
 
     Attributes:
         test: metrics of the served graph on the test period.
-        trained_graph: metrics of the graph that training fitted, where it is another (the train/serve gap).
-        floor: metrics of logistic regression on counts in the same histories.
-        trees_floor: metrics of boosted trees on counts and ages in the same histories.
-        oracle_auc: AUC of the true click probabilities, where the log has them.
-        by_history: metrics by number of events in the history: label -> AUC.
-        stored: bytes of a user's record and what they cost in quality, by the record's dtype (`stored.py`).
-        cuts: AUC by where the evidence for a target lies (`cuts.py`): cut -> group -> AUC and size.
-        seconds: to train.
+        trained_graph: metrics of the graph that training fitted; None where it is the served one.
+        floor: metrics of the counts baseline; None if it was not measured.
+        trees_floor: metrics of the trees baseline; None if it was not measured.
+        oracle_auc: AUC of the true click probabilities; None where the log does not hold them.
+        by_history: AUC by number of events in the history: "low-high" -> AUC.
+        stored: size and quality of records by dtype (`record_quality.py`).
+        cuts: AUC by groups of targets (`breakdowns.py`): breakdown -> group -> AUC and size.
+        seconds: training time.
     """
 
     test: Metrics
@@ -68,12 +68,12 @@ class Report:
     trees_floor: Metrics | None
     oracle_auc: float | None
     by_history: dict[str, float]
-    stored: dict[RecordDtype, Stored]
+    stored: dict[RecordDtype, RecordQuality]
     cuts: dict[str, dict[str, Group]]
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON's types."""
+        """The report in JSON types."""
         return asdict(self)
 
 
@@ -83,50 +83,56 @@ def evaluate(
     recipe: Recipe,
     progress: Progress = silent,
     *,
-    with_floors: bool = True,
+    with_baselines: bool = True,
     is_lean: bool = False,
 ) -> Report:
-    """Measure a checkpoint on the test period, beside the floors (if asked for) and the oracle (if known).
+    """Measure a checkpoint on the test period.
 
-    Lean: metrics alone, not what explains a long history and its record.
+    Args:
+        checkpoint: the trained model.
+        events: the ingested log.
+        recipe: what the checkpoint was trained by.
+        progress: called after every batch.
+        with_baselines: measure the baselines too.
+        is_lean: metrics only: no breakdowns, no AUC by history length, no record quality.
     """
     model = checkpoint.build()
     source, slates = batch_source(events, recipe, "test"), part_slates(events, recipe, "test")
-    keys = {} if is_lean else cut_keys(events)
+    keys = {} if is_lean else breakdown_keys(events)
     predictions = predict(model, source, slates, progress=progress, keys=list(keys.values()))
     gap = None
     if not model.trains_what_it_serves:
         gap = measure(*predict(model, source, slates, trained, progress).for_metrics())
-    lowest = floors(events, recipe) if with_floors else None
+    baselines = measure_baselines(events, recipe) if with_baselines else None
     return Report(
         test=measure(*predictions.for_metrics()),
         trained_graph=gap,
-        floor=lowest.counts if lowest else None,
-        trees_floor=lowest.trees if lowest else None,
+        floor=baselines.counts if baselines else None,
+        trees_floor=baselines.trees if baselines else None,
         oracle_auc=oracle_auc(events, predictions),
         by_history={} if is_lean else auc_by_history(predictions, events.schema.history_length),
-        stored={} if is_lean else measure_stored(model, source, slates),
-        cuts=cut(predictions, list(keys)) if keys else {},
+        stored={} if is_lean else measure_record_quality(model, source, slates),
+        cuts=break_down(predictions, list(keys)) if keys else {},
         seconds=checkpoint.history[-1]["seconds"],
     )
 
 
-def floors(events: Events, recipe: Recipe) -> Floors:
-    """Both floors."""
+def measure_baselines(events: Events, recipe: Recipe) -> Baselines:
+    """Fit and measure both baselines."""
 
     def targets(part: Part, limit: int | None = None) -> Iterator[Targets]:
         source, slates = batch_source(events, recipe, part), part_slates(events, recipe, part)
         rng = np.random.default_rng(SEED)
         shuffle = limit is not None
-        for step, (_, found) in enumerate(
+        for step, (_, batch_targets) in enumerate(
             source.epoch(slates, EVALUATION_SLATES, rng, shuffle=shuffle)
         ):
             if step == limit:
                 return
-            yield found
+            yield batch_targets
 
-    counts, _ = measure_floor(events, targets("train", FLOOR_STEPS), targets("test"))
+    counts = measure_counts(events, targets("train", COUNTS_STEPS), targets("test"))
     trees = measure_trees(
         events, targets("train", TREES_STEPS), targets("validate", TREES_STEPS), targets("test")
     )
-    return Floors(counts, trees)
+    return Baselines(counts, trees)

@@ -1,7 +1,6 @@
 """Checkpoint + Report -> Artifact: weights, two ONNX graphs that were checked against torch, and what they are."""
 
 import logging
-import subprocess
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
 from builder.checkpoint import Checkpoint
 from builder.errors import ExportMismatchError
+from builder.export.session import open_graph, run_graph, user_feed
 from builder.ingest.events import Events
+from builder.provenance import code_revision
 from models.base import CtrModel
 from models.batch import Batch, Context, Slate, User
 from models.contract.artifact import (
@@ -36,7 +35,6 @@ OPSET = 18
 """First opset whose ScatterElements adds (opset 16) and whose reductions take axes as inputs."""
 LIMIT = 1e-4
 """Largest difference of a probability between the graphs and torch that may be exported."""
-Feed = dict[str, NDArray[Any]]
 
 
 class EncodeGraph(nn.Module):
@@ -153,29 +151,6 @@ def _trace(
     return raw
 
 
-def open_graph(raw: bytes, threads: int = 1) -> ort.InferenceSession:
-    """A session of one of the graphs on the CPU."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    return ort.InferenceSession(raw, options, providers=["CPUExecutionProvider"])
-
-
-def run_graph(session: ort.InferenceSession, feed: Feed) -> list[NDArray[Any]]:
-    """Run, feeding only the inputs that the graph kept. States may hold int32 tensors."""
-    kept = {node.name for node in session.get_inputs()}
-    outputs: list[NDArray[Any]] = session.run(None, {k: v for k, v in feed.items() if k in kept})
-    return outputs
-
-
-def user_feed(user: User) -> Feed:
-    """Inputs of the encode graph."""
-    return {
-        "history": user.history.numpy(),
-        "ages": user.ages.numpy(),
-        "user_fields": user.fields.numpy(),
-    }
-
-
 def largest_difference(model: CtrModel, graphs: Graphs, sample: Batch) -> float:
     """Largest absolute difference of a probability, over all of the sample, and user by user with odd slate sizes."""
     encode, score = open_graph(graphs.encode), open_graph(graphs.score)
@@ -209,15 +184,3 @@ def _part(sample: Batch, user: slice, size: int) -> Batch:
         sample.label[user, :size],
         sample.mask[user, :size],
     )
-
-
-def code_revision() -> str:
-    """Git commit of this code, or "unknown" outside a checkout."""
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return done.stdout.strip()

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builder.errors import StepError
-from builder.export.onnx import open_graph, run_graph
+from builder.export.session import open_graph, run_graph
 from builder.ingest.events import Events
 from models.contract.age import age_buckets
 from models.contract.artifact import ENCODE, Artifact

@@ -22,12 +22,11 @@ from builder.language.prompts import Pair, write_prompts
 from builder.language.stopwatch import Stopwatch
 from builder.progress import Progress
 from builder.recipe.language import LanguageRule
+from builder.train.learning_rate import share_of_rate
 
 TEMPERATURE = 0.02
 MICRO_BATCH = 32
 """Prompts at once: what is kept for the gradient fits into 2 GB, and short prompts do not wait for the longest."""
-WARM_UP = 0.1
-"""Share of the steps in which the learning rate rises; then it falls linearly to 0."""
 MAX_NORM = 1.0
 """Of the gradient."""
 
@@ -66,7 +65,7 @@ class Tuner:
         weights = self.model.trained()
         optimizer = torch.optim.AdamW(weights, lr=self.rule.learning_rate, weight_decay=0.0)
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: share_of_rate(step, steps)
+            optimizer, lambda step: share_of_rate(step, steps, final=0.0)
         )
         losses: list[float] = []
         progress(0, steps)
@@ -113,12 +112,6 @@ class Tuner:
         if self.rule.loss == "generative":
             return generative
         return generative + contrastive(queries, self.model.embed(self.fields), labels)
-
-
-def share_of_rate(step: int, steps: int) -> float:
-    """Of the learning rate, before step `step` (from 0) of `steps`."""
-    rise = (step + 1) / max(1.0, WARM_UP * steps)
-    return max(0.0, min(1.0, rise) * (1 - step / steps))
 
 
 def contrastive(

@@ -9,6 +9,7 @@ from itertools import islice
 
 from builder.errors import PublishError
 from builder.publish.cache import CacheClient, cache_errors, read_bytes
+from builder.recipe.recipe import NAME
 from models.contract.record import (
     MODELS_KEY,
     Generation,
@@ -18,7 +19,6 @@ from models.contract.record import (
     pointer_key,
 )
 
-MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 SCAN_COUNT = 1000
 UNLINK_BATCH = 500
 GENERATION_KEY = re.compile(rb"absorb:([^:]+):([0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}):")
@@ -51,10 +51,8 @@ def new_generation(
     Raises:
         PublishError: `model` cannot be a part of a key.
     """
-    if not MODEL_NAME.fullmatch(model):
-        raise PublishError(
-            f"model: got {model!r}, expected a name that matches {MODEL_NAME.pattern}"
-        )
+    if not NAME.fullmatch(model):
+        raise PublishError(f"model: got {model!r}, expected a name that matches {NAME.pattern}")
     name = f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
     return Generation(model, name, artifact_id, num_users, as_of_s, int(now.timestamp()), dtype)
 

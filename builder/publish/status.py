@@ -1,9 +1,7 @@
-"""What the cache holds, for `python -m builder status`."""
+"""What the cache holds: models, generations, records, locks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-from redis import RedisCluster
 
 from builder.publish.cache import CacheClient, cache_errors
 from builder.publish.generations import count_all, read_pointer
@@ -21,7 +19,6 @@ class ModelStatus:
         records: name of the generation whose keys they have -> records in the cache.
         record_bytes: size of one record of the current generation; None if there is none.
         lock_holder: the builder that is publishing it now; None if nobody is.
-        server_memory_bytes: memory of the whole server (of all primaries in a cluster), shared by all models.
     """
 
     model: str
@@ -29,7 +26,6 @@ class ModelStatus:
     records: Mapping[str, int]
     record_bytes: int | None
     lock_holder: str | None
-    server_memory_bytes: int
 
     @property
     def unfinished(self) -> list[str]:
@@ -50,7 +46,6 @@ def status(client: CacheClient) -> list[ModelStatus]:
     with cache_errors(client):
         names = client.smembers(MODELS_KEY)
     published = {name.decode() if isinstance(name, bytes) else name for name in names}
-    memory_bytes = _memory_bytes(client)
     rows = []
     for model in sorted(published | counts.keys()):
         pointer, _ = read_pointer(client, model)
@@ -61,7 +56,6 @@ def status(client: CacheClient) -> list[ModelStatus]:
                 records=dict(counts.get(model, {})),
                 record_bytes=_record_bytes(client, pointer),
                 lock_holder=lock_holder(client, model),
-                server_memory_bytes=memory_bytes,
             )
         )
     return rows
@@ -73,12 +67,3 @@ def _record_bytes(client: CacheClient, pointer: Pointer | None) -> int | None:
     with cache_errors(client):
         key = next(client.scan_iter(pointer.current.key_pattern()), None)
         return client.strlen(key) if key is not None else None
-
-
-def _memory_bytes(client: CacheClient) -> int:
-    with cache_errors(client):
-        if isinstance(client, RedisCluster):
-            nodes = list(client.info("memory", target_nodes=RedisCluster.PRIMARIES).values())
-        else:
-            nodes = [client.info("memory")]
-    return sum(int(node["used_memory"]) for node in nodes)

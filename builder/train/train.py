@@ -22,6 +22,7 @@ from builder.evaluate.predict import predict
 from builder.ingest.events import Events
 from builder.progress import Progress, silent
 from builder.recipe.recipe import Recipe, TrainRule
+from builder.train.learning_rate import share_of_rate
 from models.base import CtrModel
 from models.batch import Batch
 from models.field.base import FieldModel
@@ -36,17 +37,6 @@ VALIDATION_EVENTS = 8000
 """Events of a validation at least, and all if there are fewer: slates of one impression each say little."""
 FINAL_RATE = 0.05
 """The learning rate falls linearly to this share of its start: a short budget ends on averaged, not noisy, weights."""
-
-
-WARM_UP = 0.1
-"""Share of the steps in which the rate rises to its start. Adagrad's first steps move every weight by the whole rate,
-whatever its gradient: without a rise, models start from noise at the rates that they learn best with."""
-
-
-def share_of_rate(step: int, steps: int) -> float:
-    """Of the recipe's learning rate, before step `step` (from 0) of `steps`: up, then down to `FINAL_RATE`."""
-    rise = min(1.0, (step + 1) / max(1.0, WARM_UP * steps))
-    return rise * (1 - (1 - FINAL_RATE) * step / steps)
 
 
 def train(
@@ -76,7 +66,9 @@ def train(
     optimizer = make_optimizer(model, rule)
     slates = train_slates(events, recipe)
     steps = num_steps(rule, len(slates))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: share_of_rate(step, steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: share_of_rate(step, steps, FINAL_RATE)
+    )
     validation = _Validation(events, recipe)
     note = ""
     for step, batch in enumerate(_batches(events, recipe, slates, steps), 1):

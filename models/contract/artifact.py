@@ -47,7 +47,7 @@ class Manifest:
         state_spec: names and shapes of one user's state, in the order of the record.
         report: metrics on the test period.
         recipe: the recipe that made it, whole.
-        code_revision: git commit of the builder, or "unknown".
+        code_revision: version of the builder's code, and its Git commit where it ran from a clone.
         onnx_difference: largest absolute difference of a score (probability) between the ONNX graphs and torch.
         as_of_s: epoch second of the last event of the log.
         files: file name -> sha256.

@@ -77,6 +77,10 @@ class UserRecord:
     state: Mapping[str, Array]
 
 
+USER_ID_BYTES = 16
+"""Length of a user's id, where a size is computed without knowing the ids."""
+
+
 def record_bytes(spec: StateSpec, dtype: RecordDtype, user_id_bytes: int, recent: int) -> int:
     """Size of a record in bytes."""
     payload = sum(tensor.stored_bytes(dtype) for tensor in spec)

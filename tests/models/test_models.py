@@ -11,7 +11,7 @@ from torch import Tensor
 from builder.checkpoint import Checkpoint
 from builder.dataset.batches import find_slates
 from builder.evaluate.record_quality import through_records
-from builder.export.onnx import open_graph, run_graph, user_feed
+from builder.export.session import open_graph, run_graph, user_feed
 from builder.train.train import losses, make_optimizer
 from models.base import CtrModel
 from models.batch import Batch, Context, Slate, User

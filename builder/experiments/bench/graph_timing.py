@@ -4,19 +4,19 @@ Weights and inputs are random: time does not depend on them.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 import torch
 
-from builder.export.onnx import Feed, Graphs, build_graphs, open_graph, user_feed
+from builder.export.onnx import Graphs, build_graphs
+from builder.export.session import Feed, kept_inputs, open_graph, user_feed
 from models.base import CtrModel
 from models.batch import Batch, Context, Slate, User
 from models.contract.age import NUM_AGES
-from models.contract.record import StateSpec, record_bytes
+from models.contract.record import USER_ID_BYTES, StateSpec, record_bytes
 from models.contract.schema import FIRST_KNOWN, FeatureSchema, Field
 
 BLOCKS = (64, 256, 512, 1_024)
@@ -25,7 +25,6 @@ LARGEST_BYTES = 2 << 30
 """Of a graph's largest tensor in one run."""
 ROUNDS = (5, 200)
 """At least, at most."""
-USER_ID_BYTES = 16
 
 
 @dataclass(frozen=True)
@@ -141,14 +140,14 @@ def _prepare(contender: Contender, candidates: int, threads: int) -> _Ready:
     score = open_graph(contender.graphs.score, threads)
     batch = random_batch(contender.schema, 1, candidates, np.random.default_rng(1))
     user = user_feed(batch.user)
-    state = encode.run(None, _kept(encode, user))
+    state = encode.run(None, kept_inputs(encode, user))
     names = [tensor.name for tensor in contender.spec]
     feed = dict(zip(names, state, strict=True)) | {
         "recent": batch.context.recent.numpy(),
         "context_fields": batch.context.fields.numpy(),
         "items": batch.slate.items.numpy(),
     }
-    feed, user = _kept(score, feed), _kept(encode, user)
+    feed, user = kept_inputs(score, feed), kept_inputs(encode, user)
     block = _fastest_block(score, feed, contender.candidate_bytes)
     return _Ready(
         contender, block, lambda: _score(score, feed, block), lambda: _encode(encode, user)
@@ -177,11 +176,6 @@ def _score(session: ort.InferenceSession, feed: Feed, block: int) -> None:
 
 def _encode(session: ort.InferenceSession, user: Feed) -> None:
     session.run(None, user)
-
-
-def _kept(session: ort.InferenceSession, feed: Mapping[str, Any]) -> Feed:
-    kept = {node.name for node in session.get_inputs()}
-    return {name: values for name, values in feed.items() if name in kept}
 
 
 def random_batch(

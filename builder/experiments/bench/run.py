@@ -5,14 +5,9 @@ catalogue of a few thousand items. They share embeddings, attention block, short
 """
 
 import logging
-import os
-import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
-
-import onnxruntime as ort
 
 from builder.experiments.bench.graph_timing import Contender
 from builder.experiments.bench.plot import plot
@@ -25,7 +20,6 @@ from builder.experiments.bench.timing import (
     time_together,
 )
 from builder.experiments.report.markdown import write_report
-from builder.export.onnx import code_revision
 from builder.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -104,28 +98,6 @@ def run_bench(
     written = write_report(out, "bench", text, plain)
     plot(timings, plan.main, plan.sweeps, picture)
     return [*written, picture]
-
-
-def describe_machine(command: str) -> dict[str, str]:
-    """What a stranger needs to judge the times: what ran, where, when."""
-    return {
-        "command": command,
-        "cpu": _cpu_name(),
-        "cores": str(os.cpu_count()),
-        "load average at start": f"{os.getloadavg()[0]:.1f}",
-        "runtime": f"onnxruntime {ort.__version__}, CPUExecutionProvider",
-        "revision": code_revision(),
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-    }
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:  # not Linux
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def _time_all(plan: Plan, progress: Progress) -> Iterator[Timing]:

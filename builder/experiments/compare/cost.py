@@ -15,10 +15,10 @@ import onnxruntime as ort
 import torch
 
 from builder.experiments.bench.graph_timing import Contender, make_contender, time_in_turn
-from builder.experiments.bench.run import describe_machine
 from builder.experiments.compare.plan import language_of, without_defaults
 from builder.ingest.events import Events
 from builder.progress import Progress
+from builder.provenance import describe_machine
 from builder.recipe.models import SHARE, ModelChoice, with_llm_dim
 from builder.recipe.recipe import Recipe
 from models.registry import build_model

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from builder.errors import RecipeError
-from builder.evaluate.report import floors
+from builder.evaluate.report import measure_baselines
 from builder.experiments.compare.plan import Outcomes, Plan, Training
 from builder.experiments.compare.plot import plot_comparison
 from builder.experiments.compare.table import Comparison, Row, SweepRows
@@ -202,6 +202,6 @@ def _floors(events: Events, recipe: Recipe, folder: Path) -> Mapping[str, Mappin
     place = folder / f"floors-{key}.json"
     if not place.exists():
         logger.info("measuring the floors")
-        place.write_text(json.dumps(asdict(floors(events, recipe)), indent=1))
+        place.write_text(json.dumps(asdict(measure_baselines(events, recipe)), indent=1))
     found: dict[str, dict[str, float]] = json.loads(place.read_text())
     return found

@@ -16,10 +16,10 @@ from typing import Any
 from builder.errors import StepError
 from builder.evaluate.report import evaluate
 from builder.experiments.compare.plan import Outcome, Plan, State, Training
-from builder.export.onnx import code_revision
 from builder.ingest.events import Events
 from builder.language.field_vectors import vectors_of
 from builder.progress import Progress
+from builder.provenance import code_revision
 from builder.recipe.models import Variant
 from builder.run_folder import RunFolder
 from builder.train.train import train
@@ -90,7 +90,7 @@ def run_training(training: Training, folder: RunFolder, place: Path, revision: s
     }
     if not training.is_trial:
         outcome |= evaluate(
-            checkpoint, events, recipe, with_floors=False, is_lean=training.is_lean
+            checkpoint, events, recipe, with_baselines=False, is_lean=training.is_lean
         ).to_dict()
     outcome["total_seconds"] = time.monotonic() - began_s
     staged = place.with_suffix(".new")

@@ -10,10 +10,10 @@ import torch
 import typer
 from rich.console import Console
 
-from builder.experiments.bench.run import describe_machine
 from builder.experiments.llactr.ssft_demo import demo_texts
 from builder.experiments.report.markdown import markdown_table
 from builder.language.vectors import field_vectors
+from builder.provenance import describe_machine
 from builder.recipe.language import Architecture, LanguageRule
 from models.contract.errors import AbsorbError
 

@@ -1,4 +1,4 @@
-"""The higher floor: it sees what counts do not, and is the same each time."""
+"""The stronger baseline: it sees what counts do not, and is the same each time."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from builder.dataset.batches import Targets
-from builder.evaluate.baseline_counts import count_features, measure_floor
+from builder.evaluate.baseline_counts import count_features, measure_counts
 from builder.evaluate.baseline_trees import measure_trees, tree_features
 from builder.ingest.events import Events
 from models.contract.age import NUM_AGES
@@ -36,7 +36,7 @@ def where_recency_decides(seed: int) -> Iterator[Targets]:
 def test_trees_are_better_where_recency_decides_and_the_same_each_time() -> None:
     events = log()
 
-    counts, _ = measure_floor(events, where_recency_decides(0), where_recency_decides(2))
+    counts = measure_counts(events, where_recency_decides(0), where_recency_decides(2))
     one, other = (
         measure_trees(events, *(where_recency_decides(seed) for seed in range(3))) for _ in range(2)
     )
@@ -53,7 +53,7 @@ def test_features_are_counts_then_ages_with_never_missing() -> None:
 
     features = tree_features(events, targets)
 
-    counted, _ = count_features(events, targets)
+    counted = count_features(events, targets)
     keys = counted.shape[1] - 1
     assert features.shape == (USERS, 1 + 3 * keys)
     assert np.array_equal(features[:, : 1 + keys], counted)

@@ -1,12 +1,19 @@
-"""Evidence and cuts, against what a loop over targets and events finds."""
+"""HistoryMatches and cuts, against what a loop over targets and events finds."""
 
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
 from builder.dataset.batches import Targets
-from builder.evaluate.breakdowns import AGES, MIN_TARGETS, PLACES, age_groups, cut, cut_keys
-from builder.evaluate.history_matches import Evidence, find_evidence, join_evidence
+from builder.evaluate.breakdowns import (
+    AGES,
+    MIN_TARGETS,
+    PLACES,
+    age_groups,
+    break_down,
+    breakdown_keys,
+)
+from builder.evaluate.history_matches import HistoryMatches, find_matches, join_matches
 from builder.evaluate.predict import Predictions
 from models.contract.age import age_buckets
 from tests.builder.hand_made import Event, make_events
@@ -39,10 +46,10 @@ def look(key: np.ndarray, targets: Targets, row: int, column: int) -> tuple[int,
     return count, recent, age
 
 
-def test_evidence_is_what_a_loop_finds() -> None:
+def test_matches_are_what_a_loop_finds() -> None:
     targets = batch(0)
 
-    found = find_evidence(KEYS, targets, RECENT)
+    found = find_matches(KEYS, targets, RECENT)
 
     expected = [
         [look(key, targets, row, column) for key in KEYS]
@@ -56,10 +63,10 @@ def test_evidence_is_what_a_loop_finds() -> None:
     assert not found.count.all()
 
 
-def test_evidence_of_batches_is_joined_in_their_order() -> None:
-    one, other = (find_evidence(KEYS, batch(seed), RECENT) for seed in range(2))
+def test_matches_of_batches_are_joined_in_their_order() -> None:
+    one, other = (find_matches(KEYS, batch(seed), RECENT) for seed in range(2))
 
-    both = join_evidence([one, other])
+    both = join_matches([one, other])
 
     assert both.age.tolist() == [*one.age.tolist(), *other.age.tolist()]
     assert both.recent.shape == both.count.shape == both.age.shape
@@ -91,22 +98,22 @@ def predictions(targets: int, seed: int = 0) -> Predictions:
     nobody = np.zeros(targets, np.int64)
     label = rng.integers(0, 2, targets).astype(np.float32)
     return Predictions(
-        rng.random(targets), label, nobody, nobody, nobody, Evidence(count, recent, age)
+        rng.random(targets), label, nobody, nobody, nobody, HistoryMatches(count, recent, age)
     )
 
 
 def test_cuts_are_what_a_loop_finds() -> None:
     found = predictions(4_000)
-    assert found.evidence is not None
+    assert found.matches is not None
 
-    cuts = cut(found, ["brand"])
+    cuts = break_down(found, ["brand"])
 
     by_age: dict[str, list[int]] = {group: [] for group in AGES}
     by_place: dict[str, list[int]] = {group: [] for group in PLACES}
     for target in range(4_000):
-        age = int(found.evidence.age[target, 0])
+        age = int(found.matches.age[target, 0])
         by_age["never" if age == 0 else AGES[age_groups(np.array([age]))[0]]].append(target)
-        count, recent = int(found.evidence.count[target, 0]), int(found.evidence.recent[target, 0])
+        count, recent = int(found.matches.count[target, 0]), int(found.matches.recent[target, 0])
         place = "in the latest N" if recent else "in the long part only" if count else "nowhere"
         by_place[place].append(target)
     assert list(cuts) == [
@@ -125,28 +132,28 @@ def test_cuts_are_what_a_loop_finds() -> None:
 
 
 def test_a_small_group_or_one_of_a_single_label_is_left_out() -> None:
-    assert cut(predictions(MIN_TARGETS - 1), ["item"]) == {
+    assert break_down(predictions(MIN_TARGETS - 1), ["item"]) == {
         "age of the latest event with the same item": {}, "where events with the same item are": {},
     }  # fmt: skip
     found = predictions(4_000)
-    assert found.evidence is not None
-    found.label[found.evidence.count[:, 0] == 0] = 1
+    assert found.matches is not None
+    found.label[found.matches.count[:, 0] == 0] = 1
 
-    assert "nowhere" not in cut(found, ["item"])["where events with the same item are"]
+    assert "nowhere" not in break_down(found, ["item"])["where events with the same item are"]
 
 
-def test_cuts_need_evidence() -> None:
+def test_breakdowns_need_matches() -> None:
     nobody = np.zeros(1, np.int64)
     found = Predictions(np.zeros(1), np.zeros(1, np.float32), nobody, nobody, nobody)
 
-    with pytest.raises(ValueError, match="got none with evidence"):
-        cut(found, ["item"])
+    with pytest.raises(ValueError, match="got no history matches"):
+        break_down(found, ["item"])
 
 
 def test_a_single_category_is_no_cut() -> None:
     users = [[Event(10, 5)]]
 
-    assert list(cut_keys(make_events(users))) == ["item"]
-    keys = cut_keys(make_events(users, categories=[2, 3]))
+    assert list(breakdown_keys(make_events(users))) == ["item"]
+    keys = breakdown_keys(make_events(users, categories=[2, 3]))
     assert list(keys) == ["item", "category"]
     assert keys["item"].tolist() == list(range(20))

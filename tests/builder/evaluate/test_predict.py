@@ -141,7 +141,7 @@ def test_report_of_a_model_that_serves_what_it_trains(builds: Builds) -> None:
     assert report.oracle_auc is not None
     assert report.oracle_auc > max(report.test.auc, report.floor.auc)
     assert report.seconds == checkpoint.history[-1]["seconds"]
-    without = evaluate(checkpoint, builds.events, recipe, with_floors=False)
+    without = evaluate(checkpoint, builds.events, recipe, with_baselines=False)
     assert without == replace(report, floor=None, trees_floor=None)
 
 
@@ -150,7 +150,7 @@ def test_report_of_the_papers_recipe_has_the_gap(builds: Builds) -> None:
     case = Case("lrea", "paper")
 
     report = evaluate(
-        builds.checkpoint(case), builds.events, builds.recipe(case), with_floors=False
+        builds.checkpoint(case), builds.events, builds.recipe(case), with_baselines=False
     )
 
     assert report.trained_graph is not None

@@ -6,7 +6,7 @@ import torch
 from builder.dataset.batches import BatchSource, Slates, find_slates
 from builder.evaluate.metrics import measure
 from builder.evaluate.predict import predict
-from builder.evaluate.record_quality import measure_stored
+from builder.evaluate.record_quality import measure_record_quality
 from builder.ingest.events import Events
 from builder.ingest.split import Split
 from models.base import CtrModel
@@ -48,7 +48,7 @@ def test_fp32_is_what_is_served_and_int8_is_coarser(test_part: tuple[BatchSource
     source, slates = test_part
     model = Remembers(1.0)
 
-    found = measure_stored(model, source, slates)
+    found = measure_record_quality(model, source, slates)
 
     plain = measure(*predict(model, source, slates).for_metrics())
     assert (found["fp32"].auc, found["fp32"].log_loss) == (plain.auc, plain.log_loss)
@@ -63,4 +63,4 @@ def test_fp32_is_what_is_served_and_int8_is_coarser(test_part: tuple[BatchSource
 def test_a_dtype_that_cannot_hold_the_state_is_left_out(
     test_part: tuple[BatchSource, Slates],
 ) -> None:
-    assert list(measure_stored(Remembers(1e6), *test_part)) == ["fp32", "int8"]
+    assert list(measure_record_quality(Remembers(1e6), *test_part)) == ["fp32", "int8"]

@@ -14,7 +14,7 @@ from builder.language.prompts import Pair
 from builder.language.ssft import fine_tune
 from builder.language.stopwatch import Stopwatch
 from builder.language.texts import FieldTexts
-from builder.language.tuning import TEMPERATURE, Tuner, contrastive, share_of_rate
+from builder.language.tuning import TEMPERATURE, Tuner, contrastive
 from builder.progress import silent
 from builder.recipe.language import LanguageRule, Loss
 
@@ -71,15 +71,6 @@ def test_contrastive_loss_is_the_papers() -> None:
         total -= torch.log(shares[int(label)] / sum(shares)).item()
 
     assert contrastive(queries, fields, labels).item() == pytest.approx(total / 5, rel=1e-5)
-
-
-def test_the_rate_rises_then_falls_to_nothing() -> None:
-    shares = [share_of_rate(step, 40) for step in range(41)]
-
-    assert shares[0] < shares[1] < shares[2] < shares[3]
-    assert shares[3:] == sorted(shares[3:], reverse=True)
-    assert shares[40] == 0
-    assert share_of_rate(0, 1) == 1
 
 
 def test_an_encoder_averages_its_states_without_padding(minilm: LanguageModel) -> None:

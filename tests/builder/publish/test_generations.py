@@ -98,7 +98,6 @@ def test_status_tells_what_is_there(client):
     assert lrea.record_bytes in {len(raw_record("user:1")), len(raw_record("user:11"))}
     assert lrea.lock_holder
     assert f"pid {os.getpid()}" in lrea.lock_holder
-    assert lrea.server_memory_bytes > 30 * len(raw_record("user:1"))
 
 
 def test_a_flip_that_is_sent_again_is_harmless(client):

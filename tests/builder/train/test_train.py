@@ -19,7 +19,7 @@ from builder.ingest.assemble import ingest
 from builder.ingest.events import Events
 from builder.recipe.models import ModelChoice
 from builder.recipe.recipe import Recipe
-from builder.train.train import FINAL_RATE, VALIDATION_SLATES, WARM_UP, share_of_rate, train
+from builder.train.train import VALIDATION_SLATES, train
 from models.registry import build_model
 from tests.builds import small_recipe
 
@@ -155,14 +155,3 @@ def test_targets_are_of_the_training_period_only(events) -> None:
     assert ts_s.max() < split.validate_from_s
     everything = find_slates(events, "train", min_events=0, max_events=1)
     assert len(slates) < len(everything)
-
-
-@pytest.mark.parametrize("steps", [1, 7, 100, 1500])
-def test_the_rate_rises_then_falls_to_its_last_share(steps) -> None:
-    shares = [share_of_rate(step, steps) for step in range(steps)]
-    top = int(np.argmax(shares))
-    assert np.all(np.diff(shares[: top + 1]) > 0)
-    assert np.all(np.diff(shares[top:]) < 0)
-    assert top <= WARM_UP * steps
-    assert 0 < min(shares) <= max(shares) <= 1
-    assert FINAL_RATE < shares[-1] <= FINAL_RATE + 1 / steps

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from builder.export.onnx import OPSET, open_graph, run_graph
+from builder.export.onnx import OPSET
+from builder.export.session import open_graph, run_graph
 from models.blocks.sim_hash import SimHash, bucket_ids, pack, similarity, unpack
 from tests.reference import sim_hash as reference
 

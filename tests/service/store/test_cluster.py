@@ -94,7 +94,6 @@ async def test_what_the_builder_publishes_is_served_from_every_node(client, worl
     assert sum(held) == len(USERS) + 4  # pointer, models, services, presence
     assert min(held) > 2
     assert told.records == {generation.name: len(USERS)}
-    assert told.server_memory_bytes > 2.5 * cluster.nodes[0].used_memory()
 
 
 async def test_load_and_demo_find_users_on_every_node(client, world, cluster):

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from builder.experiments.bench.graph_timing import USER_ID_BYTES
-from builder.experiments.bench.run import FULL, QUICK, UNAFFECTED, describe_machine, run_bench
+from builder.experiments.bench.run import FULL, QUICK, UNAFFECTED, run_bench
 from builder.experiments.bench.suan import run_suan_bench
 from builder.experiments.bench.table import sweep, swept, to_markdown
 from builder.experiments.bench.timing import CONTENDERS, RECENT, Size, Timing
 from builder.experiments.bench.training import PHASES, run_training_bench
 from builder.progress import silent
-from models.contract.record import record_bytes
+from builder.provenance import describe_machine
+from models.contract.record import USER_ID_BYTES, record_bytes
 from models.registry import MODELS
 
 MAIN = Size(length=100, candidates=10, rank=4, dim=8)

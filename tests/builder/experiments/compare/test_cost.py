@@ -3,11 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
-from builder.experiments.bench.graph_timing import USER_ID_BYTES
 from builder.experiments.compare.cost import CANDIDATES, cost_key, find_costs
 from builder.pipeline import Build
 from builder.recipe.models import ModelChoice, Sweep, Variant
-from models.contract.record import record_bytes
+from models.contract.record import USER_ID_BYTES, record_bytes
 
 SMALL = {"mlp": [8], "item_dim": 4, "hidden": 4, "heads": 2}
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from builder.errors import RecipeError, StepError
-from builder.evaluate.report import floors
+from builder.evaluate.report import measure_baselines
 from builder.experiments.compare.plan import Outcomes, Plan
 from builder.experiments.compare.run import run_comparison
 from builder.experiments.compare.search import TRIAL_SEED
@@ -103,7 +103,7 @@ def test_finished_trainings_are_not_done_again(
     ]
     one, other = found.rows[1].values("auc").values()
     assert one != other  # two seeds
-    assert found.floors == asdict(floors(comparison.events(), comparison.recipe))
+    assert found.floors == asdict(measure_baselines(comparison.events(), comparison.recipe))
 
     cut_off = next(tmp_path.glob("LREA*-seed1-*.json"))
     cut_off.unlink()
