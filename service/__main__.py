@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 from models.contract.cache_url import redact_url
 from models.contract.embedded_cache import resolve_cache_url
 from models.contract.errors import CacheUnavailableError
+from service.app import Dependencies, create_app
 from service.observability.metrics import log_as_json
 from service.observability.tracing import make_tracing
 from service.process.connections import BoundedProtocol
@@ -24,8 +25,7 @@ from service.process.own_port import OwnPort
 from service.runtime.scorer import runtime_providers
 from service.settings import SECRET_FIELDS, Settings
 from service.transport.auth import exposure_problem
-from service.transport.responses import error_response
-from service.wiring import Parts, build_parts
+from service.wiring import build_dependencies
 
 HEADERS = [
     ("x-content-type-options", "nosniff"),
@@ -68,10 +68,10 @@ def serve(settings: Settings, cache_url: str, common: socket.socket | None = Non
     """
     about = {"cache": redact_url(cache_url), "providers": runtime_providers()}
     log.info("starting", extra={**about, "host": settings.host, "port": settings.port})
-    parts = build_all(settings, cache_url)
-    app: ASGIApp = parts.app
+    dependencies = build_all(settings, cache_url)
+    app: ASGIApp = create_app(dependencies)
     if common is not None:
-        app = OwnPort(app, common.getsockname()[1], settings, error_response)
+        app = OwnPort(app, common.getsockname()[1], settings)
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -88,9 +88,13 @@ def serve(settings: Settings, cache_url: str, common: socket.socket | None = Non
         server_header=False,
     )
     server = DrainingServer(
-        config, parts.readiness, settings.drain_delay_s, parts.close_other_door, common
+        config,
+        dependencies.readiness,
+        settings.drain_delay_s,
+        dependencies.stop_accepting_grpc,
+        common,
     )
-    serve_until_told(server, parts.workers)
+    serve_until_told(server, dependencies.workers)
 
 
 def _run_fleet(settings: Settings) -> int:
@@ -133,12 +137,12 @@ def read_settings() -> Settings:
         sys.exit(2)
 
 
-def build_all(settings: Settings, cache_url: str) -> Parts:
-    """The real parts."""
+def build_all(settings: Settings, cache_url: str) -> Dependencies:
+    """Make the real dependencies."""
     registry = CollectorRegistry()
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
-    return build_parts(settings, cache_url, registry, time.time, make_tracing())
+    return build_dependencies(settings, cache_url, registry, time.time, make_tracing())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The ASGI application, made of the parts that are handed in."""
+"""The ASGI application over the dependencies that are handed in."""
 
 import asyncio
 import logging
@@ -17,8 +17,8 @@ from models.contract.errors import AbsorbError
 from service.generations.follower import Follower
 from service.generations.selection import Selection
 from service.http.cache_routes import cache_routes
-from service.http.fast_path import Shortcut
-from service.http.middleware import Outermost
+from service.http.fast_path import FastPath
+from service.http.middleware import RequestMiddleware
 from service.http.routes import operating_routes, scoring_routes, showing_routes
 from service.http.slow_routes import slow_routes
 from service.observability.exposition import Scrape
@@ -26,6 +26,8 @@ from service.observability.metrics import Telemetry
 from service.observability.request_log import Watch
 from service.observability.slow_capture import SlowMetrics, SlowRequests
 from service.observability.tracing import Tracing
+from service.runtime.readiness import Readiness
+from service.runtime.workers import Workers
 from service.scoring.pipeline import Pipeline
 from service.settings import Settings
 from service.state.build import Tiers
@@ -33,54 +35,77 @@ from service.status import headers_of, status_of
 from service.transport.auth import Access, KeyCheck
 from service.transport.body import BodyLimit
 from service.transport.responses import error_response
-from service.v2.data_plane import Plane
+from service.v2.data_plane import DataPlane
 from service.v2.http import v2_routes
 
 if TYPE_CHECKING:
-    from service.v2.grpc_server import GrpcDoor
+    from service.v2.grpc_server import GrpcServer
 
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
-"""FastAPI's own: spans and metrics of ours are in `watch.py`, and it would ask three providers for each request."""
+"""FastAPI's own telemetry would ask three providers for each request; ours is in `service/observability`."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Behind:
-    """What the application stands in front of."""
+class Dependencies:
+    """Everything that a running service is made of. `service/wiring.py` makes it from the settings.
+
+    Attributes:
+        settings: from the environment, or of a test.
+        telemetry: metrics, with their registry.
+        tiers: the cache and what is kept of it in memory.
+        selection: what serves now.
+        follower: loads what is published.
+        workers: threads that score.
+        readiness: whether this process should get requests.
+        pipeline: query -> scores.
+        data_plane: the V2 protocol, whatever transport carries it.
+        tracing: begins spans; None: traces are off.
+        request_log: begins and finishes requests.
+        grpc_server: the V2 protocol over gRPC; None: it is off.
+    """
 
     settings: Settings
+    telemetry: Telemetry
     tiers: Tiers
     selection: Selection
     follower: Follower
+    workers: Workers
+    readiness: Readiness
     pipeline: Pipeline
-    telemetry: Telemetry
-    plane: Plane
+    data_plane: DataPlane
     tracing: Tracing | None
-    watch: Watch
-    door: "GrpcDoor | None"
+    request_log: Watch
+    grpc_server: "GrpcServer | None"
+
+    def stop_accepting_grpc(self) -> None:
+        """Take no new gRPC calls; uvicorn does the same for HTTP."""
+        if self.grpc_server is not None:
+            self.grpc_server.begin_to_close()
 
 
-def create_app(parts: Behind) -> FastAPI:
-    """Join the parts."""
-    settings, telemetry = parts.settings, parts.telemetry
+def create_app(dependencies: Dependencies) -> FastAPI:
+    """Make the ASGI application: routes, middleware, error handlers and background tasks."""
+    settings, telemetry = dependencies.settings, dependencies.telemetry
     access = Access(settings)
     scrape = Scrape(telemetry.registry)
     slow = SlowRequests(settings.slow_ms, settings.slow_dir, SlowMetrics(telemetry.registry))
     app = FastAPI(
         title="Absorb",
         description="Click probabilities from cached user states.",
-        lifespan=lambda _: _lifespan(parts, scrape, slow),
+        lifespan=lambda _: _lifespan(dependencies, scrape, slow),
         telemetry=NO_TELEMETRY,
     )
-    scoring = scoring_routes(parts.pipeline, settings)
-    for router in [scoring, *_routers(parts, access, scrape, slow)]:
+    scoring = scoring_routes(dependencies.pipeline, settings)
+    for router in [scoring, *_routers(dependencies, access, scrape, slow)]:
         app.include_router(router)
     routes = {route.path: route for route in scoring.routes if isinstance(route, APIRoute)}
-    app.add_middleware(Shortcut, routes=routes, on_error=_on_absorb_error)
+    # Each call wraps the ones before it: the request middleware is the outermost.
+    app.add_middleware(FastPath, routes=routes, on_error=_on_absorb_error)
     if access.needs_key:
-        app.add_middleware(KeyCheck, access=access, refuse=error_response)
-    app.add_middleware(Outermost, watch=parts.watch, refuse=error_response, slow=slow)
+        app.add_middleware(KeyCheck, access=access)
+    app.add_middleware(RequestMiddleware, request_log=dependencies.request_log, slow=slow)
     app.exception_handler(AbsorbError)(_on_absorb_error)
     app.exception_handler(HTTPException)(_on_http_error)
     app.exception_handler(RequestValidationError)(_on_validation_error)
@@ -88,40 +113,46 @@ def create_app(parts: Behind) -> FastAPI:
 
 
 @asynccontextmanager
-async def _lifespan(parts: Behind, scrape: Scrape, slow: SlowRequests) -> AsyncIterator[None]:
-    """While it lasts, the follower polls, readiness is looked after, and the gRPC door is open."""
-    polls = parts.follower.run(parts.settings.poll_interval_s)
-    async with _going_on(polls, parts.follower.heartbeat.run(), parts.plane.readiness.run()):
-        if parts.door is not None:
-            await parts.door.open()
+async def _lifespan(
+    dependencies: Dependencies, scrape: Scrape, slow: SlowRequests
+) -> AsyncIterator[None]:
+    """Poll, announce and probe in the background, and serve gRPC, while the application runs; then close all."""
+    follower, grpc_server = dependencies.follower, dependencies.grpc_server
+    polling = follower.run(dependencies.settings.poll_interval_s)
+    async with _running(polling, follower.heartbeat.run(), dependencies.readiness.run()):
+        if grpc_server is not None:
+            await grpc_server.open()
         yield
-        if parts.door is not None:
-            await parts.door.close()
-    parts.follower.close()
+        if grpc_server is not None:
+            await grpc_server.close()
+    follower.close()
     scrape.close()
     await asyncio.to_thread(slow.close)
-    await parts.pipeline.close()
-    if parts.tracing is not None:
-        await asyncio.to_thread(parts.tracing.close)
-    await parts.tiers.close()
+    await dependencies.pipeline.close()
+    if dependencies.tracing is not None:
+        await asyncio.to_thread(dependencies.tracing.close)
+    await dependencies.tiers.close()
 
 
-def _routers(parts: Behind, access: Access, scrape: Scrape, slow: SlowRequests) -> list[APIRouter]:
-    settings = parts.settings
+def _routers(
+    dependencies: Dependencies, access: Access, scrape: Scrape, slow: SlowRequests
+) -> list[APIRouter]:
+    """Every router but the one that scores."""
+    settings, pipeline = dependencies.settings, dependencies.pipeline
     body = BodyLimit(settings.max_body_bytes, settings.body_timeout_s)
     return [
-        cache_routes(parts.tiers, parts.pipeline, body),
-        showing_routes(parts.pipeline, parts.selection),
-        *v2_routes(parts.plane, body, access),
-        operating_routes(parts.plane.readiness, scrape),
+        cache_routes(dependencies.tiers, pipeline, body),
+        showing_routes(pipeline, dependencies.selection),
+        *v2_routes(dependencies.data_plane, body, access),
+        operating_routes(dependencies.readiness, scrape),
         slow_routes(slow, access),
     ]
 
 
 @asynccontextmanager
-async def _going_on(*endless: Coroutine[None, None, None]) -> AsyncIterator[None]:
-    """Let these go on meanwhile; cancel them at the end."""
-    tasks = [asyncio.create_task(one) for one in endless]
+async def _running(*endless: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Run background tasks that do not end by themselves; cancel them at the end."""
+    tasks = [asyncio.create_task(coroutine) for coroutine in endless]
     yield
     for task in tasks:
         task.cancel()
@@ -133,8 +164,8 @@ async def _on_absorb_error(_: Request, error: AbsorbError) -> Response:
     status = status_of(error)
     if status >= 500:
         log.warning("request refused", extra={"status": status, "error": str(error)})
-    # The connection stays open where a body was too long: closing it while the client still
-    # sends would reset it before the answer is read. The server throws the rest away.
+    # After a body that is too long the connection stays open, and the server discards the rest: closing it while the
+    # client still sends would reset it before the client reads the answer.
     return error_response(status, str(error), headers_of(error))
 
 

@@ -1,15 +1,13 @@
-"""The real parts of a service, made from its settings and joined: the same for the process and for the tests."""
+"""Makes the dependencies of a service from its settings. The process and the tests use the same function."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from models.contract.cache_url import split_cluster_url
-from service.app import Behind, create_app
+from service.app import Dependencies
 from service.experiments.metrics import TrafficMetrics
 from service.experiments.shadow import Shadows
 from service.experiments.split import Traffic
@@ -24,61 +22,39 @@ from service.process.cores import num_cores
 from service.process.warm_up import WarmUp
 from service.runtime.batcher import Batcher, BatchLimits
 from service.runtime.readiness import Readiness
-from service.runtime.scorer import CUDA, runtime_providers
+from service.runtime.scorer import CUDA, Scored, Scorer, Slate, runtime_providers
 from service.runtime.workers import Workers
-from service.scoring.compute import Job, Scored, compute
-from service.scoring.gate import Gate
+from service.scoring.admission import Admission
+from service.scoring.compute import Dispatcher, SlateBatcher
 from service.scoring.pipeline import Pipeline
 from service.settings import Settings
 from service.state.build import Tiers, build_tiers
 from service.store.cluster import ClusterStore
 from service.store.redis import RedisStore, StateStore
-from service.v2.data_plane import Plane
+from service.v2.data_plane import DataPlane
 
 if TYPE_CHECKING:
-    from service.v2.grpc_server import GrpcDoor
+    from service.v2.grpc_server import GrpcServer
 
-REQUESTS_OF_A_GPU_BATCH = 16
-
-
-@dataclass(frozen=True)
-class Parts:
-    """One service's parts. The application closes those that its lifespan opened."""
-
-    settings: Settings
-    telemetry: Telemetry
-    store: StateStore
-    tiers: Tiers
-    selection: Selection
-    follower: Follower
-    workers: Workers
-    pipeline: Pipeline
-    plane: Plane
-    readiness: Readiness
-    app: FastAPI
-    door: "GrpcDoor | None"
-
-    def close_other_door(self) -> None:
-        """Begin to close what is open beside HTTP."""
-        if self.door is not None:
-            self.door.begin_to_close()
+GPU_BATCH_REQUESTS = 16
+"""Requests of one batch on a GPU if the settings do not say."""
 
 
-def build_parts(
+def build_dependencies(
     settings: Settings,
     cache_url: str,
     registry: CollectorRegistry,
     clock: Callable[[], float],
     tracing: Tracing | None = None,
-) -> Parts:
-    """Make every part and hand it to those that need it.
+) -> Dependencies:
+    """Make every part of a service and hand it to those that need it.
 
     Args:
-        settings: from the environment, or a test's.
+        settings: from the environment, or of a test.
         cache_url: as redis-py understands it (`resolve_cache_url`).
         registry: of the metrics.
         clock: gives the epoch second.
-        tracing: begins spans; None: there are none.
+        tracing: begins spans; None: traces are off.
     """
     store = _open_store(cache_url, settings.cache_timeout_ms / 1000)
     telemetry = Telemetry(registry, clock)
@@ -86,35 +62,48 @@ def build_parts(
     num_workers = max(1, num_cores() // settings.num_threads)
     workers = Workers(num_workers)
     tiers = build_tiers(settings, store, registry, workers, clock)
-    traffic_metrics = TrafficMetrics(registry)
-    traffic = Traffic(settings.split, selection, traffic_metrics)
-    shadows = Shadows(settings.shadow, selection, traffic_metrics)
-    gate = Gate(settings, workers, telemetry, _batcher(settings, workers, num_workers, telemetry))
-    pipeline = Pipeline(settings, selection, tiers, telemetry, gate, traffic, shadows)
+    batcher = _batcher(settings, workers, num_workers, telemetry)
+    pipeline = _pipeline(settings, selection, tiers, telemetry, workers, batcher)
     follower = _follower(settings, store, selection, tiers, pipeline, telemetry)
     readiness = Readiness(pipeline.probe, workers)
     telemetry.ready.set_function(readiness.is_ready)
-    plane = Plane(pipeline, selection, follower, readiness, settings, clock)
-    watch = Watch(telemetry, settings, tracing)
-    door = None if settings.grpc_port is None else _grpc_door(plane, watch, settings)
-    behind = Behind(
-        settings, tiers, selection, follower, pipeline, telemetry, plane, tracing, watch, door
+    data_plane = DataPlane(pipeline, selection, follower, readiness, settings, clock)
+    request_log = Watch(telemetry, settings, tracing)
+    return Dependencies(
+        settings=settings,
+        telemetry=telemetry,
+        tiers=tiers,
+        selection=selection,
+        follower=follower,
+        workers=workers,
+        readiness=readiness,
+        pipeline=pipeline,
+        data_plane=data_plane,
+        tracing=tracing,
+        request_log=request_log,
+        grpc_server=_grpc_server(data_plane, request_log, settings),
     )
-    app = create_app(behind)
-    return Parts(
-        settings,
-        telemetry,
-        store,
-        tiers,
-        selection,
-        follower,
-        workers,
-        pipeline,
-        plane,
-        readiness,
-        app,
-        door,
+
+
+def _pipeline(
+    settings: Settings,
+    selection: Selection,
+    tiers: Tiers,
+    telemetry: Telemetry,
+    workers: Workers,
+    batcher: SlateBatcher | None,
+) -> Pipeline:
+    max_wait_s = settings.max_queue_wait_ms / 1000
+    admission = Admission(
+        settings.max_in_flight, settings.max_queue, max_wait_s, telemetry.rejected
     )
+    telemetry.in_flight.set_function(lambda: admission.in_flight)
+    telemetry.queue_depth.set_function(lambda: admission.waiting)
+    dispatcher = Dispatcher(workers, admission, batcher)
+    metrics = TrafficMetrics(telemetry.registry)
+    traffic = Traffic(settings.split, selection, metrics) if settings.split else None
+    shadows = Shadows(settings.shadow, selection, metrics)
+    return Pipeline(settings, selection, tiers, telemetry, admission, dispatcher, traffic, shadows)
 
 
 def _follower(
@@ -134,9 +123,9 @@ def _follower(
 
 def _batcher(
     settings: Settings, workers: Workers, num_workers: int, telemetry: Telemetry
-) -> Batcher[Job, Scored] | None:
-    """None where requests are not joined: on a CPU a run's time goes with its candidates."""
-    default = REQUESTS_OF_A_GPU_BATCH if CUDA in runtime_providers() else 1
+) -> SlateBatcher | None:
+    """Make the batcher; None if every slate runs alone: a CPU's time is proportional to the candidates anyway."""
+    default = GPU_BATCH_REQUESTS if CUDA in runtime_providers() else 1
     requests = settings.batch_max_requests or default
     if requests == 1:
         return None
@@ -144,8 +133,8 @@ def _batcher(
     wait_s = settings.batch_wait_ms / 1000
     limits = BatchLimits(requests, cells, settings.max_in_flight, wait_s, num_workers)
 
-    def start(jobs: Sequence[Job]) -> "Future[list[Scored | Exception]]":
-        return workers.submit(compute, jobs)
+    def start(scorer: Scorer, slates: Sequence[Slate]) -> "Future[list[Scored | Exception]]":
+        return workers.submit(scorer.score_many, slates)
 
     return Batcher(start, limits, telemetry.batch_size.observe)
 
@@ -155,7 +144,11 @@ def _open_store(url: str, timeout_s: float) -> StateStore:
     return kind(url, timeout_s)
 
 
-def _grpc_door(plane: Plane, watch: Watch, settings: Settings) -> "GrpcDoor":
-    from service.v2.grpc_server import GrpcDoor  # here: grpc is an extra, and may not be installed
+def _grpc_server(
+    data_plane: DataPlane, request_log: Watch, settings: Settings
+) -> "GrpcServer | None":
+    if settings.grpc_port is None:
+        return None
+    from service.v2.grpc_server import GrpcServer  # here: the extra `grpc` may not be installed
 
-    return GrpcDoor(plane, watch, settings)
+    return GrpcServer(data_plane, request_log, settings)

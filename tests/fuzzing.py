@@ -26,7 +26,7 @@ def serving(world: World, **how: Any) -> Iterator[Send]:
         running = runner.run(service.__aenter__())
 
         async def ask(method: str, url: str, body: bytes, headers: Any) -> httpx.Response:
-            await running.parts.readiness.look()  # the loop stands still between requests
+            await running.dependencies.readiness.look()  # the loop stands still between requests
             async with asyncio.timeout(ANSWER_LIMIT_S):
                 return await running.client.request(
                     method, url, content=body, headers=list(headers.items())

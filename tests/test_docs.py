@@ -17,9 +17,10 @@ from prometheus_client import CollectorRegistry
 from builder.recipe.recipe import load_recipe
 from docs.generate import commands, grpc_calls, hook, metrics, recipe, routes, settings
 from models.registry import MODELS
+from service.app import create_app
 from service.settings import Settings
 from service.v2 import inference_pb2
-from service.wiring import build_parts
+from service.wiring import build_dependencies
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -132,7 +133,7 @@ def test_every_section_and_model_of_a_recipe_is_in_the_reference() -> None:
 
 def test_every_metric_of_a_service_is_in_the_reference() -> None:
     registry = CollectorRegistry()
-    build_parts(Settings(), "redis://127.0.0.1:1", registry, time.time)
+    create_app(build_dependencies(Settings(), "redis://127.0.0.1:1", registry, time.time))
     suffix = {"counter": "_total"}
     exported = {family.name + suffix.get(family.type, "") for family in registry.collect()}
     listed = {family.name: family for family in metrics.metric_families()}

@@ -10,8 +10,9 @@ import yaml
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.metrics import MetricWrapperBase
 
+from service.app import create_app
 from service.settings import Settings
-from service.wiring import build_parts
+from service.wiring import build_dependencies
 
 DOCKER = Path(__file__).parent.parent / "docker"
 ALERTS: list[dict[str, Any]] = [
@@ -36,7 +37,8 @@ def metrics() -> dict[str, set[str]]:
     registry = CollectorRegistry()
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
-    parts = build_parts(Settings(), "redis://127.0.0.1:1", registry, lambda: 0.0)
+    dependencies = build_dependencies(Settings(), "redis://127.0.0.1:1", registry, lambda: 0.0)
+    create_app(dependencies)
     found: dict[str, set[str]] = {
         family.name + suffix: set()
         for family in registry.collect()
@@ -47,8 +49,8 @@ def metrics() -> dict[str, set[str]]:
             for family in metric.describe():
                 names = [family.name + suffix for suffix in SUFFIXES[family.type]]
                 found |= {name: set(metric._labelnames) for name in names}
-    parts.workers.shutdown()
-    parts.follower.close()
+    dependencies.workers.shutdown()
+    dependencies.follower.close()
     return found
 
 

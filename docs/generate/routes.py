@@ -9,8 +9,9 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from docs.generate.markdown import code, table
+from service.app import create_app
 from service.settings import Settings
-from service.wiring import build_parts
+from service.wiring import build_dependencies
 
 V1_INTRODUCTION = """# HTTP routes
 
@@ -64,8 +65,8 @@ class Route:
 def openapi_document() -> dict[str, Any]:
     """OpenAPI document of a service with its defaults. Needs no cache: nothing connects before the start."""
     registry = CollectorRegistry()
-    parts = build_parts(Settings(), "redis://127.0.0.1:1", registry, time.time)
-    document: dict[str, Any] = parts.app.openapi()
+    dependencies = build_dependencies(Settings(), "redis://127.0.0.1:1", registry, time.time)
+    document: dict[str, Any] = create_app(dependencies).openapi()
     return document
 
 

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from service.experiments.metrics import TrafficMetrics
+from service.experiments.ranking import Agreement, agreements
 from service.generations.selection import Selection
 from service.generations.serving import Serving
 from service.observability.request_context import CURRENT
-from service.scoring.ranking import Agreement, agreements
 from service.traffic_rules import ShadowRule
 
 if TYPE_CHECKING:
-    from service.scoring.pipeline import Query, Scores
+    from service.query import Query, Scores
 
 MAX_AT_ONCE = 2
 """One that scores and one that waits for its record."""

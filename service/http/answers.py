@@ -7,12 +7,11 @@ import numpy as np
 from models.contract.record import record_bytes
 from models.contract.schema import FIRST_KNOWN, Field
 from models.contract.vocabulary import Vocabulary
+from service.experiments.ranking import best, ranks
 from service.generations.serving import Serving
 from service.http.schemas import ComparedModel
-from service.observability.metrics import Stages
+from service.query import Scores, Stages, StoredUser
 from service.scoring.comparison import Comparison
-from service.scoring.pipeline import Scores, StoredUser
-from service.scoring.ranking import best, ranks
 from service.status import text_of
 
 Json = dict[str, object]

@@ -1,18 +1,20 @@
-"""HTTP in, HTTP out, about the cache's tiers: hints of who will be asked for, and what lies where."""
+"""Routes about the cache's tiers: prefetch hints, and what each tier holds."""
 
 from fastapi import APIRouter, Request, Response
 
-from service.http.cache_answers import cache_answer
+from service.generations.serving import Serving
+from service.http.answers import Json
 from service.http.requests import PrefetchRequest, parse_request
 from service.http.schemas import CacheResponse, PrefetchResponse
 from service.scoring.pipeline import Pipeline
 from service.state.build import Tiers
+from service.state.counters import TIERS, Tally
 from service.transport.body import BodyLimit, read_body
 from service.transport.responses import ERRORS, BareRoute, JsonResponse, described_body
 
 
 def cache_routes(tiers: Tiers, pipeline: Pipeline, body: BodyLimit) -> APIRouter:
-    """Routes under /v1. None of them waits for the cache."""
+    """POST /v1/prefetch and GET /v1/cache. Neither waits for the cache."""
     router = APIRouter(prefix="/v1", responses=ERRORS, route_class=BareRoute)
 
     @router.post(
@@ -23,9 +25,9 @@ def cache_routes(tiers: Tiers, pipeline: Pipeline, body: BodyLimit) -> APIRouter
     )
     async def prefetch(request: Request) -> Response:
         """Say which users will soon be scored: their records are read in the background."""
-        asked = parse_request(PrefetchRequest, await read_body(request, body))
-        accepted = pipeline.prefetch(asked.model, asked.user_ids)
-        answer = {"accepted": accepted, "dropped": len(asked.user_ids) - accepted}
+        hint = parse_request(PrefetchRequest, await read_body(request, body))
+        accepted = pipeline.prefetch(hint.model, hint.user_ids)
+        answer = {"accepted": accepted, "dropped": len(hint.user_ids) - accepted}
         return JsonResponse(answer, 202)
 
     @router.get("/cache", response_model=CacheResponse)
@@ -34,3 +36,50 @@ def cache_routes(tiers: Tiers, pipeline: Pipeline, body: BodyLimit) -> APIRouter
         return JsonResponse(cache_answer(tiers))
 
     return router
+
+
+def cache_answer(tiers: Tiers) -> Json:
+    """Make a `CacheResponse`."""
+    host, counts = tiers.host, tiers.counts
+    waiting = counts.num_hinted - sum(counts.outcomes.values())
+    prefetch: Json = {"hinted": counts.num_hinted, "waiting": waiting}
+    prefetch.update({str(outcome): num for outcome, num in counts.outcomes.items()})
+    return {
+        "host": {
+            "limit_bytes": host.limit_bytes,
+            "num_bytes": host.num_bytes,
+            "users": host.users.num_entries,
+            "absent_users": host.absent.num_entries,
+            "evictions": host.evictions,
+        },
+        "tiers": _tallied(counts.total),
+        "joined_reads": counts.num_joined,
+        "prefetch": prefetch,
+        "generations": [
+            _generation(tiers, serving) for serving in sorted(counts.by_serving, key=_model)
+        ],
+    }
+
+
+def _model(serving: Serving) -> str:
+    return serving.generation.model
+
+
+def _generation(tiers: Tiers, serving: Serving) -> Json:
+    users, num_bytes = tiers.host.users.size_of(serving)
+    absent, absent_bytes = tiers.host.absent.size_of(serving)
+    return {
+        "model": serving.generation.model,
+        "generation": serving.generation.name,
+        "users": users,
+        "absent_users": absent,
+        "num_bytes": num_bytes + absent_bytes,
+        "tiers": _tallied(tiers.counts.by_serving[serving]),
+    }
+
+
+def _tallied(tally: Tally) -> list[Json]:
+    return [
+        {"tier": tier, "lookups": tally.lookups(tier), "results": tally.results[tier]}
+        for tier in TIERS
+    ]

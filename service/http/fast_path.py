@@ -1,7 +1,7 @@
-"""Straight to the routes that score.
+"""Fast path: calls the routes that score without FastAPI's routing.
 
-FastAPI looks for a route among all of them, and puts two stacks of contexts around what it finds; the functions of
-`BareRoute` need neither. The routes stay FastAPI's, too, which documents them and answers other methods.
+FastAPI searches all routes and enters two stacks of contexts for each request; a `BareRoute` needs neither. The routes
+stay registered with FastAPI, which documents them and answers other methods.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -15,16 +15,16 @@ from models.contract.errors import AbsorbError
 OnError = Callable[[Request, AbsorbError], Awaitable[Response]]
 
 
-class Shortcut:
+class FastPath:
     """The innermost middleware."""
 
     def __init__(self, app: ASGIApp, routes: Mapping[str, APIRoute], on_error: OnError) -> None:
         """Keep the parts.
 
         Args:
-            app: what answers everything else.
-            routes: path -> a route for POST whose function reads the request itself.
-            on_error: makes the answer of an error that was meant.
+            app: answers every other request.
+            routes: path -> POST route whose function takes the request.
+            on_error: makes the response of an expected error.
         """
         self._app = app
         self._routes = routes

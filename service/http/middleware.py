@@ -1,11 +1,10 @@
-"""The one middleware: an id for every request, its metrics, its log line, and a 500 where nobody expected an error.
+"""The outermost middleware: request id, metrics and log line of every request, and status 500 for unexpected errors.
 
-Pure ASGI, and cheap: one wrapped `send`.
+Plain ASGI with one wrapped `send`: cheap enough for every request.
 """
 
 import logging
 import time
-from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -13,32 +12,30 @@ from service.observability.request_context import CURRENT
 from service.observability.request_log import REQUEST_ID, Watch
 from service.observability.slow_capture import SlowRequests
 from service.status import INTERNAL
+from service.transport.responses import error_response
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-"""Others are counted as one: a label is no place for a stranger's word."""
+"""Other methods are counted as one: label values must not come from clients."""
 
-GONE = "the handler is closed"
-"""What uvloop says of a write to a connection that is closed already."""
+CLOSED = "the handler is closed"
+"""Text of uvloop's error for a write to a closed connection."""
 
 log = logging.getLogger(__name__)
-Refusal = Callable[[int, str], ASGIApp]
 
 
-class Outermost:
+class RequestMiddleware:
     """Wraps the whole application."""
 
-    def __init__(self, app: ASGIApp, watch: Watch, refuse: Refusal, slow: SlowRequests) -> None:
+    def __init__(self, app: ASGIApp, request_log: Watch, slow: SlowRequests) -> None:
         """Keep the parts.
 
         Args:
-            app: what answers.
-            watch: begins and finishes requests.
-            refuse: makes an error's answer from its status and its text.
-            slow: keeps what took long.
+            app: answers the requests.
+            request_log: begins and finishes requests.
+            slow: captures slow requests.
         """
         self._app = app
-        self._watch = watch
-        self._refuse = refuse
+        self._request_log = request_log
         self._slow = slow
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -46,34 +43,34 @@ class Outermost:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        about, span = self._watch.begin(scope["path"], scope["headers"])
+        context, span = self._request_log.begin(scope["path"], scope["headers"])
         status = 0
         capture = self._slow.capture(scope["path"])
         if capture is not None:
             receive, send = capture.between(receive, send)
 
-        async def watched(message: Message) -> None:
+        async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                own = (REQUEST_ID, about.request_id.encode())
-                about.answered = time.perf_counter()
-                message["headers"] = [*message.get("headers", ()), own]
-            await _send_if_there(send, message)
+                request_id = (REQUEST_ID, context.request_id.encode())
+                context.answered = time.perf_counter()
+                message["headers"] = [*message.get("headers", ()), request_id]
+            await _send_if_open(send, message)
 
-        token = CURRENT.set(about)
+        token = CURRENT.set(context)
         try:
-            if not await self._answer(scope, receive, watched) and status == 0:
-                await self._refuse(500, INTERNAL)(scope, receive, watched)
+            if not await self._answer(scope, receive, send_with_id) and status == 0:
+                await error_response(500, INTERNAL)(scope, receive, send_with_id)
             route = getattr(scope.get("route"), "path", "unmatched")
-            took_s = self._watch.finish((route, _method(scope)), about, span, status)
+            took_s = self._request_log.finish((route, _method(scope)), context, span, status)
             if capture is not None:
-                self._slow.finish(capture, scope, route, status, took_s, about)
+                self._slow.finish(capture, scope, route, status, took_s, context)
         finally:
             CURRENT.reset(token)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> bool:
-        """Let the application answer; whether it raised nothing."""
+        """Let the application answer; False if it raised an exception."""
         try:
             await self._app(scope, receive, send)
         except Exception:
@@ -82,15 +79,16 @@ class Outermost:
         return True
 
 
-async def _send_if_there(send: Send, message: Message) -> None:
-    """Send to a client; if it is gone, nobody is there to read the answer, and that is no error.
+async def _send_if_open(send: Send, message: Message) -> None:
+    """Send to a client. A closed connection is not an error: the client no longer reads the answer.
 
-    Uvicorn knows it of the request at hand, but not of those that a client sent behind it before it vanished.
+    Uvicorn handles this for the request that it reads, but not for requests that the client pipelined behind it before
+    it closed the connection.
     """
     try:
         await send(message)
     except RuntimeError as error:
-        if GONE not in str(error):
+        if CLOSED not in str(error):
             raise
 
 

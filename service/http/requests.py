@@ -1,8 +1,10 @@
-"""Requests' bodies, as pydantic checks and documents them: what is wrong with one is said in words."""
+"""Request bodies: checked and documented by pydantic, with this service's own error texts."""
 
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from typing import Annotated, TypeGuard, TypeVar, cast
 
+from fastapi import Request, Response
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -16,25 +18,29 @@ from pydantic import (
 
 from models.contract.errors import RequestError, did_you_mean, shown
 from models.contract.vocabulary import MAX_ID_LENGTH, check_id
+from service.settings import Settings
+from service.transport.body import BodyLimit, read_body
+from service.transport.deadline import read_terms
+from service.transport.disconnect import while_present
 
 MAX_SHOWN = 80
-"""Characters of a bad value that an error repeats."""
+"""Characters of a wrong value that an error repeats."""
 MAX_PREFETCH = 1000
-"""Users of one hint."""
+"""Users of one prefetch request."""
 MAX_PROBLEMS = 100
-"""Of a body: with more, not even the first is looked for, since pydantic only tells all of them."""
+"""Wrong values of a body above which the error only counts them: pydantic lists either all of them or none."""
 ID_SCHEMA = {"anyOf": [{"type": "string", "minLength": 1, "maxLength": 128}, {"type": "integer"}]}
 
 
-class _Words(str):
-    """Shown in an error as it is, without quotes."""
+class _Unquoted(str):
+    """A text that errors show without quotes."""
 
     __repr__ = str.__str__
 
 
 def _short(value: object) -> object:
     text = shown(value)
-    return value if len(text) <= MAX_SHOWN else _Words(f"{text[:MAX_SHOWN]}…")
+    return value if len(text) <= MAX_SHOWN else _Unquoted(f"{text[:MAX_SHOWN]}…")
 
 
 def _id(field: str, value: object) -> str:
@@ -50,7 +56,7 @@ def _user_id(value: object) -> str:
 
 
 def _are_ids(values: list[object]) -> TypeGuard[list[str]]:
-    """Whether all are strings that `check_id` lets pass, found without a Python loop: slates are long."""
+    """Whether all are strings that `check_id` accepts. No Python loop: slates are long."""
     if not values or set(map(type, values)) != {str}:
         return False
     strings = cast(list[str], values)
@@ -63,8 +69,8 @@ def _users_to_prefetch(value: object) -> list[str]:
     if not isinstance(value, list):
         raise RequestError("user_ids", _short(value), expected)
     if not 0 < len(value) <= MAX_PREFETCH:
-        raise RequestError("user_ids", _Words(f"{len(value)} of them"), expected)
-    return [_id(f"user_ids[{at}]", one) for at, one in enumerate(value)]
+        raise RequestError("user_ids", _Unquoted(f"{len(value)} of them"), expected)
+    return [_id(f"user_ids[{at}]", user_id) for at, user_id in enumerate(value)]
 
 
 def _item_ids(field: str) -> PlainValidator:
@@ -104,7 +110,7 @@ TopK = Annotated[int, Field(strict=True, gt=0)] | None
 
 
 class SlateRequest(BaseModel):
-    """Base of requests about candidates for a user."""
+    """Base class of requests about candidates for a user."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -169,14 +175,42 @@ class PrefetchRequest(BaseModel):
     """Raw ids; those that the cache does not hold are no error."""
 
     model: StrictStr | None = None
-    """A published model, or an experiment; absent: what scores that name none get."""
+    """A published model, or an experiment; absent: the model of requests that name none."""
 
 
-Asked = TypeVar("Asked", bound=BaseModel)
+Body = TypeVar("Body", bound=BaseModel)
+Answer = Callable[[Body, float, int], Awaitable[Response]]
+"""A route's function: body, deadline (moment of `time.monotonic()`) and priority -> response."""
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def parse_request(kind: type[Asked], raw: bytes) -> Asked:
-    """Read a request's body.
+def with_body(kind: type[Body], settings: Settings) -> Callable[[Answer[Body]], Endpoint]:
+    """Decorator for a route's function: it gets the parsed body, the deadline and the priority, not the request.
+
+    The function is cancelled when the client closes the connection.
+
+    Args:
+        kind: of the body.
+        settings: limits of bodies and deadlines.
+    """
+    limit = BodyLimit(settings.max_body_bytes, settings.body_timeout_s)
+
+    def decorate(answer: Answer[Body]) -> Endpoint:
+        async def endpoint(request: Request) -> Response:
+            deadline, priority = read_terms(request.headers, settings)
+            body = parse_request(kind, await read_body(request, limit))
+            with while_present(request.receive):
+                return await answer(body, deadline, priority)
+
+        # Not functools.wraps: FastAPI would read the signature of `answer`.
+        endpoint.__name__, endpoint.__doc__ = answer.__name__, answer.__doc__
+        return endpoint
+
+    return decorate
+
+
+def parse_request(kind: type[Body], raw: bytes) -> Body:
+    """Parse a request's body.
 
     Raises:
         RequestError: naming the field, what came and what was expected.
@@ -184,21 +218,21 @@ def parse_request(kind: type[Asked], raw: bytes) -> Asked:
     try:
         return kind.model_validate_json(raw)
     except ValidationError as error:
-        raise _in_words(error, list(kind.model_fields)) from error
+        raise _request_error(error, list(kind.model_fields)) from error
 
 
-def _in_words(error: ValidationError, known: list[str]) -> RequestError:
+def _request_error(error: ValidationError, fields: list[str]) -> RequestError:
     if error.error_count() > MAX_PROBLEMS:
-        wrong = _Words(f"{error.error_count()} wrong fields or values")
-        return RequestError("body", wrong, f"only the fields {', '.join(known)}")
+        wrong = _Unquoted(f"{error.error_count()} wrong fields or values")
+        return RequestError("body", wrong, f"only the fields {', '.join(fields)}")
     first = error.errors(include_url=False)[0]
     field = ".".join(str(part) for part in first["loc"]) or "body"
     match first["type"]:
         case "missing":
-            return RequestError(field, _Words("nothing"), "a value: this field is required")
+            return RequestError(field, _Unquoted("nothing"), "a value: this field is required")
         case "extra_forbidden":
-            hint = did_you_mean(field, known)
-            return RequestError("body", field, f"only the fields {', '.join(known)}{hint}")
+            hint = did_you_mean(field, fields)
+            return RequestError("body", field, f"only the fields {', '.join(fields)}{hint}")
         case "json_invalid":
             return RequestError("body", _short(first["input"]), f"JSON ({first['ctx']['error']})")
         case _:

@@ -1,4 +1,4 @@
-"""HTTP in, HTTP out: no decision."""
+"""Routes under /v1, probes and metrics. They translate between HTTP and the pipeline, and decide nothing."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from service.http.answers import (
     server_timing,
     user_answer,
 )
-from service.http.requests import CompareRequest, ScoreRequest, parse_request
+from service.http.requests import CompareRequest, ScoreRequest, with_body
 from service.http.schemas import (
     CompareResponse,
     ModelList,
@@ -23,13 +23,11 @@ from service.http.schemas import (
     UserResponse,
 )
 from service.observability.exposition import Scrape
+from service.query import Query
 from service.runtime.readiness import Readiness
-from service.scoring.pipeline import Pipeline, Query
+from service.scoring.pipeline import Pipeline
 from service.settings import Settings
 from service.status import retry_headers, status_of
-from service.transport.body import BodyLimit, read_body
-from service.transport.deadline import read_terms
-from service.transport.disconnect import while_present
 from service.transport.responses import ERRORS, BareRoute, JsonResponse, described_body
 from service.transport.schemas import Live, NotReady, Ready
 
@@ -39,64 +37,55 @@ METRICS: dict[int | str, dict[str, Any]] = {
 
 
 def scoring_routes(pipeline: Pipeline, settings: Settings) -> APIRouter:
-    """Routes that score."""
+    """Routes that score: POST /v1/score and POST /v1/compare."""
     router = APIRouter(prefix="/v1", responses=ERRORS, route_class=BareRoute)
-    body = BodyLimit(settings.max_body_bytes, settings.body_timeout_s)
 
     @router.post("/score", response_model=ScoreResponse, openapi_extra=described_body(ScoreRequest))
-    async def score(request: Request) -> Response:
+    @with_body(ScoreRequest, settings)
+    async def score(body: ScoreRequest, deadline: float, priority: int) -> Response:
         """Score candidates for a user."""
-        deadline, priority = read_terms(request.headers, settings)
-        asked = parse_request(ScoreRequest, await read_body(request, body))
         query = Query(
-            asked.user_id,
-            asked.candidates,
-            asked.model,
-            asked.recent,
-            asked.context,
+            body.user_id,
+            body.candidates,
+            body.model,
+            body.recent,
+            body.context,
             deadline,
             priority,
         )
-        with while_present(request.receive):
-            answer = await pipeline.score(query)
-        headers = {"Server-Timing": server_timing(answer.stages)}
-        return JsonResponse(score_answer(answer, asked.top_k), headers=headers)
+        scores = await pipeline.score(query)
+        headers = {"Server-Timing": server_timing(scores.stages)}
+        return JsonResponse(score_answer(scores, body.top_k), headers=headers)
 
     @router.post(
         "/compare", response_model=CompareResponse, openapi_extra=described_body(CompareRequest)
     )
-    async def compare(request: Request) -> Response:
+    @with_body(CompareRequest, settings)
+    async def compare(body: CompareRequest, deadline: float, priority: int) -> Response:
         """Rank candidates for a user with several models, and say how far they agree."""
-        deadline, priority = read_terms(request.headers, settings)
-        asked = parse_request(CompareRequest, await read_body(request, body))
         query = Query(
-            asked.user_id,
-            asked.candidates,
-            None,
-            asked.recent,
-            asked.context,
-            deadline,
-            priority,
+            body.user_id, body.candidates, None, body.recent, body.context, deadline, priority
         )
-        with while_present(request.receive):
-            comparison = await pipeline.compare(query, asked.models, asked.top_k)
+        comparison = await pipeline.compare(query, body.models, body.top_k)
         headers = {"Server-Timing": server_timing(comparison.stages)}
-        # In a thread: several models' long rankings would hold up the event loop.
-        answer = await run_in_threadpool(comparison_answer, comparison, asked.top_k)
+        # In a thread: the long rankings of several models would block the event loop.
+        answer = await run_in_threadpool(comparison_answer, comparison, body.top_k)
         return JsonResponse(answer, headers=headers)
 
     return router
 
 
 def showing_routes(pipeline: Pipeline, selection: Selection) -> APIRouter:
-    """Routes that show what is served, and what is stored."""
+    """Routes that show which models serve, and what the cache holds for a user."""
     router = APIRouter(prefix="/v1", responses=ERRORS)
 
     @router.get("/models", response_model=ModelList)
     async def models() -> Response:
         """Every model that is served."""
-        default, serving = selection.default_model, selection.serving
-        listed = [model_answer(one, name == default) for name, one in serving.items()]
+        default = selection.default_model
+        listed = [
+            model_answer(serving, name == default) for name, serving in selection.serving.items()
+        ]
         return JsonResponse({"models": listed})
 
     @router.get("/users/{user_id:path}", response_model=UserResponse)
@@ -109,7 +98,7 @@ def showing_routes(pipeline: Pipeline, selection: Selection) -> APIRouter:
 
 
 def operating_routes(readiness: Readiness, scrape: Scrape) -> APIRouter:
-    """Routes for probes and scrapers; no limit holds for them."""
+    """Routes for probes and metrics. Admission limits do not apply to them."""
     router = APIRouter()
 
     @router.get("/health/live", response_model=Live)

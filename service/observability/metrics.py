@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from platform import python_version
 from typing import Generic, Literal, TypeVar
 
@@ -144,11 +144,13 @@ class Telemetry:
         if source not in FROM_A_RECORD:
             self._defaults.labels(model, source).inc()
 
-    def scored(self, model: str, num_candidates: int, num_unknown: int, stages: "Stages") -> None:
+    def scored(
+        self, model: str, num_candidates: int, num_unknown: int, stage_seconds: Mapping[str, float]
+    ) -> None:
         """Count one answered score request."""
         self._candidates(model).observe(num_candidates)
         self._unknown_candidates(model).inc(num_unknown)
-        for stage, took_s in stages.seconds.items():
+        for stage, took_s in stage_seconds.items():
             self.staged(model, STAGE_NAMES.get(stage, stage), took_s)
 
     def staged(self, model: str, stage: str, took_s: float) -> None:
@@ -227,34 +229,6 @@ class GenerationAges(Collector):
 def milliseconds(seconds: float) -> float:
     """To three places."""
     return round(1000 * seconds, 3)
-
-
-class Stages:
-    """Seconds that each stage of one request took, in order."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    @classmethod
-    def added_up(cls, parts: Iterable["Stages"]) -> "Stages":
-        """What each stage took in all `parts`, which came one after another."""
-        total = cls()
-        for part in parts:
-            for stage, took_s in part.seconds.items():
-                total.seconds[stage] = total.seconds.get(stage, 0.0) + took_s
-        return total
-
-    def end(self, stage: str) -> None:
-        """Say that `stage`, which began when the one before it ended, is over."""
-        now = time.perf_counter()
-        self.seconds[stage] = now - self._last
-        self._last = now
-
-    def milliseconds(self) -> dict[str, float]:
-        """Stage -> milliseconds, and their sum as `total`."""
-        stages = {**self.seconds, "total": sum(self.seconds.values())}
-        return {stage: milliseconds(took_s) for stage, took_s in stages.items()}
 
 
 class JsonFormatter(logging.Formatter):

@@ -19,7 +19,7 @@ import orjson
 from models.contract.errors import AbsorbError, ArtifactError, RequestError
 from service.generations.serving import Serving
 from service.http.requests import ScoreRequest, parse_request
-from service.scoring.pipeline import Query, Scores
+from service.query import Query, Scores
 
 LIMIT_S = 10.0
 """Seconds that a generation waits for its warm-up at most."""

@@ -1,8 +1,8 @@
 """Joins waiting requests into one run of the score graph: for a GPU, and for many small slates.
 
-A request leaves at once while a runner is free: batches form of those that wait while every runner is busy, so a quiet
-service adds no delay. With `wait_s` a free runner also waits that long for company. Lives on the event loop; only the
-runs are in threads.
+While a runner is free, a request starts at once; batches form from the requests that wait while every runner is busy.
+So a quiet service adds no delay. With `wait_s` a free runner also waits that long for more requests. The batcher lives
+on the event loop; only the runs are in threads.
 """
 
 import asyncio
@@ -14,19 +14,20 @@ from typing import Generic, TypeVar
 
 from service.errors import OverloadedError
 
+Key = TypeVar("Key", bound=Hashable)
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class BatchLimits:
-    """Hard limits; no batch ever exceeds one of the first two, unless a single job does.
+    """Hard limits. No batch exceeds one of the first two, unless a single job does.
 
     Attributes:
         jobs: requests in one run.
-        cells: users × candidates of the longest slate in one run, what is padded included: what memory goes with.
-        queue: requests that wait; one more is refused.
-        wait_s: seconds that a free runner waits for company, from the first one's arrival.
+        cells: users × candidates of the longest slate in one run, padding included; memory is proportional to it.
+        queue: requests that wait; one more is rejected.
+        wait_s: seconds that a free runner waits for more requests, from the arrival of the first.
         runners: runs at the same time.
     """
 
@@ -45,8 +46,8 @@ class BatchLimits:
 
 
 @dataclass
-class _Waiting(Generic[Job, Result]):
-    key: Hashable
+class _Waiting(Generic[Key, Job, Result]):
+    key: Key
     job: Job
     length: int
     arrived_s: float
@@ -54,51 +55,52 @@ class _Waiting(Generic[Job, Result]):
 
 
 @dataclass
-class Batcher(Generic[Job, Result]):
-    """Runs jobs that share a key together, in the order in which they came.
+class Batcher(Generic[Key, Job, Result]):
+    """Runs jobs that share a key together, in the order of their arrival.
 
     Attributes:
-        start: begins a batch's run in a thread; it gives a result or an exception for each job, in order.
-        limits: hard ones.
-        observe: told the size of every batch that leaves.
+        start: starts the run of a batch in a thread, given the key and the jobs. The run gives a result or an
+            exception for each job, in order.
+        limits: hard limits.
+        observe: called with the size of every batch that starts.
     """
 
-    start: "Callable[[Sequence[Job]], Future[list[Result | Exception]]]"
+    start: "Callable[[Key, Sequence[Job]], Future[list[Result | Exception]]]"
     limits: BatchLimits
     observe: Callable[[int], None]
-    _queue: "deque[_Waiting[Job, Result]]" = field(default_factory=deque)
+    _queue: "deque[_Waiting[Key, Job, Result]]" = field(default_factory=deque)
     _running: "set[asyncio.Task[None]]" = field(default_factory=set)
     _timer: asyncio.TimerHandle | None = None
 
     @property
     def waiting(self) -> int:
-        """Requests in the queue, those that were given up meanwhile included."""
+        """Requests in the queue, including those whose caller has given up."""
         return len(self._queue)
 
-    async def submit(self, key: Hashable, job: Job, length: int) -> Result:
-        """What the run gives for the job.
+    async def submit(self, key: Key, job: Job, length: int) -> Result:
+        """Run a job with others, and return its result.
 
         Args:
             key: jobs of different keys are never run together.
             job: handed to `start`.
-            length: of its slate.
+            length: candidates of its slate.
 
         Raises:
             OverloadedError: the queue is full.
-            Exception: what its run gave, or raised, for it.
+            Exception: what the run gave, or raised, for this job.
         """
         if len(self._queue) >= self.limits.queue:
             self._drop_abandoned()
             if len(self._queue) >= self.limits.queue:
                 raise OverloadedError(f"{self.limits.queue} requests wait for a batch")
         loop = asyncio.get_running_loop()
-        entry = _Waiting[Job, Result](key, job, length, loop.time(), loop.create_future())
+        entry = _Waiting[Key, Job, Result](key, job, length, loop.time(), loop.create_future())
         self._queue.append(entry)
         self._dispatch()
         return await entry.answer
 
     def _dispatch(self) -> None:
-        """Send off what may leave now; see to it that what may not is looked at again."""
+        """Start every batch that may start now; set a timer for the next one that may not yet."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -118,9 +120,9 @@ class Batcher(Generic[Job, Result]):
     def _drop_abandoned(self) -> None:
         self._queue = deque(entry for entry in self._queue if not entry.answer.done())
 
-    def _next_batch(self) -> tuple[list[_Waiting[Job, Result]], bool]:
-        """The oldest request and those after it that fit beside it; and whether one more would not."""
-        batch: list[_Waiting[Job, Result]] = []
+    def _next_batch(self) -> tuple[list[_Waiting[Key, Job, Result]], bool]:
+        """The oldest request and later ones that fit beside it, and whether the batch is full."""
+        batch: list[_Waiting[Key, Job, Result]] = []
         longest = 0
         for entry in self._queue:
             if batch and entry.key != batch[0].key:
@@ -134,14 +136,14 @@ class Batcher(Generic[Job, Result]):
                 return batch, True
         return batch, longest * (len(batch) + 1) > self.limits.cells
 
-    async def _run(self, batch: list[_Waiting[Job, Result]]) -> None:
+    async def _run(self, batch: list[_Waiting[Key, Job, Result]]) -> None:
         self.observe(len(batch))
         jobs = [entry.job for entry in batch]
         try:
-            results = await asyncio.wrap_future(self.start(jobs))
+            results = await asyncio.wrap_future(self.start(batch[0].key, jobs))
             for entry, result in zip(batch, results, strict=True):
                 _settle(entry.answer, result)
-        except Exception as error:  # whoever waits must hear of it, whatever it is
+        except Exception as error:  # every waiting request must get it, whatever it is
             for entry in batch:
                 _settle(entry.answer, error)
         finally:
@@ -152,7 +154,7 @@ class Batcher(Generic[Job, Result]):
 
 
 def _settle(answer: "asyncio.Future[Result]", result: Result | Exception) -> None:
-    if answer.done():  # given up: by its deadline, or since the client left
+    if answer.done():  # cancelled: its deadline passed, or the client left
         return
     if isinstance(result, Exception):
         answer.set_exception(result)

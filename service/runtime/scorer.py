@@ -1,10 +1,11 @@
-"""Owns one artifact's two ONNX sessions. Knows no HTTP and no Redis."""
+"""Scores slates with one artifact's two ONNX sessions. Knows no HTTP and no cache."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -19,47 +20,63 @@ State = Mapping[str, NDArray[Any]]
 """One user's tensors, without the batch axis."""
 Ids = NDArray[np.int64]
 Feed = dict[str, NDArray[Any]]
+Probabilities = NDArray[np.float64]
+Scored = tuple[Probabilities, list[str]]
+"""Click probabilities in the order of the candidates, and the candidates that the catalogue does not hold."""
 
 MAX_EXPONENT = 700.0
-"""Its exponential is a float64 still: a probability of 1e-304."""
+"""exp of it still fits a float64; the probability is then 1e-304."""
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
 WARM_UP_CANDIDATES = (1, 2, 64)
-"""Slates scored before serving: a session's first runs allocate and choose kernels. Longer ones cost memory."""
+"""Slate sizes that are scored before serving: a session's first runs allocate memory and choose kernels. Longer slates
+would only take more memory."""
 
 
 def runtime_providers() -> list[str]:
-    """ONNX Runtime providers to ask for: CUDA where this build has it, and the CPU behind it."""
+    """ONNX Runtime providers to ask for: CUDA if this build has it, then the CPU."""
     available = ort.get_available_providers()
     if CUDA in available:
-        # CUDA's libraries may come as wheels, where the loader does not look; without them ONNX Runtime
-        # falls back to the CPU with no more than a warning.
+        # CUDA's libraries may be installed as wheels, where the loader does not search. Without them ONNX Runtime
+        # falls back to the CPU and only logs a warning.
         ort.preload_dlls()
     return [name for name in (CUDA, CPU) if name in available]
 
 
 @dataclass(frozen=True)
 class Slate:
-    """What one run of the score graph needs for one user.
+    """One user's candidates and what they are scored with.
 
     Attributes:
-        state: the user's, as the state spec says.
-        recent: catalogue rows of the latest events, newest last; only the latest N count.
-        context: ids of the context fields.
-        items: catalogue rows of the candidates.
+        state: the user's tensors, as the state spec says.
+        recent: raw ids of the latest items, newest last; None: `record_recent`. Only the latest N count.
+        record_recent: catalogue rows of the latest items in the user's record, newest last.
+        context: ids of the context fields, [num context fields].
+        candidates: raw item ids.
+        ended: stage -> moment of `perf_counter()` at which it ended. The scorer adds queue, decode and score.
     """
 
     state: State
-    recent: Ids
+    recent: Sequence[str] | None
+    record_recent: Ids
     context: Ids
+    candidates: Sequence[str]
+    ended: dict[str, float]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """A slate whose ids are catalogue rows."""
+
+    recent: Ids
     items: Ids
 
 
 class Scorer:
-    """Encodes and scores with one artifact. Safe to use from several threads at once.
+    """Encodes and scores with one artifact. Several threads may use it at once.
 
     Attributes:
-        cold_start: the state of a user of whom nothing is known: no history, an unknown profile.
+        cold_start: state of a user without history and with an unknown profile.
         provider: ONNX Runtime provider that runs the graphs.
     """
 
@@ -67,7 +84,7 @@ class Scorer:
     provider: str
 
     def __init__(self, artifact: Artifact, num_threads: int) -> None:
-        """Make both sessions, compute the cold-start state and score with it.
+        """Open both sessions, compute the cold-start state and score with it.
 
         Args:
             artifact: verified.
@@ -78,77 +95,82 @@ class Scorer:
         """
         self._schema = artifact.manifest.schema
         self._spec = artifact.manifest.state_spec
-        with _blaming(artifact.path):
+        self._item_rows = artifact.vocabulary.item_rows
+        with _artifact_errors(artifact.path):
             self._encode = _session(artifact.file(ENCODE), num_threads)
             self._score = _session(artifact.file(SCORE), num_threads)
             self._inputs = _input_names(self._score)
-            self.cold_start = self._encode_nobody()
+            self.cold_start = self._encode_unknown_user()
             for num_candidates in WARM_UP_CANDIDATES:
                 self.probe(num_candidates)
         self.provider = self._score.get_providers()[0]
 
-    def score(self, state: State, recent: Ids, context: Ids, items: Ids) -> NDArray[np.float64]:
-        """Click probability of each candidate.
+    def score_many(self, slates: Sequence[Slate]) -> list[Scored | Exception]:
+        """Score several users' candidates in one run of the graph; shorter slates are padded.
 
         Args:
-            state: of one user, as the state spec says.
-            recent: catalogue rows of the latest events, newest last; only the latest N count.
-            context: ids of the context fields.
-            items: catalogue rows of the candidates.
+            slates: at least one.
 
-        Raises:
-            ArtifactError: a score is not finite.
+        Returns:
+            One result for each slate: scores, or an ArtifactError. An error of one slate does not affect the others.
         """
-        (scores,) = self.score_many([Slate(state, recent, context, items)])
-        if isinstance(scores, ArtifactError):
-            raise scores
-        return scores
-
-    def score_many(self, slates: Sequence[Slate]) -> list[NDArray[np.float64] | ArtifactError]:
-        """Click probabilities of several users' candidates in one run, shorter slates padded.
-
-        One slate's error is in its place, and the others have their scores.
-        """
-        longest = max(len(slate.items) for slate in slates)
-        recent_length = self._schema.recent_length
-        feed: Feed = {
-            name: _joined([slate.state[name] for slate in slates]) for name in slates[0].state
-        }
-        feed["recent"] = _joined([right_aligned(slate.recent, recent_length) for slate in slates])
-        feed["context_fields"] = _joined([slate.context for slate in slates])
-        feed["items"] = _joined([_padded(slate.items, longest) for slate in slates])
-        (logits,) = self._score.run(["logits"], self._declared(feed))
+        rows = [self._decode(slate) for slate in slates]
+        states = [slate.state for slate in slates]
+        contexts = [slate.context for slate in slates]
+        probabilities = self._run(states, rows, contexts)
         return [
-            _probabilities(row[: len(slate.items)])
-            for row, slate in zip(logits, slates, strict=True)
+            _result(slate, its_rows, scores)
+            for slate, its_rows, scores in zip(slates, rows, probabilities, strict=True)
         ]
 
-    def _declared(self, feed: Feed) -> Feed:
-        """What the score graph takes of `feed`: exporters drop the inputs that a graph does not use."""
-        return {name: feed[name] for name in self._inputs}
+    def _decode(self, slate: Slate) -> _Rows:
+        slate.ended["queue"] = perf_counter()
+        recent = slate.record_recent if slate.recent is None else self._item_rows(slate.recent)
+        rows = _Rows(recent, self._item_rows(slate.candidates))
+        slate.ended["decode"] = perf_counter()
+        return rows
+
+    def _run(
+        self, states: Sequence[State], rows: Sequence[_Rows], contexts: Sequence[Ids]
+    ) -> list[Probabilities | ArtifactError]:
+        longest = max(len(slate.items) for slate in rows)
+        recent_length = self._schema.recent_length
+        feed: Feed = {name: _stacked([state[name] for state in states]) for name in states[0]}
+        feed["recent"] = _stacked([right_aligned(slate.recent, recent_length) for slate in rows])
+        feed["context_fields"] = _stacked(contexts)
+        feed["items"] = _stacked([_padded(slate.items, longest) for slate in rows])
+        # Exporters drop the inputs that a graph does not use.
+        declared = {name: feed[name] for name in self._inputs}
+        (logits,) = self._score.run(["logits"], declared)
+        return [
+            _probabilities(row[: len(slate.items)]) for row, slate in zip(logits, rows, strict=True)
+        ]
 
     def probe(self, num_candidates: int = 1) -> None:
-        """Score nobody on unknown candidates: raises unless a real score works.
+        """Score unknown candidates for an unknown user, to see whether scoring works.
 
         Raises:
-            ArtifactError: the graph gives something else than one finite logit per candidate.
+            ArtifactError: the graph does not give one finite logit for each candidate.
         """
         context = np.full(len(self._schema.context_fields), UNKNOWN, np.int64)
         items = np.full(num_candidates, UNKNOWN, np.int64)
-        scores = self.score(self.cold_start, np.zeros(0, np.int64), context, items)
+        rows = _Rows(np.zeros(0, np.int64), items)
+        (scores,) = self._run([self.cold_start], [rows], [context])
+        if isinstance(scores, ArtifactError):
+            raise scores
         if scores.shape != items.shape:
             raise ArtifactError(f"score: got logits of {scores.shape}, expected {items.shape}")
 
-    def _encode_nobody(self) -> State:
+    def _encode_unknown_user(self) -> State:
         feed: Feed = {
             "history": np.full((1, self._schema.history_length), PADDING, np.int64),
             "ages": np.full((1, self._schema.history_length), PADDING, np.int64),
             "user_fields": np.full((1, len(self._schema.user_fields)), UNKNOWN, np.int64),
         }
         names = [tensor.name for tensor in self._spec]
-        taken = {name: feed[name] for name in _input_names(self._encode)}
-        found = self._encode.run(names, taken)
-        state = {name: values[0] for name, values in zip(names, found, strict=True)}
+        declared = {name: feed[name] for name in _input_names(self._encode)}
+        outputs = self._encode.run(names, declared)
+        state = {name: values[0] for name, values in zip(names, outputs, strict=True)}
         for tensor in self._spec:
             if state[tensor.name].shape != tensor.shape:
                 got = state[tensor.name].shape
@@ -156,8 +178,15 @@ class Scorer:
         return state
 
 
+def _result(slate: Slate, rows: _Rows, scores: Probabilities | ArtifactError) -> Scored | Exception:
+    slate.ended["score"] = perf_counter()
+    if isinstance(scores, ArtifactError):
+        return scores
+    return scores, [slate.candidates[at] for at in np.flatnonzero(rows.items == UNKNOWN).tolist()]
+
+
 def right_aligned(rows: Ids, length: int) -> Ids:
-    """The latest `length` of `rows`, padded in front."""
+    """Keep the latest `length` of `rows`; shorter ones are padded in front."""
     aligned = np.full(length, PADDING, np.int64)
     latest = rows[max(len(rows) - length, 0) :]
     aligned[length - len(latest) :] = latest
@@ -168,45 +197,44 @@ def _session(path: Path, num_threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = num_threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = (
-        3  # errors: warnings are about graphs, and go past the log's format
-    )
+    # Errors only: warnings are about graphs, and ONNX Runtime does not write them in the log's format.
+    options.log_severity_level = 3
     # Spinning threads would take the cores that the event loop and other requests need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return ort.InferenceSession(str(path), options, providers=runtime_providers())
 
 
 def _input_names(session: ort.InferenceSession) -> list[str]:
-    return [put.name for put in session.get_inputs()]
+    return [tensor.name for tensor in session.get_inputs()]
 
 
-def _joined(tensors: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """Along a new batch axis; one alone is not copied."""
+def _stacked(tensors: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Stack along a new batch axis; a single tensor is not copied."""
     return tensors[0][None] if len(tensors) == 1 else np.stack(tensors)
 
 
 def _padded(items: Ids, length: int) -> Ids:
-    """With rows behind that nobody asked for; no candidate sees another."""
+    """Append unknown items up to `length`; candidates do not see each other, so this changes no score."""
     if len(items) == length:
         return items
     return np.concatenate([items, np.full(length - len(items), UNKNOWN, np.int64)])
 
 
-def _probabilities(logits: NDArray[Any]) -> NDArray[np.float64] | ArtifactError:
-    # Few passes, in place: for a slate in the hundreds each costs more than its arithmetic.
-    x: NDArray[np.float64] = np.negative(logits, dtype=np.float64)
-    if not isfinite(x.sum()):  # it is, if and only if every logit is
+def _probabilities(logits: NDArray[Any]) -> Probabilities | ArtifactError:
+    # Few passes, in place: for some hundred candidates each pass costs more than its arithmetic.
+    x: Probabilities = np.negative(logits, dtype=np.float64)
+    if not isfinite(x.sum()):  # the sum is finite if and only if every logit is
         return ArtifactError("score: the graph gave a score that is not finite")
     np.minimum(x, MAX_EXPONENT, out=x)
     np.exp(x, out=x)
     x += 1.0
-    # 1 / (1 + exp(-logit)) is precise everywhere: where exp is huge, its inverse is all there is.
+    # 1 / (1 + exp(-logit)) is accurate everywhere: where exp is huge, the result is its inverse.
     return np.reciprocal(x, out=x)
 
 
 @contextmanager
-def _blaming(path: Path) -> Iterator[None]:
-    """Turn whatever the runtime raises into an ArtifactError that names the artifact."""
+def _artifact_errors(path: Path) -> Iterator[None]:
+    """Turn every exception of ONNX Runtime into an ArtifactError that names the artifact."""
     try:
         yield
     except ArtifactError:

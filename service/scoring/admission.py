@@ -1,94 +1,97 @@
-"""Who is scored now, who waits, and who is sent away.
+"""Admission: which requests are scored now, which wait, and which are rejected.
 
-There are so many places for requests that are being scored, and so many in the queue behind them. A free place is
-taken at once: no await, no task. Who finds none waits, those of a higher priority in front, and is sent away where the
-queue is full, unless somebody of a lower priority waits: then the newest of the lowest is sent away in his stead.
-Nobody waits longer than the limit. A place is given back when the work in it has ended, also where nobody waits for it
-any more: a thread that still scores is a place that is still taken.
+At most `limit` requests hold a permit at once. A request takes a free permit without awaiting anything. If none is
+free, it waits in a queue of bounded length, ordered by priority. If the queue is full, the request is rejected, unless
+a request of a lower priority waits: then the newest of the lowest-priority waiters is rejected, and its position
+becomes free. No request waits longer than the limit.
+
+A permit is returned when the work under it has ended, also if the client has stopped waiting by then: a thread that
+still scores still counts as one request in flight.
 """
 
 import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
+from contextlib import asynccontextmanager
 from typing import Any
 
-from service.errors import OverloadedError
+from service.errors import DeadlineError, OverloadedError
 
 HIGHEST, USUAL, LOWEST = 1, 3, 5
-"""Priorities: 0 is the usual one, and all beyond the lowest are the lowest."""
+"""Priority levels."""
 MAX_RETRY_AFTER_S = 30
-"""A client that is told to come back later than that will not."""
-SHARE = 0.05
-"""Of the latest request in the mean of their times: some twenty requests are remembered."""
+"""Upper bound of Retry-After: clients that are told to wait longer do not return."""
+NEWEST_WEIGHT = 0.05
+"""Weight of the newest request in the mean duration: the mean covers about the last twenty requests."""
 
 Waiter = asyncio.Future[None]
 
 
 def level_of(priority: int) -> int:
-    """The level of a request's priority: one of `HIGHEST` to `LOWEST`."""
+    """Level, from `HIGHEST` to `LOWEST`, of a request's priority; 0 means `USUAL`, and above `LOWEST` is `LOWEST`."""
     return min(priority, LOWEST) if priority else USUAL
 
 
-class Place:
-    """One request's place. A context manager: leaving it gives the place back."""
+class Permit:
+    """Permission to score one request. A context manager: leaving it returns the permit."""
 
-    __slots__ = ("_admission", "_kept", "_since_s")
+    __slots__ = ("_admission", "_is_kept", "_taken_s")
 
     def __init__(self, admission: "Admission") -> None:
         self._admission = admission
-        self._kept = False
-        self._since_s = time.monotonic()
+        self._is_kept = False
+        self._taken_s = time.monotonic()
 
-    def __enter__(self) -> "Place":
-        """The place, which is taken already."""
+    def __enter__(self) -> "Permit":
+        """Return the permit, which is taken already."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Give it back, unless work still goes on in it."""
-        if not self._kept:
+        """Return the permit, unless work under it still runs."""
+        if not self._is_kept:
             self._give_back()
 
     def keep_until(self, work: "Future[Any]") -> None:
-        """Give it back when `work` ends, which nobody can stop and nobody waits for."""
-        self._kept = True
+        """Return the permit when `work` ends: it runs in a thread, cannot be stopped, and its result is not used."""
+        self._is_kept = True
         loop = asyncio.get_running_loop()
 
-        def ended(_: "Future[Any]") -> None:
+        def work_ended(_: "Future[Any]") -> None:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(self._give_back)
 
-        work.add_done_callback(ended)
+        work.add_done_callback(work_ended)
 
     def _give_back(self) -> None:
-        self._admission.give_back(time.monotonic() - self._since_s)
+        self._admission.give_back(time.monotonic() - self._taken_s)
 
 
 class Admission:
-    """The places and the queue. Used by one event loop's thread only.
+    """The permits and the queue. Used by the event loop's thread only.
 
     Attributes:
-        in_flight: places that are taken.
+        in_flight: permits that are taken.
         waiting: requests in the queue.
-        refused: called with the reason whenever somebody is sent away: `queue_full`, `pushed_out` or `queue_wait`.
     """
 
     def __init__(
-        self, limit: int, max_queue: int, max_wait_s: float, refused: Callable[[str], None]
+        self, limit: int, max_queue: int, max_wait_s: float, on_reject: Callable[[str], None]
     ) -> None:
-        """Start with every place free.
+        """Start with every permit free.
 
         Args:
-            limit: places.
-            max_queue: of requests that wait; 0: nobody waits.
-            max_wait_s: seconds that a request waits at most.
-            refused: told of everybody who is sent away.
+            limit: number of permits.
+            max_queue: requests that may wait; 0: none.
+            max_wait_s: seconds that a request may wait.
+            on_reject: called for each rejected request with the reason: `queue_full`, `pushed_out`, `queue_wait` or
+                `deadline`.
         """
         self.in_flight = 0
         self.waiting = 0
-        self.refused = refused
+        self._on_reject = on_reject
         self._limit = limit
         self._max_queue = max_queue
         self._max_wait_s = max_wait_s
@@ -97,31 +100,57 @@ class Admission:
         }
         self._mean_s = 0.0
 
-    def take(self) -> Place | None:
-        """A free place; None if there is none, and the caller has to `wait`."""
-        # Who gives a place back hands it to the first in the queue: where somebody waits, none is free.
+    @asynccontextmanager
+    async def admit(self, deadline: float | None, priority: int) -> AsyncIterator[Permit]:
+        """Hold a permit, until the deadline at most.
+
+        The event loop keeps the deadline, not the threads: the request ends then, also while it waits in the queue,
+        for the cache, or for a score that still runs.
+
+        Args:
+            deadline: moment of `time.monotonic()`; None: there is none.
+            priority: of `Query`.
+
+        Raises:
+            OverloadedError: too many requests at once.
+            DeadlineError: the deadline passed.
+        """
+        if deadline is None:
+            with self.take() or await self.wait(priority) as permit:
+                yield permit
+            return
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                with self.take() or await self.wait(priority) as permit:
+                    yield permit
+        except TimeoutError as error:
+            self._on_reject("deadline")
+            raise DeadlineError from error
+
+    def take(self) -> Permit | None:
+        """Take a free permit; None if there is none, and the caller has to `wait`."""
+        # A returned permit goes straight to the first waiter: while a request waits, no permit is free.
         if self.in_flight >= self._limit:
             return None
         self.in_flight += 1
-        return Place(self)
+        return Permit(self)
 
-    async def wait(self, priority: int) -> Place:
-        """A place, once there is one.
+    async def wait(self, priority: int) -> Permit:
+        """Wait for a permit.
 
         Raises:
-            OverloadedError: the queue is full, or somebody of a higher priority took this place in it, or
-                the wait was too long.
+            OverloadedError: the queue is full, a request of a higher priority took this one's position, or the wait
+                was too long.
         """
-        if (place := self.take()) is not None:
-            return place
+        if (permit := self.take()) is not None:
+            return permit
         level = level_of(priority)
         self._make_room(level)
-        waiter: Waiter = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        waiter: Waiter = loop.create_future()
         self._queues[level].append(waiter)
         self.waiting += 1
-        timer = asyncio.get_running_loop().call_later(
-            self._max_wait_s, self._send_away, level, waiter, "queue_wait"
-        )
+        timer = loop.call_later(self._max_wait_s, self._reject, level, waiter, "queue_wait")
         try:
             await waiter
         except asyncio.CancelledError:
@@ -129,50 +158,50 @@ class Admission:
             raise
         finally:
             timer.cancel()
-        return Place(self)
+        return Permit(self)
 
-    def give_back(self, took_s: float) -> None:
-        """Hand a place to the first who waits, or let it be free.
+    def give_back(self, held_s: float) -> None:
+        """Hand a permit to the first waiter, or make it free.
 
         Args:
-            took_s: seconds that it was taken.
+            held_s: seconds that the permit was held.
         """
-        self._mean_s += (took_s - self._mean_s) * (SHARE if self._mean_s else 1.0)
-        self._pass_on()
+        self._mean_s += (held_s - self._mean_s) * (NEWEST_WEIGHT if self._mean_s else 1.0)
+        self._hand_on()
 
-    def _pass_on(self) -> None:
+    def _hand_on(self) -> None:
         for queue in self._queues.values():
             while queue:
                 waiter = queue.popleft()
                 self.waiting -= 1
-                if not waiter.done():  # a cancelled one has not run yet to leave
+                if not waiter.done():  # a cancelled waiter stays in the queue until its task runs
                     waiter.set_result(None)
                     return
         self.in_flight -= 1
 
     def retry_after_s(self) -> int:
-        """Whole seconds after which those who are here now should be gone, at the pace of the latest requests."""
+        """Whole seconds in which all present requests should end, at the mean duration of the latest ones."""
         needed_s = self._mean_s * (self.in_flight + self.waiting) / self._limit
         return max(1, min(MAX_RETRY_AFTER_S, math.ceil(needed_s)))
 
     def _make_room(self, level: int) -> None:
-        """See to it that one more may wait on `level`; raises if not."""
+        """Make sure that one more request may wait at `level`; raises OverloadedError if not."""
         if self.waiting < self._max_queue:
             return
         for lower in range(LOWEST, level, -1):
             if self._queues[lower]:
-                self._send_away(lower, self._queues[lower][-1], "pushed_out")
+                self._reject(lower, self._queues[lower][-1], "pushed_out")
                 return
-        raise self._refusal("queue_full")
+        raise self._rejection("queue_full")
 
-    def _send_away(self, level: int, waiter: Waiter, reason: str) -> None:
+    def _reject(self, level: int, waiter: Waiter, reason: str) -> None:
         if self._remove(level, waiter) and not waiter.done():
-            waiter.set_exception(self._refusal(reason))
+            waiter.set_exception(self._rejection(reason))
 
     def _leave(self, level: int, waiter: Waiter) -> None:
-        """One who waited was cancelled: out of the queue, or, if he was given a place meanwhile, out of that."""
+        """Clean up after a cancelled waiter: leave the queue, or hand on the permit that it got meanwhile."""
         if not self._remove(level, waiter) and not waiter.cancelled() and not waiter.exception():
-            self._pass_on()
+            self._hand_on()
 
     def _remove(self, level: int, waiter: Waiter) -> bool:
         try:
@@ -182,11 +211,11 @@ class Admission:
         self.waiting -= 1
         return True
 
-    def _refusal(self, reason: str) -> OverloadedError:
-        self.refused(reason)
-        why = {
+    def _rejection(self, reason: str) -> OverloadedError:
+        self._on_reject(reason)
+        texts = {
             "queue_full": f"{self._limit} requests are being scored already, {self.waiting} wait",
             "pushed_out": "a request of a higher priority took the last place in the queue",
             "queue_wait": f"no place in {1000 * self._max_wait_s:g} ms",
         }
-        return OverloadedError(why[reason], self.retry_after_s())
+        return OverloadedError(texts[reason], self.retry_after_s())

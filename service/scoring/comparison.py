@@ -1,33 +1,30 @@
-"""What several models answer to one query: the type, and the parts of comparing that need no pipeline."""
+"""Comparison of several models on one query: its type, and the parts that need no pipeline."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from time import perf_counter
 
 from models.contract.vocabulary import Vocabulary
 from service.errors import NotReadyError
+from service.experiments.ranking import Agreement, agreements
 from service.generations.serving import Serving
-from service.observability.metrics import Stages
-from service.scoring.ranking import Agreement, agreements
-
-if TYPE_CHECKING:
-    from service.scoring.pipeline import Query, Scores
+from service.query import Query, Scores, Stages, sum_of
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What several models answer to one query, and how far they agree.
+    """What several models answer to one query, and how far their rankings agree.
 
     Attributes:
-        query: as asked; that of a model's scores has only the context fields that the model knows.
-        outcomes: model -> its scores, or why it has none.
+        query: as asked. The query of a model's scores has only the context fields that the model knows.
+        outcomes: model -> its scores, or the error that it failed with.
         top_k: candidates of each ranking, and of the overlaps.
         agreements: one for each pair of models that gave scores.
-        stages: sums over the models, and the agreement's.
+        stages: sums over the models, and the time of the agreements.
     """
 
-    query: "Query"
-    outcomes: Mapping[str, "Scores | Exception"]
+    query: Query
+    outcomes: Mapping[str, Scores | Exception]
     top_k: int
     agreements: Sequence[Agreement]
     stages: Stages
@@ -36,20 +33,31 @@ class Comparison:
 def check_context(
     picked: Mapping[str, Serving | NotReadyError], context: Mapping[str, object]
 ) -> None:
-    """Refuse fields that no model has. Where one is not loaded, nobody can say which fields it has."""
+    """Reject context fields that no model has. If a model is not loaded, its fields are unknown: nothing is rejected.
+
+    Raises:
+        RequestError: a field that none of the models has.
+    """
     loaded = [serving for serving in picked.values() if isinstance(serving, Serving)]
     if len(loaded) == len(picked):
-        fields = {name: () for one in loaded for name in one.artifact.vocabulary.context}
+        fields = {name: () for serving in loaded for name in serving.artifact.vocabulary.context}
         Vocabulary(items=(), user={}, context=fields).context_ids(context)
 
 
 def join(
-    query: "Query", outcomes: Mapping[str, "Scores | Exception"], top_k: int, stages: Stages
+    query: Query, outcomes: Mapping[str, Scores | Exception], top_k: int, stages: Stages
 ) -> Comparison:
-    """The part of a comparison that runs in a worker's thread."""
-    stages.end("queue")
-    scored = {name: one for name, one in outcomes.items() if not isinstance(one, Exception)}
-    found = agreements({name: one.scores for name, one in scored.items()}, top_k)
-    stages.end("agreement")
-    total = Stages.added_up([*(one.stages for one in scored.values()), stages])
-    return Comparison(query, outcomes, top_k, found, total)
+    """Compare the rankings. Runs in a worker thread.
+
+    Args:
+        query: as asked.
+        outcomes: model -> its scores, or the error that it failed with.
+        top_k: candidates that overlaps are computed from.
+        stages: began when this was submitted.
+    """
+    stages.ended["queue"] = perf_counter()
+    answers = {name: found for name, found in outcomes.items() if not isinstance(found, Exception)}
+    pairs = agreements({name: answer.scores for name, answer in answers.items()}, top_k)
+    stages.ended["agreement"] = perf_counter()
+    total = sum_of([*(answer.stages for answer in answers.values()), stages])
+    return Comparison(query, outcomes, top_k, pairs, total)

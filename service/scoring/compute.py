@@ -1,82 +1,129 @@
-"""From a found state and raw ids to probabilities: the part of a request that runs in the scorer's threads."""
+"""Runs slates in the worker threads: alone, in pieces on a quiet service, or joined into batches.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+Candidates do not see each other, so the scores of a slate's pieces are the scores of the slate.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from time import perf_counter
+from typing import ParamSpec, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from models.contract.errors import ArtifactError
-from models.contract.schema import UNKNOWN
-from service.generations.serving import Serving
-from service.observability.metrics import Stages
-from service.runtime.scorer import Ids, Slate, State
+from service.runtime.batcher import Batcher
+from service.runtime.scorer import CPU, Scored, Scorer, Slate
 from service.runtime.workers import Workers
-from service.scoring.split_slate import score_split
+from service.scoring.admission import Admission, Permit
 
-Scored = tuple[NDArray[np.float64], list[str]]
-"""Probabilities in the order of the candidates, and those of them that the catalogue does not hold."""
+MIN_PIECE = 64
+"""Candidates in a piece. With fewer, the user's part of the graph, which every piece repeats, is most of the work."""
+
+P = ParamSpec("P")
+Result = TypeVar("Result")
+SlateBatcher = Batcher[Scorer, Slate, Scored]
 
 
-@dataclass(frozen=True)
-class Job:
-    """One user's slate, to be scored.
+class Dispatcher:
+    """Hands work to the worker threads, and keeps a request's permit until its work has ended."""
 
-    Attributes:
-        serving: whose artifact made the state.
-        state: the user's.
-        recent: raw ids of the latest items; None takes `kept_recent`.
-        kept_recent: catalogue rows of those in the user's record.
-        context: ids of the context fields.
-        candidates: raw item ids.
-        stages: told when queue, decode and score are over.
+    def __init__(
+        self, workers: Workers, admission: Admission, batcher: SlateBatcher | None
+    ) -> None:
+        """Keep the parts.
+
+        Args:
+            workers: threads that score.
+            admission: knows how many requests are in flight.
+            batcher: joins slates into one run; None: every slate is a run of its own.
+        """
+        self._workers = workers
+        self._admission = admission
+        self._batcher = batcher
+
+    async def score(self, permit: Permit, scorer: Scorer, slate: Slate) -> Scored:
+        """Score a slate.
+
+        Raises:
+            OverloadedError: too many slates wait to be joined.
+            ArtifactError: a score is not finite.
+        """
+        if self._batcher is not None:
+            return await self._batcher.submit(scorer, slate, len(slate.candidates))
+        # Under load the slate stays whole: splitting would only recompute the user part, and every core is busy.
+        is_quiet = self._admission.in_flight == 1
+        if is_quiet and len(slate.candidates) >= 2 * MIN_PIECE:
+            result = await self.run(permit, score_in_pieces, scorer, slate, self._workers)
+        else:
+            (result,) = await self.run(permit, scorer.score_many, [slate])
+        return unless_error(result)
+
+    async def run(
+        self, permit: Permit, work: Callable[P, Result], *args: P.args, **kwargs: P.kwargs
+    ) -> Result:
+        """Run `work` in a worker thread.
+
+        If the caller is cancelled, work that has not begun is dropped. Work that has begun runs to its end; its result
+        is thrown away, and the permit stays taken until then.
+        """
+        future = self._workers.submit(work, *args, **kwargs)
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            if not future.cancel():
+                permit.keep_until(future)
+            raise
+
+    async def run_unlimited(
+        self, work: Callable[P, Result], *args: P.args, **kwargs: P.kwargs
+    ) -> Result:
+        """Run `work` in a worker thread without a permit: for probes."""
+        return await asyncio.wrap_future(self._workers.submit(work, *args, **kwargs))
+
+
+def score_in_pieces(scorer: Scorer, slate: Slate, workers: Workers) -> Scored | Exception:
+    """Score a slate in one piece for each idle thread. Runs in a worker thread.
+
+    A piece that no other thread has begun by the time this thread has finished its own is scored here, so this never
+    waits for a thread to become free.
     """
-
-    serving: Serving
-    state: State
-    recent: Sequence[str] | None
-    kept_recent: Ids
-    context: Ids
-    candidates: Sequence[str]
-    stages: Stages
-
-
-def compute(jobs: Sequence[Job], helpers: Workers | None = None) -> list[Scored | Exception]:
-    """Score the slates of one artifact in one run of its graph.
-
-    Args:
-        jobs: at least one.
-        helpers: threads that may take pieces of it; this is called in one of them.
-    """
-    slates = [_slate(job) for job in jobs]
-    scorer = jobs[0].serving.scorer
-    if helpers is not None and len(slates) == 1:
-        results = [score_split(scorer, slates[0], helpers)]
-    else:
-        results = scorer.score_many(slates)
-    return [_named(*one) for one in zip(jobs, slates, results, strict=True)]
+    first, *others = _pieces(slate, workers) if scorer.provider == CPU else [slate]
+    futures = [workers.submit(_score, scorer, piece) for piece in others]
+    results = [_score(scorer, first)]
+    for piece, future in zip(others, futures, strict=True):
+        results.append(_score(scorer, piece) if future.cancel() else future.result())
+    slate.ended["score"] = perf_counter()
+    return _joined(results)
 
 
-def _slate(job: Job) -> Slate:
-    job.stages.end("queue")
-    item_rows = job.serving.artifact.vocabulary.item_rows
-    recent = job.kept_recent if job.recent is None else item_rows(job.recent)
-    slate = Slate(job.state, recent, job.context, item_rows(job.candidates))
-    job.stages.end("decode")
-    return slate
+def _pieces(slate: Slate, workers: Workers) -> list[Slate]:
+    """Pieces of a slate; the first one notes its stages as the slate's."""
+    num_candidates = len(slate.candidates)
+    num_pieces = max(1, min(1 + workers.num_idle, num_candidates // MIN_PIECE))
+    bounds = np.linspace(0, num_candidates, num_pieces + 1).astype(int).tolist()
+    parts = [slate.candidates[begin:end] for begin, end in pairwise(bounds)]
+    others = [replace(slate, candidates=part, ended={}) for part in parts[1:]]
+    return [replace(slate, candidates=parts[0]), *others]
 
 
-def _named(
-    job: Job, slate: Slate, result: NDArray[np.float64] | ArtifactError
-) -> Scored | Exception:
-    job.stages.end("score")
-    if isinstance(result, ArtifactError):
-        return result
-    return result, [job.candidates[at] for at in np.flatnonzero(slate.items == UNKNOWN).tolist()]
+def _score(scorer: Scorer, slate: Slate) -> Scored | Exception:
+    (result,) = scorer.score_many([slate])
+    return result
+
+
+def _joined(results: list[Scored | Exception]) -> Scored | Exception:
+    scores, unknown = [], []
+    for result in results:
+        if isinstance(result, Exception):
+            return result
+        scores.append(result[0])
+        unknown += result[1]
+    return np.concatenate(scores), unknown
 
 
 def unless_error(result: Scored | Exception) -> Scored:
-    """The result; raises it if it is an error."""
+    """Return the result; raise it if it is an error."""
     if isinstance(result, Exception):
         raise result
     return result

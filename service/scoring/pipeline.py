@@ -1,4 +1,4 @@
-"""Request -> state -> scores. The one place that decides about fallbacks.
+"""Query -> state -> scores: the one place that decides what a request is scored from.
 
 | the cache                                    | source      | scored from      | degraded |
 |----------------------------------------------|-------------|------------------|----------|
@@ -8,8 +8,8 @@
 | holds bytes that are no record of this user  | corrupt     | cold-start state | yes      |
 | gives no answer in `cache_timeout_ms`        | unavailable | cold-start state | yes      |
 
-A comparison is one score after another, each as above. A model that fails has its error in its place, and the others
-answer; where all fail, the first error is the request's.
+A comparison scores with one model after another, each as above. If a model fails, its error takes the place of its
+scores; if all fail, the request fails with the first error.
 """
 
 import asyncio
@@ -17,114 +17,43 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-
-import numpy as np
-from numpy.typing import NDArray
+from time import perf_counter
 
 from models.contract.errors import AbsorbError, CorruptRecordError, RecordError, RequestError
-from models.contract.record import Generation, UserRecord
 from service.errors import NotReadyError, UnknownUserError
 from service.experiments.shadow import Shadows
 from service.experiments.split import Traffic
 from service.generations.selection import Selection
 from service.generations.serving import Serving
-from service.observability.metrics import Stages, StateSource, Telemetry
+from service.observability.metrics import Telemetry
 from service.observability.request_context import CURRENT
-from service.runtime.scorer import State
-from service.scoring.admission import Place
+from service.query import (
+    FoundState,
+    Query,
+    Scores,
+    Stages,
+    StoredUser,
+    cold_start,
+    known_context,
+)
+from service.runtime.scorer import Ids, Slate
+from service.scoring.admission import Admission, Permit
 from service.scoring.comparison import Comparison, check_context, join
-from service.scoring.compute import Job, compute, unless_error
-from service.scoring.gate import Gate
+from service.scoring.compute import Dispatcher, unless_error
 from service.settings import Settings
 from service.state.build import Tiers
 from service.state.cached_user import read_record
-from service.state.counters import Result, Tier
-from service.state.lookup import Found
 
 DEFAULT_TOP_K = 10
-"""Candidates of a comparison's rankings, if the request does not say."""
+"""Candidates of a comparison's rankings if the request does not say."""
 
 log = logging.getLogger(__name__)
 
-SOURCES: dict[Result, StateSource] = {
-    "hit": "hit",
-    "miss": "miss",
-    "stale": "stale",
-    "corrupt": "corrupt",
-    "error": "unavailable",
-}
-
-
-@dataclass(frozen=True)
-class Query:
-    """What is asked: score `candidates` for a user.
-
-    Attributes:
-        user_id: raw id.
-        candidates: raw item ids.
-        model: None asks for the default one.
-        recent: raw ids of the latest items, newest last; None takes those in the user's record.
-        context: context field -> raw value.
-        deadline: moment of `time.monotonic()` at which nobody waits any more; None: there is none.
-        priority: 1 is the highest, 5 the lowest; 0 is the usual one, 3.
-    """
-
-    user_id: str
-    candidates: Sequence[str]
-    model: str | None
-    recent: Sequence[str] | None
-    context: Mapping[str, object]
-    deadline: float | None = None
-    priority: int = 0
-
-
-@dataclass(frozen=True)
-class FoundState:
-    """A state to score from, and how it was found.
-
-    Attributes:
-        serving: what may score the state.
-        tier: that knew the answer.
-        as_of_s: epoch second up to which events are in it; None for the cold-start state.
-        reason: why the answer is degraded; None if it is not.
-    """
-
-    serving: Serving
-    source: StateSource
-    tier: Tier
-    state: State
-    recent: NDArray[np.int64]
-    as_of_s: int | None
-    reason: str | None
-
-
-@dataclass(frozen=True)
-class Scores:
-    """An answer: probabilities in the order of the candidates, and where they come from."""
-
-    query: Query
-    generation: Generation
-    found: FoundState
-    scores: NDArray[np.float64]
-    unknown_candidates: list[str]
-    stages: Stages
-
-
-@dataclass(frozen=True)
-class StoredUser:
-    """What the cache holds for a user; `record` is None where `problem` says why it cannot be read."""
-
-    user_id: str
-    serving: Serving
-    num_bytes: int
-    record: UserRecord | None
-    problem: str | None
-
 
 class Pipeline:
-    """Answers queries. Parts are handed in; nothing here blocks the event loop."""
+    """Answers queries. Never blocks the event loop."""
 
     def __init__(
         self,
@@ -132,26 +61,29 @@ class Pipeline:
         selection: Selection,
         tiers: Tiers,
         telemetry: Telemetry,
-        gate: Gate,
-        traffic: Traffic,
+        admission: Admission,
+        dispatcher: Dispatcher,
+        traffic: Traffic | None,
         shadows: Shadows,
     ) -> None:
         """Keep the parts.
 
         Args:
-            settings: the limits are read from here.
+            settings: limits of candidates and times.
             selection: what serves now.
-            tiers: where users are found.
-            telemetry: counts.
-            gate: the way to the threads that score.
-            traffic: picks the model of a request.
-            shadows: score a share of what was answered, once more.
+            tiers: where states are looked up.
+            telemetry: metrics.
+            admission: limits the requests in flight.
+            dispatcher: runs the scorer in threads.
+            traffic: picks the models of experiments; None: no experiment is configured.
+            shadows: score a share of the answered requests with a second model.
         """
         self._settings = settings
         self._selection = selection
         self._tiers = tiers
         self._telemetry = telemetry
-        self._gate = gate
+        self._admission = admission
+        self._dispatcher = dispatcher
         self._traffic = traffic
         self._shadows = shadows
 
@@ -160,108 +92,107 @@ class Pipeline:
 
         Raises:
             OverloadedError: too many requests at once.
-            DeadlineError: the query's time is over.
+            DeadlineError: the query's deadline passed.
             RequestError: no candidates, too many, or a context field that the model does not have.
             UnknownModelError: no such model.
             NotReadyError: nothing is loaded yet.
         """
-        about = CURRENT.get()
-        if about is not None:
-            about.ask(query.user_id)
+        request = CURRENT.get()
+        if request is not None:
+            request.asked = perf_counter()
+            request.user_id = query.user_id
         self._check_candidates(query.candidates)
-        return await self._gate.admit(
-            query.deadline, query.priority, lambda place: self._score_picked(query, place)
-        )
+        async with self._admission.admit(query.deadline, query.priority) as permit:
+            # After the permit: another generation may begin to serve while this request waits for it.
+            serving = self._pick(query)
+            if request is not None:
+                request.model = serving.generation.model
+            answer = await self._score(serving, query, permit)
+            if request is not None:
+                found = answer.found
+                is_degraded, stages = found.reason is not None, answer.stages.seconds
+                request.answer(answer.generation.name, found.source, is_degraded, stages)
+            self._shadows.offer(answer, self.rehearse)
+            return answer
 
-    async def _score_picked(self, query: Query, place: Place) -> Scores:
-        # Picked in the place, not before: a new generation may begin to serve while this waits for one.
-        serving = self._traffic.pick(query.model, query.user_id)
-        about = CURRENT.get()
-        if about is not None:
-            about.model = serving.generation.model
-        answer = await self._score(serving, query, place)
-        if about is not None:
-            found = answer.found
-            is_degraded, stages = found.reason is not None, answer.stages.seconds
-            about.answer(answer.generation.name, found.source, is_degraded, stages)
-        self._shadows.offer(answer, self.rehearse)
-        return answer
+    def _pick(self, query: Query) -> Serving:
+        if self._traffic is None:
+            return self._selection.pick(query.model)
+        return self._traffic.pick(query.model, query.user_id)
 
     async def compare(
         self, query: Query, models: Sequence[str] | None, top_k: int | None
     ) -> Comparison:
-        """Score the candidates with each of `models`; None takes all that serve.
+        """Score the candidates with each of `models`; None: with all that serve.
 
         Raises:
             OverloadedError: too many requests at once.
-            DeadlineError: the query's time is over.
+            DeadlineError: the query's deadline passed.
             RequestError: no candidates, too many, or a context field that none of the models has.
             UnknownModelError: no such model.
             NotReadyError: none of the models is loaded yet.
             ArtifactError: none of the models can score.
         """
         self._check_candidates(query.candidates)
-        shown = min(top_k or DEFAULT_TOP_K, len(query.candidates))
-        return await self._gate.admit(
-            query.deadline,
-            query.priority,
-            lambda place: self._compare(query, models, shown, place),
-        )
-
-    async def _compare(
-        self, query: Query, models: Sequence[str] | None, top_k: int, place: Place
-    ) -> Comparison:
-        picked = self._selection.pick_several(models)
-        check_context(picked, query.context)
-        # One after another: a comparison takes one place among the requests in flight, and no more than
-        # one of the threads at a time.
-        outcomes = {name: await self._attempt(one, query, place) for name, one in picked.items()}
-        self._report_failures(outcomes)
-        return await self._gate.work(place, join, query, outcomes, top_k, Stages())
+        top_k = min(top_k or DEFAULT_TOP_K, len(query.candidates))
+        async with self._admission.admit(query.deadline, query.priority) as permit:
+            picked = self._selection.pick_several(models)
+            check_context(picked, query.context)
+            # One after another: a comparison holds one permit, and no more than one thread at a time.
+            outcomes = {
+                model: await self._attempt(serving, query, permit)
+                for model, serving in picked.items()
+            }
+            self._report_failures(outcomes)
+            return await self._dispatcher.run(permit, join, query, outcomes, top_k, Stages())
 
     async def _attempt(
-        self, serving: Serving | NotReadyError, query: Query, place: Place
+        self, serving: Serving | NotReadyError, query: Query, permit: Permit
     ) -> Scores | Exception:
         if isinstance(serving, NotReadyError):
             return serving
-        known = serving.artifact.vocabulary.context
-        context = {name: value for name, value in query.context.items() if name in known}
-        name = serving.generation.model
+        context = known_context(query.context, serving)
+        query = replace(query, model=serving.generation.model, context=context)
         try:
-            return await self._score(serving, replace(query, model=name, context=context), place)
+            return await self._score(serving, query, permit)
         except Exception as error:  # ONNX Runtime's errors have no base class of their own
             return error
 
     def _report_failures(self, outcomes: Mapping[str, Scores | Exception]) -> None:
-        failures = {name: one for name, one in outcomes.items() if isinstance(one, Exception)}
+        failures = {
+            model: outcome for model, outcome in outcomes.items() if isinstance(outcome, Exception)
+        }
         if len(failures) == len(outcomes):
             raise next(iter(failures.values()))
-        for name, error in failures.items():
-            self._telemetry.compare_failed(name, error)
+        for model, error in failures.items():
+            self._telemetry.compare_failed(model, error)
             unexpected = None if isinstance(error, AbsorbError) else error
-            fields = {"model": name, "error": str(error)}
+            fields = {"model": model, "error": str(error)}
             log.warning("model failed in a comparison", extra=fields, exc_info=unexpected)
 
-    async def _score(self, serving: Serving, query: Query, place: Place) -> Scores:
+    async def _score(self, serving: Serving, query: Query, permit: Permit) -> Scores:
         context = serving.artifact.vocabulary.context_ids(query.context)
         stages = Stages()
         model = serving.generation.model
-        found = _state_of(serving, await self._find(serving, query))
-        # Here, whatever becomes of the request: a lookup counts when its result is known, and with it.
-        self._telemetry.looked_up(model, found.source)
-        stages.end("cache")
-        job = _job(serving, found, query, context, stages)
-        scores, unknown = await self._gate.score(place, job)
-        about = CURRENT.get()
-        count = partial(self._telemetry.scored, model, len(scores), len(unknown), stages)
-        if about is None:
+        found = await self._find(serving, query)
+        stages.ended["cache"] = perf_counter()
+        try:
+            slate = _slate(serving, found, query, context, stages)
+            scored = await self._dispatcher.score(permit, found.serving.scorer, slate)
+        finally:
+            # Counted also if scoring fails or is cancelled: results always add up to lookups.
+            self._telemetry.looked_up(model, found.source)
+        scores, unknown = scored
+        count = partial(self._telemetry.scored, model, len(scores), len(unknown), stages.seconds)
+        request = CURRENT.get()
+        if request is None:
             count()
-        else:  # nobody has to wait for that
-            about.later.append(count)
+        else:  # after the answer is sent
+            request.later.append(count)
         return Scores(query, found.serving.generation, found, scores, unknown, stages)
 
     async def rehearse(self, serving: Serving, query: Query, threads: Executor) -> Scores:
-        """Score past every count, limit and tier, in threads of the caller's: for shadows and for warming up.
+        """Score without limits, counters and the host tier, in the caller's threads: for shadows and warm-up.
 
         Raises:
             RequestError: a context field that the model does not have.
@@ -269,10 +200,11 @@ class Pipeline:
         """
         context = serving.artifact.vocabulary.context_ids(query.context)
         stages = Stages()
-        found = _state_of(serving, await self._tiers.states.peek(serving, query.user_id))
-        stages.end("cache")
-        job = _job(serving, found, query, context, stages)
-        (result,) = await asyncio.get_running_loop().run_in_executor(threads, compute, [job])
+        found = await self._tiers.states.peek(serving, query.user_id)
+        stages.ended["cache"] = perf_counter()
+        slate = _slate(serving, found, query, context, stages)
+        score_many = found.serving.scorer.score_many
+        (result,) = await asyncio.get_running_loop().run_in_executor(threads, score_many, [slate])
         scores, unknown = unless_error(result)
         return Scores(query, found.serving.generation, found, scores, unknown, stages)
 
@@ -283,36 +215,44 @@ class Pipeline:
         if len(candidates) > limit:
             raise RequestError("candidates", len(candidates), f"1 to {limit} item ids")
 
-    async def _find(self, serving: Serving, query: Query) -> Found:
-        """The user's state; the cache gets half of the time that is left, so that a score fits into the rest."""
-        finding = self._tiers.states.find(serving, query.user_id)
+    async def _find(self, serving: Serving, query: Query) -> FoundState:
+        """Look up the user's state in at most half of the time that is left: the other half is for the score."""
+        lookup = self._tiers.states.find(serving, query.user_id)
         if query.deadline is None:
-            return await finding
+            return await lookup
         limit_s = (query.deadline - time.monotonic()) / 2
         if limit_s >= self._settings.cache_timeout_ms / 1000:
-            return await finding
+            return await lookup
         try:
             async with asyncio.timeout(limit_s):
-                return await finding
+                return await lookup
         except TimeoutError:
             problem = "the cache gave no answer in half of the request's time"
-            return Found("redis", "error", None, problem)
+            return cold_start(serving, "unavailable", "redis", problem)
 
     def prefetch(self, model: str | None, user_ids: Sequence[str]) -> int:
-        """Read users in the background who will soon be scored; says how many were let in, and waits for none.
+        """Read the records of users who will be scored soon, in the background.
+
+        Returns:
+            How many users were queued. Nothing waits for the reads.
 
         Raises:
             UnknownModelError: no such model.
             NotReadyError: nothing is loaded yet.
         """
-        foresee = self._traffic.foresee
-        return self._tiers.prefetcher.accept([(foresee(model, one), one) for one in user_ids])
+        if self._traffic is None:
+            serving = self._selection.pick(model)
+            hints = [(serving, user_id) for user_id in user_ids]
+        else:
+            foresee = self._traffic.foresee
+            hints = [(foresee(model, user_id), user_id) for user_id in user_ids]
+        return self._tiers.prefetcher.accept(hints)
 
     async def look_up(self, user_id: str, model: str | None) -> StoredUser:
-        """What the cache holds for a user.
+        """Read what the cache holds for a user.
 
         Raises:
-            UnknownUserError: nothing.
+            UnknownUserError: it holds nothing.
             UnknownModelError: no such model.
             NotReadyError: nothing is loaded yet.
             CacheUnavailableError: the cache does not answer.
@@ -333,45 +273,30 @@ class Pipeline:
         return StoredUser(user_id, maker, len(raw), record, None)
 
     async def close(self) -> None:
-        """Give up what runs behind the answers."""
+        """Cancel the shadow requests that run."""
         await self._shadows.close()
 
     async def probe(self) -> None:
-        """Score once through everything but the cache, which may be down while this service scores.
+        """Score once without the cache: a service whose cache is down still scores.
 
         Raises:
             NotReadyError: nothing serves, or the default model does not yet.
             ArtifactError: scoring does not work.
         """
-        await self._gate.past(self._selection.pick_to_probe().scorer.probe)
+        await self._dispatcher.run_unlimited(self._selection.pick_to_probe().scorer.probe)
 
 
-def _state_of(serving: Serving, found: Found) -> FoundState:
-    """The user's own state, or nobody's: the fallback."""
-    source, user = SOURCES[found.result], found.user
-    if user is not None:
-        return FoundState(
-            user.serving, source, found.tier, user.state, user.recent, user.as_of_s, found.problem
-        )
-    nothing = np.zeros(0, np.int64)
-    reason = f"scored from the cold-start state: {found.problem}"
-    cold = serving.scorer.cold_start
-    return FoundState(serving, source, found.tier, cold, nothing, None, reason)
+def _slate(picked: Serving, found: FoundState, query: Query, context: Ids, stages: Stages) -> Slate:
+    """What the scorer of `found.serving` scores.
 
-
-def _older_context(older: Serving, query: Query) -> NDArray[np.int64]:
-    """Of a context that the newest artifact takes, what an older one knows."""
-    vocabulary = older.artifact.vocabulary
-    known = {name: value for name, value in query.context.items() if name in vocabulary.context}
-    return vocabulary.context_ids(known)
-
-
-def _job(
-    picked: Serving, found: FoundState, query: Query, context: NDArray[np.int64], stages: Stages
-) -> Job:
-    """The query for what made the state; `context` is as what was picked takes it."""
+    Args:
+        picked: generation that was picked for the request.
+        found: the user's state; during a rolling publish its record may be of an older artifact than `picked`.
+        query: as asked.
+        context: ids of the context fields, as the artifact of `picked` has them.
+        stages: the scorer notes its stages here.
+    """
     if found.serving is not picked:
-        context = _older_context(found.serving, query)
-    return Job(
-        found.serving, found.state, query.recent, found.recent, context, query.candidates, stages
-    )
+        older = found.serving
+        context = older.artifact.vocabulary.context_ids(known_context(query.context, older))
+    return Slate(found.state, query.recent, found.recent, context, query.candidates, stages.ended)

@@ -9,9 +9,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from service.generations.serving import Serving
+from service.query import Tier
 from service.state.local_cache import HostTier
 
-Tier = Literal["host", "redis"]
 Result = Literal["hit", "miss", "stale", "corrupt", "error"]
 """How a lookup in a tier ended. A record that is too old to be fresh is stale, wherever it lies."""
 

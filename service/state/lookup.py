@@ -1,15 +1,16 @@
-"""Finds a user's state: in the host tier, else in the cache. Decides nothing about fallbacks: `pipeline.py` does."""
+"""Finds a user's state: in the host tier, else in the cache. Where neither has it: the cold-start state."""
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 from models.contract.errors import CacheUnavailableError, RecordError
 from service.generations.serving import Serving
+from service.observability.metrics import StateSource
+from service.query import FoundState, Tier, cold_start
 from service.runtime.workers import Workers
 from service.state.cached_user import CachedUser, read_user
-from service.state.counters import Result, Tally, Tier, TierCounts
+from service.state.counters import Result, Tally, TierCounts
 from service.state.flight import SingleFlight
 from service.state.local_cache import ABSENT, Absent, HostTier
 from service.store.redis import StateStore
@@ -22,21 +23,14 @@ Read = CachedUser | Absent | RecordError | CacheUnavailableError
 """What a tier gave: a user, none, or the reason for neither."""
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """How a lookup ended.
-
-    Attributes:
-        tier: that knew the answer.
-        result: hit or stale: there is a `user`; else there is none.
-        user: to score from.
-        problem: why there is no user, or why it is stale.
-    """
-
-    tier: Tier
-    result: Result
-    user: CachedUser | None
-    problem: str | None
+RESULTS: dict[StateSource, Result] = {
+    "hit": "hit",
+    "miss": "miss",
+    "stale": "stale",
+    "corrupt": "corrupt",
+    "unavailable": "error",
+}
+"""Source of a state -> how the tiers' metrics name that result."""
 
 
 class TieredStates:
@@ -95,28 +89,29 @@ class TieredStates:
         while self._host.sweep():
             await asyncio.sleep(0)
 
-    async def find(self, serving: Serving, user_id: str) -> Found:
+    async def find(self, serving: Serving, user_id: str) -> FoundState:
         """Look the user up. Does not wait, and makes no task, where the host tier knows the answer."""
         if self._host.limit_bytes > 0:
             kept = self._host.get(serving, user_id)
             if kept is not None:
-                found = self._judge("host", kept)
-                self._counts.looked_up(serving, "host", found.result)
+                found = self._judge(serving, "host", kept)
+                self._counts.looked_up(serving, "host", RESULTS[found.source])
                 return found
             self._counts.looked_up(serving, "host", "miss")
         key = serving, user_id
         if key in self._flight:
             self._counts.joined()
-        return self._judge("redis", await self._flight.do(key, partial(self._read, *key)))
+        return self._judge(serving, "redis", await self._flight.do(key, partial(self._read, *key)))
 
-    async def peek(self, serving: Serving, user_id: str) -> Found:
+    async def peek(self, serving: Serving, user_id: str) -> FoundState:
         """Look the user up in the cache alone; counted nowhere and kept nowhere."""
-        return self._judge("redis", await self._ask(serving, user_id))
+        return self._judge(serving, "redis", await self._ask(serving, user_id))
 
     async def _read(self, serving: Serving, user_id: str) -> Read:
         began_s = self._host.clock()
         read = await self._ask(serving, user_id)
-        self._counts.looked_up(serving, "redis", self._judge("redis", read).result)
+        found = self._judge(serving, "redis", read)
+        self._counts.looked_up(serving, "redis", RESULTS[found.source])
         if isinstance(read, CachedUser | Absent):
             self._host.put(serving, user_id, read, began_s)
         return read
@@ -133,18 +128,22 @@ class TieredStates:
         except (CacheUnavailableError, RecordError) as error:
             return error
 
-    def _judge(self, tier: Tier, read: Read) -> Found:
+    def _judge(self, serving: Serving, tier: Tier, read: Read) -> FoundState:
         if isinstance(read, CachedUser):
             return self._aged(tier, read)
         if isinstance(read, Absent):
-            return Found(tier, "miss", None, "this user is not in the cache")
+            return cold_start(serving, "miss", tier, "this user is not in the cache")
         if isinstance(read, CacheUnavailableError):
-            return Found(tier, "error", None, str(read))
-        return Found(tier, "corrupt", None, str(read))
+            return cold_start(serving, "unavailable", tier, str(read))
+        return cold_start(serving, "corrupt", tier, str(read))
 
-    def _aged(self, tier: Tier, user: CachedUser) -> Found:
+    def _aged(self, tier: Tier, user: CachedUser) -> FoundState:
         limit_s = self._stale_after_s
-        if limit_s is None or (age_s := self.clock() - user.as_of_s) <= limit_s:
-            return Found(tier, "hit", user, None)
-        problem = f"the user's record is {age_s:.0f} s old, more than {limit_s}"
-        return Found(tier, "stale", user, problem)
+        source: StateSource = "hit"
+        problem = None
+        if limit_s is not None and (age_s := self.clock() - user.as_of_s) > limit_s:
+            source = "stale"
+            problem = f"the user's record is {age_s:.0f} s old, more than {limit_s}"
+        return FoundState(
+            user.serving, source, tier, user.state, user.recent, user.as_of_s, problem
+        )

@@ -1,15 +1,16 @@
-"""Who may ask for what: keys for scoring, other keys for what changes the service, and nothing for probes.
+"""Access control: scoring keys, administrators' keys, and open paths for probes.
 
 A key comes in `X-API-Key` or as `Authorization: Bearer`. The settings hold SHA-256 hashes only: keys are long and
-random, so a fast hash is enough (`service.tools.keys` makes a key and its hash). Without keys for scoring whoever
-reaches the service may score. Without administrators' keys it obeys only if it has no keys at all and listens on
-loopback: keys for scoring mean that strangers come, through a proxy, and a key for scoring is none for more.
+random, so a fast hash is enough (`python -m service.tools.keys` makes a key and its hash). Without scoring keys
+everyone who can connect may score. Without administrators' keys the administrators' routes are open only if there are
+no scoring keys either and the service listens on loopback: scoring keys mean that clients come from elsewhere, through
+a proxy, and a scoring key grants nothing else.
 """
 
 import hashlib
 import hmac
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from enum import IntEnum
 
 from starlette.datastructures import Headers
@@ -19,23 +20,22 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.errors import AccessError, KeyMissingError
 from service.settings import Settings
 from service.status import headers_of, status_of
+from service.transport.responses import error_response
 
 PROBES = frozenset({"/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"})
 METRICS = "/metrics"
 BEARER = "bearer "
 
-Refusal = Callable[[int, str, dict[str, str]], ASGIApp]
-
 
 class Role(IntEnum):
-    """What a key is for. A higher one may do what a lower one may."""
+    """What a key allows. A higher role includes the lower ones."""
 
     SCORING = 1
     ADMIN = 2
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address to listen on. Of a name other than `localhost` nobody knows."""
+    """Whether an address to listen on is reachable from this machine only. Names other than `localhost` are not."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -43,7 +43,7 @@ def is_loopback(host: str) -> bool:
 
 
 def exposure_problem(settings: Settings) -> str | None:
-    """Why these settings would open the service to strangers, or their traffic; None if they would not."""
+    """Why these settings would expose the service or its traffic by mistake; None if they would not."""
     if (settings.tls_cert_file is None) != (settings.tls_key_file is None):
         return "ABSORB_TLS_CERT_FILE and ABSORB_TLS_KEY_FILE: got one, expected both or neither"
     if settings.api_keys or settings.allow_open or is_loopback(settings.host):
@@ -51,12 +51,17 @@ def exposure_problem(settings: Settings) -> str | None:
     return (
         f"ABSORB_HOST: got {settings.host!r}, expected a loopback address, or ABSORB_API_KEYS "
         "(`python -m service.tools.keys` makes one), or ABSORB_ALLOW_OPEN=true where something else "
-        "decides who gets here"
+        "controls access"
     )
 
 
 class Access:
-    """Knows the keys' hashes."""
+    """Checks keys against the hashes of the settings.
+
+    Attributes:
+        needs_key: whether scoring needs a key.
+        open_paths: paths that never need one.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._hashes = {
@@ -64,25 +69,26 @@ class Access:
             Role.ADMIN: _digests(settings.admin_keys),
         }
         self.needs_key = bool(settings.api_keys)
-        self._obeys_all = is_loopback(settings.host) and not self.needs_key
+        self._is_admin_open = is_loopback(settings.host) and not self.needs_key
         self.open_paths = PROBES if settings.metrics_need_key else PROBES | {METRICS}
 
     def check(self, needed: Role, headers: Mapping[str, str]) -> None:
-        """Return if what comes with these headers may be done.
+        """Return if a request with these headers is allowed.
 
         Args:
-            needed: role that may do it.
+            needed: role that the request needs.
             headers: names in lower case.
 
         Raises:
             KeyMissingError: no key, or an unknown one.
-            AccessError: the key is for less than that.
+            AccessError: the key's role is not enough.
         """
         if not self._hashes[needed]:
-            if needed is Role.SCORING or self._obeys_all:
+            if needed is Role.SCORING or self._is_admin_open:
                 return
             raise AccessError(
-                "no administrator's key is set, so this is done on loopback and without keys only"
+                "key: got no administrator's key in the settings, expected one: without it this route is open only on "
+                "loopback and without scoring keys"
             )
         key = _key_of(headers)
         if key is None:
@@ -94,35 +100,33 @@ class Access:
             raise AccessError("key: got one for scoring, expected an administrator's")
 
     async def admin(self, request: Request) -> None:
-        """A FastAPI dependency of routes that change the service; raises as `check` does."""
+        """FastAPI dependency of administrators' routes; raises as `check` does."""
         self.check(Role.ADMIN, request.headers)
 
     def _role_of(self, key: str) -> Role | None:
         digest = hashlib.sha256(key.encode()).digest()
-        # All are compared, and each in constant time: how long it takes tells nothing about which one is close.
-        found = [
+        # Every hash is compared, each in constant time: the duration tells nothing about which one is close.
+        roles = [
             role
-            for role, known in self._hashes.items()
-            for one in known
-            if hmac.compare_digest(one, digest)
+            for role, hashes in self._hashes.items()
+            for known in hashes
+            if hmac.compare_digest(known, digest)
         ]
-        return max(found, default=None)
+        return max(roles, default=None)
 
 
 class KeyCheck:
-    """The middleware that asks for a key wherever it is needed."""
+    """Middleware that asks for a scoring key on every path that is not open."""
 
-    def __init__(self, app: ASGIApp, access: Access, refuse: Refusal) -> None:
+    def __init__(self, app: ASGIApp, access: Access) -> None:
         """Keep the parts.
 
         Args:
-            app: what answers those who may ask.
-            access: knows the keys.
-            refuse: makes an error's answer from its status, its text and its headers.
+            app: answers allowed requests.
+            access: checks keys.
         """
         self._app = app
         self._access = access
-        self._refuse = refuse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -130,18 +134,18 @@ class KeyCheck:
             try:
                 self._access.check(Role.SCORING, Headers(scope=scope))
             except AccessError as error:
-                answer = self._refuse(status_of(error), str(error), headers_of(error))
-                await answer(scope, receive, send)
+                response = error_response(status_of(error), str(error), headers_of(error))
+                await response(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
 
 def _digests(hashes: str) -> tuple[bytes, ...]:
-    return tuple(bytes.fromhex(one) for one in hashes.split(",") if one)
+    return tuple(bytes.fromhex(text) for text in hashes.split(",") if text)
 
 
 def _key_of(headers: Mapping[str, str]) -> str | None:
-    said = headers.get("authorization", "")
-    if said[: len(BEARER)].lower() == BEARER:
-        return said[len(BEARER) :].strip()
+    authorization = headers.get("authorization", "")
+    if authorization[: len(BEARER)].lower() == BEARER:
+        return authorization[len(BEARER) :].strip()
     return headers.get("x-api-key")

@@ -11,8 +11,9 @@ from service.errors import NotReadyError, UnknownVersionError
 from service.generations.follower import Follower
 from service.generations.selection import Selection
 from service.generations.serving import Serving
+from service.query import Query, Scores
 from service.runtime.readiness import Readiness
-from service.scoring.pipeline import Pipeline, Query, Scores
+from service.scoring.pipeline import Pipeline
 from service.settings import Settings
 from service.v2.codec import short
 from service.v2.messages import (
@@ -53,7 +54,7 @@ def version_of(generation: Generation) -> str:
     return str(generation.created_s)
 
 
-class Plane:
+class DataPlane:
     """Answers what the protocol asks, from what the pipeline scores and the follower keeps.
 
     Attributes:

@@ -23,7 +23,7 @@ from service.status import GRPC_CODES, status_of, text_of
 from service.transport.auth import Access, Role
 from service.v2 import inference_pb2 as pb
 from service.v2.codec import short
-from service.v2.data_plane import Plane
+from service.v2.data_plane import DataPlane
 from service.v2.grpc_messages import (
     config_for,
     index_for,
@@ -48,19 +48,19 @@ Asked = TypeVar("Asked", bound=Message, contravariant=True)
 Answer = Callable[[Asked, Context], Awaitable[Message]]
 
 
-class GrpcDoor:
+class GrpcServer:
     """A gRPC server over the data plane."""
 
-    def __init__(self, plane: Plane, watch: Watch, settings: Settings) -> None:
+    def __init__(self, data_plane: DataPlane, watch: Watch, settings: Settings) -> None:
         """Keep the parts.
 
         Args:
-            plane: answers.
+            data_plane: answers.
             watch: begins and finishes requests, as HTTP's.
             settings: where to listen is read from here, and how long a message may be: a longer one is refused with
                 RESOURCE_EXHAUSTED by gRPC itself.
         """
-        self._plane = plane
+        self._data_plane = data_plane
         self._watch = watch
         self._settings = settings
         self._access = Access(settings)
@@ -160,46 +160,46 @@ class GrpcDoor:
 
     async def _ready(self, _: pb.ServerReadyRequest, __: Context) -> Message:
         try:
-            await self._plane.check_ready()
+            await self._data_plane.check_ready()
         except AbsorbError:
             return pb.ServerReadyResponse(ready=False)
         return pb.ServerReadyResponse(ready=True)
 
     async def _model_ready(self, asked: pb.ModelReadyRequest, _: Context) -> Message:
         try:
-            self._plane.check_model_ready(asked.name, asked.version)
+            self._data_plane.check_model_ready(asked.name, asked.version)
         except AbsorbError:
             return pb.ModelReadyResponse(ready=False)
         return pb.ModelReadyResponse(ready=True)
 
     async def _server_metadata(self, _: pb.ServerMetadataRequest, __: Context) -> Message:
-        about = self._plane.server()
+        about = self._data_plane.server()
         return pb.ServerMetadataResponse(
             name=about.name, version=about.version, extensions=about.extensions
         )
 
     async def _metadata(self, asked: pb.ModelMetadataRequest, _: Context) -> Message:
-        return metadata_for(self._plane.metadata(asked.name, asked.version))
+        return metadata_for(self._data_plane.metadata(asked.name, asked.version))
 
     async def _infer(self, asked: pb.ModelInferRequest, context: Context) -> Message:
         request = _within(request_of(asked), context.time_remaining())
-        return response_for(await self._plane.infer(request))
+        return response_for(await self._data_plane.infer(request))
 
     async def _config(self, asked: pb.ModelConfigRequest, _: Context) -> Message:
-        return config_for(self._plane.config(asked.name, asked.version))
+        return config_for(self._data_plane.config(asked.name, asked.version))
 
     async def _statistics(self, asked: pb.ModelStatisticsRequest, _: Context) -> Message:
-        return statistics_for(self._plane.statistics(asked.name, asked.version))
+        return statistics_for(self._data_plane.statistics(asked.name, asked.version))
 
     async def _index(self, asked: pb.RepositoryIndexRequest, _: Context) -> Message:
-        return index_for(self._plane.index(asked.ready))
+        return index_for(self._data_plane.index(asked.ready))
 
     async def _load(self, asked: pb.RepositoryModelLoadRequest, _: Context) -> Message:
-        await self._plane.load(asked.model_name, parameters_of(asked.parameters))
+        await self._data_plane.load(asked.model_name, parameters_of(asked.parameters))
         return pb.RepositoryModelLoadResponse()
 
     async def _unload(self, asked: pb.RepositoryModelUnloadRequest, _: Context) -> Message:
-        await self._plane.unload(asked.model_name)
+        await self._data_plane.unload(asked.model_name)
         return pb.RepositoryModelUnloadResponse()
 
 

@@ -27,7 +27,7 @@ from service.transport.responses import (
 from service.transport.schemas import ErrorBody, Live, NotReady, Ready
 from service.v2.answers import index_json, metadata_json, server_json, statistics_json
 from service.v2.codec import short
-from service.v2.data_plane import Plane
+from service.v2.data_plane import DataPlane
 from service.v2.messages import InferRequest, Parameter
 from service.v2.schemas import (
     IndexBody,
@@ -66,18 +66,18 @@ def described_infer(*path: str) -> dict[str, Any]:
     return {**said, "parameters": [*places, header]}
 
 
-def v2_routes(plane: Plane, body: BodyLimit, access: Access) -> list[APIRouter]:
+def v2_routes(data_plane: DataPlane, body: BodyLimit, access: Access) -> list[APIRouter]:
     """Every route under /v2."""
     return [
-        infer_routes(plane, body),
-        describing_routes(plane, body),
-        health_routes(plane),
-        admin_routes(plane, body, access),
+        infer_routes(data_plane, body),
+        describing_routes(data_plane, body),
+        health_routes(data_plane),
+        admin_routes(data_plane, body, access),
         fixed_routes(access),
     ]
 
 
-def infer_routes(plane: Plane, body: BodyLimit) -> APIRouter:
+def infer_routes(data_plane: DataPlane, body: BodyLimit) -> APIRouter:
     """The route that scores."""
     router = APIRouter(responses=ERRORS, route_class=BareRoute)
 
@@ -100,7 +100,7 @@ def infer_routes(plane: Plane, body: BodyLimit) -> APIRouter:
         header_length = request.headers.get(LENGTH_HEADER)
         asked = read_infer(path["model"], path.get("version", ""), raw, header_length)
         with while_present(request.receive):
-            answer = await plane.infer(_with_terms(asked, request.headers))
+            answer = await data_plane.infer(_with_terms(asked, request.headers))
         content, header_size = write_infer(asked, answer)
         if header_size is None:
             return _packed(request, content, "application/json", {})
@@ -110,37 +110,37 @@ def infer_routes(plane: Plane, body: BodyLimit) -> APIRouter:
     return router
 
 
-def describing_routes(plane: Plane, body: BodyLimit) -> APIRouter:
+def describing_routes(data_plane: DataPlane, body: BodyLimit) -> APIRouter:
     """What the server and its models are, and what they have done."""
     router = APIRouter(responses=ERRORS)
 
     @router.get("/v2", response_model=Server)
     async def server() -> Response:
         """Who answers, and which extensions of the protocol it speaks."""
-        return JsonResponse(server_json(plane.server()))
+        return JsonResponse(server_json(data_plane.server()))
 
     @router.get("/v2/models/stats", response_model=Statistics)
     async def all_statistics() -> Response:
         """What every model has served."""
-        return JsonResponse(statistics_json(plane.statistics()))
+        return JsonResponse(statistics_json(data_plane.statistics()))
 
     @router.get(MODEL, response_model=ModelAbout)
     @router.get(VERSION, response_model=ModelAbout)
     async def metadata(model: str, version: str = "") -> Response:
         """What a model takes and gives."""
-        return JsonResponse(metadata_json(plane.metadata(model, version)))
+        return JsonResponse(metadata_json(data_plane.metadata(model, version)))
 
     @router.get(f"{MODEL}/config", response_model=ModelConfig)
     @router.get(f"{VERSION}/config", response_model=ModelConfig)
     async def config(model: str, version: str = "") -> Response:
         """The same as Triton's model configuration."""
-        return JsonResponse(plane.config(model, version))
+        return JsonResponse(data_plane.config(model, version))
 
     @router.get(f"{MODEL}/stats", response_model=Statistics)
     @router.get(f"{VERSION}/stats", response_model=Statistics)
     async def statistics(model: str, version: str = "") -> Response:
         """What a model has served."""
-        return JsonResponse(statistics_json(plane.statistics(model, version)))
+        return JsonResponse(statistics_json(data_plane.statistics(model, version)))
 
     @router.post(
         "/v2/repository/index",
@@ -152,12 +152,12 @@ def describing_routes(plane: Plane, body: BodyLimit) -> APIRouter:
         ready = read_object(await read_body(request, body)).get("ready", False)
         if not isinstance(ready, bool):
             raise RequestError("ready", short(ready), "true or false")
-        return JsonResponse(index_json(plane.index(ready)))
+        return JsonResponse(index_json(data_plane.index(ready)))
 
     return router
 
 
-def health_routes(plane: Plane) -> APIRouter:
+def health_routes(data_plane: DataPlane) -> APIRouter:
     """Probes; no limit holds for them. A body, since KServe's client reads it and others do not mind."""
     router = APIRouter()
 
@@ -170,7 +170,7 @@ def health_routes(plane: Plane) -> APIRouter:
     async def ready() -> Response:
         """A model is loaded, and a real score through it works."""
         try:
-            await plane.check_ready()
+            await data_plane.check_ready()
         except AbsorbError as error:
             status = status_of(NotReadyError())
             said = {"ready": False, "error": str(error)}
@@ -181,13 +181,13 @@ def health_routes(plane: Plane) -> APIRouter:
     @router.get(f"{VERSION}/ready", response_model=ModelReady, responses=ERRORS)
     async def model_ready(model: str, version: str = "") -> Response:
         """The model, and this version of it, serves."""
-        plane.check_model_ready(model, version)
+        data_plane.check_model_ready(model, version)
         return JsonResponse({"name": model, "ready": True})
 
     return router
 
 
-def admin_routes(plane: Plane, body: BodyLimit, access: Access) -> APIRouter:
+def admin_routes(data_plane: DataPlane, body: BodyLimit, access: Access) -> APIRouter:
     """What changes the service: these need the administrator's key."""
     router = APIRouter(responses=ERRORS, dependencies=[Depends(access.admin)])
 
@@ -195,14 +195,14 @@ def admin_routes(plane: Plane, body: BodyLimit, access: Access) -> APIRouter:
     async def load(request: Request, model: str) -> Response:
         """Serve what is published under a name now. The body may be empty."""
         fields = read_object(await read_body(request, body))
-        await plane.load(model, parameters_of(fields, "parameters"))
+        await data_plane.load(model, parameters_of(fields, "parameters"))
         return Response()
 
     @router.post("/v2/repository/models/{model}/unload", response_class=Response)
     async def unload(request: Request, model: str) -> Response:
         """Serve a model no longer. The body may be empty."""
         read_object(await read_body(request, body))
-        await plane.unload(model)
+        await data_plane.unload(model)
         return Response()
 
     return router

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from service.scoring.pipeline import Scores
+from service.query import Scores
 from service.v2.messages import Duration, ModelStatistics
 
 STAGES: Mapping[str, tuple[str, ...]] = {

@@ -6,7 +6,7 @@ import numpy as np
 
 from models.contract.errors import RequestError, did_you_mean
 from models.contract.vocabulary import check_ids
-from service.scoring.pipeline import Query, Scores
+from service.query import Query, Scores
 from service.settings import Settings
 from service.transport.deadline import deadline_after
 from service.v2.codec import short

@@ -25,6 +25,7 @@ from models.contract.artifact import (
 from models.contract.record import TensorSpec
 from models.contract.schema import FeatureSchema, Field
 from models.contract.vocabulary import Vocabulary
+from service.runtime.scorer import Slate
 
 D = 4
 SPEC = (TensorSpec("interest", (2, D)), TensorSpec("length", (1,)))
@@ -156,6 +157,12 @@ class Toy:
             "tenth": np.array([0.1], np.float32),
         }  # fmt: skip
         return _graph(nodes, inputs, [_floats("logits", "C")], tables)
+
+
+def slate_of(toy: Toy, history: Sequence[str], candidates: Sequence[str]) -> Slate:
+    """A slate of a user with that history, who is on the site by day."""
+    context = VOCABULARY_OF_TOYS.context_ids({"hour": "day"})
+    return Slate(toy.state(history), history, np.zeros(0, np.int64), context, candidates, {})
 
 
 def bare_score_graph(bias: float = 0.0) -> bytes:

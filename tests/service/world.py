@@ -22,6 +22,7 @@ from models.contract.record import (
     encode_record,
     pointer_key,
 )
+from service.app import Dependencies, create_app
 from service.generations.follower import Follower
 from service.generations.selection import Selection
 from service.observability.metrics import Telemetry
@@ -29,7 +30,7 @@ from service.observability.tracing import Tracing
 from service.runtime.workers import Workers
 from service.scoring.pipeline import Pipeline
 from service.settings import Settings
-from service.wiring import Parts, build_parts
+from service.wiring import build_dependencies
 from tests.service.toy import AS_OF_S, SPEC, VOCABULARY_OF_TOYS, Array, Toy
 
 HISTORIES = {"ann": ["i1", "i2", "i3"], "bob": ["i9"], "a/b c": ["i4", "i4"]}
@@ -38,34 +39,31 @@ RECENT = {"ann": ["i2", "i3"], "bob": ["i9"], "a/b c": ["i4"]}
 
 @dataclass
 class Running:
-    """The service, and the parts that tests look at."""
+    """The service, and the dependencies that tests look at."""
 
     client: httpx.AsyncClient
-    parts: Parts
-
-    @property
-    def app(self) -> FastAPI:
-        return self.parts.app
+    app: FastAPI
+    dependencies: Dependencies
 
     @property
     def follower(self) -> Follower:
-        return self.parts.follower
+        return self.dependencies.follower
 
     @property
     def selection(self) -> Selection:
-        return self.parts.selection
+        return self.dependencies.selection
 
     @property
     def pipeline(self) -> Pipeline:
-        return self.parts.pipeline
+        return self.dependencies.pipeline
 
     @property
     def telemetry(self) -> Telemetry:
-        return self.parts.telemetry
+        return self.dependencies.telemetry
 
     @property
     def workers(self) -> Workers:
-        return self.parts.workers
+        return self.dependencies.workers
 
     async def score(self, user: str = "ann", candidates: Any = ("i1", "i5"), **more: Any) -> Any:
         """The answer to a request that must succeed."""
@@ -76,7 +74,7 @@ class Running:
 
     async def ready(self) -> httpx.Response:
         """What a probe is told, after a look of which a process would make several a second."""
-        await self.parts.readiness.look()
+        await self.dependencies.readiness.look()
         return await self.client.get("/health/ready")
 
     def metric(self, name: str, **labels: str) -> float:
@@ -145,16 +143,19 @@ class World:
         """The service over this world, after one look at the pointers; tests do the further ones."""
         fields = {"artifact_dir": self.artifacts, "cache_url": self.url, "cache_timeout_ms": 2000}
         chosen = Settings(**{**fields, **settings})
-        parts = build_parts(chosen, self.url, CollectorRegistry(), lambda: now_s, tracing)
-        await parts.follower.poll()
-        await parts.readiness.look()
-        transport = httpx.ASGITransport(parts.app)
+        dependencies = build_dependencies(
+            chosen, self.url, CollectorRegistry(), lambda: now_s, tracing
+        )
+        await dependencies.follower.poll()
+        await dependencies.readiness.look()
+        app = create_app(dependencies)
+        transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            yield Running(client, parts)
-        await parts.pipeline.close()
-        await parts.tiers.close()
-        parts.follower.close()
-        parts.workers.shutdown()
+            yield Running(client, app, dependencies)
+        await dependencies.pipeline.close()
+        await dependencies.tiers.close()
+        dependencies.follower.close()
+        dependencies.workers.shutdown()
 
 
 def record_of(

@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 
-from service.scoring.ranking import kendall_tau_b, top_overlap
+from service.experiments.ranking import kendall_tau_b, top_overlap
 from tests.service.toy import Toy
 from tests.service.world import HISTORIES, RECENT, Running, World
 

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from service.observability.metrics import JsonFormatter, Stages
+from service.observability.metrics import JsonFormatter
 from tests.service.toy import AS_OF_S, Toy
 from tests.service.world import HISTORIES, Running, World
 
@@ -115,12 +115,3 @@ def test_a_log_line_is_one_json_object_with_its_fields():
     assert {"level", "logger", "message", "model", "users", "time", "exception"} == set(fields)
     assert (fields["message"], fields["model"], fields["users"]) == ("it broke", "toy", 3)
     assert "ValueError: why" in fields["exception"]
-
-
-def test_stages_end_in_order_and_add_up():
-    stages = Stages()
-    for stage in ("cache", "score"):
-        stages.end(stage)
-    milliseconds = stages.milliseconds()
-    assert list(milliseconds) == ["cache", "score", "total"]
-    assert sum(stages.seconds.values()) * 1000 == pytest.approx(milliseconds["total"], abs=1e-3)

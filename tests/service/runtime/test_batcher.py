@@ -40,11 +40,11 @@ class Runs:
             self.at_once -= 1
         return [ValueError(str(n)) if n < 0 else 2 * n for _, _, n in jobs]
 
-    def batcher(self, limits: BatchLimits, threads: ThreadPoolExecutor) -> Batcher[Job, int]:
-        return Batcher(lambda jobs: threads.submit(self, jobs), limits, lambda size: None)
+    def batcher(self, limits: BatchLimits, threads: ThreadPoolExecutor) -> Batcher[str, Job, int]:
+        return Batcher(lambda _, jobs: threads.submit(self, jobs), limits, lambda size: None)
 
 
-async def _ask(batcher: Batcher[Job, int], jobs: Sequence[Job]) -> list[int | BaseException]:
+async def _ask(batcher: Batcher[str, Job, int], jobs: Sequence[Job]) -> list[int | BaseException]:
     asked = [batcher.submit(job[0], job, job[1]) for job in jobs]
     return await asyncio.gather(*asked, return_exceptions=True)
 
@@ -124,8 +124,8 @@ def test_a_run_that_fails_fails_everybody_in_it_and_nobody_else():
         return [n for _, _, n in jobs]
 
     with ThreadPoolExecutor(1) as threads:
-        batcher = Batcher[Job, int](
-            lambda jobs: threads.submit(broken, jobs), replace(LIMITS, jobs=1), lambda size: None
+        batcher = Batcher[str, Job, int](
+            lambda _, jobs: threads.submit(broken, jobs), replace(LIMITS, jobs=1), lambda size: None
         )
         answers = asyncio.run(_ask(batcher, [("a", 1, 0), ("a", 1, 5)]))
     assert isinstance(answers[0], RuntimeError)

@@ -1,4 +1,4 @@
-"""Places and the queue: exact counts, whatever happens in whatever order."""
+"""Permits and the queue: exact counts in every order of events."""
 
 import asyncio
 from concurrent.futures import Future
@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from service.errors import OverloadedError
-from service.scoring.admission import MAX_RETRY_AFTER_S, Admission, Place, level_of
+from service.scoring.admission import MAX_RETRY_AFTER_S, Admission, Permit, level_of
 
 MAX_WAIT_S = 10.0
 
 
 class SteppedLoop(asyncio.SelectorEventLoop):
-    """A loop whose time moves only when told."""
+    """A loop whose time moves only when the test says so."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,29 +32,29 @@ class SteppedLoop(asyncio.SelectorEventLoop):
 
 
 class Asker:
-    """One request: it has a place, waits, or has ended in exactly one way."""
+    """One request: it has a permit, waits, or has ended in exactly one way."""
 
     def __init__(self, admission: Admission, priority: int, loop: SteppedLoop) -> None:
         self.priority = priority
         self.since_s = loop.time()
-        self.place: Place | None = None
+        self.permit: Permit | None = None
         self.ends: list[str] = []
         self.go = asyncio.Event()
         self.task = loop.create_task(self._run(admission))
 
     async def _run(self, admission: Admission) -> None:
         try:
-            with admission.take() or await admission.wait(self.priority) as self.place:
+            with admission.take() or await admission.wait(self.priority) as self.permit:
                 await self.go.wait()
             self.ends.append("answered")
         except OverloadedError:
-            self.ends.append("refused")
+            self.ends.append("rejected")
         except asyncio.CancelledError:
             self.ends.append("cancelled")
 
 
 class Admissions(RuleBasedStateMachine):
-    """Drives an admission beside the plainest model of one: two lists."""
+    """Compares an admission with a simple model of it: two lists."""
 
     @initialize(limit=st.integers(1, 3), max_queue=st.integers(0, 3))
     def start(self, limit: int, max_queue: int) -> None:
@@ -78,16 +78,16 @@ class Admissions(RuleBasedStateMachine):
             newest_first = reversed(self.waiting)
             least = max(newest_first, key=lambda one: level_of(one.priority), default=None)
             if least is None or level_of(least.priority) <= level_of(priority):
-                self.expected[asker] = "refused"
+                self.expected[asker] = "rejected"
             else:
                 self.waiting.remove(least)
-                self.expected[least] = "refused"
+                self.expected[least] = "rejected"
                 self.waiting.append(asker)
 
     @precondition(lambda self: self.inside)
     @rule(number=st.integers(0, 100))
     def answer(self, number: int) -> None:
-        asker = self._leaves_place(number)
+        asker = self._returns_permit(number)
         asker.go.set()
         self.expected[asker] = "answered"
         self.loop.settle()
@@ -95,7 +95,7 @@ class Admissions(RuleBasedStateMachine):
     @precondition(lambda self: self.inside)
     @rule(number=st.integers(0, 100))
     def cancel_inside(self, number: int) -> None:
-        asker = self._leaves_place(number)
+        asker = self._returns_permit(number)
         asker.task.cancel()
         self.expected[asker] = "cancelled"
         self.loop.settle()
@@ -110,28 +110,28 @@ class Admissions(RuleBasedStateMachine):
 
     @precondition(lambda self: self.inside and self.waiting)
     @rule(number=st.integers(0, 100), is_first=st.booleans())
-    def cancel_who_is_handed_a_place(self, number: int, is_first: bool) -> None:
-        """Both in one turn of the loop, in either order: the heir has not run when the other happens."""
-        heir = self._next()
+    def cancel_a_waiter_that_gets_a_permit(self, number: int, is_first: bool) -> None:
+        """Cancel a waiter in the turn of the loop in which it gets a permit, in either order of the two events."""
+        successor = self._next()
         asker = self.inside[number % len(self.inside)]
-        self.waiting.remove(heir)
-        self._leaves_place(number)
+        self.waiting.remove(successor)
+        self._returns_permit(number)
         if is_first:
-            heir.task.cancel()
+            successor.task.cancel()
             asker.go.set()
         else:
             asker.go.set()
-            # The place is handed over in the asker's own turn; the heir's comes after it.
-            self.loop.call_soon(heir.task.cancel)
-        self.expected[asker], self.expected[heir] = "answered", "cancelled"
+            # The permit is handed over when the asker runs; the successor runs after it.
+            self.loop.call_soon(successor.task.cancel)
+        self.expected[asker], self.expected[successor] = "answered", "cancelled"
         self.loop.settle()
 
-    def _leaves_place(self, number: int) -> Asker:
+    def _returns_permit(self, number: int) -> Asker:
         asker = self.inside.pop(number % len(self.inside))
         if self.waiting:
-            heir = self._next()
-            self.waiting.remove(heir)
-            self.inside.append(heir)
+            successor = self._next()
+            self.waiting.remove(successor)
+            self.inside.append(successor)
         return asker
 
     def _next(self) -> Asker:
@@ -144,16 +144,16 @@ class Admissions(RuleBasedStateMachine):
         for asker in list(self.waiting):
             if self.loop.now_s >= asker.since_s + MAX_WAIT_S:
                 self.waiting.remove(asker)
-                self.expected[asker] = "refused"
+                self.expected[asker] = "rejected"
 
     @invariant()
     def counts_are_exact(self) -> None:
         assert self.admission.in_flight == len(self.inside) <= self.limit
         assert self.admission.waiting == len(self.waiting) <= self.max_queue
-        assert all(asker.place and not asker.ends for asker in self.inside)
-        assert all(not asker.place and not asker.ends for asker in self.waiting)
+        assert all(asker.permit and not asker.ends for asker in self.inside)
+        assert all(not asker.permit and not asker.ends for asker in self.waiting)
         assert all(asker.ends == [end] for asker, end in self.expected.items())
-        assert len(self.reasons) == list(self.expected.values()).count("refused")
+        assert len(self.reasons) == list(self.expected.values()).count("rejected")
         assert 1 <= self.admission.retry_after_s() <= MAX_RETRY_AFTER_S
 
     def teardown(self) -> None:
@@ -164,23 +164,23 @@ class Admissions(RuleBasedStateMachine):
 
 
 Admissions.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
-test_counts_are_exact_whatever_happens = Admissions.TestCase
+test_counts_are_exact = Admissions.TestCase
 
 
 @pytest.fixture
-def refusals() -> list[str]:
+def rejections() -> list[str]:
     return []
 
 
 @pytest.mark.anyio
-async def test_work_that_nobody_waits_for_keeps_its_place(refusals: list[str]):
-    admission = Admission(1, 0, 1.0, refusals.append)
+async def test_a_permit_is_taken_until_abandoned_work_ends(rejections: list[str]):
+    admission = Admission(1, 0, 1.0, rejections.append)
     work: Future[Any] = Future()
     work.set_running_or_notify_cancel()
-    place = admission.take()
-    assert place is not None
-    with place:
-        place.keep_until(work)
+    permit = admission.take()
+    assert permit is not None
+    with permit:
+        permit.keep_until(work)
     assert (admission.in_flight, admission.take()) == (1, None)
     work.set_result(None)
     await asyncio.sleep(0.01)
@@ -188,17 +188,17 @@ async def test_work_that_nobody_waits_for_keeps_its_place(refusals: list[str]):
 
 
 @pytest.mark.anyio
-async def test_it_says_when_to_come_back_by_the_pace_of_the_latest(refusals: list[str]):
-    admission = Admission(2, 0, 1.0, refusals.append)
+async def test_retry_after_follows_the_mean_duration(rejections: list[str]):
+    admission = Admission(2, 0, 1.0, rejections.append)
     for took_s in [4.0, 4.0, 4.0]:
         assert admission.take()
         admission.give_back(took_s)
     assert admission.take()
     assert admission.take()
-    with pytest.raises(OverloadedError, match="2 requests are being scored already") as refused:
+    with pytest.raises(OverloadedError, match="2 requests are being scored already") as rejected:
         await admission.wait(0)
-    assert refused.value.retry_after_s == 4
+    assert rejected.value.retry_after_s == 4
     admission.give_back(1e6)
     assert admission.take()
     assert admission.retry_after_s() == MAX_RETRY_AFTER_S
-    assert refusals == ["queue_full"]
+    assert rejections == ["queue_full"]

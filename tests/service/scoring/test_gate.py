@@ -54,7 +54,7 @@ async def test_a_request_is_answered_at_its_deadline_whatever_it_waits_for(world
             late = service.metric("absorb_rejected_total", reason="deadline")
         after = await service.score()
     assert [answer.status_code for answer in answers] == [504, 504]
-    assert answers[0].json()["error"].startswith("deadline: ")
+    assert answers[0].json()["error"].startswith("deadline exceeded: ")
     assert (late, after["degraded"]) == (2, False)
 
 

@@ -16,12 +16,13 @@ from prometheus_client import CollectorRegistry
 from models.contract.errors import CacheUnavailableError
 from models.contract.record import Generation, UserRecord, encode_record
 from service.generations.serving import Serving
+from service.query import FoundState
 from service.runtime.scorer import Scorer
 from service.runtime.workers import Workers
 from service.state.cached_user import footprint, read_user
 from service.state.counters import TIERS, TierCounts
 from service.state.local_cache import HostTier
-from service.state.lookup import Found, TieredStates
+from service.state.lookup import TieredStates
 from service.state.prefetch import Prefetcher
 from tests.service.toy import AS_OF_S, SPEC, Toy
 
@@ -96,7 +97,7 @@ class Lookups(RuleBasedStateMachine):
         )
         self.prefetcher = Prefetcher(self.store, self.host, self.counts)
         self.servings: list[Serving] = []
-        self.waiting: list[tuple[asyncio.Task[Found], Serving, str]] = []
+        self.waiting: list[tuple[asyncio.Task[FoundState], Serving, str]] = []
         self.asked = self.hinted = 0
         self.flip()
 
@@ -116,13 +117,15 @@ class Lookups(RuleBasedStateMachine):
             if not task.cancelled():
                 self.check(task.result(), serving, user_id)
 
-    def check(self, found: Found, serving: Serving, user_id: str) -> None:
-        assert (found.user is not None) == (found.result in {"hit", "stale"})
-        if found.user is not None:
-            assert found.user.serving is serving
-            assert (found.user.state["interest"] == USERS.index(user_id)).all()
-            age_s = self.clock() - found.user.as_of_s
-            assert found.result == ("stale" if age_s > STALE_AFTER_S else "hit")
+    def check(self, found: FoundState, serving: Serving, user_id: str) -> None:
+        assert found.serving is serving
+        assert (found.as_of_s is not None) == (found.source in {"hit", "stale"})
+        if found.as_of_s is None:
+            assert found.state is serving.scorer.cold_start
+        else:
+            assert (found.state["interest"] == USERS.index(user_id)).all()
+            age_s = self.clock() - found.as_of_s
+            assert found.source == ("stale" if age_s > STALE_AFTER_S else "hit")
 
     @rule()
     def flip(self) -> None:
@@ -142,7 +145,7 @@ class Lookups(RuleBasedStateMachine):
         """For what serves, or, as a request that picked before a flip does, for what served before."""
         serving = self.servings[max(0, len(self.servings) - 1 - late)]
 
-        async def start() -> asyncio.Task[Found]:
+        async def start() -> asyncio.Task[FoundState]:
             return asyncio.create_task(self.states.find(serving, user_id))
 
         self.asked += 1

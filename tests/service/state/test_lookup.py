@@ -71,11 +71,11 @@ async def test_a_new_generation_is_seen_at_once_and_the_old_one_leaves_memory(wo
     async with world.service() as service:
         for user in HISTORIES:
             await service.score(user, CANDIDATES)
-        full = service.parts.tiers.host.num_bytes
+        full = service.dependencies.tiers.host.num_bytes
         world.publish(NEW)
         await service.follower.poll()
         await asyncio.sleep(0.01)
-        empty = service.parts.tiers.host.num_bytes
+        empty = service.dependencies.tiers.host.num_bytes
         answer = await service.score(candidates=CANDIDATES)
     assert (full > 0, empty) == (True, 0)
     assert answer["state"] == state("hit", "redis")
@@ -88,9 +88,9 @@ async def test_a_request_that_picked_before_the_swap_leaves_nothing_behind(world
         old = service.selection.pick("toy")
         world.publish(NEW)
         await service.follower.poll()
-        found = [await service.parts.tiers.states.find(old, "ann") for _ in range(2)]
-    assert [(one.result, one.tier) for one in found] == [("hit", "redis")] * 2
-    assert service.parts.tiers.host.num_bytes == 0
+        found = [await service.dependencies.tiers.states.find(old, "ann") for _ in range(2)]
+    assert [(one.source, one.tier) for one in found] == [("hit", "redis")] * 2
+    assert service.dependencies.tiers.host.num_bytes == 0
 
 
 async def test_an_unloaded_model_leaves_memory(world: World):
@@ -108,7 +108,7 @@ async def test_a_record_overwritten_in_place_is_seen_after_the_ttl(world: World)
     generation = world.publish(TOY)
     later = Later()
     async with world.service(host_cache_ttl_s=60) as service:
-        service.parts.tiers.host.clock = later
+        service.dependencies.tiers.host.clock = later
         await service.score(candidates=CANDIDATES)
         artifact = service.selection.pick("toy").artifact
         world.put(generation.key("ann"), record_of("ann", TOY.state(["i9"]), artifact))
@@ -125,7 +125,7 @@ async def test_a_user_who_is_not_there_is_asked_for_again_after_a_while(world: W
     generation = world.publish(TOY)
     later = Later()
     async with world.service(host_cache_absent_ttl_s=2) as service:
-        service.parts.tiers.host.clock = later
+        service.dependencies.tiers.host.clock = later
         before = await state_of(service, "carl")
         artifact = service.selection.pick("toy").artifact
         world.put(generation.key("carl"), record_of("carl", TOY.state(["i9"]), artifact))
@@ -152,7 +152,7 @@ async def test_a_kept_record_grows_stale(world: World):
     world.publish(TOY)
     async with world.service(stale_after_s=100) as service:
         fresh = await state_of(service)
-        service.parts.tiers.states.clock = lambda: AS_OF_S + 101.0
+        service.dependencies.tiers.states.clock = lambda: AS_OF_S + 101.0
         stale = await service.score(candidates=CANDIDATES)
     assert (fresh, stale["state"]) == (state("hit", "redis"), state("stale", "host"))
     assert stale["degraded_reason"] == "the user's record is 101 s old, more than 100"
@@ -302,7 +302,7 @@ def test_an_absent_user_weighs_what_it_takes():
 async def test_a_flood_of_unknown_users_evicts_no_record(world: World):
     world.publish(TOY)
     async with world.service(host_cache_bytes=50_000) as service:
-        host = service.parts.tiers.host
+        host = service.dependencies.tiers.host
         serving = service.selection.pick("toy")
         await service.score("ann", CANDIDATES)
         for number in range(500):

@@ -19,9 +19,9 @@ async def test_a_hinted_user_is_read_before_it_is_scored(world: World):
     async with world.service() as service:
         body = {"user_ids": ["ann", "bob", "carl", "ann", 7]}
         response = await service.client.post("/v1/prefetch", json=body)
-        await service.parts.tiers.prefetcher.settle()
+        await service.dependencies.tiers.prefetcher.settle()
         again = await service.client.post("/v1/prefetch", json={"user_ids": ["ann"]})
-        await service.parts.tiers.prefetcher.settle()
+        await service.dependencies.tiers.prefetcher.settle()
         reads = service.metric("absorb_cache_tier_lookups_total", tier="redis")
         answer = await service.score("ann")
         cache = (await service.client.get("/v1/cache")).json()
@@ -36,7 +36,7 @@ async def test_a_hinted_user_is_read_before_it_is_scored(world: World):
 async def test_more_than_the_queue_holds_is_dropped_and_counted(world: World):
     world.publish(TOY)
     async with world.service() as service:
-        tiers = service.parts.tiers
+        tiers = service.dependencies.tiers
         serving = service.selection.pick(None)
         accepted = tiers.prefetcher.accept([(serving, f"u{n}") for n in range(MAX_QUEUED + 5)])
         dropped = service.metric("absorb_prefetched_users_total", outcome="dropped")
@@ -51,7 +51,7 @@ async def test_a_hint_follows_the_experiment_that_the_score_will(world: World):
     split = {"test": {"weights": {"one": 1, "two": 1}, "default": True}}
     async with world.service(split=split) as service:
         await service.client.post("/v1/prefetch", json={"user_ids": list(HISTORIES)})
-        await service.parts.tiers.prefetcher.settle()
+        await service.dependencies.tiers.prefetcher.settle()
         assigned = service.metric("absorb_experiment_assignments_total")
         answers = [await service.score(user) for user in HISTORIES]
         loaded = service.metric("absorb_prefetched_users_total", outcome="loaded")
@@ -74,9 +74,9 @@ async def test_a_hint_that_cannot_be_followed_is_counted(
         raise error
 
     async with world.service() as service:
-        monkeypatch.setattr(service.parts.store, "read_many", fail)
+        monkeypatch.setattr(service.dependencies.tiers.store, "read_many", fail)
         response = await service.client.post("/v1/prefetch", json={"user_ids": list(HISTORIES)})
-        await service.parts.tiers.prefetcher.settle()
+        await service.dependencies.tiers.prefetcher.settle()
         answer = await service.score("ann")
         cache = (await service.client.get("/v1/cache")).json()["prefetch"]
     assert response.status_code == 202
@@ -90,8 +90,8 @@ async def test_a_hint_for_a_generation_that_left_is_dropped(world: World):
         old = service.selection.pick(None)
         world.publish(Toy(seed=2))
         await service.follower.poll()
-        service.parts.tiers.prefetcher.accept([(old, "ann")])
-        await service.parts.tiers.prefetcher.settle()
+        service.dependencies.tiers.prefetcher.accept([(old, "ann")])
+        await service.dependencies.tiers.prefetcher.settle()
         cache = (await service.client.get("/v1/cache")).json()
     assert cache["prefetch"]["dropped"] == 1
     assert cache["host"]["users"] == 0

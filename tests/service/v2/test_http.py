@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 import pytest
 
-from service.scoring.pipeline import Query
+from service.query import Query
 from service.settings import Settings
 from service.v2.tensors import queries_of
 from service.v2.wire import read_infer
@@ -273,7 +273,7 @@ async def test_headers_say_the_terms_where_parameters_do_not(
     async with world.service() as running:
         if status == 504:
             for _ in range(os.cpu_count() or 1):
-                running.parts.workers.submit(over.wait)
+                running.dependencies.workers.submit(over.wait)
         body = in_json(parameters=parameters)
         response = await running.client.post(INFER, json=body, headers=headers)
         over.set()
@@ -297,7 +297,7 @@ async def test_health_has_a_body(world: World) -> None:
         not_ready = await running.client.get("/v2/health/ready")
         world.publish(Toy())
         await running.follower.poll()
-        await running.parts.readiness.look()
+        await running.dependencies.readiness.look()
         ready = await running.client.get("/v2/health/ready")
         model = await running.client.get(f"/v2/models/toy/versions/{VERSION}/ready")
     assert (live.status_code, live.json()) == (200, {"live": True})

@@ -14,8 +14,9 @@ from models.contract.errors import (
     UnknownModelError,
 )
 from service.errors import NotReadyError, UnknownVersionError
-from service.scoring.pipeline import Pipeline, Query, Scores
-from service.v2.data_plane import Plane
+from service.query import Query, Scores
+from service.scoring.pipeline import Pipeline
+from service.v2.data_plane import DataPlane
 from service.v2.messages import InferRequest, InferTensor, RequestedOutput
 from tests.service.toy import AS_OF_S, Toy
 from tests.service.world import Running, World
@@ -42,7 +43,7 @@ async def test_scores_are_those_of_the_first_protocol(world: World) -> None:
     world.publish(Toy())
     async with world.service() as running:
         first = await running.score("ann", SLATE, recent=["i2"], context={"hour": "day"})
-        answer = await running.parts.plane.infer(
+        answer = await running.dependencies.data_plane.infer(
             asked(texts("recent", "i2"), texts("hour", "day"), id="7")
         )
         generation = published(running)
@@ -58,7 +59,7 @@ async def test_scores_are_those_of_the_first_protocol(world: World) -> None:
 async def test_an_unknown_user_is_degraded(world: World) -> None:
     world.publish(Toy())
     async with world.service() as running:
-        answer = await running.parts.plane.infer(
+        answer = await running.dependencies.data_plane.infer(
             asked(user="nobody", outputs=(RequestedOutput("state_source"),))
         )
     assert [one.data for one in answer.outputs] == [["miss"]]
@@ -85,7 +86,7 @@ async def test_several_users_are_as_many_requests(world: World) -> None:
                 texts("hour", "day", "night"),
             ),
         )
-        answer = await running.parts.plane.infer(request)
+        answer = await running.dependencies.data_plane.infer(request)
     scores = answer.outputs[0]
     assert scores.shape == (2, 3)
     assert np.array_equal(scores.data, np.array(expected, np.float32).ravel())
@@ -96,7 +97,7 @@ async def test_ids_may_be_integers(world: World) -> None:
     numbers = InferTensor("candidates", "INT64", (2,), np.array([1, 2], np.int64))
     user = InferTensor("user_id", "INT32", (1,), np.array([7], np.int32))
     async with world.service() as running:
-        answer = await running.parts.plane.infer(InferRequest("toy", (user, numbers)))
+        answer = await running.dependencies.data_plane.infer(InferRequest("toy", (user, numbers)))
     outputs = {one.name: one.data for one in answer.outputs}
     assert outputs["state_source"] == ["hit"]
     assert list(outputs["unknown"]) == [True, True]
@@ -133,8 +134,8 @@ async def test_what_a_model_does_not_take_is_said(world: World) -> None:
     async with world.service() as running:
         for inputs, expected in BAD.values():
             with pytest.raises(RequestError, match=expected):
-                await running.parts.plane.infer(InferRequest("toy", inputs))
-        (statistics,) = running.parts.plane.statistics("toy")
+                await running.dependencies.data_plane.infer(InferRequest("toy", inputs))
+        (statistics,) = running.dependencies.data_plane.statistics("toy")
     assert statistics.durations["fail"].count == len(BAD)
 
 
@@ -142,13 +143,13 @@ async def test_an_output_that_no_model_gives_is_said(world: World) -> None:
     world.publish(Toy())
     async with world.service() as running:
         with pytest.raises(RequestError, match="did you mean 'scores'"):
-            await running.parts.plane.infer(asked(outputs=(RequestedOutput("score"),)))
+            await running.dependencies.data_plane.infer(asked(outputs=(RequestedOutput("score"),)))
 
 
 async def test_models_and_versions_that_do_not_serve(world: World) -> None:
     world.publish(Toy())
     async with world.service() as running:
-        plane = running.parts.plane
+        plane = running.dependencies.data_plane
         plane.check_model_ready("toy")
         plane.check_model_ready("toy", VERSION)
         with pytest.raises(UnknownModelError):
@@ -162,8 +163,8 @@ async def test_models_and_versions_that_do_not_serve(world: World) -> None:
 async def test_metadata_and_config_say_what_a_model_takes(world: World) -> None:
     world.publish(Toy())
     async with world.service() as running:
-        about = running.parts.plane.metadata("toy")
-        config: dict[str, Any] = running.parts.plane.config("toy")
+        about = running.dependencies.data_plane.metadata("toy")
+        config: dict[str, Any] = running.dependencies.data_plane.config("toy")
     inputs = {one.name: one for one in about.inputs}
     assert list(inputs) == ["user_id", "candidates", "recent", "hour", "device"]
     assert [one.name for one in about.outputs] == [
@@ -183,8 +184,8 @@ async def test_statistics_count_what_was_served(world: World) -> None:
     world.publish(Toy())
     async with world.service(now_s=AS_OF_S + 5) as running:
         for _ in range(3):
-            await running.parts.plane.infer(asked())
-        (one,) = running.parts.plane.statistics()
+            await running.dependencies.data_plane.infer(asked())
+        (one,) = running.dependencies.data_plane.statistics()
     assert (one.name, one.version) == ("toy", VERSION)
     assert (one.inference_count, one.execution_count) == (3, 3)
     assert one.last_inference_ms == 1000 * (AS_OF_S + 5)
@@ -198,7 +199,7 @@ async def test_statistics_count_what_was_served(world: World) -> None:
 async def test_a_model_that_was_unloaded_serves_again_when_loaded(world: World) -> None:
     world.publish(Toy())
     async with world.service() as running:
-        plane = running.parts.plane
+        plane = running.dependencies.data_plane
         await plane.unload("toy")
         await plane.unload("toy")
         await running.follower.poll()
@@ -220,20 +221,20 @@ async def test_a_load_that_fails_leaves_what_serves(world: World) -> None:
         before = published(running)
         world.publish(Toy(seed=1), score=b"no graph")
         with pytest.raises(NotReadyError, match=r"does not load: artifact: .* cannot score"):
-            await running.parts.plane.load("toy", {})
-        (entry,) = running.parts.plane.index()
+            await running.dependencies.data_plane.load("toy", {})
+        (entry,) = running.dependencies.data_plane.index()
         assert entry.state == "READY"
         assert "cannot score" in entry.reason
         assert published(running) == before
         world.publish(Toy(seed=2))
-        await running.parts.plane.load("toy", {})
+        await running.dependencies.data_plane.load("toy", {})
         assert published(running) != before
 
 
 async def test_a_load_needs_a_published_model_and_no_configuration(world: World) -> None:
     world.publish(Toy())
     async with world.service() as running:
-        plane = running.parts.plane
+        plane = running.dependencies.data_plane
         for one in (plane.load("nosuch", {}), plane.unload("nosuch")):
             with pytest.raises(UnknownModelError):
                 await one
@@ -262,8 +263,8 @@ async def test_scores_of_several_users_are_of_one_version(world: World, flips: i
     users = texts("user_id", "ann", "bob")
     asked = InferRequest("toy", (users, texts("candidates", "i1", "i1", shape=(2, 1))))
     async with world.service() as running:
-        parts, pipeline = running.parts, Flipping(world, running, flips)
-        plane = Plane(
+        parts, pipeline = running.dependencies, Flipping(world, running, flips)
+        plane = DataPlane(
             pipeline,
             parts.selection,
             parts.follower,
@@ -284,11 +285,11 @@ async def test_what_fails_for_one_user_fails_for_all(world: World) -> None:
     slates = texts("candidates", "i1", "i2", "i1", "i2", shape=(2, 2))
     async with world.service(max_candidates=1) as running:
         with pytest.raises(RequestError, match="1 to 1 item ids"):
-            await running.parts.plane.infer(InferRequest("toy", (users, slates)))
+            await running.dependencies.data_plane.infer(InferRequest("toy", (users, slates)))
 
 
 async def test_a_load_needs_the_cache(world: World) -> None:
     lost = World("unix:///tmp/nowhere/valkey.sock", world.artifacts)
     async with lost.service() as running:
         with pytest.raises(CacheUnavailableError):
-            await running.parts.plane.load("toy", {})
+            await running.dependencies.data_plane.load("toy", {})

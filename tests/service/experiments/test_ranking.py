@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kendalltau
 
-from service.scoring.ranking import agreements, best, kendall_tau_b, ranks, top_overlap
+from service.experiments.ranking import agreements, best, kendall_tau_b, ranks, top_overlap
 
 # Few different values: most pairs tie.
 TIED = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=2, max_size=60)

@@ -1,0 +1,161 @@
+"""The types of one request on its way through the service: the query, the state it is scored from, the answer."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from time import perf_counter
+from typing import Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.contract.record import Generation, UserRecord
+from service.generations.serving import Serving
+from service.observability.metrics import StateSource, milliseconds
+from service.runtime.scorer import State
+
+Tier = Literal["host", "redis"]
+"""Where a state was looked up: the memory of this process, or the cache."""
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Query:
+    """Score `candidates` for a user.
+
+    Attributes:
+        user_id: raw id.
+        candidates: raw item ids.
+        model: name of a published model or of an experiment; None: the default model.
+        recent: raw ids of the latest items, newest last; None: those in the user's record.
+        context: context field -> raw value.
+        deadline: moment of `time.monotonic()` at which the client stops waiting; None: it waits without limit.
+        priority: 1 is the highest, 5 the lowest; 0 means the usual one, 3.
+    """
+
+    user_id: str
+    candidates: Sequence[str]
+    model: str | None
+    recent: Sequence[str] | None
+    context: Mapping[str, object]
+    deadline: float | None = None
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FoundState:
+    """The state that a query is scored from, and how it was found.
+
+    Attributes:
+        serving: generation whose artifact made the state; only its scorer may score it.
+        source: result of the lookup. With `hit` and `stale` the state is the user's own, else the cold-start state.
+        tier: where the lookup ended.
+        state: tensor name -> array, without the batch axis.
+        recent: catalogue rows of the user's latest items, newest last; empty for the cold-start state.
+        as_of_s: epoch second up to which events are in the state; None for the cold-start state.
+        reason: why the answer is degraded; None if it is not.
+    """
+
+    serving: Serving
+    source: StateSource
+    tier: Tier
+    state: State
+    recent: NDArray[np.int64]
+    as_of_s: int | None
+    reason: str | None
+
+
+def cold_start(serving: Serving, source: StateSource, tier: Tier, problem: str) -> FoundState:
+    """Make the state of a user of whom nothing can be read.
+
+    Args:
+        serving: what scores the query.
+        source: result of the lookup: `miss`, `corrupt` or `unavailable`.
+        tier: where the lookup ended.
+        problem: why there is no record.
+    """
+    no_items = np.zeros(0, np.int64)
+    reason = f"scored from the cold-start state: {problem}"
+    return FoundState(serving, source, tier, serving.scorer.cold_start, no_items, None, reason)
+
+
+@dataclass(slots=True)
+class Stages:
+    """When the stages of one request ended: each begins when the one before it ends.
+
+    Attributes:
+        began: moment of `perf_counter()` at which the first stage began.
+        ended: stage -> moment at which it ended, in order. Whoever ends a stage adds it.
+    """
+
+    began: float = field(default_factory=perf_counter)
+    ended: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Stage -> seconds that it took, in order."""
+        moments = [self.began, *self.ended.values()]
+        took_s = [end - begin for begin, end in pairwise(moments)]
+        return dict(zip(self.ended, took_s, strict=True))
+
+    def milliseconds(self) -> dict[str, float]:
+        """Stage -> milliseconds that it took, and their sum as `total`."""
+        seconds = self.seconds
+        timings = {**seconds, "total": sum(seconds.values())}
+        return {stage: milliseconds(took_s) for stage, took_s in timings.items()}
+
+
+def sum_of(parts: Iterable[Stages]) -> Stages:
+    """Add up stage by stage what each took in `parts`."""
+    total: dict[str, float] = {}
+    for part in parts:
+        for stage, took_s in part.seconds.items():
+            total[stage] = total.get(stage, 0.0) + took_s
+    moments = np.cumsum(list(total.values())).tolist()
+    return Stages(0.0, dict(zip(total, moments, strict=True)))
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The answer to a query.
+
+    Attributes:
+        query: as asked.
+        generation: the published build that scored.
+        found: the state it was scored from.
+        scores: click probability of each candidate, in the order of the query.
+        unknown_candidates: raw ids of candidates that the catalogue does not hold.
+        stages: cache, queue (waiting for a thread), decode (ids to rows), score.
+    """
+
+    query: Query
+    generation: Generation
+    found: FoundState
+    scores: NDArray[np.float64]
+    unknown_candidates: list[str]
+    stages: Stages
+
+
+@dataclass(frozen=True)
+class StoredUser:
+    """What the cache holds for a user.
+
+    Attributes:
+        user_id: raw id.
+        serving: generation whose artifact made the record.
+        num_bytes: length of the stored value.
+        record: None if the value cannot be read.
+        problem: why it cannot be read; None if it can.
+    """
+
+    user_id: str
+    serving: Serving
+    num_bytes: int
+    record: UserRecord | None
+    problem: str | None
+
+
+def known_context(context: Mapping[str, Value], serving: Serving) -> dict[str, Value]:
+    """Keep the context fields that the artifact of `serving` has."""
+    known = serving.artifact.vocabulary.context
+    return {name: value for name, value in context.items() if name in known}
