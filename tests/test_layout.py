@@ -74,7 +74,7 @@ def test_every_file_of_a_package_is_in_the_tree_of_the_site(package: str) -> Non
     page = tree.page()
     sources = [path for path in (ROOT / package).rglob("*.py") if path.name != "__init__.py"]
     own = [path for path in sources if not tree.GENERATED.search(path.name)]
-    missing = [path for path in own if f"\n{path.name} " not in page]
+    missing = [path for path in own if f"\n| `{path.name}` | " not in page]
     assert own
     assert missing == []
 

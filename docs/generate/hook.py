@@ -52,9 +52,30 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Put every decision and every table into the navigation."""
+    docs = Path(config.docs_dir)
+    sections: dict[str, list[object]] = {
+        next(iter(one)): next(iter(one.values())) for one in config.nav
+    }
+    sections["Decisions"] += _newest_first(docs, "decisions")
+    sections["Decisions"].append({"Lab log": _newest_first(docs, "decisions/lab")})
+    tables = sorted(path for path in (docs / "results").glob("*/*.md"))
+    sections["Results"] += [
+        {path.parent.name: path.relative_to(docs).as_posix()} for path in tables
+    ]
+    return config
+
+
+def _newest_first(docs: Path, folder: str) -> list[str]:
+    paths = sorted((docs / folder).glob("2*.md"), reverse=True)
+    return [path.relative_to(docs).as_posix() for path in paths]
+
+
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Links to files outside docs/ lead to where the site shows them."""
+    """Links to files outside docs/ lead to where the site shows them; a number stays beside its interval."""
     source = page.file.abs_src_path
+    markdown = markdown.replace(" ± ", "\u00a0±\u00a0")
     if source is None or not Path(source).is_relative_to(config.docs_dir):
         return markdown
     return relinked(markdown, Path(source), page.file.src_uri)

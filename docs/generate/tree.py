@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from docs.generate.markdown import first_line
+from docs.generate.markdown import code, first_line, table
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("models", "builder", "service", "loadtest", "docker", "docs/generate")
@@ -43,10 +43,10 @@ def _folder(folder: Path) -> str:
     name = folder.relative_to(ROOT).as_posix()
     package = folder / "__init__.py"
     purpose = description(package) if package.exists() else ""
-    rows = [f"{path.name:<26} {description(path)}".rstrip() for path in listed_files(folder)]
+    rows = [(code(path.name), description(path)) for path in listed_files(folder)]
     level = min(2 + name.count("/"), 4)
     text = f"{'#' * level} {name}/\n\n" + (f"{purpose}\n\n" if purpose else "")
-    text += "```text\n" + "\n".join(rows) + "\n```\n\n" if rows else ""
+    text += table(["file", "what it is for"], rows) + "\n" if rows else ""
     return text + "".join(_folder(inner) for inner in _subfolders(folder))
 
 
