@@ -55,9 +55,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Put every decision and every table into the navigation."""
     docs = Path(config.docs_dir)
-    sections: dict[str, list[object]] = {
-        next(iter(one)): next(iter(one.values())) for one in config.nav
-    }
+    sections = {name: pages for one in config.nav or [] for name, pages in one.items()}
     sections["Decisions"] += _newest_first(docs, "decisions")
     sections["Decisions"].append({"Lab log": _newest_first(docs, "decisions/lab")})
     tables = sorted(path for path in (docs / "results").glob("*/*.md"))
