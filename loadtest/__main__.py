@@ -17,7 +17,7 @@ from loadtest.report import Samples, plot, summarise, table
 from loadtest.scenarios import SCENARIOS, Scenario
 from loadtest.traffic import Sample
 from models.contract.errors import AbsorbError
-from service.__main__ import read_settings
+from service.settings import read_settings
 from service.tools.published import read_published
 from service.tools.running_service import running_service
 

@@ -27,7 +27,7 @@ from loadtest.peers.servers import ABSORBS, Server
 from loadtest.peers.wires import http_request
 from models.contract.embedded_cache import resolve_cache_url
 from models.contract.errors import AbsorbError
-from service.__main__ import read_settings
+from service.settings import read_settings
 from service.tools.published import read_published
 
 CELLS = tuple(Cell(*pair) for pair in product((1, 8, 32), (20, 200, 1000)))

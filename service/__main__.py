@@ -1,16 +1,19 @@
-"""`python -m service`: build the real parts and run uvicorn. The only place that does."""
+"""`python -m service`: read the settings, make the parts, and run uvicorn in one process or in several."""
 
-import argparse
 import logging
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from typing import Annotated, Any
 
+import typer
 import uvicorn
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
-from pydantic import ValidationError
+from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
 from starlette.types import ASGIApp
+from typer.core import TyperCommand
 
 from models.contract.cache_url import redact_url
 from models.contract.embedded_cache import resolve_cache_url
@@ -23,7 +26,7 @@ from service.process.drain import DrainingServer, serve_until_told
 from service.process.fleet import Fleet, Seat, bind, check_free, end_with_parent
 from service.process.own_port import OwnPort
 from service.runtime.scorer import runtime_providers
-from service.settings import SECRET_FIELDS, Settings
+from service.settings import Settings, describe_settings, read_settings
 from service.transport.auth import exposure_problem
 from service.wiring import build_dependencies
 
@@ -32,14 +35,38 @@ HEADERS = [
     ("content-security-policy", "frame-ancestors 'none'"),
     ("cache-control", "no-store"),
 ]
-"""With every answer: uvicorn writes them from one prepared list. Answers are about persons, so nobody may keep them."""
+"""Sent with every answer; uvicorn prepares them once. Answers concern persons, so proxies must not store them."""
+
+EXIT_CODES = (
+    "Exit codes: 0 after SIGTERM or SIGINT and a complete drain; 1 if a second signal cut the drain short, or the "
+    "service cannot start; 2 if a setting or an argument is wrong."
+)
 
 log = logging.getLogger("service")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Serve until a signal says to stop."""
-    seat = _seat(arguments)
+class CommandWithSettings(TyperCommand):
+    """A command whose help ends with the list of settings."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:  # typer keeps both types private
+        """Print the help, then the settings."""
+        super().format_help(ctx, formatter)
+        console = Console(highlight=False)
+        console.print("Settings: environment variables", style="bold")
+        for variable, default, meaning in describe_settings():
+            console.print(f"\n{variable}, default: {default}", markup=False)
+            console.print(Padding(Text(meaning), (0, 0, 0, 4)))
+
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+Hidden = Annotated[int | None, typer.Option(hidden=True)]
+
+
+@app.command(cls=CommandWithSettings, epilog=EXIT_CODES)
+def serve(number: Hidden = None, fd: Hidden = None) -> None:
+    """Score candidates over HTTP until SIGTERM. Everything is set by environment variables."""
+    # A fleet starts its processes with both options.
+    seat = None if number is None or fd is None else Seat(number, fd)
     settings = read_settings()
     if (problem := exposure_problem(settings)) is not None:
         sys.exit(f"{problem}\n")
@@ -51,29 +78,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if seat is not None:
         end_with_parent()
         common = socket.socket(fileno=seat.fd)
-        serve(seat.settings(settings, common.getsockname()[1]), cache_url, common)
+        run_service(seat.settings(settings, common.getsockname()[1]), cache_url, common)
     elif settings.processes == 1:
-        serve(settings, cache_url)
+        run_service(settings, cache_url)
     else:
         sys.exit(_run_fleet(settings))
 
 
-def serve(settings: Settings, cache_url: str, common: socket.socket | None = None) -> None:
-    """Serve in this process.
+def run_service(settings: Settings, cache_url: str, common: socket.socket | None = None) -> None:
+    """Serve in this process until a signal stops it.
 
     Args:
-        settings: its own.
+        settings: of this process.
         cache_url: as redis-py understands it.
-        common: bound to the port that it shares with other processes; None: it shares none.
+        common: socket bound to the port that several processes share; None: this is the only process.
     """
     about = {"cache": redact_url(cache_url), "providers": runtime_providers()}
     log.info("starting", extra={**about, "host": settings.host, "port": settings.port})
     dependencies = build_all(settings, cache_url)
-    app: ASGIApp = create_app(dependencies)
+    application: ASGIApp = create_app(dependencies)
     if common is not None:
-        app = OwnPort(app, common.getsockname()[1], settings)
+        application = OwnPort(application, common.getsockname()[1], settings)
     config = uvicorn.Config(
-        app,
+        application,
         host=settings.host,
         port=settings.port,
         loop="uvloop",
@@ -100,7 +127,7 @@ def serve(settings: Settings, cache_url: str, common: socket.socket | None = Non
 def _run_fleet(settings: Settings) -> int:
     try:
         check_free(settings.host, settings.port)
-        reserved = bind(settings.host, settings.port)  # nobody listens on it: it keeps the port
+        reserved = bind(settings.host, settings.port)  # keeps the port; does not listen
     except OSError as error:
         sys.stderr.write(f"ABSORB_PORT: {settings.port}: {error.strerror}\n")
         return 1
@@ -112,33 +139,8 @@ def _run_fleet(settings: Settings) -> int:
         return Fleet(settings.host, port, settings.processes).run()
 
 
-def _seat(arguments: Sequence[str] | None) -> Seat | None:
-    """Where in a fleet this process is; None: in none."""
-    parser = argparse.ArgumentParser(
-        "python -m service",
-        description="Score candidates. Settings: ABSORB_* variables, see README.md.",
-    )
-    parser.add_argument("--number", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--fd", type=int, help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
-    return None if options.number is None else Seat(options.number, options.fd)
-
-
-def read_settings() -> Settings:
-    """Settings from the environment; says which variable is wrong, and stops."""
-    try:
-        return Settings()
-    except ValidationError as error:
-        for problem in error.errors():
-            name = "ABSORB_" + "_".join(str(part) for part in problem["loc"]).upper()
-            is_secret = problem["loc"][0] in SECRET_FIELDS if problem["loc"] else False
-            got = "another value" if is_secret else repr(problem["input"])
-            sys.stderr.write(f"{name}: got {got}, expected: {problem['msg']}\n")
-        sys.exit(2)
-
-
 def build_all(settings: Settings, cache_url: str) -> Dependencies:
-    """Make the real dependencies."""
+    """Every part of a service process, with the metrics of the interpreter and the process."""
     registry = CollectorRegistry()
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
@@ -146,4 +148,4 @@ def build_all(settings: Settings, cache_url: str) -> Dependencies:
 
 
 if __name__ == "__main__":
-    main()
+    app()

@@ -33,7 +33,7 @@ from loadtest.peers.report import Row, page, plot
 from loadtest.peers.servers import ABSORBS, BARE, PEERS, Server
 from models.contract.embedded_cache import resolve_cache_url
 from models.contract.errors import AbsorbError
-from service.__main__ import read_settings
+from service.settings import read_settings
 from service.tools.published import read_published
 
 MODEL = "lrea"

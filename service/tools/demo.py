@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 from models.contract.errors import AbsorbError
-from service.__main__ import read_settings
 from service.errors import NotReadyError
+from service.settings import read_settings
 from service.tools.published import Published, read_published
 from service.tools.running_service import running_service
 

@@ -1,23 +1,20 @@
-"""`python -m service.tools.replay FILE --url http://…`: ask captured slow requests again; print the times then and now.
+"""`absorb replay FILE`: send captured slow requests to a service again, and compare times and scores.
 
-FILE holds JSON lines as `ABSORB_SLOW_DIR` or `GET /v1/slow` give them. Scores agree where none differs by more than
-1e-6. They are compared where both answers say that they come from the same generations and the same kinds of state (V2:
-the outputs `generation` and `state_source`); others may score otherwise, so they are named. Exit code 1: a request
-failed that had succeeded, or scores that are compared differ.
+FILE holds JSON lines, as `ABSORB_SLOW_DIR` or `GET /v1/slow` give them. Scores agree if none differs by more than 1e-6.
+They are compared only if both answers name the same generations and state sources (V2: the outputs `generation` and
+`state_source`); otherwise the scores may rightly differ, and both are shown.
 """
 
-import argparse
-import http.client
-import sys
 from base64 import b64decode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Annotated, Any
 
+import httpx
 import orjson
+import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -29,19 +26,28 @@ KEYS: dict[str, type | tuple[type, ...]] = {
     "status": int,
     "took_ms": (int, float),
 }
-"""What every captured request has."""
+"""Fields of every captured request, with their types."""
 
+EXIT_CODES = (
+    "Exit codes: 0 all is well; 1 a request failed that had succeeded, or compared scores differ; 2 the file, the URL "
+    "or an argument is wrong, or the service does not answer."
+)
 Json = dict[str, Any]
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @dataclass(frozen=True)
 class Replayed:
-    """One request, then and now.
+    """One captured request and its replay.
 
     Attributes:
-        then_from: generation and state source of each user and model in the answer that was captured.
-        now_from: the same of the answer to the replay.
-        agrees: whether the scores are the same; None where there are none to compare.
+        record: the captured request.
+        status: HTTP status of the replay.
+        took_ms: time of the replay.
+        then_from: generation and state source of each user and model, in the captured answer.
+        now_from: the same, in the answer to the replay.
+        agrees: whether the scores are the same; None if they cannot be compared.
     """
 
     record: Json
@@ -53,29 +59,36 @@ class Replayed:
 
     @property
     def is_bad(self) -> bool:
-        """Whether something is wrong that another generation or state does not explain."""
+        """Whether the replay differs for the worse, and neither another generation nor another state explains it."""
         return self.status >= 400 > self.record["status"] or self.agrees is False
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Replay; return the exit code."""
-    options = _parser().parse_args(arguments)
+@app.command(epilog=EXIT_CODES)
+def main(
+    file: Annotated[Path, typer.Argument(help="captured requests, as JSON lines")],
+    url: Annotated[str, typer.Option(help="address of the service")] = "http://127.0.0.1:8000",
+    key: Annotated[str | None, typer.Option(help="API key, if the service needs one")] = None,
+) -> None:
+    """Send captured slow requests to a service again, one after another; compare times and scores.
+
+    Example: absorb replay var/slow/slow.jsonl --url http://127.0.0.1:8000
+    """
     try:
-        records = list(read_records(options.file))
-        replayed = list(replay(records, options.url, options.key))
-    except (OSError, ValueError) as error:
-        sys.stderr.write(f"replay: {error}\n")
-        return 2
+        records = list(read_records(file))
+        replayed = list(replay(records, url, key))
+    except (OSError, ValueError, httpx.HTTPError) as error:
+        typer.echo(f"replay: {error}", err=True)
+        raise typer.Exit(2) from error
     show(replayed, len(records), Console())
-    return int(any(one.is_bad for one in replayed))
+    raise typer.Exit(int(any(request.is_bad for request in replayed)))
 
 
 def read_records(path: Path) -> Iterator[Json]:
-    """Every line of a capture.
+    """Every captured request of a file.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: a line is none; says which.
+        ValueError: a line is not a captured request; names the line.
     """
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         record = _object(line)
@@ -88,73 +101,65 @@ def read_records(path: Path) -> Iterator[Json]:
 
 
 def body_of(record: Json) -> bytes | None:
-    """The request's body; None where it was too long to be kept."""
+    """The request's body; None if it was too long to be captured."""
     if "body_base64" in record:
         return b64decode(record["body_base64"])
     return record["body"].encode() if "body" in record else None
 
 
 def replay(records: Sequence[Json], url: str, key: str | None) -> Iterator[Replayed]:
-    """Ask one after another, over one connection.
+    """Send one request after another over one connection; requests without a captured body are left out.
 
     Raises:
-        OSError: the service does not answer.
-        ValueError: the URL is none.
+        httpx.HTTPError: the service does not answer.
+        ValueError: the URL is not one of HTTP.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or parts.hostname is None:
+    if not url.startswith(("http://", "https://")):
         raise ValueError(f"--url: got {url!r}, expected http://host:port")
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.hostname, parts.port, timeout=TIMEOUT_S)
-    for record in records:
-        body = body_of(record)
-        if body is not None:
-            yield _ask(connection, record, body, key)
-    connection.close()
+    headers = {} if key is None else {"authorization": f"Bearer {key}"}
+    with httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_S) as client:
+        for record in records:
+            body = body_of(record)
+            if body is not None:
+                yield _send(client, record, body)
 
 
-def _ask(
-    connection: http.client.HTTPConnection, record: Json, body: bytes, key: str | None
-) -> Replayed:
+def _send(client: httpx.Client, record: Json, body: bytes) -> Replayed:
     headers = {**record.get("headers", {}), "x-request-id": f"replay-{record['request_id']}"[:128]}
-    if key is not None:
-        headers["authorization"] = f"Bearer {key}"
     path = record["path"] + (f"?{record['query']}" if record.get("query") else "")
     began = perf_counter()
-    connection.request(record["method"], path, body, headers)
-    response = connection.getresponse()
-    answer = response.read()
+    response = client.request(record["method"], path, content=body, headers=headers)
     took_ms = 1000 * (perf_counter() - began)
-    now = _object(answer)
+    now = _object(response.content)
     then = _object(record.get("answer", "").encode())
     then_from, now_from = made_from(then), made_from(now)
     agrees = agree(then, now) if then_from and then_from == now_from else None
-    return Replayed(record, response.status, took_ms, then_from, now_from, agrees)
+    return Replayed(record, response.status_code, took_ms, then_from, now_from, agrees)
 
 
 def _object(raw: bytes) -> Json:
     try:
-        found = orjson.loads(raw)
+        value = orjson.loads(raw)
     except orjson.JSONDecodeError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def made_from(answer: Json) -> list[str]:
-    """Generation and state source of each user and model of an answer; empty where it does not say."""
+    """Generation and state source of each user and model of an answer; empty if the answer states neither."""
     if "outputs" in answer:
-        told = {one["name"]: one.get("data", ()) for one in answer["outputs"]}
-        pairs = zip(told.get("generation", ()), told.get("state_source", ()), strict=False)
+        outputs = {output["name"]: output.get("data", ()) for output in answer["outputs"]}
+        pairs = zip(outputs.get("generation", ()), outputs.get("state_source", ()), strict=False)
         return [f"{generation} {source}" for generation, source in pairs]
     return [
-        f"{one['generation']} {one['state']['source']}"
-        for one in answer.get("models", [answer])
-        if one.get("generation") and one.get("state")
+        f"{scored['generation']} {scored['state']['source']}"
+        for scored in answer.get("models", [answer])
+        if scored.get("generation") and scored.get("state")
     ]
 
 
 def agree(then: Json, now: Json) -> bool | None:
-    """Whether two answers' scores are the same; None where one has none."""
+    """Whether two answers have the same scores; None if one has no scores."""
     left, right = _scores(then), _scores(now)
     if not left or not right:
         return None
@@ -164,48 +169,43 @@ def agree(then: Json, now: Json) -> bool | None:
 
 
 def _scores(answer: Json) -> dict[object, float]:
-    """Place or item -> score, of an answer of any of the routes."""
+    """Position or item -> score, of an answer of any scoring route."""
     if answer.get("scores"):
         return dict(enumerate(answer["scores"]))
     if answer.get("ranked"):
-        return {one["item"]: one["score"] for one in answer["ranked"]}
-    found: dict[object, float] = {}
+        return {entry["item"]: entry["score"] for entry in answer["ranked"]}
+    scores: dict[object, float] = {}
     for model in answer.get("models") or ():
-        found |= {(model["model"], place): score for place, score in _scores(model).items()}
+        scores |= {(model["model"], place): score for place, score in _scores(model).items()}
     for output in answer.get("outputs") or ():
         if output.get("datatype", "").startswith("FP"):
-            found |= {(output["name"], at): score for at, score in enumerate(output["data"])}
-    return found
+            scores |= {(output["name"], at): score for at, score in enumerate(output["data"])}
+    return scores
 
 
 def show(replayed: Sequence[Replayed], num_records: int, console: Console) -> None:
-    """Print a row for each request."""
+    """Print a row per request."""
     table = Table("request", "route", "status", "then ms", "now ms", "made from", "scores")
     words = {True: "agree", False: "differ", None: "none to compare"}
-    for one in replayed:
-        record = one.record
-        then, now = (", ".join(made) or "unknown" for made in (one.then_from, one.now_from))
+    for request in replayed:
+        record = request.record
+        then = ", ".join(request.then_from) or "unknown"
+        now = ", ".join(request.now_from) or "unknown"
         table.add_row(
             record["request_id"],
             record["route"],
-            f"{record['status']} → {one.status}",
+            f"{record['status']} → {request.status}",
             f"{record['took_ms']:.1f}",
-            f"{one.took_ms:.1f}",
+            f"{request.took_ms:.1f}",
             then if now == then else f"{then} → {now}",
-            words[one.agrees],
+            words[request.agrees],
         )
     console.print(table)
-    faster = sum(one.took_ms < one.record["took_ms"] for one in replayed)
-    console.print(f"{len(replayed)} of {num_records} replayed, {faster} faster than then")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m service.tools.replay", description=__doc__)
-    parser.add_argument("file", type=Path, help="JSON lines, as captured")
-    parser.add_argument("--url", default="http://127.0.0.1:8000", help="of the service")
-    parser.add_argument("--key", help="API key, if the service wants one")
-    return parser
+    faster = sum(request.took_ms < request.record["took_ms"] for request in replayed)
+    console.print(
+        f"{len(replayed)} of {num_records} replayed, {faster} of them faster than when captured"
+    )
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    app()

@@ -1,45 +1,45 @@
-"""The service as a process of its own, for programs that talk to it over HTTP: the demo and the load test."""
+"""Starts the service as a process, for programs that send it HTTP requests: the demo and the load test."""
 
 import os
 import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import httpx
 
 from service.errors import NotReadyError
 
 START_LIMIT_S = 60.0
 STOP_LIMIT_S = 45.0
-"""Longer than the service drains."""
+"""Longer than a drain may take."""
 LOOK_EVERY_S = 0.1
 LOG_TAIL_LINES = 15
 
 
 @contextmanager
 def running_service(log_path: Path) -> Iterator[str]:
-    """Start `python -m service` on a free port of this machine, wait until it can score, stop it in the end.
+    """Start `python -m service` on a free port of this machine, wait until it is ready, and stop it at the end.
 
-    The other settings are those of the environment.
+    All other settings come from the environment.
 
     Args:
-        log_path: file for the service's log; its folder is made if absent.
+        log_path: file for the service's log; its folder is created if missing.
 
     Yields:
-        Its URL, without a slash at the end.
+        The service's URL, without a trailing slash.
 
     Raises:
-        NotReadyError: it ends or cannot score in time; says what it answered or logged last.
+        NotReadyError: the service ends, or is not ready in time; with its last answer or log lines.
     """
     log_path.parent.mkdir(parents=True, exist_ok=True)
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     environment = {**os.environ, "ABSORB_HOST": "127.0.0.1", "ABSORB_PORT": str(port)}
-    # Nobody else sends anything here.
+    # Only this program sends requests, and it has stopped by then.
     environment["ABSORB_DRAIN_DELAY_S"] = "0"
     command = [sys.executable, "-m", "service"]
     with (
@@ -54,7 +54,7 @@ def running_service(log_path: Path) -> Iterator[str]:
 
 
 def free_port() -> int:
-    """A TCP port of this machine on which nobody listens now."""
+    """A TCP port of this machine that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -73,15 +73,12 @@ def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]", log_path: Pa
 
 
 def _ready(url: str) -> str:
-    """Why the service cannot score yet; empty once it can."""
+    """Why the service is not ready; empty once it is."""
     try:
-        with urllib.request.urlopen(f"{url}/health/ready", timeout=5):
-            return ""
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.read().decode(errors="replace")
-    except OSError as error:  # not listening yet
+        answer = httpx.get(f"{url}/health/ready", timeout=5)
+    except httpx.TransportError as error:  # not listening yet
         return str(error)
+    return "" if answer.is_success else answer.text
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:

@@ -3,14 +3,10 @@
 import asyncio
 import json
 import stat
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
-from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from service.observability import slow_capture as slow_module
@@ -23,7 +19,7 @@ from service.observability.slow_capture import (
     SlowRequests,
     append,
 )
-from service.tools.replay import agree, body_of, made_from, main, read_records
+from service.tools.replay import body_of, read_records
 from tests.service.toy import Toy
 from tests.service.world import World
 
@@ -135,140 +131,3 @@ def test_a_binary_body_survives_the_capture(tmp_path: Path):
     slow.close()
     (record,) = read_records(tmp_path / FILE)
     assert body_of(record) == b"\xff\x00\x80"
-
-
-@pytest.mark.parametrize(
-    ("then", "now", "expected"),
-    [
-        ({"scores": [0.1, 0.2]}, {"scores": [0.1, 0.2 + 1e-7]}, True),
-        ({"scores": [0.1, 0.2]}, {"scores": [0.1, 0.3]}, False),
-        ({"scores": [0.1]}, {"scores": [0.1, 0.3]}, False),
-        (
-            {"scores": None, "ranked": [{"item": "a", "score": 1}]},
-            {"ranked": [{"item": "a", "score": 1}]},
-            True,
-        ),
-        (
-            {"models": [{"model": "m", "scores": [1]}]},
-            {"models": [{"model": "m", "scores": [2]}]},
-            False,
-        ),
-        ({"outputs": [{"name": "p", "datatype": "FP64", "data": [1]}]}, {"outputs": []}, None),
-        ({"error": "x"}, {"scores": [1]}, None),
-    ],
-)
-def test_answers_agree_where_their_scores_do(then: Any, now: Any, expected: bool | None):
-    assert agree(then, now) is expected
-
-
-def test_a_file_that_is_no_capture_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    path = tmp_path / "x.jsonl"
-    for text, problem in (
-        ("{", ":1: not a captured request"),
-        ("[]", ":1: not a captured request"),
-        (
-            '{"method": "POST", "path": "/", "status": 200, "took_ms": "1"}\n',
-            ":1: not a captured request: request_id, route, took_ms missing or of another type",
-        ),
-    ):
-        path.write_text(text)
-        assert main([str(path)]) == 2
-        assert problem in capsys.readouterr().err
-    path.write_text("")
-    assert main([str(path), "--url", "nonsense"]) == 2
-    assert "expected http://host:port" in capsys.readouterr().err
-    assert main([str(tmp_path / "absent")]) == 2
-
-
-STATE = {"source": "hit"}
-V2_ANSWER = {
-    "outputs": [
-        {"name": "state_source", "data": ["hit", "miss"]},
-        {"name": "generation", "data": ["g1", "g1"]},
-        {"name": "scores", "datatype": "FP32", "data": [0.5, 0.25]},
-    ]
-}
-
-
-@pytest.mark.parametrize(
-    ("answer", "expected"),
-    [
-        ({"generation": "g1", "state": STATE, "scores": [0.5]}, ["g1 hit"]),
-        (
-            {"models": [{"generation": "g1", "state": STATE}, {"generation": None, "state": None}]},
-            ["g1 hit"],
-        ),
-        (V2_ANSWER, ["g1 hit", "g1 miss"]),
-        ({"outputs": V2_ANSWER["outputs"][1:]}, []),
-        ({"error": "x"}, []),
-        ({}, []),
-    ],
-)
-def test_an_answer_of_each_kind_says_what_it_was_made_from(answer: Any, expected: list[str]):
-    assert made_from(answer) == expected
-
-
-async def test_only_scores_of_one_generation_and_kind_of_state_are_compared(
-    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
-    generation = world.publish(TOY)
-    inputs = [
-        {"name": "user_id", "shape": [1], "datatype": "BYTES", "data": ["ann"]},
-        {"name": "candidates", "shape": [1, 2], "datatype": "BYTES", "data": ["i1", "i5"]},
-    ]
-    path = tmp_path / "slow.jsonl"
-    async with world.service(slow_ms=1e-6, host_cache_bytes=0) as service:
-        await service.client.post("/v2/models/toy/infer", json={"inputs": inputs})
-        await service.client.post("/v1/compare", json=BODY)
-        records = [
-            json.loads(line) for line in (await service.client.get("/v1/slow")).text.splitlines()
-        ]
-        codes = []
-        async with listening(service.app) as url:
-            for is_there in (True, False):
-                for record in records:
-                    wrong = {**record, "answer": record["answer"].replace("0.", "0.9")}
-                    path.write_text(json.dumps(wrong))
-                    codes.append(await asyncio.to_thread(main, [str(path), "--url", url]))
-                if is_there:
-                    with world.redis as client:
-                        client.delete(generation.key("ann"))
-    assert codes == [1, 1, 0, 0]
-    assert "none to" in capsys.readouterr().out
-
-
-async def test_a_capture_is_replayed_against_a_service(
-    world: World,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-):
-    monkeypatch.setenv("COLUMNS", "200")
-    world.publish(TOY)
-    async with world.service(slow_ms=1e-6) as service, listening(service.app) as url:
-        for more in ({}, {"top_k": 1}):
-            await service.client.post("/v1/score", json={**BODY, **more})
-        await service.client.post("/v1/compare", json=BODY)
-        path = tmp_path / "slow.jsonl"
-        path.write_text((await service.client.get("/v1/slow")).text)
-        assert await asyncio.to_thread(main, [str(path), "--url", url]) == 0
-        told = capsys.readouterr().out
-        assert told.count("agree") == 3
-        assert "3 of 3 replayed" in told
-        record = json.loads(path.read_text().splitlines()[-1])
-        record["answer"] = record["answer"].replace("0.", "0.9")
-        path.write_text(json.dumps(record))
-        assert await asyncio.to_thread(main, [str(path), "--url", url]) == 1
-        assert "differ" in capsys.readouterr().out
-
-
-@asynccontextmanager
-async def listening(app: FastAPI) -> AsyncIterator[str]:
-    """The application behind a socket, in this event loop."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="off", log_config=None))
-    serving = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    await serving
