@@ -27,7 +27,7 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     def noted(self, slates):
         if threading.current_thread().name.startswith("warm-up"):
-            sizes.extend(len(one.items) for one in slates)
+            sizes.extend(len(slate.candidates) for slate in slates)
         return score(self, slates)
 
     monkeypatch.setattr(Scorer, "score_many", noted)
