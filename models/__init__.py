@@ -1,11 +1,18 @@
-"""Models, and the contract that builder and service share.
+"""The models, and the contract that the builder and the service share.
 
 Every model is cut at the cache (`models/base.py`):
 
     encode(user)                   -> UserState    offline, once per user and build
     score(state, context, slate)   -> logits       online, per request
 
-Start reading at `base.py` (the cut), then `sequence/lrea.py` (the model this project exists for), then
-`record.py` (how a state travels through Redis). The wire contract (`errors`, `schema`, `vocabulary`,
-`record`, `artifact`, `cache_server`) imports numpy only, so the service starts without torch.
+Where to start reading:
+
+1. `base.py`: the cut, and what a model has to implement. `batch.py`: the inputs, and the letters of the axes.
+2. `sequence/lrea.py`: LREA, the model that this project was built around; `field/fm.py` is the shortest model.
+3. `contract/record.py`: the bytes in which a user's state lies in the cache.
+4. `registry.py`: every model by name.
+
+`contract/` imports numpy and the standard library only, so that the service starts without torch. The other folders
+are torch: `blocks/` (layers of two or more models), `field/` (models of feature fields) and `sequence/` (models of
+long histories). The builder trains them and exports them to ONNX graphs, which the service runs.
 """

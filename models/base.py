@@ -1,4 +1,4 @@
-"""The cut every model is made of: `encode` offline, `score` online, `forward` = score after encode."""
+"""The cut of every model: `encode` runs offline, `score` online, and `forward` is `score` after `encode`."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -12,17 +12,17 @@ from models.batch import Context, Slate, User
 from models.contract.record import StateSpec
 
 UserState = dict[str, Tensor]
-"""Tensors of a user's state, batch first, as the model's `state_spec` says."""
+"""Name -> tensor of a user's state. Axis 0 is the batch; `state_spec` names the others."""
 
 
 @dataclass(frozen=True)
 class TrainOutput:
-    """What one training step fits.
+    """What one training step optimises.
 
     Attributes:
-        logits: fitted to the labels.
-        penalty: added to the loss.
-        auxiliary: further logits that are fitted to the same labels with the same weight (SIM's search unit).
+        logits: logits of the candidates, fitted to the labels.
+        penalty: a term that is added to the loss; None adds nothing.
+        auxiliary: more logits, fitted to the same labels with the same weight (for example SIM's search unit).
     """
 
     logits: Float[Tensor, "B C"]
@@ -33,48 +33,48 @@ class TrainOutput:
 def slower_groups(
     weights: Iterable[nn.Parameter], slow: Iterable[nn.Parameter], lr: float, share: float
 ) -> list[dict[str, Any]]:
-    """Optimiser groups of weights, `slow` of which learn at `share` times the rate."""
-    slowed = list(slow)
-    ids = {id(weight) for weight in slowed}
-    fast = [weight for weight in weights if id(weight) not in ids]
-    groups = [{"params": fast, "lr": lr}]
-    return [*groups, {"params": slowed, "lr": lr * share}] if slowed else groups
+    """Optimiser groups in which the weights `slow` learn at `share` times the rate of the other `weights`."""
+    slow_weights = list(slow)
+    slow_ids = {id(weight) for weight in slow_weights}
+    fast_weights = [weight for weight in weights if id(weight) not in slow_ids]
+    groups = [{"params": fast_weights, "lr": lr}]
+    return [*groups, {"params": slow_weights, "lr": lr * share}] if slow_weights else groups
 
 
 class CtrModel(nn.Module, ABC):
-    """A click model cut at the cache."""
+    """A click model that is cut at the cache."""
 
     reads_history = True
-    """False if neither `encode` nor `score` looks at what the user did before: it knows fields only."""
+    """False for a model that reads feature fields only, not what the user did before."""
 
     @abstractmethod
     def state_spec(self) -> StateSpec:
-        """Names and shapes (without the batch axis) of what `encode` returns, in the record's order."""
+        """Names and shapes (without the batch axis) of the tensors that `encode` returns, in the record's order."""
 
     @abstractmethod
     def encode(self, user: User) -> UserState:
-        """Everything about a user that is known offline."""
+        """Compute the part of a user that is known offline: the state that is cached."""
 
     @abstractmethod
     def score(self, state: UserState, context: Context, slate: Slate) -> Float[Tensor, "B C"]:
-        """Logits of each candidate; no candidate sees another."""
+        """Logits of the candidates. The logit of a candidate does not depend on the other candidates."""
 
     def forward(self, user: User, context: Context, slate: Slate) -> Float[Tensor, "B C"]:
-        """What is served, in one call."""
+        """Encode and score in one call: the function that is served."""
         return self.score(self.encode(user), context, slate)
 
     def train_forward(self, user: User, context: Context, slate: Slate) -> TrainOutput:
-        """What training fits.
+        """The outputs that training optimises: by default the logits of `forward`.
 
-        Replaced by a model that trains another graph than it serves (`trains_what_it_serves`), or has a loss more.
+        A model overrides this if it trains another graph than it serves (see `trains_what_it_serves`) or adds a loss.
         """
         return TrainOutput(self.forward(user, context, slate))
 
     @property
     def trains_what_it_serves(self) -> bool:
-        """False if `train_forward` is another function than `forward`: then evaluation reports the gap."""
+        """False if `train_forward` computes other logits than `forward`; evaluation then reports the gap."""
         return True
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
-        """Optimiser groups; a model may give some of its weights another rate."""
+        """Optimiser groups. A model overrides this to give some of its weights another learning rate."""
         return [{"params": list(self.parameters()), "lr": lr}]

@@ -1,10 +1,10 @@
-"""The input of every model, cut where serving cuts it, and the letters of its axes.
+"""The input of every model, split into the parts that are known offline, per request and per candidate.
 
-Axis letters, everywhere in this project: B users, L history length, N recent length, C candidates, F fields,
+Axis letters, the same everywhere in this project: B users, L history length, N recent length, C candidates, F fields,
 D width, H heads, K kept positions, R rank (slots), M hash families.
 
-Items are rows of the catalogue (`PADDING` = 0, `UNKNOWN` = 1); a history is right-aligned: the newest event is last
-and padding comes first.
+Items are rows of the catalogue (`PADDING` = 0, `UNKNOWN` = 1). A history is right-aligned: padding comes first, and the
+newest event is last.
 """
 
 from dataclasses import dataclass, fields
@@ -14,32 +14,42 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-# Not typing.Self: the run-time check of annotations in tests cannot see which class a method belongs to.
+# Not typing.Self: beartype, which checks annotations in tests, cannot resolve it here.
 Tensors = TypeVar("Tensors", bound="_Tensors")
 
 
 class _Tensors:
-    """Frozen dataclass of tensors that moves between devices as one."""
+    """Base of frozen dataclasses of tensors, which move to a device together."""
 
     def to(self: Tensors, device: torch.device) -> Tensors:
-        """The same on `device`."""
+        """A copy with all tensors on `device`."""
         moved = {f.name: getattr(self, f.name).to(device) for f in fields(self)}  # type: ignore[arg-type]
         return type(self)(**moved)
 
 
 @dataclass(frozen=True)
 class User(_Tensors):
-    """What `encode` sees: known offline."""
+    """The input of `encode`: what is known of a user offline.
+
+    Attributes:
+        history: catalogue rows of the latest L events.
+        ages: bucket of each event's age (`models/contract/age.py`); `PADDING` where the history is padding.
+        fields: dense ids of the profile's fields.
+    """
 
     history: Int[Tensor, "B L"]
     ages: Int[Tensor, "B L"]
-    """Bucket of each event's age (`models/contract/age.py`); `PADDING` where the history has none."""
     fields: Int[Tensor, "B Fu"]
 
 
 @dataclass(frozen=True)
 class Context(_Tensors):
-    """What only a request knows."""
+    """What is known only with a request.
+
+    Attributes:
+        recent: catalogue rows of the latest N events.
+        fields: dense ids of the context's fields.
+    """
 
     recent: Int[Tensor, "B N"]
     fields: Int[Tensor, "B Fc"]
@@ -47,14 +57,26 @@ class Context(_Tensors):
 
 @dataclass(frozen=True)
 class Slate(_Tensors):
-    """Candidates of each user."""
+    """The candidates of each user.
+
+    Attributes:
+        items: their catalogue rows.
+    """
 
     items: Int[Tensor, "B C"]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One training or evaluation step. `mask` is true where a candidate is real."""
+    """The input of one training or evaluation step.
+
+    Attributes:
+        user: users.
+        context: context of each user's request.
+        slate: candidates of each request.
+        label: 1 where the candidate was clicked or bought, else 0.
+        mask: true where a slate holds a candidate, false where it is filled up.
+    """
 
     user: User
     context: Context
@@ -63,6 +85,6 @@ class Batch:
     mask: Bool[Tensor, "B C"]
 
     def to(self, device: torch.device) -> "Batch":
-        """The same on `device`."""
+        """A copy with all tensors on `device`."""
         parts = {f.name: getattr(self, f.name).to(device) for f in fields(self)}
         return Batch(**parts)

@@ -1,4 +1,4 @@
-"""Every model by name: one literal dict. Adding a model is one line here, one file, one recipe."""
+"""Every model by name, in one literal dict. To add a model, add a line here, its file and a recipe."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ from models.sequence.twin import TWIN, TWINConfig
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """A model and its config."""
+    """A model class and its config class."""
 
     config: type[Any]
     model: type[CtrModel]
@@ -57,10 +57,10 @@ MODELS: dict[str, ModelEntry] = {
 
 
 def model_entry(name: str) -> ModelEntry:
-    """The registry's line for `name`.
+    """The entry of the model `name`.
 
     Raises:
-        UnknownModelError: there is none.
+        UnknownModelError: no model has that name.
     """
     try:
         return MODELS[name]
@@ -71,28 +71,28 @@ def model_entry(name: str) -> ModelEntry:
 def build_model(
     name: str, schema: FeatureSchema, item_fields: Tensor, config: Mapping[str, Any], seed: int = 0
 ) -> CtrModel:
-    """A freshly initialised model.
+    """Build a model with random initial weights.
 
     Args:
-        name: in `MODELS`.
-        schema: its inputs.
+        name: key in `MODELS`.
+        schema: the model's inputs.
         item_fields: dense ids of each catalogue row's fields, [V, F].
-        config: keys of the model's config; JSON's lists become tuples.
-        seed: of the initial weights.
+        config: keys and values of the model's config; lists (from JSON) become tuples.
+        seed: seed of the initial weights.
 
     Raises:
-        UnknownModelError: no such model.
-        ValueError: the config does not fit itself or the schema.
+        UnknownModelError: no model has that name.
+        ValueError: the config contradicts itself or the schema.
     """
     torch.manual_seed(seed)
-    # The registry's types pair each model with its own config, which a dict of both cannot express.
+    # Any: a dict's type cannot say that each model takes its own config.
     constructor: Any = model_entry(name).model
     model: CtrModel = constructor(schema, item_fields, make_config(name, config))
     return model
 
 
 def make_config(name: str, config: Mapping[str, Any]) -> Any:
-    """The config of a model: the keys given, its defaults for the rest."""
+    """The config of a model: the values given, and its defaults for the other keys."""
     values = {key: _tuples(value) for key, value in config.items()}
     return model_entry(name).config(**values)
 

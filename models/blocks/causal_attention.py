@@ -1,6 +1,6 @@
-"""Self-attention among the events of a history: all earlier ones, or the near ones and every r-th (LightSUAN).
+"""Self-attention among the events of a history: to all earlier events, or to near ones and every r-th (LightSUAN).
 
-Source: SUAN, 2508.15326; the form of the sparse pattern is ours (the paper's text was not at hand).
+Source: SUAN, arXiv:2508.15326. The form of the sparse pattern is ours, since the paper's text was not at hand.
 """
 
 import torch
@@ -12,28 +12,28 @@ from models.contract.age import NUM_AGES, bucket_days
 from models.contract.schema import PADDING
 
 NUM_GAPS = 129
-"""Buckets of time gaps, ⌊ln(max(seconds, 1)) / 0.301⌋ up to 128, as released."""
+"""Number of buckets of time gaps: ⌊ln(max(seconds, 1)) / 0.301⌋, at most 128, as in the released code."""
 DAY_S = 86_400
 BLOCK = 128
-"""Queries at once in dense attention: 1.6 times faster than all at L = 512, and no slower at 128."""
+"""Queries per block in dense attention: 1.6 times faster than one block at L = 512, and no slower at 128."""
 NEVER = -1e9
-"""Added to a logit that is to have no share; finite, so that an event which sees nothing has numbers, not NaN."""
+"""Added to the logit of a masked pair. Finite, so that an event whose pairs are all masked does not give NaN."""
 QKV = tuple[Float[Tensor, "B H N Dh"], Float[Tensor, "B H N Dh"], Float[Tensor, "B H N Dh"]]
-"""Queries, keys and values of the same events."""
+"""Queries, keys and values of the same events, by head."""
 
 
 def gap_buckets() -> Int[Tensor, "A A"]:
-    """Bucket of the time between two events, by their ages' buckets: known as well as ages are, to half an octave."""
+    """Bucket of the time between two events, by the buckets of their ages; as exact as those, to half an octave."""
     seconds = torch.from_numpy(bucket_days()).double() * DAY_S
     gap = (seconds[:, None] - seconds[None]).abs().clamp(min=1)
     return (gap.log() / 0.301).floor().clamp(max=NUM_GAPS - 1).long()
 
 
 class RelativeBias(nn.Module):
-    """R_ij = p[i − j] + s[bucket(|t_i − t_j|)], one for all heads and blocks.
+    """R_ij = p[i − j] + s[bucket(|t_i − t_j|)], the same for all heads and blocks.
 
     Args:
-        length: number of places, so distances are below it.
+        length: number of positions; distances are below it.
     """
 
     def __init__(self, length: int) -> None:
@@ -45,18 +45,20 @@ class RelativeBias(nn.Module):
     def forward(
         self, distance: Int[Tensor, "..."], age_i: Int[Tensor, "..."], age_j: Int[Tensor, "..."]
     ) -> Float[Tensor, "..."]:
-        """Of pairs of events; the three broadcast.
+        """R of pairs of events; the three arguments broadcast.
 
         Args:
-            distance: i − j, 0 or more.
-            age_i: bucket of the querying event's age.
-            age_j: bucket of the other's; `PADDING` is never to be read.
+            distance: i − j; below 0 is masked.
+            age_i: age bucket of the event that attends.
+            age_j: age bucket of the event that is attended to; `PADDING` is masked.
         """
         return self.of_distance(distance) + self._of_ages()[age_i, age_j]
 
     def of_distance(self, distance: Int[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """p; what comes later, at a distance below 0, is never to be read."""
-        last = len(self.distance) - 1  # distance 0 comes last: a longer window has more in front
+        """p[distance]; a distance below 0, that is a later event, is masked."""
+        last = (
+            len(self.distance) - 1
+        )  # p of distance 0 is the last entry: a longer history adds entries in front
         p = self.distance[last - distance.clamp(min=0)]
         return p.masked_fill(distance < 0, NEVER)
 
@@ -66,9 +68,10 @@ class RelativeBias(nn.Module):
         key: Float[Tensor, "B H N Dh"],
         ages: Int[Tensor, "B N"],
     ) -> tuple[Float[Tensor, "B H N E"], Float[Tensor, "B H N E"]]:
-        """Queries and keys whose products are the logits q·k/√d + s: s is a product of an age's row and a one-hot age.
+        """Extended queries and keys whose products are q·k/√d + s.
 
-        So no tensor of all pairs is gathered, and none is scattered into by its gradient.
+        s of a pair is the product of a row of its table and a one-hot age. So neither the forward pass gathers a
+        tensor of all pairs, nor does the gradient scatter into one.
         """
         row = F.embedding(ages, self._of_ages())[:, None].expand(-1, query.shape[1], -1, -1)
         one_hot = F.embedding(ages, torch.eye(NUM_AGES, dtype=key.dtype, device=key.device))
@@ -77,7 +80,7 @@ class RelativeBias(nn.Module):
         return torch.cat([scaled, row], -1), torch.cat([key, one_hot], -1)
 
     def _of_ages(self) -> Float[Tensor, "A A"]:
-        """The bias s of each pair of ages."""
+        """The bias s of each pair of age buckets."""
         of_gap = self.gap[self.get_buffer("gap_of_ages")].view(NUM_AGES, NUM_AGES)
         is_padding = torch.arange(NUM_AGES, device=of_gap.device) == PADDING
         return of_gap.masked_fill(is_padding, NEVER)
@@ -88,17 +91,17 @@ def dense_attention(
     ages: Int[Tensor, "B N"],
     bias: RelativeBias,
 ) -> Float[Tensor, "B H N Dh"]:
-    """Each event attends to itself and all before it; padding (age `PADDING`) is never read. O(N²·D).
+    """Each event attends to itself and all earlier events; padding (age `PADDING`) is masked. O(N²·D).
 
-    In blocks of queries, each against the keys up to its end: half the work of a masked square. Not by torch's fused
-    attention: the bias of a distance is learned, and no fused kernel gives a mask its gradient.
+    Computed in blocks of queries, each with the keys up to its end: half the work of a masked square. torch's fused
+    attention cannot be used: the bias is learned, and no fused kernel returns the gradient of a mask.
     """
     query, key = bias.with_gaps(qkv[0], qkv[1], ages)
-    place = torch.arange(ages.shape[1], device=ages.device)
+    position = torch.arange(ages.shape[1], device=ages.device)
     attended = []
     for start in range(0, ages.shape[1], BLOCK):
         own, seen = slice(start, start + BLOCK), slice(0, start + BLOCK)
-        distance = place[own, None] - place[seen]
+        distance = position[own, None] - position[seen]
         logit = query[:, :, own] @ key[:, :, seen].mT + bias.of_distance(distance)
         attended.append(logit.softmax(-1) @ qkv[2][:, :, seen])
     return torch.cat(attended, 2)
@@ -112,18 +115,25 @@ def sparse_attention(
     window: int,
     stride: int,
 ) -> Float[Tensor, "B H N Dh"]:
-    """Each event attends to those of a distance below `window`, or a multiple of `stride`, in one softmax.
+    """Each event attends to those at a distance below `window` or a multiple of `stride`, in one softmax.
 
-    O(N·(window + N/stride)·D): two small dense attentions, one among neighbours in blocks of `window` and one among
-    the events of equal place modulo `stride`, whose logits are joined before the softmax.
+    O(N·(window + N/stride)·D): two small dense attentions, one among neighbours in blocks of `window` events and one
+    among the events of equal position modulo `stride`. Their logits are joined before the softmax.
+
+    Args:
+        qkv: queries, keys and values of the events.
+        ages: age bucket of each event.
+        bias: R.
+        window: distance from which events are no neighbours; at least 1.
+        stride: step between the further events; at least 1.
     """
     query, key, value = qkv
-    place = torch.arange(ages.shape[1], device=ages.device)[None, None, :, None]
+    position = torch.arange(ages.shape[1], device=ages.device)[None, None, :, None]
     age = ages[:, None, :, None]
     logits, values = [], []
     for layout in (_Near(window), _Strided(stride)):
-        distance = layout.queries(place) - layout.keys(place).mT  # (1, 1, G, Q, W)
-        other = layout.keys(age).mT  # zeros that fill up a block are padding, too
+        distance = layout.queries(position) - layout.keys(position).mT  # (1, 1, G, Q, W)
+        other = layout.keys(age).mT  # 0 where a block is filled up, which is PADDING
         logit = layout.queries(query) @ layout.keys(key).mT * query.shape[-1] ** -0.5
         logit = logit + bias(distance, layout.queries(age), other)
         logit = logit.masked_fill(~layout.sees(distance, window), NEVER)
@@ -145,13 +155,13 @@ def target_attention(
     bias: Float[Tensor, "B K+1"],
     heads: int,
 ) -> Float[Tensor, "B C D"]:
-    """Each candidate attends to the events and itself, and to no other candidate. O(C·K·D).
+    """Each candidate attends to the events and to itself, not to other candidates. O(C·K·D).
 
     Args:
         own: queries, keys and values of the candidates.
-        keys: of the events that they see.
-        values: of these.
-        bias: of each candidate's logits to the events, and last to itself.
+        keys: keys of the events.
+        values: values of the events.
+        bias: R of a candidate and each event, and last of a candidate and itself.
         heads: H.
     """
     query, key, value = (split_heads(part, heads) for part in own)
@@ -163,25 +173,31 @@ def target_attention(
 
 
 def split_heads(x: Float[Tensor, "B N D"], heads: int) -> Float[Tensor, "B H N Dh"]:
-    """Heads before tokens."""
+    """Split the width into heads, and put the head axis before the tokens."""
     B, N, D = x.shape
     return x.view(B, N, heads, D // heads).transpose(1, 2)
 
 
 def merge_heads(x: Float[Tensor, "B H N Dh"]) -> Float[Tensor, "B N D"]:
-    """Undo `split_heads`."""
+    """Inverse of `split_heads`."""
     return x.transpose(1, 2).flatten(2)
 
 
 def seen_from(length: int, window: int, stride: int) -> Int[Tensor, "K"]:
-    """Which of `length` events the one after the last attends to. A window of 0: all."""
+    """Positions of the `length` events that the next one, a candidate, attends to.
+
+    Args:
+        length: number of events.
+        window: events at a smaller distance are kept; 0 keeps all.
+        stride: of the others, those at a multiple of it are kept.
+    """
     distance = length - torch.arange(length)
     is_seen = (distance < window) | (distance % stride == 0) if window else distance > 0
     return is_seen.nonzero().squeeze(1)
 
 
 class _Near:
-    """Blocks of `size` events; each attends to its own block and the one before."""
+    """Layout in blocks of `size` events; each event attends to its own block and to the one before."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -198,11 +214,11 @@ class _Near:
         return x.flatten(2, 3)[:, :, -length:]
 
     def sees(self, distance: Int[Tensor, "..."], window: int) -> Bool[Tensor, "..."]:
-        return distance < window  # of what comes later the bias takes care
+        return distance < window  # the bias masks later events
 
 
 class _Strided:
-    """The events of equal place modulo `size` attend to each other."""
+    """Layout in which the events of equal position modulo `size` attend to each other."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -216,11 +232,11 @@ class _Strided:
         return x.transpose(2, 3).flatten(2, 3)[:, :, -length:]
 
     def sees(self, distance: Int[Tensor, "..."], window: int) -> Bool[Tensor, "..."]:
-        return distance >= window  # nearer ones are seen as neighbours already
+        return distance >= window  # `_Near` covers the nearer ones
 
 
 def _fold(x: Shaped[Tensor, "B H N D"], size: int) -> Shaped[Tensor, "B H G Q D"]:
-    """Blocks of `size` events; zeros, that is padding, before the oldest fill up the first one."""
+    """Split into blocks of `size` events; zeros (padding) before the oldest event fill up the first block."""
     padded = F.pad(x, (0, 0, -x.shape[2] % size, 0))
     B, H, N, D = padded.shape
     return padded.view(B, H, N // size, size, D)

@@ -1,4 +1,4 @@
-"""Ids to vectors: catalogue rows through their fields, and profile or context fields."""
+"""Embeddings: of catalogue rows, by their fields, and of profile or context fields."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from models.contract.schema import PADDING, Field
 
 
 def embedding(num: int, dim: int, std: float) -> nn.Embedding:
-    """Normal(0, std) rows; the padding row is zero and stays so."""
+    """An embedding table with rows from Normal(0, std); the padding row is zero and is not trained."""
     table = nn.Embedding(num, dim, padding_idx=PADDING)
     nn.init.normal_(table.weight, std=std)
     with torch.no_grad():
@@ -20,16 +20,16 @@ def embedding(num: int, dim: int, std: float) -> nn.Embedding:
 
 
 class ItemEmbedding(nn.Module):
-    """Catalogue rows -> [id ⊕ field ⊕ field …]: a history's events and a slate's candidates share it (DIN, 1706.06978).
+    """Catalogue rows -> [id ⊕ field ⊕ field …], the same table for events and for candidates (DIN, arXiv:1706.06978).
 
-    A padding row gives a zero vector, so sums over a history need no mask.
+    A padding row gives a zero vector, so that sums over a history need no mask.
 
     Args:
-        item_fields: dense ids of every catalogue row's fields, the first being the item's own id.
-        fields: their sizes.
+        item_fields: dense ids of each catalogue row's fields; the first is the item's own id.
+        fields: names and sizes of these fields.
         item_dim: width of the id's embedding.
-        field_dim: width of each other field's.
-        std: of the initial rows. 0.2: from 0.05 item identity is learned too slowly.
+        field_dim: width of each other field's embedding.
+        std: standard deviation of the initial rows. 0.2 is used: with 0.05 item identity is learned too slowly.
     """
 
     item_fields: Tensor
@@ -54,7 +54,7 @@ class ItemEmbedding(nn.Module):
     def forward(self, rows: Int[Tensor, "B K"]) -> Float[Tensor, "B K D"]:
         """Embed catalogue rows."""
         if torch.compiler.is_exporting():
-            # Of constants alone, so whoever loads the graph computes it once; then a row is one read of memory.
+            # This subgraph has constant inputs, so the runtime computes the table once, when it loads the graph.
             return F.embedding(rows, self._look_up(self.item_fields))
         return self._look_up(self.item_fields[rows])
 
@@ -63,7 +63,7 @@ class ItemEmbedding(nn.Module):
 
 
 class FieldEmbedding(nn.Module):
-    """Profile or context fields -> one concatenated vector (width 0 without fields)."""
+    """Profile or context fields -> one concatenated vector, of width 0 if there are no fields."""
 
     def __init__(self, fields: Sequence[Field], *, dim: int, std: float) -> None:
         super().__init__()

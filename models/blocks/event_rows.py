@@ -1,4 +1,4 @@
-"""A history as it is: the state of models that search it online, 8 bytes an event."""
+"""The history itself as a state, for models that search it online: 8 bytes per event."""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -9,7 +9,7 @@ from models.contract.record import StateSpec, TensorSpec
 
 
 def rows_spec(profile_dim: int, length: int) -> StateSpec:
-    """The profile and, per event, its catalogue row and age."""
+    """The profile's embedding and, per event, its catalogue row and age bucket."""
     return (
         TensorSpec("profile", (profile_dim,)),
         TensorSpec("rows", (length,), "int32"),
@@ -18,12 +18,12 @@ def rows_spec(profile_dim: int, length: int) -> StateSpec:
 
 
 def rows_state(profile: Float[Tensor, "B P"], user: User, length: int) -> UserState:
-    """What `rows_spec` says, of the latest `length` events.
+    """The state that `rows_spec` describes.
 
     Args:
-        profile: its embedding.
-        user: whose history it is.
-        length: of the state; at most the history's.
+        profile: embedding of the profile.
+        user: the user with the history.
+        length: number of latest events to keep; at most the length of the history.
     """
     rows, ages = user.history[:, -length:], user.ages[:, -length:]
     return {"profile": profile, "rows": rows.int(), "event_ages": ages.int()}

@@ -1,4 +1,4 @@
-"""Embeddings and first-order weights of all fields of a click: the user's, the request's, the item's, in this order."""
+"""Embeddings and first-order weights of all fields of a click, in this order: user, context, item."""
 
 from dataclasses import dataclass
 
@@ -13,11 +13,11 @@ from models.contract.schema import FeatureSchema
 
 @dataclass(frozen=True)
 class FieldFrameConfig:
-    """What every field model has.
+    """Config that every field model has.
 
     Attributes:
         dim: D, width of each field's embedding.
-        embedding_std: of the initial embeddings.
+        embedding_std: standard deviation of the initial embeddings.
     """
 
     dim: int = 32
@@ -25,13 +25,13 @@ class FieldFrameConfig:
 
 
 class FieldFrame(nn.Module):
-    """Every field has a vector and, unless `has_linear` is false, a first-order weight.
+    """An embedding and, if `has_linear` is true, a first-order weight for each value of each field.
 
     Args:
-        schema: says which fields there are.
+        schema: the fields.
         item_fields: dense ids of each catalogue row's fields.
         config: sizes.
-        has_linear: with first-order weights.
+        has_linear: whether fields have first-order weights.
     """
 
     def __init__(
@@ -56,27 +56,27 @@ class FieldFrame(nn.Module):
 
     @property
     def num_fields(self) -> int:
-        """K."""
+        """K, number of fields."""
         return self.num_user + self.num_online
 
     @property
     def num_online(self) -> int:
-        """Ko: fields that only a request or a candidate has."""
+        """Ko, number of fields that are known only online: those of the context and of the item."""
         return self.num_context + self.num_item
 
     def user(self, fields: Int[Tensor, "B Fu"]) -> Float[Tensor, "B Fu D"]:
-        """Of the profile."""
+        """Embeddings of the profile's fields."""
         out: Tensor = self.profile(fields).view(fields.shape[0], self.num_user, self.dim)
         return out
 
     def online(self, context: Context, slate: Slate) -> Float[Tensor, "B C Ko D"]:
-        """Of the request, repeated for each candidate, and of the candidates."""
+        """Embeddings of the context's fields, repeated for each candidate, and of the candidates' fields."""
         B, C = slate.items.shape
         items: Tensor = self.items(slate.items).view(B, C, self.num_item, self.dim)
         if not self.num_context:
             return items
         shared = self.context(context.fields).view(B, 1, self.num_context, self.dim)
-        # Added to zeros, not expanded: exporters take an expanded slate's size for a constant.
+        # Added to zeros instead of expanded: the exporter would write the slate's size as a constant.
         shared = shared + torch.zeros_like(items[:, :, :1])
         return torch.cat([shared, items], 2)
 
@@ -88,18 +88,18 @@ class FieldFrame(nn.Module):
         profile: Float[Tensor, "B Fu D"],
         online: Float[Tensor, "B C Ko D"],
     ) -> tuple[Float[Tensor, "R D"], Float[Tensor, "R"], Int[Tensor, "R"]]:
-        """What embeddings the clicks of a batch have, how many clicks have each, and of which field they are.
+        """Embeddings of the clicks of a batch, the number of clicks that have each, and the field of each.
 
-        All places of the slate are clicks, copies that fill it up to its size too: no mask comes here.
-        A table with fewer rows than there are clicks comes whole, whoever reads it how often; of a larger one, what
-        was looked up. So fields with few values cost next to nothing.
+        Every position of a slate counts as a click, also where the slate is filled up: there is no mask.
+        A table with fewer rows than there are clicks is returned whole, with the counts of its rows; of a larger one,
+        the rows that were looked up. So fields with few values cost little.
 
         Args:
-            user: ids of the profile.
-            context: ids of the request.
-            slate: the candidates.
-            profile: of `user`.
-            online: of `online`.
+            user: dense ids of the profile's fields.
+            context: context of the requests.
+            slate: candidates of the requests.
+            profile: embeddings, as the method `user` returns them.
+            online: embeddings, as the method `online` returns them.
         """
         B, C = slate.items.shape
         items = self.items.item_fields[slate.items].flatten(0, 1)  # (N, F)
@@ -107,13 +107,13 @@ class FieldFrame(nn.Module):
         ids += [(column, 1) for column in items.T]
         tables = [*self.profile.tables, *self.context.tables, *self.items.tables]
         rows, weights = [], []
-        for k, ((column, times), table) in enumerate(zip(ids, tables, strict=True)):
+        for k, ((column, repeats), table) in enumerate(zip(ids, tables, strict=True)):
             if len(table.weight) < B * C:
                 rows.append(table.weight)
-                weights.append(times * torch.bincount(column, minlength=len(table.weight)))
+                weights.append(repeats * torch.bincount(column, minlength=len(table.weight)))
             elif k < self.num_user:
                 rows.append(profile[:, k])
-                weights.append(torch.full_like(column, times))
+                weights.append(torch.full_like(column, repeats))
             else:
                 rows.append(online[:, :, k - self.num_user].flatten(0, 1))
                 weights.append(torch.ones(B * C, dtype=torch.long, device=column.device))
@@ -122,14 +122,14 @@ class FieldFrame(nn.Module):
         return torch.cat(rows), torch.cat(weights).to(profile.dtype), fields
 
     def user_linear(self, fields: Int[Tensor, "B Fu"]) -> Float[Tensor, "#B 1"]:
-        """Bias and the profile's first-order weights."""
+        """Sum of the bias and the first-order weights of the profile."""
         if not self.linear:
             return self.bias[None]
         out: Tensor = self.linear[1](fields).sum(1, keepdim=True) + self.bias
         return out
 
     def online_linear(self, context: Context, slate: Slate) -> Float[Tensor, "B C"]:
-        """First-order weights of the request and the candidates."""
+        """Sum of the first-order weights of the context and of each candidate."""
         if not self.linear:
             return torch.zeros_like(slate.items, dtype=self.bias.dtype)
         items = self.linear[0](slate.items).sum(2)

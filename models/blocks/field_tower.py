@@ -1,4 +1,4 @@
-"""A multi-layer perceptron over all fields, cut at the cache: its first layer over the user's fields is a state."""
+"""A perceptron over all fields, cut at the cache: the part of its first layer over the user's fields is cached."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -11,13 +11,13 @@ from models.contract.record import StateSpec, TensorSpec
 
 
 class FieldTower(nn.Module):
-    """Linear, ReLU, dropout per layer. The first layer is the sum of one for the user's fields and one for the others'.
+    """Linear, ReLU, dropout per layer. The first layer is the sum of one over the user's fields and one over the rest.
 
     Args:
-        user_dim: width of the user's fields side by side.
-        online_dim: width of the others side by side.
-        widths: of the layers.
-        dropout: after each.
+        user_dim: width of the user's fields, concatenated.
+        online_dim: width of the other fields, concatenated.
+        widths: layer widths.
+        dropout: dropout after each layer.
     """
 
     def __init__(
@@ -31,17 +31,22 @@ class FieldTower(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def spec(self, name: str) -> StateSpec:
-        """Of what `encode` returns: nothing where no field is the user's."""
+        """Spec of what `encode` returns; empty if there are no user fields."""
         return () if self.user is None else (TensorSpec(name, (self.user.out_features,)),)
 
     def encode(self, name: str, user: Float[Tensor, "B Du"]) -> UserState:
-        """The user's part of the first layer, by a name."""
+        """The user's part of the first layer, as a state tensor called `name`."""
         return {} if self.user is None else {name: self.user(user)}
 
     def forward(
         self, encoded: Float[Tensor, "B W"] | None, online: Float[Tensor, "B C Do"]
     ) -> Float[Tensor, "B C Wl"]:
-        """The last layer, for each candidate."""
+        """Output of the last layer, for each candidate.
+
+        Args:
+            encoded: the tensor of `encode`; None if there are no user fields.
+            online: the other fields, concatenated.
+        """
         x = self.online(online)
         if encoded is not None:
             x = x + encoded[:, None]

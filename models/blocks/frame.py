@@ -1,4 +1,4 @@
-"""Everything around the long history: embeddings, short-term interest and head. Shared by all sequence models."""
+"""What all sequence models share around the long history: embeddings, short-term interest and head."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from models.contract.schema import FeatureSchema
 
 @dataclass(frozen=True)
 class FrameConfig:
-    """What every sequence model has beside its long-history part.
+    """Config that every sequence model has beside that of its long-history part.
 
     Attributes:
         item_dim: width of an item id's embedding.
@@ -23,10 +23,10 @@ class FrameConfig:
         profile_dim: width of each user and context field's embedding.
         hidden: h, width of the attention's φ.
         heads: H.
-        slope: of every Leaky ReLU below zero.
+        slope: slope of every Leaky ReLU below zero.
         mlp: hidden widths of the head.
-        dropout: in the head.
-        embedding_std: of the initial embeddings.
+        dropout: dropout in the head.
+        embedding_std: standard deviation of the initial embeddings.
     """
 
     item_dim: int = 16
@@ -40,7 +40,7 @@ class FrameConfig:
     embedding_std: float = 0.2
 
     def item_width(self, schema: FeatureSchema) -> int:
-        """D, of an event's or a candidate's embedding: its id beside its other fields."""
+        """D, width of the embedding of an event or a candidate: its id and its other fields."""
         return self.item_dim + self.field_dim * (len(schema.item_fields) - 1)
 
 
@@ -51,7 +51,7 @@ class Frame(nn.Module):
         schema: the model's inputs.
         item_fields: dense ids of each catalogue row's fields.
         config: sizes.
-        long_dim: width of what the long-history part adds to each candidate.
+        long_dim: width of the vector that the long-history part gives for each candidate; 0 for none.
     """
 
     def __init__(
@@ -64,9 +64,12 @@ class Frame(nn.Module):
         super().__init__()
         std = config.embedding_std
         self.items = ItemEmbedding(
-            item_fields, schema.item_fields,
-            item_dim=config.item_dim, field_dim=config.field_dim, std=std,
-        )  # fmt: skip
+            item_fields,
+            schema.item_fields,
+            item_dim=config.item_dim,
+            field_dim=config.field_dim,
+            std=std,
+        )
         self.profile = FieldEmbedding(schema.user_fields, dim=config.profile_dim, std=std)
         self.context = FieldEmbedding(schema.context_fields, dim=config.profile_dim, std=std)
         self.short = TargetAttention(
@@ -77,8 +80,10 @@ class Frame(nn.Module):
         self.head = Head(
             user_dim=self.profile.dim + self.context.dim + dim,
             candidate_dim=dim + config.heads * dim + long_dim,
-            widths=config.mlp, slope=config.slope, dropout=config.dropout,
-        )  # fmt: skip
+            widths=config.mlp,
+            slope=config.slope,
+            dropout=config.dropout,
+        )
 
     def logits(
         self,
@@ -87,7 +92,14 @@ class Frame(nn.Module):
         target: Float[Tensor, "B C D"],
         long: Float[Tensor, "B C Dl"] | None,
     ) -> Float[Tensor, "B C"]:
-        """Join the profile, the request's context and what the long history says of each candidate."""
+        """Logits from the profile, the request's context, and the candidates with their vectors of the long history.
+
+        Args:
+            profile: embedding of the profile.
+            context: context of the request.
+            target: embeddings of candidates.
+            long: vectors of the long history; None if `long_dim` is 0.
+        """
         recent = self.items(context.recent)  # (B, N, D)
         short = self.short(target, recent, recent) * self.short_scale  # (B, C, H·D)
         mean = recent.mean(1)  # (B, D)

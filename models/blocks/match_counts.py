@@ -1,4 +1,4 @@
-"""How many events of a history share an item, or one of its fields, with a candidate: exact, O(F·L) per candidate."""
+"""Exact number of events in a history that share the item, or one of its fields, with a candidate."""
 
 from collections.abc import Sequence
 
@@ -10,11 +10,13 @@ from models.contract.schema import PADDING, UNKNOWN, Field
 
 
 class MatchCounts(nn.Module):
-    """log(1 + n) for each field but the popularity; the item is told by its catalogue row, since rare ids are shared.
+    """log(1 + n) for the item and each of its fields but the popularity. O(F·L) per candidate.
+
+    Items are compared by catalogue row, since rare items share one id.
 
     Args:
-        item_fields: dense ids of each catalogue row's fields, the first being the item's own id.
-        fields: their names.
+        item_fields: dense ids of each catalogue row's fields; the first is the item's own id.
+        fields: names of these fields.
     """
 
     keys: Tensor
@@ -31,10 +33,10 @@ class MatchCounts(nn.Module):
     def forward(
         self, candidates: Int[Tensor, "B C"], history: Int[Tensor, "B L"]
     ) -> Float[Tensor, "B C F"]:
-        """Count; neither padding nor an unknown value matches anything."""
+        """Count the matches. Padding and unknown values match nothing."""
         counts = []
         for keys in self.keys.unbind(1):
-            wanted, there = keys[candidates], keys[history]
-            same = wanted[:, :, None] == there[:, None] * (history != PADDING)[:, None]  # (B, C, L)
+            wanted, seen = keys[candidates], keys[history]
+            same = wanted[:, :, None] == seen[:, None] * (history != PADDING)[:, None]  # (B, C, L)
             counts.append(same.sum(-1) * (wanted > UNKNOWN))
         return torch.log1p(torch.stack(counts, -1).float())

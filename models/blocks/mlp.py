@@ -1,4 +1,4 @@
-"""The head: a tower whose first layer is split, so that a user's part is computed once per request."""
+"""The head: a perceptron whose first layer is split, so that a user's part is computed once per request."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -13,15 +13,15 @@ from torch import Tensor, nn
 class Head(nn.Module):
     """MLP over [user ⊕ candidate] -> one logit. Linear, Leaky ReLU, BatchNorm per layer (LREA, section 4.1).
 
-    The first linear layer over a concatenation is the sum of two linear layers: the user's is applied to one row per
-    user, the candidate's to every candidate. Same function, a fraction of the multiplications.
+    The first linear layer, over a concatenation, is the sum of two linear layers: one is applied to a row per user, the
+    other to every candidate. The function is the same, with a fraction of the multiplications.
 
     Args:
-        user_dim: width of what all candidates of a user share.
-        candidate_dim: width of what each candidate has.
-        widths: of the hidden layers; the paper's [512, 256, 128].
-        slope: of Leaky ReLU below zero.
-        dropout: after each hidden layer; 0 for none.
+        user_dim: width of the input that all candidates of a user share.
+        candidate_dim: width of each candidate's input.
+        widths: widths of the hidden layers; [512, 256, 128] in the paper.
+        slope: slope of Leaky ReLU below zero.
+        dropout: dropout after each hidden layer; 0 for none.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Head(nn.Module):
     def forward(
         self, user: Float[Tensor, "B Du"], candidate: Float[Tensor, "B C Dc"]
     ) -> Float[Tensor, "B C"]:
-        """Logits."""
+        """Logits of the candidates."""
         B, C, _ = candidate.shape
         x = self.user(user)[:, None] + self.candidate(candidate)  # (B, C, width)
         x = self.activation(x.flatten(0, 1))
@@ -55,7 +55,7 @@ class Head(nn.Module):
         return logits.view(B, C)
 
     def _after(self, norm: Any, linear: Any, x: Tensor) -> Tensor:
-        """linear(dropout(norm(x))). In serving the norm is constant, and the linear layer takes it up."""
+        """linear(dropout(norm(x))). In serving the norm is constant and is folded into the linear layer."""
         out: Tensor
         if self.training:
             out = linear(self.dropout(norm(x)))

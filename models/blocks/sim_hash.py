@@ -1,8 +1,8 @@
-"""Signatures of random hyperplanes (SimHash; Charikar 2002): what ETA and SDIM search a history by.
+"""Signatures by random hyperplanes (SimHash; Charikar 2002), by which ETA and SDIM search a history.
 
-Bit j of a vector x is 1[x·h_j > 0] for fixed random h_j, never trained: two vectors at angle θ differ in a bit with
-probability θ/π. Signs are taken in double precision: the signature of a row of the item table is then the same wherever
-it is computed, but for a product below 1e-15.
+Bit j of a vector x is 1[x·h_j > 0], for random h_j that are not trained: two vectors at angle θ differ in a bit with
+probability θ/π. Products are in double precision, so that torch and ONNX Runtime give the same signature of an item
+unless a product is below 1e-15.
 """
 
 import torch
@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 WORD_BITS = 16
-"""Bits to an int32 word of a packed signature: the sign bit stays out of it."""
+"""Bits per int32 word of a packed signature; the sign bit is not used."""
 
 
 class SimHash(nn.Module):
@@ -19,7 +19,7 @@ class SimHash(nn.Module):
     Args:
         dim: D.
         num_bits: m.
-        seed: of the hyperplanes, which are normal. They are part of the weights.
+        seed: seed of the hyperplanes, whose components are normal. They are saved with the weights.
     """
 
     planes: Tensor
@@ -30,18 +30,18 @@ class SimHash(nn.Module):
         self.register_buffer("planes", planes)
 
     def forward(self, x: Float[Tensor, "B K D"]) -> Bool[Tensor, "B K m"]:
-        """Bits. No gradient: it is a choice."""
+        """The signatures. They have no gradient."""
         return (x.detach().double() @ self.planes.double()) > 0
 
 
 def bucket_ids(bits: Bool[Tensor, "B K m"], tau: int) -> Int[Tensor, "B K G"]:
-    """Each τ consecutive bits as one number in [0, 2^τ): G = m / τ signatures."""
+    """G = m / τ signatures: every τ consecutive bits as a number in [0, 2^τ)."""
     powers = 2 ** torch.arange(tau, device=bits.device)
     return (bits.reshape(*bits.shape[:-1], -1, tau) * powers).sum(-1)
 
 
 def pack(bits: Bool[Tensor, "B K m"]) -> Int[Tensor, "B K W"]:
-    """int32 words of `WORD_BITS` bits, the last one filled up with zeros."""
+    """Bits packed into int32 words of `WORD_BITS` bits; zeros fill up the last word."""
     missing = -bits.shape[-1] % WORD_BITS
     full = nn.functional.pad(bits.int(), (0, missing))
     return bucket_ids(full.bool(), WORD_BITS).int()
@@ -55,5 +55,5 @@ def unpack(words: Int[Tensor, "B K W"], num_bits: int) -> Bool[Tensor, "B K m"]:
 
 
 def similarity(left: Bool[Tensor, "B C m"], right: Bool[Tensor, "B L m"]) -> Float[Tensor, "B C L"]:
-    """M − 2·Hamming distance: one product of ±1 vectors."""
+    """Similarity m − 2·Hamming distance, as one product of ±1 vectors."""
     return (2.0 * left.float() - 1) @ (2.0 * right.float() - 1).mT

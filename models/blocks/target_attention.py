@@ -1,4 +1,4 @@
-"""Target attention with a non-linear score, as in DIN and LREA: one block over events or over slots."""
+"""Target attention with a non-linear score, over events (DIN) or over slots (LREA)."""
 
 import math
 from typing import Literal
@@ -8,41 +8,43 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from models.blocks.checks import check_divides
+
 Form = Literal["concat", "split"]
 CACHE_FLOATS = 1 << 18
-"""As many users at a time as have 1 MB of activations: more leave the processor's cache, fewer are overhead."""
+"""Activations (floats, 1 MB) of the users computed at a time: more do not fit the CPU cache, fewer are overhead."""
 
 
 class TargetAttention(nn.Module):
     """o = Σ_k v_k · W_oᵀ φ(W_1ᵀ e_t + W_2ᵀ c_k + W_3ᵀ (e_t ⊙ c_k) + b), unnormalised, one weight per head.
 
     LREA (arXiv:2503.02542v4) Eq. 5 and 9: the three blocks of W_in over [e_t ⊕ c_k ⊕ e_t ⊙ c_k]. Eq. 5 equates this
-    `concat` form with φ of each part by itself, `split` (b goes with W_1); for a non-linear φ they are two models, and
-    both are here. DIN (1706.06978) has a fourth term e_t − c_k, which the first two blocks
+    `concat` form with the sum of φ of each part, the `split` form (where b goes with W_1). For a non-linear φ they are
+    two models; both are implemented. DIN (arXiv:1706.06978) has a fourth term e_t − c_k, which the first two blocks
     already span.
 
     In the exported graph the user's part is folded once: z = e_t (W_1 + diag(c_k) W_3) + (W_2ᵀ c_k + b) is one matrix
-    product of all candidates [C, D] with [D, K·h], instead of K·C concatenations; it is exact.
+    product of all candidates [C, D] with [D, K·h], instead of K·C concatenations. The result is the same.
 
-    Padding needs no mask as long as its value is zero.
+    In torch, candidates are few and keys are many, so the candidates' side is folded: z = c_k (W_2 + diag(e_t) W_3)
+    + (W_1ᵀ e_t + b). A few users are computed at a time, so that activations stay in the CPU cache: 5 times faster than
+    one product over all, for 48 users × 16 candidates × 512 events.
 
-    In torch candidates are few and keys are many: the fold is on the candidates' side, z = c_k (W_2 + diag(e_t) W_3)
-    + (W_1ᵀ e_t + b), and goes by few users at a time, whose activations stay in the processor's cache: 5 times faster
-    for 48 users × 16 candidates × 512 events than one product over all.
+    Padding needs no mask as long as its value v_k is zero.
 
     Args:
-        dim: D of targets and keys.
+        dim: D, width of targets and keys.
         hidden: h, width of φ.
-        heads: H; the h units are dealt out to the heads (W_o is block-diagonal), outputs are concatenated.
-        slope: of φ = Leaky ReLU below zero.
-        form: see above.
-        side: S, further features of each key (its age, its count) that only the pre-activation sees: + W_sᵀ s_k.
+        heads: H. Each head has h/H of the units (W_o is block-diagonal); the heads' outputs are concatenated.
+        slope: slope of φ = Leaky ReLU below zero.
+        form: "concat" or "split", see above.
+        side: S, number of further features of each key (its age, its count), which add W_sᵀ s_k inside φ; 0 for none.
 
     Raises:
         ValueError: `heads` does not divide `hidden`.
 
-    Initialisation: W_1, W_2, W_s uniform Xavier over [e_t ⊕ c_k ⊕ e_t ⊙ c_k]; W_3 the same times 1/σ of a component,
-    since a product of two components with σ = 0.2 is that much smaller; W_o normal with σ = (h/H)^-½; b zero.
+    Initialisation: W_1, W_2, W_s uniform Xavier over [e_t ⊕ c_k ⊕ e_t ⊙ c_k]; W_3 the same times 5 = 1/σ, since a
+    product of two components with σ = 0.2 is smaller by that factor; W_o normal with σ = (h/H)^-½; b zero.
     """
 
     def __init__(
@@ -56,8 +58,7 @@ class TargetAttention(nn.Module):
         side: int = 0,
     ) -> None:
         super().__init__()
-        if hidden % heads:
-            raise ValueError(f"heads: {heads} does not divide hidden = {hidden}")
+        check_divides("heads", heads, "hidden", hidden)
         self.form, self.slope, self.hidden, self.heads = form, slope, hidden, heads
         bound = math.sqrt(6 / (3 * dim + hidden))
         self.w_1 = nn.Parameter(torch.empty(dim, hidden).uniform_(-bound, bound))
@@ -81,12 +82,12 @@ class TargetAttention(nn.Module):
 
         Args:
             target: embeddings of candidates.
-            keys: c_k, what is matched.
-            values: v_k, what is summed.
-            side: s_k, with S features as in the constructor (concat form).
-            total: Σ_l e_l over the whole history; with it the target's own term of the split form is exact after
-                absorption (otherwise Σ_k v_k stands for it).
-            padding: how many keys of each user, the first ones, are padding: torch then skips them.
+            keys: c_k, which candidates are matched with.
+            values: v_k, which are summed.
+            side: s_k, with S features as in the constructor (concat form only).
+            total: Σ_l e_l over the whole history. With it, the target's own term of the split form is exact after
+                absorption; without it, Σ_k v_k takes its place.
+            padding: number of keys of each user, at the start, that are padding; torch skips them.
         """
         if self.form == "concat" and not torch.compiler.is_exporting():
             return self._by_users(target, keys, values, side, padding)
@@ -95,7 +96,7 @@ class TargetAttention(nn.Module):
         else:
             weight = self._split(target, keys, with_target=total is None).mT
         B, C, D = target.shape
-        # All candidates' heads are rows of one product.
+        # One product whose rows are all candidates' heads.
         out = (weight.flatten(1, 2) @ values).view(B, C, self.heads, D)
         if total is not None and self.form == "split":
             own = self._project(self._target_term(target))  # (B, C, H)
@@ -121,7 +122,7 @@ class TargetAttention(nn.Module):
         starts = padding.tolist() if is_skipping and padding is not None else [0] * -(-B // group)
         project = self._block_diagonal()
         rows = []
-        # split, not an index: the gradient of an index is a whole tensor of zeros each time.
+        # torch.split instead of an index: the gradient of each index would be a full tensor of zeros.
         inputs = (shift, fold, keys, values)
         parts = zip(*(torch.split(x, group) for x in inputs), starts, strict=True)
         for bias, matrix, key, value, start in parts:
@@ -137,17 +138,17 @@ class TargetAttention(nn.Module):
         shift = keys @ self.w_2 + self.bias  # (B, K, h)
         if side is not None and self.w_s is not None:
             shift = shift + side @ self.w_s
-        # Units first, keys last: the sum over a head's units is then a product with long rows, and its result lies as
-        # the sum over keys needs it. The other order took a quarter of the time to score to sum and to transpose.
+        # Units first, keys last: the sum over a head's units is then a product with long rows, and its result has the
+        # layout that the sum over keys needs. In the other order, summing and transposing took a quarter of scoring.
         fold = self.w_3[..., None] * keys.mT[:, :, None] + self.w_1[..., None]  # (B, D, h, K)
-        # ONNX has no fused form of an affine map: as one more row of the product, the sum costs no pass of its own over
-        # (C, h·K), which was a seventh of the time to score.
+        # ONNX has no fused affine map for this. As one more row of the product, adding the shift needs no pass over
+        # (C, h·K); that pass took a seventh of scoring.
         rows = torch.cat([fold.flatten(2), shift.mT.flatten(1)[:, None]], dim=1)
         z = F.pad(target, (0, 1), value=1.0) @ rows  # (B, C, h·K)
         activated = F.leaky_relu(z, self.slope).view(
             B, C, self.heads, self.hidden // self.heads, -1
         )
-        # One row times a matrix for each head: half of the arithmetic of a block-diagonal product, or less, and ONNX
+        # A row times a matrix for each head: at most half of the arithmetic of a block-diagonal product, and ONNX
         # Runtime does not copy the matrix first, as it does for products of several rows.
         weight: Tensor = (self.w_o[:, None] @ activated).squeeze(-2)
         return weight

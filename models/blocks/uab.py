@@ -1,7 +1,7 @@
 """The unified attention block of SUAN: self-attention, profile attention, dual-alignment gate, SwiGLU.
 
-Source: SUAN (2508.15326), whose text was not at hand: the order of operations is that of the authors' released code.
-Where it and the text differ, or where it has slips, see `UnifiedAttentionBlock`.
+Source: SUAN (arXiv:2508.15326). Its text was not at hand, so the order of operations is that of the authors' released
+code. `UnifiedAttentionBlock` lists where the code differs from the text, and our corrections.
 """
 
 from typing import Literal
@@ -12,10 +12,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.blocks.causal_attention import merge_heads, split_heads
+from models.blocks.checks import check_divides
 
 Norm = Literal["pre", "released"]
 Projected = tuple[Float[Tensor, "B N D"], Float[Tensor, "B N D"], Float[Tensor, "B N D"]]
-"""Queries, keys and values."""
+"""Queries, keys and values of the same tokens."""
 
 
 class SwiGLU(nn.Module):
@@ -27,13 +28,13 @@ class SwiGLU(nn.Module):
         self.down = nn.Linear(3 * dim, dim)
 
     def forward(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
-        """Row by row."""
+        """Apply it to each row."""
         out: Tensor = self.down(F.silu(self.gate(x)) * self.up(x))
         return out
 
 
 class ProfileAttention(nn.Module):
-    """Each token attends to the user's profile: softmax(QKᵀ/√d_h)V W_o. No mask, no bias, no order among the fields."""
+    """Each token attends to the user's profile fields: softmax(QKᵀ/√d_h)V W_o, without mask, bias or positions."""
 
     def __init__(self, dim: int, profile_dim: int, heads: int) -> None:
         super().__init__()
@@ -44,7 +45,7 @@ class ProfileAttention(nn.Module):
     def forward(
         self, x: Float[Tensor, "B N D"], profile: Float[Tensor, "B F P"]
     ) -> Float[Tensor, "B N D"]:
-        """What each token reads of the profile."""
+        """The attended profile of each token."""
         query, key, value = (
             split_heads(part, self.heads)
             for part in (self.query(x), self.key(profile), self.value(profile))
@@ -54,7 +55,7 @@ class ProfileAttention(nn.Module):
 
 
 class UnifiedAttentionBlock(nn.Module):
-    """One UAB. What a token attends to and over what its gate pools are the caller's: it knows which tokens there are.
+    """One UAB. The caller computes the self-attention and the pooling of the gate, since it knows the tokens.
 
     norm = "released" (the code):           norm = "pre" (the text; the default):
         u = N₁(x)                               u = N₁(x)
@@ -63,17 +64,17 @@ class UnifiedAttentionBlock(nn.Module):
         w = N₃(v + f)                           w = s + f
         y = w + SwiGLU(w)                       y = w + SwiGLU(N₃(w))
 
-    Gate(v, c) = a₁⊙v + a₂⊙c with (a₁, a₂) = softmax over the pair (zW₁, zW₂), z = relu(pooled(v + c) W_d): per channel.
+    Gate(v, c) = a₁⊙v + a₂⊙c with (a₁, a₂) = softmax of the pair (zW₁, zW₂) per channel, z = relu(pooled(v + c) W_d).
 
-    Differs from the released code: attention to the profile is divided by √d_h, not by the root of the number of
-    fields; RMSNorm's ε is inside the root, as in torch.
+    Differs from the released code: the logits of profile attention are divided by √d_h, not by the root of the number
+    of fields; RMSNorm's ε is inside the root, as in torch.
 
     Args:
-        dim: D.
+        dim: D, width of a token.
         profile_dim: width of a profile token.
         heads: H.
-        norm: see above.
-        dropout: on the output of each of the three parts.
+        norm: "pre" or "released", see above.
+        dropout: dropout on the output of each of the three parts.
 
     Raises:
         ValueError: `heads` does not divide `dim`.
@@ -83,17 +84,15 @@ class UnifiedAttentionBlock(nn.Module):
         self, *, dim: int, profile_dim: int, heads: int, norm: Norm, dropout: float
     ) -> None:
         super().__init__()
-        if dim % heads:
-            raise ValueError(f"heads: {heads} does not divide the width of an event, {dim}")
+        check_divides("heads", heads, "an event's width", dim)
         self.heads, self.norm = heads, norm
         self.norms = nn.ModuleList(nn.RMSNorm(dim, eps=1e-6) for _ in range(3))
         self.query, self.key, self.value, self.out = (
             nn.Linear(dim, dim, bias=False) for _ in range(4)
         )
         nn.init.orthogonal_(self.query.weight)
-        with (
-            torch.no_grad()
-        ):  # starts as likeness: an event of the same item is what a candidate reads first
+        # Equal weights: from the start, a candidate attends most to events of its own item.
+        with torch.no_grad():
             self.key.weight.copy_(self.query.weight)
         self.cross = ProfileAttention(dim, profile_dim, heads)
         narrow = max(dim // 4, 1)
@@ -103,37 +102,44 @@ class UnifiedAttentionBlock(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def enter(self, x: Float[Tensor, "B N D"]) -> tuple[Float[Tensor, "B N D"], Projected]:
-        """What the residual carries on from tokens that enter the block, and their queries, keys and values."""
+        """The residual of tokens that enter the block, and their queries, keys and values."""
         u = self.norms[0](x)
         projected = self.query(u), self.key(u), self.value(u)
         return (x if self.norm == "pre" else u), projected
 
     def align(
         self,
-        carried: Float[Tensor, "B N D"],
+        residual: Float[Tensor, "B N D"],
         attended: Float[Tensor, "B N D"],
         profile: Float[Tensor, "B F P"],
     ) -> tuple[Float[Tensor, "B N D"], Float[Tensor, "B N D"], Float[Tensor, "B N D"]]:
-        """What goes on past the gate, and the gate's two inputs v and c.
+        """The residual past the gate, and the gate's two inputs v and c.
 
         Args:
-            carried: by the residual, as `enter` says.
-            attended: what self-attention read for each, before W_o.
+            residual: as `enter` returns it.
+            attended: output of self-attention, before W_o.
             profile: U.
         """
-        past = carried + self.dropout(self.out(attended))
-        v = self.norms[1](past)
-        return (past if self.norm == "pre" else v), v, self.cross(v, profile)
+        s = residual + self.dropout(self.out(attended))
+        v = self.norms[1](s)
+        return (s if self.norm == "pre" else v), v, self.cross(v, profile)
 
     def finish(
         self,
-        past: Float[Tensor, "B N D"],
+        residual: Float[Tensor, "B N D"],
         v: Float[Tensor, "B N D"],
         c: Float[Tensor, "B N D"],
         pooled: Float[Tensor, "B #N D"],
     ) -> Float[Tensor, "B N D"]:
-        """Gate and SwiGLU: y."""
-        w = past + self.dropout(self.fuse(v, c, pooled))
+        """Output y of the block: gate and SwiGLU.
+
+        Args:
+            residual: as `align` returns it.
+            v: as `align` returns it.
+            c: as `align` returns it.
+            pooled: v + c, pooled over the tokens that the gate sees.
+        """
+        w = residual + self.dropout(self.fuse(v, c, pooled))
         normed = self.norms[2](w)
         y: Tensor = (w if self.norm == "pre" else normed) + self.dropout(self.swiglu(normed))
         return y
@@ -144,8 +150,8 @@ class UnifiedAttentionBlock(nn.Module):
         c: Float[Tensor, "B N D"],
         pooled: Float[Tensor, "B #N D"],
     ) -> Float[Tensor, "B N D"]:
-        """The gate: a₁⊙v + a₂⊙c, a₁ + a₂ = 1."""
+        """Gate(v, c) = a₁⊙v + a₂⊙c, with a₁ + a₂ = 1 in each channel."""
         first, second = self.excite(self.squeeze(pooled).relu()).chunk(2, -1)
-        share = torch.stack([first, second]).softmax(0)
-        fused: Tensor = share[0] * v + share[1] * c
+        a = torch.stack([first, second]).softmax(0)
+        fused: Tensor = a[0] * v + a[1] * c
         return fused

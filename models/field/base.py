@@ -1,4 +1,4 @@
-"""What all field models share: fields in, a logit out, cut at the cache; and LLaCTR's enhancements of any of them."""
+"""What all field models share: fields in, a logit out, cut at the cache; and LLaCTR's two enhancements."""
 
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -17,16 +17,16 @@ from models.contract.schema import FeatureSchema
 
 @dataclass(frozen=True)
 class FieldModelConfig(FieldFrameConfig, SemanticsConfig):
-    """A field model, plain (`llm_dim` of 0) or enhanced."""
+    """Config of a field model, plain (`llm_dim` = 0) or enhanced by field vectors."""
 
 
 class FieldModel(CtrModel):
     """logit = b + Σ w_f + interaction(e_1 … e_K) [+ λ_fm · Σ_{k<l} m_kl <e_k, e_l>].
 
-    The state holds what the user's fields come to, summed as far as the interaction allows: histories are not read.
+    The state holds the user's fields, summed as far as the interaction allows. Histories are not read.
 
     Raises:
-        ValueError: an enhancement without field vectors.
+        ValueError: an enhancement is on, but `llm_dim` is 0.
     """
 
     reads_history = False
@@ -43,7 +43,7 @@ class FieldModel(CtrModel):
             )
         self.schema, self.config = schema, config
         self.frame = FieldFrame(schema, item_fields, config, has_linear=self.has_linear)
-        # Of a generator of its own: with one seed, plain and enhanced models start from the same weights.
+        # With a forked generator, plain and enhanced models of one seed start from the same weights.
         with torch.random.fork_rng(devices=[]):
             self.semantics = (
                 FieldSemantics(self.frame.num_fields, config.dim, config)
@@ -53,11 +53,11 @@ class FieldModel(CtrModel):
 
     @abstractmethod
     def interaction_spec(self) -> StateSpec:
-        """What `encode_fields` returns, without the logit."""
+        """Spec of the tensors that `encode_fields` returns."""
 
     @abstractmethod
     def encode_fields(self, user: Float[Tensor, "B Ku D"]) -> tuple[Float[Tensor, "B"], UserState]:
-        """What the user's fields add to every logit, and the rest of the state.
+        """The logit of the user's fields alone, which every candidate gets, and the tensors of the state.
 
         Args:
             user: embeddings of the user's fields.
@@ -65,30 +65,30 @@ class FieldModel(CtrModel):
 
     @abstractmethod
     def interact(self, state: UserState, online: Float[Tensor, "B C Ko D"]) -> Float[Tensor, "B C"]:
-        """Logits of the interaction, but for what the user's fields add alone.
+        """Logits of the interaction, without those of the user's fields alone.
 
         Args:
-            state: of `encode_fields`.
-            online: embeddings of the request's and the candidates' fields.
+            state: tensors that `encode_fields` returned.
+            online: embeddings of the context's and the candidates' fields.
         """
 
     def state_spec(self) -> StateSpec:
-        """One number, and what the interaction needs."""
+        """The user's logit, and the tensors of the interaction."""
         spec = (TensorSpec("user_logit", (1,)), *self.interaction_spec())
         if self._fie is not None:
             spec = (*spec, TensorSpec("semantic_pairs", (self.frame.num_online, self.frame.dim)))
         return spec
 
     def encode(self, user: User) -> UserState:
-        """The profile, as far as it can be summed."""
+        """Sum the profile's fields as far as the interaction allows."""
         return self._encode(user, self.frame.user(user.fields))
 
     def score(self, state: UserState, context: Context, slate: Slate) -> Float[Tensor, "B C"]:
-        """Add what the request and each candidate bring."""
+        """Add the logits of the context's and the candidates' fields, and of their pairs with the user's."""
         return self._score(state, context, slate, self.frame.online(context, slate))
 
     def train_forward(self, user: User, context: Context, slate: Slate) -> TrainOutput:
-        """Logits, and FRE's pull."""
+        """Logits, and FRE's loss as the penalty."""
         profile, online = self.frame.user(user.fields), self.frame.online(context, slate)
         logits = self._score(self._encode(user, profile), context, slate, online)
         if self.semantics is None or not self.config.fre:
@@ -100,8 +100,8 @@ class FieldModel(CtrModel):
     def _encode(self, user: User, profile: Float[Tensor, "B Ku D"]) -> UserState:
         logit, state = self.encode_fields(profile)
         if self._fie is not None:
-            own, said = self._fie.encode(profile)
-            logit, state = logit + own, state | {"semantic_pairs": said}
+            user_pairs, pair_vectors = self._fie.encode(profile)
+            logit, state = logit + user_pairs, state | {"semantic_pairs": pair_vectors}
         return {"user_logit": logit[:, None] + self.frame.user_linear(user.fields), **state}
 
     def _score(

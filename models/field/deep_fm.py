@@ -1,4 +1,4 @@
-"""DeepFM (Guo et al. 2017): FM, and beside it a tower over the same vectors."""
+"""DeepFM (Guo et al. 2017): the sum of FM and of a perceptron over the same embeddings."""
 
 from dataclasses import dataclass
 
@@ -14,11 +14,11 @@ from models.field.fm import FM, FMConfig
 
 @dataclass(frozen=True)
 class DeepFMConfig(FMConfig):
-    """DeepFM.
+    """Options of DeepFM.
 
     Attributes:
-        widths: of the tower; LLaCTR's [300, 300, 128].
-        dropout: in the tower.
+        widths: layer widths of the perceptron; LLaCTR's [300, 300, 128].
+        dropout: dropout in the perceptron.
     """
 
     widths: tuple[int, ...] = (300, 300, 128)
@@ -26,28 +26,30 @@ class DeepFMConfig(FMConfig):
 
 
 class DeepFM(FM):
-    """Its state has the tower's first layer over the user's fields, too."""
+    """The state is that of FM and the perceptron's first layer over the user's fields."""
 
     def __init__(
         self, schema: FeatureSchema, item_fields: Int[Tensor, "V F"], config: DeepFMConfig
     ) -> None:
         super().__init__(schema, item_fields, config)
         self.tower = FieldTower(
-            user_dim=self.frame.num_user * config.dim, online_dim=self.frame.num_online * config.dim,
-            widths=config.widths, dropout=config.dropout,
-        )  # fmt: skip
+            user_dim=self.frame.num_user * config.dim,
+            online_dim=self.frame.num_online * config.dim,
+            widths=config.widths,
+            dropout=config.dropout,
+        )
         self.out = nn.Linear(config.widths[-1], 1, bias=False)
 
     def interaction_spec(self) -> StateSpec:
-        """FM's, and the tower's."""
+        """The tensors of FM and of the perceptron."""
         return (*super().interaction_spec(), *self.tower.spec("user_hidden"))
 
     def encode_fields(self, user: Float[Tensor, "B Ku D"]) -> tuple[Float[Tensor, "B"], UserState]:
-        """FM's, and the tower's."""
+        """FM's logit, and the tensors of FM and of the perceptron."""
         logit, state = super().encode_fields(user)
         return logit, state | self.tower.encode("user_hidden", user.flatten(1))
 
     def interact(self, state: UserState, online: Float[Tensor, "B C Ko D"]) -> Float[Tensor, "B C"]:
-        """FM's, and the tower's."""
+        """The sum of FM's logits and the perceptron's."""
         deep: Tensor = self.out(self.tower(state.get("user_hidden"), online.flatten(2)))
         return super().interact(state, online) + deep.squeeze(-1)

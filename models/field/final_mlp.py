@@ -1,4 +1,4 @@
-"""FinalMLP (Mao et al. 2023): two towers over differently gated fields, joined by a bilinear form of several heads."""
+"""FinalMLP (Mao et al. 2023): two perceptrons over differently gated fields, joined by a multi-head bilinear form."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from models.base import UserState
+from models.blocks.checks import check_divides
 from models.blocks.field_tower import FieldTower
 from models.contract.record import StateSpec
 from models.contract.schema import FeatureSchema
@@ -16,14 +17,14 @@ from models.field.base import FieldModel, FieldModelConfig
 
 @dataclass(frozen=True)
 class FinalMLPConfig(FieldModelConfig):
-    """FinalMLP.
+    """Options of FinalMLP.
 
     Attributes:
-        first_widths: of one tower.
-        second_widths: of the other.
-        gate_widths: hidden widths of what makes a tower's gate.
-        fusion_heads: of the bilinear form; they divide both towers' last widths.
-        dropout: in the towers.
+        first_widths: layer widths of the first tower.
+        second_widths: layer widths of the second tower.
+        gate_widths: hidden widths of the perceptron that computes a tower's gate.
+        fusion_heads: heads of the bilinear form; must divide the last width of both towers.
+        dropout: dropout in the towers.
     """
 
     embedding_std: float = 1.0
@@ -35,10 +36,10 @@ class FinalMLPConfig(FieldModelConfig):
 
 
 class FinalMLP(FieldModel):
-    """The state has both towers' first layers over the user's gated fields.
+    """The state has the first layer of both towers over the user's gated fields.
 
-    The gates depend on no feature: the paper lets them see chosen fields, LLaCTR's configuration chooses none, and then
-    a gate is a learned vector, through a perceptron.
+    The gates depend on no feature. The paper lets them see chosen fields; LLaCTR's configuration chooses none, and then
+    a gate is a perceptron of a learned vector.
 
     Raises:
         ValueError: `fusion_heads` does not divide a tower's last width.
@@ -52,11 +53,7 @@ class FinalMLP(FieldModel):
         super().__init__(schema, item_fields, config)
         self.config: FinalMLPConfig = config
         for widths in (config.first_widths, config.second_widths):
-            if widths[-1] % config.fusion_heads:
-                problem = (
-                    f"{config.fusion_heads} does not divide a tower's last width, {widths[-1]}"
-                )
-                raise ValueError(f"fusion_heads: {problem}")
+            check_divides("fusion_heads", config.fusion_heads, "a tower's last width", widths[-1])
         user_dim, online_dim = (
             count * config.dim for count in (self.frame.num_user, self.frame.num_online)
         )
@@ -72,17 +69,17 @@ class FinalMLP(FieldModel):
             nn.init.xavier_normal_(matrix.data)
 
     def interaction_spec(self) -> StateSpec:
-        """A first layer for each tower."""
+        """The first layer of each tower."""
         return (*self.first.tower.spec("user_first"), *self.second.tower.spec("user_second"))
 
     def encode_fields(self, user: Float[Tensor, "B Ku D"]) -> tuple[Float[Tensor, "B"], UserState]:
-        """Both towers' first layers; nothing that is added to every logit."""
+        """The first layer of both towers; the user's own logit is 0."""
         flat = user.flatten(1)
         state = self.first.encode("user_first", flat) | self.second.encode("user_second", flat)
         return 0 * flat.sum(1), state
 
     def interact(self, state: UserState, online: Float[Tensor, "B C Ko D"]) -> Float[Tensor, "B C"]:
-        """Both towers, and their fusion."""
+        """The sum of both towers' linear outputs and of their bilinear form."""
         flat, heads = online.flatten(2), self.config.fusion_heads
         first = self.first(state.get("user_first"), flat)
         second = self.second(state.get("user_second"), flat)
@@ -93,7 +90,7 @@ class FinalMLP(FieldModel):
 
 
 class _Stream(nn.Module):
-    """A tower over gated fields; its gate is 2σ(perceptron of a learned vector), a factor for each number."""
+    """A tower over gated fields. The gate is 2σ(perceptron of a learned vector), one factor per input."""
 
     def __init__(
         self, user_dim: int, online_dim: int, widths: tuple[int, ...], config: FinalMLPConfig

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from models.base import UserState
-from models.blocks.field_pairs import matrix_pairs, pair_places, said_to, upper
+from models.blocks.field_pairs import matrix_pairs, pair_places, transform_to, upper
 from models.contract.record import StateSpec, TensorSpec
 from models.contract.schema import FeatureSchema
 from models.field.base import FieldModel, FieldModelConfig
@@ -15,11 +15,11 @@ from models.field.base import FieldModel, FieldModelConfig
 
 @dataclass(frozen=True)
 class FmFMConfig(FieldModelConfig):
-    """FmFM."""
+    """FmFM has no options of its own."""
 
 
 class FmFM(FieldModel):
-    """The state has, for each online field, what the user's fields say to it: Σ_k M_klᵀ e_k."""
+    """The state has a vector for each online field l: Σ_k M_klᵀ e_k over the user's fields k."""
 
     def __init__(
         self, schema: FeatureSchema, item_fields: Int[Tensor, "V F"], config: FmFMConfig
@@ -33,17 +33,17 @@ class FmFM(FieldModel):
         self.register_buffer("places", pair_places(size), persistent=False)
 
     def interaction_spec(self) -> StateSpec:
-        """Ko vectors."""
+        """A vector for each of the Ko online fields."""
         return (TensorSpec("user_pairs", (self.frame.num_online, self.frame.dim)),)
 
     def encode_fields(self, user: Float[Tensor, "B Ku D"]) -> tuple[Float[Tensor, "B"], UserState]:
-        """Pairs of the user's fields, and what they say to the others."""
+        """Pairs of the user's fields, and a vector for each online field."""
         matrices, split = self._matrices(), self.frame.num_user
-        state = {"user_pairs": said_to(user, matrices[:split, split:])}
+        state = {"user_pairs": transform_to(user, matrices[:split, split:])}
         return matrix_pairs(user, matrices[:split, :split]), state
 
     def interact(self, state: UserState, online: Float[Tensor, "B C Ko D"]) -> Float[Tensor, "B C"]:
-        """Pairs of the others, and with the user's."""
+        """Pairs of online fields with the user's, and among themselves."""
         split = self.frame.num_user
         out: Tensor = (online * state["user_pairs"][:, None]).sum((-2, -1))
         return out + matrix_pairs(online, self._matrices()[split:, split:])

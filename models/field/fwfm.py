@@ -1,4 +1,4 @@
-"""FwFM (Pan et al. 2018): FM with a weight for each pair of fields, and a vector for each field's first order."""
+"""FwFM (Pan et al. 2018): FM with a weight for each pair of fields, and a first-order vector for each field."""
 
 from dataclasses import dataclass
 
@@ -15,11 +15,11 @@ from models.field.base import FieldModel, FieldModelConfig
 
 @dataclass(frozen=True)
 class FwFMConfig(FieldModelConfig):
-    """FwFM."""
+    """FwFM has no options of its own."""
 
 
 class FwFM(FieldModel):
-    """The state has, for each online field, what the user's fields say to it: Σ_k r_kl e_k."""
+    """The state has a vector for each online field l: Σ_k r_kl e_k over the user's fields k."""
 
     has_linear = False
 
@@ -33,21 +33,21 @@ class FwFM(FieldModel):
         self.register_buffer("places", pair_places(size), persistent=False)
 
     def interaction_spec(self) -> StateSpec:
-        """Ko vectors."""
+        """A vector for each of the Ko online fields."""
         return (TensorSpec("user_pairs", (self.frame.num_online, self.frame.dim)),)
 
     def encode_fields(self, user: Float[Tensor, "B Ku D"]) -> tuple[Float[Tensor, "B"], UserState]:
-        """First order and pairs of the user's fields; what they say to the others."""
+        """First order and pairs of the user's fields, and a vector for each online field."""
         weight, split = self._weights(), self.frame.num_user
         logit = weighted_pairs(user, weight[:split, :split])
         logit = logit + (user * self.first_order[:split]).sum((-2, -1))
         return logit, {"user_pairs": weight[split:, :split] @ user}
 
     def interact(self, state: UserState, online: Float[Tensor, "B C Ko D"]) -> Float[Tensor, "B C"]:
-        """First order and pairs of the others; their pairs with the user's."""
+        """First order of online fields, their pairs with the user's, and among themselves."""
         weight, split = self._weights(), self.frame.num_user
-        said = state["user_pairs"][:, None] + self.first_order[split:]
-        out: Tensor = (online * said).sum((-2, -1))
+        factor = state["user_pairs"][:, None] + self.first_order[split:]
+        out: Tensor = (online * factor).sum((-2, -1))
         return out + weighted_pairs(online, weight[split:, split:])
 
     def _weights(self) -> Float[Tensor, "K K"]:

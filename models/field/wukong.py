@@ -1,4 +1,4 @@
-"""WuKong (Zhang et al. 2024): a stack of layers, each a factorization machine beside a linear compression of rows."""
+"""WuKong (Zhang et al. 2024): a stack of layers, each a factorization machine and a linear compression of rows."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from models.base import UserState
+from models.blocks.checks import check_at_least
 from models.contract.record import StateSpec, TensorSpec
 from models.contract.schema import FeatureSchema
 from models.field.base import FieldModel, FieldModelConfig
@@ -15,15 +16,15 @@ from models.field.base import FieldModel, FieldModelConfig
 
 @dataclass(frozen=True)
 class WuKongConfig(FieldModelConfig):
-    """WuKong.
+    """Options of WuKong.
 
     Attributes:
-        layers: of the stack.
-        compressed: rows that each of a layer's two blocks puts out.
+        layers: number of layers; at least 1.
+        compressed: output rows of each of a layer's two blocks.
         projected: k, columns that the factorization machine's XXᵀ is projected to.
-        fmb_widths: hidden widths of its perceptron.
+        fmb_widths: hidden widths of the factorization machine's perceptron.
         head: hidden widths of the perceptron over the last layer.
-        dropout: in the perceptrons.
+        dropout: dropout in the perceptrons.
     """
 
     embedding_std: float = 1.0
@@ -36,10 +37,10 @@ class WuKongConfig(FieldModelConfig):
 
 
 class WuKong(FieldModel):
-    """The state is the user's vectors: from the first layer on, all rows are mixed with the candidate's.
+    """The state is the user's embeddings: from the first layer on, every row is mixed with the candidate's.
 
     Raises:
-        ValueError: no layer.
+        ValueError: `layers` is below 1.
     """
 
     has_linear = False
@@ -48,26 +49,25 @@ class WuKong(FieldModel):
         self, schema: FeatureSchema, item_fields: Int[Tensor, "V F"], config: WuKongConfig
     ) -> None:
         super().__init__(schema, item_fields, config)
-        if config.layers < 1:
-            raise ValueError(f"layers: got {config.layers}, expected at least 1")
+        check_at_least(1, layers=config.layers)
         sizes = [self.frame.num_fields] + [2 * config.compressed] * config.layers
         self.stack = nn.Sequential(*(_Layer(rows, config) for rows in sizes[:-1]))
         self.head = _perceptron((sizes[-1] * config.dim, *config.head), 1, config.dropout)
 
     def interaction_spec(self) -> StateSpec:
-        """Ku vectors."""
+        """An embedding for each of the Ku user fields."""
         size = self.frame.num_user
         return (TensorSpec("user_fields_embedded", (size, self.frame.dim)),) if size else ()
 
     def encode_fields(self, user: Float[Tensor, "B Ku D"]) -> tuple[Float[Tensor, "B"], UserState]:
-        """The vectors."""
+        """The user's embeddings; the user's own logit is 0."""
         return 0 * user.sum((1, 2)), {"user_fields_embedded": user} if self.frame.num_user else {}
 
     def interact(self, state: UserState, online: Float[Tensor, "B C Ko D"]) -> Float[Tensor, "B C"]:
         """The stack over all fields of each candidate."""
         x = online
         if self.frame.num_user:
-            # Added to zeros, not expanded: exporters take an expanded slate's size for a constant.
+            # Added to zeros instead of expanded: the exporter would write the slate's size as a constant.
             user = state["user_fields_embedded"][:, None] + torch.zeros_like(online[:, :, :1])
             x = torch.cat([user, online], 2)
         B, C = x.shape[:2]
@@ -76,7 +76,7 @@ class WuKong(FieldModel):
 
 
 class _Layer(nn.Module):
-    """X' = norm([FMB(X); LCB(X)] + R X), with as many rows from each block; R keeps the residual's rows."""
+    """X' = norm([FMB(X); LCB(X)] + R X). Both blocks give equally many rows; R maps the residual to their number."""
 
     def __init__(self, rows: int, config: WuKongConfig) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class _Layer(nn.Module):
         self.norm = nn.LayerNorm(config.dim)
 
     def forward(self, x: Float[Tensor, "N R D"]) -> Float[Tensor, "N S D"]:
-        """The next layer's rows. XXᵀ is never made: X(XᵀY) is O(R·D·k)."""
+        """The next layer's rows. XXᵀY is computed as X(XᵀY), in O(R·D·k)."""
         crossed = x @ (x.mT @ self.project)  # (N, R, k)
         fm = self.fm(self.fm_norm(crossed.flatten(1))).view(-1, self.rows, self.dim)
         linear = self.compress(x.mT).mT

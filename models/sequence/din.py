@@ -1,9 +1,11 @@
-"""DIN: target attention over every event. What LREA approximates; linear in L online.
+"""DIN: target attention over every event of the history. O(L) online. LREA approximates it.
 
-Source: 1706.06978. Differs from the paper: the score unit is LREA's (three terms, one hidden Leaky ReLU layer), so that
-DIN and LREA differ in what they attend to and in nothing else; and it sees each event's age, as SIM and TWIN do.
-`match` adds what no paper has: exact counts of the events that share an item or a field with the candidate, the upper
-bound of what LREA's hash slots count.
+Source: arXiv:1706.06978. Differs from the paper:
+- the score unit is LREA's (three terms, one hidden Leaky ReLU layer), so that DIN and LREA differ only in what they
+  attend to.
+- events carry their ages, as in SIM and TWIN.
+- `match` adds exact counts of the events that share an item or a field with the candidate: an upper bound for what
+  LREA's hash slots can count.
 """
 
 from dataclasses import dataclass
@@ -25,12 +27,12 @@ from models.contract.schema import PADDING, FeatureSchema
 
 @dataclass(frozen=True)
 class DINConfig(FrameConfig):
-    """DIN.
+    """Options of DIN.
 
     Attributes:
-        long: attend to the whole history; False leaves the short-term history only ("DIN w/o long seq.").
+        long: whether to attend to the whole history; False uses the short-term history only ("DIN w/o long seq.").
         age_dim: width of the embedding of an event's age.
-        match: count matches of the candidate in the whole history as well (long only).
+        match: whether to count the candidate's matches in the whole history too; needs `long`.
     """
 
     long: bool = True
@@ -39,10 +41,10 @@ class DINConfig(FrameConfig):
 
 
 class DIN(CtrModel):
-    """State: rows, embeddings [L, D] and ages [L] of the latest L events. Score: O(B·L·D·h).
+    """The state holds embeddings [L, D] and ages [L] of the latest L events. Score: O(L·D·h) per candidate.
 
     Raises:
-        ValueError: `match` without `long`.
+        ValueError: `match` is on, and `long` is off.
     """
 
     def __init__(
@@ -50,7 +52,9 @@ class DIN(CtrModel):
     ) -> None:
         super().__init__()
         if config.match and not config.long:
-            raise ValueError("match: counts in the long history, expected long = true")
+            raise ValueError(
+                "match: got true, expected false: long is false, and it counts in the long history"
+            )
         self.schema, self.config = schema, config
         dim = config.item_width(schema)
         self.match = MatchCounts(item_fields, schema.item_fields) if config.match else None
@@ -61,14 +65,17 @@ class DIN(CtrModel):
         self.long = self.ages = None
         if config.long:
             self.long = TargetAttention(
-                dim=dim, hidden=config.hidden, heads=config.heads, slope=config.slope,
+                dim=dim,
+                hidden=config.hidden,
+                heads=config.heads,
+                slope=config.slope,
                 side=config.age_dim,
-            )  # fmt: skip
+            )
             self.ages = embedding(NUM_AGES, config.age_dim, config.embedding_std)
         self.scale = schema.history_length**-0.5
 
     def state_spec(self) -> StateSpec:
-        """The profile and, if long, the history's embeddings and ages; its rows to count matches in."""
+        """The profile; with `long`, the events' embeddings and ages; with `match`, their catalogue rows."""
         profile = TensorSpec("profile", (self.frame.profile.dim,))
         if self.long is None:
             return (profile,)

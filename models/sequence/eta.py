@@ -1,13 +1,13 @@
-"""ETA: search the history by the Hamming distance of signatures, attend to what was found; linear in L online, by bits.
+"""ETA: search the history by the Hamming distance of hash signatures, then attend to the events found. O(L) online.
 
 Source: arXiv:2108.04468. State: catalogue rows, ages and packed signatures, 4·(2 + m/16) bytes per event in any record
 dtype. Cost per candidate: O(L·m) single-bit products, then O(k·D·H) for attention.
 
 Differs from the paper:
-- distances are one product of ±1 vectors; ONNX has no population count.
+- distances are one product of ±1 vectors, since ONNX has no population count.
 - of events at the same distance, the latest are kept.
-- the attention's events carry their ages, and its weights start equal (`multi_head.py`).
-- m = 64 by default: it helps up to about 2·D, says the paper.
+- events carry their ages in the attention, whose weights start equal (`multi_head.py`).
+- m = 64 by default; according to the paper, more bits help up to about 2·D.
 """
 
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from models.base import CtrModel, UserState
 from models.batch import Context, Slate, User
+from models.blocks.checks import check_at_least
 from models.blocks.embedding import embedding
 from models.blocks.event_rows import rows_spec, rows_state
 from models.blocks.frame import Frame, FrameConfig
@@ -31,11 +32,11 @@ from models.contract.schema import PADDING, FeatureSchema
 
 @dataclass(frozen=True)
 class ETAConfig(FrameConfig):
-    """ETA. `hidden` is also the width of the attention's projections.
+    """Options of ETA. `hidden` is also the width of the attention's projections.
 
     Attributes:
-        num_bits: m.
-        k: events that a candidate attends to.
+        num_bits: m, bits of a signature.
+        k: number of events that a candidate attends to.
         age_dim: width of the embedding of an event's age.
     """
 
@@ -55,9 +56,7 @@ class ETA(CtrModel):
         self, schema: FeatureSchema, item_fields: Int[Tensor, "V F"], config: ETAConfig
     ) -> None:
         super().__init__()
-        for name in ("num_bits", "k"):
-            if getattr(config, name) < 1:
-                raise ValueError(f"{name}: got {getattr(config, name)}, expected at least 1")
+        check_at_least(1, num_bits=config.num_bits, k=config.k)
         self.schema, self.config = schema, config
         dim = config.item_width(schema)
         self.frame = Frame(schema, item_fields, config, config.heads * (dim + config.age_dim))
@@ -75,19 +74,18 @@ class ETA(CtrModel):
         return (*rows_spec(self.frame.profile.dim, length), signatures)
 
     def encode(self, user: User) -> UserState:
-        """Hash the events."""
+        """Hash the events, and keep the history as it is."""
         state = rows_state(self.frame.profile(user.fields), user, self.schema.history_length)
         return state | {"signatures": pack(self.hash(self.frame.items(user.history)))}
 
     def score(self, state: UserState, context: Context, slate: Slate) -> Float[Tensor, "B C"]:
-        """Search by signature, attend to the embeddings found."""
+        """Search events by signature, then attend to them."""
         target = self.frame.items(slate.items)  # (B, C, D)
         rows = state["rows"].long()  # (B, L)
         signatures = unpack(state["signatures"], self.config.num_bits)  # (B, L, m)
         score = similarity(self.hash(target), signatures)  # (B, C, L)
         index, found = top_k(score, rows != PADDING, self.config.k, resolution=1.0)
-        events = torch.cat(
-            [self.frame.items(rows), self.ages(state["event_ages"].long())], -1
-        )  # (B, L, D + age_dim)
+        ages = self.ages(state["event_ages"].long())  # (B, L, age_dim)
+        events = torch.cat([self.frame.items(rows), ages], -1)  # (B, L, D + age_dim)
         long = self.attention(target, gather_events(events, index), found)
         return self.frame.logits(state["profile"], context, target, long)

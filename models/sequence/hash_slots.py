@@ -1,6 +1,6 @@
-"""Slots by hash: what a history holds of each item, and of each value of an item's fields, in r rows.
+"""Slots by hash: sums and counts of a history's items, and of the values of their fields, in r rows.
 
-Sums over events: nothing is tied to a position, and a new event touches one row per family, whatever L is.
+They are sums over events: nothing depends on positions, and a new event changes one row per family, whatever L is.
 """
 
 from collections.abc import Sequence
@@ -23,12 +23,12 @@ from models.sequence.slots import Slots, slot_means
 
 @dataclass(frozen=True)
 class Family:
-    """One way to deal events out to slots.
+    """One way to assign events to slots.
 
     Attributes:
-        column: of the catalogue's fields whose value is the key, or -1: the catalogue row itself.
-        size: number of keys.
-        slots: rows it has.
+        column: index of the item field whose value is the key; -1 takes the catalogue row as the key.
+        size: number of possible keys.
+        slots: number of slots.
     """
 
     column: int
@@ -37,45 +37,53 @@ class Family:
 
 
 def allot(sizes: Sequence[int], rank: int, width: int) -> list[int]:
-    """Slots for families of so many keys each: room for every key there is, or else a fair share of what is left.
+    """Number of slots of each family: enough for all its keys, or else an equal share of the slots that are left.
 
     The smallest family is served first.
 
+    Args:
+        sizes: number of possible keys of each family.
+        rank: number of slots of all families together.
+        width: keys that a slot holds.
+
     Raises:
-        ValueError: fewer slots than families.
+        ValueError: there are fewer slots than families.
     """
     if rank < len(sizes):
         raise ValueError(f"rank: got {rank}, expected at least one slot for {len(sizes)} families")
     slots, left = [0] * len(sizes), rank
     order = sorted(range(len(sizes)), key=sizes.__getitem__)
-    for done, family in enumerate(order):
-        fair = left // (len(sizes) - done)
-        slots[family] = min(fair, -(-sizes[family] // width))
+    for num_served, family in enumerate(order):
+        equal_share = left // (len(sizes) - num_served)
+        slots[family] = min(equal_share, -(-sizes[family] // width))
         left -= slots[family]
     slots[order[-1]] += left
     return slots
 
 
 class HashSlots(Slots):
-    """Event l goes, in each family, to the slot that its key (its item, or one of its fields) hashes to.
+    """In each family, event l goes to the slot that its key (its item, or one of its fields) hashes to.
 
-    A candidate attends to all slots and also reads its own: the row it hashes to, and how often its own key occurs.
-    E_auxabsorb holds the sums of embeddings per slot. E_comp holds a table per slot: w keys and how often each occurs;
-    with the number of the slot's events that makes r×D numbers for D = 2w + 1.
+    A candidate attends to all slots and also reads its own: the row that it hashes to, and the count of its own key.
+    E_auxabsorb holds the sum of embeddings per slot. E_comp holds a table per slot: w keys and the count of each. With
+    the number of the slot's events, that makes r×D numbers for D = 2w + 1.
 
-    A count is exact while the slot has seen at most w keys. Beyond that it keeps the most frequent, and the others
-    read as zero; so no count is ever too high. A family with room for all the keys there are never drops one. Of n
-    distinct keys in a family of R rows a slot has about Poisson(n/R): for 300 keys in 53 rows of 17 one slot in 30,000
-    overflows, for 900 one in two.
+    A count is exact while the slot has seen at most w different keys. With more, the slot keeps the most frequent, and
+    the counts of the others are zero; so no count is too high. A family with room for all possible keys drops none. Of
+    n different keys in a family of R rows, a slot has about Poisson(n/R): with 300 keys in 53 rows of 17, one slot in
+    30,000 overflows; with 900 keys, one in two.
 
-    Nothing of it is learned, so it works for items never seen in training.
+    Nothing is learned, so it works for items that training has not seen.
 
     Args:
         item_fields: dense ids of each catalogue row's fields.
-        families: how events are dealt out.
+        families: the ways to assign events to slots.
         width: w, keys per slot.
-        half_life_days: age at which an event counts one half; 0: all count alike.
-        seed: of the hash functions; a constant, so a rebuilt model hashes alike.
+        half_life_days: age at which an event counts one half; 0 counts all events alike.
+        seed: seed of the hash functions; a constant, so that a rebuilt model hashes alike.
+
+    Attributes:
+        own_scalars: number of scalars that a candidate reads from its slot in each family.
     """
 
     own_scalars = 3
@@ -93,7 +101,7 @@ class HashSlots(Slots):
         self.families, self.width = tuple(families), width
         self.rank = sum(family.slots for family in families)
         self._keep("key_of_row", self._number_keys(item_fields.numpy()))
-        self._keep("slot_of_key", _deal(self.families, width, seed))
+        self._keep("slot_of_key", _assign(self.families, width, seed))
         known = [np.arange(family.size) > UNKNOWN for family in families]
         self.register_buffer("is_known", torch.from_numpy(np.concatenate(known)), persistent=False)
         days = torch.from_numpy(bucket_days())
@@ -102,7 +110,7 @@ class HashSlots(Slots):
         self.register_buffer("age_weight", weight, persistent=False)
 
     def _number_keys(self, fields: NDArray[np.integer]) -> NDArray[np.integer]:
-        """The key of each catalogue row in each family, [V, M]; families number their keys one after the other."""
+        """The key of each catalogue row in each family, [V, M]; each family's keys follow those of the one before."""
         first = np.cumsum([0, *(family.size for family in self.families)])
         rows = np.arange(len(fields))
         columns = [rows if f.column < 0 else fields[:, f.column] for f in self.families]
@@ -112,7 +120,7 @@ class HashSlots(Slots):
         self.register_buffer(name, torch.from_numpy(values.astype(np.int32)), persistent=False)
 
     def state_spec(self, dim: int) -> StateSpec:
-        """Keys and their counts, sums, and how many events are in each slot; the attention's keys are the means."""
+        """Per slot: counted keys and their counts, the sum of embeddings, and the number of events."""
         return (
             TensorSpec("e_comp", (self.rank, self.width)),
             TensorSpec("counted_keys", (self.rank, self.width), "int32"),
@@ -129,14 +137,17 @@ class HashSlots(Slots):
         key = self._of("key_of_row", rows)  # (B, L, M)
         slot = self._of("slot_of_key", key)
         sums = events.new_zeros(events.shape[0], self.rank, events.shape[-1] + 1)
-        for m in range(
-            len(self.families)
-        ):  # one by one: together they would need M times the memory
+        # One family after the other: together they would need M times the memory.
+        for m in range(len(self.families)):
             sums = _add_rows(sums, slot[..., m], weighted)
+        known_weight = weight[..., None] * self.get_buffer("is_known")[key]  # (B, L, M)
         counts, counted = count_keys(
-            key.flatten(1), (weight[..., None] * self.get_buffer("is_known")[key]).flatten(1),
-            slot.flatten(1), rows=self.rank, width=self.width,
-        )  # fmt: skip
+            key.flatten(1),
+            known_weight.flatten(1),
+            slot.flatten(1),
+            rows=self.rank,
+            width=self.width,
+        )
         return {
             "e_comp": counts,
             "counted_keys": counted.int(),
@@ -145,34 +156,38 @@ class HashSlots(Slots):
         }
 
     def keys(self, state: UserState) -> Float[Tensor, "B R D"]:
-        """c_k = a_k / n_k."""
+        """Means c_k = a_k / n_k."""
         return slot_means(state)
 
     def own_dims(self, dim: int) -> tuple[int, int]:
-        """Each family's mean, and its scalars."""
+        """Widths of the families' means and of their scalars."""
         return len(self.families) * dim, len(self.families) * self.own_scalars
 
     def own(
         self, state: UserState, rows: Int[Tensor, "B C"], target: Float[Tensor, "B C D"]
     ) -> tuple[Float[Tensor, "B C Do"], Float[Tensor, "B C So"]]:
-        """What each candidate's own slots hold: their means; the count of its key, a soft count, their load. O(M·D)."""
+        """What each candidate's own slots hold, for each family. O(M·D).
+
+        Vectors: the mean of the slot. Scalars: log(1 + x) of the count of the candidate's key, of a soft count (the
+        sum of embeddings, projected on the candidate) and of the number of events.
+        """
         key = self._of("key_of_row", rows)  # (B, C, M)
         slot = self._of("slot_of_key", key)
         total = gather_events(state["e_auxabsorb"], slot)  # (B, C, M, D)
         load = gather_events(state["counts"][..., None], slot)  # (B, C, M, 1)
         norm = target.square().sum(-1) + 1e-2  # (B, C)
-        alike = ((total * target[:, :, None]).sum(-1) / norm[..., None]).clamp(min=0)
+        soft_count = ((total * target[:, :, None]).sum(-1) / norm[..., None]).clamp(min=0)
         is_own = gather_events(state["counted_keys"], slot) == key[..., None]
         count = (gather_events(state["e_comp"], slot) * is_own).sum(-1)
-        scalars = torch.stack([count, alike, load.squeeze(-1)], -1)  # (B, C, M, 3)
+        scalars = torch.stack([count, soft_count, load.squeeze(-1)], -1)  # (B, C, M, 3)
         return (total / (load + 1)).flatten(2), torch.log1p(scalars).flatten(2)
 
     def _of(self, buffer: str, index: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
         return self.get_buffer(buffer)[index].long()
 
 
-def _deal(families: Sequence[Family], width: int, seed: int) -> NDArray[np.int64]:
-    """The slot of every key of every family: side by side where there is room for all, else by hash."""
+def _assign(families: Sequence[Family], width: int, seed: int) -> NDArray[np.int64]:
+    """The slot of every key of every family: evenly where there is room for all keys, else by hash."""
     slots, first = [], 0
     for m, family in enumerate(families):
         if family.size <= family.slots * width:
@@ -191,13 +206,13 @@ def _add_rows(
     B, R, D = sums.shape
     if torch.compiler.is_exporting():  # ONNX has no index_add
         return sums.scatter_add(1, row[..., None].expand(-1, -1, D), values)
-    # Row by row, several times faster than number by number.
+    # Adding whole rows is several times faster than adding single numbers.
     flat = (row + R * torch.arange(B)[:, None]).flatten()
     return sums.flatten(0, 1).index_add(0, flat, values.flatten(0, 1)).view(B, R, D)
 
 
 def _hash(num: int, seed: int) -> NDArray[np.int64]:
-    """Non-negative pseudo-random integers: the finaliser of splitmix64 over a counter."""
+    """Non-negative pseudo-random integers: the finaliser of splitmix64, applied to a counter."""
     with np.errstate(over="ignore"):
         x = np.arange(num, dtype=np.uint64) + np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15)
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -1,6 +1,7 @@
-"""LightSUAN: SUAN with sparse attention, and with a teacher if it has one: what serves.
+"""LightSUAN: SUAN with sparse attention, optionally trained with a larger SUAN as its teacher. It serves without it.
 
-Source: SUAN (2508.15326). Temperature, weight, gradient stop and separate tables are ours: its text was not at hand.
+Source: SUAN (arXiv:2508.15326). Its text was not at hand: temperature, loss weight, gradient stop and separate
+embedding tables are ours.
 """
 
 from dataclasses import dataclass, fields
@@ -18,18 +19,19 @@ from models.sequence.suan import SUAN, SUANConfig
 
 @dataclass(frozen=True)
 class LightSUANConfig(SUANConfig):
-    """LightSUAN. Events attend sparsely; a candidate, whose row alone is read, by default to all of them.
+    """Options of LightSUAN. Events attend sparsely; a candidate, whose row alone is the output, to all by default.
 
     Attributes:
-        teacher_blocks: blocks of a SUAN that is trained beside it; 0: no teacher.
-        teacher_item_dim: its width of an item id's embedding.
-        teacher_field_dim: its width of each other item field's.
-        teacher_length: latest events it reads; 0: all there are.
-        teacher_lr: times the student's learning rate: a larger model learns best at a smaller one.
+        teacher_blocks: blocks of the SUAN that is trained as the teacher; 0 trains without a teacher.
+        teacher_item_dim: the teacher's width of an item id's embedding.
+        teacher_field_dim: the teacher's width of each other item field's embedding.
+        teacher_length: number of latest events that the teacher reads; 0 for all.
+        teacher_lr: the teacher's learning rate, as a factor on the student's: a larger model needs a smaller rate.
         temperature: t.
-        alpha: λ = α·t², so that the softened loss pulls alike at every temperature.
-        must_lead: distil only in steps in which the teacher's probabilities spread wider than its student's: of two
-            calibrated models the one that spreads wider knows more. Before, it would teach what it has yet to learn.
+        alpha: α in λ = α·t², so that the weight of the softened loss does not depend on t.
+        must_lead: distil only in steps in which the teacher's probabilities have a larger variance than the student's.
+            Of two calibrated models, the one with the larger variance knows more; earlier in training, the teacher
+            has nothing to teach yet.
     """
 
     window: int = 16
@@ -46,13 +48,13 @@ class LightSUANConfig(SUANConfig):
 
 
 class LightSUAN(SUAN):
-    """Served as SUAN is. With a teacher, each step fits both to the labels and the student to the teacher as well.
+    """With a teacher, each step fits both models to the labels, and the student also to the teacher.
 
-    J = CE(σ(z_s), y) + CE(σ(z_t), y) + λ·CE(σ(z_s/t), σ(z_t/t)); the last has no gradient for the teacher, whose
-    tables are its own. The teacher is neither exported nor served.
+    J = CE(σ(z_s), y) + CE(σ(z_t), y) + λ·CE(σ(z_s/t), σ(z_t/t)). The last term has no gradient for the teacher. The
+    two models have separate embedding tables. The teacher is neither exported nor served.
 
     Raises:
-        ValueError: a temperature of 0 or less, or a negative weight; or as SUAN.
+        ValueError: `temperature` is not above 0, `alpha` is negative, or as SUAN.
     """
 
     def __init__(
@@ -63,14 +65,14 @@ class LightSUAN(SUAN):
             raise ValueError(f"temperature: got {config.temperature}, expected more than 0")
         if config.alpha < 0:
             raise ValueError(f"alpha: got {config.alpha}, expected 0 or more")
-        # Built last, so that a student alone starts from the same weights.
+        # Built last, so that the student starts from the same weights with and without a teacher.
         self.teacher = (
             SUAN(schema, item_fields, _of_teacher(config)) if config.teacher_blocks else None
         )
         self.config: LightSUANConfig = config
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
-        """The teacher's weights at `teacher_lr` times the rate, both models' blocks as in `SUAN`."""
+        """The teacher's weights learn at `teacher_lr` times the rate; both models' blocks as in SUAN."""
         if self.teacher is None:
             return super().parameter_groups(lr)
         named = self.named_parameters()
@@ -81,34 +83,40 @@ class LightSUAN(SUAN):
         ]
 
     def train_forward(self, user: User, context: Context, slate: Slate) -> TrainOutput:
-        """The student's logits, the teacher's beside them, and λ times the distance between the two."""
+        """The student's logits, the teacher's as auxiliary ones, and the distillation loss as the penalty."""
         logits = self(user, context, slate)
         if self.teacher is None:
             return TrainOutput(logits)
-        taught = self.teacher(user, context, slate)
-        return TrainOutput(logits, self._distance(logits, taught, slate), (taught,))
+        teacher_logits = self.teacher(user, context, slate)
+        loss = self._distillation(logits, teacher_logits, slate)
+        return TrainOutput(logits, loss, (teacher_logits,))
 
-    def _distance(
-        self, logits: Float[Tensor, "B C"], taught: Float[Tensor, "B C"], slate: Slate
+    def _distillation(
+        self, logits: Float[Tensor, "B C"], teacher: Float[Tensor, "B C"], slate: Slate
     ) -> Float[Tensor, ""]:
         t = self.config.temperature
         is_real = (slate.items != PADDING).to(logits.dtype)
         loss = F.binary_cross_entropy_with_logits(
-            logits / t, (taught / t).sigmoid().detach(), weight=is_real, reduction="sum"
+            logits / t, (teacher / t).sigmoid().detach(), weight=is_real, reduction="sum"
         )
         loss = self.config.alpha * t**2 * loss / is_real.sum()
         if not self.config.must_lead:
             return loss
-        ahead = taught.detach().sigmoid().var() > logits.detach().sigmoid().var()
-        return loss * ahead.to(loss.dtype)
+        leads = teacher.detach().sigmoid().var() > logits.detach().sigmoid().var()
+        return loss * leads.to(loss.dtype)
 
 
 def _of_teacher(config: LightSUANConfig) -> SUANConfig:
-    """Wider, deeper, denser; in all else as its student."""
+    """Config of the teacher: wider, deeper and with dense attention; the rest as its student."""
     shared = {field.name: getattr(config, field.name) for field in fields(SUANConfig)}
     changed = {
-        "blocks": config.teacher_blocks, "item_dim": config.teacher_item_dim,
-        "field_dim": config.teacher_field_dim, "length": config.teacher_length,
-        "window": 0, "stride": 1, "target_window": 0, "target_stride": 0,
-    }  # fmt: skip
+        "blocks": config.teacher_blocks,
+        "item_dim": config.teacher_item_dim,
+        "field_dim": config.teacher_field_dim,
+        "length": config.teacher_length,
+        "window": 0,
+        "stride": 1,
+        "target_window": 0,
+        "target_stride": 0,
+    }
     return SUANConfig(**{**shared, **changed})

@@ -1,13 +1,14 @@
-"""Linear attention: a kernel in place of the softmax, so that the whole history folds into h×D numbers.
+"""Linear attention: a kernel replaces the softmax, so that the whole history is summed into h×D numbers.
 
-Source: Katharopoulos et al. 2020, arXiv:2006.16236v3, with the candidate as the only query. State: per head the matrix
-Σ_l φ(k_l) v_lᵀ and its normaliser Σ_l φ(k_l), h·(D + 1) numbers. Cost per candidate: O(h·D).
+Source: Katharopoulos et al. 2020, arXiv:2006.16236v3, with the candidate as the only query. State: for each head the
+matrix Σ_l φ(k_l) v_lᵀ and its normaliser Σ_l φ(k_l), together h·(D + 1) numbers. Cost per candidate: O(h·D).
 
 Differs from the paper:
-- values are the events themselves: a W_v would be one more linear map before the head's first layer.
-- queries and keys start with equal weights, so that an event of the candidate's own item weighs most from the start.
-- both sums are means in the state; 1e-6 is added to the divisor, so that an empty history gives zero.
-- it sees no ages.
+- values are the events themselves: W_v would be one more linear map before the head's first linear layer.
+- queries and keys start with equal weights, so that from the start an event of the candidate's own item has the
+  largest weight.
+- the state holds means instead of sums; 1e-6 is added to the divisor, so that an empty history gives zero.
+- ages of events are not used.
 """
 
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from models.base import CtrModel, UserState
 from models.batch import Context, Slate, User
+from models.blocks.checks import check_divides
 from models.blocks.frame import Frame, FrameConfig
 from models.blocks.multi_head import projection
 from models.contract.record import StateSpec, TensorSpec
@@ -27,7 +29,7 @@ from models.contract.schema import PADDING, FeatureSchema
 
 @dataclass(frozen=True)
 class LinearAttentionConfig(FrameConfig):
-    """Linear attention. `hidden` is the width of queries and keys, dealt out to the heads."""
+    """Options of linear attention. `hidden` is the width of queries and keys over all heads."""
 
 
 class LinearAttention(CtrModel):
@@ -41,8 +43,7 @@ class LinearAttention(CtrModel):
         self, schema: FeatureSchema, item_fields: Int[Tensor, "V F"], config: LinearAttentionConfig
     ) -> None:
         super().__init__()
-        if config.hidden % config.heads:
-            raise ValueError(f"heads: {config.heads} does not divide hidden = {config.hidden}")
+        check_divides("heads", config.heads, "hidden", config.hidden)
         self.config = config
         dim = config.item_width(schema)
         self.frame = Frame(schema, item_fields, config, config.heads * dim)
@@ -50,7 +51,7 @@ class LinearAttention(CtrModel):
         self.w_k = nn.Parameter(self.w_q.detach().clone())
 
     def state_spec(self) -> StateSpec:
-        """The profile, each head's matrix (heads stacked) and its normaliser."""
+        """The profile, the heads' matrices (stacked) and their normalisers."""
         hidden = self.config.hidden
         return (
             TensorSpec("profile", (self.frame.profile.dim,)),
@@ -59,10 +60,10 @@ class LinearAttention(CtrModel):
         )
 
     def encode(self, user: User) -> UserState:
-        """Fold the events. φ(0) is 1, so padding is masked.
+        """Sum the events. φ(0) is 1, so padding is masked.
 
-        Sums are divided by the number of events, which cancels: by L, few events in a long window would come near the
-        smallest numbers of fp16, and near what is added to the divisor.
+        Sums are divided by the number of events, which cancels in the score. Divided by L, a short history would come
+        near the smallest numbers of fp16 and near the 1e-6 in the divisor.
         """
         events = self.frame.items(user.history)  # (B, L, D)
         keys = F.elu(events @ self.w_k) + 1  # (B, L, h)
@@ -75,7 +76,7 @@ class LinearAttention(CtrModel):
         }
 
     def score(self, state: UserState, context: Context, slate: Slate) -> Float[Tensor, "B C"]:
-        """Read the memory with each candidate."""
+        """Attend from each candidate."""
         target = self.frame.items(slate.items)  # (B, C, D)
         heads = self.config.heads
         B, C, D = target.shape

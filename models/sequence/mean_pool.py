@@ -1,7 +1,7 @@
-"""Mean pooling: the whole history as its mean, the same for every candidate. What a long history is worth unasked.
+"""Mean pooling: the mean of the whole history, the same for every candidate. A baseline without attention.
 
-The "avg-pooling long" baseline of SIM (2006.05639) and ETA (2108.04468). State: D + 1 numbers. No cost per candidate.
-Differs from them: the number of events is an input too.
+The "avg-pooling long" baseline of SIM (arXiv:2006.05639) and ETA (arXiv:2108.04468). State: D + 1 numbers. No cost per
+candidate. Differs from them: the number of events is an input too.
 """
 
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ from models.contract.schema import PADDING, FeatureSchema
 
 @dataclass(frozen=True)
 class MeanPoolConfig(FrameConfig):
-    """Mean pooling: the frame's sizes are all."""
+    """Mean pooling has no options of its own."""
 
 
 class MeanPool(CtrModel):
-    """mean_l e_l and log(1 + n)."""
+    """The long history of each candidate is [mean_l e_l ⊕ log(1 + n)], with n the number of events."""
 
     def __init__(
         self, schema: FeatureSchema, item_fields: Int[Tensor, "V F"], config: MeanPoolConfig
@@ -33,7 +33,7 @@ class MeanPool(CtrModel):
         self.frame = Frame(schema, item_fields, config, dim + 1)
 
     def state_spec(self) -> StateSpec:
-        """The profile, the mean and the log count."""
+        """The profile, the mean and log(1 + n)."""
         return (
             TensorSpec("profile", (self.frame.profile.dim,)),
             TensorSpec("history_mean", (self.frame.items.dim,)),
@@ -51,7 +51,7 @@ class MeanPool(CtrModel):
         }
 
     def score(self, state: UserState, context: Context, slate: Slate) -> Float[Tensor, "B C"]:
-        """Put the summary beside every candidate."""
+        """Give every candidate the same summary."""
         target = self.frame.items(slate.items)  # (B, C, D)
         summary = torch.cat([state["history_mean"], state["log_count"]], -1)  # (B, D + 1)
         long = summary[:, None].expand(-1, target.shape[1], -1)

@@ -1,11 +1,11 @@
-"""SDIM: a candidate reads the events that share its hash signatures; flat in L online.
+"""SDIM: a candidate sums the events that share its hash signatures. The online cost does not depend on L.
 
-Source: arXiv:2205.10249. The state is the table of bucket sums, already normalised, [m/τ, 2^τ, D]. Cost per candidate:
-O(m·D) for hashing it and O(m/τ·D) for reading.
+Source: arXiv:2205.10249. The state is the table of normalised bucket sums, [m/τ, 2^τ, D]. Cost per candidate: O(m·D) to
+hash it and O(m/τ·D) to read its buckets.
 
 Differs from the paper:
-- it sees no ages: a sum over a bucket has no place for them.
-- a bucket's norm is √(|Σ e|² + 1e-6), so that an empty one is zero.
+- ages of events are not used: a bucket keeps only a sum.
+- a bucket's norm is √(|Σ e|² + 1e-6), so that an empty bucket is zero.
 """
 
 from dataclasses import dataclass
@@ -22,16 +22,16 @@ from models.contract.record import StateSpec, TensorSpec
 from models.contract.schema import FeatureSchema
 
 EPSILON = 1e-6
-"""Under the root of a bucket's norm."""
+"""Added under the root of a bucket's norm."""
 
 
 @dataclass(frozen=True)
 class SDIMConfig(FrameConfig):
-    """SDIM.
+    """Options of SDIM.
 
     Attributes:
-        num_bits: m, sign bits in all.
-        tau: τ, bits of one signature; divides m.
+        num_bits: m, total number of sign bits.
+        tau: τ, bits per signature; must divide m.
     """
 
     num_bits: int = 48
@@ -39,7 +39,7 @@ class SDIMConfig(FrameConfig):
 
 
 class SDIM(CtrModel):
-    """Attn(q, S) = 1/(m/τ) Σ_i ℓ2norm(Σ_{l: sig_i(l) = sig_i(q)} e_l). Gradients flow through the e_l alone.
+    """Attn(q, S) = 1/(m/τ) Σ_i ℓ2norm(Σ_{l: sig_i(l) = sig_i(q)} e_l). Only the e_l have gradients.
 
     Raises:
         ValueError: τ does not divide m, or either is below 1.
@@ -64,12 +64,12 @@ class SDIM(CtrModel):
         return TensorSpec("profile", (self.frame.profile.dim,)), TensorSpec("buckets", shape)
 
     def encode(self, user: User) -> UserState:
-        """Sum the events of each bucket. Padding is zero and adds nothing, whatever its bucket."""
+        """Sum the events of each bucket. Padding embeds as zero, so it needs no mask."""
         events = self.frame.items(user.history)  # (B, L, D)
         ids = bucket_ids(self.hash(events), self.config.tau)  # (B, L, G)
         buckets = torch.arange(self.buckets, device=ids.device)
         is_in = ids[..., None] == buckets  # (B, L, G, 2^τ)
-        # One product for all buckets: a scatter, which adds row by row, takes five times as long forward and back
+        # One product for all buckets. A scatter, which adds row by row, takes five times as long, forward and backward
         # (48 users × 1,000 events, D = 28, one thread: 183 ms instead of 37).
         sums = is_in.flatten(2).to(events.dtype).mT @ events  # (B, G·2^τ, D)
         norm = (sums.square().sum(-1, keepdim=True) + EPSILON).sqrt()
@@ -80,9 +80,9 @@ class SDIM(CtrModel):
         """Read each candidate's buckets."""
         target = self.frame.items(slate.items)  # (B, C, D)
         first = self.buckets * torch.arange(self.signatures, device=target.device)
-        place = bucket_ids(self.hash(target), self.config.tau) + first  # (B, C, G)
+        bucket = bucket_ids(self.hash(target), self.config.tau) + first  # (B, C, G)
         table = state["buckets"].flatten(1, 2)  # (B, G·2^τ, D)
         D = table.shape[-1]
-        read = table.gather(1, place.flatten(1)[..., None].expand(-1, -1, D))
-        long = read.view(*place.shape, D).mean(2)  # (B, C, D)
+        sums = table.gather(1, bucket.flatten(1)[..., None].expand(-1, -1, D))
+        long = sums.view(*bucket.shape, D).mean(2)  # (B, C, D)
         return self.frame.logits(state["profile"], context, target, long)

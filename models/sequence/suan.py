@@ -1,14 +1,14 @@
-"""SUAN and LightSUAN: a stack of unified attention blocks over the history with the target as its last token.
+"""SUAN: a stack of unified attention blocks over the history, with the candidate as its last token.
 
-Source: SUAN (2508.15326), and the authors' released code where it says more than the text that was at hand. Differs:
-- the gate pools over a token and those before it (`gate = "prefix"`), so that no event depends on a candidate and a
+Source: SUAN (arXiv:2508.15326), and the authors' released code for what the text at hand does not say. Differs:
+- the gate pools over a token and the tokens before it (`gate = "prefix"`). So no event depends on a candidate, and a
   user's keys and values are encoded offline. The released gate pools over all tokens, the candidate included
-  (`gate = "mean"`): then every candidate needs a pass of its own over the history.
-- events and candidates are embedded alike, so their slots need no alignment; one learned token stands beside the
+  (`gate = "mean"`): then every candidate needs its own pass over the history.
+- events and candidates share their embeddings, so no alignment is needed between them. A learned token is added to the
   profile's fields, since a log may have none.
-- times are known as ages in buckets (`models/contract/age.py`), to half an octave.
-- candidates get the short-term interest of every model here beside the target row, and the shared head without Dice
-  and without a norm on the logit.
+- times are ages in buckets (`models/contract/age.py`), exact to half an octave.
+- the head also gets the short-term interest, as in every model here. It is the shared head: no Dice, and no norm on the
+  logit.
 """
 
 from dataclasses import dataclass
@@ -29,6 +29,7 @@ from models.blocks.causal_attention import (
     split_heads,
     target_attention,
 )
+from models.blocks.checks import check_at_least
 from models.blocks.embedding import embedding
 from models.blocks.event_rows import rows_spec, rows_state
 from models.blocks.frame import Frame, FrameConfig
@@ -38,25 +39,26 @@ from models.contract.record import StateSpec, TensorSpec
 from models.contract.schema import PADDING, FeatureSchema
 
 NOW = 1
-"""Age of a candidate: none."""
+"""Age bucket of a candidate: that of age 0."""
 
 
 @dataclass(frozen=True)
 class SUANConfig(FrameConfig):
-    """SUAN.
+    """Options of SUAN.
 
     Attributes:
-        blocks: unified attention blocks.
-        block_heads: heads of each.
-        block_dropout: on the output of each of a block's three parts.
-        block_lr: times the learning rate: Adagrad's first steps at the tables' rate undo the blocks' start.
-        length: latest events it reads; 0: all there are.
-        window: k, nearest tokens that each attends to; 0: to all before it (SUAN).
-        stride: r, of the further ones every r-th; 1: all.
-        target_window: k of a candidate; 0: as the events'. With its r, it decides how many events the state keeps.
-        target_stride: r of a candidate; 0: as the events'; 1: it attends to all.
-        norm: where norms stand, "pre" or as "released".
-        gate: what it pools over: "prefix" or, as released, the "mean" of all tokens.
+        blocks: number of unified attention blocks.
+        block_heads: heads of each block.
+        block_dropout: dropout on the output of each of a block's three parts.
+        block_lr: factor on the blocks' learning rate: at the tables' rate, Adagrad's first steps destroy the blocks'
+            initial weights.
+        length: number of latest events that are read; 0 for all.
+        window: k, number of nearest tokens that each event attends to; 0 for all earlier ones (SUAN).
+        stride: r; each event also attends to every r-th of the further ones; 1 for all.
+        target_window: k of a candidate; 0 takes `window`. With `target_stride` it sets how many events the state keeps.
+        target_stride: r of a candidate; 0 takes `stride`; 1 attends to all.
+        norm: position of the norms, see `UnifiedAttentionBlock`: "pre" or "released".
+        gate: tokens that the gate pools over: "prefix", or the "mean" of all, as released.
     """
 
     blocks: int = 2
@@ -73,10 +75,10 @@ class SUANConfig(FrameConfig):
 
 
 class SUAN(CtrModel):
-    """The state holds each block's keys and values of the events that a candidate attends to, and the gates' sums.
+    """The state holds, for each block, keys and values of the events that a candidate attends to, and the gate's sum.
 
     Raises:
-        ValueError: a size below 1 (`window` and `length`: below 0), or heads that do not divide an event's width.
+        ValueError: a size is too small, or `block_heads` does not divide an event's width.
     """
 
     def __init__(
@@ -96,11 +98,14 @@ class SUAN(CtrModel):
         self.bias = RelativeBias(self.length + 1)
         self.blocks = nn.ModuleList(
             UnifiedAttentionBlock(
-                dim=dim, profile_dim=config.profile_dim, heads=config.block_heads,
-                norm=config.norm, dropout=config.block_dropout,
+                dim=dim,
+                profile_dim=config.profile_dim,
+                heads=config.block_heads,
+                norm=config.norm,
+                dropout=config.block_dropout,
             )
             for _ in range(config.blocks)
-        )  # fmt: skip
+        )
         self.last_norm = nn.RMSNorm(dim, eps=1e-6) if config.norm == "pre" else nn.Identity()
         kept = seen_from(
             self.length,
@@ -115,16 +120,16 @@ class SUAN(CtrModel):
 
     @property
     def num_block_weights(self) -> int:
-        """Weights of the blocks: what the scaling law calls the model's size."""
+        """Number of weights in the blocks: the model's size in the scaling law."""
         return sum(weight.numel() for weight in self.blocks.parameters())
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
-        """Blocks learn at `block_lr` times the rate."""
+        """The blocks learn at `block_lr` times the rate."""
         slow = self.blocks.parameters()
         return slower_groups(self.parameters(), slow, lr, self.config.block_lr)
 
     def state_spec(self) -> StateSpec:
-        """Keys and values of each block for a prefix gate; the events themselves for the released one."""
+        """For a prefix gate, keys and values of each block; for the released gate, the events themselves."""
         if self.config.gate == "mean":
             return rows_spec(self.frame.profile.dim, self.length)
         profile = TensorSpec("profile", (self.frame.profile.dim,))
@@ -139,24 +144,24 @@ class SUAN(CtrModel):
         )
 
     def encode(self, user: User) -> UserState:
-        """Run the events through the blocks; what the last block would make of them nobody reads."""
+        """Run the events through the blocks, up to the last one's keys and values: its output is not needed."""
         flat = self.frame.profile(user.fields)
         if self.config.gate == "mean":
             return rows_state(flat, user, self.length)
-        rows, ages, profile = (
-            user.history[:, -self.length :], user.ages[:, -self.length :], self._profile(flat),
-        )  # fmt: skip
+        rows, ages = user.history[:, -self.length :], user.ages[:, -self.length :]  # (B, L) each
+        profile = self._profile(flat)
         x = self._tokens(self.frame.items(rows), ages, self.places[:-1])
         is_real = (rows != PADDING).to(x.dtype)[..., None]  # (B, L, 1)
         keys, values, sums = [], [], []
         for depth, block in enumerate(self._stack):
-            carried, (query, key, value) = block.enter(x)
+            residual, (query, key, value) = block.enter(x)
             keys.append(key[:, self.get_buffer("kept")])
             values.append(value[:, self.get_buffer("kept")])
-            past, v, c = block.align(carried, self._attend(query, key, value, ages), profile)
+            attended = self._attend(query, key, value, ages)
+            residual, v, c = block.align(residual, attended, profile)
             sums.append(((v + c) * is_real).sum(1))
             if depth + 1 < len(self.blocks):
-                x = block.finish(past, v, c, _prefix_mean(v + c, is_real))
+                x = block.finish(residual, v, c, _prefix_mean(v + c, is_real))
         return {
             "profile": flat,
             "block_keys": torch.cat(keys, 1),
@@ -167,7 +172,7 @@ class SUAN(CtrModel):
         }
 
     def score(self, state: UserState, context: Context, slate: Slate) -> Float[Tensor, "B C"]:
-        """Candidates against the events' keys and values; by a pass for each if the gate needs it."""
+        """Run the candidates through the blocks: all in one pass, or, for the released gate, one pass for each."""
         target = self.frame.items(slate.items)  # (B, C, D)
         if self.config.gate == "mean":
             long = self.target_rows_one_by_one(state, target)
@@ -178,7 +183,7 @@ class SUAN(CtrModel):
     def _target_rows(
         self, state: UserState, target: Float[Tensor, "B C D"]
     ) -> Float[Tensor, "B C D"]:
-        """The last block's row of each candidate, all in one pass. O(K·D) per candidate and block."""
+        """The last block's output for each candidate, in one pass. O(K·D) per candidate and block."""
         profile = self._profile(state["profile"])
         now = torch.full_like(state["event_ages"][:, :1], NOW)
         x = self._tokens(target, now, self.places[-1:])
@@ -187,18 +192,16 @@ class SUAN(CtrModel):
             state[name].chunk(len(self.blocks), 1) for name in ("block_keys", "block_values")
         )
         for depth, block in enumerate(self._stack):
-            carried, own = block.enter(x)
+            residual, own = block.enter(x)
             attended = target_attention(own, keys[depth], values[depth], bias, block.heads)
-            past, v, c = block.align(carried, attended, profile)
-            pooled = (state["gate_sums"][:, depth, None] + v + c) / (
-                state["num_events"][:, None] + 1
-            )
-            x = block.finish(past, v, c, pooled)
+            residual, v, c = block.align(residual, attended, profile)
+            gate_sum, num_tokens = state["gate_sums"][:, depth, None], state["num_events"] + 1
+            x = block.finish(residual, v, c, (gate_sum + v + c) / num_tokens[:, None])
         out: Tensor = self.last_norm(x)
         return out
 
     def _target_bias(self, ages: Int[Tensor, "B K"]) -> Float[Tensor, "B K+1"]:
-        """Of a candidate to the kept events, padding at -∞, and to itself."""
+        """R of a candidate and each kept event (padding is masked), and last of the candidate and itself."""
         now = torch.full_like(ages[:, :1], NOW)
         distance = self.length - self.get_buffer("kept")  # (K,)
         to_events = self.bias(distance, now, ages)
@@ -207,10 +210,10 @@ class SUAN(CtrModel):
     def target_rows_one_by_one(
         self, state: UserState, target: Float[Tensor, "B C D"]
     ) -> Float[Tensor, "B C D"]:
-        """As written in the paper: a pass over the events and one candidate, for each. O(C·(L + 1)·…).
+        """The paper's form: a pass over the events and one candidate, for each candidate. C times the cost of encoding.
 
         Args:
-            state: with `profile`, `rows` and `event_ages` of all events.
+            state: tensors `profile`, `rows` and `event_ages` of all events.
             target: embeddings of candidates.
         """
         B, C, D = target.shape
@@ -224,19 +227,19 @@ class SUAN(CtrModel):
         kept = self.get_buffer("kept")
         bias = self._target_bias(ages[:, kept])
         for block in self._stack:
-            carried, (query, key, value) = block.enter(x)
+            residual, (query, key, value) = block.enter(x)
             attended = self._attend(query, key, value, ages)
             if self.config.target_window or self.config.target_stride:
                 own = query[:, -1:], key[:, -1:], value[:, -1:]
                 seen = key[:, kept], value[:, kept]
                 row = target_attention(own, *seen, bias, block.heads)
                 attended = torch.cat([attended[:, :-1], row], 1)
-            past, v, c = block.align(carried, attended, profile)
+            residual, v, c = block.align(residual, attended, profile)
             if self.config.gate == "mean":
                 pooled = ((v + c) * is_real).sum(1, keepdim=True) / is_real.sum(1, keepdim=True)
             else:
                 pooled = _prefix_mean(v + c, is_real)
-            x = block.finish(past, v, c, pooled)
+            x = block.finish(residual, v, c, pooled)
         out: Tensor = self.last_norm(x[:, -1]).view(B, C, D)
         return out
 
@@ -262,12 +265,12 @@ class SUAN(CtrModel):
         ages: Int[Tensor, "B #N"],
         places: Float[Tensor, "#N D"],
     ) -> Float[Tensor, "B N D"]:
-        """X₀: an event's embedding, its age's, its place's."""
+        """X₀: the sum of the embeddings of each token's item, age and position."""
         out: Tensor = items + self.age_to_token(self.ages(ages.long())) + places
         return out
 
     def _profile(self, profile: Float[Tensor, "B P"]) -> Float[Tensor, "B F E"]:
-        """U: a token per user field, and the learned one."""
+        """U: the learned token, and a token per user field."""
         width, fields = self.config.profile_dim, len(self.schema.user_fields)
         token = self.token.expand(profile.shape[0], 1, width)
         return torch.cat([token, profile.view(-1, fields, width)], 1) if fields else token
@@ -276,16 +279,17 @@ class SUAN(CtrModel):
 def _prefix_mean(
     x: Float[Tensor, "B N D"], is_real: Float[Tensor, "B N 1"]
 ) -> Float[Tensor, "B N D"]:
-    """Of each token and the real ones before it."""
+    """Mean over each token and the real tokens before it."""
     real = x * is_real
     return (real.cumsum(1) - real + x) / (is_real.cumsum(1) - is_real + 1)
 
 
 def _check(config: SUANConfig) -> None:
-    least_of = {
-        "blocks": 1, "block_heads": 1, "stride": 1, "window": 0, "length": 0, "target_window": 0,
-        "target_stride": 0,
-    }  # fmt: skip
-    for name, least in least_of.items():
-        if getattr(config, name) < least:
-            raise ValueError(f"{name}: got {getattr(config, name)}, expected at least {least}")
+    check_at_least(1, blocks=config.blocks, block_heads=config.block_heads, stride=config.stride)
+    check_at_least(
+        0,
+        window=config.window,
+        length=config.length,
+        target_window=config.target_window,
+        target_stride=config.target_stride,
+    )

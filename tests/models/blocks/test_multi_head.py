@@ -96,7 +96,7 @@ def test_at_the_start_an_event_of_the_candidates_own_item_weighs_most():
 
 
 def test_sizes_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match="heads: 3 does not divide hidden = 32"):
+    with pytest.raises(ValueError, match="heads: got 3, expected a divisor of hidden = 32"):
         MultiHead(dim=4, event_dim=4, hidden=32, heads=3)
     with pytest.raises(ValueError, match="event_dim: got 3, expected at least dim = 4"):
         MultiHead(dim=4, event_dim=3, hidden=32, heads=4)

@@ -170,7 +170,7 @@ def test_how_many_users_go_at_once_changes_nothing(
 
 
 def test_heads_that_do_not_divide_the_hidden_units_are_refused():
-    with pytest.raises(ValueError, match="heads: 3 does not divide hidden = 32"):
+    with pytest.raises(ValueError, match="heads: got 3, expected a divisor of hidden = 32"):
         TargetAttention(dim=4, hidden=32, heads=3, slope=0.1)
 
 

@@ -70,5 +70,5 @@ def test_counts_reach_the_logit_directly_as_well():
 
 
 def test_matches_without_a_long_history_are_refused():
-    with pytest.raises(ValueError, match="match: counts in the long history, expected long = true"):
+    with pytest.raises(ValueError, match="match: got true, expected false: long is false"):
         din(match=True, long=False)

@@ -249,14 +249,17 @@ def test_other_slots_learn_at_the_full_rate(slots: str):
     [
         (
             {"slots": "content", "graph": "decompressed"},
-            "slots: 'content' takes graph = 'absorbed'",
+            "graph: got 'decompressed', expected 'absorbed' with slots = 'content'",
         ),
-        ({"slots": "hash", "nonneg": 0.1}, "slots: 'hash' takes graph = 'absorbed' and nonneg = 0"),
-        ({"slots": "hash", "form": "split"}, "slots: 'hash' takes form = 'concat'"),
-        ({"exact_target": True}, "exact_target: only the split form has a target term"),
+        ({"slots": "hash", "nonneg": 0.1}, "nonneg: got 0.1, expected 0 with slots = 'hash'"),
+        (
+            {"slots": "hash", "form": "split"},
+            "form: got 'split', expected 'concat' with slots = 'hash'",
+        ),
+        ({"exact_target": True}, "exact_target: got true, expected false: only form = 'split'"),
         (
             {"slots": "hybrid", "content_slots": 2, "form": "split"},
-            "slots: 'hybrid' takes form = 'concat'",
+            "form: got 'split', expected 'concat' with slots = 'hybrid'",
         ),
         ({"families": [["item", 4]]}, "families: only for slots = 'hash' or 'hybrid'"),
         ({"slots": "content", "half_life_days": 9.0}, "half_life_days: only for slots = 'hash'"),
@@ -265,15 +268,15 @@ def test_other_slots_learn_at_the_full_rate(slots: str):
         ({"slots": "content", "families": [["item", 4]]}, "families: only for slots = 'hash'"),
         (
             {"slots": "hash", "families": [["item", 2], ["brand", 2]]},
-            r"families: \['brand'\] are not item fields; there are \['item', 'category', 'popularity'\]",
+            r"families: got \['brand'\], expected item fields among \['item', 'category', 'popularity'\]",
         ),
         (
             {"slots": "hash", "families": [["item", 2], ["category", 1]]},
-            "do not sum to rank = 4",
+            "expected slots that sum to 4",
         ),
         (
             {"slots": "hybrid", "content_slots": 1, "families": [["item", 4]]},
-            "do not sum to rank = 3",
+            "expected slots that sum to 3",
         ),
         ({"slots": "hash", "rank": 1}, "rank: got 1, expected at least one slot for 2 families"),
         (
@@ -295,7 +298,7 @@ def test_other_slots_learn_at_the_full_rate(slots: str):
         ({"slots": "hash", "families": [["item", 4], ["category", 0]]}, "at least 1 slot"),
         ({"slots": "hash", "families": [["item", 5], ["category", -1]]}, "at least 1 slot"),
         ({"rank": 0}, "rank: got 0, expected at least 1"),
-        ({"heads": 3}, "heads: 3 does not divide hidden = 16"),
+        ({"heads": 3}, "heads: got 3, expected a divisor of hidden = 16"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(config: dict[str, object], message: str):

@@ -74,5 +74,5 @@ def test_the_state_of_linear_attention_depends_on_events_and_not_on_the_window(l
 
 @pytest.mark.parametrize("name", ["mean_pool", "linear_attention"])
 def test_heads_that_do_not_divide_the_width_are_refused(name: str):
-    with pytest.raises(ValueError, match="heads: 3 does not divide hidden = 16"):
+    with pytest.raises(ValueError, match="heads: got 3, expected a divisor of hidden = 16"):
         build(name, heads=3)

@@ -182,10 +182,10 @@ def test_the_state_is_the_history():
     ("config", "message"),
     [
         ({"k": 0}, "k: got 0, expected at least 1"),
-        ({"category": "category"}, "category: only for search = 'hard'"),
+        ({"category": "category"}, "category: got 'category', expected none with search = 'soft'"),
         (
             {"search": "hard", "category": "brand"},
-            "category: 'brand' is not an item field; there are",
+            "category: got 'brand', expected an item field among",
         ),
     ],
 )
@@ -197,5 +197,7 @@ def test_what_does_not_fit_is_refused(config: dict[str, object], message: str):
 def test_hard_search_needs_a_field_to_compare():
     fields = (Field("item", 30), Field("popularity", 5))
     schema: FeatureSchema = replace(SCHEMA, item_fields=fields)
-    with pytest.raises(ValueError, match="needs an item field to compare; there is none"):
+    with pytest.raises(
+        ValueError, match="search: got 'hard', expected 'soft': there is no item field"
+    ):
         build_model("sim", schema, item_fields(schema), {**SIZES, "search": "hard"})

@@ -314,7 +314,7 @@ def test_a_longer_history_than_it_reads_changes_nothing():
         ({"blocks": 0}, "blocks: got 0, expected at least 1"),
         ({"stride": 0}, "stride: got 0, expected at least 1"),
         ({"window": -1}, "window: got -1, expected at least 0"),
-        ({"block_heads": 3}, "heads: 3 does not divide the width of an event, 16"),
+        ({"block_heads": 3}, "heads: got 3, expected a divisor of an event's width = 16"),
         ({"temperature": 0.0}, r"temperature: got 0\.0, expected more than 0"),
         ({"alpha": -1.0}, r"alpha: got -1\.0, expected 0 or more"),
     ],
