@@ -4,19 +4,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from time import perf_counter
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.contract.record import Generation, UserRecord
+from models.contract.generation import Generation
+from models.contract.record import UserRecord
 from service.generations.serving import Serving
 from service.observability.metrics import StateSource, milliseconds
 from service.runtime.scorer import State
 
 Tier = Literal["host", "redis"]
 """Where a state was looked up: the memory of this process, or the cache."""
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -153,9 +153,3 @@ class StoredUser:
     num_bytes: int
     record: UserRecord | None
     problem: str | None
-
-
-def known_context(context: Mapping[str, Value], serving: Serving) -> dict[str, Value]:
-    """Keep the context fields that the artifact of `serving` has."""
-    known = serving.artifact.vocabulary.context
-    return {name: value for name, value in context.items() if name in known}

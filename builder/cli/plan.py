@@ -16,7 +16,8 @@ from builder.publish.capacity import Load, load_of_bytes, load_of_spec, make_pla
 from builder.publish.generations import read_pointer
 from models.contract.artifact import Artifact, load_artifact
 from models.contract.errors import UnknownModelError
-from models.contract.record import MODELS_KEY, USER_ID_BYTES, TensorSpec
+from models.contract.generation import MODELS_KEY
+from models.contract.record import USER_ID_BYTES, TensorSpec
 from models.registry import build_model
 
 RECENT = 32

@@ -18,7 +18,8 @@ from builder.publish.generations import (
 from builder.publish.lock import HeldLock, hold_lock
 from builder.publish.records import Records, Watcher, verify, write
 from models.contract.errors import AbsorbError, CacheUnavailableError
-from models.contract.record import Generation, Pointer, StateSpec
+from models.contract.generation import Generation, Pointer
+from models.contract.record import StateSpec
 
 logger = logging.getLogger(__name__)
 

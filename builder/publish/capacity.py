@@ -12,7 +12,8 @@ from statistics import mean
 from typing import Any, Literal
 
 from builder.publish.cache import CacheClient, cache_errors
-from models.contract.record import RECORD_DTYPES, Generation, StateSpec, record_bytes
+from models.contract.generation import Generation
+from models.contract.record import RECORD_DTYPES, StateSpec, record_bytes
 
 Allocator = Literal["jemalloc", "libc"]
 GIB = 1 << 30

@@ -9,15 +9,16 @@ from itertools import islice
 
 from builder.errors import PublishError
 from builder.publish.cache import CacheClient, cache_errors, read_bytes
-from builder.recipe.recipe import NAME
-from models.contract.record import (
+from models.contract.generation import (
+    MODEL_NAME,
+    MODEL_NAME_RULE,
     MODELS_KEY,
     Generation,
     Pointer,
-    RecordDtype,
     lock_key,
     pointer_key,
 )
+from models.contract.record import RecordDtype
 
 SCAN_COUNT = 1000
 UNLINK_BATCH = 500
@@ -51,8 +52,8 @@ def new_generation(
     Raises:
         PublishError: `model` cannot be a part of a key.
     """
-    if not NAME.fullmatch(model):
-        raise PublishError(f"model: got {model!r}, expected a name that matches {NAME.pattern}")
+    if not MODEL_NAME.fullmatch(model):
+        raise PublishError(f"model: got {model!r}, expected {MODEL_NAME_RULE}")
     name = f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
     return Generation(model, name, artifact_id, num_users, as_of_s, int(now.timestamp()), dtype)
 

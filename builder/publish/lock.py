@@ -15,7 +15,7 @@ from redis.lock import Lock
 
 from builder.errors import LockHeldError
 from builder.publish.cache import CacheClient, cache_errors, read_bytes
-from models.contract.record import lock_key
+from models.contract.generation import lock_key
 
 logger = logging.getLogger(__name__)
 TTL_S = 10.0

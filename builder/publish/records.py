@@ -11,7 +11,8 @@ from builder.publish.cache import CacheClient, cache_errors
 from builder.publish.generations import count_records
 from builder.publish.lock import HeldLock
 from models.contract.errors import RecordError
-from models.contract.record import Generation, StateSpec, decode_record
+from models.contract.generation import Generation
+from models.contract.record import StateSpec, decode_record
 
 BATCH_RECORDS = 500
 BATCH_BYTES = 8 << 20

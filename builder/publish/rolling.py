@@ -38,7 +38,8 @@ from builder.publish.lock import HeldLock, hold_lock
 from builder.publish.records import Records, Watcher, verify, write
 from builder.publish.services import waited_for
 from models.contract.errors import CacheUnavailableError
-from models.contract.record import Generation, Overwritten, Pointer, StateSpec
+from models.contract.generation import Generation, Overwritten, Pointer
+from models.contract.record import StateSpec
 
 logger = logging.getLogger(__name__)
 LOOK_EVERY_S = 0.2

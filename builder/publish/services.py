@@ -1,7 +1,7 @@
 """Which services are alive, and which generations they have loaded: they say so in the cache, time and again."""
 
 from builder.publish.cache import CacheClient, cache_errors
-from models.contract.record import SERVICES_KEY, presence_key, read_presence
+from models.contract.generation import SERVICES_KEY, presence_key, read_presence
 
 
 def loaded_by_service(client: CacheClient) -> dict[str, dict[str, str | None]]:

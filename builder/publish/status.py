@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from builder.publish.cache import CacheClient, cache_errors
 from builder.publish.generations import count_all, read_pointer
 from builder.publish.lock import lock_holder
-from models.contract.record import MODELS_KEY, Pointer
+from models.contract.generation import MODELS_KEY, Pointer
 
 
 @dataclass(frozen=True)

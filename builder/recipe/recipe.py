@@ -5,7 +5,6 @@ Unknown keys are refused and all problems are listed at once. The docstring unde
 
 import hashlib
 import json
-import re
 import tomllib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -27,8 +26,8 @@ from builder.recipe.models import (
     with_llm_dim,
 )
 from builder.recipe.typed_config import NOT_A_KEY, Interval, Share, config_problems, make_config
+from models.contract.generation import MODEL_NAME, MODEL_NAME_RULE
 
-NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 OpenShare = Annotated[float, Interval(0, 1, is_open=True)]
 """A number above 0 and at most 1."""
 
@@ -248,9 +247,9 @@ def recipe_from(values: dict[str, Any], path: Path) -> Recipe:
 def _name_problems(values: dict[str, Any]) -> list[str]:
     """Names become folders and parts of cache keys."""
     return [
-        f"{key}: got {values[key]!r}, expected 1 to 64 of a-z 0-9 _ . -, the first a letter or digit"
+        f"{key}: got {values[key]!r}, expected {MODEL_NAME_RULE}"
         for key in ("name", "serve_as")
-        if isinstance(values.get(key), str) and not NAME.fullmatch(values[key])
+        if isinstance(values.get(key), str) and not MODEL_NAME.fullmatch(values[key])
     ]
 
 

@@ -14,7 +14,7 @@ from builder.publish.cache import CacheClient, connect_cache, read_bytes
 from builder.publish.generations import new_generation
 from models.contract.artifact import Artifact
 from models.contract.embedded_cache import start_server, stop_server
-from models.contract.record import Generation
+from models.contract.generation import Generation
 
 APPEND_ONLY = "appendonlydir"
 Work = Callable[[CacheClient], None]

@@ -5,7 +5,7 @@ import json
 from loadtest.chaos.scenario import Scenario
 from loadtest.chaos.stage import Stage, damaged
 from models.contract.artifact import SCORE
-from models.contract.record import pointer_key
+from models.contract.generation import pointer_key
 
 FLIP_EVERY_S = 1.0
 FLIPS = 10

@@ -20,7 +20,7 @@ from loadtest.chaos.truth import MODEL, save_questions
 from loadtest.chaos.verdict import RECOVERY_LIMIT_S, Downtime, Fault
 from loadtest.chaos.wire import fetch, get
 from models.contract.artifact import Artifact
-from models.contract.record import Generation
+from models.contract.generation import Generation
 
 LOOK_EVERY_S = 0.01
 LINE_LIMIT_BYTES = 1 << 20

@@ -16,7 +16,8 @@ from redis import Redis
 
 from loadtest.peers.places import JOB
 from models.contract.artifact import SCORE, load_artifact
-from models.contract.record import Pointer, decode_record, pointer_key
+from models.contract.generation import Pointer, pointer_key
+from models.contract.record import decode_record
 from models.contract.schema import PADDING, UNKNOWN
 
 Feed = dict[str, NDArray[Any]]

@@ -1,7 +1,8 @@
 """Raw ids -> rows, for a whole slate at once: an open-addressing hash table in numpy arrays.
 
-A dict of 100,000 strings lies scattered over memory: a thousand look-ups wait a thousand times for it, one after the
-other (1 ms). Here all of a slate's first probes are one gather, whose waits overlap (0.4 ms), and few need a second.
+The strings of a large dict are scattered over memory, so that a thousand look-ups wait for memory one after the other
+(1 ms with 100,000 ids). Here the first probes of a slate are one gather, whose waits overlap (0.4 ms); few ids need a
+second probe.
 """
 
 from collections.abc import Sequence
@@ -10,22 +11,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 WIDTH = 16
-"""Bytes of the ids that fit: two 64-bit words. Others, and those beyond ASCII, are for the caller's dict."""
+"""Longest id in bytes: two 64-bit words. The caller looks up longer ids, and those beyond ASCII, in a dict."""
 SLOTS_PER_ID = 4
-"""At least; at most twice that, which is the next power of two. The fewer, the more rounds a slate takes."""
+"""Least number of slots per id; the table has the next power of two. With fewer, a slate needs more probes."""
 MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F], np.uint64)
-"""Odd constants, as in Fibonacci hashing."""
+"""Odd multipliers, as in Fibonacci hashing."""
 
 Words = NDArray[np.uint64]
-"""Both halves of each id, [number of ids, 2]: side by side, as they are compared."""
+"""Both words of each id, [number of ids, 2], in the layout in which they are compared."""
 
 
 class RowIndex:
-    """Look-ups of many ids at once. Read-only, so threads may share it.
+    """Looks up many ids at once. Read-only, so that threads may share it.
 
     Args:
-        ids: each once, in the order of their rows.
+        ids: distinct ids, in the order of their rows.
         first: row of the first id.
+
+    Raises:
+        ValueError: an id is longer than `WIDTH`, or not ASCII.
     """
 
     def __init__(self, ids: Sequence[str], first: int) -> None:
@@ -35,7 +39,7 @@ class RowIndex:
         bits = max(4, int(len(ids) * SLOTS_PER_ID).bit_length())
         self._shift = np.uint64(64 - bits)
         self._mask = (1 << bits) - 1
-        # Ids by number, from 1: number 0 is nobody's, and marks a free slot.
+        # Ids are numbered from 1: number 0 marks a free slot.
         self._words = np.concatenate([np.zeros((1, 2), np.uint64), words])
         self._offset = first - 1
         self._numbers = np.zeros(1 << bits, np.int32)
@@ -44,7 +48,7 @@ class RowIndex:
     def _fill(self, words: Words, numbers: NDArray[np.int32]) -> None:
         slots = self._home(words)
         while len(numbers):
-            # Of those that meet in one free slot the first takes it; the others, and those that find it taken, go on.
+            # The first of the ids that probe a free slot takes it; all others probe the next slot.
             takes = np.zeros(len(numbers), bool)
             takes[np.unique(slots, return_index=True)[1]] = True
             takes &= self._numbers[slots] == 0
@@ -59,28 +63,28 @@ class RowIndex:
         return homes
 
     def find(self, words: Words, missing: int) -> NDArray[np.int64]:
-        """Rows of ids given by `as_words`; `missing` where an id is not here."""
+        """Rows of ids, which come as `as_words` packs them; `missing` for ids that are not in the index."""
         slots = self._home(words)
-        numbers, goes_on = self._look(slots, words)
-        while len(goes_on):
-            slots[goes_on] = slot = (slots[goes_on] + 1) & self._mask
-            numbers[goes_on], further = self._look(slot, words[goes_on])
-            goes_on = goes_on[further]
+        numbers, unresolved = self._probe(slots, words)
+        while len(unresolved):
+            slots[unresolved] = slot = (slots[unresolved] + 1) & self._mask
+            numbers[unresolved], still = self._probe(slot, words[unresolved])
+            unresolved = unresolved[still]
         rows = numbers.astype(np.int64) + self._offset
         rows[numbers == 0] = missing
         return rows
 
-    def _look(
+    def _probe(
         self, slots: NDArray[np.int64], words: Words
     ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """What lies in the slots, and where that is another id than the one looked for."""
+        """The numbers in the slots, and the indices of those that belong to another id."""
         numbers = self._numbers.take(slots)
         differs = self._words.take(numbers, 0) != words
         return numbers, np.flatnonzero((differs[:, 0] | differs[:, 1]) & (numbers > 0))
 
 
 def as_words(ids: Sequence[str]) -> Words | None:
-    """Ids as two words each; None if one is too long, or not ASCII."""
+    """Pack each id into two words. None if an id is longer than `WIDTH`, or not ASCII."""
     if max(map(len, ids), default=0) > WIDTH:
         return None
     try:

@@ -1,4 +1,4 @@
-"""What a model's inputs are: fields, vocabulary sizes, lengths. Part of every artifact's identity."""
+"""The inputs of a model: fields, vocabulary sizes and lengths. They are part of an artifact's identity."""
 
 import hashlib
 import json
@@ -6,10 +6,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 PADDING = 0
-"""Id (and catalogue row) of "nothing here"; its embedding is zero."""
+"""Id, and catalogue row, of an empty position. Its embedding is zero."""
 UNKNOWN = 1
-"""Id (and catalogue row) of "something never seen in training"."""
+"""Id, and catalogue row, of a value that training has not seen."""
 FIRST_KNOWN = 2
+"""First id, and catalogue row, of a known value."""
 
 
 @dataclass(frozen=True)
@@ -17,8 +18,8 @@ class Field:
     """One categorical field.
 
     Attributes:
-        name: as in the recipe and in a request's `context`.
-        size: number of ids, the reserved `PADDING` and `UNKNOWN` included.
+        name: name in the recipe and in a request's `context`.
+        size: number of ids, including `PADDING` and `UNKNOWN`.
     """
 
     name: str
@@ -34,9 +35,9 @@ class FeatureSchema:
             fields, since both are a row of the catalogue.
         user_fields: profile fields, known offline.
         context_fields: fields known only at request time.
-        num_items: rows of the catalogue, `PADDING` and `UNKNOWN` included.
-        history_length: L, events that `encode` sees (the latest).
-        recent_length: N, events that `score` sees (the latest).
+        num_items: rows of the catalogue, including `PADDING` and `UNKNOWN`.
+        history_length: L, number of latest events that `encode` reads.
+        recent_length: N, number of latest events that `score` reads.
     """
 
     item_fields: tuple[Field, ...]
@@ -47,7 +48,7 @@ class FeatureSchema:
     recent_length: int
 
     def fingerprint(self) -> str:
-        """Hash of everything above, 16 hex digits."""
+        """Hash of all attributes, 16 hex digits."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 
     @classmethod

@@ -1,9 +1,10 @@
-"""Raw ids and values <-> dense ids. Built by the builder, read by the service; both speak through it."""
+"""Raw ids and values <-> dense ids. The builder makes a vocabulary; the service reads requests with it."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,15 +13,16 @@ from models.contract.errors import RequestError, did_you_mean
 from models.contract.row_index import RowIndex, as_words
 from models.contract.schema import FIRST_KNOWN, UNKNOWN, FeatureSchema, Field
 
+Value = TypeVar("Value")
 MAX_ID_LENGTH = 128
-"""Characters of a user or item id; longer ones are a mistake, or an attack on the key space."""
+"""Longest user or item id, in characters. A longer one is a mistake, or an attack on the cache's keys."""
 
 
 def check_id(name: str, value: str) -> str:
     """Return `value` if it can be a user or item id.
 
     Raises:
-        RequestError: it is empty, longer than `MAX_ID_LENGTH` characters or holds unprintable ones.
+        RequestError: `value` is empty, longer than `MAX_ID_LENGTH`, or holds unprintable characters.
     """
     if not value or len(value) > MAX_ID_LENGTH or not value.isprintable():
         shown = value if len(value) <= 40 else f"{value[:40]}… ({len(value)} characters)"
@@ -28,16 +30,35 @@ def check_id(name: str, value: str) -> str:
     return value
 
 
+def are_ids(values: Sequence[str]) -> bool:
+    """Whether `check_id` accepts all of `values`. No Python loop over them, since a slate has a thousand."""
+    lengths = set(map(len, values))
+    longest = max(lengths, default=0)
+    return 0 not in lengths and longest <= MAX_ID_LENGTH and "".join(values).isprintable()
+
+
 def check_ids(name: str, values: Sequence[str]) -> None:
-    """Return if all of `values` can be ids: quickly, since a slate has a thousand.
+    """Check that all of `values` can be ids.
 
     Raises:
-        RequestError: as `check_id`, for the first that cannot.
+        RequestError: as `check_id`, for the first value that cannot.
     """
-    lengths = set(map(len, values))
-    if 0 in lengths or max(lengths, default=0) > MAX_ID_LENGTH or not "".join(values).isprintable():
-        for at, value in enumerate(values):
-            check_id(f"{name}[{at}]", value)
+    if not are_ids(values):
+        for position, value in enumerate(values):
+            check_id(f"{name}[{position}]", value)
+
+
+def check_context_fields(names: Iterable[str], known: Collection[str]) -> None:
+    """Check that a request's context names only fields in `known`.
+
+    Raises:
+        RequestError: a name is not in `known`.
+    """
+    for name in names:
+        if name not in known:
+            listed = ", ".join(known) or "no context field at all"
+            hint = did_you_mean(name, known)
+            raise RequestError("context", name, f"a field among: {listed}{hint}")
 
 
 @dataclass(frozen=True)
@@ -45,9 +66,9 @@ class Vocabulary:
     """Raw values in the order of their dense ids, which start at `FIRST_KNOWN`.
 
     Attributes:
-        items: raw item ids; the position + `FIRST_KNOWN` is the item's row in the catalogue.
-        user: field name -> raw values.
-        context: field name -> raw values.
+        items: raw item ids; position + `FIRST_KNOWN` is an item's catalogue row.
+        user: name of a user field -> its raw values.
+        context: name of a context field -> its raw values.
     """
 
     items: Sequence[str]
@@ -68,28 +89,28 @@ class Vocabulary:
         object.__setattr__(self, "_ids", ids)
 
     def item_rows(self, items: Sequence[str]) -> NDArray[np.int64]:
-        """Catalogue rows of raw item ids; `UNKNOWN` where an id is not in the catalogue."""
+        """Catalogue rows of raw item ids; `UNKNOWN` for ids that are not in the catalogue."""
         words = None if self._index is None else as_words(items)
         if self._index is not None and words is not None:
             return self._index.find(words, UNKNOWN)
         return np.fromiter(map(self._rows.get, items, repeat(UNKNOWN)), np.int64)
 
     def user_ids(self, values: Mapping[str, object]) -> NDArray[np.int64]:
-        """Dense ids of a user's profile, [num user fields]; `UNKNOWN` where absent or never seen."""
+        """Dense ids of a user's profile, [num user fields]; `UNKNOWN` where a value is missing or unknown."""
         return self._encode("user", self.user, values)
 
     def context_ids(self, values: Mapping[str, object]) -> NDArray[np.int64]:
-        """Dense ids of a request's context, [num context fields]; `UNKNOWN` where absent or never seen.
+        """Dense ids of a request's context, [num context fields]; `UNKNOWN` where a value is missing or unknown.
 
         Raises:
             RequestError: `values` names a field that the model does not have.
         """
-        for name in values:
-            if name not in self.context:
-                known = ", ".join(self.context) or "no context field at all"
-                hint = did_you_mean(name, self.context)
-                raise RequestError("context", name, f"a field among: {known}{hint}")
+        check_context_fields(values, self.context)
         return self._encode("context", self.context, values)
+
+    def known_context(self, values: Mapping[str, Value]) -> dict[str, Value]:
+        """The fields of a request's context that the model has, for a request made for another model."""
+        return {name: value for name, value in values.items() if name in self.context}
 
     def _encode(
         self, kind: str, fields: Mapping[str, Sequence[str]], values: Mapping[str, object]
@@ -101,7 +122,11 @@ class Vocabulary:
         return np.array(rows, np.int64)
 
     def check(self, schema: FeatureSchema) -> None:
-        """Raise ValueError unless the sizes are those of `schema`."""
+        """Check that the sizes are those of `schema`.
+
+        Raises:
+            ValueError: a size differs.
+        """
         checks: tuple[tuple[str, object, object], ...] = (
             ("items", len(self.items) + FIRST_KNOWN, schema.num_items),
             ("user fields", _fields(self.user), schema.user_fields),
@@ -112,7 +137,7 @@ class Vocabulary:
                 raise ValueError(f"vocabulary, {what}: got {got}, the schema expects {expected}")
 
     def to_bytes(self) -> bytes:
-        """As JSON, for the artifact."""
+        """The vocabulary as JSON, for the artifact."""
         fields = {"items": list(self.items), "user": dict(self.user), "context": dict(self.context)}
         return json.dumps(fields, ensure_ascii=False).encode()
 
@@ -127,7 +152,7 @@ def _fields(values: Mapping[str, Sequence[str]]) -> tuple[Field, ...]:
 
 
 def _row_index(items: Sequence[str]) -> RowIndex | None:
-    """None where an id does not fit: then all are looked up in the dict."""
+    """An index of the items; None if an id does not fit, and then the dict is used."""
     try:
         return RowIndex(items, FIRST_KNOWN)
     except ValueError:
@@ -137,5 +162,7 @@ def _row_index(items: Sequence[str]) -> RowIndex | None:
 def _index(values: Sequence[str]) -> dict[str, int]:
     index = {value: dense for dense, value in enumerate(values, FIRST_KNOWN)}
     if len(index) != len(values):
-        raise ValueError(f"vocabulary: {len(values) - len(index)} value(s) come twice")
+        raise ValueError(
+            f"vocabulary: got {len(values) - len(index)} duplicate value(s), expected none"
+        )
     return index

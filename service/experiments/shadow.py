@@ -103,8 +103,7 @@ class Shadows:
 
     async def _score(self, rule: ShadowRule, answer: "Scores", score: Score) -> "Scores":
         serving = self._selection.pick(rule.shadow)
-        known = serving.artifact.vocabulary.context
-        context = {name: value for name, value in answer.query.context.items() if name in known}
+        context = serving.artifact.vocabulary.known_context(answer.query.context)
         query = replace(answer.query, model=rule.shadow, context=context, deadline=None)
         other = await score(serving, query, self._thread)
         self._metrics.looked_up(rule.shadow, other.found.source)

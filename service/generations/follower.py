@@ -10,7 +10,7 @@ from models.contract.errors import (
     GenerationError,
     UnknownModelError,
 )
-from models.contract.record import Pointer, pointer_key
+from models.contract.generation import Pointer, pointer_key
 from service.errors import NotReadyError
 from service.generations.heartbeat import Heartbeat
 from service.generations.selection import Selection

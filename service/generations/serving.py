@@ -9,7 +9,8 @@ from pathlib import Path
 
 from models.contract.artifact import Artifact, load_artifact
 from models.contract.errors import ArtifactError
-from models.contract.record import Generation, record_artifact
+from models.contract.generation import Generation
+from models.contract.record import record_artifact
 from service.runtime.scorer import Scorer
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from models.contract.errors import RequestError, did_you_mean, shown
-from models.contract.vocabulary import MAX_ID_LENGTH, check_id
+from models.contract.vocabulary import are_ids, check_id
 from service.settings import Settings
 from service.transport.body import BodyLimit, read_body
 from service.transport.deadline import read_terms
@@ -57,11 +57,7 @@ def _user_id(value: object) -> str:
 
 def _are_ids(values: list[object]) -> TypeGuard[list[str]]:
     """Whether all are strings that `check_id` accepts. No Python loop: slates are long."""
-    if not values or set(map(type, values)) != {str}:
-        return False
-    strings = cast(list[str], values)
-    sizes = set(map(len, strings))
-    return min(sizes) > 0 and max(sizes) <= MAX_ID_LENGTH and "".join(strings).isprintable()
+    return set(map(type, values)) == {str} and are_ids(cast(list[str], values))
 
 
 def _users_to_prefetch(value: object) -> list[str]:

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from models.contract.record import Generation
+from models.contract.generation import Generation
 from models.contract.version import package_version
 from service.observability.request_context import CURRENT
 

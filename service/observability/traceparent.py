@@ -13,7 +13,6 @@ LENGTH = 55
 """Characters of version 00, and the least of any other."""
 SAMPLED = 1
 HEX = frozenset(b"0123456789abcdef")
-MAX_STATE_MEMBERS = 32
 NO_TRACE = b"0" * 32
 NO_PARENT = b"0" * 16
 

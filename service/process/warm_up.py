@@ -90,10 +90,10 @@ class WarmUp:
             queries = await loop.run_in_executor(self._thread, read_queries, self._file)
         except OSError as error:
             return {"recorded_error": str(error)}
-        known = serving.artifact.vocabulary.context
+        vocabulary = serving.artifact.vocabulary
         for query in queries:
             if query.model in (None, serving.generation.model):
-                context = {name: one for name, one in query.context.items() if name in known}
+                context = vocabulary.known_context(query.context)
                 try:
                     await self._score(serving, replace(query, context=context), self._thread)
                     num_scored += 1

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
-from models.contract.vocabulary import Vocabulary
+from models.contract.vocabulary import check_context_fields
 from service.errors import NotReadyError
 from service.experiments.ranking import Agreement, agreements
 from service.generations.serving import Serving
@@ -40,8 +40,9 @@ def check_context(
     """
     loaded = [serving for serving in picked.values() if isinstance(serving, Serving)]
     if len(loaded) == len(picked):
-        fields = {name: () for serving in loaded for name in serving.artifact.vocabulary.context}
-        Vocabulary(items=(), user={}, context=fields).context_ids(context)
+        vocabularies = [serving.artifact.vocabulary for serving in loaded]
+        known = {name: None for vocabulary in vocabularies for name in vocabulary.context}
+        check_context_fields(context, known)
 
 
 def join(

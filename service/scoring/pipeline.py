@@ -36,7 +36,6 @@ from service.query import (
     Stages,
     StoredUser,
     cold_start,
-    known_context,
 )
 from service.runtime.scorer import Ids, Slate
 from service.scoring.admission import Admission, Permit
@@ -151,7 +150,7 @@ class Pipeline:
     ) -> Scores | Exception:
         if isinstance(serving, NotReadyError):
             return serving
-        context = known_context(query.context, serving)
+        context = serving.artifact.vocabulary.known_context(query.context)
         query = replace(query, model=serving.generation.model, context=context)
         try:
             return await self._score(serving, query, permit)
@@ -298,5 +297,6 @@ def _slate(picked: Serving, found: FoundState, query: Query, context: Ids, stage
     """
     if found.serving is not picked:
         older = found.serving
-        context = older.artifact.vocabulary.context_ids(known_context(query.context, older))
+        vocabulary = older.artifact.vocabulary
+        context = vocabulary.context_ids(vocabulary.known_context(query.context))
     return Slate(found.state, query.recent, found.recent, context, query.candidates, stages.ended)

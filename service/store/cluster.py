@@ -21,7 +21,7 @@ from redis.exceptions import AskError, ConnectionError, MovedError, RedisError, 
 
 from models.contract.cache_url import redact_url, split_cluster_url
 from models.contract.errors import AbsorbError, CacheUnavailableError
-from models.contract.record import MODELS_KEY, SERVICES_KEY, pointer_key, presence_key
+from models.contract.generation import MODELS_KEY, SERVICES_KEY, pointer_key, presence_key
 from service.store.redis import CONTROL_TIMEOUT_S, ask, connect, pointers_by_name
 
 MAX_REDIRECTS = 5

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from models.contract.cache_url import redact_url
 from models.contract.errors import AbsorbError, CacheUnavailableError, CorruptRecordError
-from models.contract.record import MODELS_KEY, SERVICES_KEY, pointer_key, presence_key
+from models.contract.generation import MODELS_KEY, SERVICES_KEY, pointer_key, presence_key
 
 MAX_CONNECTIONS = 64
 CONTROL_TIMEOUT_S = 2.0

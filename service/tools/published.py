@@ -11,7 +11,7 @@ from models.contract.artifact import Artifact, load_artifact
 from models.contract.cache_url import redact_url, split_cluster_url
 from models.contract.embedded_cache import resolve_cache_url
 from models.contract.errors import CacheUnavailableError, UnknownModelError
-from models.contract.record import MODELS_KEY, Generation, Pointer, pointer_key
+from models.contract.generation import MODELS_KEY, Generation, Pointer, pointer_key
 from service.errors import NotReadyError
 from service.generations.selection import default_model
 from service.settings import Settings

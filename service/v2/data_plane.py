@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from models.contract.errors import RequestError
-from models.contract.record import Generation
+from models.contract.generation import Generation
 from models.contract.version import package_version
 from service.errors import NotReadyError, UnknownVersionError
 from service.generations.follower import Follower

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from builder.publish.cache import CacheClient
 from models.contract.artifact import ENCODE, SCORE, Artifact, load_artifact
-from models.contract.record import Generation, RecordDtype, decode_record
+from models.contract.generation import Generation
+from models.contract.record import RecordDtype, decode_record
 from models.contract.schema import PADDING, UNKNOWN
 from tests.e2e.traffic import Answer, Ask
 

@@ -14,7 +14,7 @@ from builder.publish.blue_green import publish
 from builder.publish.cache import CacheClient, connect_cache
 from builder.publish.generations import find_generations, new_generation, read_pointer
 from models.contract.embedded_cache import SOCKET, start_server, stop_server
-from models.contract.record import Generation
+from models.contract.generation import Generation
 from tests.e2e.builders import NAME, TINY, Build, finish
 from tests.e2e.deadline import wait_until
 from tests.e2e.expected import Expected, read_expected

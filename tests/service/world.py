@@ -13,15 +13,8 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from models.contract.artifact import Artifact
-from models.contract.record import (
-    MODELS_KEY,
-    Generation,
-    Pointer,
-    RecordDtype,
-    UserRecord,
-    encode_record,
-    pointer_key,
-)
+from models.contract.generation import MODELS_KEY, Generation, Pointer, pointer_key
+from models.contract.record import RecordDtype, UserRecord, encode_record
 from service.app import Dependencies, create_app
 from service.generations.follower import Follower
 from service.generations.selection import Selection

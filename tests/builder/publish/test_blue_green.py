@@ -16,15 +16,8 @@ from builder.publish.generations import count_all, find_generations, flip_pointe
 from builder.publish.records import BATCH_RECORDS, SAMPLE_SIZE, Sample
 from models.contract.embedded_cache import start_server, stop_server
 from models.contract.errors import CacheUnavailableError, GenerationError
-from models.contract.record import (
-    MODELS_KEY,
-    Pointer,
-    TensorSpec,
-    UserRecord,
-    encode_record,
-    lock_key,
-    pointer_key,
-)
+from models.contract.generation import MODELS_KEY, Pointer, lock_key, pointer_key
+from models.contract.record import TensorSpec, UserRecord, encode_record
 from tests.builder.published import (
     ARTIFACT,
     SPEC,

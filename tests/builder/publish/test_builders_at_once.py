@@ -13,7 +13,7 @@ import pytest
 from builder.errors import LockHeldError
 from builder.publish.cache import CacheClient
 from builder.publish.generations import count_all, read_pointer
-from models.contract.record import Pointer, lock_key
+from models.contract.generation import Pointer, lock_key
 from tests.builder.published import assert_only, assert_whole, publish_new, raw_record
 
 ROOT = Path(__file__).parents[3]

@@ -20,7 +20,8 @@ from builder.publish.generations import count_all, new_generation, read_pointer,
 from builder.publish.status import status
 from models.contract.embedded_cache import stop_server
 from models.contract.errors import CacheUnavailableError
-from models.contract.record import Pointer, TensorSpec, UserRecord, encode_record
+from models.contract.generation import Pointer
+from models.contract.record import TensorSpec, UserRecord, encode_record
 
 SPEC = (TensorSpec("counts", (4,)),)
 ARTIFACT = "0123456789abcdef" * 2

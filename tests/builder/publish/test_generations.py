@@ -15,9 +15,7 @@ from builder.publish.generations import (
 )
 from builder.publish.lock import hold_lock
 from builder.publish.status import status
-from models.contract.record import (
-    Pointer,
-)
+from models.contract.generation import Pointer
 from tests.builder.published import (
     ARTIFACT,
     NOW,
@@ -122,7 +120,7 @@ def test_a_generation_is_named_after_its_moment_in_utc(hours):
 
 @pytest.mark.parametrize("model", ["", "a:b", "LREA", "*", "{control}", "-x", "x" * 65])
 def test_a_model_name_that_is_no_part_of_a_key_is_refused(model):
-    with pytest.raises(PublishError, match="expected a name that matches"):
+    with pytest.raises(PublishError, match="expected 1 to 64 of a-z"):
         new_generation(model, ARTIFACT, 3, 7, "int8", NOW)
 
 

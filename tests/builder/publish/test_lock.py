@@ -15,7 +15,7 @@ from builder.publish.cache import connect_cache
 from builder.publish.lock import TTL_S, hold_lock, lock_holder
 from models.contract.embedded_cache import stop_server
 from models.contract.errors import CacheUnavailableError
-from models.contract.record import lock_key
+from models.contract.generation import lock_key
 
 KEY = lock_key("lrea")
 

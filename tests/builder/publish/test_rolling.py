@@ -12,15 +12,15 @@ from builder.publish.blue_green import publish
 from builder.publish.generations import count_all, new_generation, read_pointer, rollback
 from builder.publish.rolling import publish_in_place
 from builder.publish.services import loaded_by_service
-from models.contract.record import (
+from models.contract.generation import (
     SERVICES_KEY,
     Generation,
     Overwritten,
     Pointer,
     lock_key,
     presence_key,
-    record_artifact,
 )
+from models.contract.record import record_artifact
 from tests.builder.published import ARTIFACT, NOW, SPEC, raw_record
 
 A, B, C = ARTIFACT, "b" * 32, "c" * 32

@@ -1,7 +1,8 @@
-import json
+"""Records: every round trip within its bound, and every damaged or foreign record refused."""
+
 import struct
 import zlib
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import hypothesis.strategies as st
 import numpy as np
@@ -12,26 +13,21 @@ from hypothesis.extra import numpy as hnp
 from models.contract.errors import (
     CorruptRecordError,
     ForeignRecordError,
-    GenerationError,
     RecordError,
 )
 from models.contract.record import (
     RECORD_DTYPES,
-    Generation,
-    Pointer,
     TensorSpec,
     UserRecord,
     decode_record,
     encode_record,
-    pointer_key,
     record_bytes,
     stack_states,
 )
 
 SPEC = (TensorSpec("rows", (3, 4)), TensorSpec("counts", (3,)))
 ARTIFACT = "0123456789abcdef" * 2
-FP16_STEP = 2.0**-24  # distance of neighbours around zero
-GENERATION = Generation("lrea", "20261122T031500Z-0a1b2c", ARTIFACT, 2, 7, 8, "fp16")
+FP16_STEP = 2.0**-24  # distance between neighbours around zero
 
 
 def states(largest: float):
@@ -67,7 +63,7 @@ def assert_fp16_close(got, exact):
 
 
 @given(user_ids, moments, rows, states(float(np.finfo(np.float32).max)))
-def test_fp32_returns_what_went_in(user_id, as_of_s, recent, state):
+def test_an_fp32_round_trip_is_exact(user_id, as_of_s, recent, state):
     got = round_trip(UserRecord(user_id, as_of_s, recent, state), "fp32")
 
     assert (got.user_id, got.as_of_s) == (user_id, as_of_s)
@@ -78,7 +74,7 @@ def test_fp32_returns_what_went_in(user_id, as_of_s, recent, state):
 
 
 @given(states(65504) | states(2.0**-16))
-def test_fp16_is_off_by_at_most_half_a_unit_in_the_last_place(state):
+def test_an_fp16_round_trip_is_within_half_a_unit_in_the_last_place(state):
     got = round_trip(UserRecord("u", 0, np.array([], np.int32), state), "fp16")
 
     for spec in SPEC:
@@ -86,7 +82,7 @@ def test_fp16_is_off_by_at_most_half_a_unit_in_the_last_place(state):
 
 
 @given(states(65504) | states(2.0**-16))
-def test_int8_is_off_by_at_most_half_a_step_of_the_row(state):
+def test_an_int8_round_trip_is_within_half_a_step_of_the_row(state):
     """A step is the row's largest / 127, rounded up to the next fp16: at most 2^-10 or one subnormal more."""
     got = round_trip(UserRecord("u", 0, np.array([], np.int32), state), "int8")
 
@@ -104,18 +100,8 @@ def test_record_bytes_is_the_length_of_a_record(user_id, recent, state, dtype):
     assert len(raw) == record_bytes(SPEC, dtype, len(user_id.encode()), len(recent))
 
 
-@given(dtypes, st.data())
-def test_every_flipped_bit_is_noticed(dtype, data):
-    raw = bytearray(encode_record(small_record(), SPEC, ARTIFACT, dtype))
-    bit = data.draw(st.integers(0, 8 * len(raw) - 1))
-    raw[bit // 8] ^= 1 << bit % 8
-
-    with pytest.raises(CorruptRecordError):
-        decode_record(bytes(raw), SPEC, ARTIFACT, "u1")
-
-
 @pytest.mark.parametrize("dtype", RECORD_DTYPES)
-def test_every_single_flipped_bit_of_one_record_is_noticed(dtype):
+def test_every_flipped_bit_is_refused(dtype):
     raw = encode_record(small_record(), SPEC, ARTIFACT, dtype)
     whole = int.from_bytes(raw)
 
@@ -125,7 +111,7 @@ def test_every_single_flipped_bit_of_one_record_is_noticed(dtype):
 
 
 @pytest.mark.parametrize("dtype", RECORD_DTYPES)
-def test_every_truncation_and_every_extension_is_noticed(dtype):
+def test_every_truncation_and_every_extension_is_refused(dtype):
     raw = encode_record(small_record(), SPEC, ARTIFACT, dtype)
 
     for size in range(len(raw)):
@@ -136,7 +122,7 @@ def test_every_truncation_and_every_extension_is_noticed(dtype):
 
 
 @given(st.binary(max_size=300) | st.binary(max_size=300).map(lambda tail: b"ABSR\x01\x00" + tail))
-def test_no_bytes_make_it_raise_anything_else(raw):
+def test_any_other_bytes_give_a_record_error(raw):
     with pytest.raises(RecordError):
         decode_record(raw, SPEC, ARTIFACT)
 
@@ -155,7 +141,9 @@ def test_a_record_of_another_user_is_refused():
 
     with pytest.raises(ForeignRecordError, match="user is 'ann', expected 'bob'"):
         decode_record(raw, SPEC, ARTIFACT, "bob")
-    assert decode_record(raw, SPEC, ARTIFACT).user_id == "ann"  # nobody in particular
+    assert (
+        decode_record(raw, SPEC, ARTIFACT).user_id == "ann"
+    )  # without a user id, any user is accepted
 
 
 def test_a_record_of_another_spec_is_refused():
@@ -205,7 +193,7 @@ def test_a_state_of_another_shape_is_refused():
         encode_record(replace(record, state=state), SPEC, ARTIFACT, "fp32")
 
 
-def test_a_state_of_other_names_is_refused():
+def test_a_state_with_other_tensor_names_is_refused():
     record = small_record()
 
     with pytest.raises(ValueError, match=r"got tensors \['rows'\], expected \['rows', 'counts'\]"):
@@ -213,13 +201,13 @@ def test_a_state_of_other_names_is_refused():
 
 
 @pytest.mark.parametrize("artifact_id", ["", "ab", ARTIFACT.upper(), ARTIFACT + "00"])
-def test_an_artifact_id_of_another_form_is_refused(artifact_id):
+def test_a_malformed_artifact_id_is_refused(artifact_id):
     with pytest.raises(ValueError, match="expected 32 lower-case hex digits"):
         encode_record(small_record(), SPEC, artifact_id, "fp32")
 
 
-def test_the_layout_is_the_documented_one():
-    """Bytes written down by hand from the module's table: a change here breaks every cache that is in use."""
+def test_the_layout_is_as_documented():
+    """The bytes are written by hand from the module's table: a change breaks every cache that is in use."""
     spec = (TensorSpec("rows", (2, 2)), TensorSpec("count", (1,)))
     state = {
         "rows": np.array([[127, -254], [0, 0]], np.float32),
@@ -256,49 +244,6 @@ def test_each_dtype_has_its_code_and_its_bytes(dtype, code, payload):
     assert raw[40:-4] == payload
 
 
-def test_keys_are_the_documented_ones():
-    assert GENERATION.key("u:1") == "absorb:lrea:20261122T031500Z-0a1b2c:u:1"
-    assert GENERATION.key_pattern() == "absorb:lrea:20261122T031500Z-0a1b2c:*"
-    assert pointer_key("lrea") == "absorb:{control}:pointer:lrea"
-
-
-@pytest.mark.parametrize("previous", [None, replace(GENERATION, name="20261121T031500Z-ffffff")])
-def test_a_pointer_returns_as_it_went_in(previous):
-    pointer = Pointer(GENERATION, previous)
-
-    assert Pointer.from_bytes(pointer.to_bytes(), "key") == pointer
-
-
-@pytest.mark.parametrize("raw", [b"", b"\xff", b"null", b"[]", b"{}", b'{"current": {}}', b'"x"'])
-def test_bytes_that_are_no_pointer_are_refused(raw):
-    with pytest.raises(GenerationError, match="generation pointer the-key: cannot be read"):
-        Pointer.from_bytes(raw, "the-key")
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("model", 1), ("name", None), ("artifact_id", 3.5), ("num_users", "2"), ("as_of_s", None),
-        ("created_s", True), ("dtype", "fp64"),
-    ],
-)  # fmt: skip
-@pytest.mark.parametrize("place", ["current", "previous"])
-def test_a_pointer_with_a_field_of_another_kind_is_refused(field, value, place):
-    fields = asdict(Pointer(GENERATION, GENERATION))
-    fields[place][field] = value
-
-    with pytest.raises(GenerationError, match=field):
-        Pointer.from_bytes(json.dumps(fields).encode(), "key")
-
-
-@pytest.mark.parametrize("previous", [{}, [], "", 0])
-def test_a_pointer_with_an_empty_previous_is_refused(previous):
-    raw = json.dumps({"current": asdict(GENERATION), "previous": previous}).encode()
-
-    with pytest.raises(GenerationError):
-        Pointer.from_bytes(raw, "key")
-
-
 def test_states_stack_along_a_new_batch_axis():
     one, other = small_record().state, {**small_record().state, "counts": np.ones(3, np.float32)}
 
@@ -315,7 +260,7 @@ IDS = TensorSpec("ids", (2, 3), "int32")
 
 
 @pytest.mark.parametrize("dtype", RECORD_DTYPES)
-def test_ids_are_stored_as_they_are_in_every_dtype(dtype):
+def test_int32_tensors_are_unchanged_in_every_dtype(dtype):
     ids = np.array([[0, 1, -7], [2**31 - 1, 65_537, 16_777_217]], np.int32)
     record = replace(small_record(), state={"ids": ids})
     raw = encode_record(record, (IDS,), ARTIFACT, dtype)
@@ -326,7 +271,7 @@ def test_ids_are_stored_as_they_are_in_every_dtype(dtype):
     np.testing.assert_array_equal(decoded, ids)
 
 
-def test_numbers_that_are_no_ids_are_refused():
+def test_floats_in_an_int32_tensor_are_refused():
     record = replace(small_record(), state={"ids": np.zeros((2, 3), np.float32)})
     with pytest.raises(ValueError, match="state 'ids': got float32, expected int32"):
         encode_record(record, (IDS,), ARTIFACT, "fp16")

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from models.contract.artifact import SCORE
-from models.contract.record import MODELS_KEY, Pointer, pointer_key
+from models.contract.generation import MODELS_KEY, Pointer, pointer_key
 from tests.service.toy import Toy, bare_score_graph
 from tests.service.world import HISTORIES, RECENT, World, flipped
 

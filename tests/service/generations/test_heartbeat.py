@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from builder.publish.cache import connect_cache
 from builder.publish.services import loaded_by_service
 from models.contract.errors import CacheUnavailableError
-from models.contract.record import SERVICES_KEY, Generation, presence_key
+from models.contract.generation import SERVICES_KEY, Generation, presence_key
 from service.generations.follower import Follower
 from service.generations.heartbeat import Heartbeat
 from service.generations.selection import Selection

@@ -14,7 +14,8 @@ from builder.publish.generations import new_generation, read_pointer
 from builder.publish.rolling import publish_in_place
 from builder.publish.services import loaded_by_service
 from models.contract.artifact import Artifact
-from models.contract.record import Generation, record_artifact
+from models.contract.generation import Generation
+from models.contract.record import record_artifact
 from tests.service.toy import AS_OF_S, SPEC, Toy
 from tests.service.world import World, record_of
 

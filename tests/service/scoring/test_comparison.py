@@ -13,7 +13,7 @@ import pytest
 from scipy.stats import kendalltau
 
 from models.contract.embedded_cache import stop_server
-from models.contract.record import pointer_key
+from models.contract.generation import pointer_key
 from service.http.schemas import CompareResponse
 from tests.service.http.test_bad_requests import BAD, GOOD, error_of
 from tests.service.toy import AS_OF_S, Toy, listed_score_graph

@@ -14,7 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from prometheus_client import CollectorRegistry
 
 from models.contract.errors import CacheUnavailableError
-from models.contract.record import Generation, UserRecord, encode_record
+from models.contract.generation import Generation
+from models.contract.record import UserRecord, encode_record
 from service.generations.serving import Serving
 from service.query import FoundState
 from service.runtime.scorer import Scorer

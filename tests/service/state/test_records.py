@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.contract.record import Generation, UserRecord, encode_record
+from models.contract.generation import Generation
+from models.contract.record import UserRecord, encode_record
 from service.runtime.scorer import right_aligned
 from tests.service.toy import AS_OF_S, SPEC, Toy
 from tests.service.world import HISTORIES, RECENT, World, flipped, record_of

@@ -14,7 +14,7 @@ from builder.publish.rolling import publish_in_place
 from builder.publish.services import loaded_by_service
 from builder.publish.status import status
 from models.contract.errors import CacheUnavailableError
-from models.contract.record import Generation
+from models.contract.generation import Generation
 from service.settings import Settings
 from service.store.cluster import ClusterStore
 from service.tools.published import read_published
