@@ -20,8 +20,8 @@ from builder.errors import StepError
 from builder.evaluate.report import evaluate
 from builder.export.onnx import export
 from builder.export.precompute import precompute, read_records, write_records
-from builder.ingest.assemble import ingest, input_fingerprint
 from builder.ingest.events import Events
+from builder.ingest.run import ingest, input_fingerprint
 from builder.language.field_vectors import vectors_of
 from builder.progress import Progress, counted, silent
 from builder.publish.blue_green import publish

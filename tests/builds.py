@@ -11,8 +11,8 @@ from builder.checkpoint import Checkpoint
 from builder.dataset.batches import BatchSource
 from builder.dataset.parts import batch_source, part_slates
 from builder.export.onnx import export
-from builder.ingest.assemble import ingest
 from builder.ingest.events import Events
+from builder.ingest.run import ingest
 from builder.recipe.models import ModelChoice
 from builder.recipe.recipe import Recipe, load_recipe
 from builder.train.train import train

@@ -28,6 +28,7 @@ from models.contract.artifact import (
     Manifest,
     save_artifact,
 )
+from models.contract.item_texts import ITEM_TEXTS, texts_to_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -109,6 +110,8 @@ def export(
         SCORE: graphs.score,
         VOCABULARY: events.vocabulary.to_bytes(),
     }
+    if events.item_texts is not None:
+        contents[ITEM_TEXTS] = texts_to_bytes(events.item_texts)
     return save_artifact(root, manifest, contents)
 
 

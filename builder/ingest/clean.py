@@ -1,24 +1,33 @@
-"""Raw tables -> a checked log with our column names, or an error that names file, column, count and an example.
+"""RawLog -> CleanLog: checked tables under our own column names.
 
 Ids and field values become text here and nowhere else, so that a request's 5 and a file's 5.0 are the same value.
+Errors name the file, the column, the number of rows and an example.
 """
 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from builder.errors import EventsError
-from builder.ingest.columns import as_label, as_text, as_time_s, example, refuse, require_values
+from builder.ingest.columns import (
+    as_display_text,
+    as_ids,
+    as_label,
+    as_probability,
+    as_text,
+    as_time_s,
+    refuse,
+)
 from builder.ingest.sources.raw import RawLog, Table, require_columns
 from builder.recipe.data import TIME_FIELDS, Data
-from models.contract.errors import RequestError
-from models.contract.vocabulary import check_id
 
 logger = logging.getLogger(__name__)
 
-DAY_S = 86_400
+TEXT = "text"
 
 
 @dataclass(frozen=True)
@@ -27,122 +36,106 @@ class CleanLog:
 
     Attributes:
         events: user, item (text), ts_s (int64), label (int8), oracle (float32), then each context
-            field (text) under `context_column`; sorted by user, then time, equal times as they came. Without times
-            all are at 0.
-        items: item, then the item fields (text), one row per item of the catalogue.
-        users: user, then the fields of its profile (text); not every user of the events is in it.
-        has_impressions: the labels are the log's own.
+            field (text) under `context_column`; sorted by user, then time; events of equal times keep their order.
+            In a log without times, every time is 0.
+        items: item, then the item fields (text); one row per catalogue item.
+        users: user, then the fields of the user table (text); may lack users of the events.
+        item_texts: display text of each row of `items`, null where an item has none. None: the log has no texts.
+        has_impressions: the labels come from the log.
         has_oracle: the true probabilities are known; otherwise `oracle` is NaN.
     """
 
     events: pl.DataFrame
     items: pl.DataFrame
     users: pl.DataFrame
+    item_texts: pl.Series | None
     has_impressions: bool
     has_oracle: bool
 
+    @property
+    def times_s(self) -> NDArray[np.int64]:
+        """Epoch second of each event, [E]."""
+        return self.events["ts_s"].to_numpy()
+
+    def target_times_s(self, last_only: bool) -> NDArray[np.int64]:
+        """Times of the events that are targets: all of them, or each user's latest."""
+        if not last_only:
+            return self.times_s
+        ends = np.cumsum(self.events["user"].rle().struct.field("len").to_numpy())
+        return np.asarray(self.times_s[ends - 1])
+
 
 def context_column(name: str) -> str:
-    """Column of a context field in `CleanLog.events`; a field may be called as one of our own columns."""
+    """Column of a context field in `CleanLog.events`; the prefix keeps it apart from our own columns."""
     return f"context:{name}"
 
 
 def clean(raw: RawLog, data: Data, now_s: float) -> CleanLog:
-    """Check everything.
+    """Check every table and convert its columns.
 
     Args:
-        raw: as a source found it.
+        raw: the tables as a source found them.
         data: the recipe's section.
-        now_s: epoch second; later times (plus a day for clocks) are refused.
+        now_s: current time, epoch seconds; events more than a day later are refused.
 
     Raises:
-        EventsError: a table cannot be read as what the recipe says it is.
+        EventsError: a table does not hold what the recipe says.
     """
     events = _clean_events(raw, data, now_s)
-    items = _clean_items(raw, data.item_fields, events)
-    users = _clean_users(raw, data.profile_fields)
-    has_impressions, has_oracle = raw.columns.label is not None, raw.oracle is not None
-    return CleanLog(events, items, users, has_impressions, has_oracle)
+    items, item_texts = _clean_items(raw, data.item_fields, events)
+    return CleanLog(
+        events,
+        items,
+        _clean_users(raw, data.profile_fields),
+        item_texts,
+        has_impressions=raw.columns.label is not None,
+        has_oracle=raw.oracle is not None,
+    )
 
 
 def _clean_events(raw: RawLog, data: Data, now_s: float) -> pl.DataFrame:
     table, columns = raw.events, raw.columns
     context = [name for name in data.context_fields if name not in TIME_FIELDS]
-    optional = [name for name in (columns.label, raw.oracle) if name is not None]
-    of_items = data.item_fields if raw.items is None else ()
-    times = [columns.time] if columns.time else []
-    wanted = [columns.user, columns.item, *times, *optional, *context, *of_items]
-    require_columns(table.source, table.frame.columns, wanted)
+    item_fields = data.item_fields if raw.items is None else ()
+    item_text = columns.item_text if raw.items is None else None
+    optional = (columns.time or None, columns.label, raw.oracle, item_text)
+    own = [columns.user, columns.item, *(name for name in optional if name is not None)]
+    require_columns(table.source, table.frame.columns, [*own, *context, *item_fields])
     if table.frame.is_empty():
-        raise EventsError(table.source, "no events: the table is empty")
+        raise EventsError(table.source, "events: got an empty table, expected at least one event")
     series = {
-        "user": _ids(table, columns.user, "user"),
-        "item": _ids(table, columns.item, "item"),
-        "ts_s": _times(table, columns.time, data.time_unit, now_s),
+        "user": as_ids(table, columns.user),
+        "item": as_ids(table, columns.item),
+        "ts_s": as_time_s(table, columns.time, data.time_unit, now_s),
         "label": as_label(table, columns.label, data.positive_from, data.negative_to),
-        "oracle": _oracle(table, raw.oracle),
+        "oracle": as_probability(table, raw.oracle),
     }
+    if item_text is not None:
+        series[TEXT] = as_display_text(table, item_text)
     series |= {context_column(name): as_text(table, name) for name in context}
-    series |= {_item_column(name): as_text(table, name) for name in of_items}
+    series |= {_item_column(name): as_text(table, name) for name in item_fields}
     events = pl.DataFrame([values.alias(name) for name, values in series.items()])
-    return _sort(table, _add_time_fields(_drop_neutral(table, events, data), data.context_fields))
+    events = _drop_neutral(table.source, events, data)
+    return _sort(table.source, _add_time_fields(events, data.context_fields))
 
 
-def _drop_neutral(table: Table, events: pl.DataFrame, data: Data) -> pl.DataFrame:
-    """Events that are neither positive nor negative are as if they had never been: not in a history, not counted."""
+def _drop_neutral(source: str, events: pl.DataFrame, data: Data) -> pl.DataFrame:
+    """Drop events that are neither positive nor negative: they are in no history and in no count."""
     if data.negative_to is None:
         return events
     kept = events.filter(pl.col("label").is_not_null())
-    logger.info(
-        "%s: dropped %d of %d events, with ratings between %g and %g",
-        table.source, len(events) - len(kept), len(events), data.negative_to, data.positive_from,
-    )  # fmt: skip
+    limits = (data.negative_to, data.positive_from)
+    num_dropped = len(events) - len(kept)
+    template = "%s: dropped %d of %d events, with ratings between %g and %g"
+    logger.info(template, source, num_dropped, len(events), *limits)
     if kept.is_empty():
-        raise EventsError(
-            table.source,
-            "no events: all ratings are between data.negative_to and data.positive_from",
-        )
+        problem = "events: got only ratings between data.negative_to and data.positive_from"
+        raise EventsError(source, f"{problem}, expected some outside")
     return kept
 
 
-def _times(table: Table, column: str, unit: str, now_s: float) -> pl.Series:
-    """Epoch seconds, none of them in the future; all 0 without a column."""
-    if not column:
-        return pl.Series([0], dtype=pl.Int64).new_from_index(0, table.frame.height)
-    times = as_time_s(table, column, unit)
-    what = f"times lie in the future (read as {unit} where they are numbers, see data.time_unit)"
-    refuse(table, column, table.frame[column], times > now_s + DAY_S, what)
-    return times
-
-
-def _ids(table: Table, column: str, kind: str) -> pl.Series:
-    """Ids as text, each one a possible id."""
-    require_values(table, column)
-    raw, ids = table.frame[column], as_text(table, column)
-    if raw.dtype.is_float():
-        refuse(table, column, raw, raw != raw.floor(), "ids have a fraction")
-    if ids.str.contains(
-        r"^-?\d+\.0$"
-    ).all():  # pandas writes whole numbers so once a null was there
-        ids = ids.str.strip_suffix(".0")
-    for value in ids.unique():
-        try:
-            check_id(f"{kind} id", value)
-        except RequestError as error:
-            where = example(ids, ids == value)
-            problem = f"column {column!r}: {error}; first: {where}"
-            raise EventsError(table.source, problem) from error
-    return ids
-
-
-def _oracle(table: Table, column: str | None) -> pl.Series:
-    if column is None:
-        return pl.Series([float("nan")], dtype=pl.Float32).new_from_index(0, table.frame.height)
-    return table.frame[column].cast(pl.Float32).fill_null(float("nan"))
-
-
 def _add_time_fields(events: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
-    """Hour 0-23 and weekday 0 (Monday) to 6, in UTC."""
+    """Add the context fields hour (0 to 23) and weekday (0, Monday, to 6), in UTC, where the recipe lists them."""
     time = pl.from_epoch("ts_s", time_unit="s")
     derived = {"hour": time.dt.hour(), "weekday": time.dt.weekday() - 1}
     return events.with_columns(
@@ -152,27 +145,49 @@ def _add_time_fields(events: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame
     )
 
 
-def _sort(table: Table, events: pl.DataFrame) -> pl.DataFrame:
+def _sort(source: str, events: pl.DataFrame) -> pl.DataFrame:
     if not events["ts_s"].is_sorted():
-        logger.info("%s: events are not in the order of time; sorting", table.source)
+        logger.info("%s: events are not in the order of time; sorting", source)
     return events.sort("user", "ts_s", maintain_order=True)
 
 
-def _clean_items(raw: RawLog, fields: Sequence[str], events: pl.DataFrame) -> pl.DataFrame:
-    """The catalogue: rows of the item table, then items that only events know.
-
-    Without a table the fields are columns of the events, and an item's first event counts: nothing later leaks back.
-    """
+def _clean_items(
+    raw: RawLog, fields: Sequence[str], events: pl.DataFrame
+) -> tuple[pl.DataFrame, pl.Series | None]:
+    """The catalogue and its display texts: rows of the item table, then items that only the events have."""
     if raw.items is None:
-        first = events.sort("ts_s", maintain_order=True).unique("item", keep="first").sort("item")
-        return first.select("item", *(pl.col(_item_column(name)).alias(name) for name in fields))
-    column = raw.columns.item_id or raw.columns.item
-    listed = _profiles(raw.items, column, "item", fields)
+        return _items_of_events(events, fields)
+    columns = raw.columns
+    listed = _profiles(raw.items, columns.item_id or columns.item, "item", fields)
     seen = events.select("item").unique().sort("item")
     unlisted = seen.join(listed.select("item"), on="item", how="anti", maintain_order="left")
     if len(unlisted):
         logger.info("%s: lacks %d items that the events have", raw.items.source, len(unlisted))
-    return pl.concat([listed, unlisted], how="diagonal")
+    items = pl.concat([listed, unlisted], how="diagonal")
+    if columns.item_text is None:
+        return items, None
+    require_columns(raw.items.source, raw.items.frame.columns, [columns.item_text])
+    texts = as_display_text(raw.items, columns.item_text)
+    return items, texts.extend_constant(None, len(unlisted))
+
+
+def _items_of_events(
+    events: pl.DataFrame, fields: Sequence[str]
+) -> tuple[pl.DataFrame, pl.Series | None]:
+    """The catalogue of a log without an item table.
+
+    An item's fields are those of its first event: no later event leaks back. Its display text, which no model reads,
+    is the first that any of its events has.
+    """
+    by_time = events.sort("ts_s", maintain_order=True)
+    first = by_time.unique("item", keep="first").sort("item")
+    items = first.select("item", *(pl.col(_item_column(name)).alias(name) for name in fields))
+    if TEXT not in events.columns:
+        return items, None
+    texts = by_time.select("item", TEXT).drop_nulls().unique("item", keep="first")
+    return items, items.select("item").join(texts, on="item", how="left", maintain_order="left")[
+        TEXT
+    ]
 
 
 def _item_column(name: str) -> str:
@@ -183,15 +198,16 @@ def _clean_users(raw: RawLog, fields: Sequence[str]) -> pl.DataFrame:
     if raw.users is not None:
         return _profiles(raw.users, raw.columns.user_id or raw.columns.user, "user", fields)
     if fields:
+        names = ", ".join(fields)
         raise EventsError(
-            raw.events.source,
-            f"there is no user table, but data.user_fields asks for {', '.join(fields)}",
+            raw.events.source, f"data.user_fields: got {names}, expected a log with a user table"
         )
     return pl.DataFrame(schema={"user": pl.String})
 
 
 def _profiles(table: Table, column: str, kind: str, fields: Sequence[str]) -> pl.DataFrame:
+    """Ids and fields of a table with one row per item or user."""
     require_columns(table.source, table.frame.columns, [column, *fields])
-    ids = _ids(table, column, kind)
-    refuse(table, column, ids, ids.is_duplicated(), "rows share their id with another")
+    ids = as_ids(table, column)
+    refuse(table, column, ids, ids.is_duplicated(), "a repeated id", f"one row per {kind}")
     return pl.DataFrame([ids.alias(kind), *(as_text(table, name).alias(name) for name in fields)])

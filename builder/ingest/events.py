@@ -1,6 +1,6 @@
-"""Events: an ingested log as equal-length arrays sorted by user, then time, with everything in dense ids.
+"""Events: an ingested log as arrays sorted by user, then time, with every value as a dense id.
 
-Saved as one `.npy` per array, so that later steps map them from disk: memory does not grow with the log.
+Saved as one `.npy` file per array. Later steps map them from disk, so their memory does not grow with the log.
 """
 
 import json
@@ -11,13 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builder.ingest.split import Split
+from models.contract.item_texts import ITEM_TEXTS, texts_from_bytes, texts_to_bytes
 from models.contract.schema import FIRST_KNOWN, FeatureSchema
 from models.contract.vocabulary import Vocabulary
 
 ARRAYS = (
-    "offsets", "item", "ts_s", "label", "context", "user_fields", "item_fields", "category",
-    "train_popularity", "popularity",
-)  # fmt: skip
+    "offsets",
+    "item",
+    "ts_s",
+    "label",
+    "context",
+    "user_fields",
+    "item_fields",
+    "category",
+    "train_popularity",
+    "popularity",
+)
 ORACLE = "oracle.npy"
 ITEM_VALUES = "item_values.json"
 
@@ -31,7 +40,7 @@ class Events:
         offsets: events of user u are [offsets[u], offsets[u + 1]); int64 [U + 1].
         item: catalogue row; int32 [E].
         ts_s: epoch second, not decreasing within a user; int64 [E].
-        label: 1 clicked or bought, 0 shown only; int8 [E]. A log without labels has all 1 (negatives are drawn).
+        label: 1 clicked or bought, 0 shown only; int8 [E]. All 1 in a log without labels (negatives are drawn).
         context: dense ids of the context fields; int32 [E, Fc].
         user_fields: dense ids of the profile; int32 [U, Fu].
         item_fields: dense ids of each catalogue row's fields, the first being the item id; int32 [V, F].
@@ -39,10 +48,12 @@ class Events:
         train_popularity: events, shown or clicked, that training may count (`Split.is_known`); int64 [V].
         popularity: events of the whole log; int64 [V].
         has_impressions: the log has its own negatives (a label column).
-        oracle: true probability that each event is a 1, NaN where nobody knows; float32 [E]. None: a real log.
-        item_values: item field -> raw values in the order of their dense ids from `FIRST_KNOWN`. For "item" those are
-            items that have an id of their own, for "popularity" counts of events such as "4-7". Empty in events saved
-            before there were any. The builder's alone: no artifact holds them.
+        oracle: true probability that each event is a 1, NaN where unknown; float32 [E]. None: a real log.
+        item_values: item field -> raw values in the order of their dense ids from `FIRST_KNOWN`. Under "item": the
+            items that have an id of their own; under "popularity": ranges of counts such as "4-7". Empty in events
+            saved by earlier versions. Used by the builder only: no artifact holds them.
+        item_texts: display text of each item, in the order of `vocabulary.items`; None where an item has no text.
+            None: the log has no texts.
     """
 
     user_ids: list[str]
@@ -62,12 +73,16 @@ class Events:
     vocabulary: Vocabulary
     oracle: NDArray[np.float32] | None = None
     item_values: dict[str, list[str]] = field(default_factory=dict)
+    item_texts: list[str | None] | None = None
 
     def parts(self) -> NDArray[np.int8]:
         """Part of each event as a place in `PARTS`, -1 for none; int8 [E]."""
-        user = np.repeat(np.arange(self.num_users), np.diff(self.offsets))
         row = np.asarray(self.item) - FIRST_KNOWN
-        return self.split.parts(self.user_ids, user, self.vocabulary.items, row, self.ts_s)
+        return self.split.parts(self.user_ids, self.users(), self.vocabulary.items, row, self.ts_s)
+
+    def users(self) -> NDArray[np.int64]:
+        """Index of each event's user, [E]."""
+        return np.repeat(np.arange(self.num_users), np.diff(self.offsets))
 
     def is_known(self) -> NDArray[np.bool_]:
         """Events that training may count (`Split.is_known`), [E]."""
@@ -85,11 +100,11 @@ class Events:
 
     @property
     def as_of_s(self) -> int:
-        """Epoch second just after the last event: states built from this log know everything before it."""
+        """Epoch second just after the last event. States built from this log include everything before it."""
         return int(self.ts_s.max()) + 1
 
     def save(self, folder: Path) -> None:
-        """Write to `folder` (made if absent)."""
+        """Write to `folder`, which is created if absent."""
         folder.mkdir(parents=True, exist_ok=True)
         for name in ARRAYS:
             np.save(folder / f"{name}.npy", getattr(self, name))
@@ -97,28 +112,31 @@ class Events:
             np.save(folder / ORACLE, self.oracle)
         (folder / "vocabulary.json").write_bytes(self.vocabulary.to_bytes())
         (folder / ITEM_VALUES).write_text(json.dumps(self.item_values))
-        about = {
+        if self.item_texts is not None:
+            (folder / ITEM_TEXTS).write_bytes(texts_to_bytes(self.item_texts))
+        header = {
             "user_ids": self.user_ids,
             "has_impressions": self.has_impressions,
             "has_oracle": self.oracle is not None,
             "split": asdict(self.split),
             "schema": asdict(self.schema),
         }
-        (folder / "events.json").write_text(json.dumps(about))
+        (folder / "events.json").write_text(json.dumps(header))
 
     @classmethod
     def load(cls, folder: Path) -> "Events":
-        """Inverse of `save`; arrays are mapped, not read."""
-        about = json.loads((folder / "events.json").read_text())
-        values = folder / ITEM_VALUES
+        """Inverse of `save`. Arrays are mapped into memory, not read."""
+        header = json.loads((folder / "events.json").read_text())
+        values, texts = folder / ITEM_VALUES, folder / ITEM_TEXTS
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
         return cls(
-            user_ids=about["user_ids"],
-            has_impressions=about["has_impressions"],
-            oracle=np.load(folder / ORACLE, mmap_mode="r") if about["has_oracle"] else None,
-            split=Split(**about["split"]),
-            schema=FeatureSchema.from_json(about["schema"]),
+            user_ids=header["user_ids"],
+            has_impressions=header["has_impressions"],
+            oracle=np.load(folder / ORACLE, mmap_mode="r") if header["has_oracle"] else None,
+            split=Split(**header["split"]),
+            schema=FeatureSchema.from_json(header["schema"]),
             item_values=json.loads(values.read_text()) if values.is_file() else {},
+            item_texts=texts_from_bytes(texts.read_bytes()) if texts.is_file() else None,
             vocabulary=Vocabulary.from_bytes((folder / "vocabulary.json").read_bytes()),
             **arrays,
         )

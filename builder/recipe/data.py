@@ -32,6 +32,8 @@ class Columns:
     """The item's id in the items file. Unset: named as in the events."""
     user_id: str | None = None
     """The user's id in the users file. Unset: named as in the events."""
+    item_text: str | None = None
+    """Display text of the item, such as its title: a column of the items file, or of the events where there is none."""
 
 
 @dataclass(frozen=True)

@@ -86,8 +86,9 @@ LATER_KEYS = {
     "split": ("validate_users", "test_users", "validate_events", "test_events", "last_only"),
     "train": ("share", "max_epochs", "weight_decay"),
     "data": ("negative_to",),
+    "data.columns": ("item_text",),
 }
-"""Keys that a section did not always have: recipes without them keep their fingerprints, and finished steps count."""
+"""Keys that were added to a section later. Left out of `to_dict` where unset, so that older fingerprints stay valid."""
 
 
 @dataclass(frozen=True)
@@ -176,14 +177,18 @@ class Recipe:
     path: Path = field(default=Path("recipe.toml"), compare=False, metadata=NOT_A_KEY)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON's types, whole but for `LATER_KEYS` that are unset, without `publish` and the machine's paths."""
+        """Plain JSON types, without `publish`, this machine's paths and unset `LATER_KEYS`."""
         values = asdict(self)
         del values["path"], values["publish"]
         for section, keys in LATER_KEYS.items():
-            defaults = {key.name: key.default for key in fields(getattr(self, section))}
+            table: dict[str, Any] = values
+            owner: Any = self
+            for name in section.split("."):
+                table, owner = table[name], getattr(owner, name)
+            unset = {key.name: key.default for key in fields(owner)}
             for key in keys:
-                if values[section][key] == defaults[key]:
-                    del values[section][key]
+                if table[key] == unset[key]:
+                    del table[key]
         if self.language is None:
             del values["language"]
         plain: dict[str, Any] = json.loads(json.dumps(values))

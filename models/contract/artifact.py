@@ -7,6 +7,7 @@ A folder `<artifacts>/<artifact_id>/` with
     encode.onnx         history, profile -> state           (builder's precompute, service's cold start)
     score.onnx          state, context, slate -> logits     (service)
     vocabulary.json     raw ids <-> dense ids
+    item_texts.txt      display text of each item; optional, for people: read only when asked for
 
 No pickle anywhere. Written beside its place and renamed, so a half-written artifact is never visible.
 """
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from models.contract.errors import ArtifactError, ArtifactMissingError, ArtifactTamperedError
+from models.contract.item_texts import ITEM_TEXTS, texts_from_bytes
 from models.contract.record import StateSpec, TensorSpec
 from models.contract.schema import FeatureSchema
 from models.contract.vocabulary import Vocabulary
@@ -32,6 +34,8 @@ ENCODE = "encode.onnx"
 SCORE = "score.onnx"
 VOCABULARY = "vocabulary.json"
 FILES = (WEIGHTS, ENCODE, SCORE, VOCABULARY)
+OPTIONAL_FILES = (ITEM_TEXTS,)
+"""Files that an artifact may lack; older ones do."""
 FORMAT = 1
 STAGED = ".staged-"
 
@@ -115,6 +119,18 @@ class Artifact:
         """Path of one of `FILES`."""
         return self.path / name
 
+    def item_texts(self) -> dict[str, str]:
+        """Item id -> display text, for the items that have one. Reads the file at each call.
+
+        Raises:
+            ArtifactMissingError: the manifest names the file, and it has gone since the artifact was loaded.
+        """
+        if ITEM_TEXTS not in self.manifest.files:
+            return {}
+        texts = texts_from_bytes(_read(self.file(ITEM_TEXTS)))
+        pairs = zip(self.vocabulary.items, texts, strict=True)
+        return {item: text for item, text in pairs if text is not None}
+
 
 def save_artifact(root: Path, manifest: Manifest, contents: Mapping[str, bytes]) -> Artifact:
     """Write an artifact under `root` and return it, loaded. Writing the same content twice is harmless.
@@ -122,17 +138,21 @@ def save_artifact(root: Path, manifest: Manifest, contents: Mapping[str, bytes])
     Args:
         root: folder of all artifacts; made if absent.
         manifest: its `files` is replaced by the hashes of `contents`.
-        contents: file name -> bytes, for every name of `FILES`.
+        contents: file name -> bytes, for every name of `FILES`, and of `OPTIONAL_FILES` where there is one.
 
     Raises:
-        ValueError: the vocabulary does not fit the schema.
+        ValueError: the vocabulary does not fit the schema, or the item texts do not fit the vocabulary.
     """
-    hashes = {name: hashlib.sha256(contents[name]).hexdigest() for name in FILES}
+    names = [*FILES, *(name for name in OPTIONAL_FILES if name in contents)]
+    hashes = {name: hashlib.sha256(contents[name]).hexdigest() for name in names}
     manifest = replace(manifest, files=hashes)
-    Vocabulary.from_bytes(contents[VOCABULARY]).check(manifest.schema)
+    vocabulary = Vocabulary.from_bytes(contents[VOCABULARY])
+    vocabulary.check(manifest.schema)
+    if ITEM_TEXTS in contents:
+        _check_item_texts(contents[ITEM_TEXTS], vocabulary)
     root.mkdir(parents=True, exist_ok=True)
     if not (root / manifest.artifact_id).exists():
-        files = {name: contents[name] for name in FILES}
+        files = {name: contents[name] for name in names}
         _write_folder(root, manifest.artifact_id, {**files, MANIFEST: manifest.to_bytes()})
     return load_artifact(root, manifest.artifact_id)
 
@@ -151,11 +171,18 @@ def load_artifact(root: Path, artifact_id: str) -> Artifact:
     if got != artifact_id:
         raise ArtifactTamperedError(str(path / MANIFEST), artifact_id, got)
     manifest = Manifest.from_bytes(raw, str(path / MANIFEST))
-    for name in FILES:
+    optional = (name for name in OPTIONAL_FILES if name in manifest.files)
+    for name in (*FILES, *optional):
         got = hashlib.sha256(_read(path / name)).hexdigest()
         if got != manifest.files.get(name):
             raise ArtifactTamperedError(str(path / name), str(manifest.files.get(name)), got)
     return Artifact(path, manifest, Vocabulary.from_bytes(_read(path / VOCABULARY)))
+
+
+def _check_item_texts(raw: bytes, vocabulary: Vocabulary) -> None:
+    got, expected = len(texts_from_bytes(raw)), len(vocabulary.items)
+    if got != expected:
+        raise ValueError(f"item texts: got {got}, expected {expected}, one per item")
 
 
 def _artifact_id(manifest: bytes) -> str:

@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 
 from builder.errors import RecipeError
-from builder.ingest.assemble import ingest_log
 from builder.ingest.events import Events
+from builder.ingest.run import ingest_log
 from builder.ingest.sources import SOURCES
 from builder.recipe.recipe import Recipe, recipe_from
 
@@ -50,6 +50,15 @@ def log_frame(rows: int = 40) -> pl.DataFrame:
             "item_id": [f"i{i % 5}" for i in place],
             "timestamp": [START_S + 60 * i for i in place],
         }
+    )
+
+
+def with_late_users() -> pl.DataFrame:
+    """The usual log with labels; its last four events are of two users that have no earlier event."""
+    names = ["late", "later"] * 2
+    return log_frame().with_columns(
+        user_id=pl.concat([log_frame()["user_id"][:36], pl.Series(names)]),
+        clicked=pl.int_range(40) // 2 % 2,
     )
 
 

@@ -15,8 +15,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from builder.dataset.parts import batch_source, part_slates
 from builder.experiments.report.markdown import markdown_table, write_report
-from builder.ingest.assemble import ingest
 from builder.ingest.events import Events
+from builder.ingest.run import ingest
 from builder.progress import Progress
 from builder.recipe.recipe import Recipe, load_recipe
 from builder.train.train import losses, make_optimizer

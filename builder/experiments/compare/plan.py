@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from builder.experiments.compare.search import TRIAL_SEED, in_words, settings
-from builder.ingest.assemble import input_fingerprint
+from builder.ingest.run import input_fingerprint
 from builder.recipe.language import LanguageRule
 from builder.recipe.models import SHARE, ModelChoice, Setting, Sweep, Variant, with_llm_dim
 from builder.recipe.recipe import Recipe

@@ -23,8 +23,8 @@ from builder.experiments.compare.table import Comparison, Row, SweepRows
 from builder.experiments.compare.text import to_json, to_markdown
 from builder.experiments.compare.training import train_all
 from builder.experiments.report.markdown import write_report
-from builder.ingest.assemble import input_fingerprint
 from builder.ingest.events import Events
+from builder.ingest.run import input_fingerprint
 from builder.pipeline import Build
 from builder.progress import Progress
 from builder.recipe.models import SearchRule, Setting, Variant

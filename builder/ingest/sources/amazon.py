@@ -6,7 +6,8 @@ metadata is a Python dict, which is no JSON. Of 9 GB of reviews only three colum
 items that are reviewed:
 
     reviews   reviewerID, asin, unixReviewTime (s; whole days)
-    items     asin, category: the last entry, the most specific, of the first list of categories; null where unknown
+    items     asin, title, category: the last entry, the most specific, of the first list of categories; null where
+              unknown
 """
 
 import ast
@@ -31,10 +32,10 @@ from builder.recipe.data import Columns
 from builder.recipe.recipe import Recipe
 
 HOME = "https://cseweb.ucsd.edu/~jmcauley/datasets/amazon/links.html"
-COLUMNS = Columns(user="reviewerID", item="asin", time="unixReviewTime")
+COLUMNS = Columns(user="reviewerID", item="asin", time="unixReviewTime", item_text="title")
 REVIEW = {"reviewerID": str, "asin": str, "unixReviewTime": int}
 """Columns that are kept, and what they hold."""
-ITEM_SCHEMA = {"asin": pl.String, "category": pl.String}
+ITEM_SCHEMA = {"asin": pl.String, "title": pl.String, "category": pl.String}
 ASIN_FIRST = re.compile(r"\{'asin': '(\w+)'")
 """How lines of the metadata begin: items that nobody reviewed, six of seven books, are then not parsed."""
 
@@ -63,7 +64,7 @@ def find_amazon(recipe: Recipe) -> list[Path]:
     return [find_one(folder, stem, ".json", HOME) for stem in ("reviews_*", "meta_*")]
 
 
-def _items(path: Path, reviewed: Set[str]) -> Iterator[tuple[str, str | None]]:
+def _items(path: Path, reviewed: Set[str]) -> Iterator[tuple[str, str | None, str | None]]:
     for place, line in read_lines(path):
         begins = ASIN_FIRST.match(line)
         if begins and begins[1] not in reviewed:
@@ -74,7 +75,14 @@ def _items(path: Path, reviewed: Set[str]) -> Iterator[tuple[str, str | None]]:
             raise EventsError(place, f"no dict as Python writes it: {error}") from error
         asin = require_names(place, item, ("asin",))["asin"]
         if asin in reviewed:
-            yield asin, _category(place, item.get("categories") or [[]])
+            yield asin, _title(place, item), _category(place, item.get("categories") or [[]])
+
+
+def _title(place: str, item: dict[str, Any]) -> str | None:
+    title = item.get("title")
+    if title is not None and not isinstance(title, str):
+        raise EventsError(place, f"column 'title': got {title!r}, expected a text or none")
+    return title
 
 
 def _category(place: str, categories: Any) -> str | None:

@@ -58,7 +58,7 @@ def read_amazon_2023(recipe: Recipe) -> RawLog:
     items = make_frame(_items(metadata, reviewed), ITEM_SCHEMA)
     require_some(reviews, len(reviewed), metadata, items)
     label = None if recipe.data.positive_from is None else "rating"
-    columns = Columns(user="user_id", item="parent_asin", time="timestamp", label=label)
+    columns = Columns("user_id", "parent_asin", "timestamp", label, item_text="title")
     return RawLog(Table(str(reviews), events), columns, Table(str(metadata), items), users=None)
 
 

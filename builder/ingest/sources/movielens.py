@@ -89,7 +89,7 @@ def read_movielens(recipe: Recipe) -> RawLog:
     time = "timestamp" if "timestamp" in ratings.frame.columns else ""
     return RawLog(
         events=ratings,
-        columns=Columns(user="user_id", item="movie_id", time=time, label=label),
+        columns=Columns("user_id", "movie_id", time, label, item_text="title"),
         items=Table(items.source, _derive(items.frame)),
         users=_read(folder, layout.users) if layout.users else None,
     )

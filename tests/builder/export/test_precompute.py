@@ -13,8 +13,8 @@ from builder.dataset.parts import batch_source
 from builder.errors import StepError
 from builder.export.onnx import export
 from builder.export.precompute import precompute, read_records, write_records
-from builder.ingest.assemble import ingest
 from builder.ingest.events import Events
+from builder.ingest.run import ingest
 from builder.recipe.recipe import Recipe, load_recipe
 from builder.train.train import train
 from models.batch import User

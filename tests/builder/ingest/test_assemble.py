@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from builder.errors import EventsError
-from builder.ingest.assemble import cut, ingest, input_fingerprint
 from builder.ingest.events import ARRAYS, Events
-from builder.ingest.split import Split
+from builder.ingest.run import ingest, input_fingerprint
+from builder.ingest.split import Split, cut
 from builder.recipe.recipe import SplitRule
 from models.contract.schema import FIRST_KNOWN, PADDING, UNKNOWN
 from tests.builder.logs import NOW_S, START_S, ingest_at, log_frame, small_recipe, write_log
@@ -95,7 +95,7 @@ def test_any_log_is_kept_whole_and_sorted(tmp_path: Path, rows: list[tuple[int, 
     try:
         events = ingest_at(recipe)
     except EventsError as error:
-        reject = "fewer than 2 distinct items" in str(error) or "nothing to" in str(error)
+        reject = "got 1 distinct item" in str(error) or "got no target to" in str(error)
         assume(not reject)
         raise
 
@@ -346,7 +346,9 @@ def test_training_knows_nothing_of_the_users_that_are_not_to_train(tmp_path: Pat
 
 
 def test_users_to_test_on_may_be_too_few(tmp_path: Path) -> None:
-    with pytest.raises(EventsError, match="nothing to test on: 0 events of its users"):
+    with pytest.raises(
+        EventsError, match="got no target to test on among the 0 events of its user split"
+    ):
         ingest_at(
             write_log(tmp_path, log_frame(), split={"validate_users": 0.6, "test_users": 1e-9})
         )
@@ -358,7 +360,7 @@ def test_last_target_needs_the_history_too(tmp_path: Path) -> None:
 
     text = refusal(tmp_path, log_frame(), split=rule, history={"min_events": 10})
 
-    assert "none of them a last positive with history.min_events = 10" in text
+    assert "a user's last positive with history.min_events = 10 events before it" in text
 
 
 @pytest.mark.parametrize("kind", ["s", "ms", "us", "ns", "datetime", "zoned", "date", "text"])
@@ -444,8 +446,8 @@ def test_label_other_than_0_and_1_is_refused(tmp_path: Path, value: str) -> None
 
     text = refusal(tmp_path, frame, data={"columns": {"label": "clicked"}})
 
-    assert "column 'clicked': 1 labels are" in text
-    assert f"first: '{value}' in row 7" in text
+    assert "column 'clicked': got a label" in text
+    assert f"in 1 of 40 rows (first: '{value}' in row 7), expected" in text
 
 
 def test_missing_columns_are_named_with_those_there(tmp_path: Path) -> None:
@@ -460,17 +462,18 @@ def test_null_is_refused_with_its_row(tmp_path: Path, column: str) -> None:
     text = refusal(tmp_path, with_value(column, 4, None))
 
     assert (
-        f"events.csv: column '{column}': 1 of 40 values are missing, first: None in row 5" in text
+        f"events.csv: column '{column}': got no value in 1 of 40 rows (first: None in row 5)"
+        in text
     )
 
 
 @pytest.mark.parametrize(
     ("column", "value", "words"),
     [
-        ("timestamp", "noon", "1 times cannot be read"),
-        ("timestamp", "-5", "1 times lie before 1970"),
-        ("timestamp", str(int(NOW_S) + 90_000), "1 times lie in the future"),
-        ("item_id", "x" * 129, "129 characters"),
+        ("timestamp", "noon", "got an unreadable time in 1 of 40 rows"),
+        ("timestamp", "-5", "got a time before 1970 in 1 of 40 rows"),
+        ("timestamp", str(int(NOW_S) + 90_000), "got a time in the future in 1 of 40 rows"),
+        ("item_id", "x" * 129, "expected 1 to 128 printable characters"),
         ("user_id", "a\tb", "expected 1 to 128 printable characters"),
     ],
 )
@@ -497,7 +500,7 @@ def test_ids_with_a_fraction_are_refused(tmp_path: Path) -> None:
     log_frame().with_columns(item_id=halves).write_parquet(tmp_path / "events.parquet")
 
     with pytest.raises(
-        EventsError, match=r"'item_id': 20 ids have a fraction, first: 0\.5 in row 2"
+        EventsError, match=r"'item_id': got a fraction in 20 of 40 rows \(first: 0\.5 in row 2\)"
     ):
         ingest_at(small_recipe(tmp_path, data={"events": "events.parquet"}))
 
@@ -506,12 +509,12 @@ def test_list_column_is_refused(tmp_path: Path) -> None:
     lists = pl.Series([["a"]] * 40)
     log_frame().with_columns(item_id=lists).write_parquet(tmp_path / "events.parquet")
 
-    with pytest.raises(EventsError, match="'item_id' holds List"):
+    with pytest.raises(EventsError, match="'item_id': got values of type List"):
         ingest_at(small_recipe(tmp_path, data={"events": "events.parquet"}))
 
 
 def test_empty_log_is_refused(tmp_path: Path) -> None:
-    assert "no events: the table is empty" in refusal(tmp_path, log_frame(0))
+    assert "events: got an empty table" in refusal(tmp_path, log_frame(0))
 
 
 def test_file_without_a_header_is_refused(tmp_path: Path) -> None:
@@ -524,13 +527,13 @@ def test_file_without_a_header_is_refused(tmp_path: Path) -> None:
 def test_one_item_is_nothing_to_rank(tmp_path: Path) -> None:
     frame = log_frame().with_columns(item_id=pl.lit("only"))
 
-    assert "fewer than 2 distinct items" in refusal(tmp_path, frame)
+    assert "items: got 1 distinct item, expected at least 2" in refusal(tmp_path, frame)
 
 
 def test_period_without_targets_is_refused(tmp_path: Path) -> None:
     days = {"train_from_day": 0, "validate_from_day": 0.01, "test_from_day": 3}
 
-    assert "nothing to test on: 0 events in its period" in refusal(
+    assert "got no target to test on among the 0 events of its period" in refusal(
         tmp_path, log_frame(), split=days
     )
 
@@ -539,14 +542,14 @@ def test_period_ends_just_before_the_next(tmp_path: Path) -> None:
     frame = log_frame().with_columns(timestamp=START_S + pl.int_range(40) * 86_400)
     days = {"train_from_day": 0, "validate_from_day": 29.5, "test_from_day": 30}
 
-    assert "nothing to validate on: 0 events" in refusal(tmp_path, frame, split=days)
+    assert "got no target to validate on among the 0 events" in refusal(tmp_path, frame, split=days)
 
 
 def test_target_needs_exactly_the_history_that_the_recipe_says(tmp_path: Path) -> None:
     # 8 of each user's 10 events are in training, so the last of them has 7 before it.
     ingest_at(write_log(tmp_path, log_frame(), history={"min_events": 7}))
 
-    assert "nothing to train on" in refusal(tmp_path, log_frame(), history={"min_events": 8})
+    assert "got no target to train on" in refusal(tmp_path, log_frame(), history={"min_events": 8})
 
 
 def test_events_of_the_same_time_are_no_history(tmp_path: Path) -> None:
@@ -554,13 +557,13 @@ def test_events_of_the_same_time_are_no_history(tmp_path: Path) -> None:
 
     text = refusal(tmp_path, log_frame().with_columns(timestamp=basket), history={"min_events": 1})
 
-    assert "nothing to train on" in text
+    assert "got no target to train on" in text
 
 
 def test_history_that_nobody_has_is_refused(tmp_path: Path) -> None:
     text = refusal(tmp_path, log_frame(), history={"min_events": 10})
 
-    assert "nothing to train on" in text
+    assert "got no target to train on" in text
     assert "history.min_events = 10" in text
 
 
@@ -571,7 +574,8 @@ def test_duplicate_ids_of_a_table_are_refused(tmp_path: Path, kind: str, file: s
     recipe = write_log(tmp_path, log_frame(), data={f"{kind}s": file})
 
     with pytest.raises(
-        EventsError, match=rf"{file}: column '{kind}_id': 2 rows share their id.*'b' in row 2"
+        EventsError,
+        match=rf"{file}: column '{kind}_id': got a repeated id in 2 of 4 rows .*'b' in row 2",
     ):
         ingest_at(recipe)
 
@@ -579,7 +583,7 @@ def test_duplicate_ids_of_a_table_are_refused(tmp_path: Path, kind: str, file: s
 def test_profile_fields_need_a_user_table(tmp_path: Path) -> None:
     text = refusal(tmp_path, log_frame(), data={"user_fields": ["age"]})
 
-    assert "there is no user table, but data.user_fields asks for age" in text
+    assert "data.user_fields: got age, expected a log with a user table" in text
 
 
 def test_input_fingerprint_sees_a_replaced_file(tmp_path: Path) -> None:
@@ -595,7 +599,7 @@ def test_input_fingerprint_sees_a_replaced_file(tmp_path: Path) -> None:
 def test_ingest_takes_the_time_from_the_clock(tmp_path: Path) -> None:
     recipe = write_log(tmp_path, with_value("timestamp", 39, "4000000000"))
 
-    with pytest.raises(EventsError, match="in the future"):
+    with pytest.raises(EventsError, match="got a time in the future"):
         ingest(recipe)
 
 

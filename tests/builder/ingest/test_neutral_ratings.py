@@ -56,5 +56,5 @@ def test_without_the_lower_limit_nothing_is_dropped(tmp_path: Path) -> None:
 
 
 def test_log_of_neutral_ratings_only_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(EventsError, match=r"no events: all ratings are between data\.negative_to"):
+    with pytest.raises(EventsError, match=r"events: got only ratings between data\.negative_to"):
         ingest_at(write_log(tmp_path, rated([3.0]), data=LIMITS))

@@ -11,9 +11,8 @@ import pytest
 from builder.dataset.batches import Part, find_slates
 from builder.dataset.parts import batch_source, part_slates
 from builder.errors import EventsError
-from builder.ingest.assemble import cut
 from builder.ingest.events import Events
-from builder.ingest.split import PARTS, Split
+from builder.ingest.split import PARTS, Split, cut
 from builder.recipe.recipe import Recipe, SplitRule
 from models.contract.schema import FIRST_KNOWN
 from tests.builder.logs import START_S, ingest_at, log_frame, write_log
@@ -206,7 +205,9 @@ def test_split_by_event_puts_all_times_into_one_period() -> None:
 
 
 def test_events_to_test_on_may_be_too_few(tmp_path: Path) -> None:
-    with pytest.raises(EventsError, match="nothing to test on: 0 events in its share"):
+    with pytest.raises(
+        EventsError, match="got no target to test on among the 0 events of its event split"
+    ):
         ingested(tmp_path, log_frame(), {"validate_events": 0.6, "test_events": 1e-9})
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from builder.errors import RecipeError, StepError
-from builder.ingest.assemble import ingest
 from builder.ingest.events import Events
+from builder.ingest.run import ingest
 from builder.language.field_vectors import make_vectors, vectors_of
 from builder.pipeline import STEPS, Build
 from builder.recipe.language import LanguageRule

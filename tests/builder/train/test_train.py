@@ -15,8 +15,8 @@ from builder.dataset.batches import find_slates
 from builder.dataset.parts import batch_source, part_slates
 from builder.evaluate.metrics import measure
 from builder.evaluate.predict import predict
-from builder.ingest.assemble import ingest
 from builder.ingest.events import Events
+from builder.ingest.run import ingest
 from builder.recipe.models import ModelChoice
 from builder.recipe.recipe import Recipe
 from builder.train.train import VALIDATION_SLATES, train

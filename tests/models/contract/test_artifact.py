@@ -18,6 +18,7 @@ from models.contract.artifact import (
     save_artifact,
 )
 from models.contract.errors import ArtifactError, ArtifactMissingError, ArtifactTamperedError
+from models.contract.item_texts import ITEM_TEXTS
 from models.contract.record import TensorSpec
 from models.contract.schema import FeatureSchema, Field
 from models.contract.vocabulary import Vocabulary
@@ -192,6 +193,36 @@ def test_only_the_named_files_are_written(tmp_path):
     artifact = save_artifact(tmp_path, MANIFEST_OF_TINY, CONTENTS | {"extra.pkl": b"x"})
 
     assert {path.name for path in artifact.path.iterdir()} == {*FILES, MANIFEST}
+
+
+TEXTS = CONTENTS | {ITEM_TEXTS: b"Apple, 1 lb\n\n"}
+
+
+def test_item_texts_are_an_optional_file(tmp_path):
+    without, with_texts = save(tmp_path), save_artifact(tmp_path, MANIFEST_OF_TINY, TEXTS)
+
+    assert ITEM_TEXTS not in without.manifest.files
+    assert without.item_texts() == {}
+    assert load_artifact(tmp_path, with_texts.artifact_id).item_texts() == {"apple": "Apple, 1 lb"}
+    assert without.artifact_id != with_texts.artifact_id
+
+
+def test_item_texts_are_checked_like_the_other_files(tmp_path):
+    artifact = save_artifact(tmp_path, MANIFEST_OF_TINY, TEXTS)
+
+    artifact.file(ITEM_TEXTS).write_bytes(b"Poison\n\n")
+    with pytest.raises(ArtifactTamperedError, match=ITEM_TEXTS):
+        load_artifact(tmp_path, artifact.artifact_id)
+    artifact.file(ITEM_TEXTS).unlink()
+    with pytest.raises(ArtifactMissingError, match=ITEM_TEXTS):
+        load_artifact(tmp_path, artifact.artifact_id)
+    with pytest.raises(ArtifactMissingError, match=ITEM_TEXTS):
+        artifact.item_texts()
+
+
+def test_item_texts_must_be_one_per_item(tmp_path):
+    with pytest.raises(ValueError, match="item texts: got 1, expected 2, one per item"):
+        save_artifact(tmp_path, MANIFEST_OF_TINY, CONTENTS | {ITEM_TEXTS: b"Apple\n"})
 
 
 def test_a_manifest_of_another_format_is_refused():

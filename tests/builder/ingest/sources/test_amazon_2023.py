@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from builder.errors import EventsError
-from builder.ingest.assemble import ingest, input_fingerprint
+from builder.ingest.run import ingest, input_fingerprint
 from builder.ingest.sources import SOURCES
 from builder.recipe.recipe import Recipe, load_recipe
 from models.contract.schema import FIRST_KNOWN, UNKNOWN

@@ -11,7 +11,7 @@ import pytest
 
 from builder.dataset.batches import find_slates
 from builder.errors import EventsError
-from builder.ingest.assemble import ingest, input_fingerprint
+from builder.ingest.run import ingest, input_fingerprint
 from builder.ingest.sources import SOURCES
 from builder.ingest.sources.raw import RawLog
 from builder.recipe.recipe import Recipe, load_recipe
@@ -214,7 +214,7 @@ def test_missing_feature_of_a_user_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "bts" / "all" / "all.csv"
     path.write_text(path.read_text().replace(hashed("u", 2, 1), "", 1))
 
-    with pytest.raises(EventsError, match=r"column 'user_id': 1 of 160 values are missing"):
+    with pytest.raises(EventsError, match=r"column 'user_id': got no value in 1 of 160 rows"):
         ingest(bandit(tmp_path))
 
 

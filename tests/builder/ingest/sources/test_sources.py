@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from builder.errors import EventsError
-from builder.ingest.assemble import ingest
+from builder.ingest.run import ingest
 from builder.ingest.sources import SOURCES
 from builder.ingest.sources.movielens import GENRES_100K
 from builder.recipe.recipe import Recipe, load_recipe, recipe_from
@@ -220,3 +220,8 @@ def test_complete_journey_is_read_from_its_package() -> None:
     assert events.schema.num_items == 2 + 92_331 + 17
     assert events.schema.user_fields[0].name == "age"
     assert events.split.validate_from_s - events.split.train_from_s == 170 * 86_400
+    texts = dict(zip(events.vocabulary.items, events.item_texts or [], strict=True))
+    assert texts["826249"] == "Hamburger buns, 12 oz (store brand)"
+    assert texts["1082185"] == "Bananas, 40 lb"
+    assert texts["862349"] == "Fluid milk white only (store brand)"
+    assert sum(text is None for text in texts.values()) == 528 + 17

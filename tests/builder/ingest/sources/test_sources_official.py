@@ -15,8 +15,8 @@ import torch
 from builder.dataset.batches import Part, find_slates
 from builder.errors import EventsError
 from builder.evaluate.report import evaluate
-from builder.ingest.assemble import ingest, input_fingerprint
 from builder.ingest.events import Events
+from builder.ingest.run import ingest, input_fingerprint
 from builder.ingest.sources import SOURCES
 from builder.ingest.sources.taobao import END_S, START_S
 from builder.recipe.models import ModelChoice
@@ -139,7 +139,7 @@ def test_amazon_category_is_the_last_of_the_first_list(tmp_path: Path) -> None:
     assert raw.items is not None
     names = list(CATEGORIES)
     expected = {asin(item): names[item % 3] for item in range(2, ITEMS)} | {asin(1): None}
-    assert dict(raw.items.frame.iter_rows()) == expected
+    assert dict(raw.items.frame["asin", "category"].iter_rows()) == expected
     rows = {item: row for row, item in enumerate(events.vocabulary.items, FIRST_KNOWN)}
     ids = {name: place for place, name in enumerate(sorted(CATEGORIES), FIRST_KNOWN)}
     found = {item: events.category[row] for item, row in rows.items()}
@@ -147,14 +147,14 @@ def test_amazon_category_is_the_last_of_the_first_list(tmp_path: Path) -> None:
     assert found == {asin(item): ids[names[item % 3]] for item in range(2, ITEMS)} | unknown
 
 
-def test_amazon_texts_are_not_kept(tmp_path: Path) -> None:
+def test_of_amazon_only_these_columns_are_kept(tmp_path: Path) -> None:
     write_amazon(tmp_path)
 
     raw = SOURCES["amazon-reviews"].read(amazon(tmp_path))
 
     assert raw.events.frame.columns == ["reviewerID", "asin", "unixReviewTime"]
     assert raw.items is not None
-    assert raw.items.frame.columns == ["asin", "category"]
+    assert raw.items.frame.columns == ["asin", "title", "category"]
 
 
 def test_amazon_users_have_their_last_day_as_their_only_target(tmp_path: Path) -> None:
@@ -400,7 +400,9 @@ def test_absent_taobao_file_says_where_to_get_it(tmp_path: Path) -> None:
 def test_empty_taobao_file_is_refused(tmp_path: Path) -> None:
     write_lines(tmp_path / "UserBehavior.csv", [])
 
-    with pytest.raises(EventsError, match=r"UserBehavior\.csv: (cannot be read|no events)"):
+    with pytest.raises(
+        EventsError, match=r"UserBehavior\.csv: (cannot be read|events: got an empty table)"
+    ):
         ingest(shipped("taobao", tmp_path))
 
 

@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from builder.ingest.assemble import ingest
 from builder.ingest.events import Events
+from builder.ingest.run import ingest
 from builder.ingest.sources import SOURCES
 from builder.ingest.sources import synthetic as law
 from builder.recipe.recipe import Recipe, load_recipe, recipe_from
