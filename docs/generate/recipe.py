@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from builder.recipe.include import DEFAULTS, INCLUDE
 from builder.recipe.recipe import Recipe
 from docs.generate.attribute_docs import attribute_docs
 from docs.generate.markdown import code, first_line, table
@@ -16,9 +17,26 @@ INTRODUCTION = """# Recipe keys
 A recipe is a TOML file. Unknown keys are rejected, and all problems are listed at once. `builder/recipes/`
 holds recipes to copy from; [Your own log](../your-own-log.md) walks through one.
 
-This page is generated from `builder/recipe/` and from the configurations of the models.
+This page is generated from `builder/recipe/` and from the configurations of the models. Two keys are resolved
+before the others are read:
 
 """
+RESOLVED_FIRST = (
+    (
+        code(INCLUDE),
+        "text",
+        "unset",
+        "A file beside the recipe: its tables where the recipe has none of that name; "
+        "its lists of variants and sweeps come before the recipe's own.",
+    ),
+    (
+        code(f"[{DEFAULTS}]"),
+        "table",
+        "empty",
+        "Model keys of every variant that does not set them itself.",
+    ),
+)
+"""Keys that are resolved before the rest is read: rows of the first table."""
 NOT_KEYS = frozenset({"path"})
 """Fields of the recipe that are not read from its file."""
 
@@ -114,7 +132,7 @@ def attribute_docs_of(owner: type) -> dict[str, str]:
 
 def page() -> str:
     """The page, as Markdown."""
-    parts = [INTRODUCTION]
+    parts = [INTRODUCTION, table(["key", "type", "default", "meaning"], RESOLVED_FIRST), "\n"]
     for name, owner in sections():
         parts += [f"## `[{name}]`" if name else "## Top level", "\n\n"]
         parts += [first_line(owner.__doc__), "\n\n", section_table(owner), "\n"]
