@@ -10,7 +10,17 @@ import typer
 
 from builder.cli.main import app as builder_app
 from docs.generate.markdown import code, table
+from service.__main__ import app as service_app
+from service.tools.keys import app as keys_app
+from service.tools.replay import app as replay_app
 
+PROGRAMS = {
+    "python -m builder": builder_app,
+    "python -m service": service_app,
+    "python -m service.tools.keys": keys_app,
+    "python -m service.tools.replay": replay_app,
+}
+"""What is typed -> its command line."""
 MAKEFILE = Path(__file__).parents[2] / "Makefile"
 TARGET = re.compile(r"^([a-z]+):.*?## (.+)$", re.M)
 MARKUP = re.compile(r"\\(?=\[)|\[/?(?:bold|dim|italic|green|red|cyan|yellow)\]")
@@ -47,8 +57,9 @@ def make_targets() -> list[tuple[str, str]]:
 
 
 def commands() -> Iterator[Command]:
-    """Every command of the builder's command line, groups before what is in them."""
-    yield from _walk("python -m builder", typer.main.get_command(builder_app))
+    """Every command, groups before what is in them."""
+    for words, app in PROGRAMS.items():
+        yield from _walk(words, typer.main.get_command(app))
 
 
 def _walk(words: str, command: Any) -> Iterator[Command]:
@@ -74,11 +85,13 @@ def page() -> str:
 
 
 def _section(one: Command) -> str:
-    level = "##" if is_group(one.command) else "###"
+    level = "##" if is_group(one.command) or one.words in PROGRAMS else "###"
     text = [f"{level} `{one.words}`\n\n", plain(one.command.help or ""), "\n\n"]
     rows = [_row(parameter) for parameter in one.command.params if not _is_hidden(parameter)]
     if rows:
         text += [table(["option", "default", "meaning"], rows), "\n"]
+    if one.command.epilog:
+        text += [plain(one.command.epilog), "\n\n"]
     return "".join(text)
 
 
@@ -89,23 +102,22 @@ def _is_hidden(parameter: Any) -> bool:
 def _row(parameter: Any) -> tuple[str, str, str]:
     is_argument = parameter.param_type_name == "argument"
     name = (parameter.name or "").upper() if is_argument else ", ".join(parameter.opts)
-    default = (
-        "" if callable(parameter.default) or parameter.default is None else str(parameter.default)
-    )
+    value = parameter.default
+    default = "" if callable(value) or value is None else code(_shown(str(value)))
     if parameter.required:
         default = "required"
     meaning = plain(getattr(parameter, "help", "") or "")
     variable = getattr(parameter, "envvar", None)
     return (
         code(name),
-        code(_shown(default)),
+        default,
         meaning + (f" Environment: `{variable}`." if variable else ""),
     )
 
 
 def _shown(default: str) -> str:
     """A default without the path of this checkout."""
-    return default.replace(f"{MAKEFILE.parent}/", "") if default != "required" else default
+    return default.replace(f"{MAKEFILE.parent}/", "")
 
 
 def plain(text: str) -> str:

@@ -1,10 +1,7 @@
 """Reference of the service's settings, from the fields of `Settings` and their docstrings."""
 
-from pathlib import Path
-from typing import Any
-
 from docs.generate.markdown import code, table
-from service.settings import Settings
+from service.settings import describe_settings
 
 INTRODUCTION = """# Settings
 
@@ -17,26 +14,10 @@ This page is generated from `service/settings.py`.
 """
 
 
-def variable(name: str) -> str:
-    """Name of the environment variable of a field."""
-    return f"ABSORB_{name.upper()}"
-
-
-def shown_default(value: Any) -> str:
-    """A default as an operator would write it."""
-    if value is None or value == "":
-        return "unset"
-    if isinstance(value, bool):
-        return code(str(value).lower())
-    if isinstance(value, Path | str | int | float):
-        return code(str(value))
-    return code(str(list(value) if isinstance(value, tuple) else value))
-
-
 def page() -> str:
     """The page, as Markdown."""
     rows = [
-        (code(variable(name)), shown_default(field.get_default()), field.description or "")
-        for name, field in Settings.model_fields.items()
+        (code(variable), default if default == "unset" else code(default), meaning)
+        for variable, default, meaning in describe_settings()
     ]
     return INTRODUCTION + table(["variable", "default", "meaning"], rows)
