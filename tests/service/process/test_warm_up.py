@@ -84,7 +84,7 @@ async def test_a_recorded_request_that_fails_keeps_nobody_from_serving(
     score = Scorer.score_many
 
     def failing(self, slates):
-        if len(slates[0].items) == 7:
+        if len(slates[0].candidates) == 7:
             raise ArtifactError("score: seven")
         return score(self, slates)
 
@@ -105,7 +105,7 @@ async def test_a_slate_that_fails_keeps_the_generation_from_serving(
         score = Scorer.score_many
 
         def failing(self, slates):
-            if len(slates[0].items) == 7:
+            if len(slates[0].candidates) == 7:
                 raise error
             return score(self, slates)
 
@@ -125,7 +125,7 @@ async def test_the_old_generation_serves_while_the_new_one_warms_up_and_no_longe
         score = Scorer.score_many
 
         def hanging(self, slates):
-            if len(slates[0].items) == 7:
+            if len(slates[0].candidates) == 7:
                 release.wait(20)
             return score(self, slates)
 
