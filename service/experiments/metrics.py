@@ -15,34 +15,51 @@ class TrafficMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._assigned = Counter(
-            "absorb_split_requests", "Requests of an experiment, by the model that their user has.",
-            ["experiment", "model"], registry=registry,
-        )  # fmt: skip
+            "absorb_split_requests",
+            "Requests of an experiment, by the model that their user has.",
+            ["experiment", "model"],
+            registry=registry,
+        )
         self._fallbacks = Counter(
-            "absorb_split_fallbacks", "Those that the default model scored: theirs did not serve.",
-            ["experiment", "model"], registry=registry,
-        )  # fmt: skip
+            "absorb_split_fallbacks",
+            "Those that the default model scored: theirs did not serve.",
+            ["experiment", "model"],
+            registry=registry,
+        )
         self._shadows = Counter(
-            "absorb_shadow_requests", "Requests drawn for a shadow: compared, dropped or failed.",
-            [*PAIR, "result"], registry=registry,
-        )  # fmt: skip
+            "absorb_shadow_requests",
+            "Requests drawn for a shadow: compared, dropped or failed.",
+            [*PAIR, "result"],
+            registry=registry,
+        )
         self._results = Counter(
-            "absorb_shadow_cache_results", "Lookups of shadows by result; in no other counter.",
-            ["model", "result"], registry=registry,
-        )  # fmt: skip
+            "absorb_shadow_cache_results",
+            "Lookups of shadows by result; in no other counter.",
+            ["model", "result"],
+            registry=registry,
+        )
         self._difference = Histogram(
-            "absorb_shadow_score_difference", "Mean absolute difference of a request's scores.",
-            PAIR, buckets=DIFFERENCES, registry=registry,
-        )  # fmt: skip
+            "absorb_shadow_score_difference",
+            "Mean absolute difference of a request's scores.",
+            PAIR,
+            buckets=DIFFERENCES,
+            registry=registry,
+        )
         # Not tau itself: prometheus_client gives no sum, so no mean, of what may be negative.
         self._distance = Histogram(
-            "absorb_shadow_kendall_distance", "(1 - tau-b) / 2: 0 where rankings agree, 1 reversed.",
-            PAIR, buckets=DISTANCES, registry=registry,
-        )  # fmt: skip
+            "absorb_shadow_kendall_distance",
+            "(1 - tau-b) / 2: 0 where rankings agree, 1 reversed.",
+            PAIR,
+            buckets=DISTANCES,
+            registry=registry,
+        )
         self._overlap = Histogram(
-            "absorb_shadow_top_overlap", "Share of the best 10 that the two have in common.",
-            PAIR, buckets=OVERLAPS, registry=registry,
-        )  # fmt: skip
+            "absorb_shadow_top_overlap",
+            "Share of the best 10 that the two have in common.",
+            PAIR,
+            buckets=OVERLAPS,
+            registry=registry,
+        )
 
     def assigned(self, experiment: str, model: str) -> None:
         """Count a request that an experiment gave to a model."""

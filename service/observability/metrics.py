@@ -43,41 +43,77 @@ class Telemetry:
             clock: gives the epoch second, for the generations' ages.
         """
         self.registry = registry
-        self._requests = Children(Counter(
-            "absorb_requests", "Answers sent; model is empty where none was picked.",
-            ["route", "method", "model", "code"], registry=registry,
-        ))  # fmt: skip
-        self._request_seconds = Children(Histogram(
-            "absorb_request_duration_seconds", "Time from request to answer.", ["route"],
-            buckets=SECONDS, registry=registry,
-        ))  # fmt: skip
-        self._stage_seconds = Children(Histogram(
-            "absorb_stage_duration_seconds", "Time of one stage of a score request.",
-            ["model", "stage"], buckets=SECONDS, registry=registry,
-        ))  # fmt: skip
-        self._candidates = Children(Histogram(
-            "absorb_candidates", "Candidates of a score request.", ["model"],
-            buckets=CANDIDATES, registry=registry,
-        ))  # fmt: skip
-        self._unknown_candidates = Children(Counter(
-            "absorb_unknown_candidates", "Candidates that the catalogue does not hold.", ["model"],
-            registry=registry,
-        ))  # fmt: skip
-        self._lookups = Children(Counter(
-            "absorb_cache_lookups", "Users looked up to be scored.", ["model"], registry=registry,
-        ))  # fmt: skip
-        self._results = Children(Counter(
-            "absorb_cache_results", "Lookups by result; they add up to absorb_cache_lookups_total.",
-            ["model", "result"], registry=registry,
-        ))  # fmt: skip
+        self._requests = Children(
+            Counter(
+                "absorb_requests",
+                "Answers sent; model is empty where none was picked.",
+                ["route", "method", "model", "code"],
+                registry=registry,
+            )
+        )
+        self._request_seconds = Children(
+            Histogram(
+                "absorb_request_duration_seconds",
+                "Time from request to answer.",
+                ["route"],
+                buckets=SECONDS,
+                registry=registry,
+            )
+        )
+        self._stage_seconds = Children(
+            Histogram(
+                "absorb_stage_duration_seconds",
+                "Time of one stage of a score request.",
+                ["model", "stage"],
+                buckets=SECONDS,
+                registry=registry,
+            )
+        )
+        self._candidates = Children(
+            Histogram(
+                "absorb_candidates",
+                "Candidates of a score request.",
+                ["model"],
+                buckets=CANDIDATES,
+                registry=registry,
+            )
+        )
+        self._unknown_candidates = Children(
+            Counter(
+                "absorb_unknown_candidates",
+                "Candidates that the catalogue does not hold.",
+                ["model"],
+                registry=registry,
+            )
+        )
+        self._lookups = Children(
+            Counter(
+                "absorb_cache_lookups",
+                "Users looked up to be scored.",
+                ["model"],
+                registry=registry,
+            )
+        )
+        self._results = Children(
+            Counter(
+                "absorb_cache_results",
+                "Lookups by result; they add up to absorb_cache_lookups_total.",
+                ["model", "result"],
+                registry=registry,
+            )
+        )
         self._compare_failures = Counter(
-            "absorb_compare_failures", "Models that failed while others were compared, by error.",
-            ["model", "error"], registry=registry,
-        )  # fmt: skip
+            "absorb_compare_failures",
+            "Models that failed while others were compared, by error.",
+            ["model", "error"],
+            registry=registry,
+        )
         self._defaults = Counter(
-            "absorb_defaults", "Scores from the cold-start state, by why there was no record.",
-            ["model", "reason"], registry=registry,
-        )  # fmt: skip
+            "absorb_defaults",
+            "Scores from the cold-start state, by why there was no record.",
+            ["model", "reason"],
+            registry=registry,
+        )
         self.poll_failures = Counter(
             "absorb_poll_failures",
             "Looks at the generation pointers that failed.",
@@ -98,16 +134,20 @@ class Telemetry:
             "absorb_queue_depth", "Score requests that wait for a place.", registry=registry
         )
         self._rejected = Counter(
-            "absorb_rejected", "Score requests that were sent away, by reason.", ["reason"],
+            "absorb_rejected",
+            "Score requests that were sent away, by reason.",
+            ["reason"],
             registry=registry,
-        )  # fmt: skip
+        )
 
     def _add_generation_metrics(self, registry: CollectorRegistry) -> None:
         self._created_s: dict[str, int] = {}
         self._load_failures = Counter(
-            "absorb_load_failures", "Generations that could not be loaded, by error.",
-            ["model", "error"], registry=registry,
-        )  # fmt: skip
+            "absorb_load_failures",
+            "Generations that could not be loaded, by error.",
+            ["model", "error"],
+            registry=registry,
+        )
         self._swaps = Counter(
             "absorb_swaps", "Generations that began to serve.", ["model"], registry=registry
         )
@@ -116,9 +156,11 @@ class Telemetry:
             "absorb_generation_info", "The generation that serves: 1.", about, registry=registry
         )
         self._as_of = Gauge(
-            "absorb_generation_as_of_timestamp_seconds", "Up to when events are in the states.",
-            ["model"], registry=registry,
-        )  # fmt: skip
+            "absorb_generation_as_of_timestamp_seconds",
+            "Up to when events are in the states.",
+            ["model"],
+            registry=registry,
+        )
         self._users = Gauge(
             "absorb_generation_users",
             "Users that the generation holds.",
@@ -128,9 +170,11 @@ class Telemetry:
 
     def _add_facts(self, registry: CollectorRegistry, clock: Callable[[], float]) -> None:
         self.batch_size = Histogram(
-            "absorb_batch_size", "Requests in one run of the score graph, where they are joined.",
-            buckets=BATCHES, registry=registry,
-        )  # fmt: skip
+            "absorb_batch_size",
+            "Requests in one run of the score graph, where they are joined.",
+            buckets=BATCHES,
+            registry=registry,
+        )
         registry.register(GenerationAges(self._created_s, clock))
         build = Gauge(
             "absorb_build_info", "This program: 1.", ["version", "python"], registry=registry

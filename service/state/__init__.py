@@ -1,1 +1,1 @@
-"""Where a user's state is found: the host tier, then the cache."""
+"""Looks up a user's state: in the memory of this process (host tier), then in the cache."""

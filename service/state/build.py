@@ -1,4 +1,4 @@
-"""The tiers' parts, made from the settings and joined."""
+"""Makes the host tier, its metrics, the lookup through both tiers and the prefetcher."""
 
 import time
 from collections.abc import Callable
@@ -17,7 +17,15 @@ from service.store.redis import StateStore
 
 @dataclass(frozen=True)
 class Tiers:
-    """The cache, the host tier before it, who reads through both, who fills the latter, and what they count."""
+    """Everything between a request and the cache.
+
+    Attributes:
+        store: the cache.
+        host: decoded records in the memory of this process.
+        counts: lookups and results per tier.
+        states: looks up a user in the host tier, then in the cache.
+        prefetcher: reads hinted users into the host tier.
+    """
 
     store: StateStore
     host: HostTier
@@ -26,7 +34,7 @@ class Tiers:
     prefetcher: Prefetcher
 
     async def close(self) -> None:
-        """Stop what runs in the background, and let go of every connection."""
+        """Stop the background tasks and close the connections."""
         self.prefetcher.close()
         self.states.close()
         await self.store.close()
@@ -42,11 +50,11 @@ def build_tiers(
     """Make the tiers.
 
     Args:
-        settings: the limits are read from here.
+        settings: sizes and ages of the host tier.
         store: the cache behind the host tier.
-        registry: of the metrics.
-        workers: threads in which large records are decoded.
-        clock: gives the epoch second, to tell stale records.
+        registry: where the metrics are registered.
+        workers: threads that decode large records.
+        clock: returns the epoch second; a record's age is measured with it.
     """
     host = HostTier(
         settings.host_cache_bytes,

@@ -1,7 +1,7 @@
-"""A bounded table in this process's memory: least recently used entries leave first. Counted in bytes.
+"""A cache in memory whose limit is in bytes. When it is full, the least recently used entry is evicted.
 
-Every operation takes a time that does not grow with the number of entries; the eviction of one looks at the oldest of
-each group, and a group is a generation that serves. Belongs to one thread.
+Entries belong to groups: one per serving generation. The time of an operation does not grow with the number of entries;
+an eviction compares the oldest entry of each group. Not thread-safe.
 """
 
 from collections import OrderedDict
@@ -23,24 +23,24 @@ class _Entry(Generic[Value]):
 
 @dataclass(eq=False)
 class _Group(Generic[Value]):
-    """Entries that leave together, the least recently used first."""
+    """Entries of one group, the least recently used first."""
 
     entries: OrderedDict[str, _Entry[Value]] = field(default_factory=OrderedDict)
     num_bytes: int = 0
 
 
 class ByteLru(Generic[Key, Value]):
-    """Entries by group and name, together never more than `limit_bytes`.
+    """Entries by group and name, never larger than `limit_bytes` in sum.
 
-    A group is opened before it holds anything. Closing it makes its entries unreachable at once; they are freed by
-    `sweep`, a few at a time, since freeing 100,000 at once would hold up the event loop for tens of milliseconds. Until
-    then they count, and they are the first to make room.
+    A group accepts entries between `open` and `close`. Closing it makes its entries unreachable at once; `sweep` frees
+    them a few at a time, since freeing 100,000 at once would block the event loop for tens of milliseconds. Until they
+    are freed they count towards the limit, and they are evicted first.
 
     Attributes:
-        limit_bytes: the limit.
-        num_bytes: what the entries weigh, those that wait to be freed included.
-        num_entries: how many there are, those included.
-        evictions: entries that made room for others.
+        limit_bytes: largest sum of the entries' sizes.
+        num_bytes: sum of the entries' sizes, entries of closed groups included.
+        num_entries: number of entries, those of closed groups included.
+        evictions: number of entries of open groups that were removed to make room.
     """
 
     def __init__(self, limit_bytes: int) -> None:
@@ -53,70 +53,70 @@ class ByteLru(Generic[Key, Value]):
         self._clock = 0
 
     def open(self, group: Key) -> None:
-        """Let a group hold entries."""
+        """Accept entries of a group from now on."""
         self._groups.setdefault(group, _Group())
 
     def close(self, group: Key) -> None:
-        """Forget a group: nothing is found in it or put into it any more."""
+        """Make a group's entries unreachable, and accept no more of them."""
         closed = self._groups.pop(group, None)
         if closed is not None:
             self._closed.append(closed)
 
     def size_of(self, group: Key) -> tuple[int, int]:
-        """Entries of a group, and their bytes."""
-        found = self._groups.get(group)
-        return (len(found.entries), found.num_bytes) if found else (0, 0)
+        """Number of entries of an open group, and the sum of their sizes in bytes."""
+        opened = self._groups.get(group)
+        return (len(opened.entries), opened.num_bytes) if opened else (0, 0)
 
     def get(self, group: Key, name: str, now_s: float) -> Value | None:
-        """The value, which is now the most recently used; None if there is none, or if it is too old."""
-        found = self._groups.get(group)
-        entry = found.entries.get(name) if found else None
-        if found is None or entry is None:
+        """The value under a name, which becomes the most recently used; None if it is absent or expired."""
+        opened = self._groups.get(group)
+        entry = opened.entries.get(name) if opened else None
+        if opened is None or entry is None:
             return None
         if now_s >= entry.until_s:
-            self._remove(found, name)
+            self._remove(opened, name)
             return None
-        found.entries.move_to_end(name)
+        opened.entries.move_to_end(name)
         self._clock = entry.used_at = self._clock + 1
         return entry.value
 
     def put(self, group: Key, name: str, value: Value, num_bytes: int, until_s: float) -> bool:
-        """Keep a value in place of the one of that name.
+        """Store a value, in place of an older one with the same name.
 
         Args:
-            group: an open one; for another, nothing is kept.
-            name: of the value.
-            value: what `get` will give.
-            num_bytes: what the entry weighs, all in all; one above the limit is not kept.
-            until_s: when it is too old, on the clock of `get`.
+            group: nothing is stored unless it is open.
+            name: key within the group.
+            value: what `get` returns.
+            num_bytes: size of the whole entry; an entry above the limit is not stored.
+            until_s: when it expires, on the clock of `get`.
 
         Returns:
-            Whether it is kept.
+            Whether it was stored.
         """
-        found = self._groups.get(group)
-        if found is None:
+        opened = self._groups.get(group)
+        if opened is None:
             return False
-        if name in found.entries:
-            self._remove(found, name)
+        if name in opened.entries:
+            self._remove(opened, name)
         if num_bytes > self.limit_bytes:
             return False
         while self.num_bytes + num_bytes > self.limit_bytes:
             self._evict()
         self._clock += 1
-        found.entries[name] = _Entry(value, num_bytes, until_s, self._clock)
-        found.num_bytes += num_bytes
+        opened.entries[name] = _Entry(value, num_bytes, until_s, self._clock)
+        opened.num_bytes += num_bytes
         self.num_bytes += num_bytes
         self.num_entries += 1
         return True
 
     def remove(self, group: Key, name: str) -> None:
-        """Forget one entry, if it is there."""
-        found = self._groups.get(group)
-        if found is not None and name in found.entries:
-            self._remove(found, name)
+        """Remove one entry, if it exists."""
+        opened = self._groups.get(group)
+        if opened is not None and name in opened.entries:
+            self._remove(opened, name)
 
     def sweep(self, num_entries: int) -> bool:
-        """Free up to `num_entries` of closed groups; False if there are no more."""
+        """Free up to `num_entries` entries of closed groups; False once none is left."""
         return all(self._drop_closed() for _ in range(num_entries))
 
     def _drop_closed(self) -> bool:

@@ -1,9 +1,8 @@
-"""What the host tier keeps of a user: decoded, checked and owning its memory; and what that weighs.
+"""A user's record as the host tier stores it: decoded, checked, with memory of its own; and its size in bytes.
 
-While a generation is being written in place (`builder/publish/rolling.py`), the value under a key changes once.
-What is kept of
-it may be the old record until its age is over or the publish ends, whichever comes first; it holds on to the artifact
-that made it, so its score is never a mixture.
+While a rolling publish (`builder/publish/rolling.py`) overwrites a generation in place, each record changes once. The
+host tier may hold the old record until it expires or the publish ends. It refers to the artifact that made it, so a
+record is never scored by another artifact.
 """
 
 import sys
@@ -19,19 +18,19 @@ from models.contract.record import UserRecord, decode_record
 from service.generations.serving import Serving
 
 ABSENT_BYTES = 240
-"""An entry without a user, beside its id: measured 218 by tracemalloc (CPython 3.11), slots of tables included."""
+"""Size of an absent user's entry without the id: 218 measured by tracemalloc (CPython 3.11), with its hash table slot."""
 USER_BYTES = 300
-"""What a user adds, beside the arrays: measured 270."""
+"""What a record adds, without its arrays: 270 measured."""
 ARRAY_BYTES = 160
-"""What an array adds, beside its numbers: measured 128 with two axes, and 16 of malloc's."""
+"""What an array adds, without its numbers: 128 measured for two axes, and 16 for malloc."""
 
 
 @dataclass(frozen=True, slots=True)
 class CachedUser:
-    """A record that was read and checked, and what may score it.
+    """A record that was read and checked.
 
     Attributes:
-        serving: artifact and scorer that made the record.
+        serving: generation whose artifact made the record; only its scorer may score it.
         as_of_s: epoch second up to which events are in the state.
         recent: catalogue rows of the latest events, newest last.
         state: tensor name -> array, as the state spec says.
@@ -44,16 +43,16 @@ class CachedUser:
 
 
 def read_record(raw: bytes, maker: Serving, user_id: str) -> UserRecord:
-    """Decode a record and refuse rows that the catalogue does not have: the graph would fail on them.
+    """Decode a record, and reject catalogue rows that do not exist: the graph would fail on them.
 
     Args:
-        raw: from the cache.
-        maker: what should have made it (`Serving.maker_of`).
-        user_id: whose it should be.
+        raw: value from the cache.
+        maker: generation whose artifact made the record (`Serving.maker_of`).
+        user_id: the user that was looked up.
 
     Raises:
-        CorruptRecordError: the bytes are no record, or hold such rows.
-        ForeignRecordError: a record of another artifact, or of another user.
+        CorruptRecordError: the bytes are not a record, or it refers to rows beyond the catalogue.
+        ForeignRecordError: the record is of another artifact or of another user.
     """
     manifest = maker.artifact.manifest
     record = decode_record(raw, manifest.state_spec, maker.artifact.artifact_id, user_id)
@@ -63,11 +62,11 @@ def read_record(raw: bytes, maker: Serving, user_id: str) -> UserRecord:
 
 
 def read_user(raw: bytes, serving: Serving, user_id: str) -> CachedUser:
-    """As `read_record`, and copied out of `raw`: a view of a few numbers would keep all of its bytes.
+    """As `read_record`, with the arrays copied: a view would keep all bytes of `raw` in memory.
 
     Raises:
-        CorruptRecordError: the bytes are no record, or hold rows beyond the catalogue.
-        ForeignRecordError: a record of another artifact, or of another user.
+        CorruptRecordError: the bytes are not a record, or it refers to rows beyond the catalogue.
+        ForeignRecordError: the record is of another artifact or of another user.
     """
     maker = serving.maker_of(raw)
     record = read_record(raw, maker, user_id)
@@ -76,9 +75,9 @@ def read_user(raw: bytes, serving: Serving, user_id: str) -> CachedUser:
 
 
 def footprint(user_id: str, user: CachedUser | None) -> int:
-    """Bytes that an entry takes; `user` is None where the entry says that there is none."""
+    """Size of an entry in bytes; `user` is None for an entry that notes an absent user."""
     num_bytes = ABSENT_BYTES + sys.getsizeof(user_id)
     if user is None:
         return num_bytes
     arrays = [user.recent, *user.state.values()]
-    return num_bytes + USER_BYTES + sum(ARRAY_BYTES + one.nbytes for one in arrays)
+    return num_bytes + USER_BYTES + sum(ARRAY_BYTES + array.nbytes for array in arrays)

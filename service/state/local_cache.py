@@ -1,4 +1,4 @@
-"""The host tier: users' decoded records in this process's memory, and users whom the cache does not hold."""
+"""The host tier: decoded records in the memory of this process, and users that have no record in the cache."""
 
 from collections.abc import Callable
 from typing import Final
@@ -8,24 +8,26 @@ from service.state.byte_lru import ByteLru
 from service.state.cached_user import CachedUser, footprint
 
 ABSENT_SHARE = 16
-"""One part in so many is for users whom the cache does not hold: a flood of them evicts no record."""
+"""1/16 of the limit is reserved for absent users, so that many requests for unknown users evict no record."""
 SWEEP_ENTRIES = 256
-"""Freed between two turns of the event loop: well under a millisecond."""
+"""Entries freed per turn of the event loop: well under a millisecond."""
 
 
 class Absent:
-    """The cache holds nothing for a user."""
+    """The cache has no record of a user."""
 
 
 ABSENT: Final = Absent()
 
 
 class HostTier:
-    """What was read lately, by generation. Never weighs more than `limit_bytes`.
+    """Recently read users, by generation.
 
     Attributes:
-        users: those with a record.
-        absent: those without one.
+        users: users with a record.
+        absent: users without one.
+        limit_bytes: largest sum of all entries' sizes.
+        clock: returns monotonic seconds.
     """
 
     def __init__(
@@ -34,10 +36,10 @@ class HostTier:
         """Start empty.
 
         Args:
-            limit_bytes: of all entries together; 0 keeps nothing.
-            ttl_s: seconds after its read for which a record is taken from here.
-            absent_ttl_s: seconds after a read that found nothing for which the cache is not asked again.
-            clock: gives seconds that never go back.
+            limit_bytes: largest sum of all entries' sizes; 0 stores nothing.
+            ttl_s: seconds after the read for which a record is used.
+            absent_ttl_s: seconds for which the cache is not asked again after it had no record.
+            clock: returns monotonic seconds.
         """
         absent_bytes = limit_bytes // ABSENT_SHARE
         self.users: ByteLru[Serving, CachedUser] = ByteLru(limit_bytes - absent_bytes)
@@ -49,55 +51,55 @@ class HostTier:
 
     @property
     def num_bytes(self) -> int:
-        """What all entries weigh."""
+        """Sum of all entries' sizes."""
         return self.users.num_bytes + self.absent.num_bytes
 
     @property
     def evictions(self) -> int:
-        """Entries that made room for others."""
+        """Number of entries removed to make room."""
         return self.users.evictions + self.absent.evictions
 
     def open(self, serving: Serving) -> None:
-        """Let entries of `serving` in; before, and after `close`, nothing of it is kept."""
+        """Accept entries of `serving` from now on, until `close`."""
         self.users.open(serving)
         self.absent.open(serving)
 
     def close(self, serving: Serving) -> None:
-        """Make the entries of `serving` unreachable; `sweep` frees them."""
+        """Make the entries of `serving` unreachable at once; `sweep` frees them."""
         self.users.close(serving)
         self.absent.close(serving)
 
     def sweep(self) -> bool:
-        """Free some of the closed entries; False once there are no more."""
+        """Free some entries of closed generations; False once none is left."""
         return self.users.sweep(SWEEP_ENTRIES) or self.absent.sweep(SWEEP_ENTRIES)
 
     def get(self, serving: Serving, user_id: str) -> CachedUser | Absent | None:
-        """The user's record, or that the cache has none; None if it is not known here."""
+        """The user's record, or `ABSENT`; None if the host tier knows neither."""
         now_s = self.clock()
         return self.users.get(serving, user_id, now_s) or self.absent.get(serving, user_id, now_s)
 
     def holds(self, serving: Serving, user_id: str) -> bool:
-        """Whether `get` would give something."""
+        """Whether the host tier knows the user's record, or that there is none."""
         return self.get(serving, user_id) is not None
 
     def put(
-        self, serving: Serving, user_id: str, found: CachedUser | Absent, read_at_s: float
+        self, serving: Serving, user_id: str, user: CachedUser | Absent, read_at_s: float
     ) -> bool:
-        """Keep what a read found.
+        """Store the result of a read.
 
         Args:
             serving: the generation that was read.
             user_id: raw id.
-            found: the record, or that there is none.
-            read_at_s: when the read began, on this tier's clock: an age counts from there.
+            user: the record, or `ABSENT`.
+            read_at_s: when the read began, on this tier's clock; the entry expires relative to it.
 
         Returns:
-            Whether it is kept: not if it is too large, or of a generation that no longer serves.
+            Whether it was stored: not if it is too large, or if the generation no longer serves.
         """
-        if isinstance(found, Absent):
+        if isinstance(user, Absent):
             self.users.remove(serving, user_id)
             until_s = read_at_s + self._absent_ttl_s
-            return self.absent.put(serving, user_id, found, footprint(user_id, None), until_s)
+            return self.absent.put(serving, user_id, user, footprint(user_id, None), until_s)
         self.absent.remove(serving, user_id)
         until_s = read_at_s + self._ttl_s
-        return self.users.put(serving, user_id, found, footprint(user_id, found), until_s)
+        return self.users.put(serving, user_id, user, footprint(user_id, user), until_s)

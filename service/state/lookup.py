@@ -1,8 +1,9 @@
-"""Finds a user's state: in the host tier, else in the cache. Where neither has it: the cold-start state."""
+"""Looks up a user's state in the host tier, then in the cache; the cold-start state if neither has a usable record."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Hashable
 from functools import partial
+from typing import Any, Generic, TypeVar
 
 from models.contract.errors import CacheUnavailableError, RecordError
 from service.generations.serving import Serving
@@ -11,16 +12,15 @@ from service.query import FoundState, Tier, cold_start
 from service.runtime.workers import Workers
 from service.state.cached_user import CachedUser, read_user
 from service.state.counters import Result, Tally, TierCounts
-from service.state.flight import SingleFlight
 from service.state.local_cache import ABSENT, Absent, HostTier
 from service.store.redis import StateStore
 
 DECODE_INLINE_BYTES = 1 << 18
-"""Records up to this size are decoded on the event loop: a CRC and a copy, some 60 µs for 73 kB, which is what the
-default record has, take less time than to queue behind the scores in the workers' threads."""
+"""Records up to this size are decoded on the event loop. A CRC and a copy take some 60 µs for the default record
+(73 kB), less than waiting for a worker thread that scores."""
 
 Read = CachedUser | Absent | RecordError | CacheUnavailableError
-"""What a tier gave: a user, none, or the reason for neither."""
+"""Result of reading a tier: a record, no record, or an error."""
 
 
 RESULTS: dict[StateSource, Result] = {
@@ -30,15 +30,53 @@ RESULTS: dict[StateSource, Result] = {
     "corrupt": "corrupt",
     "unavailable": "error",
 }
-"""Source of a state -> how the tiers' metrics name that result."""
+"""Source of a state -> name of that result in the metrics of the tiers."""
+
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
+
+
+class SingleFlight(Generic[Key, Value]):
+    """Runs the work for a key once, however many callers wait for it at the same time. Stores no result.
+
+    A cancelled caller cancels neither the work nor the other callers. An error of the work reaches every caller.
+    """
+
+    def __init__(self) -> None:
+        self._tasks: dict[Key, asyncio.Task[Value]] = {}
+
+    def __len__(self) -> int:
+        """Number of keys whose work is running."""
+        return len(self._tasks)
+
+    def __contains__(self, key: Key) -> bool:
+        """Whether the work for a key is running."""
+        return key in self._tasks
+
+    async def do(self, key: Key, work: Callable[[], Coroutine[Any, Any, Value]]) -> Value:
+        """The result of `work`, or of the work that already runs for the same key."""
+        task = self._tasks.get(key)
+        if task is None or task.done():
+            task = self._tasks[key] = asyncio.create_task(self._run(key, work))
+        return await asyncio.shield(task)
+
+    async def _run(self, key: Key, work: Callable[[], Coroutine[Any, Any, Value]]) -> Value:
+        try:
+            return await work()
+        finally:
+            # Not in a done callback: a caller that retries right after an error must start new work.
+            del self._tasks[key]
 
 
 class TieredStates:
-    """The host tier before the cache. Used on the event loop only.
+    """Looks up users in the host tier, then in the cache. Used on the event loop only.
 
-    A user's lookup counts in the host tier at once. Where that knows nothing, one read of the cache answers all who ask
-    for the same user of the same generation meanwhile, and counts once; it goes on when those who wait are cancelled.
-    What it finds is kept. Corrupt records, and a cache that does not answer, are not: the next request asks again.
+    Concurrent lookups of one user in one generation share one read of the cache, which counts as one lookup there and
+    continues if the waiting requests are cancelled. Records, and the absence of one, are stored in the host tier.
+    Corrupt records and cache errors are not: the next request reads again.
+
+    Attributes:
+        clock: returns the epoch second.
     """
 
     def __init__(
@@ -54,11 +92,11 @@ class TieredStates:
 
         Args:
             store: the cache.
-            host: the tier in this process.
-            counts: of lookups.
-            workers: threads in which large records are decoded.
-            stale_after_s: age in seconds above which a record is stale; None: never.
-            clock: gives the epoch second, to tell stale records.
+            host: the host tier.
+            counts: lookups and results per tier.
+            workers: threads that decode large records.
+            stale_after_s: age in seconds above which a record is stale; None: no record is.
+            clock: returns the epoch second.
         """
         self._store = store
         self._host = host
@@ -70,7 +108,7 @@ class TieredStates:
         self._sweeping: asyncio.Task[None] | None = None
 
     def swapped(self, old: Serving | None, new: Serving | None) -> None:
-        """Forget what is kept of `old`, and begin to keep what is read for `new`."""
+        """Drop the host tier's entries of `old`, and accept entries of `new`."""
         if old is not None:
             self._host.close(old)
             self._counts.by_serving.pop(old, None)
@@ -81,7 +119,7 @@ class TieredStates:
             self._counts.by_serving[new] = Tally()
 
     def close(self) -> None:
-        """Stop freeing what nobody reaches: the process ends."""
+        """Stop the task that frees entries."""
         if self._sweeping is not None:
             self._sweeping.cancel()
 
@@ -90,33 +128,35 @@ class TieredStates:
             await asyncio.sleep(0)
 
     async def find(self, serving: Serving, user_id: str) -> FoundState:
-        """Look the user up. Does not wait, and makes no task, where the host tier knows the answer."""
+        """Look up a user. If the host tier has the answer, neither waits nor starts a task."""
         if self._host.limit_bytes > 0:
-            kept = self._host.get(serving, user_id)
-            if kept is not None:
-                found = self._judge(serving, "host", kept)
+            cached = self._host.get(serving, user_id)
+            if cached is not None:
+                found = self._state_of(serving, "host", cached)
                 self._counts.looked_up(serving, "host", RESULTS[found.source])
                 return found
             self._counts.looked_up(serving, "host", "miss")
         key = serving, user_id
         if key in self._flight:
             self._counts.joined()
-        return self._judge(serving, "redis", await self._flight.do(key, partial(self._read, *key)))
+        return self._state_of(
+            serving, "redis", await self._flight.do(key, partial(self._read, *key))
+        )
 
     async def peek(self, serving: Serving, user_id: str) -> FoundState:
-        """Look the user up in the cache alone; counted nowhere and kept nowhere."""
-        return self._judge(serving, "redis", await self._ask(serving, user_id))
+        """Look up a user in the cache only; neither counts the lookup nor stores the result."""
+        return self._state_of(serving, "redis", await self._read_cache(serving, user_id))
 
     async def _read(self, serving: Serving, user_id: str) -> Read:
         began_s = self._host.clock()
-        read = await self._ask(serving, user_id)
-        found = self._judge(serving, "redis", read)
+        read = await self._read_cache(serving, user_id)
+        found = self._state_of(serving, "redis", read)
         self._counts.looked_up(serving, "redis", RESULTS[found.source])
         if isinstance(read, CachedUser | Absent):
             self._host.put(serving, user_id, read, began_s)
         return read
 
-    async def _ask(self, serving: Serving, user_id: str) -> Read:
+    async def _read_cache(self, serving: Serving, user_id: str) -> Read:
         try:
             raw = await self._store.read(serving.generation.key(user_id))
             if raw is None:
@@ -128,16 +168,16 @@ class TieredStates:
         except (CacheUnavailableError, RecordError) as error:
             return error
 
-    def _judge(self, serving: Serving, tier: Tier, read: Read) -> FoundState:
+    def _state_of(self, serving: Serving, tier: Tier, read: Read) -> FoundState:
         if isinstance(read, CachedUser):
-            return self._aged(tier, read)
+            return self._user_state(tier, read)
         if isinstance(read, Absent):
             return cold_start(serving, "miss", tier, "this user is not in the cache")
         if isinstance(read, CacheUnavailableError):
             return cold_start(serving, "unavailable", tier, str(read))
         return cold_start(serving, "corrupt", tier, str(read))
 
-    def _aged(self, tier: Tier, user: CachedUser) -> FoundState:
+    def _user_state(self, tier: Tier, user: CachedUser) -> FoundState:
         limit_s = self._stale_after_s
         source: StateSource = "hit"
         problem = None

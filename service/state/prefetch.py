@@ -1,4 +1,4 @@
-"""Users who will be asked for soon: read into the host tier in the background, while candidates are still retrieved."""
+"""Reads users into the host tier in the background, for clients that will request their scores soon."""
 
 import asyncio
 import logging
@@ -13,21 +13,21 @@ from service.state.local_cache import HostTier
 from service.store.redis import StateStore
 
 MAX_QUEUED = 4096
-"""Users that wait to be read; a hint about more comes too late for them anyway."""
+"""Users that may wait to be read; the read of a longer queue would come too late anyway."""
 BATCH = 16
-"""Users read in one round trip: few enough that a score's read is not stuck behind them."""
+"""Users read in one round trip: few, so that the read of a score request does not wait long behind them."""
 NUM_WORKERS = 2
-"""Round trips at once, of the 64 connections that scores have."""
+"""Round trips at the same time; score requests share the 64 connections."""
 
 log = logging.getLogger(__name__)
 
 
 class Prefetcher:
-    """A bounded queue of hints, and the tasks that follow them. Used on the event loop only.
+    """A bounded queue of users, and the tasks that read them. Used on the event loop only.
 
-    A hint may be dropped at any point, and is then counted as such: the score that was hinted at reads for itself.
-    Scores never wait for a hint's read. Users whom the cache does not hold are not remembered: MGET cannot tell them
-    from keys of another type.
+    A user may be dropped at any point, and is counted as dropped: the later score request reads the cache itself. Score
+    requests never wait for the prefetcher. The absence of a record is not stored: MGET answers the same for a key of
+    another type.
     """
 
     def __init__(self, store: StateStore, host: HostTier, counts: TierCounts) -> None:
@@ -38,13 +38,13 @@ class Prefetcher:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def accept(self, hinted: Sequence[tuple[Serving, str]]) -> int:
-        """Queue as many of the users as there is room for; the others are dropped.
+        """Queue as many users as there is room for; drop the others.
 
         Args:
-            hinted: what will score a user, and the raw id.
+            hinted: generation that will score the user, and the raw user id.
 
         Returns:
-            How many were queued.
+            Number of queued users.
         """
         room = MAX_QUEUED - len(self._queue) if self._host.limit_bytes > 0 else 0
         accepted = hinted[:room]
@@ -58,12 +58,12 @@ class Prefetcher:
         return len(accepted)
 
     async def settle(self) -> None:
-        """Wait until every queued user was read."""
+        """Wait until every queued user has been read."""
         while self._tasks:
             await asyncio.wait(self._tasks)
 
     def close(self) -> None:
-        """Drop what is queued and under way."""
+        """Drop the queued users and stop reading."""
         self._queue.clear()
         for task in self._tasks:
             task.cancel()
@@ -75,7 +75,7 @@ class Prefetcher:
                 await self._load(serving, waiting)
             except CacheUnavailableError:
                 self._counts.followed("failed", len(waiting))
-            except Exception:  # the outermost handler of this task
+            except Exception:  # outermost handler: an error must not end this task
                 log.exception("prefetch failed")
                 self._counts.followed("failed", len(waiting))
 
@@ -87,18 +87,18 @@ class Prefetcher:
         return serving, batch
 
     async def _load(self, serving: Serving, waiting: deque[str]) -> None:
-        """Read the users; each leaves `waiting` as it is counted."""
-        wanted = [one for one in dict.fromkeys(waiting) if not self._host.holds(serving, one)]
+        """Read the users; each is removed from `waiting` once it is counted."""
+        wanted = [user for user in dict.fromkeys(waiting) if not self._host.holds(serving, user)]
         self._counts.followed("present", len(waiting) - len(wanted))
         waiting.clear()
         waiting.extend(wanted)
         began_s = self._host.clock()
-        found = await self._store.read_many([serving.generation.key(one) for one in wanted])
-        for user_id, raw in zip(wanted, found, strict=True):
+        values = await self._store.read_many([serving.generation.key(user) for user in wanted])
+        for user_id, raw in zip(wanted, values, strict=True):
             outcome = self._keep(serving, user_id, raw, began_s)
             waiting.popleft()
             self._counts.followed(outcome, 1)
-            # Requests come first: decoding all of a batch would hold them up.
+            # Between two records, requests get their turn: decoding the whole batch would delay them.
             await asyncio.sleep(0)
 
     def _keep(

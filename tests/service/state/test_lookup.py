@@ -15,8 +15,8 @@ from models.contract.record import RECORD_DTYPES, RecordDtype, TensorSpec
 from service.generations.serving import Serving
 from service.state.byte_lru import ByteLru
 from service.state.cached_user import CachedUser, footprint, read_user
-from service.state.flight import SingleFlight
 from service.state.local_cache import ABSENT
+from service.state.lookup import SingleFlight
 from tests.service.state.test_counters import SERVING
 from tests.service.toy import AS_OF_S, Toy, listed_score_graph
 from tests.service.world import HISTORIES, RECENT, Running, World, record_of
