@@ -18,7 +18,7 @@ from models.contract.record import UserRecord, decode_record
 from service.generations.serving import Serving
 
 ABSENT_BYTES = 240
-"""Size of an absent user's entry without the id: 218 measured by tracemalloc (CPython 3.11), with its hash table slot."""
+"""Size of an absent user's entry without the id: 218 measured by tracemalloc (CPython 3.11)."""
 USER_BYTES = 300
 """What a record adds, without its arrays: 270 measured."""
 ARRAY_BYTES = 160
