@@ -1,4 +1,4 @@
-"""Answers as plain dicts, in the form that `schemas.py` documents. Not validated again: scores are many."""
+"""Response bodies as dicts, in the form that `schemas.py` documents. Not validated: slates are long."""
 
 from typing import cast
 
@@ -18,7 +18,7 @@ Json = dict[str, object]
 
 
 def score_answer(answer: Scores, top_k: int | None) -> Json:
-    """A `ScoreResponse`."""
+    """Make a `ScoreResponse`."""
     return {
         "model": answer.generation.model,
         "generation": answer.generation.name,
@@ -39,22 +39,22 @@ def score_answer(answer: Scores, top_k: int | None) -> Json:
 
 
 def ranked(answer: Scores, top_k: int) -> list[Json]:
-    """The best candidates, best first; ties in the order of the request."""
+    """List the best candidates, best first; ties in the order of the request."""
     order = best(answer.scores, top_k)
     listed = zip(order.tolist(), answer.scores[order].tolist(), strict=True)
     return [{"item": answer.query.candidates[at], "score": score} for at, score in listed]
 
 
 def comparison_answer(comparison: Comparison, top_k: int | None) -> Json:
-    """A `CompareResponse`."""
+    """Make a `CompareResponse`."""
     outcomes = comparison.outcomes.items()
     return {
         "user_id": comparison.query.user_id,
         "top_k": comparison.top_k,
         "models": [_compared(comparison, name, outcome, top_k) for name, outcome in outcomes],
         "agreement": [
-            {"models": one.models, "kendall_tau": one.kendall_tau, "overlap": one.overlap}
-            for one in comparison.agreements
+            {"models": pair.models, "kendall_tau": pair.kendall_tau, "overlap": pair.overlap}
+            for pair in comparison.agreements
         ],
         "timings_ms": comparison.stages.milliseconds(),
     }
@@ -63,14 +63,14 @@ def comparison_answer(comparison: Comparison, top_k: int | None) -> Json:
 def _compared(
     comparison: Comparison, name: str, outcome: Scores | Exception, top_k: int | None
 ) -> Json:
-    """A `ComparedModel`: what `score_answer` says, and the ranks."""
-    nothing: Json = dict.fromkeys(ComparedModel.model_fields)
+    """Make a `ComparedModel`: the fields of `score_answer`, and ranks."""
+    empty: Json = dict.fromkeys(ComparedModel.model_fields)
     if isinstance(outcome, Exception):
-        return {**nothing, "model": name, "error": text_of(outcome)}
+        return {**empty, "model": name, "error": text_of(outcome)}
     answer = score_answer(outcome, comparison.top_k)
     known = outcome.query.context
     return {
-        **{field: answer.get(field) for field in nothing},
+        **{field: answer.get(field) for field in empty},
         "scores": outcome.scores if top_k is None else None,
         "ranked": _with_ranks(cast(list[Json], answer["ranked"])),
         "ignored_context": [field for field in comparison.query.context if field not in known],
@@ -78,18 +78,18 @@ def _compared(
 
 
 def _with_ranks(listed: list[Json]) -> list[Json]:
-    found = ranks(np.array([one["score"] for one in listed]))
-    return [{"rank": rank, **one} for rank, one in zip(found.tolist(), listed, strict=True)]
+    positions = ranks(np.array([item["score"] for item in listed])).tolist()
+    return [{"rank": rank, **item} for rank, item in zip(positions, listed, strict=True)]
 
 
 def server_timing(stages: Stages) -> str:
-    """Value of a Server-Timing header."""
+    """Make the value of a Server-Timing header."""
     timings = stages.milliseconds()
     return ", ".join(f"{stage};dur={took_ms}" for stage, took_ms in timings.items())
 
 
 def model_answer(serving: Serving, is_default: bool) -> Json:
-    """A `ModelInfo`."""
+    """Make a `ModelInfo`."""
     generation, manifest = serving.generation, serving.artifact.manifest
     schema, spec = manifest.schema, manifest.state_spec
     return {
@@ -115,7 +115,7 @@ def model_answer(serving: Serving, is_default: bool) -> Json:
 
 
 def user_answer(stored: StoredUser) -> Json:
-    """A `UserResponse`."""
+    """Make a `UserResponse`."""
     generation, record = stored.serving.generation, stored.record
     vocabulary = stored.serving.artifact.vocabulary
     return {

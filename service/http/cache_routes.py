@@ -24,7 +24,7 @@ def cache_routes(tiers: Tiers, pipeline: Pipeline, body: BodyLimit) -> APIRouter
         openapi_extra=described_body(PrefetchRequest),
     )
     async def prefetch(request: Request) -> Response:
-        """Say which users will soon be scored: their records are read in the background."""
+        """Announce users who will be scored soon: their records are read in the background."""
         hint = parse_request(PrefetchRequest, await read_body(request, body))
         accepted = pipeline.prefetch(hint.model, hint.user_ids)
         answer = {"accepted": accepted, "dropped": len(hint.user_ids) - accepted}
@@ -32,7 +32,7 @@ def cache_routes(tiers: Tiers, pipeline: Pipeline, body: BodyLimit) -> APIRouter
 
     @router.get("/cache", response_model=CacheResponse)
     async def cache(_: Request) -> Response:
-        """What the tiers hold, and how their lookups ended."""
+        """What the cache tiers hold, and how their lookups ended."""
         return JsonResponse(cache_answer(tiers))
 
     return router

@@ -1,4 +1,4 @@
-"""Answers' bodies, as pydantic documents them; `answers.py` makes them."""
+"""Response bodies of /v1, as OpenAPI documents them; `answers.py` makes them."""
 
 from typing import Any, Literal
 
@@ -9,10 +9,10 @@ class StateInfo(Answer):
     """How the user's state was found."""
 
     source: Literal["hit", "miss", "stale", "corrupt", "unavailable"]
-    """hit, stale: the user's record; the others: the cold-start state."""
+    """hit, stale: scored from the user's record; others: from the cold-start state."""
 
     tier: Literal["host", "redis"]
-    """That knew: the service's own memory, or the cache."""
+    """Where the lookup ended: the memory of the process (host), or the cache (redis)."""
 
     as_of_s: int | None
     """Epoch second up to which events are in it; null for the cold-start state."""
@@ -26,7 +26,7 @@ class RankedItem(Answer):
 
 
 class ScoreResponse(Answer):
-    """Scores, and where they come from."""
+    """Scores, and what they were computed from."""
 
     model: str
     """Name of the model."""
@@ -38,16 +38,16 @@ class ScoreResponse(Answer):
     """Content hash of the trained model that scored."""
 
     user_id: str
-    """As asked."""
+    """As in the request."""
 
     state: StateInfo
     """How the user's state was found."""
 
     degraded: bool
-    """True if the score is worth less than it could be."""
+    """Whether the scores are less accurate than they could be: `degraded_reason` says why."""
 
     degraded_reason: str | None
-    """Why it is degraded."""
+    """Why the scores are degraded; null if they are not."""
 
     scores: list[float] | None
     """Click probability of each candidate, in the order of the request; null with top_k."""
@@ -59,18 +59,18 @@ class ScoreResponse(Answer):
     """Candidates that the model's catalogue does not hold."""
 
     timings_ms: dict[str, float]
-    """Stage -> milliseconds: cache, queue (for a thread), decode, score, total."""
+    """Stage -> milliseconds: cache, queue (waiting for a thread), decode, score, total."""
 
 
 class RankedCandidate(RankedItem):
     """One candidate, its score and its rank."""
 
     rank: int
-    """1 + the number of candidates that score more: those that tie share a rank."""
+    """1 + the number of candidates with a higher score; ties share a rank."""
 
 
 class ComparedModel(Answer):
-    """What one model says: as POST /v1/score would, or why it cannot. With an `error`, all but `model` is null."""
+    """The answer of one model, as from POST /v1/score. If it failed: only `model` and `error`, all else is null."""
 
     model: str
     """Name of the model."""
@@ -85,10 +85,10 @@ class ComparedModel(Answer):
     """How the user's state was found, for this model."""
 
     degraded: bool | None
-    """True if the scores are worth less than they could be."""
+    """Whether the scores are less accurate than they could be."""
 
     degraded_reason: str | None
-    """Why they are degraded."""
+    """Why the scores are degraded; null if they are not."""
 
     scores: list[float] | None
     """Click probability of each candidate, in the order of the request; null with top_k."""
@@ -100,13 +100,13 @@ class ComparedModel(Answer):
     """Candidates that the model's catalogue does not hold."""
 
     ignored_context: list[str] | None
-    """Fields of the request's context that the model does not have; another one of those compared does."""
+    """Context fields of the request that this model does not have; another of the compared models has them."""
 
     timings_ms: dict[str, float] | None
     """Stage -> milliseconds, as in POST /v1/score."""
 
     error: str | None
-    """Why the model gives no scores, as POST /v1/score would say it; null if it does."""
+    """Why the model gives no scores, with the text of POST /v1/score; null if it gives scores."""
 
 
 class PairAgreement(Answer):
@@ -116,29 +116,29 @@ class PairAgreement(Answer):
     """Their names."""
 
     kendall_tau: float | None
-    """Kendall's tau-b over all candidates: 1 the same order, -1 reversed; null where one of them ranks all alike."""
+    """Kendall's tau-b over all candidates: 1 same order, -1 reversed; null if all scores of one model tie."""
 
     overlap: float
-    """Share of common candidates among the best `top_k`, as they are ranked."""
+    """Share of the best `top_k` candidates that both rankings have in common."""
 
 
 class CompareResponse(Answer):
     """Rankings of the same candidates by several models, and how far they agree."""
 
     user_id: str
-    """As asked."""
+    """As in the request."""
 
     top_k: int
-    """Candidates of each `ranked` and of `overlap`: as asked, or 10, and at most as many as there are."""
+    """Number of candidates in each `ranked` and for `overlap`: as in the request or 10, and at most all."""
 
     models: list[ComparedModel]
-    """One entry each, in the order asked, else by name."""
+    """One entry for each model, in the order of the request; by name if the request has none."""
 
     agreement: list[PairAgreement]
     """One entry for each pair of models that gave scores."""
 
     timings_ms: dict[str, float]
-    """Stage -> milliseconds: those of the models added up, which score one after another, agreement, total."""
+    """Stage -> milliseconds: sums over the models, which score one after another; agreement; total."""
 
 
 class TensorInfo(Answer):
@@ -153,7 +153,7 @@ class ModelInfo(Answer):
 
     name: str
     default: bool
-    """Scores requests that name no model."""
+    """Whether this model scores requests that name none."""
 
     generation: str
     artifact_id: str
@@ -166,7 +166,7 @@ class ModelInfo(Answer):
 
     record_dtype: str
     record_bytes: int
-    """Bytes of a user's record, less its id."""
+    """Bytes of a user's record without the user id."""
 
     state: list[TensorInfo]
     provider: str
@@ -181,11 +181,11 @@ class ModelInfo(Answer):
     """Names that a request's `context` may have."""
 
     report: dict[str, Any]
-    """Metrics on the test period, as the builder found them."""
+    """Metrics on the test period, as the builder measured them."""
 
 
 class ModelList(Answer):
-    """What GET /v1/models answers."""
+    """Response of GET /v1/models."""
 
     models: list[ModelInfo]
 
@@ -207,7 +207,7 @@ class UserResponse(Answer):
     num_bytes: int
     as_of_s: int | None
     recent: list[str | None]
-    """Ids of the latest items, newest last; null: an item that the catalogue does not hold."""
+    """Ids of the latest items, newest last; null: an item that is not in the catalogue."""
 
     tensors: list[StoredTensor]
     problem: str | None
@@ -215,60 +215,60 @@ class UserResponse(Answer):
 
 
 class PrefetchResponse(Answer):
-    """What becomes of a hint. Accepted is not read: a score that comes first reads for itself."""
+    """How many users were queued. A score that comes before its user's read reads the record itself."""
 
     accepted: int
-    """Users that are queued."""
+    """Users that were queued."""
 
     dropped: int
-    """Users for whom the queue had no room, or all, where the host tier is off."""
+    """Users that were not: the queue was full, or the host tier is off."""
 
 
 class HostInfo(Answer):
     """How full the host tier is."""
 
     limit_bytes: int
-    """0: it is off."""
+    """0: the host tier is off."""
 
     num_bytes: int
     users: int
     absent_users: int
-    """Users of whom it knows that the cache does not hold them."""
+    """Users that are known not to be in the cache."""
 
     evictions: int
-    """Entries that made room for others."""
+    """Entries that were removed to make room for others."""
 
 
 class TierResults(Answer):
-    """Lookups of users in one tier, to score them."""
+    """Lookups of users to be scored, in one tier."""
 
     tier: Literal["host", "redis"]
     lookups: int
-    """The sum of the results, always."""
+    """Always the sum of `results`."""
 
     results: dict[Literal["hit", "miss", "stale", "corrupt", "error"], int]
 
 
 class PrefetchInfo(Answer):
-    """What became of the users in hints; `hinted` is the sum of the others."""
+    """Results of the prefetch requests, in users; `hinted` is the sum of the others."""
 
     hinted: int
     waiting: int
-    """Queued, or being read."""
+    """Queued or being read."""
 
     loaded: int
     present: int
-    """In the host tier already, or named twice at once."""
+    """In the host tier already, or named twice."""
 
     absent: int
     failed: int
-    """Corrupt, or the cache did not answer."""
+    """The record is corrupt, or the cache did not answer."""
 
     dropped: int
 
 
 class CachedGeneration(Answer):
-    """What is kept of a generation that serves, and how its lookups ended."""
+    """What the host tier holds of a generation that serves, and how its lookups ended."""
 
     model: str
     generation: str
@@ -279,12 +279,12 @@ class CachedGeneration(Answer):
 
 
 class CacheResponse(Answer):
-    """The cache's tiers, as this process sees them, since it started."""
+    """The cache tiers of this process, and their counts since it started."""
 
     host: HostInfo
     tiers: list[TierResults]
     joined_reads: int
-    """Requests that waited for another's read of the same user."""
+    """Requests that waited for another request's read of the same user."""
 
     prefetch: PrefetchInfo
     generations: list[CachedGeneration]

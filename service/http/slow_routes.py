@@ -1,4 +1,4 @@
-"""The route that shows slow requests: for admins, since bodies name users."""
+"""The route that shows slow requests: for administrators, because the bodies name users."""
 
 from typing import Any
 
@@ -13,12 +13,12 @@ LINES: dict[int | str, dict[str, Any]] = {200: {"content": {JSON_LINES: {}}}, **
 
 
 def slow_routes(slow: SlowRequests, access: Access) -> APIRouter:
-    """The route."""
+    """GET /v1/slow."""
     router = APIRouter(prefix="/v1", dependencies=[Depends(access.admin)])
 
     @router.get("/slow", response_class=Response, responses=LINES)
     async def latest() -> Response:
-        """Slow requests, latest first, as JSON lines: a file that `python -m service.tools.replay` reads."""
+        """Slow requests, latest first, as JSON lines that `python -m service.tools.replay` reads."""
         return Response(b"".join(slow.lines), media_type=JSON_LINES)
 
     return router

@@ -1,8 +1,8 @@
-"""Whether this process should get requests: found out all the time, so that a probe is answered at once.
+"""Readiness: whether this process should get requests. Checked in the background, so that a probe is answered at once.
 
-A probe of Kubernetes waits a second at most and must not wait for a score that hangs. So a task of its own scores once
-every half second through the threads that score for clients, and the probe reads what it found. A finding that is too
-old counts as bad news, as does a thread that has been at one piece of work for longer than anything takes.
+A Kubernetes probe waits one second and must not wait for a score that hangs. So a background task scores once every
+half second in the threads that score for clients, and the probe reads the latest result. The process is not ready if
+that result is too old, or if a thread has been at one piece of work for longer than any slate takes.
 """
 
 import asyncio
@@ -14,45 +14,45 @@ from models.contract.errors import AbsorbError
 from service.errors import NotReadyError
 from service.runtime.workers import Workers
 
-EVERY_S = 0.5
-"""Seconds between two looks."""
-SOON_S = 0.05
-"""The same while it is not ready: a model that was loaded serves at once."""
+INTERVAL_S = 0.5
+"""Seconds between two checks."""
+NOT_READY_INTERVAL_S = 0.05
+"""The same while the process is not ready: a loaded model should serve at once."""
 LIMIT_S = 2.0
-"""Seconds that a look takes at most: the model's score of one candidate takes a thousandth of it."""
-MAX_AGE_S = 2 * (EVERY_S + LIMIT_S)
-"""Seconds after which nobody believes a finding: looks have stopped."""
+"""Maximum seconds of one check; scoring one candidate takes about a thousandth of it."""
+MAX_AGE_S = 2 * (INTERVAL_S + LIMIT_S)
+"""Seconds after which a result no longer counts: the checks have stopped."""
 STUCK_S = 10.0
-"""Seconds after which a thread's work is taken for one that never ends: the longest slates take well under one."""
+"""Seconds after which a thread counts as stuck; the longest slates take well under one."""
 
 log = logging.getLogger(__name__)
 
 
 class Readiness:
-    """The latest finding."""
+    """Checks whether scoring works, and keeps the latest result."""
 
     def __init__(self, probe: Callable[[], Awaitable[None]], workers: Workers) -> None:
-        """Nothing is found yet.
+        """Start as not ready: nothing was checked yet.
 
         Args:
             probe: scores once; raises if that does not work.
-            workers: the threads it scores in.
+            workers: threads that it scores in.
         """
         self._probe = probe
         self._workers = workers
         self._problem: str | None = "not ready: no score was tried yet"
-        self._found_s = time.monotonic()
+        self._checked_s = time.monotonic()
         self._is_draining = False
 
     def drain(self) -> None:
-        """From now on this process gets no new requests, and is never ready again."""
+        """Become not ready for the rest of the process's life: it gets no new requests."""
         self._is_draining = True
 
     def check(self) -> None:
-        """Return at once if this process should get requests.
+        """Return if this process should get requests; never waits.
 
         Raises:
-            NotReadyError: it should not; says why.
+            NotReadyError: it should not, with the reason.
         """
         if self._is_draining:
             raise NotReadyError("not ready: draining, this process is about to end")
@@ -60,11 +60,11 @@ class Readiness:
             raise NotReadyError(f"not ready: a thread has been scoring for {busy_s:.0f} s")
         if self._problem is not None:
             raise NotReadyError(self._problem)
-        if (age_s := time.monotonic() - self._found_s) > MAX_AGE_S:
+        if (age_s := time.monotonic() - self._checked_s) > MAX_AGE_S:
             raise NotReadyError(f"not ready: the latest score was tried {age_s:.0f} s ago")
 
     def is_ready(self) -> bool:
-        """Whether `check` returns."""
+        """Whether this process should get requests."""
         try:
             self.check()
         except NotReadyError:
@@ -72,21 +72,21 @@ class Readiness:
         return True
 
     async def run(self) -> None:
-        """Look for ever."""
+        """Check until cancelled."""
         while True:
             await self.look()
-            await asyncio.sleep(EVERY_S if self._problem is None else SOON_S)
+            await asyncio.sleep(INTERVAL_S if self._problem is None else NOT_READY_INTERVAL_S)
 
     async def look(self) -> None:
-        """Score once, and remember how it went."""
+        """Score once, and keep the result."""
         ended = self._workers.num_ended
         problem: str | None = None
         try:
             async with asyncio.timeout(LIMIT_S):
                 await self._probe()
         except TimeoutError:
-            # Where others' work ends meanwhile, the threads are busy, not broken: to take this process out of
-            # service then would leave its load to others that are as busy.
+            # If other work ended meanwhile, the threads are busy, not broken: taking this process out of service
+            # would move its load to processes that are just as busy.
             if self._workers.num_ended == ended:
                 problem = f"not ready: no score in {LIMIT_S:g} s"
         except AbsorbError as error:
@@ -96,4 +96,4 @@ class Readiness:
             if problem != self._problem:
                 log.error("scoring does not work", exc_info=error)
         self._problem = problem
-        self._found_s = time.monotonic()
+        self._checked_s = time.monotonic()

@@ -1,6 +1,6 @@
-"""The threads in which records are decoded and scored, and how long each has been at its present piece of work.
+"""The worker threads, which decode large records and score, and how long each has been at its present work.
 
-A thread that never ends cannot be stopped from outside; it can be noticed, and this process taken out of service.
+Work that never ends cannot be stopped from outside. It can be detected, and the process taken out of service.
 """
 
 import threading
@@ -18,14 +18,14 @@ class Workers:
     """A pool of threads.
 
     Attributes:
-        num_ended: pieces of work that have ended so far, one way or another.
+        num_ended: how much work has ended so far, successfully or not.
     """
 
     def __init__(self, num_threads: int) -> None:
-        """Threads start with their first work.
+        """Start no thread yet: each starts with its first work.
 
         Args:
-            num_threads: how many pieces of work go on at the same time.
+            num_threads: work that runs at the same time.
         """
         self.num_ended = 0
         self._num_threads = num_threads
@@ -35,33 +35,33 @@ class Workers:
     def submit(
         self, work: Callable[P, Result], *args: P.args, **kwargs: P.kwargs
     ) -> "Future[Result]":
-        """Begin `work` as soon as a thread is free.
+        """Run `work` as soon as a thread is free.
 
         Raises:
             RuntimeError: the pool is shut down, or broken.
         """
-        return self._pool.submit(self._watched, partial(work, *args, **kwargs))
+        return self._pool.submit(self._timed, partial(work, *args, **kwargs))
 
-    def _watched(self, work: Callable[[], Result]) -> Result:
-        me = threading.get_ident()
-        self._since_s[me] = time.monotonic()
+    def _timed(self, work: Callable[[], Result]) -> Result:
+        thread = threading.get_ident()
+        self._since_s[thread] = time.monotonic()
         try:
             return work()
         finally:
-            del self._since_s[me]
-            self.num_ended += 1  # two threads may lose one: all that counts is whether it moves
+            del self._since_s[thread]
+            self.num_ended += 1  # a race may lose one: readers only look whether it changes
 
     @property
     def num_idle(self) -> int:
-        """Threads without work at this moment; the next one may change it."""
+        """Threads without work at this moment."""
         return max(0, self._num_threads - len(self._since_s))
 
     def longest_s(self) -> float:
-        """Seconds that the slowest piece of work has been going on; 0 where none is."""
-        # A copy, made in one step of the interpreter: threads come and go meanwhile.
+        """Seconds that the oldest running work has taken so far; 0 if none runs."""
+        # list() copies in one step of the interpreter: threads change the dict meanwhile.
         since_s = list(self._since_s.values())
         return time.monotonic() - min(since_s) if since_s else 0.0
 
     def shutdown(self) -> None:
-        """Take nothing new, and end the threads when they have nothing left to do."""
+        """Take no new work, wait for the rest, and end the threads."""
         self._pool.shutdown(wait=True)

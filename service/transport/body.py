@@ -1,7 +1,7 @@
-"""Requests' bodies: read in steps, unpacked in steps, and never longer or slower than the limits.
+"""Reads request bodies chunk by chunk, decompresses them chunk by chunk, and keeps limits of size and time.
 
-The limit holds for the bytes on the wire and for what they unpack to, so a small body that unpacks to a large one is
-refused once it has passed the limit, before the rest of it exists.
+The size limit holds for the bytes as sent and for the decompressed bytes: a small body that decompresses to a large one
+is rejected as soon as it passes the limit, before the rest is decompressed.
 """
 
 import asyncio
@@ -14,16 +14,16 @@ from models.contract.errors import RequestError
 from service.errors import BodyTimeoutError, BodyTooLargeError, ClientGoneError, EncodingError
 
 WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
-"""Content-Encoding -> zlib's name of the format; `deflate` is zlib's, as RFC 9110 says."""
+"""Content-Encoding -> zlib's `wbits`; `deflate` means the zlib format (RFC 9110, 8.4.1.2)."""
 
 
 @dataclass(frozen=True)
 class BodyLimit:
-    """How much of a body is read, and for how long.
+    """Limits of a request body.
 
     Attributes:
-        num_bytes: of the body, as sent and unpacked.
-        seconds: from the first look at it until its end.
+        num_bytes: maximum length, as sent and decompressed.
+        seconds: maximum time from the start of reading to the end of the body.
     """
 
     num_bytes: int
@@ -31,47 +31,49 @@ class BodyLimit:
 
 
 async def read_body(request: Request, limit: BodyLimit) -> bytes:
-    """A request's body, unpacked as its Content-Encoding says.
+    """Read a request's body, and decompress it as its Content-Encoding says.
 
     Raises:
-        BodyTooLargeError: longer than the limit, as sent or unpacked.
+        BodyTooLargeError: longer than the limit, as sent or decompressed.
         BodyTimeoutError: the end did not arrive in time.
-        EncodingError: packed in a way that is not known here.
-        RequestError: not what its Content-Encoding says.
+        EncodingError: the Content-Encoding is not supported.
+        RequestError: the body is not in the format that its Content-Encoding names.
         ClientGoneError: the client closed the connection before the end.
     """
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > limit.num_bytes:
         raise BodyTooLargeError(limit.num_bytes)
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    unpacker = None if encoding in ("", "identity") else _Unpacker(encoding, limit.num_bytes)
+    decompressor = (
+        None if encoding in ("", "identity") else _Decompressor(encoding, limit.num_bytes)
+    )
     try:
         async with asyncio.timeout(limit.seconds):
-            sent = await _read(request, limit.num_bytes, unpacker)
+            sent = await _read(request, limit.num_bytes, decompressor)
     except TimeoutError as error:
         raise BodyTimeoutError(limit.seconds) from error
     except ClientDisconnect as error:
         raise ClientGoneError from error
-    return sent if unpacker is None else unpacker.whole()
+    return sent if decompressor is None else decompressor.finish()
 
 
-async def _read(request: Request, limit_bytes: int, unpacker: "_Unpacker | None") -> bytes:
-    """Every byte of the body as sent; empty where the unpacker keeps them."""
+async def _read(request: Request, limit_bytes: int, decompressor: "_Decompressor | None") -> bytes:
+    """Read the body as sent; empty if the decompressor takes the bytes."""
     body = bytearray()
     num_bytes = 0
     async for chunk in request.stream():
         num_bytes += len(chunk)
         if num_bytes > limit_bytes:
             raise BodyTooLargeError(limit_bytes)
-        if unpacker is None:
+        if decompressor is None:
             body += chunk
         else:
-            unpacker.feed(chunk)
+            decompressor.feed(chunk)
     return bytes(body)
 
 
-class _Unpacker:
-    """Unpacks one stream, up to a limit."""
+class _Decompressor:
+    """Decompresses one body, up to a limit."""
 
     def __init__(self, encoding: str, limit_bytes: int) -> None:
         if encoding not in WINDOW_BITS:
@@ -83,7 +85,7 @@ class _Unpacker:
 
     def feed(self, chunk: bytes) -> None:
         try:
-            # One byte more than may come shows that there is more, and no more than that is made.
+            # One byte more than allowed shows that the body is too long; nothing beyond it is decompressed.
             room = self._limit_bytes - len(self._body) + 1
             self._body += self._stream.decompress(chunk, room)
         except zlib.error as error:
@@ -93,8 +95,8 @@ class _Unpacker:
         if self._stream.unused_data:
             raise self._broken("bytes after its end")
 
-    def whole(self) -> bytes:
-        """What came out.
+    def finish(self) -> bytes:
+        """Return the decompressed body.
 
         Raises:
             RequestError: the stream has not ended.

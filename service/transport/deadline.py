@@ -1,8 +1,8 @@
-"""On what terms a client asks: how long it waits for the answer, and how urgent it is.
+"""A request's deadline and priority.
 
-Over /v1 they are headers. `X-Request-Timeout-Ms`: whole milliseconds from the request's arrival; absent:
-`ABSORB_TIMEOUT_MS`; more than `ABSORB_MAX_TIMEOUT_MS` is taken as that. `X-Request-Priority`: 1 is taken from the queue
-first, 5 last; 0 or absent is 3, and more than 5 is taken as 5.
+Under /v1 both are headers. `X-Request-Timeout-Ms`: whole milliseconds from the arrival of the request; absent:
+`ABSORB_TIMEOUT_MS`; more than `ABSORB_MAX_TIMEOUT_MS` counts as that. `X-Request-Priority`: 1 leaves the queue first,
+5 last; 0 or absent means 3, and more than 5 counts as 5.
 """
 
 import time
@@ -14,25 +14,25 @@ from service.settings import Settings
 TIMEOUT = "X-Request-Timeout-Ms"
 PRIORITY = "X-Request-Priority"
 MAX_DIGITS = 18
-"""Longer numbers are no time that anybody waits."""
+"""Longest number that is read: 18 digits of milliseconds are already 30 million years."""
 
 
 def deadline_after(settings: Settings, wanted_s: float | None) -> float:
-    """Moment of `time.monotonic()` until which a request that arrives now is answered.
+    """Deadline of a request that arrives now, as a moment of `time.monotonic()`.
 
     Args:
-        settings: the usual and the longest time are read from here.
-        wanted_s: seconds that the client waits; None: it does not say.
+        settings: default and maximum timeout.
+        wanted_s: timeout that the client asks for, in seconds; None: it asks for none.
     """
     wanted_s = settings.timeout_ms / 1000 if wanted_s is None else wanted_s
     return time.monotonic() + min(wanted_s, settings.max_timeout_ms / 1000)
 
 
 def read_terms(headers: Mapping[str, str], settings: Settings) -> tuple[float, int]:
-    """Deadline and priority, as the headers say, for a `Query`.
+    """Read deadline and priority, as `Query` has them, from the headers.
 
     Raises:
-        RequestError: a header is no whole number of at least 1 (the time) or 0 (the priority).
+        RequestError: a header is not a whole number of at least 1 (timeout) or 0 (priority).
     """
     timeout_ms = headers.get(TIMEOUT)
     wanted_s = None if timeout_ms is None else whole_number(TIMEOUT, timeout_ms, 1) / 1000
@@ -41,13 +41,18 @@ def read_terms(headers: Mapping[str, str], settings: Settings) -> tuple[float, i
     return deadline_after(settings, wanted_s), level
 
 
-def whole_number(name: str, said: str, least: int) -> int:
-    """The number that a header says.
+def whole_number(name: str, text: str, least: int) -> int:
+    """Read a number from a header.
+
+    Args:
+        name: of the header.
+        text: its value.
+        least: smallest allowed number.
 
     Raises:
-        RequestError: it is no whole number, or less than `least`.
+        RequestError: it is not a whole number, or less than `least`.
     """
-    is_number = said.isascii() and said.isdecimal() and len(said) <= MAX_DIGITS
-    if not is_number or int(said) < least:
-        raise RequestError(name, said, f"a whole number, at least {least}")
-    return int(said)
+    is_number = text.isascii() and text.isdecimal() and len(text) <= MAX_DIGITS
+    if not is_number or int(text) < least:
+        raise RequestError(name, text, f"a whole number, at least {least}")
+    return int(text)

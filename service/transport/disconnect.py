@@ -1,7 +1,7 @@
-"""Is the client still there? One that has gone away is not worked for.
+"""Cancels a request's work when its client closes the connection.
 
-Uvicorn tells only those who ask, and asking takes a task. So nobody asks during the first milliseconds, in which nearly
-all requests are answered: a timer that never fires costs next to nothing.
+Uvicorn reports a disconnect only to a task that waits for it. Such a task is started only after the first milliseconds,
+in which nearly all requests are answered; until then there is one timer, which costs next to nothing.
 """
 
 import asyncio
@@ -12,16 +12,16 @@ from starlette.types import Receive
 
 from service.errors import ClientGoneError
 
-ASK_AFTER_S = 0.02
-"""How long a client that went away at once is worked for at most."""
+WATCH_AFTER_S = 0.02
+"""Seconds after which the connection is watched: how long work goes on for a client that left at once."""
 
 
 @contextmanager
 def while_present(receive: Receive) -> Iterator[None]:
-    """Cancel what goes on inside when the client closes the connection. Its body must have been read to the end.
+    """Cancel the code inside when the client closes the connection. The body must have been read to its end.
 
     Raises:
-        ClientGoneError: it has.
+        ClientGoneError: the client closed the connection.
     """
     task = asyncio.current_task()
     watch = _Watch(receive, task) if task is not None else None
@@ -30,7 +30,7 @@ def while_present(receive: Receive) -> Iterator[None]:
     except asyncio.CancelledError:
         if watch is None or not watch.is_gone or task is None:
             raise
-        # Cancelled by us: the task goes on, and answers nobody. Somebody else's cancellation stays one.
+        # This cancellation was ours, and ends here. A cancellation that came from elsewhere goes on.
         if task.uncancel() > 0:
             raise
         raise ClientGoneError from None
@@ -40,25 +40,25 @@ def while_present(receive: Receive) -> Iterator[None]:
 
 
 class _Watch:
-    """Waits for the client to go away, once the timer has fired."""
+    """Waits for the disconnect, once the timer has fired."""
 
     def __init__(self, receive: Receive, task: "asyncio.Task[object]") -> None:
         self.is_gone = False
         self._receive = receive
         self._task = task
-        self._asking: asyncio.Task[None] | None = None
-        self._timer = asyncio.get_running_loop().call_later(ASK_AFTER_S, self._start)
+        self._waiting: asyncio.Task[None] | None = None
+        self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._start)
 
     def stop(self) -> None:
-        """Ask no longer."""
+        """Stop watching."""
         self._timer.cancel()
-        if self._asking is not None:
-            self._asking.cancel()
+        if self._waiting is not None:
+            self._waiting.cancel()
 
     def _start(self) -> None:
-        self._asking = asyncio.get_running_loop().create_task(self._ask())
+        self._waiting = asyncio.get_running_loop().create_task(self._wait())
 
-    async def _ask(self) -> None:
+    async def _wait(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
         self.is_gone = True

@@ -1,1 +1,1 @@
-"""The Open Inference Protocol V2: `messages` are what is said, `plane` answers, the doors carry both."""
+"""The Open Inference Protocol V2: `messages` and `data_plane` are independent of the transport, HTTP or gRPC."""

@@ -1,4 +1,4 @@
-"""The plane's answers in the protocol's JSON."""
+"""Response bodies of the protocol in JSON."""
 
 from collections.abc import Iterable
 
@@ -14,18 +14,18 @@ Json = dict[str, object]
 
 
 def server_json(server: ServerMetadata) -> Json:
-    """Answer to `GET /v2`."""
+    """Body of `GET /v2`."""
     return {"name": server.name, "version": server.version, "extensions": server.extensions}
 
 
-def metadata_json(about: ModelMetadata) -> Json:
-    """Answer to `GET /v2/models/{model}`."""
+def metadata_json(metadata: ModelMetadata) -> Json:
+    """Body of `GET /v2/models/{model}`."""
     return {
-        "name": about.name,
-        "versions": about.versions,
-        "platform": about.platform,
-        "inputs": [_tensor_json(one) for one in about.inputs],
-        "outputs": [_tensor_json(one) for one in about.outputs],
+        "name": metadata.name,
+        "versions": metadata.versions,
+        "platform": metadata.platform,
+        "inputs": [_tensor_json(tensor) for tensor in metadata.inputs],
+        "outputs": [_tensor_json(tensor) for tensor in metadata.outputs],
     }
 
 
@@ -34,26 +34,28 @@ def _tensor_json(tensor: TensorMetadata) -> Json:
 
 
 def index_json(entries: Iterable[IndexEntry]) -> list[Json]:
-    """Answer to `POST /v2/repository/index`."""
+    """Body of `POST /v2/repository/index`."""
     return [
-        {"name": one.name, "version": one.version, "state": one.state, "reason": one.reason}
-        for one in entries
+        {"name": entry.name, "version": entry.version, "state": entry.state, "reason": entry.reason}
+        for entry in entries
     ]
 
 
 def statistics_json(statistics: Iterable[ModelStatistics]) -> Json:
-    """Answer to `GET /v2/models/stats`."""
-    return {"model_stats": [_model_json(one) for one in statistics]}
+    """Body of `GET /v2/models/stats`."""
+    return {"model_stats": [_model_json(model) for model in statistics]}
 
 
-def _model_json(one: ModelStatistics) -> Json:
-    durations = one.durations.items()
+def _model_json(model: ModelStatistics) -> Json:
+    durations = model.durations.items()
     return {
-        "name": one.name,
-        "version": one.version,
-        "last_inference": one.last_inference_ms,
-        "inference_count": one.inference_count,
-        "execution_count": one.execution_count,
-        "inference_stats": {name: {"count": so.count, "ns": so.ns} for name, so in durations},
+        "name": model.name,
+        "version": model.version,
+        "last_inference": model.last_inference_ms,
+        "inference_count": model.inference_count,
+        "execution_count": model.execution_count,
+        "inference_stats": {
+            name: {"count": duration.count, "ns": duration.ns} for name, duration in durations
+        },
         "batch_stats": [],
     }

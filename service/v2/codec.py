@@ -1,4 +1,4 @@
-"""Tensors <-> bytes and JSON values, as the protocol's two packings say. Whatever is wrong is a RequestError."""
+"""Converts tensors from and to bytes and JSON values, the two encodings of the protocol."""
 
 import math
 from collections.abc import Sequence
@@ -13,45 +13,45 @@ from service.v2.messages import BYTES, DTYPES, Data, InferTensor, Parameters
 
 LENGTH = Struct("<I")
 MAX_SHOWN = 80
-"""Characters of a bad value that an error repeats."""
+"""Characters of a wrong value that an error repeats."""
 MAX_DIMENSIONS = 8
 MAX_SIZE = 1 << 40
-"""Of one dimension: more elements than any body has, and a product of all sizes that can still be printed."""
+"""Maximum size of one dimension: more elements than any body has, and products of sizes can still be printed."""
 FEW_BYTES = 256
-"""Up to here a walk from string to string is faster than to look at all of them at once."""
+"""Up to this many bytes a loop from string to string is faster than numpy on all of them."""
 SHORT_LENGTH_TAIL = b"\0\0\0"
-"""What a length below 256 ends with."""
+"""The last three bytes of a little-endian length below 256."""
 JSON_TYPES: dict[str, frozenset[type]] = {
     "b": frozenset({bool}),
     "u": frozenset({int}),
     "i": frozenset({int}),
     "f": frozenset({int, float}),
 }
-"""Kind of a numpy dtype -> what its elements may be in JSON."""
+"""Kind of a numpy dtype -> types that its elements may have in JSON."""
 
 
-class _Words(str):
-    """Shown in an error as it is, without quotes."""
+class _Unquoted(str):
+    """A text that errors show without quotes."""
 
     __repr__ = str.__str__
 
 
 def short(value: object) -> object:
-    """What an error shows of a bad value."""
+    """Shorten a wrong value for an error."""
     text = shown(value)
-    return value if len(text) <= MAX_SHOWN else _Words(f"{text[:MAX_SHOWN]}…")
+    return value if len(text) <= MAX_SHOWN else _Unquoted(f"{text[:MAX_SHOWN]}…")
 
 
 def shape_of(field: str, sizes: object) -> tuple[int, ...]:
-    """A tensor's shape as it was sent.
+    """Check a tensor's shape.
 
     Raises:
-        RequestError: it is no list of at most `MAX_DIMENSIONS` sizes from 0 to `MAX_SIZE`.
+        RequestError: `sizes` is not a list of at most `MAX_DIMENSIONS` integers from 0 to `MAX_SIZE`.
     """
     if (
         not isinstance(sizes, list)
         or len(sizes) > MAX_DIMENSIONS
-        or any(type(one) is not int or not 0 <= one <= MAX_SIZE for one in sizes)
+        or any(type(size) is not int or not 0 <= size <= MAX_SIZE for size in sizes)
     ):
         expected = f"a list of at most {MAX_DIMENSIONS} numbers of elements"
         raise RequestError(field, short(sizes), expected)
@@ -61,10 +61,10 @@ def shape_of(field: str, sizes: object) -> tuple[int, ...]:
 def tensor_from_bytes(
     name: str, datatype: str, shape: tuple[int, ...], raw: bytes, parameters: Parameters
 ) -> InferTensor:
-    """Unpack a tensor's elements: little-endian, row-major; BYTES as 4-byte lengths and bytes.
+    """Decode a tensor: little-endian, row-major; BYTES elements as 4-byte length and bytes.
 
     Raises:
-        RequestError: the datatype is none, or the bytes are not what it and the shape say.
+        RequestError: the datatype does not exist, or the bytes do not match datatype and shape.
     """
     field = f"inputs[{name}]"
     count = math.prod(shape)
@@ -78,18 +78,20 @@ def tensor_from_bytes(
 
 
 def tensor_to_bytes(tensor: InferTensor) -> bytes:
-    """Inverse of `tensor_from_bytes`."""
+    """Encode a tensor: the inverse of `tensor_from_bytes`."""
     if tensor.datatype != BYTES:
         return np.asarray(tensor.data, DTYPES[tensor.datatype]).tobytes()
     elements = [text.encode() for text in cast(Sequence[str], tensor.data)]
-    return b"".join(chain.from_iterable((LENGTH.pack(len(one)), one) for one in elements))
+    return b"".join(
+        chain.from_iterable((LENGTH.pack(len(element)), element) for element in elements)
+    )
 
 
 def dtype_of(field: str, datatype: str) -> str:
-    """Numpy's name of a datatype.
+    """Name of a datatype's numpy dtype.
 
     Raises:
-        RequestError: there is no such datatype, or it is BYTES.
+        RequestError: the datatype does not exist, or is BYTES.
     """
     if datatype not in DTYPES:
         known = ", ".join([*DTYPES, BYTES])
@@ -98,18 +100,19 @@ def dtype_of(field: str, datatype: str) -> str:
 
 
 def _texts(field: str, raw: bytes, count: int) -> list[str]:
-    quickly = _short_texts(raw) if len(raw) > FEW_BYTES else None
-    texts = _any_texts(field, raw) if quickly is None else quickly
+    short_texts = _short_texts(raw) if len(raw) > FEW_BYTES else None
+    texts = _any_texts(field, raw) if short_texts is None else short_texts
     if len(texts) != count:
         raise RequestError(f"{field}: number of elements", len(texts), f"{count} by its shape")
     return texts
 
 
 def _short_texts(raw: bytes) -> list[str] | None:
-    """The strings, if none is empty, holds a zero or is 256 bytes or longer; else None.
+    """Decode all strings at once; None if one is empty, contains a zero byte, or has 256 bytes or more.
 
-    Such lengths are one byte and three zeros, and nothing else is: all are found at once, and then checked to be where
-    a walk from length to length would find them. A byte between the strings is what one split needs.
+    The length of any other string is one byte and three zeros, and zeros occur nowhere else. So all lengths are found
+    at once, and then checked to be where a loop from length to length would find them. The first byte of each length
+    becomes a separator, at which the text is split.
     """
     octets = np.frombuffer(raw, np.uint8)
     is_zero = octets == 0
@@ -136,7 +139,7 @@ def _any_texts(field: str, raw: bytes) -> list[str]:
         at = start + LENGTH.unpack_from(raw, at)[0] if start <= end else end + 1
         if at > end:
             raise RequestError(
-                field, _Words("too few bytes"), "each string after its 4-byte length"
+                field, _Unquoted("too few bytes"), "each string after its 4-byte length"
             )
         try:
             texts.append(raw[start:at].decode())
@@ -149,16 +152,16 @@ def _any_texts(field: str, raw: bytes) -> list[str]:
 def tensor_from_json(
     name: str, datatype: str, shape: tuple[int, ...], value: object, parameters: Parameters
 ) -> InferTensor:
-    """Read a tensor's `data`, which may be flat or nested.
+    """Read a tensor from JSON `data`, flat or nested.
 
     Raises:
-        RequestError: the datatype is none, or the data is not what it and the shape say.
+        RequestError: the datatype does not exist, or the data does not match datatype and shape.
     """
     field = f"inputs[{name}].data"
     flat = _flat(field, value, shape)
     count = math.prod(shape)
     if len(flat) != count:
-        raise RequestError(field, _Words(f"{len(flat)} element(s)"), f"{count} by its shape")
+        raise RequestError(field, _Unquoted(f"{len(flat)} element(s)"), f"{count} by its shape")
     return InferTensor(name, datatype, shape, _typed(name, datatype, flat), parameters)
 
 
@@ -182,7 +185,7 @@ def _typed(name: str, datatype: str, flat: list[object]) -> Data:
     dtype = np.dtype(object) if datatype == BYTES else np.dtype(dtype_of(field, datatype))
     allowed = JSON_TYPES.get(dtype.kind, frozenset({str}))
     if not set(map(type, flat)) <= allowed:
-        at, bad = next((at, one) for at, one in enumerate(flat) if type(one) not in allowed)
+        at, bad = next((at, value) for at, value in enumerate(flat) if type(value) not in allowed)
         raise RequestError(f"{field}.data[{at}]", short(bad), f"an element of {datatype}")
     if datatype == BYTES:
         return cast(list[str], flat)
@@ -193,11 +196,11 @@ def _typed(name: str, datatype: str, flat: list[object]) -> Data:
 
 
 def tensor_to_json(tensor: InferTensor) -> dict[str, object]:
-    """A tensor as the protocol's JSON says it; arrays stay arrays, for an encoder that knows them."""
-    said: dict[str, object] = {
+    """Make the JSON object of a tensor; arrays stay arrays, for an encoder that knows numpy."""
+    fields: dict[str, object] = {
         "name": tensor.name,
         "datatype": tensor.datatype,
         "shape": tensor.shape,
         "data": tensor.data,
     }
-    return {**said, "parameters": tensor.parameters} if tensor.parameters else said
+    return {**fields, "parameters": tensor.parameters} if tensor.parameters else fields

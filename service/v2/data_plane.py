@@ -1,4 +1,4 @@
-"""The V2 data plane: every door of the protocol calls this, and it knows none of them."""
+"""The V2 data plane: answers the calls of the protocol, whatever transport carries them (HTTP or gRPC)."""
 
 import asyncio
 import time
@@ -44,18 +44,18 @@ SERVER = ServerMetadata(
 )
 PLATFORM = "onnxruntime_onnx"
 TRIES = 2
-"""For a request of several users: between their scores a new generation may begin to serve."""
+"""Attempts for a request of several users: a new generation may begin to serve between their scores."""
 
 Json = dict[str, object]
 
 
 def version_of(generation: Generation) -> str:
-    """The version under which a generation is asked for: the second of its publish."""
+    """Version number of a generation: the epoch second of its publish."""
     return str(generation.created_s)
 
 
 class DataPlane:
-    """Answers what the protocol asks, from what the pipeline scores and the follower keeps.
+    """Answers the calls of the protocol with the pipeline and the selection.
 
     Attributes:
         readiness: whether this process should get requests.
@@ -79,37 +79,37 @@ class DataPlane:
         self._statistics = Statistics()
 
     def server(self) -> ServerMetadata:
-        """Who answers."""
+        """Name, version and extensions of this server."""
         return SERVER
 
     async def check_ready(self) -> None:
-        """Return if a real score worked a moment ago, and this process is not about to end.
+        """Return if this process should get requests.
 
         Raises:
-            NotReadyError: it should get no requests; says why.
+            NotReadyError: it should not, with the reason.
         """
         self.readiness.check()
 
     def check_model_ready(self, model: str, version: str = "") -> None:
-        """Return if a model, and this version of it, serves.
+        """Return if a model, and this version of it, serves; an empty version means any.
 
         Raises:
             UnknownModelError: no such model.
-            UnknownVersionError: no such version.
-            NotReadyError: it does not serve.
+            UnknownVersionError: another version serves.
+            NotReadyError: the model does not serve.
         """
         self._pick(model, version)
 
     async def infer(self, request: InferRequest) -> InferResponse:
-        """Score.
+        """Score the candidates of one or several users.
 
         Raises:
-            RequestError: a tensor or a parameter is not what the model takes.
+            RequestError: a tensor or a parameter does not fit the model.
             UnknownModelError: no such model.
-            UnknownVersionError: that version does not serve.
+            UnknownVersionError: another version serves.
             NotReadyError: the model does not serve, or generations changed during a request of several users.
             OverloadedError: too many requests at once.
-            DeadlineError: the request's time is over.
+            DeadlineError: the request's deadline passed.
         """
         serving = self._pick(request.model, request.version)
         started_ns = time.perf_counter_ns()
@@ -121,7 +121,11 @@ class DataPlane:
             if request.version not in ("", version):
                 raise UnknownVersionError(request.model, request.version, version)
             response = InferResponse(
-                request.model, version, request.id, outputs_of(request, answers), _said(answers)
+                request.model,
+                version,
+                request.id,
+                outputs_of(request, answers),
+                _degradation(answers),
             )
         except Exception:
             self._statistics.failed(request.model, version, time.perf_counter_ns() - started_ns)
@@ -133,8 +137,8 @@ class DataPlane:
     async def _score(self, queries: Sequence[Query]) -> Sequence[Scores]:
         for _ in range(TRIES):
             answers = await self._score_once(queries)
-            # By version: while a publish in place goes on, two artifacts share one.
-            if len({version_of(one.generation) for one in answers}) == 1:
+            # Versions, not artifacts: during a rolling publish one version has two artifacts.
+            if len({version_of(answer.generation) for answer in answers}) == 1:
                 return answers
         raise NotReadyError("not ready: generations change faster than this request is scored")
 
@@ -143,38 +147,41 @@ class DataPlane:
             return [await self._pipeline.score(queries[0])]
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._pipeline.score(one)) for one in queries]
+                tasks = [group.create_task(self._pipeline.score(query)) for query in queries]
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from errors
-        return [one.result() for one in tasks]
+        return [task.result() for task in tasks]
 
     def metadata(self, model: str, version: str = "") -> ModelMetadata:
-        """What a model takes and gives.
+        """Inputs and outputs of a model.
 
         Raises:
             UnknownModelError: no such model.
-            UnknownVersionError: no such version.
-            NotReadyError: it does not serve.
+            UnknownVersionError: another version serves.
+            NotReadyError: the model does not serve.
         """
         serving = self._pick(model, version)
         inputs = inputs_of(list(serving.artifact.vocabulary.context))
         return ModelMetadata(model, (version_of(serving.generation),), PLATFORM, inputs, OUTPUTS)
 
     def config(self, model: str, version: str = "") -> Json:
-        """The same as Triton's ModelConfig, in its JSON form; raises as `metadata` does."""
-        about = self.metadata(model, version)
+        """Inputs and outputs as the JSON form of Triton's ModelConfig; raises as `metadata` does."""
+        metadata = self.metadata(model, version)
         return {
-            "name": about.name,
-            "platform": about.platform,
+            "name": metadata.name,
+            "platform": metadata.platform,
             "backend": "onnxruntime",
             "max_batch_size": 0,
             "version_policy": {"latest": {"num_versions": 1}},
-            "input": [{**_configured(one), "optional": one.is_optional} for one in about.inputs],
-            "output": [_configured(one) for one in about.outputs],
+            "input": [
+                {**_configured(tensor), "optional": tensor.is_optional}
+                for tensor in metadata.inputs
+            ],
+            "output": [_configured(tensor) for tensor in metadata.outputs],
         }
 
     def index(self, ready_only: bool = False) -> list[IndexEntry]:
-        """Every model that serves or should, by name."""
+        """Every model that serves or should serve, sorted by name."""
         serving, problems = self._selection.serving, self._selection.problems
         entries = [
             IndexEntry(name, version_of(serving[name].generation), "READY", problems.get(name, ""))
@@ -182,16 +189,16 @@ class DataPlane:
             else IndexEntry(name, "", "UNAVAILABLE", problems[name])
             for name in sorted({*serving, *problems})
         ]
-        return [one for one in entries if one.state == "READY" or not ready_only]
+        return [entry for entry in entries if entry.state == "READY" or not ready_only]
 
     async def load(self, model: str, parameters: Parameters) -> None:
-        """Serve what is published under a name now; what serves goes on until that is loaded.
+        """Load the published generation of a model now. The present one serves until the new one is loaded.
 
         Raises:
-            RequestError: parameters, which would configure the model: its artifact does.
-            UnknownModelError: nothing is published under that name.
-            NotReadyError: it does not load; says why.
-            CacheUnavailableError: nobody can say what is published.
+            RequestError: there are parameters: only a model's artifact configures it.
+            UnknownModelError: no such model is published.
+            NotReadyError: the generation does not load, with the reason.
+            CacheUnavailableError: the pointers cannot be read.
         """
         if parameters:
             got = short(", ".join(parameters))
@@ -199,7 +206,7 @@ class DataPlane:
         await self._follower.load(model)
 
     async def unload(self, model: str) -> None:
-        """Serve a model no longer, until it is loaded again.
+        """Stop serving a model until it is loaded again.
 
         Raises:
             UnknownModelError: no such model.
@@ -207,10 +214,12 @@ class DataPlane:
         await self._follower.unload(model)
 
     def statistics(self, model: str = "", version: str = "") -> list[ModelStatistics]:
-        """What the versions that serve have done; of all models if none is named. Raises as `metadata` does."""
+        """Statistics of a model's serving version, or of all models if none is named. Raises as `metadata` does."""
         picked = [self._pick(model, version)] if model else self._selection.serving.values()
+        generations = [serving.generation for serving in picked]
         return [
-            self._statistics.of(one.generation.model, version_of(one.generation)) for one in picked
+            self._statistics.of(generation.model, version_of(generation))
+            for generation in generations
         ]
 
     def _pick(self, model: str, version: str) -> Serving:
@@ -221,9 +230,9 @@ class DataPlane:
         return serving
 
 
-def _said(answers: Sequence[Scores]) -> Parameters:
-    """Parameters of a response: whether, and why, scores are worth less than they could be."""
-    reasons = [one.found.reason for one in answers if one.found.reason is not None]
+def _degradation(answers: Sequence[Scores]) -> Parameters:
+    """Parameters of a response that say whether its scores are degraded, and why."""
+    reasons = [answer.found.reason for answer in answers if answer.found.reason is not None]
     return {"degraded": True, "degraded_reason": reasons[0]} if reasons else {"degraded": False}
 
 

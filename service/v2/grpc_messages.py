@@ -1,4 +1,4 @@
-"""Protocol buffers <-> messages: what the gRPC door reads and writes, and no decision."""
+"""Converts protocol buffers to messages and back, for gRPC."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -37,11 +37,11 @@ CONTENTS = {
     "FP64": "fp64_contents",
     BYTES: "bytes_contents",
 }
-"""Datatype -> the field that carries its elements where they are not raw bytes. FP16 has none."""
+"""Datatype -> field with its elements if they are not sent as raw bytes. FP16 has no such field."""
 
 
 def request_of(sent: pb.ModelInferRequest) -> InferRequest:
-    """What is asked.
+    """Read an infer request.
 
     Raises:
         RequestError: a tensor's shape, datatype or elements contradict each other; a parameter without a value.
@@ -52,7 +52,8 @@ def request_of(sent: pb.ModelInferRequest) -> InferRequest:
         version=sent.model_version,
         id=sent.id,
         outputs=tuple(
-            RequestedOutput(one.name, _tensor_parameters_of(one, "outputs")) for one in sent.outputs
+            RequestedOutput(output.name, _tensor_parameters_of(output, "outputs"))
+            for output in sent.outputs
         ),
         parameters=parameters_of(sent.parameters),
     )
@@ -60,7 +61,7 @@ def request_of(sent: pb.ModelInferRequest) -> InferRequest:
 
 def _inputs_of(sent: pb.ModelInferRequest) -> tuple[InferTensor, ...]:
     if not sent.raw_input_contents:
-        return tuple(_typed(one) for one in sent.inputs)
+        return tuple(_typed(tensor) for tensor in sent.inputs)
     num_raw, num_inputs = len(sent.raw_input_contents), len(sent.inputs)
     if num_raw != num_inputs:
         raise RequestError("raw_input_contents", num_raw, f"{num_inputs}: one for each input")
@@ -83,7 +84,7 @@ def _typed(sent: pb.ModelInferRequest.InferInputTensor) -> InferTensor:
         raise RequestError(f"{where}.datatype", short(sent.datatype), expected)
     elements = list(getattr(sent.contents, CONTENTS[sent.datatype]))
     if sent.datatype == BYTES:
-        elements = [_text(f"{where}[{at}]", one) for at, one in enumerate(elements)]
+        elements = [_text(f"{where}[{at}]", element) for at, element in enumerate(elements)]
     return tensor_from_json(
         sent.name, sent.datatype, _shape_of(sent), elements, _tensor_parameters_of(sent, "inputs")
     )
@@ -110,12 +111,12 @@ def _tensor_parameters_of(
 
 
 def parameters_of(sent: Mapping[str, Any]) -> Parameters:
-    """Parameters of a request, a tensor or a repository call.
+    """Read the parameters of a request, a tensor or a repository call.
 
     Raises:
         RequestError: one has no value.
     """
-    return {name: _value_of(name, one) for name, one in sent.items()}
+    return {name: _value_of(name, value) for name, value in sent.items()}
 
 
 def _value_of(name: str, sent: Any) -> Parameter:
@@ -126,23 +127,23 @@ def _value_of(name: str, sent: Any) -> Parameter:
     return value
 
 
-def response_for(answer: InferResponse) -> pb.ModelInferResponse:
-    """An answer, its elements as raw bytes, as Triton sends them."""
+def response_for(response: InferResponse) -> pb.ModelInferResponse:
+    """Make an infer response; elements are sent as raw bytes, as Triton does."""
     return pb.ModelInferResponse(
-        model_name=answer.model,
-        model_version=answer.version,
-        id=answer.id,
-        parameters=_parameters_for(answer.parameters),
+        model_name=response.model,
+        model_version=response.version,
+        id=response.id,
+        parameters=_parameters_for(response.parameters),
         outputs=[
             pb.ModelInferResponse.InferOutputTensor(
-                name=one.name,
-                datatype=one.datatype,
-                shape=one.shape,
-                parameters=_parameters_for(one.parameters),
+                name=tensor.name,
+                datatype=tensor.datatype,
+                shape=tensor.shape,
+                parameters=_parameters_for(tensor.parameters),
             )
-            for one in answer.outputs
+            for tensor in response.outputs
         ],
-        raw_output_contents=[tensor_to_bytes(one) for one in answer.outputs],
+        raw_output_contents=[tensor_to_bytes(tensor) for tensor in response.outputs],
     )
 
 
@@ -160,14 +161,14 @@ def _parameter_for(value: Parameter) -> pb.InferParameter:
     return pb.InferParameter(string_param=value)
 
 
-def metadata_for(about: ModelMetadata) -> pb.ModelMetadataResponse:
-    """What a model takes and gives."""
+def metadata_for(metadata: ModelMetadata) -> pb.ModelMetadataResponse:
+    """Make a metadata response."""
     return pb.ModelMetadataResponse(
-        name=about.name,
-        versions=about.versions,
-        platform=about.platform,
-        inputs=_tensors_for(about.inputs),
-        outputs=_tensors_for(about.outputs),
+        name=metadata.name,
+        versions=metadata.versions,
+        platform=metadata.platform,
+        inputs=_tensors_for(metadata.inputs),
+        outputs=_tensors_for(metadata.outputs),
     )
 
 
@@ -175,40 +176,44 @@ def _tensors_for(
     tensors: Iterable[TensorMetadata],
 ) -> list[pb.ModelMetadataResponse.TensorMetadata]:
     kind = pb.ModelMetadataResponse.TensorMetadata
-    return [kind(name=one.name, datatype=one.datatype, shape=one.shape) for one in tensors]
+    return [
+        kind(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape) for tensor in tensors
+    ]
 
 
 def config_for(config: dict[str, object]) -> pb.ModelConfigResponse:
-    """A model's configuration: its JSON form is that of the protocol's message."""
+    """Make a configuration response: the message has the fields of the JSON form."""
     return pb.ModelConfigResponse(config=ParseDict(config, pb.ModelConfig()))
 
 
 def statistics_for(models: Iterable[ModelStatistics]) -> pb.ModelStatisticsResponse:
-    """What models have done."""
-    return pb.ModelStatisticsResponse(model_stats=[_model_statistics_for(one) for one in models])
+    """Make a statistics response."""
+    return pb.ModelStatisticsResponse(
+        model_stats=[_model_statistics_for(model) for model in models]
+    )
 
 
-def _model_statistics_for(one: ModelStatistics) -> pb.ModelStatistics:
+def _model_statistics_for(model: ModelStatistics) -> pb.ModelStatistics:
     durations = {
         name: pb.StatisticDuration(count=duration.count, ns=duration.ns)
-        for name, duration in one.durations.items()
+        for name, duration in model.durations.items()
     }
     return pb.ModelStatistics(
-        name=one.name,
-        version=one.version,
-        last_inference=one.last_inference_ms,
-        inference_count=one.inference_count,
-        execution_count=one.execution_count,
+        name=model.name,
+        version=model.version,
+        last_inference=model.last_inference_ms,
+        inference_count=model.inference_count,
+        execution_count=model.execution_count,
         inference_stats=pb.InferStatistics(**durations),
     )
 
 
 def index_for(entries: Iterable[IndexEntry]) -> pb.RepositoryIndexResponse:
-    """The models of the repository."""
+    """Make a repository index response."""
     kind = pb.RepositoryIndexResponse.ModelIndex
     return pb.RepositoryIndexResponse(
         models=[
-            kind(name=one.name, version=one.version, state=one.state, reason=one.reason)
-            for one in entries
+            kind(name=entry.name, version=entry.version, state=entry.state, reason=entry.reason)
+            for entry in entries
         ]
     )

@@ -1,8 +1,8 @@
-"""The Open Inference Protocol V2 over gRPC: a second door to the data plane, on the event loop of the first.
+"""The Open Inference Protocol V2 over gRPC: a second transport of the data plane, on the same event loop as HTTP.
 
-A client's gRPC deadline is the request's timeout, where it is the shorter one. What is refused has the gRPC code of its
-HTTP status and the same text. Calls that the protocol's file does not have (shared memory, tracing, streams)
-are answered UNIMPLEMENTED by gRPC itself.
+A client's gRPC deadline is the request's timeout if it is the shorter one. Errors have the gRPC code that belongs to
+their HTTP status, and the same text. gRPC itself answers calls that the .proto file does not have (shared memory,
+tracing, streams) with UNIMPLEMENTED.
 """
 
 import asyncio
@@ -39,36 +39,36 @@ PROBES = frozenset({"ServerLive", "ServerReady"})
 ADMIN = frozenset({"RepositoryModelLoad", "RepositoryModelUnload"})
 SERVICE = "inference.GRPCInferenceService"
 METHOD = "GRPC"
-"""In metrics, logs and spans."""
+"""Method in metrics, logs and spans."""
 
 log = logging.getLogger(__name__)
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Asked = TypeVar("Asked", bound=Message, contravariant=True)
-Answer = Callable[[Asked, Context], Awaitable[Message]]
+Incoming = TypeVar("Incoming", bound=Message, contravariant=True)
+Answer = Callable[[Incoming, Context], Awaitable[Message]]
 
 
 class GrpcServer:
     """A gRPC server over the data plane."""
 
-    def __init__(self, data_plane: DataPlane, watch: Watch, settings: Settings) -> None:
+    def __init__(self, data_plane: DataPlane, request_log: Watch, settings: Settings) -> None:
         """Keep the parts.
 
         Args:
-            data_plane: answers.
-            watch: begins and finishes requests, as HTTP's.
-            settings: where to listen is read from here, and how long a message may be: a longer one is refused with
-                RESOURCE_EXHAUSTED by gRPC itself.
+            data_plane: answers the calls.
+            request_log: begins and finishes requests; the same as for HTTP.
+            settings: address, TLS files, and the maximum length of a message: gRPC itself rejects a longer one with
+                RESOURCE_EXHAUSTED.
         """
         self._data_plane = data_plane
-        self._watch = watch
+        self._request_log = request_log
         self._settings = settings
         self._access = Access(settings)
         self._server: grpc.aio.Server | None = None
         self._closing: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Listen.
+        """Start to listen.
 
         Raises:
             RuntimeError: the port is taken.
@@ -76,7 +76,7 @@ class GrpcServer:
         options = [
             ("grpc.max_receive_message_length", self._settings.max_body_bytes),
             ("grpc.max_send_message_length", -1),
-            ("grpc.so_reuseport", 0),  # two services would share one port without a word
+            ("grpc.so_reuseport", 0),  # with it, two services could share one port unnoticed
         ]
         self._server = grpc.aio.server(options=options)
         handlers = grpc.method_handlers_generic_handler(SERVICE, self._handlers())
@@ -95,12 +95,12 @@ class GrpcServer:
         return server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
 
     def begin_to_close(self) -> None:
-        """Take no call any more, and give those in flight the time that those over HTTP get."""
+        """Take no new calls. Calls in flight may take as long to finish as HTTP requests."""
         if self._server is not None and self._closing is None:
             self._closing = asyncio.create_task(self._server.stop(self._settings.drain_limit_s))
 
     async def close(self) -> None:
-        """The same, and wait until they have finished or the time is over."""
+        """Take no new calls, and wait until those in flight have finished or the time limit is reached."""
         self.begin_to_close()
         if self._closing is not None:
             await self._closing
@@ -127,28 +127,28 @@ class GrpcServer:
         route = f"/{SERVICE}/{name}"
 
         async def call(raw: bytes, context: Context) -> bytes:
-            about, span = self._watch.begin(route, _headers(context))
-            CURRENT.set(about)  # each call has a task, and so a context, of its own
-            context.set_trailing_metadata(((REQUEST_ID.decode(), about.request_id),))
-            status, text, said = 200, "", b""
+            request, span = self._request_log.begin(route, _headers(context))
+            CURRENT.set(request)  # each call runs in its own task, and so in its own context
+            context.set_trailing_metadata(((REQUEST_ID.decode(), request.request_id),))
+            status, text, response = 200, "", b""
             try:
                 self._check(name, context)
-                said = (await answer(_read(kind, raw), context)).SerializeToString()
+                response = (await answer(_read(kind, raw), context)).SerializeToString()
             except Exception as error:
-                status, text = _refusal(route, error)
-            about.answered = time.perf_counter()
-            # Soon, not now: the answer goes first.
-            finish = self._watch.finish
-            asyncio.get_running_loop().call_soon(finish, (route, METHOD), about, span, status)
+                status, text = _status_and_text(route, error)
+            request.answered = time.perf_counter()
+            # After the response was sent.
+            finish = self._request_log.finish
+            asyncio.get_running_loop().call_soon(finish, (route, METHOD), request, span, status)
             if status != 200:
                 await context.abort(grpc.StatusCode[GRPC_CODES[status]], text)
-            return said
+            return response
 
-        # Bytes in and out: gRPC itself would call a message that it cannot read an internal error.
+        # Bytes in and out: for a message that cannot be parsed, gRPC itself would answer INTERNAL.
         return grpc.unary_unary_rpc_method_handler(call)
 
     def _check(self, name: str, context: Context) -> None:
-        """Return if the call brings the key that it needs; raises as `Access.check` does."""
+        """Return if the call has the key that it needs; raises as `Access.check` does."""
         if name in PROBES:
             return
         sent = context.invocation_metadata() or ()
@@ -165,41 +165,41 @@ class GrpcServer:
             return pb.ServerReadyResponse(ready=False)
         return pb.ServerReadyResponse(ready=True)
 
-    async def _model_ready(self, asked: pb.ModelReadyRequest, _: Context) -> Message:
+    async def _model_ready(self, message: pb.ModelReadyRequest, _: Context) -> Message:
         try:
-            self._data_plane.check_model_ready(asked.name, asked.version)
+            self._data_plane.check_model_ready(message.name, message.version)
         except AbsorbError:
             return pb.ModelReadyResponse(ready=False)
         return pb.ModelReadyResponse(ready=True)
 
     async def _server_metadata(self, _: pb.ServerMetadataRequest, __: Context) -> Message:
-        about = self._data_plane.server()
+        server = self._data_plane.server()
         return pb.ServerMetadataResponse(
-            name=about.name, version=about.version, extensions=about.extensions
+            name=server.name, version=server.version, extensions=server.extensions
         )
 
-    async def _metadata(self, asked: pb.ModelMetadataRequest, _: Context) -> Message:
-        return metadata_for(self._data_plane.metadata(asked.name, asked.version))
+    async def _metadata(self, message: pb.ModelMetadataRequest, _: Context) -> Message:
+        return metadata_for(self._data_plane.metadata(message.name, message.version))
 
-    async def _infer(self, asked: pb.ModelInferRequest, context: Context) -> Message:
-        request = _within(request_of(asked), context.time_remaining())
+    async def _infer(self, message: pb.ModelInferRequest, context: Context) -> Message:
+        request = _within(request_of(message), context.time_remaining())
         return response_for(await self._data_plane.infer(request))
 
-    async def _config(self, asked: pb.ModelConfigRequest, _: Context) -> Message:
-        return config_for(self._data_plane.config(asked.name, asked.version))
+    async def _config(self, message: pb.ModelConfigRequest, _: Context) -> Message:
+        return config_for(self._data_plane.config(message.name, message.version))
 
-    async def _statistics(self, asked: pb.ModelStatisticsRequest, _: Context) -> Message:
-        return statistics_for(self._data_plane.statistics(asked.name, asked.version))
+    async def _statistics(self, message: pb.ModelStatisticsRequest, _: Context) -> Message:
+        return statistics_for(self._data_plane.statistics(message.name, message.version))
 
-    async def _index(self, asked: pb.RepositoryIndexRequest, _: Context) -> Message:
-        return index_for(self._data_plane.index(asked.ready))
+    async def _index(self, message: pb.RepositoryIndexRequest, _: Context) -> Message:
+        return index_for(self._data_plane.index(message.ready))
 
-    async def _load(self, asked: pb.RepositoryModelLoadRequest, _: Context) -> Message:
-        await self._data_plane.load(asked.model_name, parameters_of(asked.parameters))
+    async def _load(self, message: pb.RepositoryModelLoadRequest, _: Context) -> Message:
+        await self._data_plane.load(message.model_name, parameters_of(message.parameters))
         return pb.RepositoryModelLoadResponse()
 
-    async def _unload(self, asked: pb.RepositoryModelUnloadRequest, _: Context) -> Message:
-        await self._data_plane.unload(asked.model_name)
+    async def _unload(self, message: pb.RepositoryModelUnloadRequest, _: Context) -> Message:
+        await self._data_plane.unload(message.model_name)
         return pb.RepositoryModelUnloadResponse()
 
 
@@ -211,8 +211,8 @@ def _read(kind: type[Message], raw: bytes) -> Message:
         raise RequestError("message", short(raw), f"an {name}") from error
 
 
-def _refusal(route: str, error: Exception) -> tuple[int, str]:
-    """HTTP status and text of what went wrong."""
+def _status_and_text(route: str, error: Exception) -> tuple[int, str]:
+    """HTTP status and text of an error; logs it if it is the server's fault."""
     status = status_of(error) if isinstance(error, AbsorbError) else 500
     if not isinstance(error, AbsorbError):
         log.error("request failed", extra={"path": route}, exc_info=error)
@@ -222,17 +222,17 @@ def _refusal(route: str, error: Exception) -> tuple[int, str]:
 
 
 def _within(request: InferRequest, remaining_s: float | None) -> InferRequest:
-    """The request, its timeout no longer than the client waits."""
+    """Shorten the request's timeout to the time that is left of the client's gRPC deadline."""
     timeout_us = request.parameters.get("timeout", 0)
     if remaining_s is None or type(timeout_us) is not int:
         return request
-    waits_us = max(1, int(remaining_s * 1e6))
-    timeout_us = min(timeout_us, waits_us) if timeout_us > 0 else waits_us
+    remaining_us = max(1, int(remaining_s * 1e6))
+    timeout_us = min(timeout_us, remaining_us) if timeout_us > 0 else remaining_us
     return replace(request, parameters={**request.parameters, "timeout": timeout_us})
 
 
 def _headers(context: Context) -> list[tuple[bytes, bytes]]:
-    """A call's metadata, as the headers of HTTP."""
+    """A call's metadata in the form of HTTP headers."""
     sent = context.invocation_metadata() or ()
     return [(_bytes(key), _bytes(value)) for key, value in sent]
 

@@ -1,4 +1,4 @@
-"""The protocol's door over HTTP: routes under /v2, and no decision."""
+"""The Open Inference Protocol V2 over HTTP: the routes under /v2. They translate, and decide nothing."""
 
 import gzip
 import logging
@@ -34,8 +34,8 @@ from service.v2.schemas import (
     IndexEntry,
     InferAnswer,
     InferBody,
-    ModelAbout,
     ModelConfig,
+    ModelMetadata,
     ModelReady,
     Server,
     Statistics,
@@ -45,25 +45,31 @@ from service.v2.wire import LENGTH_HEADER, parameters_of, read_infer, read_objec
 MODEL = "/v2/models/{model}"
 VERSION = f"{MODEL}/versions/{{version}}"
 SMALL_BYTES = 1024
-"""Below this a body is sent as it is: packing it would save no packet."""
+"""Shorter bodies are not compressed: that would save no network packet."""
 FAST = 1
-"""Level of compression: what a slate's scores save at higher ones is not worth their time."""
+"""Compression level: for scores, higher levels save little and take longer."""
 NEVER = re.compile(r"q=0(\.0*)?")
-FIXED = "fixed while the service runs: environment variables set it (README, Settings)"
-BYTES_TOO: dict[str, Any] = {"application/octet-stream": {}}
-"""Tensors may follow the JSON as bytes: requests say it in a header, answers do it where a request asks."""
-INFERRED: dict[int | str, dict[str, Any]] = {200: {"content": BYTES_TOO}}
+FIXED = "fixed while the service runs: environment variables set it"
+OCTET_STREAM: dict[str, Any] = {"application/octet-stream": {}}
+"""Tensors may follow the JSON as bytes: a request says so in a header, and asks for it in its response."""
+INFERRED: dict[int | str, dict[str, Any]] = {200: {"content": OCTET_STREAM}}
 REFUSED: dict[int | str, dict[str, Any]] = {405: {"model": ErrorBody}}
 
 
 def described_infer(*path: str) -> dict[str, Any]:
-    """What OpenAPI says of an infer route, which reads its request itself."""
+    """Describe an infer route for OpenAPI: it reads its own body.
+
+    Args:
+        path: names of the path parameters.
+    """
     text = {"type": "string"}
-    said = described_body(InferBody)
-    said["requestBody"]["content"] |= BYTES_TOO
+    described = described_body(InferBody)
+    described["requestBody"]["content"] |= OCTET_STREAM
     header = {"name": LENGTH_HEADER, "in": "header", "schema": {"type": "integer", "minimum": 1}}
-    places = [{"name": name, "in": "path", "required": True, "schema": text} for name in path]
-    return {**said, "parameters": [*places, header]}
+    path_parameters = [
+        {"name": name, "in": "path", "required": True, "schema": text} for name in path
+    ]
+    return {**described, "parameters": [*path_parameters, header]}
 
 
 def v2_routes(data_plane: DataPlane, body: BodyLimit, access: Access) -> list[APIRouter]:
@@ -78,7 +84,7 @@ def v2_routes(data_plane: DataPlane, body: BodyLimit, access: Access) -> list[AP
 
 
 def infer_routes(data_plane: DataPlane, body: BodyLimit) -> APIRouter:
-    """The route that scores."""
+    """Routes that score."""
     router = APIRouter(responses=ERRORS, route_class=BareRoute)
 
     @router.post(
@@ -94,52 +100,52 @@ def infer_routes(data_plane: DataPlane, body: BodyLimit) -> APIRouter:
         openapi_extra=described_infer("model", "version"),
     )
     async def infer(request: Request) -> Response:
-        """Score, as the Open Inference Protocol V2 says it."""
+        """Score, in the form of the Open Inference Protocol V2."""
         path = request.path_params
         raw = await read_body(request, body)
         header_length = request.headers.get(LENGTH_HEADER)
-        asked = read_infer(path["model"], path.get("version", ""), raw, header_length)
+        infer_request = read_infer(path["model"], path.get("version", ""), raw, header_length)
         with while_present(request.receive):
-            answer = await data_plane.infer(_with_terms(asked, request.headers))
-        content, header_size = write_infer(asked, answer)
+            response = await data_plane.infer(_with_headers(infer_request, request.headers))
+        content, header_size = write_infer(infer_request, response)
         if header_size is None:
-            return _packed(request, content, "application/json", {})
+            return _compressed(request, content, "application/json", {})
         headers = {LENGTH_HEADER: str(header_size)}
-        return _packed(request, content, "application/octet-stream", headers)
+        return _compressed(request, content, "application/octet-stream", headers)
 
     return router
 
 
 def describing_routes(data_plane: DataPlane, body: BodyLimit) -> APIRouter:
-    """What the server and its models are, and what they have done."""
+    """Routes that describe the server and its models."""
     router = APIRouter(responses=ERRORS)
 
     @router.get("/v2", response_model=Server)
     async def server() -> Response:
-        """Who answers, and which extensions of the protocol it speaks."""
+        """Name, version and protocol extensions of the server."""
         return JsonResponse(server_json(data_plane.server()))
 
     @router.get("/v2/models/stats", response_model=Statistics)
     async def all_statistics() -> Response:
-        """What every model has served."""
+        """Statistics of every model."""
         return JsonResponse(statistics_json(data_plane.statistics()))
 
-    @router.get(MODEL, response_model=ModelAbout)
-    @router.get(VERSION, response_model=ModelAbout)
+    @router.get(MODEL, response_model=ModelMetadata)
+    @router.get(VERSION, response_model=ModelMetadata)
     async def metadata(model: str, version: str = "") -> Response:
-        """What a model takes and gives."""
+        """Inputs and outputs of a model."""
         return JsonResponse(metadata_json(data_plane.metadata(model, version)))
 
     @router.get(f"{MODEL}/config", response_model=ModelConfig)
     @router.get(f"{VERSION}/config", response_model=ModelConfig)
     async def config(model: str, version: str = "") -> Response:
-        """The same as Triton's model configuration."""
+        """Inputs and outputs of a model as Triton's model configuration."""
         return JsonResponse(data_plane.config(model, version))
 
     @router.get(f"{MODEL}/stats", response_model=Statistics)
     @router.get(f"{VERSION}/stats", response_model=Statistics)
     async def statistics(model: str, version: str = "") -> Response:
-        """What a model has served."""
+        """Statistics of a model."""
         return JsonResponse(statistics_json(data_plane.statistics(model, version)))
 
     @router.post(
@@ -148,7 +154,7 @@ def describing_routes(data_plane: DataPlane, body: BodyLimit) -> APIRouter:
         openapi_extra=described_body(IndexBody, is_required=False),
     )
     async def index(request: Request) -> Response:
-        """Every model that serves or should. The body may be empty."""
+        """Every model that serves or should serve. The body may be empty."""
         ready = read_object(await read_body(request, body)).get("ready", False)
         if not isinstance(ready, bool):
             raise RequestError("ready", short(ready), "true or false")
@@ -158,7 +164,7 @@ def describing_routes(data_plane: DataPlane, body: BodyLimit) -> APIRouter:
 
 
 def health_routes(data_plane: DataPlane) -> APIRouter:
-    """Probes; no limit holds for them. A body, since KServe's client reads it and others do not mind."""
+    """Routes for probes; admission limits do not apply. Responses have a body, because KServe's client reads it."""
     router = APIRouter()
 
     @router.get("/v2/health/live", response_model=Live)
@@ -168,19 +174,19 @@ def health_routes(data_plane: DataPlane) -> APIRouter:
 
     @router.get("/v2/health/ready", response_model=Ready, responses={503: {"model": NotReady}})
     async def ready() -> Response:
-        """A model is loaded, and a real score through it works."""
+        """A model is loaded, and scoring with it works."""
         try:
             await data_plane.check_ready()
         except AbsorbError as error:
             status = status_of(NotReadyError())
-            said = {"ready": False, "error": str(error)}
-            return JsonResponse(said, status, headers=retry_headers(status))
+            body = {"ready": False, "error": str(error)}
+            return JsonResponse(body, status, headers=retry_headers(status))
         return JsonResponse({"ready": True})
 
     @router.get(f"{MODEL}/ready", response_model=ModelReady, responses=ERRORS)
     @router.get(f"{VERSION}/ready", response_model=ModelReady, responses=ERRORS)
     async def model_ready(model: str, version: str = "") -> Response:
-        """The model, and this version of it, serves."""
+        """The model serves, in this version if one is given."""
         data_plane.check_model_ready(model, version)
         return JsonResponse({"name": model, "ready": True})
 
@@ -188,19 +194,19 @@ def health_routes(data_plane: DataPlane) -> APIRouter:
 
 
 def admin_routes(data_plane: DataPlane, body: BodyLimit, access: Access) -> APIRouter:
-    """What changes the service: these need the administrator's key."""
+    """Routes that change what serves: they need an administrator's key."""
     router = APIRouter(responses=ERRORS, dependencies=[Depends(access.admin)])
 
     @router.post("/v2/repository/models/{model}/load", response_class=Response)
     async def load(request: Request, model: str) -> Response:
-        """Serve what is published under a name now. The body may be empty."""
+        """Load the published generation of a model now. The body may be empty."""
         fields = read_object(await read_body(request, body))
         await data_plane.load(model, parameters_of(fields, "parameters"))
         return Response()
 
     @router.post("/v2/repository/models/{model}/unload", response_class=Response)
     async def unload(request: Request, model: str) -> Response:
-        """Serve a model no longer. The body may be empty."""
+        """Stop serving a model. The body may be empty."""
         read_object(await read_body(request, body))
         await data_plane.unload(model)
         return Response()
@@ -209,7 +215,7 @@ def admin_routes(data_plane: DataPlane, body: BodyLimit, access: Access) -> APIR
 
 
 def fixed_routes(access: Access) -> APIRouter:
-    """Settings that Triton's clients may ask for: what they are here, and that they cannot be changed."""
+    """Trace and log settings, for Triton's clients: they can be read, and not changed."""
     router = APIRouter()
 
     @router.get("/v2/trace/setting")
@@ -220,15 +226,15 @@ def fixed_routes(access: Access) -> APIRouter:
 
     @router.get("/v2/logging")
     async def log() -> Response:
-        """What is logged."""
+        """Which levels are logged."""
         root = logging.getLogger()
         levels = {
             "log_info": logging.INFO,
             "log_warning": logging.WARNING,
             "log_error": logging.ERROR,
         }
-        said = {name: root.isEnabledFor(level) for name, level in levels.items()}
-        return JsonResponse({**said, "log_verbose_level": 0, "log_format": "json"})
+        enabled = {name: root.isEnabledFor(level) for name, level in levels.items()}
+        return JsonResponse({**enabled, "log_verbose_level": 0, "log_format": "json"})
 
     admin = [Depends(access.admin)]
 
@@ -236,34 +242,40 @@ def fixed_routes(access: Access) -> APIRouter:
     @router.post(f"{MODEL}/trace/setting", status_code=405, responses=REFUSED, dependencies=admin)
     @router.post("/v2/logging", status_code=405, responses=REFUSED, dependencies=admin)
     async def change(request: Request) -> Response:
-        """Refused."""
+        """Rejected: these settings are fixed while the service runs."""
         return error_response(405, f"{request.url.path}: {FIXED}", {"Allow": "GET"})
 
     return router
 
 
-def _with_terms(asked: InferRequest, headers: Mapping[str, str]) -> InferRequest:
-    """The request, with what headers say of its time and its urgency where its parameters say nothing."""
-    said: dict[str, Parameter] = {}
+def _with_headers(request: InferRequest, headers: Mapping[str, str]) -> InferRequest:
+    """Take timeout and priority from the headers if the request's parameters do not have them."""
+    defaults: dict[str, Parameter] = {}
     if TIMEOUT in headers:
-        said["timeout"] = 1000 * whole_number(TIMEOUT, headers[TIMEOUT], 1)
+        defaults["timeout"] = 1000 * whole_number(TIMEOUT, headers[TIMEOUT], 1)
     if PRIORITY in headers:
-        said["priority"] = whole_number(PRIORITY, headers[PRIORITY], 0)
-    return replace(asked, parameters={**said, **asked.parameters}) if said else asked
+        defaults["priority"] = whole_number(PRIORITY, headers[PRIORITY], 0)
+    if not defaults:
+        return request
+    return replace(request, parameters={**defaults, **request.parameters})
 
 
-def _packed(request: Request, content: bytes, media_type: str, headers: dict[str, str]) -> Response:
-    """An answer, compressed if the client takes that."""
+def _compressed(
+    request: Request, content: bytes, media_type: str, headers: dict[str, str]
+) -> Response:
+    """Make a response, compressed if the client accepts that."""
     encoding = _encoding(request.headers.get("accept-encoding", ""))
     if encoding is None or len(content) < SMALL_BYTES:
         return Response(content, media_type=media_type, headers=headers)
-    packed = gzip.compress(content, FAST) if encoding == "gzip" else zlib.compress(content, FAST)
+    compressed = (
+        gzip.compress(content, FAST) if encoding == "gzip" else zlib.compress(content, FAST)
+    )
     headers = {**headers, "Content-Encoding": encoding, "Vary": "Accept-Encoding"}
-    return Response(packed, media_type=media_type, headers=headers)
+    return Response(compressed, media_type=media_type, headers=headers)
 
 
 def _encoding(accepted: str) -> str | None:
-    """The first of ours that the client takes."""
+    """First supported encoding that the client accepts; None if there is none."""
     parts = [part.partition(";") for part in accepted.lower().replace(" ", "").split(",")]
-    taken = {name for name, _, weight in parts if not NEVER.fullmatch(weight)}
-    return next((name for name in ("gzip", "deflate") if name in taken), None)
+    accepted_names = {name for name, _, weight in parts if not NEVER.fullmatch(weight)}
+    return next((name for name in ("gzip", "deflate") if name in accepted_names), None)

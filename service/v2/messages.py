@@ -1,4 +1,4 @@
-"""What is said in the Open Inference Protocol V2, whatever carries it. No transport, no model."""
+"""Messages of the Open Inference Protocol V2, independent of the transport."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ DTYPES = {
     "FP32": "<f4",
     "FP64": "<f8",
 }
-"""Datatype -> numpy's. BYTES has none, and BF16 is not spoken: no model here takes or gives it."""
+"""Datatype -> numpy dtype. BYTES has none; BF16 is not supported, because no model here uses it."""
 BYTES = "BYTES"
 
 
@@ -33,12 +33,11 @@ class InferTensor:
     """One input or output.
 
     Attributes:
-        name: of the tensor.
+        name: name of the tensor.
         datatype: a key of `DTYPES`, or BYTES.
-        shape: numbers of elements; their product is that of `data`.
-        data: flat, row-major: an array of the datatype's dtype, or for BYTES a list of strings (every text here is
-            UTF-8: ids and names).
-        parameters: as sent, without those that only say how `data` was packed.
+        shape: sizes of the dimensions; their product is the number of elements in `data`.
+        data: flat, row-major: an array of the datatype's dtype, or for BYTES a list of strings (ids and names, UTF-8).
+        parameters: as sent, without those that only describe the encoding of `data`.
     """
 
     name: str
@@ -50,7 +49,7 @@ class InferTensor:
 
 @dataclass(frozen=True)
 class RequestedOutput:
-    """An output that the answer shall hold."""
+    """An output that the client asks for."""
 
     name: str
     parameters: Parameters = field(default_factory=dict)
@@ -58,14 +57,14 @@ class RequestedOutput:
 
 @dataclass(frozen=True)
 class InferRequest:
-    """What is asked of a model.
+    """A request to a model.
 
     Attributes:
-        model: name.
-        version: empty takes the one that serves.
-        id: echoed; empty if the client gave none.
+        model: name of the model.
+        version: empty: the one that serves.
+        id: the response repeats it; empty if the client gave none.
         inputs: in the order of the request, each name once.
-        outputs: empty asks for all.
+        outputs: empty: all.
         parameters: `timeout` (integer, microseconds; 0: none) and `priority` (1 is the highest; 0: the default) are
             read, others are ignored.
     """
@@ -80,7 +79,7 @@ class InferRequest:
 
 @dataclass(frozen=True)
 class InferResponse:
-    """What a model answers: the outputs in the order asked for, else in that of the metadata."""
+    """A response: the outputs in the order of the request; in that of the metadata if the request names none."""
 
     model: str
     version: str
@@ -91,7 +90,7 @@ class InferResponse:
 
 @dataclass(frozen=True)
 class ServerMetadata:
-    """Who answers, and which extensions of the protocol it speaks."""
+    """Name, version and protocol extensions of the server."""
 
     name: str
     version: str
@@ -100,7 +99,7 @@ class ServerMetadata:
 
 @dataclass(frozen=True)
 class TensorMetadata:
-    """One input or output of a model; -1 in the shape is any number."""
+    """One input or output of a model; -1 in the shape means any size."""
 
     name: str
     datatype: str
@@ -110,7 +109,7 @@ class TensorMetadata:
 
 @dataclass(frozen=True)
 class ModelMetadata:
-    """What a model takes and gives."""
+    """Inputs and outputs of a model."""
 
     name: str
     versions: tuple[str, ...]
@@ -125,7 +124,7 @@ class IndexEntry:
 
     Attributes:
         version: empty if none is loaded.
-        reason: why it is unavailable, or why what is published now is not what serves; else empty.
+        reason: why it is unavailable, or why an older generation serves than the published one; else empty.
     """
 
     name: str
@@ -136,7 +135,7 @@ class IndexEntry:
 
 @dataclass(frozen=True)
 class Duration:
-    """How often something happened, and nanoseconds in all."""
+    """A number of events, and their total duration in nanoseconds."""
 
     count: int = 0
     ns: int = 0
@@ -144,14 +143,14 @@ class Duration:
 
 @dataclass(frozen=True)
 class ModelStatistics:
-    """What one version of a model has done since the process began.
+    """Statistics of one version of a model since the process started.
 
     Attributes:
         last_inference_ms: epoch millisecond; 0: never.
         inference_count: users scored.
         execution_count: requests scored.
         durations: success, fail, queue, compute_input, compute_infer, compute_output, cache_hit, cache_miss (the last
-            two are a response cache's: there is none).
+            two belong to a response cache, which this service does not have).
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Bodies of the routes under /v2, as OpenAPI describes them; `wire.py` reads and `answers.py` makes them."""
+"""Bodies of the routes under /v2, as OpenAPI documents them; `wire.py` reads and `answers.py` makes them."""
 
 from typing import Any, Literal
 
@@ -12,40 +12,40 @@ Sizes = list[int]
 
 
 class ModelReady(Ready):
-    """What GET /v2/models/{model}/ready answers with status 200."""
+    """Response of GET /v2/models/{model}/ready with status 200."""
 
     name: str
 
 
 class Server(Answer):
-    """Who answers, and which extensions of the protocol it speaks."""
+    """Name, version and protocol extensions of the server."""
 
     name: str
     version: str
     extensions: list[str]
 
 
-class TensorAbout(Answer):
+class TensorMetadata(Answer):
     """One input or output of a model."""
 
     name: str
     datatype: str
     shape: Sizes
-    """-1: any number."""
+    """-1: any size."""
 
 
-class ModelAbout(Answer):
-    """What a model takes and gives."""
+class ModelMetadata(Answer):
+    """Inputs and outputs of a model."""
 
     name: str
     versions: list[str]
     platform: str
-    inputs: list[TensorAbout]
-    outputs: list[TensorAbout]
+    inputs: list[TensorMetadata]
+    outputs: list[TensorMetadata]
 
 
 class ConfiguredTensor(Answer):
-    """One input or output of a configuration."""
+    """One input or output in a model configuration."""
 
     name: str
     data_type: str
@@ -54,7 +54,7 @@ class ConfiguredTensor(Answer):
 
 
 class ModelConfig(Answer):
-    """The same as Triton's model configuration."""
+    """Triton's model configuration."""
 
     name: str
     platform: str
@@ -74,18 +74,18 @@ class IndexEntry(Answer):
 
     state: Literal["READY", "UNAVAILABLE"]
     reason: str
-    """Why it is unavailable, or why what is published now is not what serves; else empty."""
+    """Why it is unavailable, or why an older generation serves than the published one; else empty."""
 
 
 class Duration(Answer):
-    """How often something happened, and nanoseconds in all."""
+    """A number of events, and their total duration in nanoseconds."""
 
     count: int
     ns: int
 
 
 class ModelStatistics(Answer):
-    """What one version of a model has done since the process began."""
+    """Statistics of one version of a model since the process started."""
 
     name: str
     version: str
@@ -99,13 +99,13 @@ class ModelStatistics(Answer):
 
 
 class Statistics(Answer):
-    """What GET /v2/models/stats answers."""
+    """Response of GET /v2/models/stats."""
 
     model_stats: list[ModelStatistics]
 
 
 class OutputTensor(Answer):
-    """One output. With `binary_data_size` among its parameters its elements follow the JSON, and `data` is absent."""
+    """One output. If its parameters have `binary_data_size`, its elements follow the JSON and `data` is absent."""
 
     name: str
     datatype: str
@@ -115,15 +115,15 @@ class OutputTensor(Answer):
 
 
 class InferAnswer(Answer):
-    """Scores, as the protocol says them."""
+    """Scores in the form of the protocol."""
 
     model_name: str
     model_version: str
     id: str | None = None
-    """As asked; absent if the request has none."""
+    """As in the request; absent if the request has none."""
 
     parameters: Parameters
-    """`degraded`, and `degraded_reason` where it is true."""
+    """`degraded`, and `degraded_reason` if that is true."""
 
     outputs: list[OutputTensor]
 
@@ -135,34 +135,34 @@ class InputTensor(Answer):
     datatype: str
     shape: list[int] = Field(min_length=1, max_length=2)
     data: list[Scalar]
-    """Row-major, flat; nested lists as the shape says are taken, too."""
+    """Row-major and flat, or nested according to the shape."""
 
     parameters: Parameters = Field({})
 
 
-class WantedOutput(Answer):
-    """An output that the answer shall hold."""
+class RequestedOutput(Answer):
+    """An output that the client asks for."""
 
     name: Literal["scores", "state_source", "unknown", "generation"]
     parameters: Parameters = Field({})
 
 
 class InferBody(Answer):
-    """What POST /v2/models/{model}/infer takes; `user_id` and `candidates` must be among the inputs."""
+    """Body of POST /v2/models/{model}/infer; the inputs `user_id` and `candidates` are required."""
 
     id: str = ""
-    """Echoed."""
+    """The response repeats it."""
 
     parameters: Parameters = Field({})
     """`timeout` (microseconds; 0: none), `priority` (1 is the highest; 0: the default); others are ignored."""
 
     inputs: list[InputTensor]
-    outputs: list[WantedOutput] = Field([])
+    outputs: list[RequestedOutput] = Field([])
     """Absent: all."""
 
 
 class IndexBody(Answer):
-    """What POST /v2/repository/index takes; it may be empty."""
+    """Body of POST /v2/repository/index; it may be empty."""
 
     ready: bool = False
-    """Only models that serve."""
+    """Whether to list only models that serve."""

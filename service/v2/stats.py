@@ -1,4 +1,4 @@
-"""What the V2 doors have served, in the form in which Triton tells it."""
+"""Statistics of the V2 protocol, over HTTP and gRPC, in Triton's form."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -12,10 +12,10 @@ STAGES: Mapping[str, tuple[str, ...]] = {
     "compute_input": ("cache", "decode"),
     "compute_infer": ("score",),
 }
-"""What Triton calls a stage -> what it is made of here."""
+"""Stage of Triton -> the stages of this service that it sums up."""
 DURATIONS = ("success", "fail", *STAGES, "compute_output", "cache_hit", "cache_miss")
 KEPT_VERSIONS = 2
-"""Of each model: a service that follows a publish every few seconds must not grow."""
+"""Versions of each model whose counts are kept: memory must not grow with every publish."""
 
 
 @dataclass
@@ -27,12 +27,12 @@ class _Counts:
     )
 
     def add(self, duration: str, ns: int) -> None:
-        so_far = self.durations[duration]
-        self.durations[duration] = Duration(so_far.count + 1, so_far.ns + ns)
+        before = self.durations[duration]
+        self.durations[duration] = Duration(before.count + 1, before.ns + ns)
 
 
 class Statistics:
-    """Counts by model and version. Used by the event loop only."""
+    """Counts requests by model and version. Used on the event loop only."""
 
     def __init__(self) -> None:
         self._counts: defaultdict[str, dict[str, _Counts]] = defaultdict(dict)
@@ -47,25 +47,34 @@ class Statistics:
     def succeeded(
         self, model: str, version: str, answers: Sequence[Scores], now_s: float, took_ns: int
     ) -> None:
-        """Count a request that was answered."""
+        """Count an answered request.
+
+        Args:
+            model: name of the model.
+            version: that scored.
+            answers: one for each user of the request.
+            now_s: epoch second.
+            took_ns: duration of the request in nanoseconds.
+        """
         counts = self._of(model, version)
         counts.last_inference_ms = int(1000 * now_s)
         counts.inference_count += len(answers)
         counts.add("success", took_ns)
+        stages = [answer.stages.seconds for answer in answers]
         staged_ns = 0
         for name, parts in STAGES.items():
-            seconds = (one.stages.seconds.get(part, 0.0) for one in answers for part in parts)
+            seconds = (timings.get(part, 0.0) for timings in stages for part in parts)
             stage_ns = int(1e9 * sum(seconds))
             counts.add(name, stage_ns)
             staged_ns += stage_ns
         counts.add("compute_output", max(took_ns - staged_ns, 0))
 
     def failed(self, model: str, version: str, took_ns: int) -> None:
-        """Count a request to a known model that was not."""
+        """Count a request to a known model that failed."""
         self._of(model, version).add("fail", took_ns)
 
     def of(self, model: str, version: str) -> ModelStatistics:
-        """What one version of a model has done."""
+        """Statistics of one version of a model."""
         counts = self._counts[model].get(version, _Counts())
         return ModelStatistics(
             model,

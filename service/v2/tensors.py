@@ -1,4 +1,4 @@
-"""What our models look like as tensors: requests become queries, scores become outputs."""
+"""Models as tensors: input tensors become queries, scores become output tensors."""
 
 from collections.abc import Mapping, Sequence
 
@@ -22,11 +22,11 @@ OUTPUTS = (
     TensorMetadata(GENERATION, BYTES, (1,)),
 )
 MAX_USERS = 64
-"""Users of one request: each is a lookup and a score of its own."""
+"""Users of one request. Each is looked up and scored separately."""
 
 
 def inputs_of(context_fields: Sequence[str]) -> tuple[TensorMetadata, ...]:
-    """What a model takes. Integer datatypes are taken as well: an id that is a number is the same id."""
+    """Inputs of a model. Integer datatypes are accepted as well: the number 7 is the id `7`."""
     return (
         TensorMetadata(USER_ID, BYTES, (1,)),
         TensorMetadata(CANDIDATES, BYTES, (-1,)),
@@ -38,10 +38,15 @@ def inputs_of(context_fields: Sequence[str]) -> tuple[TensorMetadata, ...]:
 def queries_of(
     request: InferRequest, context_fields: Sequence[str], settings: Settings
 ) -> list[Query]:
-    """One query for each user.
+    """Make one query for each user.
 
-    `user_id` [1] goes with `candidates` [C]; `user_id` [B] or [B, 1] with `candidates` [B, C], and then `recent` is
-    [B, N] and a context field [B] or [B, 1].
+    Shapes for one user: `user_id` [1], `candidates` [C]. For several: `user_id` [B] or [B, 1], `candidates` [B, C],
+    `recent` [B, N] and each context field [B] or [B, 1].
+
+    Args:
+        request: with `user_id` and `candidates` among its inputs.
+        context_fields: those that the model has.
+        settings: limits of deadlines.
 
     Raises:
         RequestError: naming the input, what came and what was expected.
@@ -67,25 +72,25 @@ def queries_of(
 
 
 def outputs_of(request: InferRequest, answers: Sequence[Scores]) -> tuple[InferTensor, ...]:
-    """The outputs that were asked for, of one answer for each user."""
-    shape = next(one.shape for one in request.inputs if one.name == CANDIDATES)
-    names = [one.name for one in request.outputs] or [one.name for one in OUTPUTS]
+    """Make the outputs that were asked for, from one answer for each user."""
+    shape = next(tensor.shape for tensor in request.inputs if tensor.name == CANDIDATES)
+    names = [output.name for output in request.outputs or OUTPUTS]
     return tuple(_output(name, answers, shape) for name in names)
 
 
 def _output(name: str, answers: Sequence[Scores], shape: tuple[int, ...]) -> InferTensor:
     match name:
         case "scores":
-            scores = np.concatenate([one.scores for one in answers]).astype(np.float32)
+            scores = np.concatenate([answer.scores for answer in answers]).astype(np.float32)
             return InferTensor(name, "FP32", shape, scores)
         case "unknown":
-            unknown = np.concatenate([_is_unknown(one) for one in answers])
+            unknown = np.concatenate([_is_unknown(answer) for answer in answers])
             return InferTensor(name, "BOOL", shape, unknown)
         case "state_source":
-            sources = [one.found.source for one in answers]
+            sources = [answer.found.source for answer in answers]
             return InferTensor(name, BYTES, (len(sources),), sources)
         case _:
-            names = [one.generation.name for one in answers]
+            names = [answer.generation.name for answer in answers]
             return InferTensor(name, BYTES, (len(names),), names)
 
 
@@ -93,7 +98,7 @@ def _is_unknown(answer: Scores) -> "np.ndarray[tuple[int], np.dtype[np.bool]]":
     candidates, unknown = answer.query.candidates, set(answer.unknown_candidates)
     if not unknown:
         return np.zeros(len(candidates), np.bool)
-    return np.fromiter((one in unknown for one in candidates), np.bool, len(candidates))
+    return np.fromiter((item in unknown for item in candidates), np.bool, len(candidates))
 
 
 def _whole_number(parameters: Parameters, name: str, expected: str) -> int:
@@ -104,24 +109,24 @@ def _whole_number(parameters: Parameters, name: str, expected: str) -> int:
 
 
 def _check_outputs(request: InferRequest) -> None:
-    known = [one.name for one in OUTPUTS]
-    for one in request.outputs:
-        if one.name not in known:
-            expected = f"one of {', '.join(known)}{did_you_mean(one.name, known)}"
-            raise RequestError("outputs", short(one.name), expected)
-    names = [one.name for one in request.outputs]
+    known = [output.name for output in OUTPUTS]
+    names = [output.name for output in request.outputs]
+    for name in names:
+        if name not in known:
+            expected = f"one of {', '.join(known)}{did_you_mean(name, known)}"
+            raise RequestError("outputs", short(name), expected)
     if len(set(names)) < len(names):
         raise RequestError("outputs", names, "each name once")
 
 
 def _by_name(inputs: Sequence[InferTensor], known: Sequence[str]) -> Mapping[str, InferTensor]:
-    named = {one.name: one for one in inputs}
+    named = {tensor.name: tensor for tensor in inputs}
     for name in named:
         if name not in known:
             expected = f"one of {', '.join(known)}{did_you_mean(name, known)}"
             raise RequestError("inputs", short(name), expected)
     if len(named) < len(inputs):
-        raise RequestError("inputs", [one.name for one in inputs], "each name once")
+        raise RequestError("inputs", [tensor.name for tensor in inputs], "each name once")
     for name in REQUIRED:
         if name not in named:
             raise RequestError("inputs", list(named), f"an input {name!r}")
@@ -143,8 +148,8 @@ def _rows(tensor: InferTensor, num_users: int) -> list[list[str]]:
     ids, shape = _ids(tensor), tensor.shape
     is_right = (len(shape) == 1 and num_users == 1) or (len(shape) == 2 and shape[0] == num_users)
     if not is_right:
-        one = "[-1] or " if num_users == 1 else ""
-        expected = f"{one}[{num_users}, -1]: a row for each user"
+        flat = "[-1] or " if num_users == 1 else ""
+        expected = f"{flat}[{num_users}, -1]: a row for each user"
         raise RequestError(f"{_field(tensor.name)}.shape", list(shape), expected)
     width = shape[-1]
     return [ids[at * width : (at + 1) * width] for at in range(num_users)]

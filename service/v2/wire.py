@@ -1,4 +1,4 @@
-"""Bodies of the protocol over HTTP: a JSON header, and behind it the tensors that are packed as bytes."""
+"""Request and response bodies of the protocol over HTTP: a JSON header, then the tensors that are sent as bytes."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -24,13 +24,13 @@ from service.v2.messages import (
 )
 
 LENGTH_HEADER = "Inference-Header-Content-Length"
-"""Bytes of the JSON header; there if, and only if, bytes follow it."""
+"""Header with the length of the JSON in bytes; present if and only if tensor bytes follow the JSON."""
 BINARY_SIZE = "binary_data_size"
 UNSUPPORTED = {
     "shared_memory_region": "no shared memory: tensors come in the body",
     "classification": "no classification: ask for `scores`",
 }
-"""Parameter of a tensor -> what is expected instead: ignoring it would answer something else than was asked."""
+"""Unsupported parameter of a tensor -> what is expected instead. Ignoring it would give a wrong answer."""
 
 Json = dict[str, Any]
 
@@ -40,9 +40,9 @@ def read_infer(model: str, version: str, body: bytes, header_length: str | None)
 
     Args:
         model: from the path.
-        version: from the path; empty if it names none.
-        body: unpacked.
-        header_length: value of `LENGTH_HEADER`; None if the request has none.
+        version: from the path; empty if the path has none.
+        body: decompressed.
+        header_length: value of `LENGTH_HEADER`; None if the request has no such header.
 
     Raises:
         RequestError: naming the field, what came and what was expected.
@@ -54,16 +54,16 @@ def read_infer(model: str, version: str, body: bytes, header_length: str | None)
         _read_inputs(_list(fields, "inputs"), _Tail(body, size)),
         version,
         _text(fields.get("id", ""), "id"),
-        tuple(_read_output(one, at) for at, one in enumerate(_list(fields, "outputs"))),
+        tuple(_read_output(value, at) for at, value in enumerate(_list(fields, "outputs"))),
         parameters_of(fields, "parameters"),
     )
 
 
 def read_object(raw: bytes) -> Json:
-    """A JSON object; nothing at all is an empty one.
+    """Parse a JSON object; an empty body means an empty object.
 
     Raises:
-        RequestError: it is something else.
+        RequestError: the body is not a JSON object.
     """
     if not raw.strip():
         return {}
@@ -89,7 +89,7 @@ def _header_size(header_length: str | None, body_size: int) -> int:
 
 
 class _Tail:
-    """The bytes behind the header, taken from the front."""
+    """The bytes after the JSON header, taken from front to back."""
 
     def __init__(self, body: bytes, start: int) -> None:
         self._body = body
@@ -109,7 +109,7 @@ class _Tail:
 
 
 def _read_inputs(listed: list[object], tail: _Tail) -> tuple[InferTensor, ...]:
-    inputs = tuple(_read_input(one, at, tail) for at, one in enumerate(listed))
+    inputs = tuple(_read_input(value, at, tail) for at, value in enumerate(listed))
     if tail.rest:
         raise RequestError("body", f"{tail.rest} bytes more", f"as many as {BINARY_SIZE} says")
     return inputs
@@ -140,7 +140,7 @@ def _read_output(value: object, at: int) -> RequestedOutput:
 
 
 def refuse_unsupported(parameters: Parameters, field: str) -> None:
-    """Let no parameter of a tensor pass that asks for what is not done here.
+    """Reject parameters of a tensor that this service does not support.
 
     Raises:
         RequestError: there is one.
@@ -170,17 +170,21 @@ def _text(value: object, field: str) -> str:
 
 
 def parameters_of(fields: Json, field: str) -> Mapping[str, Parameter]:
-    """The `parameters` of an object: those that are a string, number or bool; nothing that is read is anything else.
+    """Read the `parameters` of an object. Values that are not strings, numbers or booleans are dropped: none is used.
 
     Raises:
-        RequestError: they are no object.
+        RequestError: `parameters` is not an object.
     """
-    found = _object(fields.get("parameters", {}), field)
-    return {name: one for name, one in found.items() if isinstance(one, str | int | float)}
+    sent = _object(fields.get("parameters", {}), field)
+    return {name: value for name, value in sent.items() if isinstance(value, str | int | float)}
 
 
 def write_infer(request: InferRequest, response: InferResponse) -> tuple[bytes, int | None]:
-    """The body of an answer, and the size of its JSON header; None if nothing but JSON is in it."""
+    """Make a response body.
+
+    Returns:
+        The body, and the length of its JSON header in bytes; None if the body is JSON only.
+    """
     outputs, tail = [], []
     for tensor in response.outputs:
         if _is_binary(request, tensor.name):
@@ -189,22 +193,24 @@ def write_infer(request: InferRequest, response: InferResponse) -> tuple[bytes, 
             outputs.append(_described(tensor, len(raw)))
         else:
             outputs.append(tensor_to_json(tensor))
-    said: Json = {
+    fields: Json = {
         "model_name": response.model,
         "model_version": response.version,
         **({"id": response.id} if response.id else {}),
         "parameters": response.parameters,
         "outputs": outputs,
     }
-    header = orjson.dumps(said, option=orjson.OPT_SERIALIZE_NUMPY)
+    header = orjson.dumps(fields, option=orjson.OPT_SERIALIZE_NUMPY)
     return (b"".join([header, *tail]), len(header)) if tail else (header, None)
 
 
 def _is_binary(request: InferRequest, output: str) -> bool:
-    """As the output's own parameter says, else the request's."""
+    """Whether an output is sent as bytes: its own parameter decides, else the request's."""
     default = request.parameters.get("binary_data_output", False)
-    asked = next((one.parameters for one in request.outputs if one.name == output), {})
-    return asked.get("binary_data", default) is True
+    parameters: Parameters = next(
+        (requested.parameters for requested in request.outputs if requested.name == output), {}
+    )
+    return parameters.get("binary_data", default) is True
 
 
 def _described(tensor: InferTensor, size: int) -> Json:

@@ -103,7 +103,7 @@ async def test_a_request_enters_the_files_that_the_page_lists_each_once(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A traced request is slow: without this the service would begin to look whether its client is still there.
-    monkeypatch.setattr("service.transport.disconnect.ASK_AFTER_S", 60.0)
+    monkeypatch.setattr("service.transport.disconnect.WATCH_AFTER_S", 60.0)
     world.publish(Toy())
     trace = Trace()
     async with world.service(num_threads=1) as service:
@@ -124,7 +124,7 @@ async def test_a_request_enters_the_files_that_the_page_lists_each_once(
 async def test_the_first_request_for_a_user_also_enters_the_files_that_the_page_names(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.transport.disconnect.ASK_AFTER_S", 60.0)
+    monkeypatch.setattr("service.transport.disconnect.WATCH_AFTER_S", 60.0)
     world.publish(Toy())
     trace = Trace()
     async with world.service(num_threads=1) as service:
