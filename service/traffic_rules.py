@@ -1,4 +1,4 @@
-"""What operators write about traffic, in JSON or a file of it: experiments and shadows, checked at the start."""
+"""Experiments and shadows as operators define them, in JSON; validated when the service starts."""
 
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -11,39 +11,39 @@ Name = Annotated[str, Field(min_length=1)]
 
 
 class Rule(BaseModel):
-    """Base of what operators write."""
+    """Base of both kinds of rules."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class ShadowRule(Rule):
-    """Score a share of one model's requests with another one, too."""
+    """Score a share of one model's requests with a second model as well."""
 
     model: Name
-    """The model whose requests these are."""
+    """The model whose requests are sampled."""
 
     shadow: Name
-    """The model that scores them as well; nobody gets its scores."""
+    """The second model; its scores are not returned to clients."""
 
     share: Share
-    """Of the requests: more than 0, up to 1."""
+    """Share of the requests: more than 0, at most 1."""
 
 
 class Experiment(Rule):
-    """Split users among models."""
+    """Divide users among models."""
 
     weights: dict[Name, Weight]
-    """Model -> its weight; shares are weights over their sum."""
+    """Model -> weight; a model's share is its weight divided by the sum."""
 
     salt: str | None = None
-    """What users are drawn by; unset: the experiment's name."""
+    """Input of the hash that assigns users to models. Unset: the experiment's name."""
 
     default: bool = False
-    """Whether requests that name no model belong to it; one experiment at most."""
+    """Whether requests that name no model belong to this experiment; true for at most one."""
 
     @field_validator("weights")
     @classmethod
-    def _some(cls, weights: dict[str, float]) -> dict[str, float]:
+    def _has_weight(cls, weights: dict[str, float]) -> dict[str, float]:
         if not sum(weights.values()):
             raise ValueError("at least one model with a weight above 0")
         return weights
@@ -53,10 +53,10 @@ Kind = TypeVar("Kind")
 
 
 def read_rules(kind: type[Kind], value: object) -> Kind:
-    """Read JSON, or a file of JSON that is named instead.
+    """Read JSON, or a JSON file given by its path.
 
     Raises:
-        ValueError: says what is wrong, and where.
+        ValueError: the file cannot be read, or its content is wrong; names the place.
     """
     if not isinstance(value, str):
         return TypeAdapter(kind).validate_python(value)
@@ -65,16 +65,18 @@ def read_rules(kind: type[Kind], value: object) -> Kind:
         try:
             text = Path(text).read_text()
         except OSError as error:
-            raise ValueError(f"JSON, or a file of it ({error.strerror}: {value!r})") from error
+            raise ValueError(
+                f"JSON or the path of a JSON file ({error.strerror}: {value!r})"
+            ) from error
     try:
         return TypeAdapter(kind).validate_json(text)
     except ValidationError as error:
-        raise ValueError(_in_words(error)) from error
+        raise ValueError(_first_problem(error)) from error
 
 
-def _in_words(error: ValidationError) -> str:
+def _first_problem(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"]) or "all of it"
+    where = ".".join(str(part) for part in first["loc"]) or "the top level"
     return f"at {where}: got {first['input']!r}, expected: {first['msg']}"
 
 
@@ -82,15 +84,15 @@ def read_shadows(value: object) -> tuple[ShadowRule, ...]:
     """Rules for shadows.
 
     Raises:
-        ValueError: a rule is wrong, there twice, or a model's own shadow.
+        ValueError: a rule is wrong, appears twice, or names one model as model and shadow.
     """
     rules = read_rules(tuple[ShadowRule, ...], value)
     pairs = [(rule.model, rule.shadow) for rule in rules]
     for model, shadow in pairs:
         if model == shadow:
-            raise ValueError(f"model and shadow are both {model!r}")
+            raise ValueError(f"two different models, not {model!r} as model and as shadow")
         if pairs.count((model, shadow)) > 1:
-            raise ValueError(f"shadow {shadow!r} of {model!r} comes twice")
+            raise ValueError(f"shadow {shadow!r} of {model!r} once, not twice")
     return rules
 
 
@@ -98,13 +100,13 @@ def read_split(value: object) -> dict[str, Experiment]:
     """Experiments by name.
 
     Raises:
-        ValueError: one is wrong, or more than one is the default.
+        ValueError: an experiment is wrong, or more than one is the default.
     """
     experiments = read_rules(dict[str, Experiment], value)
-    defaults = [name for name, one in experiments.items() if one.default]
+    defaults = [name for name, experiment in experiments.items() if experiment.default]
     if len(defaults) > 1:
-        raise ValueError(f"one default at most, not {', '.join(defaults)}")
-    for name, one in experiments.items():
-        if name in one.weights:
-            raise ValueError(f"an experiment may not be called as one of its models: {name!r}")
+        raise ValueError(f"at most one default, not {', '.join(defaults)}")
+    for name, experiment in experiments.items():
+        if name in experiment.weights:
+            raise ValueError(f"another name for the experiment than that of its model {name!r}")
     return experiments

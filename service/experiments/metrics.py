@@ -1,4 +1,4 @@
-"""Metrics of experiments and shadows. Shadows' lookups have counters of their own: no answer needed them."""
+"""Metrics of experiments and shadows. Lookups of shadows have their own counter, since no answer needed them."""
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
@@ -11,74 +11,74 @@ PAIR = ("model", "shadow")
 
 
 class TrafficMetrics:
-    """What experiments and shadows did."""
+    """Metrics of experiments and shadows."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._assigned = Counter(
             "absorb_split_requests",
-            "Requests of an experiment, by the model that their user has.",
+            "Requests of an experiment, by the model assigned to the user.",
             ["experiment", "model"],
             registry=registry,
         )
         self._fallbacks = Counter(
             "absorb_split_fallbacks",
-            "Those that the default model scored: theirs did not serve.",
+            "Requests scored by the default model because the assigned model did not serve.",
             ["experiment", "model"],
             registry=registry,
         )
         self._shadows = Counter(
             "absorb_shadow_requests",
-            "Requests drawn for a shadow: compared, dropped or failed.",
+            "Requests sampled for a shadow, by result: compared, dropped or failed.",
             [*PAIR, "result"],
             registry=registry,
         )
         self._results = Counter(
             "absorb_shadow_cache_results",
-            "Lookups of shadows by result; in no other counter.",
+            "User lookups of shadows, by result; not part of absorb_cache_results.",
             ["model", "result"],
             registry=registry,
         )
         self._difference = Histogram(
             "absorb_shadow_score_difference",
-            "Mean absolute difference of a request's scores.",
+            "Mean absolute difference between the scores of model and shadow in a request.",
             PAIR,
             buckets=DIFFERENCES,
             registry=registry,
         )
-        # Not tau itself: prometheus_client gives no sum, so no mean, of what may be negative.
+        # Not tau itself: a histogram of negative values has no sum, so no mean.
         self._distance = Histogram(
             "absorb_shadow_kendall_distance",
-            "(1 - tau-b) / 2: 0 where rankings agree, 1 reversed.",
+            "(1 - tau-b) / 2: 0 for equal rankings, 1 for reversed rankings.",
             PAIR,
             buckets=DISTANCES,
             registry=registry,
         )
         self._overlap = Histogram(
             "absorb_shadow_top_overlap",
-            "Share of the best 10 that the two have in common.",
+            "Share of the top 10 that model and shadow have in common.",
             PAIR,
             buckets=OVERLAPS,
             registry=registry,
         )
 
     def assigned(self, experiment: str, model: str) -> None:
-        """Count a request that an experiment gave to a model."""
+        """Count a request that an experiment assigned to a model."""
         self._assigned.labels(experiment, model).inc()
 
     def fell_back(self, experiment: str, model: str) -> None:
-        """Count one whose model does not serve."""
+        """Count a request whose assigned model does not serve."""
         self._fallbacks.labels(experiment, model).inc()
 
     def shadowed(self, model: str, shadow: str, result: str) -> None:
-        """Count how a request that was drawn for a shadow ended."""
+        """Count a request that was sampled for a shadow, by result."""
         self._shadows.labels(model, shadow, result).inc()
 
     def looked_up(self, shadow: str, source: str) -> None:
-        """Count a shadow's own lookup."""
+        """Count a shadow's own lookup of the user."""
         self._results.labels(shadow, source).inc()
 
     def compared(self, model: str, shadow: str, difference: float, agreement: Agreement) -> None:
-        """Note how far two models' scores of one request agree."""
+        """Record how far model and shadow agree on one request."""
         self._difference.labels(model, shadow).observe(difference)
         self._overlap.labels(model, shadow).observe(agreement.overlap)
         if agreement.kendall_tau is not None:

@@ -1,8 +1,8 @@
-"""Shadows: a second model scores a share of a model's requests, to see how far the two agree. Nobody gets its scores.
+"""Shadows: a second model scores a share of a model's requests, to measure how far the two agree.
 
-It starts when the answer is sent, works in a thread of its own, and has places for few requests: one that finds none
-is dropped and counted, so that a slow shadow costs samples and not time. It reads the cache past every tier and counts
-its lookups apart: those of answers still add up.
+The shadow's scores are not returned to the client. A shadow starts after the answer is sent and scores in its own
+thread. It takes few requests at the same time and drops the others, so that a slow shadow loses samples but delays no
+request. It reads the cache without the host tier, and its lookups have their own counter.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from service.query import Query, Scores
 
 MAX_AT_ONCE = 2
-"""One that scores and one that waits for its record."""
+"""One request that is scored, and one that waits for its record."""
 TOP_K = 10
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ Score = Callable[[Serving, "Query", Executor], Awaitable["Scores"]]
 
 
 class Shadows:
-    """Every shadow of a service."""
+    """All shadows of a service."""
 
     def __init__(
         self,
@@ -44,16 +44,16 @@ class Shadows:
         metrics: TrafficMetrics,
         draw: Callable[[], float] = random.random,
     ) -> None:
-        """Keep the rules.
+        """Start with no request running.
 
         Args:
-            rules: as the operator wrote them.
+            rules: the operator's setting.
             selection: what serves now, the shadows included.
-            metrics: counts.
-            draw: gives a number from 0 to below 1, to choose requests by.
+            metrics: of experiments and shadows.
+            draw: returns a random number in [0, 1), which selects requests.
         """
         self._rules = {
-            rule.model: [one for one in rules if one.model == rule.model] for rule in rules
+            rule.model: [other for other in rules if other.model == rule.model] for rule in rules
         }
         self._selection = selection
         self._metrics = metrics
@@ -62,20 +62,20 @@ class Shadows:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="shadow")
 
     def offer(self, answer: "Scores", score: Score) -> None:
-        """Choose whether a shadow scores this request, too; returns at once.
+        """Decide whether shadows score this request as well; they start after the answer is sent.
 
         Args:
-            answer: what is about to be sent.
-            score: scores uncounted, in the executor that it is given.
+            answer: about to be sent.
+            score: scores in the given executor, without counting a request.
         """
         for rule in self._rules.get(answer.generation.model, ()):
             if self._draw() < rule.share:
                 start = partial(self._start, rule, answer, score)
-                about = CURRENT.get()
-                if about is None:
+                request = CURRENT.get()
+                if request is None:
                     asyncio.get_running_loop().call_soon(start)
                 else:
-                    about.later.append(start)
+                    request.later.append(start)
 
     def _start(self, rule: ShadowRule, answer: "Scores", score: Score) -> None:
         if len(self._running) >= MAX_AT_ONCE:
@@ -91,9 +91,7 @@ class Shadows:
             difference, agreement = await asyncio.get_running_loop().run_in_executor(
                 self._thread, compare, answer, other
             )
-        except (
-            Exception
-        ) as error:  # the outermost handler of this task; whoever asked has the answer
+        except Exception as error:  # outermost handler: the client already has its answer
             self._metrics.shadowed(rule.model, rule.shadow, "failed")
             fields = {"model": rule.model, "shadow": rule.shadow, "error": str(error)}
             log.debug("shadow failed", extra=fields, exc_info=error)
@@ -110,7 +108,7 @@ class Shadows:
         return other
 
     async def close(self) -> None:
-        """Give up what runs."""
+        """Cancel the running shadows and stop the thread."""
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
@@ -118,7 +116,7 @@ class Shadows:
 
 
 def compare(left: "Scores", right: "Scores") -> tuple[float, Agreement]:
-    """Mean absolute difference of the scores, and how far the rankings agree."""
+    """Mean absolute difference of the scores, and agreement of the rankings."""
     difference = float(np.abs(left.scores - right.scores).mean())
     (agreement,) = agreements({"left": left.scores, "right": right.scores}, TOP_K)
     return difference, agreement

@@ -1,12 +1,12 @@
-"""Which model a request gets: the one it names, or the one that an experiment gives its user.
+"""Which model scores a request: the model it names, or the one that an experiment assigns to the user.
 
-An experiment splits users among models by weight, with weighted rendezvous hashing: every model draws an exponential
-number from a hash of (salt, model, user), divided by its weight, and the least wins. So a user keeps a model across
-processes, restarts and machines; shares follow the weights; and a change of one model's weight moves users only to
-that model (if it grew) or from it (if it shrank), as few as can be. Another salt draws everybody anew: two experiments
-with their own salts are independent of each other.
+An experiment divides users among models by weight, with weighted rendezvous hashing: for every model, a hash of (salt,
+model, user) gives an exponentially distributed number, which is divided by the model's weight; the smallest wins. The
+assignment is therefore the same in every process, after a restart and on every machine, and the shares follow the
+weights. A change of one weight moves users only to that model (if it grew) or away from it (if it shrank), and as few
+as possible. Experiments with different salts assign independently of each other.
 
-    wins = argmin over models of  -ln(u) / weight,    u = (BLAKE2b-64(salt 0x00 model 0x00 user) + ½) / 2^64
+    model = argmin over models of  -ln(u) / weight,    u = (BLAKE2b-64(salt 0x00 model 0x00 user) + ½) / 2^64
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ DRAWS = 1 << (8 * DIGEST_BYTES)
 
 
 class Split:
-    """One experiment, ready to draw."""
+    """The assignment of users to models of one experiment."""
 
     def __init__(self, salt: str, weights: Mapping[str, float]) -> None:
         self._arms = [
@@ -35,19 +35,19 @@ class Split:
         ]
 
     def model_of(self, user_id: str) -> str:
-        """The model that scores for a user."""
-        user, best, least = user_id.encode(), "", inf
+        """The model assigned to a user."""
+        user, best, smallest = user_id.encode(), "", inf
         for name, weight, prefix in self._arms:
             hashed = prefix.copy()
             hashed.update(user)
             drawn = -log((int.from_bytes(hashed.digest(), "big") + 0.5) / DRAWS) / weight
-            if drawn < least:
-                best, least = name, drawn
+            if drawn < smallest:
+                best, smallest = name, drawn
         return best
 
 
 class Traffic:
-    """Picks what scores a request. A name is an experiment's before it is a model's."""
+    """Chooses what scores a request. An experiment takes precedence over a model of the same name."""
 
     def __init__(
         self, experiments: Mapping[str, Experiment], selection: Selection, metrics: TrafficMetrics
@@ -55,16 +55,16 @@ class Traffic:
         self._selection = selection
         self._metrics = metrics
         self._splits = {
-            name: Split(name if one.salt is None else one.salt, one.weights)
-            for name, one in experiments.items()
+            name: Split(name if experiment.salt is None else experiment.salt, experiment.weights)
+            for name, experiment in experiments.items()
         }
-        self._default = next((name for name, one in experiments.items() if one.default), None)
+        self._default = next((name for name, rules in experiments.items() if rules.default), None)
 
     def pick(self, model: str | None, user_id: str) -> Serving:
-        """What scores this request; the default model where an experiment's model does not serve.
+        """What scores this request; the default model if the assigned model does not serve.
 
         Raises:
-            UnknownModelError: no such model, and no such experiment.
+            UnknownModelError: neither a model nor an experiment has this name.
             NotReadyError: nothing is loaded yet.
         """
         name = self._default if model is None else model
@@ -80,10 +80,10 @@ class Traffic:
             return self._selection.pick(None)
 
     def foresee(self, model: str | None, user_id: str) -> Serving:
-        """What `pick` would give, uncounted: the user has not asked yet.
+        """What `pick` would return, without counting a request.
 
         Raises:
-            UnknownModelError: no such model, and no such experiment.
+            UnknownModelError: neither a model nor an experiment has this name.
             NotReadyError: nothing is loaded yet.
         """
         name = self._default if model is None else model

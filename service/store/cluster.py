@@ -1,11 +1,12 @@
-"""A Redis Cluster as the service reads it: each user's record from the node that holds it, and from no other.
+"""Reads from a Redis Cluster: each record from the node that holds it.
 
-Not redis-py's asyncio `RedisCluster`: there an error of one node makes the next command, whosever it is, learn the
-whole cluster again under one lock, and a time limit that ends meanwhile closes every node's connections. One node that
-is down or hangs must cost its own users their records, and nobody else anything. So the map of slots is learned here,
-off the hot path, and each node has a connection pool of its own.
+A node that is down or hangs must affect only the users whose records it holds. redis-py's asyncio `RedisCluster` does
+not give that: after an error of one node, the next command to any node reloads the slot map of the whole cluster under
+one lock, and a time limit that expires meanwhile closes the connections to every node. Therefore this store loads the
+slot map in the background and has one connection pool per node.
 
-A cluster without replicas needs `cluster-require-full-coverage no`, or its servers refuse everybody when one is down.
+A cluster without replicas needs `cluster-require-full-coverage no`; otherwise its servers reject every request while
+one of them is down.
 """
 
 import asyncio
@@ -25,25 +26,25 @@ from models.contract.generation import MODELS_KEY, SERVICES_KEY, pointer_key, pr
 from service.store.redis import CONTROL_TIMEOUT_S, ask, connect, pointers_by_name
 
 MAX_REDIRECTS = 5
-"""As many as redis-py's and go-redis's clients follow, at most."""
+"""Same limit as in redis-py and go-redis."""
 MAP_TIMEOUT_S = 1.0
-"""For one node to describe the cluster; then the next is asked."""
+"""Time limit for one node to return the slot map; then the next node is asked."""
 MIN_MAP_AGE_S = 1.0
-"""The map is not learned more often, however many reads fail."""
+"""Least time between two loads of the slot map, however many reads fail."""
 
 log = logging.getLogger(__name__)
 Address = tuple[str, int]
 
 
 class ClusterStore:
-    """Any number of nodes. Connects on first use, so the cluster may be down when this is made."""
+    """A cluster of any number of nodes. Connects on first use, so it may be down when this object is made."""
 
     def __init__(self, url: str, timeout_s: float) -> None:
-        """Keep where the cluster is.
+        """Make the store, without connecting.
 
         Args:
-            url: `redis+cluster://` or `rediss+cluster://`, of any one node.
-            timeout_s: seconds for one `read`: redirections and connecting included, and the first map of slots.
+            url: `redis+cluster://` or `rediss+cluster://` with the address of any node.
+            timeout_s: seconds for one `read`, including redirections, connecting, and the first load of the slot map.
         """
         self._name = redact_url(url)
         self._timeout_s = timeout_s
@@ -56,19 +57,19 @@ class ClusterStore:
         self._learned_s = 0.0
 
     async def read(self, key: str) -> bytes | None:
-        """Bytes under a key; None if there are none.
+        """Bytes under a key; None if the key does not exist.
 
         Raises:
-            CacheUnavailableError: no answer of the key's node in time, or an error for one.
-            CorruptRecordError: the key holds something else than bytes.
+            CacheUnavailableError: no answer of the key's node in time, or the answer is an error.
+            CorruptRecordError: the key holds a value that is not a string.
         """
         value: bytes | None = await self._limited(self._send(key, "GET", key), self._timeout_s)
         return value
 
     async def read_many(self, keys: Sequence[str]) -> Sequence[bytes | AbsorbError | None]:
-        """Bytes under each key, or why they cannot be read; None where there are none.
+        """Bytes under each key, or why they cannot be read; None for a key that does not exist.
 
-        The keys lie on several nodes: one that is down leaves the others' keys readable.
+        The keys are on several nodes; a node that is down does not affect the keys of the others.
         """
         return await asyncio.gather(*(self._try_read(key) for key in keys))
 
@@ -79,19 +80,19 @@ class ClusterStore:
             return error
 
     async def read_pointers(self) -> dict[str, bytes | None]:
-        """Name of every published model -> bytes of its generation pointer (None: there is none).
+        """Name of every published model -> bytes of its generation pointer (None: the pointer is missing).
 
         Raises:
-            CacheUnavailableError: no answer in time, or an error for one.
+            CacheUnavailableError: no answer in time, or the answer is an error.
         """
-        found: dict[str, bytes | None] = await self._limited(self._pointers(), CONTROL_TIMEOUT_S)
-        return found
+        pointers: dict[str, bytes | None] = await self._limited(self._pointers(), CONTROL_TIMEOUT_S)
+        return pointers
 
     async def announce(self, service: str, loaded: bytes, ttl_s: int) -> None:
-        """Say what a service has loaded (`presence_key`); forgotten after `ttl_s` seconds.
+        """Write which generations a service has loaded (`presence_key`); the cache drops it after `ttl_s` seconds.
 
         Raises:
-            CacheUnavailableError: no answer in time, or an error for one: the service may have no right to write.
+            CacheUnavailableError: no answer in time, or the answer is an error, such as a missing right to write.
         """
         await self._limited(self._announce(service, loaded, ttl_s), CONTROL_TIMEOUT_S)
 
@@ -101,7 +102,7 @@ class ClusterStore:
         await self._send(key, "SET", key, loaded, "EX", str(ttl_s))
 
     async def close(self) -> None:
-        """Let go of every connection."""
+        """Close every connection."""
         if self._learning is not None:
             self._learning.cancel()
         for client in self._clients.values():
@@ -110,7 +111,7 @@ class ClusterStore:
     async def _pointers(self) -> dict[str, bytes | None]:
         members = await self._send(MODELS_KEY, "SMEMBERS", MODELS_KEY)
         names = sorted(name.decode(errors="replace") for name in members)
-        keys = [pointer_key(name) for name in names]  # all in one slot
+        keys = [pointer_key(name) for name in names]  # one MGET: the keys share a slot
         return pointers_by_name(names, await self._send(MODELS_KEY, "MGET", *keys) if keys else [])
 
     async def _limited(self, answer: Awaitable[Any], timeout_s: float) -> Any:
@@ -121,14 +122,14 @@ class ClusterStore:
             raise
 
     async def _send(self, key: str, *command: str | bytes) -> Any:
-        """Ask the node that holds `key`, wherever it has moved to."""
+        """Send a command to the node that holds `key`, following redirections."""
         if not self._map:
             await asyncio.shield(self._learn())
         address, asking = self._map.owner(key_slot(key.encode())) or self._seed, False
         for _ in range(MAX_REDIRECTS):
             try:
                 return await _execute(self._client(address), command, asking)
-            except AskError as error:  # or a MovedError, which is one
+            except AskError as error:  # MovedError is a subclass
                 asking = not isinstance(error, MovedError)
                 address = (error.host or address[0], error.port)
                 if not asking:
@@ -146,22 +147,22 @@ class ClusterStore:
         return self._clients[address]
 
     def _learn_soon(self) -> None:
-        """Learn the map of slots again, in the background."""
+        """Reload the slot map in the background."""
         if asyncio.get_running_loop().time() - self._learned_s > MIN_MAP_AGE_S:
             self._learn()
 
     def _learn(self) -> "asyncio.Task[None]":
-        """The one task that is learning the map: whoever has to wait for it waits for the same."""
+        """The task that loads the slot map; concurrent callers share it."""
         if self._learning is None or self._learning.done():
             self._learning = asyncio.create_task(self._ask_for_map())
             self._learning.add_done_callback(_log_failure)
         return self._learning
 
     async def _ask_for_map(self) -> None:
-        """Ask one node after another until one describes the cluster.
+        """Ask one node after another until one returns the slot map.
 
         Raises:
-            ConnectionError: none does.
+            ConnectionError: no node returns it.
         """
         self._learned_s = asyncio.get_running_loop().time()
         problem = "no node is known"
@@ -172,7 +173,7 @@ class ClusterStore:
             except (RedisError, OSError, TimeoutError) as error:
                 problem = f"node {address[0]}:{address[1]}: {error or 'no answer'}"
                 continue
-            self._map = _SlotMap([_read_range(one, address) for one in ranges])
+            self._map = _SlotMap([_read_range(entry, address) for entry in ranges])
             await self._forget_nodes_gone()
             return
         raise ConnectionError(f"the cluster's slots are unknown: {problem}")
@@ -183,7 +184,7 @@ class ClusterStore:
 
 
 class _SlotMap:
-    """Which node holds which slot. Empty: not known."""
+    """Which node holds which slot. Empty until it is loaded."""
 
     def __init__(self, ranges: list[tuple[int, int, Address]]) -> None:
         self._ranges = sorted(ranges)
@@ -194,11 +195,11 @@ class _SlotMap:
 
     @property
     def addresses(self) -> list[Address]:
-        """Every node once."""
+        """Every node, without repetition."""
         return list(dict.fromkeys(address for _, _, address in self._ranges))
 
     def owner(self, slot: int) -> Address | None:
-        """The node that holds `slot`; None for one that no node holds."""
+        """The node that holds `slot`; None if no node holds it."""
         place = bisect_right(self._firsts, slot) - 1
         if place < 0 or slot > self._ranges[place][1]:
             return None
@@ -208,14 +209,14 @@ class _SlotMap:
 async def _execute(client: Redis, command: tuple[str | bytes, ...], asking: bool) -> Any:
     if not asking:
         return await client.execute_command(*command)  # type: ignore[no-untyped-call]
-    async with client.pipeline(transaction=False) as pipeline:  # both on one connection
-        pipeline.execute_command("ASKING")
+    async with client.pipeline(transaction=False) as pipeline:
+        pipeline.execute_command("ASKING")  # applies to the next command on the same connection
         pipeline.execute_command(*command)
         return (await pipeline.execute())[1]
 
 
 def _read_range(entry: Any, asked: Address) -> tuple[int, int, Address]:
-    """First slot, last slot and primary of an entry of CLUSTER SLOTS; a node without a name has the one asked."""
+    """First slot, last slot and primary of an entry of CLUSTER SLOTS; an empty host means the node that was asked."""
     first, last, (host, port, *_) = entry[:3]
     name = host.decode() if isinstance(host, bytes) else host
     return int(first), int(last), (name or asked[0], int(port))
@@ -223,4 +224,4 @@ def _read_range(entry: Any, asked: Address) -> tuple[int, int, Address]:
 
 def _log_failure(task: "asyncio.Task[None]") -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
-        log.warning("the cluster cannot be described", extra={"error": str(error)})
+        log.warning("the slot map cannot be loaded", extra={"error": str(error)})

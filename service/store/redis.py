@@ -1,4 +1,4 @@
-"""The cache as the service reads it. Redis errors end here: callers see `CacheUnavailableError` only."""
+"""Reads from the cache, a Redis or Valkey server. Redis' own errors become `CacheUnavailableError` here."""
 
 import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
@@ -16,35 +16,35 @@ from models.contract.generation import MODELS_KEY, SERVICES_KEY, pointer_key, pr
 
 MAX_CONNECTIONS = 64
 CONTROL_TIMEOUT_S = 2.0
-"""For the pointers, which are read off the hot path."""
+"""Time limit for pointers and announcements, which no request waits for."""
 
 Result = TypeVar("Result")
 
 
 class StateStore(Protocol):
-    """What the service needs of a cache."""
+    """What the service does with a cache."""
 
     async def read(self, key: str) -> bytes | None:
-        """Bytes under a key; None if there are none."""
+        """Bytes under a key; None if the key does not exist."""
 
     async def read_many(self, keys: Sequence[str]) -> Sequence[bytes | AbsorbError | None]:
-        """Bytes under each key, or why they cannot be read; None where nothing usable is."""
+        """Bytes under each key, or why they cannot be read; None for a key without a usable value."""
 
     async def read_pointers(self) -> dict[str, bytes | None]:
         """Name of every published model -> bytes of its generation pointer."""
 
     async def announce(self, service: str, loaded: bytes, ttl_s: int) -> None:
-        """Say what a service has loaded; forgotten after `ttl_s` seconds."""
+        """Write which generations a service has loaded; the cache drops it after `ttl_s` seconds."""
 
     async def close(self) -> None:
-        """Let go of every connection."""
+        """Close every connection."""
 
 
 class RedisStore:
-    """A Redis-compatible server. Connects on first use, so it may be down when this is made."""
+    """One Redis-compatible server. Connects on first use, so the server may be down when this object is made."""
 
     def __init__(self, url: str, timeout_s: float) -> None:
-        """Make the client.
+        """Make the client, without connecting.
 
         Args:
             url: as redis-py understands it (`resolve_cache_url`).
@@ -55,35 +55,35 @@ class RedisStore:
         self._redis = connect(parse_url(url))
 
     async def read(self, key: str) -> bytes | None:
-        """Bytes under a key; None if there are none.
+        """Bytes under a key; None if the key does not exist.
 
         Raises:
-            CacheUnavailableError: no answer in time, or an error for one.
-            CorruptRecordError: the key holds something else than bytes.
+            CacheUnavailableError: no answer in time, or the answer is an error.
+            CorruptRecordError: the key holds a value that is not a string.
         """
         return await ask(self._get(key), self._timeout_s, self._name)
 
     async def read_many(self, keys: Sequence[str]) -> Sequence[bytes | AbsorbError | None]:
-        """Bytes under each key, in one round trip; None where there are none, or something else than bytes.
+        """Bytes under each key, in one round trip; None for a key that does not exist or holds no string.
 
         Raises:
-            CacheUnavailableError: no answer in time, or an error for one.
+            CacheUnavailableError: no answer in time, or the answer is an error.
         """
         return await ask(self._mget(keys), self._timeout_s, self._name) if keys else []
 
     async def read_pointers(self) -> dict[str, bytes | None]:
-        """Name of every published model -> bytes of its generation pointer (None: there is none).
+        """Name of every published model -> bytes of its generation pointer (None: the pointer is missing).
 
         Raises:
-            CacheUnavailableError: no answer in time, or an error for one.
+            CacheUnavailableError: no answer in time, or the answer is an error.
         """
         return await ask(self._pointers(), CONTROL_TIMEOUT_S, self._name)
 
     async def announce(self, service: str, loaded: bytes, ttl_s: int) -> None:
-        """Say what a service has loaded (`presence_key`); forgotten after `ttl_s` seconds.
+        """Write which generations a service has loaded (`presence_key`); the cache drops it after `ttl_s` seconds.
 
         Raises:
-            CacheUnavailableError: no answer in time, or an error for one: the service may have no right to write.
+            CacheUnavailableError: no answer in time, or the answer is an error, such as a missing right to write.
         """
         async with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.sadd(SERVICES_KEY, service)
@@ -99,49 +99,49 @@ class RedisStore:
     async def _pointers(self) -> dict[str, bytes | None]:
         members = cast(set[bytes], await self._redis.smembers(MODELS_KEY))
         names = sorted(name.decode(errors="replace") for name in members)
-        found = await self._redis.mget([pointer_key(name) for name in names]) if names else []
-        return pointers_by_name(names, found)
+        values = await self._redis.mget([pointer_key(name) for name in names]) if names else []
+        return pointers_by_name(names, values)
 
     async def close(self) -> None:
-        """Let go of every connection."""
+        """Close every connection."""
         await self._redis.aclose()
 
 
 def connect(options: Mapping[str, Any]) -> Redis:
-    """A client of one server with a pool of its own; connects on first use.
+    """A client of one server with its own connection pool; connects on first use.
 
     Args:
-        options: as `redis.asyncio.connection.parse_url` finds them in a URL.
+        options: as `redis.asyncio.connection.parse_url` returns them.
     """
     pool = BlockingConnectionPool(
         **options,
         max_connections=MAX_CONNECTIONS,
         timeout=None,
-        # With a limit of its own the client sends through asyncio.wait_for, which may swallow our
+        # With a socket timeout, redis-py sends through asyncio.wait_for, which may swallow our
         # cancellation (Python 3.11): a hung server then held requests for 15 s instead of 20 ms.
         socket_timeout=None,
-        # One immediate retry cures the connections that a server's restart has cut; more would only wait.
+        # One immediate retry replaces connections that a server's restart has closed; more would only wait.
         retry=Retry(NoBackoff(), 1),
     )
     return Redis.from_pool(pool)
 
 
-def pointers_by_name(names: Sequence[str], found: Sequence[Any]) -> dict[str, bytes | None]:
-    """Model -> bytes of its pointer, from what MGET answers."""
-    return dict(zip(names, cast(Sequence[bytes | None], found), strict=True))
+def pointers_by_name(names: Sequence[str], values: Sequence[Any]) -> dict[str, bytes | None]:
+    """Model -> bytes of its pointer, from the answer of MGET."""
+    return dict(zip(names, cast(Sequence[bytes | None], values), strict=True))
 
 
 async def ask(answer: Awaitable[Result], timeout_s: float, name: str) -> Result:
-    """Wait for an answer of the cache, and make its errors ours.
+    """Wait for an answer of the cache, and translate its errors.
 
     Args:
-        answer: awaited at once; cancelled when its time is over.
-        timeout_s: seconds, connecting included.
-        name: of the cache, for errors.
+        answer: awaited at once; cancelled at the time limit.
+        timeout_s: time limit in seconds, connecting included.
+        name: names the cache in errors.
 
     Raises:
-        CacheUnavailableError: no answer in time, or an error for one.
-        CorruptRecordError: the key holds something else than bytes.
+        CacheUnavailableError: no answer in time, or the answer is an error.
+        CorruptRecordError: the key holds a value that is not a string.
     """
     try:
         async with asyncio.timeout(timeout_s):
@@ -150,7 +150,7 @@ async def ask(answer: Awaitable[Result], timeout_s: float, name: str) -> Result:
         raise CacheUnavailableError(name, f"no answer in {1000 * timeout_s:.0f} ms") from error
     except ResponseError as error:
         if str(error).startswith("WRONGTYPE"):
-            raise CorruptRecordError("the key holds something else than bytes") from error
+            raise CorruptRecordError("the key holds a value that is not a string") from error
         raise CacheUnavailableError(name, str(error)) from error
     except (RedisError, OSError) as error:
         raise CacheUnavailableError(name, str(error)) from error

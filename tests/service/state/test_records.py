@@ -86,7 +86,7 @@ async def test_a_key_of_another_type_is_corrupt(world: World):
         user = await service.client.get("/v1/users/ann")
     assert answer["state"]["source"] == "corrupt"
     assert answer["scores"] == pytest.approx(COLD, abs=1e-6)
-    assert "something else than bytes" in user.json()["problem"]
+    assert "a value that is not a string" in user.json()["problem"]
 
 
 @pytest.mark.parametrize("at", range(0, 140, 3))
