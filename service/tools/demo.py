@@ -1,22 +1,22 @@
-"""`python -m service.tools.demo`: start the service, score candidates for a real user over HTTP, show what came back.
+"""`absorb demo`: start the service, score a slate for a user of the cache over HTTP, print the answer.
 
-Ends with exit code 1 and the reason if anything fails.
+Item names come from the artifact's display texts; the service itself never reads them.
 """
 
-import argparse
 import json
 import random
-import sys
-import urllib.error
-import urllib.parse
-import urllib.request
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+from urllib.parse import quote
 
+import httpx
+import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from models.contract.errors import AbsorbError
 from service.errors import NotReadyError
@@ -25,56 +25,84 @@ from service.tools.published import Published, read_published
 from service.tools.running_service import running_service
 
 LOG = Path("var/demo/service.log")
-USERS_LOOKED_AT = 100
+MAX_USERS_READ = 100
 NUM_FAMILIAR = 8
 """Candidates that the user bought lately; their ranks show whether the history counts."""
 NUM_OTHERS = 12
-TIMEOUT_S = 30
-COLUMNS = {"test": "this model", "floor": "counts only", "trees_floor": "trees on counts and ages"}
+NUM_NAMED = 6
+"""Latest items of the user that are printed."""
+TIMEOUT_S = 30.0
+DISCLAIMER = "Scores, not click probabilities: see the erratum in docs/results."
+ROWS = {"test": "this model", "floor": "counts only", "trees_floor": "trees on counts and ages"}
+"""Parts of an artifact's report that are printed."""
+EXIT_CODES = "Exit codes: 0 all is well; 1 nothing is published, or a request failed; 2 a setting or an argument is wrong."
 
 Json = dict[str, Any]
 
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the demo; return the exit code."""
-    options = _parser().parse_args(arguments)
+
+@app.command(epilog=EXIT_CODES)
+def demo(
+    model: Annotated[
+        str | None, typer.Option(help="a published model; default: the service's choice")
+    ] = None,
+    user: Annotated[str | None, typer.Option(help="user id; default: a user of the cache")] = None,
+    candidate: Annotated[
+        list[str] | None, typer.Option(help="item id, may be repeated; default: a mixed slate")
+    ] = None,
+    top_k: Annotated[int, typer.Option(help="number of candidates to print", min=1)] = 10,
+) -> None:
+    """Start the service on a free port, score candidates for a user, print the ranked list.
+
+    Example: absorb demo --user 1 --top-k 5
+    """
     try:
-        # Before the service starts: it would wait for something to be published.
-        published = read_published(read_settings(), options.model, USERS_LOOKED_AT)
-        with running_service(LOG) as url:
-            show(url, published, options, Console())
+        # Read before the service starts: it would wait until something is published.
+        published = read_published(read_settings(), model, MAX_USERS_READ)
+        with running_service(LOG) as url, httpx.Client(base_url=url, timeout=TIMEOUT_S) as client:
+            show(client, published, user, candidate or [], top_k, Console())
     except AbsorbError as error:
-        sys.stderr.write(f"demo: {error}\n")
-        return 1
-    return 0
+        typer.echo(f"demo: {error}", err=True)
+        raise typer.Exit(1) from error
 
 
-def show(url: str, published: Published, options: argparse.Namespace, console: Console) -> None:
-    """Ask the service, print its answers.
+def show(
+    client: httpx.Client,
+    published: Published,
+    user_id: str | None,
+    candidates: list[str],
+    top_k: int,
+    console: Console,
+) -> None:
+    """Send the requests and print the answers.
 
     Raises:
-        AbsorbError: an answer is an error, or there is nothing to ask about.
+        AbsorbError: an answer is an error, or the cache holds no user.
     """
     model = published.generation.model
-    user = _ask(url, _user_path(options.user, model)) if options.user else _a_user(url, published)
-    candidates = options.candidate or pick_candidates(user["recent"], published)
+    user = read_user(client, user_id, model) if user_id else pick_user(client, published)
     request = {
         "user_id": user["user_id"],
-        "candidates": candidates,
+        "candidates": candidates or pick_candidates(user["recent"], published),
         "model": model,
-        "top_k": options.top_k,
+        "top_k": top_k,
     }
-    answer = _ask(url, "/v1/score", request)
-    (about,) = [one for one in _ask(url, "/v1/models")["models"] if one["name"] == model]
-    console.print(ranking(answer, set(user["recent"])))
-    console.print(state(answer, user, about), soft_wrap=True)
-    console.print(metrics(about))
+    answer = send(client, "POST", "/v1/score", json=request)
+    models = send(client, "GET", "/v1/models")["models"]
+    served = next(entry for entry in models if entry["name"] == model)
+    names = published.artifact.item_texts()
+    console.print(ranking(answer, set(user["recent"]), names))
+    console.print(DISCLAIMER)
+    console.print(latest(user["recent"], names), overflow="ellipsis", no_wrap=True)
+    console.print(state(answer, user, served), soft_wrap=True, markup=False)
+    console.print(metrics(served["report"]))
     console.print("The same request, to a service started by [bold]make serve[/]:")
     console.print(curl("http://127.0.0.1:8000", request), soft_wrap=True, markup=False)
 
 
 def pick_candidates(recent: list[str | None], published: Published) -> list[str]:
-    """Items that the user had lately and items from the whole catalogue, shuffled; the same for every run."""
+    """Items that the user had lately and items from the whole catalogue, shuffled; the same in every run."""
     familiar = list(dict.fromkeys(item for item in reversed(recent) if item))[:NUM_FAMILIAR]
     others = sorted(set(published.artifact.vocabulary.items) - set(familiar))
     chance = random.Random(0)
@@ -83,48 +111,63 @@ def pick_candidates(recent: list[str | None], published: Published) -> list[str]
     return candidates
 
 
-def ranking(answer: Json, recent: set[str]) -> Table:
-    """The ranked list."""
-    table = Table(title=f"Candidates for user {answer['user_id']}, best first")
+def ranking(answer: Json, recent: set[str], names: Mapping[str, str]) -> Table:
+    """The ranked candidates, with their names if any item has one."""
+    table = Table(title=Text(f"Candidates for user {answer['user_id']}, best first"))
     table.add_column("rank", justify="right")
     table.add_column("item")
-    table.add_column("click probability", justify="right")
+    if names:
+        table.add_column("name", max_width=56, no_wrap=True)
+    table.add_column("score", justify="right")
     table.add_column("among the user's latest")
     for rank, entry in enumerate(answer["ranked"], 1):
-        had = "yes" if entry["item"] in recent else ""
-        table.add_row(str(rank), entry["item"], f"{entry['score']:.4f}", had)
+        item = entry["item"]
+        name = [Text(names.get(item, ""))] if names else []
+        had = "yes" if item in recent else ""
+        table.add_row(str(rank), Text(item), *name, f"{entry['score']:.4f}", had)
     return table
 
 
-def state(answer: Json, user: Json, about: Json) -> str:
-    """What the scores were made from, in words."""
+def latest(recent: list[str | None], names: Mapping[str, str]) -> Text:
+    """The user's latest items, newest first, by name where an item has one."""
+    items = [item for item in reversed(recent) if item]
+    shown = [names.get(item, item) for item in dict.fromkeys(items)][:NUM_NAMED]
+    return Text(f"Latest items of the user, newest first: {'; '.join(shown) or 'none'}")
+
+
+def state(answer: Json, user: Json, served: Json) -> str:
+    """What the scores were computed from, in words."""
     shapes = ", ".join(f"{t['name']} {'×'.join(map(str, t['shape']))}" for t in user["tensors"])
     as_of_s = answer["state"]["as_of_s"]
     as_of = "an empty history" if as_of_s is None else f"{datetime.fromtimestamp(as_of_s, UTC):%F}"
-    why = f" ({answer['degraded_reason']})" if answer["degraded"] else ""
+    reason = f" ({answer['degraded_reason']})" if answer["degraded"] else ""
     return (
-        f"State: {answer['state']['source']}{why}, {user['num_bytes']:,} bytes, as of {as_of}: {shapes}\n"
+        f"State: {answer['state']['source']}{reason}, {user['num_bytes']:,} bytes, as of {as_of}: {shapes}\n"
         f"Model: {answer['model']}, generation {answer['generation']}, artifact {answer['artifact_id']},\n"
-        f"       {about['num_users']:,} users in the cache, history length {about['history_length']},"
-        f" scored by {about['provider']} in {answer['timings_ms']['total']:.1f} ms"
+        f"       {served['num_users']:,} users in the cache, history length {served['history_length']},"
+        f" scored by {served['provider']} in {answer['timings_ms']['total']:.1f} ms"
     )
 
 
-def metrics(about: Json) -> Table:
-    """The model's metrics on the test period, as the builder found them; beside it the floor, if it was measured."""
+def metrics(report: Json) -> Table:
+    """Metrics on the test period, as the builder measured them: the model, and the baselines where there are any."""
+    parts = {name: part for name, part in report.items() if _is_metrics(part)}
     table = Table(title="On the test period", title_justify="left")
-    table.add_column("metric")
-    columns = {name: part for name, part in about["report"].items() if _is_metrics(part)}
-    for name in columns:
-        table.add_column(COLUMNS.get(name, name), justify="right")
-    for metric in next(iter(columns.values()), {}):
-        values = [part[metric] for part in columns.values()]
-        table.add_row(metric, *(f"{v:,}" if isinstance(v, int) else f"{v:.4f}" for v in values))
+    table.add_column("")
+    columns = list(next(iter(parts.values()), {}))
+    for column in columns:
+        table.add_column(column.replace("_", " "), justify="right")
+    for name, part in parts.items():
+        table.add_row(ROWS.get(name, name), *(_number(part[column]) for column in columns))
     return table
 
 
 def _is_metrics(part: object) -> bool:
     return isinstance(part, dict) and "auc" in part
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
 
 
 def curl(url: str, request: Json) -> str:
@@ -133,45 +176,45 @@ def curl(url: str, request: Json) -> str:
     return f"curl -s {url}/v1/score -H 'Content-Type: application/json' -d '{body}'"
 
 
-def _a_user(url: str, published: Published) -> Json:
-    """The first user by id with enough recent events to make a slate of; else the first."""
-    users = sorted(published.users)
-    if not users:
-        raise NotReadyError(f"generation {published.generation.name} holds no user")
-    found = (_ask(url, _user_path(user, published.generation.model)) for user in users)
-    first = next(found)
-    enough = (user for user in chain([first], found) if len(set(user["recent"])) >= NUM_FAMILIAR)
-    return next(enough, first)
+def pick_user(client: httpx.Client, published: Published) -> Json:
+    """The first user, by id, with at least `NUM_FAMILIAR` different recent items; the first of all if none has.
+
+    Raises:
+        NotReadyError: the generation holds no user, or a request failed.
+    """
+    user_ids = sorted(published.users)
+    if not user_ids:
+        raise NotReadyError(f"generation {published.generation.name}: got no user, expected one")
+    users = (read_user(client, user_id, published.generation.model) for user_id in user_ids)
+    first = next(users)
+    busy = (user for user in chain([first], users) if len(set(user["recent"])) >= NUM_FAMILIAR)
+    return next(busy, first)
 
 
-def _user_path(user_id: str, model: str) -> str:
-    query = urllib.parse.urlencode({"model": model})
-    return f"/v1/users/{urllib.parse.quote(user_id, safe='')}?{query}"
+def read_user(client: httpx.Client, user_id: str, model: str) -> Json:
+    """What the cache holds of a user.
+
+    Raises:
+        NotReadyError: the request failed.
+    """
+    return send(client, "GET", f"/v1/users/{quote(user_id, safe='')}", params={"model": model})
 
 
-def _ask(url: str, path: str, body: Json | None = None) -> Json:
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url + path, data, {"Content-Type": "application/json"})
+def send(client: httpx.Client, method: str, path: str, **options: Any) -> Json:
+    """Send a request and return its JSON.
+
+    Raises:
+        NotReadyError: the service does not answer, or answers with an error.
+    """
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
-            read: Json = json.load(answer)
-            return read
-    except urllib.error.HTTPError as error:
-        with error:
-            text = error.read().decode(errors="replace")
-        raise NotReadyError(f"{path} answered {error.code}: {text}") from error
-    except OSError as error:
-        raise NotReadyError(f"{path} got no answer: {error}") from error
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m service.tools.demo", description=__doc__)
-    parser.add_argument("--model", help="a published model; absent: the one the service takes")
-    parser.add_argument("--user", help="user id; absent: one of the cache's")
-    parser.add_argument("--candidate", action="append", help="item id; absent: a mixed slate")
-    parser.add_argument("--top-k", type=int, default=10)
-    return parser
+        answer = client.request(method, path, **options)
+    except httpx.HTTPError as error:
+        raise NotReadyError(f"{path}: got no answer: {error}") from error
+    if answer.is_error:
+        raise NotReadyError(f"{path}: got status {answer.status_code}: {answer.text}")
+    content: Json = answer.json()
+    return content
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    app()

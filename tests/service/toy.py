@@ -4,8 +4,8 @@ interest = [Σ item[history], Σ profile[user_fields]]            length = event
 logit    = item[candidate] · (Σ interest + Σ item[recent]) + length / 10 + Σ context[context_fields]
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from models.contract.artifact import (
     Manifest,
     save_artifact,
 )
+from models.contract.item_texts import ITEM_TEXTS, texts_to_bytes
 from models.contract.record import TensorSpec
 from models.contract.schema import FeatureSchema, Field
 from models.contract.vocabulary import Vocabulary
@@ -52,10 +53,12 @@ class Toy:
 
     Attributes:
         context_names: the context fields that it has.
+        texts: display texts of items; empty: the artifact has none.
     """
 
     seed: int = 0
     context_names: tuple[str, ...] = ("hour", "device")
+    texts: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -113,6 +116,9 @@ class Toy:
             WEIGHTS: b"", ENCODE: self.encode_graph(), SCORE: self.score_graph(),
             VOCABULARY: self.vocabulary.to_bytes(),
         }  # fmt: skip
+        if self.texts:
+            texts = [self.texts.get(item) for item in self.vocabulary.items]
+            contents[ITEM_TEXTS] = texts_to_bytes(texts)
         contents |= {f"{name}.onnx": content for name, content in changes.items()}
         report = {"test": {"auc": 0.75, "targets": 1200}, "seed": self.seed}
         manifest = Manifest("toy", {}, self.schema, SPEC, report, {}, "unknown", 0.0, AS_OF_S, {})

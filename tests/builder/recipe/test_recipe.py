@@ -320,7 +320,7 @@ def test_every_key_of_the_data_is_in_the_annotated_example_or_another_sources() 
 
 def test_annotated_example_is_valid_with_every_comment_taken_off() -> None:
     lines = Path("builder/recipes/files.toml").read_text().splitlines()
-    names = ("users", "positive_from", "negative_to", "label", "item_id", "user_id")
+    names = ("users", "positive_from", "negative_to", "label", "item_id", "user_id", "item_text")
     opened = [
         line.removeprefix("# ") if line.startswith(tuple(f"# {name} =" for name in names)) else line
         for line in lines

@@ -6,8 +6,9 @@ import shlex
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
 
-from service.tools.demo import main
+from service.tools.demo import LOG, app
 from tests.service.toy import Toy
 from tests.service.world import World
 
@@ -24,18 +25,24 @@ def in_a_folder(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     return world
 
 
-def test_it_prints_a_ranked_list_the_state_the_metrics_and_the_request(
-    in_a_folder: World, capsys: pytest.CaptureFixture[str]
-) -> None:
+NAMES = {"i1": "Bananas, 40 lb", "i2": "[red]Milk", "i3": "x" * 200}
+
+
+def run(*options: str) -> Result:
+    return CliRunner().invoke(app, options)
+
+
+def test_it_prints_a_ranked_list_the_state_the_metrics_and_the_request(in_a_folder: World) -> None:
     toy = Toy()
     in_a_folder.publish(toy)
 
-    assert main(["--user", "ann", "--top-k", "3"]) == 0
+    result = run("--user", "ann", "--top-k", "3")
 
-    out = capsys.readouterr().out
+    out = result.stdout
+    assert result.exit_code == 0
     request = json.loads(shlex.split(out[out.index("curl -s") :])[-1])
     assert request["user_id"] == "ann"
-    assert set(request["candidates"]) >= {"i2", "i3"}  # what ann had lately
+    assert set(request["candidates"]) >= {"i2", "i3"}  # ann's latest items
     state, recent = toy.state(["i1", "i2", "i3"]), ["i2", "i3"]
     scores = toy.scores(state, request["candidates"], recent)
     best = sorted(zip(scores, request["candidates"], strict=True), key=lambda pair: -pair[0])[:3]
@@ -43,18 +50,37 @@ def test_it_prints_a_ranked_list_the_state_the_metrics_and_the_request(
     assert rows == [(str(n), item, f"{p:.4f}") for n, (p, item) in enumerate(best, 1)]
     assert "State: hit" in out
     assert "interest 2×4, length 1" in out
-    assert re.search(r"auc\s+│\s+0\.7500", out)
-    assert re.search(r"targets\s+│\s+1,200", out)
+    assert re.search(r"│ +│ +auc │ +targets │", out.replace("┃", "│"))
+    assert re.search(r"this model │ +0\.7500 │ +1,200 │", out)
+    assert "Latest items of the user, newest first: i3; i2\n" in out
 
 
-def test_it_picks_a_user_of_the_cache(
-    in_a_folder: World, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_it_shows_names_where_the_artifact_has_them(in_a_folder: World) -> None:
+    """A name is plain text to the terminal; a long one is cut to the table, an item without one shows its id only."""
+    in_a_folder.publish(Toy(texts=NAMES))
+
+    out = run("--user", "ann", *(f"--candidate=i{i}" for i in range(1, 5))).stdout
+
+    shown = {m[1]: m[2].strip() for m in re.finditer(r"│ (i\d) +│ ([^│]*)│ +0\.", out)}
+    assert shown == {"i1": NAMES["i1"], "i2": NAMES["i2"], "i3": "x" * 55 + "…", "i4": ""}
+    assert "newest first: " + "x" * 40 in out
+
+
+def test_it_calls_its_scores_scores_and_fits_on_a_screen(in_a_folder: World) -> None:
+    in_a_folder.publish(Toy(texts=NAMES))
+
+    out = run("--user", "ann").stdout
+
+    assert "Scores, not click probabilities: see the erratum in docs/results." in out
+    assert "probability" not in out
+    assert len(out.splitlines()) <= 40
+    assert max(map(len, out[: out.index("State:")].splitlines())) <= 120
+
+
+def test_it_picks_a_user_of_the_cache(in_a_folder: World) -> None:
     in_a_folder.publish(Toy())
 
-    assert main([]) == 0
-
-    assert "Candidates for user a/b c" in capsys.readouterr().out
+    assert "Candidates for user a/b c" in run().stdout
 
 
 @pytest.mark.parametrize(
@@ -62,29 +88,28 @@ def test_it_picks_a_user_of_the_cache(
     [(["--model", "tye"], "did you mean 'toy'"), (["--user", "nobody"], "nobody")],
 )
 def test_what_cannot_be_shown_ends_with_a_reason(
-    options: list[str], text: str, in_a_folder: World, capsys: pytest.CaptureFixture[str]
+    options: list[str], text: str, in_a_folder: World
 ) -> None:
     in_a_folder.publish(Toy())
 
-    assert main(options) == 1
+    result = run(*options)
 
-    assert text in capsys.readouterr().err
-
-
-def test_an_empty_cache_is_said_at_once(
-    in_a_folder: World, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main([]) == 1
-
-    assert "python -m builder run" in capsys.readouterr().err
+    assert result.exit_code == 1
+    assert text in result.stderr
 
 
-def test_a_setting_that_is_wrong_is_named(
-    in_a_folder: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_empty_cache_is_reported_before_the_service_starts(in_a_folder: World) -> None:
+    result = run()
+
+    assert result.exit_code == 1
+    assert "python -m builder run" in result.stderr
+    assert not LOG.exists()
+
+
+def test_a_wrong_setting_is_named(in_a_folder: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ABSORB_MAX_CANDIDATES", "many")
 
-    with pytest.raises(SystemExit, match="2"):
-        main([])
+    result = run()
 
-    assert "ABSORB_MAX_CANDIDATES: got 'many'" in capsys.readouterr().err
+    assert result.exit_code == 2
+    assert "ABSORB_MAX_CANDIDATES: got 'many'" in result.stderr
