@@ -35,7 +35,7 @@ TIMEOUT_S = 30.0
 DISCLAIMER = "Scores, not click probabilities: see the erratum in docs/results."
 ROWS = {"test": "this model", "floor": "counts only", "trees_floor": "trees on counts and ages"}
 """Parts of an artifact's report that are printed."""
-EXIT_CODES = "Exit codes: 0 all is well; 1 nothing is published, or a request failed; 2 a setting or an argument is wrong."
+EXIT_CODES = "Exit codes: 0 all is well; 1 nothing is published, or a request failed; 2 a setting or argument is wrong."
 
 Json = dict[str, Any]
 
