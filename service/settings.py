@@ -26,12 +26,26 @@ from models.contract.cache_url import EMBEDDED
 from service.traffic_rules import Experiment, ShadowRule, read_shadows, read_split
 
 HASH = re.compile("[0-9a-f]{64}")
+GRPC_PACKAGES = {"grpcio": "grpc", "protobuf": "google.protobuf"}
+"""Package of the extra `grpc` -> module that it installs."""
 
 
 def _with_grpc(port: int) -> int:
-    if find_spec("grpc") is None:
-        raise ValueError("unset, since grpcio is not installed (the package's extra `grpc`)")
+    missing = [package for package, module in GRPC_PACKAGES.items() if not _is_installed(module)]
+    if missing:
+        names = " and ".join(missing)
+        raise ValueError(
+            f"unset, since {names} {'is' if len(missing) == 1 else 'are'} not installed: install the extra `grpc` of "
+            "this project's wheel or checkout"
+        )
     return port
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # a parent package of the module
+        return False
 
 
 def _hashes(text: str) -> str:

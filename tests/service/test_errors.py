@@ -1,5 +1,6 @@
 """The table of statuses is complete, and every setting is documented."""
 
+from importlib.util import find_spec
 from typing import Any
 
 import grpc
@@ -70,3 +71,24 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch):
 def test_settings_that_cannot_work_are_refused(bad: dict[str, Any]):
     with pytest.raises(ValidationError, match=next(iter(bad))):
         Settings(**bad)
+
+
+@pytest.mark.parametrize(
+    ("missing", "text"),
+    [
+        ({"grpc", "google.protobuf"}, "grpcio and protobuf are not installed"),
+        ({"grpc"}, "grpcio is not installed"),
+    ],
+)
+def test_a_grpc_port_without_its_packages_names_them_and_the_extra(
+    monkeypatch: pytest.MonkeyPatch, missing: set[str], text: str
+):
+    def find(module: str) -> object:
+        return None if module in missing else find_spec(module)
+
+    monkeypatch.setattr("service.settings.find_spec", find)
+    with pytest.raises(ValidationError) as error:
+        Settings(grpc_port=0)
+    assert text in str(error.value)
+    assert "the extra `grpc` of this project's wheel or checkout" in str(error.value)
+    assert "pip install" not in str(error.value)
