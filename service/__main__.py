@@ -19,7 +19,7 @@ from models.contract.cache_url import redact_url
 from models.contract.embedded_cache import resolve_cache_url
 from models.contract.errors import CacheUnavailableError
 from service.app import Dependencies, create_app
-from service.observability.metrics import log_as_json
+from service.observability.json_log import log_as_json
 from service.observability.tracing import make_tracing
 from service.process.connections import BoundedProtocol
 from service.process.drain import DrainingServer, serve_until_told

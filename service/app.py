@@ -23,7 +23,7 @@ from service.http.routes import operating_routes, scoring_routes, showing_routes
 from service.http.slow_routes import slow_routes
 from service.observability.exposition import Scrape
 from service.observability.metrics import Telemetry
-from service.observability.request_log import Watch
+from service.observability.request_log import RequestLog
 from service.observability.slow_capture import SlowMetrics, SlowRequests
 from service.observability.tracing import Tracing
 from service.runtime.readiness import Readiness
@@ -76,7 +76,7 @@ class Dependencies:
     pipeline: Pipeline
     data_plane: DataPlane
     tracing: Tracing | None
-    request_log: Watch
+    request_log: RequestLog
     grpc_server: "GrpcServer | None"
 
     def stop_accepting_grpc(self) -> None:

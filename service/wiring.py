@@ -16,7 +16,7 @@ from service.generations.heartbeat import Heartbeat
 from service.generations.selection import Selection
 from service.generations.serving import Loader
 from service.observability.metrics import Telemetry
-from service.observability.request_log import Watch
+from service.observability.request_log import RequestLog
 from service.observability.tracing import Tracing
 from service.process.cores import num_cores
 from service.process.warm_up import WarmUp
@@ -68,7 +68,7 @@ def build_dependencies(
     readiness = Readiness(pipeline.probe, workers)
     telemetry.ready.set_function(readiness.is_ready)
     data_plane = DataPlane(pipeline, selection, follower, readiness, settings, clock)
-    request_log = Watch(telemetry, settings, tracing)
+    request_log = RequestLog(telemetry, settings, tracing)
     return Dependencies(
         settings=settings,
         telemetry=telemetry,
@@ -145,7 +145,7 @@ def _open_store(url: str, timeout_s: float) -> StateStore:
 
 
 def _grpc_server(
-    data_plane: DataPlane, request_log: Watch, settings: Settings
+    data_plane: DataPlane, request_log: RequestLog, settings: Settings
 ) -> "GrpcServer | None":
     if settings.grpc_port is None:
         return None

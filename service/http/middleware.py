@@ -9,7 +9,7 @@ import time
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.observability.request_context import CURRENT
-from service.observability.request_log import REQUEST_ID, Watch
+from service.observability.request_log import REQUEST_ID, RequestLog
 from service.observability.slow_capture import SlowRequests
 from service.status import INTERNAL
 from service.transport.responses import error_response
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 class RequestMiddleware:
     """Wraps the whole application."""
 
-    def __init__(self, app: ASGIApp, request_log: Watch, slow: SlowRequests) -> None:
+    def __init__(self, app: ASGIApp, request_log: RequestLog, slow: SlowRequests) -> None:
         """Keep the parts.
 
         Args:

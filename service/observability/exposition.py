@@ -1,6 +1,6 @@
-"""The metrics' text, made in a thread of its own: a scrape neither waits for the load nor holds it up.
+"""The metrics as text. A thread of its own formats them, so that a scrape and score requests do not delay each other.
 
-Scrapes at the same time share one text: however many ask, one thread works.
+Concurrent scrapes of the same format share one text.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ OPEN_METRICS = "application/openmetrics-text"
 
 
 class Scrape:
-    """Makes the text of a registry."""
+    """Formats the metrics of a registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
@@ -21,16 +21,16 @@ class Scrape:
         self._running: dict[bool, asyncio.Task[bytes]] = {}
 
     async def text(self, accept: str) -> tuple[bytes, str]:
-        """The metrics, and their content type.
+        """The metrics as text, and their content type.
 
         Args:
-            accept: the request's Accept header; OpenMetrics where it names it, else Prometheus' own text.
+            accept: the request's Accept header. If it names OpenMetrics, that format is used, else Prometheus text.
         """
         is_open = OPEN_METRICS in accept
         running = self._running.get(is_open)
         if running is None or running.done():
             running = self._running[is_open] = asyncio.create_task(self._make(is_open))
-        # Shielded: a scraper that goes away leaves the text to those that share it.
+        # Shielded: a cancelled scrape must not cancel the others that share the text.
         text = await asyncio.shield(running)
         return text, openmetrics.CONTENT_TYPE_LATEST if is_open else CONTENT_TYPE_LATEST
 
@@ -40,5 +40,5 @@ class Scrape:
         return await loop.run_in_executor(self._thread, make, self._registry)
 
     def close(self) -> None:
-        """Let go of the thread."""
+        """Stop the thread."""
         self._thread.shutdown(wait=False, cancel_futures=True)

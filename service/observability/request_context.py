@@ -1,7 +1,7 @@
-"""What is known of one request while it is answered: for its log lines, its metrics, its trace and what comes after it.
+"""Facts about one request, for its log lines, metrics, trace and the work after its answer.
 
-A door (the HTTP middleware, or another) makes one and sets `CURRENT`; the pipeline fills in what it finds. Nothing here
-knows HTTP. Threads of an executor do not see it, and need not: they log nothing.
+The HTTP middleware or the gRPC server creates the context and sets `CURRENT`; the pipeline fills it in. It is
+independent of the protocol. Executor threads do not see it; they do not log.
 """
 
 import secrets
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 MAX_REQUEST_ID = 128
-"""Characters of a request id that is taken from a stranger."""
+"""Longest request id in characters that is taken from a client."""
 
 
 @dataclass(slots=True)
@@ -19,17 +19,19 @@ class RequestContext:
     """One request.
 
     Attributes:
-        request_id: the caller's, or made here.
-        trace_id: 32 hex digits of the trace that the caller, or this service, put it in; None: in none.
-        model: the published model that was asked; empty until one is picked, never a stranger's word.
-        generation: name of the generation that answered; empty until then.
-        user_id: whom it is about; only for logs, and only where a setting wants it.
-        source: how the user's state was found; empty until then.
-        degraded: whether the answer says so of itself.
-        stages: stage -> seconds, in order; empty until the answer is there.
-        started: clock of `perf_counter` when the request came; `asked` when it was read; `scored` when the scores
-            were there; `answered` when the answer's bytes were. 0: not yet.
-        later: work to do once the answer is sent.
+        request_id: sent by the client, or generated.
+        trace_id: 32 hex digits of the trace started by the client or by this service; None: the request is not traced.
+        model: name of the chosen model; empty until one is chosen. Never text from the client.
+        generation: name of the generation that scored; empty before.
+        user_id: raw id of the user; logged only if a setting says so.
+        source: result of the user's lookup; empty before.
+        degraded: whether the answer is marked as degraded.
+        stages: stage -> seconds, in order; empty before the scores are ready.
+        started: moment of `perf_counter` at which the request arrived.
+        asked: moment at which the request was parsed; 0: not yet.
+        scored: moment at which the scores were ready; 0: not yet.
+        answered: moment at which the answer was encoded; 0: not yet.
+        later: functions to call after the answer is sent.
     """
 
     request_id: str
@@ -47,25 +49,25 @@ class RequestContext:
     later: list[Callable[[], None]] = field(default_factory=list)
 
     def ask(self, user_id: str) -> None:
-        """Note that the request is read, and whom it is about."""
+        """Note that the request is parsed, and its user."""
         self.asked = perf_counter()
         self.user_id = user_id
 
     def answer(
         self, generation: str, source: str, is_degraded: bool, stages: Mapping[str, float]
     ) -> None:
-        """Note that the scores are there."""
+        """Note that the scores are ready."""
         self.scored = perf_counter()
         self.generation, self.source, self.degraded = generation, source, is_degraded
         self.stages = stages
 
 
 CURRENT: ContextVar[RequestContext | None] = ContextVar("absorb_request", default=None)
-"""The request that this task answers; None outside of one."""
+"""The request that the current task answers; None outside a request."""
 
 
 def request_id_from(offered: bytes | None) -> str:
-    """The caller's id if it is 1 to 128 visible ASCII characters, else a new one."""
+    """The client's request id if it is 1 to 128 visible ASCII characters, else a generated one."""
     if offered and len(offered) <= MAX_REQUEST_ID and offered.isascii():
         text = offered.decode("ascii")
         if text.isprintable() and " " not in text:

@@ -1,4 +1,4 @@
-"""What every door does around a request: ids and a span when it comes; metrics and a log line with the answer."""
+"""Begins and ends every request, for HTTP and gRPC: ids and span at the start; metrics and log line at the end."""
 
 import logging
 import time
@@ -17,8 +17,8 @@ TRACESTATE = b"tracestate"
 access_log = logging.getLogger("service.access")
 
 
-class Watch:
-    """Begins and finishes requests; one for all doors."""
+class RequestLog:
+    """Begins and ends requests."""
 
     def __init__(
         self, telemetry: Telemetry, settings: Settings, tracing: Tracing | None = None
@@ -26,9 +26,9 @@ class Watch:
         """Keep the parts.
 
         Args:
-            telemetry: counts.
-            settings: say what is logged.
-            tracing: begins spans; None: there are none.
+            telemetry: the metrics.
+            settings: what is logged.
+            tracing: starts spans; None: requests are not traced.
         """
         self._telemetry = telemetry
         self._tracing = tracing
@@ -38,7 +38,12 @@ class Watch:
     def begin(
         self, path: str, headers: Iterable[tuple[bytes, bytes]]
     ) -> tuple[RequestContext, RequestSpan | None]:
-        """Read the headers (names in lower case) that concern us, in one pass."""
+        """Make the context, and start a span if the request is traced.
+
+        Args:
+            path: of the request.
+            headers: names in lower case, and values.
+        """
         offered: bytes | None = None
         parents: list[bytes] = []
         states: list[bytes] = []
@@ -49,56 +54,56 @@ class Watch:
                 parents.append(value)
             elif name == TRACESTATE:
                 states.append(value)
-        about = RequestContext(request_id_from(offered))
+        context = RequestContext(request_id_from(offered))
         parent = read_traceparent(parents) if parents else None
         if parent is not None:
-            about.trace_id = parent.trace_id
+            context.trace_id = parent.trace_id
         if self._tracing is None:
-            return about, None
-        return about, self._tracing.begin(path, parent, states, about)
+            return context, None
+        return context, self._tracing.begin(path, parent, states, context)
 
     def finish(
         self,
         asked: tuple[str, str],
-        about: RequestContext,
+        context: RequestContext,
         span: RequestSpan | None,
         status: int,
     ) -> float:
-        """Count, log, end the span and do what waited for the answer; gives the seconds that the request took.
+        """Count and log the request, end its span, and call `later`. Returns the seconds that the request took.
 
         Args:
-            asked: route, never the path, which may hold user ids; and method.
-            about: what `begin` gave, filled in.
-            span: the same.
-            status: HTTP's, whatever the door.
+            asked: route template and method. Not the path, which may contain user ids.
+            context: context from `begin`, filled in.
+            span: span from `begin`.
+            status: HTTP status, also for gRPC.
         """
         route, method = asked
-        took_s = time.perf_counter() - about.started
-        self._telemetry.answered(route, method, about.model, status, took_s)
-        if about.scored:
-            self._telemetry.staged(about.model, "parse", about.asked - about.started)
-            self._telemetry.staged(about.model, "encode", about.answered - about.scored)
+        took_s = time.perf_counter() - context.started
+        self._telemetry.answered(route, method, context.model, status, took_s)
+        if context.scored:
+            self._telemetry.staged(context.model, "parse", context.asked - context.started)
+            self._telemetry.staged(context.model, "encode", context.answered - context.scored)
         if self._level is not None and access_log.isEnabledFor(self._level):
-            fields = self._line(about, route, method, status, took_s)
+            fields = self._line(context, route, method, status, took_s)
             access_log.log(self._level, "request", extra=fields)
         if span is not None:
-            span.end(route, method, status, about)
-        for work in about.later:
+            span.end(route, method, status, context)
+        for work in context.later:
             work()
         return took_s
 
     def _line(
-        self, about: RequestContext, route: str, method: str, status: int, took_s: float
+        self, context: RequestContext, route: str, method: str, status: int, took_s: float
     ) -> dict[str, object]:
-        """Fields of the access log."""
+        """Fields of the access log line."""
         fields: dict[str, object] = {"method": method, "route": route, "status": status}
         fields["took_ms"] = milliseconds(took_s)
-        if about.model:
-            fields["model"] = about.model
-        if about.generation:
-            stages = {stage: milliseconds(part_s) for stage, part_s in about.stages.items()}
-            about_state = {"source": about.source, "degraded": about.degraded}
-            fields |= {"generation": about.generation, **about_state, "stages_ms": stages}
-        if self._log_user_ids and about.user_id:
-            fields["user_id"] = about.user_id
+        if context.model:
+            fields["model"] = context.model
+        if context.generation:
+            stages = {stage: milliseconds(part_s) for stage, part_s in context.stages.items()}
+            state = {"source": context.source, "degraded": context.degraded}
+            fields |= {"generation": context.generation, **state, "stages_ms": stages}
+        if self._log_user_ids and context.user_id:
+            fields["user_id"] = context.user_id
         return fields

@@ -1,7 +1,8 @@
-"""Slow requests, kept to be looked at and asked again: in a bounded ring, and in a bounded file if a folder is set.
+"""Captures slow requests for inspection and replay: in a bounded ring buffer, and in a file if a folder is set.
 
-A kept request holds its body and its answer, so it names its user: it is off unless a threshold is set, only admins may
-read the ring, and only the process's own user may read the file. `python -m service.tools.replay FILE` asks them again.
+A captured request includes its body and its answer, and so a user id. Therefore capture is off unless a threshold is
+set, only administrators may read the ring buffer, and only the process's own user may read the file. `absorb replay
+FILE` sends the requests again.
 """
 
 import logging
@@ -20,31 +21,31 @@ from starlette.types import Message, Receive, Scope, Send
 from service.observability.request_context import RequestContext
 
 CAPTURED = ("/v1/score", "/v1/compare", "/v2/models/")
-"""Beginnings of the paths whose requests are kept."""
+"""Requests to paths with these prefixes are captured."""
 MAX_KEPT = 128
 MAX_RECORD_BYTES = 1 << 20
-"""A longer one is kept without its body and its answer."""
+"""A longer request is captured without its body and its answer."""
 MAX_KEPT_BYTES = 8 << 20
 MAX_FILE_BYTES = 8 << 20
-"""Of the file, and again of the one before it."""
+"""Size at which the file is rotated; one older file is kept."""
 MAX_WAITING = 64
 FILE, BEFORE = "slow.jsonl", "slow.1.jsonl"
 HEADERS = (b"content-type", b"content-encoding", b"inference-header-content-length")
-"""Without which a body cannot be read."""
+"""Headers that are needed to parse a body."""
 
 log = logging.getLogger(__name__)
 Json = dict[str, object]
 
 
 class Capture:
-    """Bytes of one request and of its answer, noted as they pass by: references, no copies."""
+    """Body of one request and of its answer: references to the bytes that pass through, not copies."""
 
     def __init__(self) -> None:
         self.body: list[bytes] = []
         self.answer: list[bytes] = []
 
     def between(self, receive: Receive, send: Send) -> tuple[Receive, Send]:
-        """The same two, with an ear on them."""
+        """Wrap both ASGI callables so that the bodies are recorded."""
 
         async def received() -> Message:
             message = await receive()
@@ -61,30 +62,34 @@ class Capture:
 
 
 class SlowMetrics:
-    """What was slow."""
+    """Metrics of captured requests."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.kept = Counter(
-            "absorb_slow_requests", "Requests slower than the threshold.", ["route"],
+            "absorb_slow_requests",
+            "Requests slower than ABSORB_SLOW_MS.",
+            ["route"],
             registry=registry,
-        )  # fmt: skip
+        )
         self.dropped = Counter(
-            "absorb_slow_dropped", "Slow requests that the file does not hold.", registry=registry
+            "absorb_slow_dropped",
+            "Slow requests that could not be written to the file.",
+            registry=registry,
         )
 
 
 class SlowRequests:
-    """Keeps what was slower than the threshold."""
+    """Captures requests that are slower than the threshold."""
 
     def __init__(
         self, threshold_ms: float | None, folder: Path | None, metrics: SlowMetrics
     ) -> None:
-        """Begin with none.
+        """Start with an empty ring buffer.
 
         Args:
-            threshold_ms: what takes less is not kept; None: nothing is.
-            folder: of the file; None: there is none.
-            metrics: counts.
+            threshold_ms: a request that takes less is not captured; None captures none.
+            folder: where the file is written; None writes none.
+            metrics: of captured requests.
         """
         self._threshold_s = None if threshold_ms is None else threshold_ms / 1000
         self._folder = folder
@@ -96,11 +101,11 @@ class SlowRequests:
 
     @property
     def lines(self) -> list[bytes]:
-        """What is kept, latest first: a JSON object each."""
+        """The captured requests in the ring buffer, latest first, as JSON objects."""
         return list(reversed(self._kept))
 
     def capture(self, path: str) -> Capture | None:
-        """What notes a request's bytes; None if it cannot be kept."""
+        """Recorder for a request's bytes; None if requests to this path are not captured."""
         is_on = self._threshold_s is not None
         return Capture() if is_on and path.startswith(CAPTURED) else None
 
@@ -111,29 +116,37 @@ class SlowRequests:
         route: str,
         status: int,
         took_s: float,
-        about: RequestContext,
+        request: RequestContext,
     ) -> None:
-        """Keep the request if it was slow.
+        """Capture the request if it was slow.
 
         Args:
-            capture: its bytes.
-            scope: of the request.
-            route: that answered it.
-            status: of the answer.
-            took_s: seconds from the one to the other.
-            about: what else is known.
+            capture: bodies of request and answer.
+            scope: ASGI scope of the request.
+            route: route template that answered.
+            status: HTTP status of the answer.
+            took_s: seconds from request to answer.
+            request: context of the request.
         """
         if self._threshold_s is None or took_s < self._threshold_s:
             return
         self._metrics.kept.labels(route).inc()
         headers: Sequence[tuple[bytes, bytes]] = scope["headers"]
         record: Json = {
-            "at_s": round(time.time() - took_s, 3), "method": scope["method"], "path": scope["path"],
-            "query": scope.get("query_string", b"").decode("latin-1"), "route": route, "status": status,
-            "request_id": about.request_id, "trace_id": about.trace_id, "model": about.model,
-            "generation": about.generation, "source": about.source, "took_ms": round(1000 * took_s, 3),
-            "stages_ms": {stage: round(1000 * s, 3) for stage, s in about.stages.items()},
-        }  # fmt: skip
+            "at_s": round(time.time() - took_s, 3),
+            "method": scope["method"],
+            "path": scope["path"],
+            "query": scope.get("query_string", b"").decode("latin-1"),
+            "route": route,
+            "status": status,
+            "request_id": request.request_id,
+            "trace_id": request.trace_id,
+            "model": request.model,
+            "generation": request.generation,
+            "source": request.source,
+            "took_ms": round(1000 * took_s, 3),
+            "stages_ms": {stage: round(1000 * s, 3) for stage, s in request.stages.items()},
+        }
         self._keep(_line(record, headers, capture))
 
     def _keep(self, line: bytes) -> None:
@@ -156,19 +169,19 @@ class SlowRequests:
             append(folder, line)
         except OSError as error:
             self._metrics.dropped.inc()
-            log.warning("slow request not written", extra={"error": str(error)})
+            log.warning("slow request could not be written", extra={"error": str(error)})
         finally:
             self._waiting -= 1
 
     def close(self) -> None:
-        """Write what waits, and let go of the thread."""
+        """Write the waiting requests, then stop the thread."""
         self._thread.shutdown(wait=True)
 
 
 def append(folder: Path, line: bytes) -> None:
-    """Write a line to the folder's file; a full one first becomes the one before it.
+    """Append a line to the folder's file, and rotate the file when it is full.
 
-    Each line is one write at the end of the file, so that several processes may share it.
+    Each line is a single write at the end of the file, so several processes can share it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / FILE
@@ -192,7 +205,7 @@ def _line(record: Json, headers: Sequence[tuple[bytes, bytes]], capture: Capture
 
 
 def _text(name: str, chunks: list[bytes]) -> Json:
-    """As text where it is UTF-8, else in base64 under another name."""
+    """A body as text if it is UTF-8, else in base64 under the name with `_base64`."""
     whole = b"".join(chunks)
     try:
         return {name: whole.decode()}

@@ -1,16 +1,15 @@
-"""The W3C header `traceparent`: which trace a caller's request belongs to (Trace Context, level 1).
+"""The W3C header `traceparent`: the trace that a client's request belongs to (Trace Context, level 1).
 
     00-<32 hex trace id>-<16 hex parent id>-<2 hex flags>
 
-Lower-case hex only; ids of zeros only and version ff are invalid, and so is a header that comes twice. What is invalid
-is ignored: the request starts a trace of its own, and `tracestate` is not read. A later version than ours is read as
-far as ours goes.
+Only lower-case hex is valid. Ids of zeros, version ff and a repeated header are invalid. An invalid header is ignored:
+the request starts a new trace, and `tracestate` is not read. Of a later version, the fields of version 00 are read.
 """
 
 from dataclasses import dataclass
 
 LENGTH = 55
-"""Characters of version 00, and the least of any other."""
+"""Characters of version 00; a later version has at least as many."""
 SAMPLED = 1
 HEX = frozenset(b"0123456789abcdef")
 NO_TRACE = b"0" * 32
@@ -23,8 +22,8 @@ class TraceParent:
 
     Attributes:
         trace_id: 32 hex digits.
-        parent_id: 16 hex digits: the caller's span.
-        sampled: whether the caller records this trace.
+        parent_id: 16 hex digits of the client's span.
+        sampled: whether the client records this trace.
     """
 
     trace_id: str
@@ -33,13 +32,13 @@ class TraceParent:
 
 
 def read_traceparent(values: list[bytes]) -> TraceParent | None:
-    """The header's meaning.
+    """Parse the header.
 
     Args:
-        values: of every `traceparent` header of the request.
+        values: value of every `traceparent` header of the request.
 
     Returns:
-        None if there is none, or none that is valid.
+        None if the header is missing, repeated or invalid.
     """
     if len(values) != 1:
         return None
@@ -56,5 +55,5 @@ def read_traceparent(values: list[bytes]) -> TraceParent | None:
 
 
 def _is_later(version: bytes, value: bytes) -> bool:
-    """Whether what follows our fields may be there: a later version may add some, behind another dash."""
+    """Whether text after the fields of version 00 is allowed: a later version may add fields after another dash."""
     return version != b"00" and value[LENGTH : LENGTH + 1] == b"-"

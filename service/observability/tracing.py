@@ -1,10 +1,9 @@
-"""Spans of requests, for OpenTelemetry where the extra `otel` is installed and the environment names an exporter.
+"""OpenTelemetry spans of requests, if the extra `otel` is installed and the environment names an exporter.
 
-A request's span has a child for each stage of its scoring (cache, queue, decode, compute). The children are made when
-the answer is sent, from the times that were taken anyway: until then, and for requests that are not sampled, a trace
-costs nothing. Ids of users are in no span. The SDK reads its own variables (`OTEL_*`): sampler, resource, exporter,
-batches. It exports from a thread of its own out of a bounded queue, so an exporter that is down loses spans and
-nothing else.
+A request's span has one child per stage of its scoring (cache, queue, decode, compute). The children are created after
+the answer is sent, from times that are measured anyway, so they do not delay the answer; requests that are not sampled
+get none. Spans contain no user ids. The SDK reads its own variables (`OTEL_*`): sampler, resource, exporter, batches.
+It exports in its own thread from a bounded queue: an exporter that is down loses spans and affects nothing else.
 """
 
 import logging
@@ -23,12 +22,12 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer
 
 EXCLUDED = ("/health", "/metrics", "/v2/health", "/docs", "/openapi.json")
-"""Beginnings of paths of which nobody wants a trace."""
+"""Paths with these prefixes are not traced."""
 PROBED = ("/ready", "Ready", "ServerLive")
-"""The same for ends: those of single models, and gRPC's probes."""
+"""Nor are paths with these suffixes: readiness of single models, and probes over gRPC."""
 SERVICE_NAME = "absorb"
 UNNAMED = "unknown_service"
-"""How the SDK's own name for a service begins that nothing names."""
+"""Prefix of the SDK's default service name."""
 CLOSE_LIMIT_S = 2.0
 NANOSECONDS = 1_000_000_000
 SERVER_ERROR = 500
@@ -37,11 +36,11 @@ log = logging.getLogger(__name__)
 
 
 def make_tracing() -> "Tracing | None":
-    """What the environment asks for; None where it names no exporter, or the extra is not installed."""
+    """Tracing as the environment configures it; None if it names no exporter, or the extra is not installed."""
     if not is_trace_exporter_named():
         return None
     if find_spec("opentelemetry") is None or find_spec("opentelemetry.sdk") is None:
-        log.warning("an exporter of traces is named, but the extra 'otel' is not installed")
+        log.warning("a trace exporter is configured, but the extra 'otel' is not installed")
         return None
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import SERVICE_NAME as NAME_KEY
@@ -58,7 +57,11 @@ def make_tracing() -> "Tracing | None":
 
 
 class Tracing:
-    """Begins spans, through the SDK."""
+    """Starts spans through the SDK.
+
+    Attributes:
+        provider: the SDK's tracer provider.
+    """
 
     def __init__(self, provider: "TracerProvider") -> None:
         from opentelemetry import trace
@@ -68,9 +71,9 @@ class Tracing:
         self._trace = trace
 
     def begin(
-        self, path: str, parent: TraceParent | None, states: list[bytes], about: RequestContext
+        self, path: str, parent: TraceParent | None, states: list[bytes], request: RequestContext
     ) -> "RequestSpan | None":
-        """Begin a request's span; None where it is not recorded. Sets the request's trace id."""
+        """Start a request's span and set the request's trace id. Returns None if the span is not recorded."""
         if path.startswith(EXCLUDED) or path.endswith(PROBED):
             return None
         trace = self._trace
@@ -78,33 +81,36 @@ class Tracing:
         if parent is not None:
             headers = [state.decode("latin-1") for state in states]
             remote = trace.SpanContext(
-                int(parent.trace_id, 16), int(parent.parent_id, 16), is_remote=True,
-                trace_flags=trace.TraceFlags(parent.sampled), trace_state=trace.TraceState.from_header(headers),
-            )  # fmt: skip
+                int(parent.trace_id, 16),
+                int(parent.parent_id, 16),
+                is_remote=True,
+                trace_flags=trace.TraceFlags(parent.sampled),
+                trace_state=trace.TraceState.from_header(headers),
+            )
             context = trace.set_span_in_context(trace.NonRecordingSpan(remote))
         span = self._tracer.start_span("request", context, trace.SpanKind.SERVER)
         identity = span.get_span_context()
         if identity.is_valid:
-            about.trace_id = trace.format_trace_id(identity.trace_id)
+            request.trace_id = trace.format_trace_id(identity.trace_id)
         return RequestSpan(self._tracer, span) if span.is_recording() else None
 
     def close(self) -> None:
-        """Export what is left, and wait no longer for it than the limit."""
+        """Export the remaining spans, waiting at most `CLOSE_LIMIT_S`."""
         closing = threading.Thread(target=self.provider.shutdown, daemon=True)
         closing.start()
         closing.join(CLOSE_LIMIT_S)
 
 
 class RequestSpan:
-    """A request's span that has begun and is recorded."""
+    """A recorded span of a request."""
 
     def __init__(self, tracer: "Tracer", span: "Span") -> None:
         self._tracer = tracer
         self._span = span
         self._began_ns = time.time_ns()
 
-    def end(self, route: str, method: str, status: int, about: RequestContext) -> None:
-        """Say how it went, and when each stage was; now is its end."""
+    def end(self, route: str, method: str, status: int, request: RequestContext) -> None:
+        """End the span now, with the request's outcome and its stages."""
         from opentelemetry.trace import StatusCode
 
         self._span.update_name(f"{method} {route}")
@@ -113,25 +119,25 @@ class RequestSpan:
                 "http.request.method": method,
                 "http.route": route,
                 "http.response.status_code": status,
-                "absorb.request_id": about.request_id,
-                "absorb.model": about.model,
-                "absorb.generation": about.generation,
-                "absorb.state_source": about.source,
+                "absorb.request_id": request.request_id,
+                "absorb.model": request.model,
+                "absorb.generation": request.generation,
+                "absorb.state_source": request.source,
             }
         )
         if status >= SERVER_ERROR:
             self._span.set_status(StatusCode.ERROR)
-        self._add_stages(about)
+        self._add_stages(request)
         self._span.end()
 
-    def _add_stages(self, about: RequestContext) -> None:
-        """The stages follow each other without a gap, and the last ends when the scores are there."""
+    def _add_stages(self, request: RequestContext) -> None:
+        """Add the stages: they follow each other without a gap, and the last ends when the scores are ready."""
         from opentelemetry.trace import set_span_in_context
 
         context = set_span_in_context(self._span)
-        began_s = about.scored - about.started - sum(about.stages.values())
+        began_s = request.scored - request.started - sum(request.stages.values())
         at_ns = self._began_ns + int(began_s * NANOSECONDS)
-        for stage, took_s in about.stages.items():
+        for stage, took_s in request.stages.items():
             name = STAGE_NAMES.get(stage, stage)
             child = self._tracer.start_span(name, context, start_time=at_ns)
             at_ns += int(took_s * NANOSECONDS)

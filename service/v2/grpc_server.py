@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError, Message
 
 from models.contract.errors import AbsorbError, RequestError
 from service.observability.request_context import CURRENT
-from service.observability.request_log import REQUEST_ID, Watch
+from service.observability.request_log import REQUEST_ID, RequestLog
 from service.settings import Settings
 from service.status import GRPC_CODES, status_of, text_of
 from service.transport.auth import Access, Role
@@ -51,7 +51,7 @@ Answer = Callable[[Incoming, Context], Awaitable[Message]]
 class GrpcServer:
     """A gRPC server over the data plane."""
 
-    def __init__(self, data_plane: DataPlane, request_log: Watch, settings: Settings) -> None:
+    def __init__(self, data_plane: DataPlane, request_log: RequestLog, settings: Settings) -> None:
         """Keep the parts.
 
         Args:

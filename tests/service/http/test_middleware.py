@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 from starlette.types import Message
 
 from service.observability.exposition import Scrape
-from service.observability.metrics import JsonFormatter
+from service.observability.json_log import JsonFormatter
 from tests.service.toy import AS_OF_S, Toy
 from tests.service.world import World
 

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from service.observability.metrics import JsonFormatter
+from service.observability.json_log import JsonFormatter
 from tests.service.toy import AS_OF_S, Toy
 from tests.service.world import HISTORIES, Running, World
 
