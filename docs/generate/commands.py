@@ -11,12 +11,14 @@ import typer
 from builder.cli.main import app as builder_app
 from docs.generate.markdown import code, table
 from service.__main__ import app as service_app
+from service.tools.demo import app as demo_app
 from service.tools.keys import app as keys_app
 from service.tools.replay import app as replay_app
 
 PROGRAMS = {
     "python -m builder": builder_app,
     "python -m service": service_app,
+    "python -m service.tools.demo": demo_app,
     "python -m service.tools.keys": keys_app,
     "python -m service.tools.replay": replay_app,
 }

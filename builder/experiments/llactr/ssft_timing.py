@@ -1,4 +1,4 @@
-"""`python -m builder.language`: tune on 13 fields of 1,000 values, and write what it takes and what it brings."""
+"""`python -m builder.experiments.llactr.ssft_timing`: tunes on 13 fields of 1,000 values; time and accuracy."""
 
 import sys
 from collections.abc import Sequence
@@ -43,7 +43,9 @@ def main(
             with console.status(f"{rule.model}, rate {rule.learning_rate:g}, {rule.steps} steps"):
                 made = field_vectors(texts, replace(rule, threads=threads), folder)
             reports.append((rule, made.report))
-    command = "python -m builder.language" + (f" --model {model}" if model else "")
+    command = "python -m builder.experiments.llactr.ssft_timing" + (
+        f" --model {model}" if model else ""
+    )
     out.parent.mkdir(parents=True, exist_ok=True)
     lines = [*_machine(command), "", *_learned(reports), "", *_spent(reports)]
     out.write_text("\n".join(lines) + "\n")
