@@ -62,6 +62,11 @@ class RunFolder:
         return self.path / "records.bin"
 
     @property
+    def log(self) -> Path:
+        """File of the run's log."""
+        return self.path / "log.txt"
+
+    @property
     def language(self) -> Path:
         """Folder of field vectors: all recipes share it, since what made a set of vectors is its name."""
         return self.path.parent / ".language"

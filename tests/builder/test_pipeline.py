@@ -143,7 +143,7 @@ def test_a_step_does_not_start_without_the_ones_before(build: Build, name: str) 
         assert run_step(build, name).result["users"] == 60
         return
 
-    expected = f"{name}: step 'ingest' is missing; run it first, or `run`"
+    expected = f"{name}: step 'ingest' is missing; run it first, or `absorb build`"
     with pytest.raises(StepError, match=expected):
         run_step(build, name)
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from builder.cli.tables import comparison_table
 from builder.experiments.compare.cost import Cost, Costs, cost_key
 from builder.experiments.compare.run import write_comparison
 from builder.experiments.compare.table import Comparison, Row, SweepRows, estimate
 from builder.experiments.compare.text import table_cells, to_json, to_markdown
+from builder.experiments.tables import comparison_table
 from builder.recipe.models import Family, ModelChoice
 
 CUT = "age of the latest event with the same item"

@@ -1,0 +1,35 @@
+"""The builder's commands, for `absorb --help`. Imports none of them."""
+
+from models.command_line import Command
+
+NIGHTLY, RECOVER, INSPECT, EXPERIMENTS = (
+    "Build the cache (nightly)", "Recover", "Inspect", "Experiments",
+)  # fmt: skip
+EXTRAS = "builder, and cpu or gpu"
+STEPS = {
+    "ingest": "Read, check and index the recipe's event log.",
+    "train": "Train the recipe's model on the ingested log.",
+    "evaluate": "Measure the trained model on the test period, beside the baselines.",
+    "export": "Write the artifact: weights and ONNX graphs, compared with torch.",
+    "precompute": "Encode every user's history into a record.",
+    "publish": "Write the records to the cache, verify them, flip the pointer.",
+}
+"""Step -> what it does, in the order of the pipeline."""
+
+
+def _command(name: str, panel: str, summary: str, module: str, extras: str = EXTRAS) -> Command:
+    return Command(name, panel, summary, f"builder.cli.{module}", extras, is_member=True)
+
+
+COMMANDS = (
+    _command("build", NIGHTLY, "Do every step that is due: the nightly job.", "nightly"),
+    *(_command(name, NIGHTLY, summary, "nightly") for name, summary in STEPS.items()),
+    _command("rollback", RECOVER, "Make the previous generation serve again.", "cache", ""),
+    _command("republish", RECOVER, "Publish with an older artifact.", "nightly"),
+    _command("status", INSPECT, "Show what is published, and who is building.", "cache", ""),
+    Command("plan", INSPECT, "Compute the memory that the cache needs.", "builder.cli.plan", EXTRAS),
+    _command("compare", EXPERIMENTS, "Train and compare a recipe's variants.", "experiments"),
+    _command("scaling", EXPERIMENTS, "Fit power laws of the loss to model and data size.", "experiments"),
+    _command("llactr", EXPERIMENTS, "Measure field vectors of a language model.", "experiments"),
+    _command("bench", EXPERIMENTS, "Time scoring against length, candidates, rank, width.", "experiments"),
+)  # fmt: skip

@@ -1,0 +1,239 @@
+"""Comparisons, scaling laws and benchmarks on the command line. The only module that imports `builder.experiments`."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from builder.cli.catalogue import EXPERIMENTS
+from builder.cli.options import RUNS, RecipePath, Runs, make_build
+from builder.cli.progress_bar import bar, console
+from builder.cli.run_log import run_log
+from models.command_line import EXIT_CODES
+from models.contract.errors import did_you_mean
+
+if TYPE_CHECKING:
+    from builder.experiments.compare.table import Comparison
+    from builder.pipeline import Build
+
+Seeds = Annotated[int, typer.Option(min=1, help="trainings of each variant")]
+Jobs = Annotated[
+    int, typer.Option(min=0, help="trainings at once, one thread each; 0: one per core")
+]
+Trainings = Annotated[
+    Path, typer.Option(help="folder of finished trainings; each recipe has a folder in it")
+]
+Tables = Annotated[
+    Path | None,
+    typer.Option("--out", help="folder of tables and plots; default: beside the trainings"),
+]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(help="label of a variant to train now (repeatable); default: all"),
+]
+Arms = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="label of an arm to train beside the base and LLaCTR (repeatable); default: all"
+    ),
+]
+AxisNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--axis", help="vary this alone (repeatable): length, candidates, rank, dim; default: all"
+    ),
+]
+AXES = ("length", "candidates", "rank", "dim")
+COMPARE = Path("var/compare")
+
+app = typer.Typer()
+
+
+@app.command(
+    rich_help_panel=EXPERIMENTS,
+    epilog="Example: absorb compare builder/recipes/experiments/synthetic-compare.toml --seeds 3\n\n"
+    + EXIT_CODES,
+)
+def compare(
+    recipe: RecipePath,
+    seeds: Seeds = 3,
+    jobs: Jobs = 0,
+    only: Only = None,
+    folder: Trainings = COMPARE,
+    out: Tables = None,
+    runs: Runs = RUNS,
+) -> None:
+    """Train every `variant` of a recipe on the same data and budget; write tables and plots with 95% intervals.
+
+    A `search` in the recipe first tries each learning rate once (or draws `trials` settings) with each variant, and
+    chooses by validation AUC. A `sweep` trains a variant with several values of one of its keys.
+
+    Every finished training is a file: an interrupted comparison goes on where it stopped. With --only, the tables also
+    show the variants that were trained before.
+    """
+    from builder.experiments.compare.cost import find_costs
+    from builder.experiments.compare.run import write_comparison
+    from builder.experiments.tables import comparison_table
+
+    build = make_build(recipe, runs)
+    _check(only, [variant.label for variant in build.recipe.variant], "--only")
+    place = folder / build.recipe.name
+    with _ingested(build):
+        comparison = _train(build, seeds, jobs, place, only or ())
+        with bar("cost", has_estimate=False) as progress:
+            costs = find_costs(build.recipe, build.events(), place, progress)
+    comparison = comparison.with_costs(costs)
+    command = f"absorb compare {recipe} --seeds {seeds}"
+    written = write_comparison(comparison, command, out or place)
+    console.print(comparison_table(comparison))
+    console.print(*written, sep="\n")
+
+
+@contextmanager
+def _ingested(build: "Build") -> Iterator[None]:
+    """Lock the run folder, and ingest the recipe's log if it is due."""
+    from builder.cli.steps import do_step
+    from builder.pipeline import is_due
+
+    with build.folder.locked(), run_log(build.folder):
+        if is_due(build, "ingest"):
+            do_step(build, "ingest")
+        yield
+
+
+def _train(
+    build: "Build", seeds: int, jobs: int, place: Path, only: Sequence[str] = ()
+) -> "Comparison":
+    """Train the recipe's variants, those that are not in `place` yet."""
+    from builder.experiments.compare.run import run_comparison
+
+    with bar("train", has_estimate=False) as progress:
+        return run_comparison(build, seeds, jobs, place, progress, only)
+
+
+def _check(names: Sequence[str] | None, known: Sequence[str], option: str) -> None:
+    """Refuse names that are not known."""
+    for name in names or ():
+        if name not in known:
+            expected = f"expected one of: {', '.join(known)}{did_you_mean(name, known)}"
+            raise typer.BadParameter(f"got {name!r}, {expected}", param_hint=option)
+
+
+@app.command(
+    rich_help_panel=EXPERIMENTS,
+    epilog="Example: absorb scaling builder/recipes/experiments/complete-journey-scaling.toml\n\n"
+    + EXIT_CODES,
+)
+def scaling(
+    recipe: RecipePath,
+    seeds: Seeds = 3,
+    jobs: Jobs = 0,
+    folder: Trainings = COMPARE,
+    out: Tables = None,
+    runs: Runs = RUNS,
+) -> None:
+    """Fit power laws of log loss and 1 − AUC to models of several sizes, and to several amounts of data.
+
+    The recipe's `variant`s are the sizes (suan or light_suan), a `sweep` of "train.share" the amounts of data. The
+    largest of each is held out once, and predicted. Finished trainings are kept, as with `compare`.
+    """
+    from builder.experiments.scaling.fit import find_axes
+    from builder.experiments.scaling.text import write_scaling
+    from builder.experiments.tables import scaling_table
+
+    build = make_build(recipe, runs)
+    place = folder / build.recipe.name
+    with _ingested(build):
+        comparison = _train(build, seeds, jobs, place)
+        axes = find_axes(comparison, build.recipe, build.events())
+    command = f"absorb scaling {recipe} --seeds {seeds}"
+    written = write_scaling(axes, comparison, command, out or place)
+    for axis in axes:
+        console.print(scaling_table(axis))
+    console.print(*written, sep="\n")
+
+
+@app.command(
+    rich_help_panel=EXPERIMENTS,
+    epilog="Example: absorb llactr builder/recipes/experiments/movielens-100k-llactr.toml --seeds 5\n\n"
+    + EXIT_CODES,
+)
+def llactr(
+    recipe: RecipePath,
+    seeds: Seeds = 5,
+    jobs: Jobs = 0,
+    arm: Arms = None,
+    folder: Trainings = COMPARE,
+    out: Tables = None,
+    runs: Runs = RUNS,
+) -> None:
+    """Measure what field vectors of a language model give field models: LLaCTR, its ablations, and controls.
+
+    The recipe's `variant`s are the backbones, `language` is the language model, and every arm gets the trials of
+    `search`. Finished trainings are kept, as with `compare`, and field vectors are made once.
+    """
+    from builder.experiments.compare.run import run_comparison
+    from builder.experiments.llactr.arms import ARM_NAMES, with_arms
+    from builder.experiments.llactr.findings import find
+    from builder.experiments.llactr.text import write_findings
+    from builder.experiments.tables import llactr_table
+    from builder.language.field_vectors import make_vectors
+
+    _check(arm, ARM_NAMES, "--arm")
+    plain = make_build(recipe, runs)
+    build = replace(plain, recipe=with_arms(plain.recipe, arm or ()))
+    place = folder / build.recipe.name
+    with _ingested(build):
+        with bar("field vectors") as progress:
+            language = make_vectors(build.events(), build.recipe, build.folder, progress).report
+        with bar("train", has_estimate=False) as progress:
+            comparison = run_comparison(build, seeds, jobs, place, progress, is_lean=True)
+    options = "".join(f" --arm {name!r}" for name in arm or ())
+    command = f"absorb llactr {recipe} --seeds {seeds}{options}"
+    findings = find(comparison, [variant.label for variant in plain.recipe.variant], language)
+    written = write_findings(findings, command, out or place)
+    console.print(llactr_table(findings))
+    console.print(*written, sep="\n")
+
+
+@app.command(
+    rich_help_panel=EXPERIMENTS,
+    epilog=f"Example: absorb bench --quick --axis candidates\n\n{EXIT_CODES}",
+)
+def bench(
+    out: Annotated[Path, typer.Option(help="folder of table and plot")] = Path("var/bench"),
+    quick: Annotated[bool, typer.Option(help="small sizes only, to try the command")] = False,
+    axis: AxisNames = None,
+    training: Annotated[
+        bool, typer.Option(help="time training instead: an epoch at L = 1,000, and its profile")
+    ] = False,
+    suan: Annotated[
+        bool, typer.Option(help="time SUAN instead: one by one, packed, and from the cache")
+    ] = False,
+) -> None:
+    """Time scoring against history length L, candidates B, rank r and width d: every model in the same runtime."""
+    from builder.experiments.bench.run import run_bench
+    from builder.experiments.bench.suan import run_suan_bench
+    from builder.experiments.bench.training import run_training_bench
+    from builder.provenance import describe_machine
+
+    chosen = [name for name, on in (("--training", training), ("--suan", suan)) if on]
+    if len(chosen) + bool(axis) > 1:
+        given = [*chosen, *(["--axis"] if axis else [])]
+        expected = f"got {' and '.join(given)}, expected one of them"
+        raise typer.BadParameter(expected, param_hint=given[-1])
+    _check(axis, AXES, "--axis")
+    options = "".join(f" --axis {name}" for name in axis or ())
+    options += " --training" * training + " --suan" * suan + " --quick" * quick
+    header = describe_machine(f"absorb bench --out {out}{options}")
+    with bar("bench") as progress:
+        if training:
+            written = run_training_bench(out, progress, header, quick=quick)
+        elif suan:
+            written = run_suan_bench(out, progress, header, quick=quick)
+        else:
+            written = run_bench(out, progress, header, quick=quick, axes=axis or ())
+    console.print(*written, sep="\n")

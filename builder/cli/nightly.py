@@ -1,0 +1,105 @@
+"""The nightly job on the command line: all steps that are due, one step, or a publish with an older artifact."""
+
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
+from builder.cli.catalogue import NIGHTLY, RECOVER, STEPS
+from builder.cli.options import (
+    ARTIFACTS,
+    CACHE,
+    DEFAULT_RECIPE,
+    RUNS,
+    Artifacts,
+    CacheUrl,
+    RecipePath,
+    Runs,
+    make_build,
+)
+from builder.cli.progress_bar import bar, console
+from builder.cli.run_log import run_log
+from models.command_line import EXIT_CODES
+
+app = typer.Typer()
+RedoFrom = Annotated[str | None, typer.Option("--from", help="do this step and all after it again")]
+
+
+@app.command(
+    "build",
+    rich_help_panel=NIGHTLY,
+    epilog=f"Example: absorb build builder/recipes/tiny.toml --from train\n\n{EXIT_CODES}",
+)
+@app.command("run", rich_help_panel=NIGHTLY, help="The same as `build`.")
+def build(
+    recipe: RecipePath = DEFAULT_RECIPE,
+    redo_from: RedoFrom = None,
+    runs: Runs = RUNS,
+    artifacts: Artifacts = ARTIFACTS,
+    cache: CacheUrl = CACHE,
+) -> None:
+    """Do every step that is due, and print the results: the nightly job.
+
+    A step is due if its recipe sections, its input files or the steps before it changed, or if its output is gone.
+    """
+    from builder.cli.steps import do_due_steps
+    from builder.cli.tables import quality_table, run_summary
+
+    if redo_from is not None and redo_from not in STEPS:
+        expected = f"got {redo_from!r}, expected one of: {', '.join(STEPS)}"
+        raise typer.BadParameter(expected, param_hint="--from")
+    made = make_build(recipe, runs, artifacts, cache)
+    with made.folder.locked(), run_log(made.folder):
+        if redo_from:
+            made.folder.forget(list(STEPS)[list(STEPS).index(redo_from) :])
+        do_due_steps(made)
+        stamps = made.folder.stamps()
+    console.print(quality_table(stamps["evaluate"].result))
+    console.print(run_summary(made.recipe, stamps), highlight=False, soft_wrap=True, markup=False)
+    console.print(f"  details     {made.folder.path}", highlight=False, soft_wrap=True)
+
+
+def _add_step(name: str, summary: str) -> None:
+    def step(
+        recipe: RecipePath = DEFAULT_RECIPE,
+        runs: Runs = RUNS,
+        artifacts: Artifacts = ARTIFACTS,
+        cache: CacheUrl = CACHE,
+    ) -> None:
+        from builder.cli.steps import do_step
+
+        made = make_build(recipe, runs, artifacts, cache)
+        with made.folder.locked(), run_log(made.folder):
+            do_step(made, name)
+
+    step.__doc__ = summary
+    example = f"Example: absorb {name} builder/recipes/tiny.toml"
+    app.command(name, rich_help_panel=NIGHTLY, epilog=f"{example}\n\n{EXIT_CODES}")(step)
+
+
+for _name, _summary in STEPS.items():
+    _add_step(_name, _summary)
+
+
+@app.command(
+    rich_help_panel=RECOVER,
+    epilog="Example: absorb republish builder/recipes/tiny.toml 0123456789abcdef0123456789abcdef\n\n"
+    + EXIT_CODES,
+)
+def republish(
+    recipe: RecipePath,
+    artifact: Annotated[str, typer.Argument(help="id of an artifact in the folder of artifacts")],
+    runs: Runs = RUNS,
+    artifacts: Artifacts = ARTIFACTS,
+    cache: CacheUrl = CACHE,
+) -> None:
+    """Encode every user of the ingested log with an older artifact, and publish the records.
+
+    The way back where `rollback` has none: after a publish in place, or by more than one generation.
+    """
+    from builder.pipeline import republish as publish_again
+
+    made = make_build(recipe, runs, artifacts, cache)
+    with made.folder.locked(), run_log(made.folder), bar("publish") as progress:
+        name = publish_again(replace(made, progress=progress), artifact)["name"]
+    console.print(f"{made.recipe.serve_as}: {name} serves (artifact {artifact})")

@@ -1,0 +1,72 @@
+"""Runs steps of the pipeline on the terminal: one line for each, with what it made and how long it took."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from rich.markup import escape
+
+from builder.cli.progress_bar import bar, console
+from builder.pipeline import STEPS, Build, is_due, run_step
+
+Result = Mapping[str, Any]
+
+
+def do_due_steps(build: Build) -> None:
+    """Do every step that is due, in the order of the pipeline."""
+    for name in STEPS:
+        if is_due(build, name):
+            do_step(build, name)
+        else:
+            console.print(f"[dim]· {name:10}  nothing changed, kept[/]")
+
+
+def do_step(build: Build, name: str) -> None:
+    """Do one step under a progress bar, then print its line."""
+    with bar(name) as progress:
+        stamp = run_step(replace(build, progress=progress), name)
+    words = escape(IN_WORDS[name](stamp.result))
+    line = f"[green]✓[/] {name:10} {stamp.seconds:7.1f} s  {words}"
+    console.print(line, highlight=False, soft_wrap=True)
+
+
+def _ingest(result: Result) -> str:
+    return f"{result['events']:,} events of {result['users']:,} users on {result['items']:,} items"
+
+
+def _train(result: Result) -> str:
+    return (
+        f"validation AUC {result['validation_auc']:.4f}, the best, at step {result['best_step']:,}"
+    )
+
+
+def _evaluate(result: Result) -> str:
+    baselines = (
+        f"{result['floor']['auc']:.4f} by counts, {result['trees_floor']['auc']:.4f} by trees"
+    )
+    targets = f"{result['test']['targets']:,} targets"
+    return f"test AUC {result['test']['auc']:.4f} on {targets}; baselines: {baselines}"
+
+
+def _export(result: Result) -> str:
+    difference = f"{result['onnx_difference']:.0e}"
+    return f"artifact {result['artifact_id']}; ONNX and torch differ by at most {difference}"
+
+
+def _precompute(result: Result) -> str:
+    return f"{result['users']:,} users, {result['bytes_per_user']:,} bytes each"
+
+
+def _publish(result: Result) -> str:
+    return f"generation {result['name']}: {result['num_users']:,} users of model {result['model']}"
+
+
+IN_WORDS: dict[str, Callable[[Result], str]] = {
+    "ingest": _ingest,
+    "train": _train,
+    "evaluate": _evaluate,
+    "export": _export,
+    "precompute": _precompute,
+    "publish": _publish,
+}
+"""Step -> what its result says to a person."""

@@ -1,0 +1,49 @@
+"""Commands on the cache: what is in it, and back to the previous generation."""
+
+import re
+from pathlib import Path
+
+from builder.publish.cache import CacheClient
+from builder.publish.generations import read_pointer
+from tests.builder.cli.conftest import Call
+from tests.builder.published import publish_new
+
+
+def test_what_is_no_cache_is_refused_without_showing_a_password(call: Call) -> None:
+    finished = call("status", "--cache", "http://me:secret@cache:1/0")
+
+    assert finished.code == 1
+    assert "http://cache:1/0: not a cache URL; expected embedded:[folder], redis://" in finished.err
+    assert "secret" not in finished.err + finished.out
+
+
+def test_status_shows_what_serves(call: Call, server: Path, client: CacheClient) -> None:
+    pointer = publish_new(client)
+
+    finished = call("status", "--cache", f"embedded:{server}")
+
+    assert finished.code == 0
+    text = re.sub(r"[\s│┃]+", "", finished.out)  # names are folded where the terminal is narrow
+    assert "lrea" in text
+    assert "20of20" in text
+    assert pointer.current.name[:8] in text
+
+
+def test_rollback_makes_the_previous_generation_serve(call: Call, server, client) -> None:
+    first = publish_new(client).current
+    publish_new(client)
+
+    finished = call("rollback", "lrea", "--cache", f"embedded:{server}")
+
+    assert finished.code == 0
+    assert f"{first.name} serves again" in re.sub(r"\s+", " ", finished.out)
+    pointer, _ = read_pointer(client, "lrea")
+    assert pointer is not None
+    assert pointer.current == first
+
+
+def test_rollback_of_what_was_never_published_is_refused(call: Call, server, client) -> None:
+    finished = call("rollback", "lrae", "--cache", f"embedded:{server}")
+
+    assert finished.code == 1
+    assert finished.err == "error: model 'lrae': was never published\n"
