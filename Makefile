@@ -68,7 +68,7 @@ test: setup ## all tests, on all cores; ARGS="..." goes to pytest
 # Other draws in each run; what fails is printed, and found again first in the next run.
 fuzz: setup ## minutes of requests nobody thought of, against the OpenAPI document and the V2 parser
 	$(PY) -m pytest --numprocesses auto --dist load --timeout 3600 --hypothesis-profile fuzz $(ARGS) \
-	    tests/service/http/test_openapi.py tests/service/v2/test_fuzz.py
+	    tests/service/test_app.py tests/service/v2/test_fuzz.py
 
 stubs: setup ## write the gRPC stubs anew, from service/v2/inference.proto
 	$(PY) -m grpc_tools.protoc -I. --python_out=. --pyi_out=. service/v2/inference.proto

@@ -1,4 +1,4 @@
-"""Fixtures: one cache server for all tests that do not stop it, emptied before each."""
+"""Fixtures: one cache server for all tests that do not stop it."""
 
 import shutil
 import tempfile
@@ -11,7 +11,7 @@ from models.contract.embedded_cache import start_server, stop_server
 from tests.service.world import World
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
 
@@ -24,9 +24,19 @@ def shared_cache() -> Iterator[str]:
     shutil.rmtree(folder)
 
 
+@pytest.fixture(scope="module")
+def module_world(shared_cache: str, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """For a service that several tests of a module share; `world` empties its cache, not the service's memory."""
+    return _empty(World(shared_cache, tmp_path_factory.mktemp("artifacts")))
+
+
 @pytest.fixture
 def world(shared_cache: str, tmp_path: Path) -> World:
-    world = World(shared_cache, tmp_path / "artifacts")
+    """Of one test, with an empty cache."""
+    return _empty(World(shared_cache, tmp_path / "artifacts"))
+
+
+def _empty(world: World) -> World:
     with world.redis as client:
         client.flushall()
     return world

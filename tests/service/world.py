@@ -1,7 +1,9 @@
 """A real cache with published generations, and the service over it, in process."""
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -163,3 +165,28 @@ def record_of(
 def flipped(raw: bytes, at: int) -> bytes:
     """The same with one bit the other way."""
     return raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :]
+
+
+@contextmanager
+def busy(service: Running, num_threads: int = 64) -> Iterator[threading.Event]:
+    """Keep every worker thread at work until the event is set: scores wait as behind a slow model."""
+    end = threading.Event()
+    for _ in range(num_threads):
+        service.workers.submit(end.wait, 20)
+    try:
+        yield end
+    finally:
+        end.set()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def post_score(service: Running, **headers: str) -> "asyncio.Task[httpx.Response]":
+    """Start a score request; the header `X-Name` is the argument `X_Name`."""
+    body = {"user_id": "ann", "candidates": ["i1"]}
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    return asyncio.create_task(service.client.post("/v1/score", json=body, headers=names))

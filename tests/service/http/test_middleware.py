@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import threading
+from collections.abc import AsyncIterator
 
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
@@ -14,7 +15,7 @@ from starlette.types import Message
 from service.observability.exposition import Scrape
 from service.observability.json_log import JsonFormatter
 from tests.service.toy import AS_OF_S, Toy
-from tests.service.world import World
+from tests.service.world import Running, World
 
 pytestmark = pytest.mark.anyio
 TOY = Toy()
@@ -45,23 +46,27 @@ def lines():
     logger.setLevel(level)
 
 
+@pytest.fixture(scope="module")
+async def service(module_world: World) -> AsyncIterator[Running]:
+    async with module_world.service() as service:
+        yield service
+
+
 @pytest.mark.parametrize(
     "offered", ["a", "x" * 128, "!~9f-_/:=", "550e8400-e29b-41d4-a716-446655440000"]
 )
-async def test_a_request_id_is_echoed(world: World, offered: str):
-    async with world.service() as service:
-        for path in ("/health/live", "/nowhere", "/v1/models"):
-            answer = await service.client.get(path, headers={"x-request-id": offered})
-            assert answer.headers.get_list("x-request-id") == [offered]
+async def test_a_request_id_is_echoed(service: Running, offered: str):
+    for path in ("/health/live", "/nowhere", "/v1/models"):
+        answer = await service.client.get(path, headers={"x-request-id": offered})
+        assert answer.headers.get_list("x-request-id") == [offered]
 
 
 @pytest.mark.parametrize("offered", [b"", b"x" * 129, b"a b", b"a\tb", b"caf\xe9", b"\x7f"])
-async def test_an_id_that_is_none_is_replaced(world: World, offered: bytes):
-    async with world.service() as service:
-        made = set()
-        for _ in range(2):
-            answer = await service.client.get("/health/live", headers=[(b"x-request-id", offered)])
-            made.add(answer.headers["x-request-id"])
+async def test_an_id_that_is_none_is_replaced(service: Running, offered: bytes):
+    made = set()
+    for _ in range(2):
+        answer = await service.client.get("/health/live", headers=[(b"x-request-id", offered)])
+        made.add(answer.headers["x-request-id"])
     assert len(made) == 2
     assert all(len(one) == 32 and int(one, 16) for one in made)
 

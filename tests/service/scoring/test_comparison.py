@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import math
+from collections.abc import AsyncIterator
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from scipy.stats import kendalltau
 from models.contract.embedded_cache import stop_server
 from models.contract.generation import pointer_key
 from service.http.schemas import CompareResponse
-from tests.service.http.test_bad_requests import BAD, GOOD, error_of
+from tests.service.http.test_requests import BAD, GOOD, error_of
 from tests.service.toy import AS_OF_S, Toy, listed_score_graph
 from tests.service.world import Running, World
 
@@ -48,6 +49,14 @@ async def compare(service: Running, **more: Any) -> Any:
 def logits_by_item(*logits: float) -> bytes:
     """A graph that gives i0, i1, … these logits, and 0 to all others."""
     return listed_score_graph([0, 0, *logits, *[0] * (KNOWN - len(logits))])
+
+
+@pytest.fixture(scope="module")
+async def service(module_world: World) -> AsyncIterator[Running]:
+    """For requests that are rejected."""
+    publish_three(module_world)
+    async with module_world.service(max_candidates=20) as service:
+        yield service
 
 
 @pytest.mark.parametrize("user", ["ann", "bob", "nobody"])
@@ -181,10 +190,8 @@ BAD_MODELS = [
 
 
 @pytest.mark.parametrize(("models", "status", "text"), BAD_MODELS)
-async def test_bad_models_are_named(world: World, models: Any, status: int, text: str):
-    publish_three(world)
-    async with world.service() as service:
-        response = await post(service, models=models)
+async def test_bad_models_are_named(service: Running, models: Any, status: int, text: str):
+    response = await post(service, models=models)
     assert (response.status_code, error_of(response)) == (status, text)
 
 
@@ -195,11 +202,9 @@ SAME: list[Any] = [bad for bad in BAD if "model" not in str(bad[0])]
     ("change", "status", "texts"), SAME, ids=[str(bad[0])[:40] for bad in SAME]
 )
 async def test_a_bad_field_is_named_as_score_names_it(
-    world: World, change: Any, status: int, texts: list[str]
+    service: Running, change: Any, status: int, texts: list[str]
 ):
-    publish_three(world)
-    async with world.service(max_candidates=20) as service:
-        response = await service.client.post("/v1/compare", json={**GOOD, **change})
+    response = await service.client.post("/v1/compare", json={**GOOD, **change})
     assert response.status_code == status
     for text in texts:
         assert text in error_of(response)

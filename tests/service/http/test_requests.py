@@ -48,22 +48,25 @@ def error_of(response: httpx.Response) -> str:
     return ErrorBody.model_validate(response.json()).error
 
 
+@pytest.fixture(scope="module")
+async def service(module_world: World) -> AsyncIterator[Running]:
+    module_world.publish(Toy())
+    async with module_world.service(max_candidates=20) as service:
+        yield service
+
+
 @pytest.mark.parametrize(("change", "status", "texts"), BAD, ids=[str(bad[0])[:40] for bad in BAD])
-async def test_a_bad_field_is_named(world: World, change: Any, status: int, texts: list[str]):
-    world.publish(Toy())
-    async with world.service(max_candidates=20) as service:
-        response = await service.client.post("/v1/score", json={**GOOD, **change})
+async def test_a_bad_field_is_named(service: Running, change: Any, status: int, texts: list[str]):
+    response = await service.client.post("/v1/score", json={**GOOD, **change})
     assert response.status_code == status
     for text in texts:
         assert text in error_of(response)
 
 
 @pytest.mark.parametrize("field", ["user_id", "candidates"])
-async def test_a_missing_field_is_named(world: World, field: str):
-    world.publish(Toy())
+async def test_a_missing_field_is_named(service: Running, field: str):
     body = {name: value for name, value in GOOD.items() if name != field}
-    async with world.service() as service:
-        response = await service.client.post("/v1/score", json=body)
+    response = await service.client.post("/v1/score", json=body)
     assert response.status_code == 400
     assert error_of(response) == f"{field}: got nothing, expected a value: this field is required"
 
@@ -71,10 +74,8 @@ async def test_a_missing_field_is_named(world: World, field: str):
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[]", b"null", b'{"user_id": "\\ud800"}', b"\xff", b"3"]
 )
-async def test_a_body_that_is_no_json_object_is_refused(world: World, body: bytes):
-    world.publish(Toy())
-    async with world.service() as service:
-        response = await service.client.post("/v1/score", content=body)
+async def test_a_body_that_is_no_json_object_is_refused(service: Running, body: bytes):
+    response = await service.client.post("/v1/score", content=body)
     assert response.status_code == 400
     assert error_of(response).startswith("body: got ")
 
@@ -92,10 +93,8 @@ LARGE = {
 
 
 @pytest.mark.parametrize("body", LARGE.values(), ids=LARGE)
-async def test_what_is_long_or_deep_is_refused_in_a_few_words(world: World, body: bytes):
-    world.publish(Toy())
-    async with world.service() as service:
-        response = await service.client.post("/v1/score", content=body)
+async def test_what_is_long_or_deep_is_refused_in_a_few_words(service: Running, body: bytes):
+    response = await service.client.post("/v1/score", content=body)
     assert response.status_code in {400, 404}
     assert len(error_of(response)) < 500
 
@@ -139,19 +138,16 @@ async def test_a_chunked_body_is_refused_before_it_has_all_come(world: World):
     [("GET", "/nowhere", 404), ("GET", "/v1/score", 405), ("POST", "/v1/models", 405)],
 )
 async def test_wrong_routes_have_the_same_form_of_error(
-    world: World, method: str, path: str, status: int
+    service: Running, method: str, path: str, status: int
 ):
-    async with world.service() as service:
-        response = await service.client.request(method, path)
+    response = await service.client.request(method, path)
     assert response.status_code == status
     assert error_of(response).startswith(f"{method} {path}: ")
 
 
 @pytest.mark.parametrize("user", ["u" * 129, "a%00b"])
-async def test_a_bad_user_id_in_the_path_is_refused(world: World, user: str):
-    world.publish(Toy())
-    async with world.service() as service:
-        response = await service.client.get(f"/v1/users/{user}")
+async def test_a_bad_user_id_in_the_path_is_refused(service: Running, user: str):
+    response = await service.client.get(f"/v1/users/{user}")
     assert response.status_code == 400
     assert error_of(response).startswith("user_id: got ")
 
