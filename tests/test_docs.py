@@ -159,6 +159,12 @@ def test_every_key_that_a_shipped_recipe_uses_is_in_the_reference(path: Path) ->
             assert f"| `{key}` |" in model, key
 
 
+def test_every_key_of_a_recipe_says_what_it_means() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|.*\| ([^|]*) \|$", recipe.page(), re.M)
+    assert len(rows) > 100
+    assert [key for key, meaning in rows if not meaning.strip()] == []
+
+
 def test_every_section_and_model_of_a_recipe_is_in_the_reference() -> None:
     page = recipe.page()
     for name in ("data", "data.columns", "split", "history", "train", "publish", "language"):

@@ -41,15 +41,19 @@ class Synthetic:
     """Size of the synthetic log. Source "synthetic" only."""
 
     users: Annotated[int, Interval(2)] = 2000
+    """Users of the log."""
     items: Annotated[int, Interval(4)] = 1200
+    """Items of the catalogue."""
     categories: Annotated[int, Interval(4)] = 60
     """Groups of items; an item's group is its field "category"."""
     interests: Annotated[int, Interval(1)] = 12
     """Categories a user loves. Their evidence lies in the older part of the history."""
     events_per_user: Annotated[int, Interval(40)] = 500
+    """Events of each user, purchases and shown items together."""
     noise: Annotated[float, Interval(0, 0.49)] = 0.05
     """Chance that a label is flipped: what no model can know."""
     seed: Annotated[int, Interval(0)] = 0
+    """The same seed gives the same log."""
 
     def __post_init__(self) -> None:
         if self.items < self.categories:
@@ -74,6 +78,7 @@ class Data:
         "amazon-reviews-2023",
         "open-bandit",
     ]
+    """Kind of log, which decides which of the other keys are used."""
     item_fields: tuple[str, ...] = ()
     """Columns of the item table. The item's id and its popularity (log2 of training events) are always added."""
     user_fields: tuple[str, ...] = ()

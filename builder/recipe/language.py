@@ -35,9 +35,11 @@ class LanguageRule:
     values_per_field: Annotated[int, Interval(1)] = 1000
     """Sampled at most; a tenth of them, up to 40, is held out to measure on."""
     steps: Annotated[int, Interval(1)] = 66
+    """Steps of the tuning."""
     batch: Annotated[int, Interval(1)] = 32
     """Prompts in a step. The paper has 128: half of its prompts in twice as many steps teach no less."""
     learning_rate: Annotated[float, Interval(0, is_open=True)] = 3e-3
+    """Of the tuning."""
     rank: Annotated[int, Interval(1)] = 8
     """Of LoRA's matrices, on queries and values of every layer."""
     alpha: Annotated[float, Interval(0, is_open=True)] = 16.0
@@ -45,6 +47,7 @@ class LanguageRule:
     dropout: Annotated[float, Interval(0, 0.99)] = 0.05
     """Of LoRA's input."""
     seed: Annotated[int, Interval(0)] = 0
+    """Of the draws of values and of the adapter's weights."""
     threads: Annotated[int, Interval(0)] = 0
     """0: one per core."""
 

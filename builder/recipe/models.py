@@ -19,6 +19,7 @@ class ModelChoice:
     """A model of the registry."""
 
     name: str
+    """As the registry has it, in lower case."""
     config: dict[str, Any] = field(default_factory=dict)
     """Keys of the model's config; the rest have its defaults."""
 
@@ -97,11 +98,13 @@ class Sweep:
     """A variant trained with several values of one key; the learning rate stays the variant's."""
 
     label: str
+    """Its name in tables and plots."""
     variant: str
     """Label of the variant it starts from."""
     key: str
     """Of the model's config; or "train.share"."""
     values: tuple[Any, ...]
+    """Values of the key, at least two."""
     seeds: Annotated[int, Interval(1)] | None = None
     """Trainings of each value. Unset: as many as of each variant."""
 

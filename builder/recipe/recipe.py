@@ -40,11 +40,17 @@ class SplitRule:
     """
 
     train_from_day: Annotated[float, Interval(0)] | None = None
+    """Day since the first event from which targets are to train."""
     validate_from_day: Annotated[float, Interval(0)] | None = None
+    """Day from which targets are to validate."""
     test_from_day: Annotated[float, Interval(0)] | None = None
+    """Day from which targets are to test."""
     train_from: Share = 0.0
+    """Share of the targets, by time, before the training part."""
     validate_from: Share = 0.8
+    """Share of the targets, by time, before the validation part."""
     test_from: Share = 0.9
+    """Share of the targets, by time, before the test part."""
     validate_users: OpenShare | None = None
     """Share of the users whose targets, whenever they were, are to validate. Which users: a hash of their ids."""
     test_users: OpenShare | None = None
@@ -108,9 +114,11 @@ class NegativeRule:
     """How negatives are drawn for a log without a label."""
 
     per_positive: Annotated[int, Interval(1)] = 1
+    """Negatives drawn for each positive."""
     same_category: Share = 0.5
     """Share that is drawn from the positive's category."""
     popularity_power: Annotated[float, Interval(0)] = 0.75
+    """Exponent of an item's popularity in the draw: 0 draws all items alike."""
 
 
 @dataclass(frozen=True)
@@ -118,16 +126,21 @@ class TrainRule:
     """How the model is fitted."""
 
     steps: Annotated[int, Interval(1)] = 3000
+    """Steps of the optimiser, at most."""
     slates_per_step: Annotated[int, Interval(1)] = 48
     """Users (each with its history) in a step."""
     positives_per_slate: Annotated[int, Interval(1)] = 8
+    """Positives of a user in a step, at most."""
     learning_rate: Annotated[float, Interval(0, is_open=True)] = 0.05
+    """Highest rate: it rises over the first tenth of the steps, then falls."""
     optimizer: Literal["adagrad", "adam"] = "adagrad"
+    """Adagrad or Adam, as torch has them."""
     weight_decay: Annotated[float, Interval(0)] = 0.0
     """Times each weight, added to its gradient."""
     validate_every: Annotated[int, Interval(1)] = 500
     """Steps between validations; the best validated weights are kept."""
     seed: Annotated[int, Interval(0)] = 0
+    """Of the initial weights and of the batches."""
     threads: Annotated[int, Interval(0)] = 0
     """0: one per core."""
     share: OpenShare = 1.0
@@ -141,6 +154,7 @@ class CacheRule:
     """How states are stored."""
 
     dtype: Literal["fp32", "fp16", "int8"] = "fp32"
+    """Numbers of a record: int8 has a scale per row; ids and bits are int32 in each."""
 
 
 @dataclass(frozen=True)

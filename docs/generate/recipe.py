@@ -115,10 +115,20 @@ def section_table(owner: type) -> str:
     """Keys of one section."""
     hints, docs = get_type_hints(owner, include_extras=True), attribute_docs_of(owner)
     rows = [
-        (code(key.name), type_text(hints[key.name]), default_text(key), docs.get(key.name, ""))
+        (
+            code(key.name),
+            type_text(hints[key.name]),
+            default_text(key),
+            docs.get(key.name) or _section_text(hints[key.name]),
+        )
         for key in keys(owner)
     ]
     return table(["key", "type", "default", "meaning"], rows)
+
+
+def _section_text(hint: Any) -> str:
+    """Meaning of a key that is a section: the first line of its class."""
+    return " ".join(first_line(inner.__doc__) for inner in _dataclasses_of(hint))
 
 
 def attribute_docs_of(owner: type) -> dict[str, str]:
