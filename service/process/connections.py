@@ -1,7 +1,7 @@
-"""Connections whose requests' heads come too slowly or are too long: closed before they become requests.
+"""Closes connections whose request head (request line and headers) is too slow or too large.
 
-Uvicorn waits for ever for the rest of a head, and keeps all of it, as it keeps what may come behind a chunked body or
-beside a chunk's size. Bodies have limits of their own (`bodies.py`).
+Uvicorn has no limit on either: it buffers the head, chunk extensions and trailers while it waits for the rest. Bodies
+have their own limits (`service/transport/body.py`).
 """
 
 import asyncio
@@ -10,55 +10,55 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD_BYTES = 1 << 16
-"""Of a request line and its headers together, and of trailers; a proxy's are a few thousand."""
+"""Largest request line and headers together, and largest trailers. A proxy sends a few thousand bytes."""
 HEAD_S = 10.0
-"""Seconds for a request's head, from the connection or from its first byte on."""
+"""Seconds for a request's head, from the start of the connection or from the head's first byte."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Uvicorn's protocol of one connection, with a limit on how long and how large a head may be."""
+    """Uvicorn's protocol of one connection, with limits on time and size of a head."""
 
     _head_timer: asyncio.TimerHandle | None = None
     _head_bytes = 0
-    """What came since the request began, or since the latest piece of its body."""
+    """Bytes received since the request began, or since the last part of its body."""
     _is_incomplete = True
 
     def connection_made(self, transport: Any) -> None:
-        """Begin to wait for the first request."""
+        """Start the timer for the first request."""
         super().connection_made(transport)
         self._wait_for_head()
 
     def data_received(self, data: bytes) -> None:
-        """Read on, unless the head has become too long, or what comes with a body's chunks or behind them."""
+        """Parse the bytes; close the connection if the head, chunk extensions or trailers are too large."""
         self._head_bytes += len(data)
         super().data_received(data)
         if self._is_incomplete and self._head_bytes > MAX_HEAD_BYTES:
             self._close()
 
     def on_message_begin(self) -> None:
-        """A request's first byte: the rest of its head follows soon."""
+        """First byte of a request: start the timer for its head."""
         super().on_message_begin()
         self._is_incomplete = True
         if self._head_timer is None:
             self._wait_for_head()
 
     def on_headers_complete(self) -> None:
-        """The head is there; its time is over."""
+        """The head is complete: stop the timer."""
         self._stop_waiting()
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """A piece of the body."""
+        """Part of a body: body bytes do not count towards the limit of the head."""
         self._head_bytes = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The request is there, with its body."""
+        """The request is complete, with its body."""
         self._is_incomplete = False
         super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nobody waits any more."""
+        """The connection is closed: stop the timer."""
         self._stop_waiting()
         super().connection_lost(exc)
 

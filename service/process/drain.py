@@ -1,12 +1,11 @@
-"""How the process ends: not ready at once, served on for a while, nothing new then, and what is in flight finishes.
+"""Drain: how the process ends after SIGTERM or SIGINT.
 
-    signal     /health/ready and /v2/health/ready say 503, and everything is served as before
-    + delay    no new connections over HTTP or gRPC, and idle ones are closed: by now nobody sends anything here
-    + limit    what is still in flight is cut off
-    a second signal does at once what the limit would do
+    signal          /health/ready and /v2/health/ready answer 503; all requests are still served
+    + delay         no new connections over HTTP or gRPC; idle ones are closed. Load balancers have noticed by now
+    + limit         requests still in flight are cut off
+    second signal   the same at once
 
-Whoever starts the process must let it have delay + limit before he kills it. It exits with status 0; with 1 if it was
-told twice.
+A supervisor must wait for delay + limit before it kills the process. The exit status is 0, or 1 after a second signal.
 """
 
 import asyncio
@@ -28,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class DrainingServer(uvicorn.Server):
-    """Uvicorn's server, which by itself stops listening with the first signal."""
+    """Uvicorn's server with a drain; uvicorn itself stops listening at the first signal."""
 
     def __init__(
         self,
@@ -38,14 +37,14 @@ class DrainingServer(uvicorn.Server):
         close_other_door: Callable[[], None],
         common: socket.socket | None = None,
     ) -> None:
-        """Make it.
+        """Make the server, without listening.
 
         Args:
-            config: uvicorn's; `timeout_graceful_shutdown` is the limit.
-            readiness: told of the first signal.
-            delay_s: seconds between the first signal and the end of listening.
+            config: of uvicorn; `timeout_graceful_shutdown` is the limit.
+            readiness: not ready from the first signal on.
+            delay_s: seconds from the first signal until the server stops listening.
             close_other_door: called at the end of listening; waits for nothing.
-            common: a bound socket on which to listen, too, as soon as this process is ready; None: there is none.
+            common: socket of the shared port; listened on once this process is ready. None: no shared port.
         """
         super().__init__(config)
         self._readiness = readiness
@@ -55,7 +54,7 @@ class DrainingServer(uvicorn.Server):
         self._common = common
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to drain, or, the second time, end at once."""
+        """Start the drain; at the second signal, end at once."""
         if self._stop_at_s is None:
             self._readiness.drain()
             self._stop_at_s = time.monotonic() + self._delay_s
@@ -64,7 +63,7 @@ class DrainingServer(uvicorn.Server):
             self.force_exit = True
 
     async def on_tick(self, counter: int) -> bool:
-        """Whether to stop listening; asked every tenth of a second."""
+        """Whether to stop listening; uvicorn calls this every 0.1 s."""
         if self._stop_at_s is not None and time.monotonic() >= self._stop_at_s:
             self.should_exit = True
         if self._common is not None and self._readiness.is_ready():
@@ -73,7 +72,7 @@ class DrainingServer(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def _listen(self, common: socket.socket) -> None:
-        """As uvicorn does on the sockets that it has from the beginning."""
+        """Listen on one more socket, as uvicorn does on its first."""
         config, lifespan = self.config, self.lifespan
         opened = await asyncio.get_running_loop().create_server(
             lambda: config.http_protocol_class(  # type: ignore[call-arg]
@@ -86,7 +85,7 @@ class DrainingServer(uvicorn.Server):
         self.servers.append(opened)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close both doors; return when what is in flight has finished, or with the second signal."""
+        """Stop HTTP and gRPC; return once the requests in flight have finished, or at the second signal."""
         self._close_other_door()
         ending = asyncio.create_task(super().shutdown(sockets))
         while not ending.done() and not self.force_exit:
@@ -96,11 +95,11 @@ class DrainingServer(uvicorn.Server):
 
 
 def serve_until_told(server: DrainingServer, workers: Workers) -> None:
-    """Serve until a signal says to stop, and end the process even if a thread never does."""
+    """Serve until a signal, and end the process even if a scoring thread never finishes."""
     server.run()
     status = 1 if server.force_exit else 0
     if status or workers.longest_s() > 0:
-        # The interpreter would wait for the threads, and those of the pool cannot be stopped.
-        log.warning("ends while threads still score", extra={"status": status})
+        # The interpreter would wait for the pool's threads, which cannot be stopped.
+        log.warning("exiting while threads still score", extra={"status": status})
         logging.shutdown()
         os._exit(status)

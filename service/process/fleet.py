@@ -1,13 +1,13 @@
-"""Several processes behind one port: one interpreter runs Python on one core at a time, whatever it has of threads.
+"""A fleet: several processes that share one port, since one Python interpreter uses one core at a time.
 
-Each is a whole service with a socket of its own on the common port (SO_REUSEPORT: the kernel deals connections out) and
-a port of its own, where what is one process's is asked for: the common port and its number, from 1.
+Each process is a whole service. It listens on the shared port with its own socket (SO_REUSEPORT: the kernel distributes
+connections), and on a port of its own for process-local endpoints: the shared port plus its number, from 1.
 
-    a process is new   it listens on the common port once it is ready, and on its own from the beginning
-    a process ends     its connections are lost, the others serve on, and another one is started
-    one cannot start   nothing is started again: all end, with its status
-    SIGTERM, SIGINT    every process drains; this one ends when all have, with the highest status
-    this one is killed the others drain, since their standard input ends
+    process starts         it listens on its own port at once, and on the shared port when it is ready
+    process ends           its connections are lost, the other processes go on, and a new process is started
+    process cannot start   no process is started again; all end, and the parent exits with that status
+    SIGTERM, SIGINT        every process drains; the parent exits after the last, with the highest status
+    parent is killed       the processes drain, since their standard input is closed
 """
 
 import logging
@@ -25,27 +25,27 @@ from service.settings import Settings
 
 LOOK_EVERY_S = 0.1
 SERVED_AFTER_S = 10.0
-"""A process that ends by itself sooner than this never served: the next one would do no better."""
+"""A process that exits sooner than this could not start; another one would fail the same way."""
 PAUSE_S = 1.0
-"""Between a process's end and the next one's start."""
+"""Pause between the end of a process and the start of the next."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Seat:
-    """What a process of a fleet is told, and what it is not by itself.
+    """The place of one process in a fleet.
 
     Attributes:
         number: from 1.
-        fd: of its socket on the common port.
+        fd: file descriptor of its socket on the shared port.
     """
 
     number: int
     fd: int
 
     def settings(self, settings: Settings, common_port: int) -> Settings:
-        """The fleet's settings with this one's own ports."""
+        """The fleet's settings, with the own ports of this process."""
         grpc = settings.grpc_port
         grpc_port = grpc + self.number - 1 if grpc else grpc
         return settings.model_copy(
@@ -55,12 +55,12 @@ class Seat:
 
 @dataclass
 class Fleet:
-    """Starts processes, keeps as many alive, and passes the signals on.
+    """Starts the processes, replaces those that end, and forwards signals.
 
     Attributes:
-        host: to listen on.
-        port: the common one.
-        size: how many processes.
+        host: address to listen on.
+        port: the shared port.
+        size: number of processes.
     """
 
     host: str
@@ -71,7 +71,7 @@ class Fleet:
     _is_ending: bool = False
 
     def run(self) -> int:
-        """Until a signal says to stop, or a process does not even start; gives the exit status."""
+        """Run until a signal, or until a process cannot start; return the exit status."""
         for sig in (signal.SIGTERM, signal.SIGINT):
             signal.signal(sig, self._stop)
         for number in range(1, self.size + 1):
@@ -84,25 +84,25 @@ class Fleet:
         return self._status
 
     def _start(self, number: int) -> None:
-        # The process alone keeps its socket: with its end the kernel deals nothing to it any more.
+        # Only the process holds its socket: when it ends, the kernel sends it no more connections.
         with bind(self.host, self.port) as own:
             fd = own.fileno()
             command = [sys.executable, "-m", "service", "--number", str(number), "--fd", str(fd)]
             process = subprocess.Popen(
                 command,
                 pass_fds=[fd],
-                stdin=subprocess.PIPE,  # it ends when this process does, however that comes
-                start_new_session=True,  # Ctrl-C is passed on, once, and not said twice
+                stdin=subprocess.PIPE,  # closed when this process ends, even by SIGKILL
+                start_new_session=True,  # Ctrl-C reaches only this process, which forwards it once
             )
         self._running[number] = process, time.monotonic()
-        if self._is_ending:  # since a moment ago
+        if self._is_ending:  # a signal arrived during the start
             process.send_signal(signal.SIGTERM)
 
     def _ended(self, number: int, status: int, lived_s: float) -> None:
         del self._running[number]
         if self._is_ending:
-            told_early = status == -signal.SIGTERM  # before it was ready to be told
-            self._status = max(self._status, 0 if told_early else abs(status))
+            ended_early = status == -signal.SIGTERM  # before it had a signal handler
+            self._status = max(self._status, 0 if ended_early else abs(status))
             return
         log.error("a process ended", extra={"number": number, "status": status})
         if status >= 0 and lived_s < SERVED_AFTER_S:
@@ -114,30 +114,30 @@ class Fleet:
             self._start(number)
 
     def _stop(self, _: int, __: FrameType | None) -> None:
-        """Once: drain; again: end."""
+        """Forward a signal: the first starts the drain, the second ends it."""
         self._is_ending = True
         for process, _started in list(self._running.values()):
             process.send_signal(signal.SIGTERM)
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket on a port that others of ours have, too.
+    """A socket bound to a port that the processes of a fleet share.
 
     Raises:
-        OSError: the port is somebody else's.
+        OSError: another program uses the port.
     """
-    one = socket.socket(_family(host))
-    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    one.bind((host, port))
-    return one
+    bound = socket.socket(_family(host))
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    bound.bind((host, port))
+    return bound
 
 
 def check_free(host: str, port: int) -> None:
-    """Return if nobody listens on a port, not even another fleet, with which the kernel would share it.
+    """Check that no process listens on a port. `bind` alone would succeed beside another fleet, and share its port.
 
     Raises:
-        OSError: somebody does.
+        OSError: the port is in use.
     """
     with socket.socket(_family(host)) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -149,12 +149,11 @@ def _family(host: str) -> socket.AddressFamily:
 
 
 def end_with_parent() -> None:
-    """Have this process drain when the one that started it is gone."""
+    """Drain this process when its parent process ends."""
 
     def wait() -> None:
-        os.read(
-            0, 1
-        )  # not through sys.stdin, whose lock this thread would still hold when the interpreter ends
+        # Not through sys.stdin: this thread would still hold its lock when the interpreter exits.
+        os.read(0, 1)
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, name="parent", daemon=True).start()

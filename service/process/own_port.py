@@ -1,4 +1,4 @@
-"""What is one process's own is not asked for on a port that several share: whose it would be, chance would say."""
+"""Rejects process-local endpoints on the shared port of a fleet, where any process might answer."""
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -6,29 +6,32 @@ from service.settings import Settings
 from service.transport.responses import error_response
 
 OWN = ("/metrics", "/v1/slow", "/v1/cache", "/v2/repository/models/", "/v2/logging")
-"""Beginnings of paths: counters, what lies in this process's memory, and what changes this process alone."""
+"""Prefixes of process-local paths: they read this process's counters or memory, or change only this process."""
 STATISTICS = "/stats"
 MISDIRECTED = 421
 
 
 class OwnPort:
-    """The outermost layer of a process of several."""
+    """ASGI middleware of a process of a fleet, outside all other middleware."""
 
     def __init__(self, app: ASGIApp, common_port: int, settings: Settings) -> None:
-        """Keep the parts.
+        """Wrap an application.
 
         Args:
-            app: what answers the rest.
-            common_port: which all processes share.
-            settings: this process's.
+            app: handles all other requests.
+            common_port: the shared port.
+            settings: of this process.
         """
         self._app = app
         self._common_port = common_port
         ports = ", ".join(str(common_port + 1 + at) for at in range(settings.processes))
-        self._text = f"port: got the one that {settings.processes} processes share, expected one's own: {ports}"
+        self._text = (
+            f"port: got the port shared by {settings.processes} processes, "
+            f"expected the port of one process: {ports}"
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
+        """Reject a misdirected request; pass on any other."""
         if scope["type"] == "http" and self._is_misdirected(scope):
             await error_response(MISDIRECTED, self._text)(scope, receive, send)
             return

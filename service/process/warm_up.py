@@ -1,9 +1,9 @@
-"""What a generation scores before it serves: slates of usual sizes, and requests that were recorded.
+"""Warm-up: a generation scores slates of usual sizes and recorded requests before it serves.
 
-A new artifact's first runs are slow: memory is allocated, kernels are chosen, pages are read. They happen here, in a
-thread of its own, on the way that requests take later, before the swap and for a bounded time. A slate that cannot be
-scored keeps the generation from serving, as a broken artifact does. A recorded request that cannot be scored was
-recorded with another model or other fields: it is counted in the log, and keeps nobody from anything.
+The first runs of a new artifact are slow: memory is allocated, kernels are selected, pages are read. They happen here,
+in a separate thread, through the same code as requests, before the swap and for a limited time. A slate that cannot be
+scored keeps the generation from serving, as a broken artifact does. A recorded request may stem from another model or
+have other fields; if it cannot be scored, it is only logged and counted.
 """
 
 import asyncio
@@ -22,26 +22,26 @@ from service.http.requests import ScoreRequest, parse_request
 from service.query import Query, Scores
 
 LIMIT_S = 10.0
-"""Seconds that a generation waits for its warm-up at most."""
+"""Longest time of a warm-up in seconds; then the generation serves."""
 MAX_RECORDED = 1000
 PATH = "/v1/score"
 NOBODY = "absorb-warm-up"
-"""Id of a user, and of an item, that is in no cache and no catalogue."""
+"""Id of a user without a record, and of an item outside the catalogue."""
 
 log = logging.getLogger(__name__)
 Score = Callable[[Serving, Query, Executor], Awaitable[Scores]]
 
 
 class WarmUp:
-    """Warms up what is about to serve."""
+    """Warms up a generation that is about to serve."""
 
     def __init__(self, slates: Sequence[int], file: Path | None, score: Score) -> None:
-        """Keep what to score.
+        """Prepare the thread.
 
         Args:
-            slates: numbers of candidates.
-            file: requests as `ABSORB_SLOW_DIR` captures them; None: there are none.
-            score: scores uncounted, in the executor that it is given.
+            slates: number of candidates of each slate.
+            file: captured requests (`ABSORB_SLOW_DIR`); None: none are scored.
+            score: scores in the given executor, without counting a request.
         """
         self._slates = slates
         self._file = file
@@ -49,7 +49,7 @@ class WarmUp:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="warm-up")
 
     async def run(self, serving: Serving) -> None:
-        """Score until all is scored or the time is over.
+        """Score all slates and recorded requests, or as many as the time limit allows.
 
         Raises:
             ArtifactError: a slate cannot be scored.
@@ -81,7 +81,7 @@ class WarmUp:
                 raise ArtifactError(f"artifact: {path} cannot score: {error}") from error
 
     async def _score_recorded(self, serving: Serving) -> dict[str, object]:
-        """Score what was recorded for this model; how many went well, and how many did not."""
+        """Score the requests recorded for this model; return counts of successes and failures for the log."""
         if self._file is None:
             return {}
         num_scored = num_failed = 0
@@ -97,34 +97,28 @@ class WarmUp:
                 try:
                     await self._score(serving, replace(query, context=context), self._thread)
                     num_scored += 1
-                except (
-                    Exception
-                ) as error:  # of one recorded request: the others are still worth a try
+                except Exception as error:  # any error of one request: the others are still scored
                     num_failed += 1
                     log.warning("recorded request not scored", extra={"error": str(error)})
         return {"recorded": num_scored, "recorded_failed": num_failed}
 
-    def close(self) -> None:
-        """Let go of the thread."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
-
 
 def read_queries(path: Path) -> list[Query]:
-    """The latest recorded score requests; lines that are none are left out.
+    """The last `MAX_RECORDED` score requests of a file; other lines are ignored.
 
     Raises:
         OSError: the file cannot be read.
     """
     with path.open("rb") as lines:
-        found = [query for line in lines for query in _query(line)]
-    return found[-MAX_RECORDED:]
+        queries = [query for line in lines for query in _query(line)]
+    return queries[-MAX_RECORDED:]
 
 
 def _query(line: bytes) -> Iterator[Query]:
     try:
         record = orjson.loads(line)
         if record["path"] == PATH:
-            asked = parse_request(ScoreRequest, record["body"].encode())
-            yield Query(asked.user_id, asked.candidates, asked.model, asked.recent, asked.context)
+            body = parse_request(ScoreRequest, record["body"].encode())
+            yield Query(body.user_id, body.candidates, body.model, body.recent, body.context)
     except (orjson.JSONDecodeError, RequestError, KeyError, TypeError, AttributeError):
         return

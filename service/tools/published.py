@@ -1,4 +1,4 @@
-"""What the cache and its artifacts hold, read once: the demo and the load test take users and items from here."""
+"""Reads a published generation, with users and artifact, for the demo and the load test."""
 
 from dataclasses import dataclass
 from itertools import islice
@@ -25,9 +25,9 @@ class Published:
     """One model's current generation.
 
     Attributes:
-        generation: the one that serves.
-        users: ids of users with a record, in no particular order.
-        artifact: what made the records and scores them.
+        generation: the one that the pointer names.
+        users: raw ids of users with a record, in arbitrary order.
+        artifact: made the records, and scores them.
     """
 
     generation: Generation
@@ -39,14 +39,14 @@ def read_published(settings: Settings, model: str | None, max_users: int) -> Pub
     """Read a model's current generation.
 
     Args:
-        settings: where the cache and the artifacts are.
-        model: a published model; None: the one that the service takes.
-        max_users: at most this many users, from anywhere in the key space.
+        settings: address of the cache and folder of the artifacts.
+        model: name of a published model; None: the service's default model.
+        max_users: most users to read, from anywhere in the key space.
 
     Raises:
         CacheUnavailableError: the cache does not answer.
         NotReadyError: nothing is published.
-        UnknownModelError: not that model.
+        UnknownModelError: the model is not published.
     """
     url = resolve_cache_url(settings.cache_url)
     try:

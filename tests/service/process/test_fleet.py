@@ -73,7 +73,10 @@ async def test_a_fleet_serves_heals_and_ends(world: World, tmp_path: Path):
             for path in ("/metrics", "/v1/cache", "/v1/slow", "/v2/models/toy/stats"):
                 refused = await client.get(common + path)
                 assert (path, refused.status_code) == (path, 421)
-            assert f"expected one's own: {port + 1}, {port + 2}" in refused.json()["error"]
+            assert (
+                f"expected the port of one process: {port + 1}, {port + 2}"
+                in refused.json()["error"]
+            )
             unload = await client.post(f"{common}/v2/repository/models/toy/unload")
             assert unload.status_code == 421
             counted = [(await client.get(f"{url}/metrics")).text for url in (one, two)]
