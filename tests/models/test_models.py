@@ -1,26 +1,22 @@
-"""What every model must do, whatever it is: parametrized over the registry (`tests/cases.py`)."""
+"""What every model must do: tests over all models of the registry, in the configurations of `tests/cases.py`."""
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from builder.checkpoint import Checkpoint
-from builder.dataset.batches import find_slates
 from builder.evaluate.record_quality import through_records
 from builder.export.session import open_graph, run_graph, user_feed
 from builder.train.train import losses, make_optimizer
 from models.base import CtrModel
 from models.batch import Batch, Context, Slate, User
 from models.contract.artifact import ENCODE, SCORE
-from models.contract.errors import UnknownModelError
 from models.contract.record import RecordDtype
 from models.contract.schema import PADDING
 from models.registry import MODELS, build_model
-from models.sequence.lrea import LREA
 from tests.builds import Builds
 from tests.cases import CASES, EXPORTED, SCHEMA, Case, item_fields, random_batch
 
@@ -33,7 +29,7 @@ def fresh(case: Case, **changes: object) -> CtrModel:
 
 
 def settled(case: Case, schema=SCHEMA) -> CtrModel:
-    """A model with random weights everywhere, also where it starts at zero, in evaluation mode."""
+    """A model in evaluation mode, with random numbers also in weights that start at zero."""
     model = build_model(case.model, schema, item_fields(schema), case.config)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -63,8 +59,8 @@ def test_a_slate_gives_a_logit_per_candidate(case: Case, users: int, candidates:
 
 
 @each_case
-def test_a_log_may_know_nothing_of_users_and_requests(case: Case):
-    """Trained and served on items alone: what a log of three columns gives."""
+def test_a_log_without_user_and_context_fields_works(case: Case):
+    """A log of three columns has items only, and no fields of users or requests."""
     bare = replace(SCHEMA, user_fields=(), context_fields=())
     model, batch = settled(case, bare), random_batch(bare)
     logits = logits_of(model, batch)
@@ -75,7 +71,7 @@ def test_a_log_may_know_nothing_of_users_and_requests(case: Case):
 
 @each_case
 def test_padding_cannot_change_a_score(case: Case):
-    """A window four events longer, with four more zeros in front: whatever is learned for them must not count."""
+    """With a window that is four events longer, scores are the same whatever its new weights are."""
     longer = replace(SCHEMA, history_length=SCHEMA.history_length + 4)
     short, long = settled(case), settled(case, longer)
     widened = {
@@ -85,7 +81,7 @@ def test_padding_cannot_change_a_score(case: Case):
         )
     }
     long.load_state_dict(widened)
-    if hasattr(short, "scale"):  # it normalises by the length of the window
+    if hasattr(short, "scale"):  # the model divides by the length of the window
         long.scale = short.scale
     batch = random_batch()
     padded, ages = (
@@ -96,14 +92,14 @@ def test_padding_cannot_change_a_score(case: Case):
 
 
 def _widened(weight: Tensor, like: Tensor) -> Tensor:
-    """`weight` in the shape of `like`, large random numbers in front where that is longer."""
+    """`weight` in the shape of `like`, with large random numbers in front where that is longer."""
     wide = 9 * torch.randn(like.shape) if weight.shape != like.shape else weight.clone()
     wide[tuple(slice(-size, None) for size in weight.shape)] = weight
     return wide
 
 
 @each_case
-def test_what_the_padding_row_says_of_its_fields_is_never_read(case: Case):
+def test_the_padding_row_of_tables_is_zero_and_not_trained(case: Case):
     model = fresh(case)
     batch = random_batch()
     out = model.train_forward(batch.user, batch.context, batch.slate)
@@ -115,7 +111,7 @@ def test_what_the_padding_row_says_of_its_fields_is_never_read(case: Case):
 
 
 @each_case
-def test_candidates_cannot_see_each_other(case: Case):
+def test_candidates_do_not_change_each_others_scores(case: Case):
     model, batch = settled(case), random_batch(candidates=7)
     every = logits_of(model, batch)
     for chosen in ([6, 0, 3, 1, 5, 2, 4], [2, 5], [4], [1, 1, 1]):
@@ -124,7 +120,7 @@ def test_candidates_cannot_see_each_other(case: Case):
 
 
 @each_case
-def test_users_cannot_see_each_other(case: Case):
+def test_users_do_not_change_each_others_scores(case: Case):
     model, batch = settled(case), random_batch()
     every = logits_of(model, batch)
     for row in range(len(every)):
@@ -143,7 +139,7 @@ def one_user(batch: Batch, row: int) -> Batch:
 
 
 @each_case
-def test_a_score_depends_on_everything_it_is_given(case: Case):
+def test_a_score_depends_on_every_input(case: Case):
     model, batch = settled(case), random_batch(candidates=1)
     full = one_user(batch, len(batch.label) - 1)
     base = logits_of(model, full)
@@ -155,7 +151,7 @@ def test_a_score_depends_on_everything_it_is_given(case: Case):
     if model.reads_history:
         recent = Context(full.context.recent % 20 + 2, full.context.fields)
         changed["recent"] = replace(full, context=recent)
-    if model.reads_history and len(model.state_spec()) > 1:  # it has more than the profile
+    if model.reads_history and len(model.state_spec()) > 1:  # the state has more than the profile
         other = replace(full.user, history=full.user.history % 20 + 2)
         changed["history"] = replace(full, user=other)
     unmoved = [name for name, other in changed.items() if (logits_of(model, other) == base).all()]
@@ -163,7 +159,7 @@ def test_a_score_depends_on_everything_it_is_given(case: Case):
 
 
 @each_case
-def test_the_state_is_what_the_spec_says(case: Case):
+def test_the_state_matches_its_spec(case: Case):
     model, batch = settled(case), random_batch()
     state = model.encode(batch.user)
     assert list(state) == [tensor.name for tensor in model.state_spec()]
@@ -176,7 +172,7 @@ def test_the_state_is_what_the_spec_says(case: Case):
 
 
 def through_bytes(model: CtrModel, batch: Batch, dtype: RecordDtype) -> Tensor:
-    """Logits from states that were packed into records and unpacked."""
+    """Logits from states that went through the bytes of a record."""
     with torch.no_grad():
         state = through_records(model.encode(batch.user), model.state_spec(), dtype)
         return model.score(state, batch.context, batch.slate)
@@ -184,15 +180,15 @@ def through_bytes(model: CtrModel, batch: Batch, dtype: RecordDtype) -> Tensor:
 
 @each_case
 @pytest.mark.parametrize(("dtype", "bound"), [("fp32", 1e-5), ("fp16", 2e-3), ("int8", 3e-2)])
-def test_a_state_that_went_through_bytes_scores_alike(
+def test_a_state_from_a_record_scores_within_the_bound(
     builds: Builds, case: Case, dtype: RecordDtype, bound: float
 ):
-    """Bounds are of a probability. fp16 keeps 11 bits of each number of the state, int8 seven of each row's largest."""
+    """Bounds of probabilities. fp16 keeps 11 bits of each number of a state, int8 seven bits of a row's largest."""
     model, batch = builds.checkpoint(case).build(), builds.batch(case, slates=32)
     expected = logits_of(model, batch).sigmoid()
     got = through_bytes(model, batch, dtype).sigmoid()
     assert_close(got, expected, atol=bound)
-    assert expected.std() > 10 * 1e-5, "scores that hardly differ would prove nothing"
+    assert expected.std() > 10 * 1e-5, "equal scores would prove nothing"
 
 
 @each_case
@@ -221,7 +217,7 @@ def test_every_parameter_is_optimised_once(case: Case):
 
 @each_case
 def test_the_loss_falls_in_a_few_steps(builds: Builds, case: Case):
-    """On the batch that it is fitted to: what a log has to teach differs from model to model."""
+    """On the batch that is fitted: what can be learned from the log differs between models."""
     recipe, batch = builds.recipe(case), builds.batch(case, 48)
     fields = torch.from_numpy(builds.events.item_fields)
     model = build_model(case.model, builds.events.schema, fields, case.config).train()
@@ -237,8 +233,8 @@ def test_the_loss_falls_in_a_few_steps(builds: Builds, case: Case):
 
 
 @pytest.mark.parametrize("case", READING, ids=str)
-def test_what_it_learned_of_the_log_holds_for_other_targets_too(builds: Builds, case: Case):
-    """The log's labels follow from histories: fields alone teach nothing."""
+def test_training_lowers_the_loss_on_other_targets(builds: Builds, case: Case):
+    """The log's labels depend on histories only, so models of fields cannot learn them."""
     recipe, checkpoint, batch = builds.recipe(case), builds.checkpoint(case), builds.batch(case, 48)
     fields = torch.from_numpy(builds.events.item_fields)
     start = build_model(case.model, checkpoint.schema, fields, case.config, recipe.train.seed)
@@ -253,7 +249,7 @@ def test_what_it_learned_of_the_log_holds_for_other_targets_too(builds: Builds, 
 
 
 @each_case
-def test_training_says_whether_it_fits_what_is_served(builds: Builds, case: Case):
+def test_trains_what_it_serves_is_true_where_both_graphs_agree(builds: Builds, case: Case):
     model, batch = builds.checkpoint(case).build(), builds.batch(case)
     with torch.no_grad():
         trained = model.train_forward(batch.user, batch.context, batch.slate).logits
@@ -271,7 +267,7 @@ def test_a_saved_checkpoint_scores_the_same(builds: Builds, case: Case, tmp_path
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.has("dropout")], ids=str)
-def test_evaluation_is_deterministic_and_training_drops_out(case: Case):
+def test_only_training_uses_dropout(case: Case):
     model, batch = fresh(case, dropout=0.5), random_batch()
     assert not torch.equal(logits_of(model, batch), logits_of(model, batch))
     model.eval()
@@ -290,7 +286,7 @@ def test_the_same_seed_starts_the_same_model(case: Case):
 @pytest.mark.parametrize("case", EXPORTED, ids=str)
 @pytest.mark.parametrize(("users", "candidates"), [(1, 1), (7, 3), (2, 40)])
 def test_the_graphs_score_as_torch_does(builds: Builds, case: Case, users: int, candidates: int):
-    """Other numbers of users and candidates than those the graphs were traced with."""
+    """The numbers of users and candidates differ from those of the trace."""
     artifact = builds.artifact(case)
     model, schema = builds.checkpoint(case).build(), artifact.manifest.schema
     batch = random_batch(schema, users, candidates)
@@ -310,37 +306,3 @@ def test_the_graphs_score_as_torch_does(builds: Builds, case: Case, users: int, 
     }
     logits = torch.from_numpy(run_graph(score, feed)[0])
     assert_close(logits, logits_of(model, batch), atol=1e-4)
-
-
-def test_a_batch_holds_the_latest_events_strictly_before_its_targets(builds: Builds):
-    """Histories longer than L are cut in front, shorter ones padded there."""
-    whole = replace(builds.events.split, train_from_s=0)
-    events = replace(builds.events, split=whole)
-    every = find_slates(events, "train", min_events=0, max_events=8)
-    found = every.at(np.arange(0, len(every), 7))
-    chosen, rng = np.arange(len(found)), np.random.default_rng(0)
-    batch, _ = builds.source(CASES[0]).batch(found, chosen, rng)
-    length, num_before = events.schema.history_length, []
-    for slate, (user, first) in enumerate(zip(found.user, found.first, strict=True)):
-        mine = np.arange(events.offsets[user], events.offsets[user + 1])
-        before = mine[(events.ts_s[mine] < events.ts_s[first]) & (events.label[mine] == 1)]
-        latest = events.item[before[-length:]].tolist()
-        expected = [PADDING] * (length - len(latest)) + latest
-        assert batch.user.history[slate].tolist() == expected
-        assert batch.context.recent[slate].tolist() == expected[-events.schema.recent_length :]
-        num_before.append(len(before))
-    assert min(num_before) == 0
-    assert max(num_before) > length
-
-
-def test_an_unknown_model_names_the_known_ones():
-    message = r"'lrae', expected one of: deep_fm, .*; did you mean 'lrea'"
-    with pytest.raises(UnknownModelError, match=message):
-        build_model("lrae", SCHEMA, item_fields(), {})
-
-
-def test_a_config_may_come_from_json():
-    config = {"families": [["item", 4], ["category", 4]], "rank": 8, "slots": "hash", "mlp": [4]}
-    model = build_model("lrea", SCHEMA, item_fields(), config)
-    assert isinstance(model, LREA)
-    assert model.config.families == (("item", 4), ("category", 4))

@@ -15,7 +15,7 @@ events = st.lists(
 
 
 @given(users=st.lists(events, min_size=1, max_size=3), width=st.integers(1, 12))
-def test_a_table_holds_the_most_frequent_keys_of_its_row_in_falling_order(users, width):
+def test_a_table_holds_its_rows_most_frequent_keys_in_descending_order(users, width):
     key = torch.tensor([[k for k, _ in user] for user in users])
     weight = torch.tensor([[w for _, w in user] for user in users])
     sums, keys = count_keys(key, weight, key % ROWS, rows=ROWS, width=width)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from models.blocks.multi_head import MultiHead, pool
-from tests.models.blocks.test_target_attention import random
+from tests.models.arrange import random
 from tests.reference.two_stage import multi_head
 
 
@@ -42,7 +42,7 @@ def test_it_is_the_equation(heads: int, users: int, candidates: int, kept: int):
     torch.testing.assert_close(got, by_loops(attention, target, events, is_real))
 
 
-def test_what_is_not_real_counts_for_nothing():
+def test_rows_that_are_not_events_add_nothing():
     attention, target = block(), random(2, 3, 3)
     events, real = random(2, 3, 4, 5), torch.ones(2, 3, 4, dtype=torch.bool)
     more = torch.cat([events, 99 * random(2, 3, 2, 5, seed=1)], 2)
@@ -68,7 +68,7 @@ def test_a_candidate_without_events_gets_zeros_and_a_finite_gradient():
     assert not events.grad[0].any()
 
 
-def test_logits_however_large_stay_finite():
+def test_large_logits_give_finite_outputs():
     logit = torch.tensor([1e38, -1e38, 3e38]).expand(1, 1, 1, 3)
     real = torch.tensor([[[True, True, False]]])
     assert pool(logit, torch.eye(3)[None, None], real).tolist() == [[[[1.0, 0.0, 0.0]]]]

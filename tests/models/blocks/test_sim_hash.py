@@ -52,7 +52,7 @@ def test_signs_are_taken_in_double_precision():
 
 @pytest.mark.parametrize("theta", [0.1, 0.8, math.pi / 2, 2.5])
 @pytest.mark.parametrize("tau", [1, 2, 3])
-def test_vectors_collide_as_often_as_their_angle_says(theta: float, tau: int):
+def test_vectors_collide_with_the_probability_of_their_angle(theta: float, tau: int):
     """(1 − θ/π)^τ over 12,000 independent signatures, within four standard errors."""
     signatures = 12_000
     block = SimHash(dim=D, num_bits=signatures * tau)
@@ -72,7 +72,7 @@ def test_hamming_distance_is_on_average_the_angle(theta: float):
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=70))
-def test_packed_bits_come_back(values: list[bool]):
+def test_packing_survives_a_round_trip(values: list[bool]):
     bits = torch.tensor(values)[None, None]
     words = pack(bits)
     assert words.dtype == torch.int32
@@ -102,7 +102,7 @@ def test_buckets_are_numbers_of_tau_bits(tau: int, data: st.DataObject):
     assert bucket_ids(torch.tensor(values)[None, None], tau)[0, 0].tolist() == expected
 
 
-def test_similarity_counts_equal_bits_against_unequal_ones():
+def test_similarity_is_equal_bits_minus_unequal_bits():
     left, right = random(2, 3, 9) > 0, random(2, 4, 9, seed=1) > 0
     got = similarity(left, right)
     for b in range(2):
@@ -120,7 +120,7 @@ def test_hyperplanes_are_fixed_and_never_trained():
     assert "planes" in first.state_dict()
 
 
-def test_what_is_constant_is_made_where_the_bits_are():
+def test_constants_are_made_on_the_device_of_the_bits():
     """On another device than the processor: "meta" computes shapes only, but mixes with no other device."""
     bits = torch.zeros(2, 3, 48, dtype=torch.bool, device="meta")
     assert bucket_ids(bits, 3).shape == (2, 3, 16)
@@ -134,7 +134,7 @@ class Words(nn.Module):
 
 
 @pytest.mark.filterwarnings("ignore")  # the exporter warns about its own internals
-def test_onnx_packs_and_unpacks_alike():
+def test_onnx_packs_and_unpacks_as_torch():
     """Whole words, the last one partly filled; one has every bit set."""
     events = torch.export.Dim("events", max=99)
     traced = torch.zeros(2, 3, 40, dtype=torch.bool)

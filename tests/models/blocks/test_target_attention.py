@@ -1,14 +1,12 @@
 """TargetAttention against the equations as loops (`tests/reference/attention.py`), in float64."""
 
 import itertools
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from models.blocks.target_attention import Form, TargetAttention
-from tests.reference.attention import Weights, attend
+from tests.models.arrange import attend_by_loops, random
 
 FORMS: list[Form] = ["concat", "split"]
 each_form = pytest.mark.parametrize("form", FORMS)
@@ -21,40 +19,6 @@ def attention(form: Form, heads: int = 2, side: int = 0) -> TargetAttention:
     return block
 
 
-def random(*shape: int, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
-
-def weights_of(block: TargetAttention) -> Weights:
-    names = ("w_1", "w_2", "w_3", "bias", "w_o")
-    values: dict[str, Any] = {name: getattr(block, name).tolist() for name in names}
-    return Weights(**values, slope=block.slope)
-
-
-def by_loops(
-    block: TargetAttention,
-    target: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    key_bias: Tensor | None = None,
-    total: Tensor | None = None,
-) -> Tensor:
-    rows = [
-        [
-            attend(
-                weights_of(block), block.form, target[b, c].tolist(), keys[b].tolist(),
-                values[b].tolist(),
-                key_bias=None if key_bias is None else key_bias[b].tolist(),
-                total=None if total is None else total[b].tolist(),
-            )
-            for c in range(target.shape[1])
-        ]
-        for b in range(len(target))
-    ]  # fmt: skip
-    return torch.tensor(rows, dtype=torch.float64)
-
-
 @each_form
 @pytest.mark.parametrize("heads", [1, 2, 4])
 @pytest.mark.parametrize(("users", "candidates", "keys"), [(2, 3, 5), (1, 1, 1), (2, 1, 4)])
@@ -62,7 +26,7 @@ def test_it_is_the_equation(form: Form, heads: int, users: int, candidates: int,
     block = attention(form, heads)
     target, key, value = (random(users, n, 3, seed=n) for n in (candidates, keys, keys + 9))
     value = value[:, :keys]
-    expected = by_loops(block, target, key, value)
+    expected = attend_by_loops(block, target, key, value)
     torch.testing.assert_close(block(target, key, value), expected)
 
 
@@ -71,15 +35,15 @@ def test_features_of_a_key_are_added_before_the_activation():
     target, keys, values, side = random(2, 3, 3), random(2, 5, 3), random(2, 5, 3), random(2, 5, 2)
     assert block.w_s is not None
     got = block(target, keys, values, side=side)
-    torch.testing.assert_close(got, by_loops(block, target, keys, values, side @ block.w_s))
+    torch.testing.assert_close(got, attend_by_loops(block, target, keys, values, side @ block.w_s))
     assert not torch.allclose(got, block(target, keys, values))
 
 
-def test_with_the_total_the_split_form_has_its_target_term_from_it():
+def test_the_split_form_takes_its_target_term_from_the_total():
     block = attention("split")
     target, keys, values, total = random(2, 3, 3), random(2, 5, 3), random(2, 5, 3), random(2, 3)
     got = block(target, keys, values, total=total)
-    torch.testing.assert_close(got, by_loops(block, target, keys, values, total=total))
+    torch.testing.assert_close(got, attend_by_loops(block, target, keys, values, total=total))
     assert not torch.allclose(got, block(target, keys, values))
     torch.testing.assert_close(
         block(target, keys, values, total=values.sum(1)), block(target, keys, values)
@@ -96,7 +60,7 @@ def test_concat_and_split_are_two_models():
 
 
 @each_form
-def test_a_key_whose_value_is_zero_counts_for_nothing(form: Form):
+def test_a_key_of_value_zero_adds_nothing(form: Form):
     block = attention(form)
     target, keys, values = random(2, 3, 3), random(2, 5, 3), random(2, 5, 3)
     more_keys = torch.cat([9 * random(2, 4, 3, seed=1), keys], 1)
@@ -113,7 +77,7 @@ def test_the_order_of_the_keys_does_not_matter(form: Form):
         torch.testing.assert_close(block(target, keys[:, order], values[:, order]), expected)
 
 
-def test_a_head_knows_nothing_of_the_others():
+def test_heads_are_independent():
     block = attention("concat", heads=2)
     target, keys, values = random(1, 2, 3), random(1, 4, 3), random(1, 4, 3)
     before = block(target, keys, values)
@@ -127,7 +91,7 @@ def test_a_head_knows_nothing_of_the_others():
 
 @pytest.mark.parametrize("num_side", [0, 3])
 @each_form
-def test_serving_orders_the_products_otherwise_and_gives_the_same(form: Form, num_side: int):
+def test_training_and_serving_give_the_same(form: Form, num_side: int):
     num_side = num_side if form == "concat" else 0
     block = attention(form, side=num_side)
     target, keys, values = random(2, 3, 3), random(2, 5, 3, seed=1), random(2, 5, 3, seed=2)
@@ -136,11 +100,11 @@ def test_serving_orders_the_products_otherwise_and_gives_the_same(form: Form, nu
     served = block.eval()(target, keys, values, side=side)
     torch.testing.assert_close(served, trained, rtol=1e-12, atol=1e-12)
     bias = None if side is None or block.w_s is None else side @ block.w_s
-    expected = by_loops(block, target, keys, values, bias)
+    expected = attend_by_loops(block, target, keys, values, bias)
     torch.testing.assert_close(served, expected, rtol=1e-12, atol=1e-12)
 
 
-def test_leading_padding_is_skipped_where_a_user_is_alone(monkeypatch: pytest.MonkeyPatch):
+def test_leading_padding_of_a_single_user_is_skipped(monkeypatch: pytest.MonkeyPatch):
     """The same output and gradients as with it; users with no, some and only padding. Skipped keys may be NaN."""
     monkeypatch.setattr("models.blocks.target_attention.CACHE_FLOATS", 1)
     block = attention("concat", side=2).train()
@@ -158,12 +122,12 @@ def test_leading_padding_is_skipped_where_a_user_is_alone(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("users_at_once", [1, 2, 5])
-def test_how_many_users_go_at_once_changes_nothing(
+def test_the_number_of_users_at_a_time_changes_nothing(
     monkeypatch: pytest.MonkeyPatch, users_at_once: int
 ):
     block = attention("concat")
     target, keys, values = random(5, 2, 3), random(5, 4, 3, seed=1), random(5, 4, 3, seed=2)
-    expected = by_loops(block, target, keys, values)
+    expected = attend_by_loops(block, target, keys, values)
     floats = users_at_once * 4 * 2 * block.hidden
     monkeypatch.setattr("models.blocks.target_attention.CACHE_FLOATS", floats)
     torch.testing.assert_close(block(target, keys, values), expected)

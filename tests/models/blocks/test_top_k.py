@@ -33,7 +33,7 @@ def by_sorting(score: Tensor, is_real: Tensor, k: int) -> list[list[list[int]]]:
 
 
 @pytest.mark.parametrize("k", [1, 3, 7, 8, 20])
-def test_it_finds_what_sorting_finds(k: int):
+def test_top_k_finds_what_sorting_finds(k: int):
     score, is_real = random(5, 4, 8), lengths(0, 1, 3, 7, 8)
     index, found = top_k(score, is_real, k)
     assert index.shape == found.shape == (5, 4, min(k, 8))
@@ -41,7 +41,7 @@ def test_it_finds_what_sorting_finds(k: int):
     assert not found[0].any(), "an empty history holds nothing to find"
 
 
-def test_padding_is_never_chosen_before_an_event_however_bad():
+def test_padding_is_not_chosen_before_any_event():
     index, found = top_k(-9 - random(3, 4, 8).abs(), lengths(2, 5, 8), 3)
     assert found.sum(-1).tolist() == [[2] * 4, [3] * 4, [3] * 4]
     for row, real in enumerate(lengths(2, 5, 8)):

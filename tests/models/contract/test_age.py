@@ -23,11 +23,11 @@ def test_buckets_rise_with_age_and_are_never_padding(values: list[int]):
     assert (ages == kept).all()
 
 
-def test_a_negative_age_is_none():
+def test_a_negative_age_counts_as_zero():
     assert age_buckets(np.array([-5, 0])).tolist() == [1, 1]
 
 
-def test_a_day_is_told_from_fifteen_hours_and_from_two_days():
+def test_a_day_differs_from_fifteen_hours_and_from_two_days():
     hours = np.array([15, 24, 48])
     assert len(set(age_buckets(hours * 3600).tolist())) == 3
 
@@ -44,7 +44,7 @@ def test_the_last_bucket_begins_after_decades():
     assert (age_buckets(years * 365 * DAY_S) == NUM_AGES - 1).tolist() == [False, False, True, True]
 
 
-def test_the_days_of_a_bucket_lie_in_it():
+def test_the_days_of_a_bucket_are_within_its_limits():
     days = bucket_days()
     assert days.dtype == np.float32
     assert days[PADDING] == 0

@@ -51,7 +51,7 @@ def save(root, **changes):
     return save_artifact(root, replace(MANIFEST_OF_TINY, **changes), CONTENTS)
 
 
-def test_an_artifact_returns_as_it_went_in(tmp_path):
+def test_an_artifact_survives_a_round_trip(tmp_path):
     saved = save(tmp_path / "artifacts")
 
     loaded = load_artifact(tmp_path / "artifacts", saved.artifact_id)
@@ -64,7 +64,7 @@ def test_an_artifact_returns_as_it_went_in(tmp_path):
     assert loaded.path.stat().st_mode & 0o777 == 0o755
 
 
-def test_the_same_content_has_the_same_id_and_other_content_another(tmp_path):
+def test_the_id_depends_on_the_content_alone(tmp_path):
     one = save(tmp_path / "a")
 
     assert save(tmp_path / "b").artifact_id == one.artifact_id
@@ -82,7 +82,7 @@ def test_saving_twice_is_harmless(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [first.artifact_id]
 
 
-def test_saves_at_once_make_one_artifact(tmp_path):
+def test_concurrent_saves_make_one_artifact(tmp_path):
     start = threading.Barrier(8)
 
     def save_together(_: int):
@@ -111,7 +111,7 @@ def test_a_missing_folder_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("name", [*FILES, MANIFEST])
-def test_a_flipped_bit_is_noticed(tmp_path, name):
+def test_a_flipped_bit_is_refused(tmp_path, name):
     artifact = save(tmp_path)
     content = bytearray(artifact.file(name).read_bytes())
     content[len(content) // 2] ^= 1
@@ -122,7 +122,7 @@ def test_a_flipped_bit_is_noticed(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", [*FILES, MANIFEST])
-def test_an_emptied_file_is_noticed(tmp_path, name):
+def test_an_emptied_file_is_refused(tmp_path, name):
     artifact = save(tmp_path)
     artifact.file(name).write_bytes(b"")
 
@@ -140,7 +140,7 @@ def test_a_file_that_is_a_folder_is_refused(tmp_path, name):
         load_artifact(tmp_path, artifact.artifact_id)
 
 
-def test_a_manifest_whose_hashes_were_changed_with_the_file_is_noticed(tmp_path):
+def test_a_manifest_changed_together_with_a_file_is_refused(tmp_path):
     artifact = save(tmp_path)
     fields = json.loads(artifact.file(MANIFEST).read_bytes())
     fields["report"]["auc"] = 0.99
@@ -171,7 +171,7 @@ def test_a_staged_folder_is_never_visible_as_an_artifact(tmp_path):
     assert save(tmp_path).artifact_id == artifact.artifact_id  # and it is in nobody's way
 
 
-def test_a_save_that_fails_half_way_leaves_nothing(tmp_path):
+def test_a_failed_save_leaves_nothing(tmp_path):
     large = CONTENTS | {FILES[1]: b"x" * 10_000}
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, hard))  # stands in for a full disk
@@ -233,7 +233,7 @@ def test_a_manifest_of_another_format_is_refused():
 
 
 @pytest.mark.parametrize("raw", [b"", b"[]", b"null", b"{}", b"\xff", b'{"format": 1}'])
-def test_bytes_that_are_no_manifest_are_refused(raw):
+def test_bytes_that_are_not_a_manifest_are_refused(raw):
     with pytest.raises(ArtifactError, match="artifact: the-path is not a manifest"):
         Manifest.from_bytes(raw, "the-path")
 

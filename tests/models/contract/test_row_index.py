@@ -14,7 +14,7 @@ ANY = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size
 
 
 @given(known=st.lists(ASCII, unique=True, max_size=80), asked=st.lists(ASCII, max_size=40))
-def test_it_finds_what_a_dict_finds(known: list[str], asked: list[str]):
+def test_an_index_finds_what_a_dict_finds(known: list[str], asked: list[str]):
     words = as_words([*known, *asked])
     assert words is not None
     rows = {name: row for row, name in enumerate(known, 2)}
@@ -23,7 +23,7 @@ def test_it_finds_what_a_dict_finds(known: list[str], asked: list[str]):
 
 
 @given(known=st.lists(ANY, unique=True, max_size=30), asked=st.lists(ANY, max_size=30))
-def test_ids_that_do_not_fit_are_found_as_well(known: list[str], asked: list[str]):
+def test_a_vocabulary_finds_ids_that_do_not_fit(known: list[str], asked: list[str]):
     vocabulary = Vocabulary(items=known, user={}, context={})
     rows = {name: row for row, name in enumerate(known, FIRST_KNOWN)}
     slate = [*asked, *known]
@@ -31,7 +31,7 @@ def test_ids_that_do_not_fit_are_found_as_well(known: list[str], asked: list[str
     assert vocabulary.item_rows(slate).tolist() == expected
 
 
-def test_many_ids_and_those_that_are_not_there():
+def test_an_index_of_many_ids_misses_those_that_are_not_there():
     known = [str(n) for n in range(0, 60_000, 3)]
     index = RowIndex(known, 5)
     slate = [str(n) for n in range(3_000)]
@@ -42,7 +42,7 @@ def test_many_ids_and_those_that_are_not_there():
 
 
 @pytest.mark.parametrize("name", ["é", "x" * (WIDTH + 1)])
-def test_what_does_not_fit_has_no_words(name: str):
+def test_ids_that_do_not_fit_have_no_words(name: str):
     assert as_words(["a", name]) is None
     with pytest.raises(ValueError, match="ASCII"):
         RowIndex([name], 2)

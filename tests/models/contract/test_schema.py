@@ -43,7 +43,7 @@ def test_the_fingerprint_changes_with_any_field(change):
     assert replace(SCHEMA, **change).fingerprint() != SCHEMA.fingerprint()
 
 
-def test_a_schema_returns_from_json_as_it_went_in():
+def test_a_schema_survives_a_round_trip():
     returned = FeatureSchema.from_json(json.loads(json.dumps(asdict(SCHEMA))))
 
     assert returned == SCHEMA

@@ -37,13 +37,13 @@ def test_empty_and_unprintable_ids_are_refused(value):
         check_id("user_id", value)
 
 
-def test_an_over_long_id_is_refused_and_not_repeated_whole():
+def test_a_long_id_is_refused_and_shortened_in_the_error():
     with pytest.raises(RequestError, match=r"\(129 characters\)") as caught:
         check_id("user_id", "x" * (MAX_ID_LENGTH + 1))
     assert len(str(caught.value)) < 150
 
 
-def test_items_become_rows_and_unseen_ones_unknown():
+def test_items_become_rows_and_unknown_items_the_unknown_row():
     rows = VOCABULARY.item_rows(["pear", "plum", "apple", "7"])
 
     assert rows.dtype == np.int64
@@ -71,7 +71,7 @@ def test_a_context_value_may_be_a_number_or_its_text(hour):
 
 
 @pytest.mark.parametrize("context", [{}, {"hour": 24}, {"hour": None}])
-def test_a_context_that_is_absent_or_unseen_is_unknown(context):
+def test_a_missing_or_unknown_context_value_is_unknown(context):
     assert VOCABULARY.context_ids(context).tolist() == [UNKNOWN]
 
 
@@ -93,7 +93,7 @@ def test_a_vocabulary_without_fields_gives_empty_ids():
 
 
 @given(values, fields, fields)
-def test_a_vocabulary_returns_from_bytes_as_it_went_in(items, user, context):
+def test_a_vocabulary_survives_a_round_trip(items, user, context):
     vocabulary = Vocabulary(items, user, context)
 
     returned = Vocabulary.from_bytes(vocabulary.to_bytes())
@@ -107,7 +107,7 @@ def test_a_vocabulary_returns_from_bytes_as_it_went_in(items, user, context):
     [{"items": ["a", "b", "a"]}, {"user": {"age": ["x", "x"]}}, {"context": {"hour": ["1", "1"]}}],
     ids=str,
 )
-def test_a_value_that_comes_twice_is_refused(change):
+def test_a_duplicate_value_is_refused(change):
     with pytest.raises(ValueError, match="duplicate"):
         replace(VOCABULARY, **change)
 

@@ -5,7 +5,6 @@ import torch
 from torch import Tensor
 
 from models.batch import Batch
-from models.blocks.sim_hash import unpack
 from models.registry import build_model
 from models.sequence.eta import ETA
 from tests.cases import SCHEMA, SIZES, item_fields, random_batch
@@ -42,7 +41,7 @@ def by_loops(model: ETA, batch: Batch) -> Tensor:
 
 @pytest.mark.parametrize("num_bits", [2, 20, 33])
 @pytest.mark.parametrize("k", [1, 3, L, L + 5])
-def test_it_attends_to_what_sorting_finds(k: int, num_bits: int):
+def test_it_attends_to_the_events_that_sorting_finds(k: int, num_bits: int):
     """Two bits make ties everywhere: of equal distances the latest events are kept."""
     model, batch = eta(k=k, num_bits=num_bits), random_batch(users=8)
     long = by_loops(model, batch)
@@ -52,19 +51,8 @@ def test_it_attends_to_what_sorting_finds(k: int, num_bits: int):
     torch.testing.assert_close(model(batch.user, batch.context, batch.slate), expected)
 
 
-def test_its_state_is_the_history_and_its_signatures():
-    model, batch = eta(num_bits=33), random_batch()
-    state = model.encode(batch.user)
-    assert torch.equal(state["rows"], batch.user.history.int())
-    assert torch.equal(state["event_ages"], batch.user.ages.int())
-    assert state["signatures"].shape[-1] == 3
-    events, planes = model.frame.items(batch.user.history), model.hash.planes.tolist()
-    expected = [[bits(event, planes) for event in history] for history in events.tolist()]
-    assert unpack(state["signatures"], 33).int().tolist() == expected
-
-
-@pytest.mark.parametrize("num_bits", [15, 16, 20])
-def test_the_state_is_rows_ages_and_signatures(num_bits: int):
+@pytest.mark.parametrize("num_bits", [15, 16, 20, 33])
+def test_the_state_holds_rows_ages_and_packed_signatures(num_bits: int):
     model, user = eta(num_bits=num_bits), random_batch().user
     state, planes = model.encode(user), model.hash.planes.tolist()
     assert torch.equal(state["rows"], user.history.int())
@@ -75,7 +63,7 @@ def test_the_state_is_rows_ages_and_signatures(num_bits: int):
             assert state["signatures"][b, place].tolist() == buckets(filled, 16)
 
 
-def test_without_a_history_gradients_are_finite():
+def test_gradients_without_a_history_are_finite():
     model, batch = eta().train(), random_batch(users=1)
     assert not batch.user.history.any()
     model(batch.user, batch.context, batch.slate).sum().backward()

@@ -10,54 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models.base import UserState
 from models.contract.age import NUM_AGES, age_buckets
 from models.contract.schema import FIRST_KNOWN, PADDING, UNKNOWN
-from models.sequence.hash_slots import Family, HashSlots, allot
-from models.sequence.slots import Slots
-from tests.models.sequence.test_slots import D, embed, fill
-from tests.reference.hashing import deal_slots, fold, mix, most_frequent, own, weight_of
-
-NUM_ITEMS, NUM_CATEGORIES = 40, 6
-FAMILIES = ((-1, 5), (1, 3))
-"""With 4 keys to a slot there is no room for all items, but for all categories."""
-histories = st.lists(st.integers(0, NUM_ITEMS - 1), max_size=30)
-aged_histories = st.lists(
-    st.tuples(st.integers(0, NUM_ITEMS - 1), st.integers(1, NUM_AGES - 1)), max_size=30
+from models.sequence.hash_slots import HashSlots, allot
+from tests.models.sequence.folded import (
+    FAMILIES,
+    NUM_ITEMS,
+    D,
+    aged_histories,
+    catalogue,
+    embed,
+    fill,
+    hash_slots,
+    histories,
+    read_own,
 )
-
-
-def catalogue(num_items: int = NUM_ITEMS) -> Tensor:
-    """Item id and category; the two reserved rows first."""
-    rows = torch.arange(num_items)
-    categories = torch.where(rows < FIRST_KNOWN, rows, FIRST_KNOWN + rows % NUM_CATEGORIES)
-    return torch.stack([rows, categories], 1)
-
-
-def hash_slots(
-    width: int = 4,
-    families: Sequence[tuple[int, int]] = FAMILIES,
-    num_items: int = NUM_ITEMS,
-    half_life_days: float = 0.0,
-    seed: int = 1,
-) -> HashSlots:
-    """Families of (column, slots)."""
-    sizes = {-1: num_items, 0: num_items, 1: FIRST_KNOWN + NUM_CATEGORIES}
-    return HashSlots(
-        catalogue(num_items), families=[Family(column, sizes[column], n) for column, n in families],
-        width=width, half_life_days=half_life_days, seed=seed,
-    )  # fmt: skip
-
-
-def roomy_slots() -> HashSlots:
-    """No table overflows, though the items are hashed."""
-    return hash_slots(width=30, families=((-1, 1), (1, 3)))
-
-
-def read_own(slots: Slots, state: UserState, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Vectors and scalars of candidates of one user."""
-    vectors, scalars = slots.own(state, rows[None], embed(rows[None]))
-    return vectors[0], scalars[0]
+from tests.reference.hashing import deal_slots, fold, mix, most_frequent, own, weight_of
 
 
 def counts_of(slots: HashSlots, history: list[int], candidates: Sequence[int]) -> Tensor:
@@ -85,7 +53,7 @@ def first_key(slots: HashSlots, m: int) -> int:
     spare=st.integers(0, 200),
     width=st.integers(1, 40),
 )
-def test_slots_are_dealt_out_fairly_and_first_to_whom_they_give_room_for_all(sizes, spare, width):
+def test_slots_are_shared_equally_after_small_families_are_served(sizes, spare, width):
     rank = len(sizes) + spare
     slots = allot(sizes, rank, width)
     assert slots == deal_slots(sizes, rank, width)
@@ -108,7 +76,9 @@ def test_slots_are_dealt_out_fairly_and_first_to_whom_they_give_room_for_all(siz
         ((30_000, 2_000, 25), 3, [1, 1, 1]),
     ],
 )
-def test_small_families_have_room_for_all_and_large_ones_share_the_rest(sizes, rank: int, expected):
+def test_small_families_hold_all_their_keys_and_large_ones_share_the_rest(
+    sizes, rank: int, expected
+):
     assert allot(sizes, rank, 10) == expected
 
 
@@ -122,7 +92,7 @@ def test_fewer_slots_than_families_are_refused():
 
 @pytest.mark.parametrize(("width", "half_life_days"), [(2, 0.0), (4, 0.0), (40, 3000.0)])
 @given(history=aged_histories)
-def test_hash_slots_fold_as_the_loops_do(width: int, half_life_days: float, history):
+def test_hash_slots_equal_loops(width: int, half_life_days: float, history):
     slots = hash_slots(width, half_life_days=half_life_days)
     state = fill(slots, [row for row, _ in history], [age for _, age in history])
     sums, counts = np.zeros((slots.rank, D)), np.zeros(slots.rank)
@@ -187,7 +157,7 @@ def test_neither_padding_nor_unknown_items_are_counted():
 
 
 @given(history=histories)
-def test_no_count_is_too_high_and_what_is_lost_is_the_rarest(history):
+def test_no_count_is_too_high_and_only_the_rarest_keys_are_lost(history):
     slots = hash_slots(width=2)
     known = range(FIRST_KNOWN, NUM_ITEMS)
     slot_of = slots_of(slots, 0)
@@ -210,7 +180,7 @@ def test_counts_are_exact_where_there_is_room(width: int, history):
     assert counts_of(slots, history, known).tolist() == [history.count(row) for row in known]
 
 
-def test_a_family_with_room_for_every_key_deals_them_out_side_by_side():
+def test_a_family_with_room_for_every_key_spreads_them_evenly():
     slots = hash_slots(width=8, families=((1, 2), (-1, 5)))
     assert list(slots_of(slots, 1).values()) == [2 + key // 8 for key in range(NUM_ITEMS)]
     hashed = hash_slots(width=13, families=((-1, 3),))
@@ -236,7 +206,7 @@ def test_slots_overflow_as_rarely_as_documented():
 
 
 @pytest.mark.parametrize("half_life_days", [0.0, 0.5, 30.0])
-def test_an_event_counts_by_its_age(half_life_days: float):
+def test_events_are_weighed_by_their_age(half_life_days: float):
     slots = hash_slots(half_life_days=half_life_days)
     for age in range(NUM_AGES):
         counts = fill(slots, [5], [age])["counts"].sum().item()
@@ -244,7 +214,7 @@ def test_an_event_counts_by_its_age(half_life_days: float):
         assert counts == pytest.approx(expected, rel=1e-4)
 
 
-def test_an_event_fades_by_half_in_a_half_life():
+def test_an_event_counts_half_after_a_half_life():
     """As well as buckets tell ages: two to the octave, so within a fifth of it."""
     slots, day_s = hash_slots(families=((-1, 5),), half_life_days=10.0), 86_400
     for half_lives in (0, 1, 2, 20):
@@ -256,7 +226,7 @@ def test_an_event_fades_by_half_in_a_half_life():
 # Hashes
 
 
-def test_a_rebuilt_model_hashes_alike_and_families_do_not():
+def test_a_rebuilt_model_has_the_same_hashes_and_families_differ():
     first, again = hash_slots(), hash_slots()
     for name, buffer in first.named_buffers():
         assert torch.equal(buffer, again.get_buffer(name))
@@ -279,7 +249,7 @@ def test_a_key_keeps_its_slot_when_the_catalogue_grows():
     assert slots_of(small, 0).items() <= slots_of(large, 0).items()
 
 
-def test_slots_of_a_family_are_its_own_share():
+def test_families_have_separate_slots():
     slots = hash_slots(families=((-1, 5), (0, 3)), num_items=4000)
     assert set(slots_of(slots, 0).values()) == set(range(5))
     assert set(slots_of(slots, 1).values()) == set(range(5, 8))

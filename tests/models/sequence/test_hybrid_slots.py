@@ -11,14 +11,17 @@ from models.base import UserState
 from models.contract.schema import PADDING
 from models.sequence.hybrid_slots import HybridSlots
 from models.sequence.slots import Slots, slot_means
-from tests.models.sequence.test_hash_slots import (
+from tests.models.sequence.folded import (
     NUM_ITEMS,
+    D,
+    content_slots,
+    fill,
+    hard_slots,
     hash_slots,
     histories,
     read_own,
     roomy_slots,
 )
-from tests.models.sequence.test_slots import D, content_slots, fill, hard_slots
 
 
 def hybrid_slots() -> HybridSlots:
@@ -40,7 +43,7 @@ def dense(state: UserState) -> UserState:
 
 
 @given(history=histories)
-def test_hybrid_slots_are_the_content_rows_and_then_the_hash_rows(history):
+def test_hybrid_slots_are_content_rows_then_hash_rows(history):
     slots = hybrid_slots()
     state, content, hashed = (fill(part, history) for part in (slots, slots.content, slots.hashed))
     for name in ("e_comp", "counted_keys"):
@@ -51,7 +54,7 @@ def test_hybrid_slots_are_the_content_rows_and_then_the_hash_rows(history):
         assert torch.equal(state[name][:, 4:], hashed[name])
 
 
-def test_a_candidate_reads_the_hash_rows_of_hybrid_slots_alone():
+def test_a_candidate_reads_only_the_hash_rows_of_hybrid_slots():
     slots, history, rows = hybrid_slots(), [5, 5, 17, 1, 0, 30], torch.arange(NUM_ITEMS)
     state = fill(slots, history)
     expected = read_own(slots.hashed, fill(slots.hashed, history), rows)

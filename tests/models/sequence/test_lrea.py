@@ -14,7 +14,7 @@ from models.sequence.hybrid_slots import HybridSlots
 from models.sequence.lrea import LREA
 from models.sequence.slots import PositionSlots
 from tests.cases import SCHEMA, SIZES, item_fields, random_batch
-from tests.models.blocks.test_target_attention import by_loops
+from tests.models.arrange import attend_by_loops
 from tests.reference.attention import auxiliary, compress, decompress, non_negativity
 
 FORMS = ("concat", "split")
@@ -74,25 +74,25 @@ def served(model: LREA, batch: Batch) -> Tensor:
 @pytest.mark.parametrize(
     ("form", "exact_target"), [("concat", False), ("split", False), ("split", True)]
 )
-def test_what_is_served_is_equation_9(form: str, decompression: str, exact_target: bool):
+def test_the_served_form_is_equation_9(form: str, decompression: str, exact_target: bool):
     model = lrea(form=form, decompression=decompression, init="gaussian", exact_target=exact_target)
     slots, batch = position_slots(model), random_batch()
     events, target = model.frame.items(batch.user.history), model.frame.items(batch.slate.items)
     keys = by_matrix(compress, events, slots.w_comp)
     values = by_matrix(auxiliary, events, slots.w_decomp)
     total = events.sum(1) if exact_target else None
-    long = by_loops(model.attention, target, keys, values, total=total)
+    long = attend_by_loops(model.attention, target, keys, values, total=total)
     torch.testing.assert_close(served(model, batch), finished(model, batch, long))
 
 
 @each_form
-def test_what_the_paper_trains_is_equation_5(form: str):
+def test_the_form_that_the_paper_trains_is_equation_5(form: str):
     model = lrea(form=form, graph="decompressed", init="gaussian")
     slots, batch = position_slots(model), random_batch()
     events, target = model.frame.items(batch.user.history), model.frame.items(batch.slate.items)
     compressed = by_matrix(compress, events, slots.w_comp)
     restored = by_matrix(decompress, compressed, slots.w_decomp)
-    long = by_loops(model.attention, target, restored, events)
+    long = attend_by_loops(model.attention, target, restored, events)
     torch.testing.assert_close(trained(model, batch), finished(model, batch, long))
 
 
@@ -116,7 +116,7 @@ def test_with_summing_slots_the_keys_are_means_and_the_log_count_is_an_input(con
     state, target = model.encode(batch.user), model.frame.items(batch.slate.items)
     keys = state["e_auxabsorb"] / (state["counts"][..., None] + 1e-3)
     bias = torch.log1p(state["counts"])[..., None] @ model.attention.w_s
-    long = by_loops(model.attention, target, keys, state["e_auxabsorb"], key_bias=bias)
+    long = attend_by_loops(model.attention, target, keys, state["e_auxabsorb"], key_bias=bias)
     own = torch.cat(model.slots.own(state, batch.slate.items, target), -1)
     expected = finished(model, batch, torch.cat([long, own * SCHEMA.history_length**0.5], -1))
     torch.testing.assert_close(served(model, batch), expected + from_counts(model, batch))
@@ -134,7 +134,7 @@ def from_counts(model: LREA, batch: Batch) -> Tensor:
 
 
 @pytest.mark.parametrize("config", WITH_COUNTS, ids=str)
-def test_counts_reach_the_logit_past_the_head(config):
+def test_counts_are_added_to_the_logit_beside_the_head(config):
     model, batch = lrea(**config), random_batch()
     with torch.no_grad():
         before = served(model, batch)
@@ -146,20 +146,20 @@ def test_counts_reach_the_logit_past_the_head(config):
 
 
 @pytest.mark.parametrize("config", WITHOUT_COUNTS, ids=str)
-def test_slots_without_counts_of_keys_have_no_such_path(config):
+def test_slots_without_counts_add_nothing_beside_the_head(config):
     assert lrea(**config).wide is None
 
 
 @pytest.mark.parametrize("slots", ["content", "hybrid"])
 @pytest.mark.parametrize("is_hard", [True, False])
-def test_content_slots_are_hard_where_asked_for(slots: str, is_hard: bool):
+def test_hard_makes_content_slots_hard(slots: str, is_hard: bool):
     model = lrea(slots=slots, hard=is_hard, content_slots=2)
     counts = model.encode(random_batch().user)["counts"][:, : 2 if slots == "hybrid" else 4]
     assert torch.equal(counts, counts.round()) == is_hard
 
 
 @pytest.mark.parametrize(("slots", "rank"), [("hash", 2), ("hybrid", 4)])
-def test_old_events_fade_from_hash_slots_alone(slots: str, rank: int):
+def test_only_hash_slots_weigh_events_by_age(slots: str, rank: int):
     model = lrea(slots=slots, rank=rank, content_slots=2, half_life_days=5.0)
     batch = random_batch()
     real = (batch.user.history > 0).long()
@@ -202,7 +202,7 @@ def test_absorption_is_exact_for_any_columns_where_the_activation_is_linear():
 
 
 @pytest.mark.parametrize("exact_target", [True, False])
-def test_the_target_term_of_the_split_form_survives_absorption_only_from_the_sum(
+def test_absorption_keeps_the_split_forms_target_term_only_with_the_sum(
     exact_target: bool,
 ):
     """W_2 and W_3 are zero, so the target's own term is all there is; W_decomp is dense and signed."""
@@ -320,7 +320,7 @@ ITEM, CATEGORY, POPULARITY = SCHEMA.item_fields
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("slots", ["hash", "hybrid"])
-def test_without_families_the_item_and_each_field_but_the_popularity_are_one(
+def test_default_families_are_the_item_and_each_field_but_the_popularity(
     slots: str, fields, rank: int, expected
 ):
     schema = replace(SCHEMA, item_fields=fields)
@@ -340,7 +340,7 @@ def test_a_slot_has_as_many_numbers_as_an_embedding_of_an_event():
     assert (sums.shape, counts.shape) == ((4, 7 + 7 + 1 + 1), (4,))
 
 
-def test_rare_items_that_share_an_id_have_counts_of_their_own():
+def test_rare_items_that_share_an_id_have_separate_counts():
     """Items from 5 on have UNKNOWN as their id, 5 and 6 the same fields: only the catalogue's row tells them apart."""
     schema = replace(SCHEMA, item_fields=(Field("item", 5), *SCHEMA.item_fields[1:]))
     fields = item_fields()

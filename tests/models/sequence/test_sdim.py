@@ -50,7 +50,7 @@ def test_it_is_the_equation(tau: int):
 
 
 @pytest.mark.parametrize("tau", [1, 3])
-def test_its_state_is_the_table_of_all_buckets(tau: int):
+def test_the_state_is_the_table_of_all_buckets(tau: int):
     model, batch = sdim(tau=tau), random_batch()
     got, planes = model.encode(batch.user)["buckets"], model.hash.planes.tolist()
     events = model.frame.items(batch.user.history)
@@ -59,7 +59,7 @@ def test_its_state_is_the_table_of_all_buckets(tau: int):
         torch.testing.assert_close(got[b], torch.tensor(expected, dtype=torch.float64))
 
 
-def test_padding_adds_nothing_wherever_it_stands():
+def test_padding_adds_nothing_at_any_position():
     model, batch = sdim(), random_batch(users=1)
     among, behind = torch.zeros(2, 1, SCHEMA.history_length, dtype=torch.int64)
     among[0, [0, 3, 4, 9]] = behind[0, -4:] = torch.tensor([2, 7, 7, 5])
@@ -71,7 +71,7 @@ def test_padding_adds_nothing_wherever_it_stands():
     torch.testing.assert_close(got, expected)
 
 
-def test_it_sees_no_ages():
+def test_ages_are_not_used():
     model, batch = sdim(), random_batch()
     older = User(batch.user.history, 2 * (batch.user.history > 0).long(), batch.user.fields)
     state, other = model.encode(batch.user), model.encode(older)
@@ -79,7 +79,7 @@ def test_it_sees_no_ages():
     assert all(torch.equal(state[name], other[name]) for name in state)
 
 
-def test_its_state_is_normalised_sums():
+def test_the_state_holds_normalised_sums():
     model, batch = sdim(tau=3), random_batch(users=8)
     norms = model.encode(batch.user)["buckets"].norm(dim=-1)
     assert norms.max() <= 1
@@ -114,7 +114,7 @@ def test_gradients_flow_through_events_and_not_through_the_hash():
     )
 
 
-def test_a_reading_is_at_most_of_length_one():
+def test_an_output_has_at_most_length_one():
     """It is that long where all events are the candidate's own item."""
     model, batch = sdim(), random_batch(users=8)
     assert long_of(model, batch).norm(dim=-1).max() <= 1

@@ -67,7 +67,7 @@ def forward(model: SIM, batch: Batch) -> Tensor:
 
 @pytest.mark.parametrize("k", [1, 3, L, L + 5])
 @pytest.mark.parametrize("search", ["hard", "soft"])
-def test_it_attends_to_what_sorting_finds(search: str, k: int):
+def test_it_attends_to_the_events_that_sorting_finds(search: str, k: int):
     """Among the users are one without a history, and candidates of whose category there is no event."""
     model, batch = sim(search, k=k), random_batch(users=8)
     long = by_loops(model, batch)
@@ -107,7 +107,7 @@ def test_the_category_may_be_another_field():
     )
 
 
-def test_of_one_item_bought_often_soft_search_takes_the_latest():
+def test_soft_search_takes_the_latest_events_of_one_item():
     model, batch = sim("soft", k=3), random_batch(users=2)
     history = torch.full_like(batch.user.history, 7)
     ages = torch.arange(L, 0, -1).expand_as(history)
@@ -119,7 +119,7 @@ def test_of_one_item_bought_often_soft_search_takes_the_latest():
     assert not torch.allclose(forward(model, replace(batch, user=other)), expected)
 
 
-def test_the_search_unit_is_the_equation():
+def test_the_search_unit_equals_the_equation():
     model, batch = sim("soft"), random_batch()
     search = search_of(model)
     out = model.train_forward(batch.user, batch.context, batch.slate)
@@ -141,7 +141,7 @@ def test_the_search_unit_is_the_equation():
     torch.testing.assert_close(out.auxiliary[0], expected)
 
 
-def test_only_soft_search_has_a_unit_of_its_own():
+def test_only_soft_search_has_a_search_unit():
     """What finds events is fitted by the search unit alone: choosing has no gradient."""
     batch = random_batch()
     hard = sim("hard")
@@ -163,7 +163,7 @@ def test_empty_histories_have_finite_gradients(search: str):
     assert model.frame.head.candidate.weight.grad is not None
 
 
-def test_an_item_finds_itself_at_the_start():
+def test_at_the_start_a_candidate_finds_events_of_its_item():
     model = build_model("sim", SCHEMA, item_fields(), {**SIZES, "hidden": 32, "search": "soft"})
     assert isinstance(model, SIM)
     items = model.frame.items(torch.arange(2, 30)[None])
@@ -189,7 +189,7 @@ def test_the_state_is_the_history():
         ),
     ],
 )
-def test_what_does_not_fit_is_refused(config: dict[str, object], message: str):
+def test_options_that_do_not_fit_are_refused(config: dict[str, object], message: str):
     with pytest.raises(ValueError, match=message):
         build_model("sim", SCHEMA, item_fields(), {**SIZES, **config})
 

@@ -3,39 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from models.base import UserState
-from models.contract.schema import PADDING
-from models.sequence.slots import ContentSlots, PositionSlots, Slots
+from models.sequence.slots import ContentSlots, PositionSlots
+from tests.models.sequence.folded import D, content_slots, embed, fill, hard_slots
 from tests.reference.attention import auxiliary, compress
-
-D = 3
-TABLE = torch.randn(10_000, D, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-TABLE[PADDING] = 0
-
-
-def embed(rows: Tensor) -> Tensor:
-    return TABLE[rows]
-
-
-def content_slots(rank: int = 4, is_hard: bool = False) -> ContentSlots:
-    torch.manual_seed(0)
-    return ContentSlots(dim=D, rank=rank, is_hard=is_hard).double()
-
-
-def hard_slots() -> ContentSlots:
-    return content_slots(is_hard=True)
-
-
-def fill(slots: Slots, history: list[int], ages: list[int] | None = None) -> UserState:
-    """State of one user, whose events are all recent unless told otherwise."""
-    rows = torch.tensor([history], dtype=torch.int64).view(1, -1)
-    buckets = (rows != PADDING).long()
-    if ages is not None:
-        buckets = torch.tensor([ages], dtype=torch.int64).view(1, -1)
-    return slots.encode(rows, buckets, embed(rows))
-
 
 # Position
 
@@ -53,7 +24,7 @@ def test_block_slots_are_the_mean_and_the_sum_of_their_block(length: int, rank: 
         torch.testing.assert_close(state["e_comp"][0, k], block.mean(0))
 
 
-def test_gaussian_slots_have_the_documented_spread():
+def test_gaussian_slots_have_the_documented_std():
     torch.manual_seed(0)
     slots = PositionSlots(length=400, rank=50, decompression="free", init="gaussian")
     for weight, std in ((slots.w_comp, 400**-0.5), (slots.w_decomp, 50**-0.5)):
@@ -62,7 +33,7 @@ def test_gaussian_slots_have_the_documented_spread():
 
 
 @pytest.mark.parametrize("init", ["block", "gaussian"])
-def test_softmax_columns_are_shares(init):
+def test_softmax_columns_sum_to_one(init):
     torch.manual_seed(0)
     slots = PositionSlots(length=60, rank=12, decompression="softmax", init=init)
     assert (slots.w_decomp >= 0).all()
@@ -98,7 +69,7 @@ def test_content_weights_are_shares_of_each_event():
     )
 
 
-def test_content_slots_are_the_equation():
+def test_content_slots_equal_the_equation():
     slots, history = content_slots(), [5, 9, 0, 7]
     state = fill(slots, history)
     sums, counts = np.zeros((4, D)), np.zeros(4)
@@ -125,7 +96,7 @@ def test_prototypes_start_long_so_that_slots_specialise():
 
 
 @pytest.mark.parametrize("is_training", [False, True])
-def test_a_hard_slot_takes_an_event_whole(is_training: bool):
+def test_an_event_goes_to_one_hard_slot(is_training: bool):
     slots = hard_slots().train(is_training)
     taken = torch.cat([fill(slots, [row])["counts"] for row in range(1, 200)])
     assert ((taken == 1).sum(1) == 1).all()
@@ -134,7 +105,7 @@ def test_a_hard_slot_takes_an_event_whole(is_training: bool):
 
 
 @pytest.mark.parametrize("is_training", [False, True])
-def test_hard_slots_hold_the_events_that_are_likeliest_theirs(is_training: bool):
+def test_hard_slots_hold_the_events_of_largest_weight(is_training: bool):
     slots, history = hard_slots().train(is_training), [5, 9, 0, 7, 5, 30, 31]
     torch.nn.init.normal_(slots.prototypes.bias)
     state = fill(slots, history)

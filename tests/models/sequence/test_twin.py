@@ -60,7 +60,7 @@ def forward(model: TWIN, batch: Batch) -> Tensor:
 
 @pytest.mark.parametrize("k", [1, 3, L, L + 5])
 @pytest.mark.parametrize("heads", [1, 2, 4])
-def test_it_attends_to_what_sorting_finds(heads: int, k: int):
+def test_it_attends_to_the_events_that_sorting_finds(heads: int, k: int):
     """Among the users is one without a history."""
     model, batch = twin(k=k, heads=heads), random_batch(users=8)
     long = by_loops(model, batch)
@@ -70,7 +70,7 @@ def test_it_attends_to_what_sorting_finds(heads: int, k: int):
     torch.testing.assert_close(forward(model, batch), expected)
 
 
-def test_alpha_is_the_equation():
+def test_alpha_equals_the_equation():
     model, batch = twin(), random_batch()
     target, inherent = model.frame.items(batch.slate.items), model.frame.items(batch.user.history)
     cross = model.ages(batch.user.ages)
@@ -81,7 +81,7 @@ def test_alpha_is_the_equation():
             torch.testing.assert_close(got[b, :, c], torch.tensor(expected, dtype=torch.float64))
 
 
-def test_events_that_are_not_found_count_for_nothing():
+def test_events_that_are_not_found_do_not_change_the_score():
     model, batch = twin(k=1), random_batch(users=1, candidates=1)
     history = torch.arange(2, 2 + L)[None]
     user = User(history, torch.ones_like(history), random_batch(users=1).user.fields)
