@@ -30,7 +30,6 @@ FIELD_SIZES: dict[str, Any] = {
     "head": [8],
 }
 """Sizes of field models; each takes those that its config has."""
-# fmt: off
 CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
     "lrea": {
         "position": {"rank": 8},
@@ -39,7 +38,9 @@ CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
         "content": {"rank": 8, "slots": "content"},
         "hash": {"rank": 8, "slots": "hash"},
         "families": {  # more items than their slots have room for, even in the small catalogue below
-            "rank": 6, "slots": "hash", "families": [["item", 1], ["category", 3], ["popularity", 2]],
+            "rank": 6,
+            "slots": "hash",
+            "families": [["item", 1], ["category", 3], ["popularity", 2]],
         },
         "hybrid": {"rank": 12, "slots": "hybrid", "content_slots": 4, "hard": True},
         "hard": {"rank": 8, "slots": "content", "hard": True},
@@ -54,8 +55,13 @@ CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
     "light_suan": {
         "sparse": {"window": 3, "stride": 3, "target_stride": 0},
         "taught": {
-            "window": 2, "stride": 4, "target_stride": 0, "length": 8, "teacher_blocks": 2,
-            "teacher_item_dim": 16, "temperature": 2.0,
+            "window": 2,
+            "stride": 4,
+            "target_stride": 0,
+            "length": 8,
+            "teacher_blocks": 2,
+            "teacher_item_dim": 16,
+            "temperature": 2.0,
         },
     },
     "deep_fm": {"plain": {}, "enhanced": {"llm_dim": 12, "fre": 0.1, "fie": 0.5}},
@@ -64,7 +70,6 @@ CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
         "enhanced": {"dropout": 0.0, "llm_dim": 12, "fre": 0.1, "fie": 0.5, "alignment": "mse"},
     },
 }
-# fmt: on
 SCHEMA = FeatureSchema(
     item_fields=(Field("item", 30), Field("category", 7), Field("popularity", 5)),
     user_fields=(Field("age", 5), Field("city", 4)),
@@ -103,9 +108,16 @@ class Case:
 
 CASES = [Case(model, label) for model in MODELS for label in CONFIGS.get(model, {"default": {}})]
 NOT_EXPORTED = {
-    ("lrea", "paper"), ("lrea", "families"), ("lrea", "decayed"), ("lrea", "hard"), ("din", "long"), ("suan", "short"),
-    ("light_suan", "sparse"), ("deep_fm", "plain"), ("wukong", "plain"),
-}  # fmt: skip
+    ("lrea", "paper"),
+    ("lrea", "families"),
+    ("lrea", "decayed"),
+    ("lrea", "hard"),
+    ("din", "long"),
+    ("suan", "short"),
+    ("light_suan", "sparse"),
+    ("deep_fm", "plain"),
+    ("wukong", "plain"),
+}
 """Cases that are not exported, since an export takes seconds.
 
 Their graphs have the operations of another case's, with other weights, constants or sizes (`lrea-families`), or are a

@@ -73,10 +73,10 @@ class Served:
                 User(
                     aligned(history, schema.history_length),
                     aligned(ages, schema.history_length),
-                    one(profile),
+                    batch_of_one(profile),
                 ),
-                Context(aligned(latest, schema.recent_length), one(fields)),
-                Slate(one(rows(candidates))),
+                Context(aligned(latest, schema.recent_length), batch_of_one(fields)),
+                Slate(batch_of_one(rows(candidates))),
             )
         probabilities: list[float] = logits[0].double().sigmoid().tolist()
         return probabilities
@@ -91,13 +91,13 @@ class Served:
         return events.item[own], age_buckets(events.as_of_s - events.ts_s[own])
 
 
-def one(values: NDArray[np.integer]) -> torch.Tensor:
+def batch_of_one(values: NDArray[np.integer]) -> torch.Tensor:
     return torch.from_numpy(values.astype(np.int64))[None]
 
 
 def aligned(rows: NDArray[np.integer], length: int) -> torch.Tensor:
     latest = rows[-length:]
-    return one(np.pad(latest, (length - len(latest), 0), constant_values=PADDING))
+    return batch_of_one(np.pad(latest, (length - len(latest), 0), constant_values=PADDING))
 
 
 def publish_records(
@@ -189,11 +189,11 @@ async def test_a_ranking_has_torchs_order(builds: Builds, cache_url: str, tmp_pa
         answer = await served.service.score(builds.events.user_ids[3], slate, top_k=10)
         expected = dict(zip(slate, served.expected(3, slate), strict=True))
     ranked = answer["ranked"]
-    assert [one["score"] for one in ranked] == pytest.approx(
-        [expected[one["item"]] for one in ranked], abs=LIMIT
+    assert [entry["score"] for entry in ranked] == pytest.approx(
+        [expected[entry["item"]] for entry in ranked], abs=LIMIT
     )
     best = sorted(expected.values(), reverse=True)[:10]
-    assert [one["score"] for one in ranked] == pytest.approx(best, abs=LIMIT)
+    assert [entry["score"] for entry in ranked] == pytest.approx(best, abs=LIMIT)
 
 
 @each_case

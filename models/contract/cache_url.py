@@ -1,9 +1,11 @@
 """The URLs of a cache, as the builder and the service read them. This module starts nothing and connects to nothing.
 
-redis://host:port/db           one server; rediss:// uses TLS
-redis+cluster://host:port      any one node of a Redis Cluster; rediss+cluster:// uses TLS
-unix:///path/to/socket         one server on a unix socket
-embedded:[folder]              the embedded server over a folder, see `models/contract/embedded_cache.py`
+Forms:
+
+    redis://host:port/db           one server; rediss:// uses TLS
+    redis+cluster://host:port      any one node of a Redis Cluster; rediss+cluster:// uses TLS
+    unix:///path/to/socket         one server on a unix socket
+    embedded:[folder]              the embedded server over a folder, see `models/contract/embedded_cache.py`
 """
 
 from pathlib import Path

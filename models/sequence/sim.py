@@ -116,10 +116,10 @@ class SIM(CtrModel):
         rows = state["rows"].long()  # (B, L)
         soft = self.search
         score = self._hard(rows, slate.items) if soft is None else soft.relevance(target, events)
-        index, found = top_k(score, rows != PADDING, self.config.k, resolution=RESOLUTION)
+        index, is_found = top_k(score, rows != PADDING, self.config.k, resolution=RESOLUTION)
         ages = self.ages(state["event_ages"].long())  # (B, L, age_dim)
         history = torch.cat([events, ages], -1)  # (B, L, D + age_dim)
-        long = self.attention(target, gather_events(history, index), found)
+        long = self.attention(target, gather_events(history, index), is_found)
         return self.frame.logits(state["profile"], context, target, long)
 
     def _hard(self, rows: Int[Tensor, "B L"], items: Int[Tensor, "B C"]) -> Float[Tensor, "B C L"]:

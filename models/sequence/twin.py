@@ -93,11 +93,13 @@ class TWIN(CtrModel):
         target = self.frame.items(slate.items)  # (B, C, D)
         inherent, cross = self.frame.items(rows), self.ages(state["event_ages"].long())
         alpha = self.alpha(target, inherent, cross)  # (B, H, C, L)
-        index, found = top_k(alpha.amax(1), rows != PADDING, self.config.k, resolution=RESOLUTION)
+        index, is_found = top_k(
+            alpha.amax(1), rows != PADDING, self.config.k, resolution=RESOLUTION
+        )
         by_head = index[:, None].expand(-1, self.config.heads, -1, -1)  # (B, H, C, K)
         chosen = alpha.gather(-1, by_head).transpose(1, 2)  # (B, C, H, K)
         events = gather_events(torch.cat([inherent, cross], -1), index)  # (B, C, K, D + age_dim)
-        heads = torch.einsum("bchd,hde->bche", pool(chosen, events, found), self.w_v)
+        heads = torch.einsum("bchd,hde->bche", pool(chosen, events, is_found), self.w_v)
         return self.frame.logits(state["profile"], context, target, self.w_o(heads.flatten(2)))
 
     def alpha(

@@ -34,7 +34,10 @@ def attend_by_loops(
     rows = [
         [
             attend(
-                weights_of(block), block.form, target[b, c].tolist(), keys[b].tolist(),
+                weights_of(block),
+                block.form,
+                target[b, c].tolist(),
+                keys[b].tolist(),
                 values[b].tolist(),
                 key_bias=None if key_bias is None else key_bias[b].tolist(),
                 total=None if total is None else total[b].tolist(),
@@ -42,12 +45,12 @@ def attend_by_loops(
             for c in range(target.shape[1])
         ]
         for b in range(len(target))
-    ]  # fmt: skip
+    ]
     return torch.tensor(rows, dtype=torch.float64)
 
 
 def suan(name: str = "suan", **config: object) -> SUAN:
-    """Double precision, with weights that matter."""
+    """A model in double precision, whose weights all change the score."""
     model = build_model(name, SCHEMA, item_fields(), {**SIZES, "blocks": 3, **config})
     assert isinstance(model, SUAN)
     torch.manual_seed(1)

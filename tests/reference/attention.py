@@ -1,4 +1,4 @@
-"""LREA (arXiv:2503.02542v4) Eq. 4, 5, 9 and 10, term by term in Python floats. No tensor operation, no batch."""
+"""LREA (arXiv:2503.02542v4) Eq. 4, 5, 9 and 10, term by term in Python floats, without tensors and batches."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ def times(x: Vector, matrix: Matrix, column: int) -> float:
 def hidden(
     w: Weights, form: str, target: Vector, key: Vector, key_bias: Vector, *, with_target: bool
 ) -> list[float]:
-    """φ([e_t ⊕ c ⊕ e_t ⊙ c] W_in) (the left side of Eq. 5), or φ of each part by itself (its right side)."""
+    """φ([e_t ⊕ c ⊕ e_t ⊙ c] W_in) (the left side of Eq. 5), or the sum of φ of each part (its right side)."""
     product = [t * c for t, c in zip(target, key, strict=True)]
     units = []
     for j in range(len(w.bias)):

@@ -1,4 +1,4 @@
-"""Hash slots, event by event: what tables, sums and counts hold, and what a candidate reads of them."""
+"""Hash slots, event by event: tables, sums and counts of the slots, and what a candidate reads from them."""
 
 import math
 from collections import defaultdict
@@ -8,7 +8,7 @@ Vector = Sequence[float]
 
 
 def deal_slots(sizes: Sequence[int], rank: int, width: int) -> list[int]:
-    """One slot at a time to every family that has less room than keys, the rest to the largest family."""
+    """One slot at a time to each family without room for all its keys; the rest to the largest family."""
     slots, order = [0] * len(sizes), sorted(range(len(sizes)), key=lambda family: sizes[family])
     while rank:
         hungry = [family for family in order if slots[family] * width < sizes[family]]
@@ -22,7 +22,7 @@ def deal_slots(sizes: Sequence[int], rank: int, width: int) -> list[int]:
 
 
 def weight_of(age: int, half_life_days: float) -> float:
-    """What an event of age bucket `age` counts: bucket b spans octaves (b-1)/2 to b/2 above one minute."""
+    """Weight of an event of age bucket `age`: bucket b spans octaves (b-1)/2 to b/2 above one minute."""
     if age == 0:
         return 0.0
     minutes = 2 ** ((2 * age - 1) / 4) - 1
@@ -32,7 +32,7 @@ def weight_of(age: int, half_life_days: float) -> float:
 def fold(
     events: Sequence[tuple[int, float, Vector]], slot_of: Mapping[int, int], rank: int, dim: int
 ) -> tuple[list[list[float]], list[float], dict[int, float]]:
-    """Sums and counts of the slots of one family, and how often each key of it occurs.
+    """Sums and counts of the slots of one family, and the count of each of its keys.
 
     Args:
         events: (key, weight, embedding) of each event; key 0 is padding and key 1 an unknown.
@@ -56,7 +56,7 @@ def fold(
 def most_frequent(
     seen: Mapping[int, float], slot_of: Mapping[int, int], width: int
 ) -> dict[int, list[tuple[int, float]]]:
-    """Slot -> its `width` most frequent keys and how often each occurs; of equal ones the smallest keys."""
+    """Slot -> its `width` most frequent keys with their counts; of equal counts, the smallest keys."""
     tables = defaultdict[int, list[tuple[int, float]]](list)
     for key, count in sorted(seen.items(), key=lambda item: (-item[1], item[0])):
         if count > 0 and len(tables[slot_of[key]]) < width:
@@ -65,7 +65,7 @@ def most_frequent(
 
 
 def own(total: Vector, load: float, seen: float, target: Vector) -> tuple[list[float], list[float]]:
-    """What a candidate reads of its slot in one family: the mean, and logs of its count, its soft count, the load."""
+    """What a candidate reads from its slot in one family: the mean, and logs of count, soft count and load."""
     dot = sum(a * b for a, b in zip(total, target, strict=True))
     norm = sum(t * t for t in target) + 1e-2
     scalars = (seen, max(0.0, dot / norm), load)

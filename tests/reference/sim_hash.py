@@ -1,4 +1,4 @@
-"""SimHash, SDIM (2205.10249), ETA's search (2108.04468) and linear attention (2006.16236) in Python floats."""
+"""SimHash, SDIM (arXiv:2205.10249), ETA's search (arXiv:2108.04468), linear attention (arXiv:2006.16236), in floats."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Two-stage models in Python floats: SIM (2006.05639), TWIN (2302.02352). No tensor operation, no batch."""
+"""Two-stage models in Python floats, without tensors and batches: SIM (arXiv:2006.05639), TWIN (arXiv:2302.02352)."""
 
 import math
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ def part(x: Vector, heads: int, head: int) -> Vector:
 
 
 def best(scores: Vector, real: Sequence[bool], k: int) -> list[int]:
-    """Positions of the k largest scores of real events, found by sorting all; of equal ones the latest."""
+    """Positions of the k largest scores of real events, found by sorting; of equal scores, the latest."""
     found = [place for place in range(len(scores)) if real[place] and scores[place] > -math.inf]
     return sorted(found, key=lambda place: (-scores[place], -place))[:k]
 
@@ -69,9 +69,14 @@ def search_sum(w_a: Matrix, w_b: Matrix, target: Vector, events: Matrix) -> list
 
 
 def twin_alpha(
-    w_q: Matrix, w_h: Matrix, beta: Matrix, heads: int,
-    target: Vector, inherent: Matrix, cross: Matrix,
-) -> list[list[float]]:  # fmt: skip
+    w_q: Matrix,
+    w_h: Matrix,
+    beta: Matrix,
+    heads: int,
+    target: Vector,
+    inherent: Matrix,
+    cross: Matrix,
+) -> list[list[float]]:
     """TWIN: α^h_l = (W_hᵀ e_l)^h · (W_qᵀ e_t)^h / √d_k + c_l · β^h, as [H][L]."""
     query = project(target, w_q)
     scale = math.sqrt(len(query) // heads)

@@ -39,15 +39,19 @@ def by_loops(qkv: QKV, ages: Tensor, bias: RelativeBias, window: int, stride: in
     for b in range(B):
         for i in range(N):
             allowed = [
-                j for j in range(i + 1)
+                j
+                for j in range(i + 1)
                 if ages[b, j] > 0 and (i - j < window or (i - j) % stride == 0)
-            ]  # fmt: skip
+            ]
             for h in range(H if ages[b, i] else 0):
-                logits = torch.stack([
-                    query[b, h, i] @ key[b, h, j] / width**0.5
-                    + bias.distance[last - (i - j)] + bias.gap[gaps[ages[b, i], ages[b, j]]]
-                    for j in allowed
-                ])  # fmt: skip
+                logits = torch.stack(
+                    [
+                        query[b, h, i] @ key[b, h, j] / width**0.5
+                        + bias.distance[last - (i - j)]
+                        + bias.gap[gaps[ages[b, i], ages[b, j]]]
+                        for j in allowed
+                    ]
+                )
                 out[b, h, i] = logits.softmax(0) @ value[b, h, allowed]
     return out
 
@@ -103,7 +107,7 @@ def test_the_bias_depends_only_on_distance_and_gap():
 
 
 def test_gaps_have_the_buckets_of_the_released_code():
-    """A day and none is 37, an hour and none 27 (digest); ages are known to half an octave, so within one."""
+    """The released buckets of an hour and a day are 27 and 37; ages are exact to half an octave, so within one."""
     gaps = gap_buckets()
     assert (gaps.diagonal() == 0).all()
     hour, day = 12, 21
@@ -123,5 +127,5 @@ def test_gaps_have_the_buckets_of_the_released_code():
 def test_a_candidate_attends_to_the_nearest_and_every_rth_event(
     window: int, stride: int, expected: list[int]
 ):
-    """Seven events; the candidate is one after the last, and itself one of its window."""
+    """Seven events; the candidate comes after the last, and counts in its own window."""
     assert seen_from(7, window, stride).tolist() == expected

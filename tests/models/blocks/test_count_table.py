@@ -10,8 +10,9 @@ from tests.reference.hashing import most_frequent
 ROWS, LENGTH = 3, 12
 events = st.lists(
     st.tuples(st.integers(0, 9), st.sampled_from([0.0, 0.5, 1.0, 2.0])),
-    min_size=LENGTH, max_size=LENGTH,
-)  # fmt: skip
+    min_size=LENGTH,
+    max_size=LENGTH,
+)
 
 
 @given(users=st.lists(events, min_size=1, max_size=3), width=st.integers(1, 12))
@@ -29,7 +30,7 @@ def test_a_table_holds_its_rows_most_frequent_keys_in_descending_order(users, wi
 
 
 def test_a_long_history_keeps_its_order_by_frequency():
-    """One key in 10,000 events more than the other: float32 would see a tie after division by the total."""
+    """One key has one event more of 10,000: divided by the total, both counts are equal in float32."""
     key = torch.cat([torch.full((5000,), 7), torch.full((5001,), 8)])[None]
     sums, keys = count_keys(key, torch.ones(1, 10_001), torch.zeros_like(key), rows=1, width=1)
     assert (keys.item(), sums.item()) == (8, 5001)

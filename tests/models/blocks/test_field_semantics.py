@@ -16,7 +16,7 @@ K, D = 5, 3
 
 @pytest.mark.parametrize("name", ["fm", "deep_fm", "fwfm", "fmfm", "final_mlp", "wukong"])
 def test_fie_weighs_each_pair_by_the_likeness_of_its_fields(name: str):
-    """The enhanced model's logit less the plain one's is λ_fm·Σ m_kl <e_k, e_l>, wherever the fields are cut."""
+    """The enhanced model's logit minus the plain one's is λ_fm·Σ m_kl <e_k, e_l>."""
     plain, batch = field_model(name), random_batch()
     enhanced = field_model(name, llm_dim=7, fie=0.5)
     enhanced.load_state_dict(plain.state_dict(), strict=False)
@@ -37,7 +37,7 @@ def test_fie_weighs_each_pair_by_the_likeness_of_its_fields(name: str):
 
 
 def pull(own: FieldSemantics, embedded: torch.Tensor) -> torch.Tensor:
-    """FRE of clicks given whole, [N, K, D]: each embedding once."""
+    """FRE of the embeddings of N clicks, [N, K, D], each counted once."""
     N, size, _ = embedded.shape
     rows, field = embedded.flatten(0, 1), torch.arange(size).repeat(N)
     return own.alignment(rows, torch.ones(N * size).double(), field, num_clicks=N)
@@ -121,7 +121,7 @@ def test_constant_pairs_add_one_constant_to_every_logit(name: str):
 @pytest.mark.parametrize("alignment", ["kl", "reverse_kl", "mse", "contrastive", "zero"])
 @pytest.mark.parametrize("candidates", [2, 40])
 def test_fre_is_the_same_for_whole_tables_and_for_looked_up_rows(alignment: str, candidates: int):
-    """With few clicks most rows are looked up, with many most tables are read whole: the pull is the same."""
+    """With few clicks, rows are looked up; with many, most tables are read whole. The loss is the same."""
     model, batch = field_model("fm", llm_dim=7, fre=0.3, alignment=alignment), random_batch()
     items = torch.randint(2, SCHEMA.num_items, (len(batch.slate.items), candidates))
     batch = replace(batch, slate=Slate(items))

@@ -7,7 +7,7 @@ from tests.cases import SCHEMA, item_fields, random_batch
 
 
 def test_matches_are_counted_in_the_whole_history():
-    """Against a loop: events that share the candidate's row, or its category; unknown values match nothing."""
+    """Events that share the candidate's row or its category; unknown values match nothing."""
     fields, batch = item_fields(), random_batch(candidates=20)
     counted = MatchCounts(fields, SCHEMA.item_fields)(batch.slate.items, batch.user.history)
     assert counted.shape[-1] == 2

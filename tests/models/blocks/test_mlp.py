@@ -1,4 +1,4 @@
-"""The head is an ordinary perceptron, though its first layer is split."""
+"""The head equals an ordinary perceptron, though its first layer is split."""
 
 import pytest
 import torch

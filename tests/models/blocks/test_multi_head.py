@@ -17,7 +17,7 @@ def block(heads: int = 2, dim: int = 3, event_dim: int = 5, hidden: int = 4) -> 
 
 
 def by_loops(attention: MultiHead, target: Tensor, events: Tensor, is_real: Tensor) -> Tensor:
-    """Over the real events only: what is not real does not exist for it."""
+    """The reference over the real events only."""
     w_q, w_k = attention.w_q.tolist(), attention.w_k.tolist()
     rows = [
         [

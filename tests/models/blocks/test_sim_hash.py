@@ -121,7 +121,7 @@ def test_hyperplanes_are_fixed_and_never_trained():
 
 
 def test_constants_are_made_on_the_device_of_the_bits():
-    """On another device than the processor: "meta" computes shapes only, but mixes with no other device."""
+    """The "meta" device computes shapes only, and fails if another device is mixed in."""
     bits = torch.zeros(2, 3, 48, dtype=torch.bool, device="meta")
     assert bucket_ids(bits, 3).shape == (2, 3, 16)
     assert unpack(pack(bits), 48).shape == bits.shape
@@ -135,13 +135,18 @@ class Words(nn.Module):
 
 @pytest.mark.filterwarnings("ignore")  # the exporter warns about its own internals
 def test_onnx_packs_and_unpacks_as_torch():
-    """Whole words, the last one partly filled; one has every bit set."""
+    """Whole words and a last one that is partly filled; one signature has all bits set."""
     events = torch.export.Dim("events", max=99)
     traced = torch.zeros(2, 3, 40, dtype=torch.bool)
     program = torch.onnx.export(
-        Words().eval(), (traced,), input_names=["bits"], opset_version=OPSET, dynamo=True,
-        verbose=False, dynamic_shapes=({1: events},),
-    )  # fmt: skip
+        Words().eval(),
+        (traced,),
+        input_names=["bits"],
+        opset_version=OPSET,
+        dynamo=True,
+        verbose=False,
+        dynamic_shapes=({1: events},),
+    )
     assert program is not None
     session = open_graph(program.model_proto.SerializeToString())
     bits = random(2, 7, 40) > 0

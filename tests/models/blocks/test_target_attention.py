@@ -105,7 +105,7 @@ def test_training_and_serving_give_the_same(form: Form, num_side: int):
 
 
 def test_leading_padding_of_a_single_user_is_skipped(monkeypatch: pytest.MonkeyPatch):
-    """The same output and gradients as with it; users with no, some and only padding. Skipped keys may be NaN."""
+    """Users with no, some and only padding: output and gradients are the same, and skipped keys may be NaN."""
     monkeypatch.setattr("models.blocks.target_attention.CACHE_FLOATS", 1)
     block = attention("concat", side=2).train()
     target, keys = random(3, 2, 3).requires_grad_(), random(3, 4, 3, seed=1).requires_grad_()

@@ -1,4 +1,4 @@
-"""Buckets of ages: they rise with age, stay in bounds, and hold the days they say."""
+"""Age buckets rise with age, stay in bounds, and have the documented limits."""
 
 import numpy as np
 from hypothesis import given
@@ -33,7 +33,7 @@ def test_a_day_differs_from_fifteen_hours_and_from_two_days():
 
 
 def test_around_a_day_buckets_begin_and_end_where_documented():
-    """17 to 24 hours, 24 to 34 hours; to a third of an hour."""
+    """17 to 24 hours and 24 to 34 hours, within a third of an hour."""
     hours = np.array([16.7, 17.3, 23.9, 24.4, 33.8, 34.4])
     first, *others = age_buckets((hours * 3600).astype(np.int64)).tolist()
     assert [bucket - first for bucket in others] == [1, 1, 2, 2, 3]

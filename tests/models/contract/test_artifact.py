@@ -159,7 +159,7 @@ def test_an_artifact_under_another_name_is_refused(tmp_path):
 
 
 def test_a_staged_folder_is_never_visible_as_an_artifact(tmp_path):
-    """What a builder leaves that is killed just before the rename: every file, under the staged name."""
+    """A builder that is killed just before the rename leaves all files under the staged name."""
     artifact = save(tmp_path)
     left = tmp_path / f"{STAGED}killed"
     artifact.path.rename(left)
@@ -168,13 +168,15 @@ def test_a_staged_folder_is_never_visible_as_an_artifact(tmp_path):
         load_artifact(tmp_path, artifact.artifact_id)
     with pytest.raises(ArtifactTamperedError):
         load_artifact(tmp_path, left.name)
-    assert save(tmp_path).artifact_id == artifact.artifact_id  # and it is in nobody's way
+    assert (
+        save(tmp_path).artifact_id == artifact.artifact_id
+    )  # the staged folder does not prevent the next save
 
 
 def test_a_failed_save_leaves_nothing(tmp_path):
     large = CONTENTS | {FILES[1]: b"x" * 10_000}
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, hard))  # stands in for a full disk
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, hard))  # fails as a full disk does
     try:
         with pytest.raises(OSError, match="too large"):
             save_artifact(tmp_path, MANIFEST_OF_TINY, large)

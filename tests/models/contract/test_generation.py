@@ -37,10 +37,15 @@ def test_bytes_that_are_not_a_pointer_are_refused(raw):
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("model", 1), ("name", None), ("artifact_id", 3.5), ("num_users", "2"), ("as_of_s", None),
-        ("created_s", True), ("dtype", "fp64"),
+        ("model", 1),
+        ("name", None),
+        ("artifact_id", 3.5),
+        ("num_users", "2"),
+        ("as_of_s", None),
+        ("created_s", True),
+        ("dtype", "fp64"),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("place", ["current", "previous"])
 def test_a_pointer_with_a_field_of_another_type_is_refused(field, value, place):
     fields = asdict(Pointer(GENERATION, GENERATION))

@@ -83,7 +83,7 @@ def test_an_fp16_round_trip_is_within_half_a_unit_in_the_last_place(state):
 
 @given(states(65504) | states(2.0**-16))
 def test_an_int8_round_trip_is_within_half_a_step_of_the_row(state):
-    """A step is the row's largest / 127, rounded up to the next fp16: at most 2^-10 or one subnormal more."""
+    """A step is the row's largest / 127, rounded up to the next fp16: larger by at most 2^-10 or one subnormal."""
     got = round_trip(UserRecord("u", 0, np.array([], np.int32), state), "int8")
 
     exact = state["rows"].astype(np.float64)
@@ -215,10 +215,15 @@ def test_the_layout_is_as_documented():
     }
     record = UserRecord("é", 258, np.array([1, 515], np.int32), state)
     header = (
-        b"ABSR" b"\x01" b"\x02" b"\x02\x00" b"\x02\x00\x00\x00" b"\x0a\x00\x00\x00"
+        b"ABSR"
+        b"\x01"
+        b"\x02"
+        b"\x02\x00"
+        b"\x02\x00\x00\x00"
+        b"\x0a\x00\x00\x00"
         b"\x01\x23\x45\x67\x89\xab\xcd\xef\x01\x23\x45\x67\x89\xab\xcd\xef"
         b"\x02\x01\x00\x00\x00\x00\x00\x00"
-    )  # fmt: skip
+    )
     user_and_recent = b"\xc3\xa9\x01\x00\x00\x00\x03\x02\x00\x00"
     scales = b"\x00\x40\x00\x00"  # 2.0 and 0.0 in fp16: the largest of a row is 127 steps
     steps = b"\x40\x81\x00\x00"  # 127 / 2 = 63.5 rounds to the even 64; -254 / 2 = -127

@@ -1,4 +1,4 @@
-"""Looking a whole slate up at once gives what a dict gives, id by id."""
+"""The look-up of a whole slate equals a dict's, id by id."""
 
 import numpy as np
 import pytest

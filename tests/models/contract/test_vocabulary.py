@@ -57,7 +57,10 @@ def test_items_become_rows_and_unknown_items_the_unknown_row():
         ({"age": "65+", "income": "low"}, [FIRST_KNOWN + 1, FIRST_KNOWN]),
         ({"income": "low"}, [UNKNOWN, FIRST_KNOWN]),
         ({"age": "never seen"}, [UNKNOWN, UNKNOWN]),
-        ({"shoe size": "44"}, [UNKNOWN, UNKNOWN]),  # a profile may hold more than the model reads
+        (
+            {"shoe size": "44"},
+            [UNKNOWN, UNKNOWN],
+        ),  # a profile may have fields that the model does not read
         ({}, [UNKNOWN, UNKNOWN]),
     ],
 )
@@ -123,10 +126,16 @@ def test_a_vocabulary_fits_its_schema():
         ({"user_fields": SCHEMA.user_fields[::-1]}, "user fields"),
         ({"user_fields": (Field("age", 4), Field("income", 4))}, "user fields"),
         ({"context_fields": (Field("day", 5),)}, "context fields"),
-        ({"user_fields": (Field("age", 4),), "context_fields": (Field("income", 3), Field("hour", 5))}, "user fields"),
+        (
+            {
+                "user_fields": (Field("age", 4),),
+                "context_fields": (Field("income", 3), Field("hour", 5)),
+            },
+            "user fields",
+        ),
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_a_vocabulary_of_another_schema_is_refused(change, what):
     with pytest.raises(ValueError, match=f"vocabulary, {what}: got"):
         VOCABULARY.check(replace(SCHEMA, **change))

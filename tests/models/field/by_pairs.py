@@ -19,7 +19,7 @@ SPLITS = [
 
 
 def field_model(name: str, schema=SCHEMA, **config: object) -> FieldModel:
-    """Double precision, with weights that matter."""
+    """A model in double precision, whose weights all change the score."""
     fields = item_fields(schema)
     model = build_model(name, schema, fields, {**small(name), "embedding_std": 0.5, **config})
     assert isinstance(model, FieldModel)
@@ -33,7 +33,7 @@ def field_model(name: str, schema=SCHEMA, **config: object) -> FieldModel:
 
 
 def embedded(model: FieldModel, batch) -> Tensor:
-    """All fields of all candidates, [B, C, K, D]."""
+    """Embeddings of all fields of all candidates, [B, C, K, D]."""
     profile = model.frame.user(batch.user.fields)[:, None]
     online = model.frame.online(batch.context, batch.slate)
     return torch.cat([profile.expand(-1, online.shape[1], -1, -1), online], 2)

@@ -9,7 +9,7 @@ from tests.models.field.by_pairs import field_model
 
 
 def test_the_factorization_machine_projects_xxt():
-    """The layer never makes XXᵀ; its first block is what it would be with it."""
+    """The layer does not compute XXᵀ; its first block must equal the form that does."""
     model = field_model("wukong")
     assert isinstance(model, WuKong)
     layer: Any = model.stack[0]

@@ -17,7 +17,7 @@ TABLE = torch.randn(10_000, D, generator=torch.Generator().manual_seed(0), dtype
 TABLE[PADDING] = 0
 NUM_ITEMS, NUM_CATEGORIES = 40, 6
 FAMILIES = ((-1, 5), (1, 3))
-"""With 4 keys to a slot there is no room for all items, but for all categories."""
+"""With 4 keys per slot there is room for all categories, but not for all items."""
 histories = st.lists(st.integers(0, NUM_ITEMS - 1), max_size=30)
 aged_histories = st.lists(
     st.tuples(st.integers(0, NUM_ITEMS - 1), st.integers(1, NUM_AGES - 1)), max_size=30
@@ -38,7 +38,7 @@ def hard_slots() -> ContentSlots:
 
 
 def fill(slots: Slots, history: list[int], ages: list[int] | None = None) -> UserState:
-    """State of one user, whose events are all recent unless told otherwise."""
+    """State of one user, whose events are all recent unless `ages` is given."""
     rows = torch.tensor([history], dtype=torch.int64).view(1, -1)
     buckets = (rows != PADDING).long()
     if ages is not None:
@@ -47,7 +47,7 @@ def fill(slots: Slots, history: list[int], ages: list[int] | None = None) -> Use
 
 
 def catalogue(num_items: int = NUM_ITEMS) -> Tensor:
-    """Item id and category; the two reserved rows first."""
+    """Item id and category of each row; the two reserved rows come first."""
     rows = torch.arange(num_items)
     categories = torch.where(rows < FIRST_KNOWN, rows, FIRST_KNOWN + rows % NUM_CATEGORIES)
     return torch.stack([rows, categories], 1)
@@ -60,16 +60,19 @@ def hash_slots(
     half_life_days: float = 0.0,
     seed: int = 1,
 ) -> HashSlots:
-    """Families of (column, slots)."""
+    """Hash slots with the given families, each a pair of a column and its number of slots."""
     sizes = {-1: num_items, 0: num_items, 1: FIRST_KNOWN + NUM_CATEGORIES}
     return HashSlots(
-        catalogue(num_items), families=[Family(column, sizes[column], n) for column, n in families],
-        width=width, half_life_days=half_life_days, seed=seed,
-    )  # fmt: skip
+        catalogue(num_items),
+        families=[Family(column, sizes[column], n) for column, n in families],
+        width=width,
+        half_life_days=half_life_days,
+        seed=seed,
+    )
 
 
 def roomy_slots() -> HashSlots:
-    """No table overflows, though the items are hashed."""
+    """Hash slots whose tables do not overflow, though the items are hashed."""
     return hash_slots(width=30, families=((-1, 1), (1, 3)))
 
 

@@ -21,7 +21,7 @@ def eta(**config: object) -> ETA:
 
 
 def by_loops(model: ETA, batch: Batch) -> Tensor:
-    """The long part of every candidate, [B, C, H·D]."""
+    """The long-history vector of each candidate, [B, C, H·D]."""
     target, events = model.frame.items(batch.slate.items), model.frame.items(batch.user.history)
     rows = torch.cat([events, model.ages(batch.user.ages)], -1)
     planes, attention = model.hash.planes.tolist(), model.attention
@@ -30,11 +30,14 @@ def by_loops(model: ETA, batch: Batch) -> Tensor:
         signatures = [bits(event, planes) for event in events[b].tolist()]
         for e_t in target[b].tolist():
             near = [-float(hamming(bits(e_t, planes), signature)) for signature in signatures]
-            found = best(near, [event > 0 for event in history], model.config.k)
+            best_events = best(near, [event > 0 for event in history], model.config.k)
             heads = multi_head(
-                attention.w_q.tolist(), attention.w_k.tolist(), attention.heads, e_t,
-                rows[b, found].tolist(),
-            )  # fmt: skip
+                attention.w_q.tolist(),
+                attention.w_k.tolist(),
+                attention.heads,
+                e_t,
+                rows[b, best_events].tolist(),
+            )
             out.append(heads)
     return torch.tensor(out, dtype=torch.float64).view(*batch.slate.items.shape, -1)
 
@@ -42,7 +45,7 @@ def by_loops(model: ETA, batch: Batch) -> Tensor:
 @pytest.mark.parametrize("num_bits", [2, 20, 33])
 @pytest.mark.parametrize("k", [1, 3, L, L + 5])
 def test_it_attends_to_the_events_that_sorting_finds(k: int, num_bits: int):
-    """Two bits make ties everywhere: of equal distances the latest events are kept."""
+    """With two bits, many distances are equal: of those, the latest events are kept."""
     model, batch = eta(k=k, num_bits=num_bits), random_batch(users=8)
     long = by_loops(model, batch)
     assert not long[0].any()

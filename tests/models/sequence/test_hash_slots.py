@@ -1,4 +1,4 @@
-"""Slots by hash: what they keep of a history, against loops, and what can be promised of it."""
+"""Slots by hash, against loops, and the documented bounds of their counts."""
 
 import math
 from collections.abc import Sequence
@@ -29,19 +29,19 @@ from tests.reference.hashing import deal_slots, fold, mix, most_frequent, own, w
 
 
 def counts_of(slots: HashSlots, history: list[int], candidates: Sequence[int]) -> Tensor:
-    """How often each candidate occurs, as the table of the first family tells."""
+    """Count of each candidate, from the table of the first family."""
     _, scalars = read_own(slots, fill(slots, history), torch.tensor(candidates))
     return torch.expm1(scalars[:, 0]).round(decimals=6)
 
 
 def slots_of(slots: HashSlots, m: int) -> dict[int, int]:
-    """Key -> slot, of family m."""
+    """Key -> slot of family m."""
     first, size = first_key(slots, m), slots.families[m].size
     return dict(enumerate(slots.get_buffer("slot_of_key")[first : first + size].tolist()))
 
 
 def first_key(slots: HashSlots, m: int) -> int:
-    """Where family m begins in the numbering of all keys."""
+    """Number of the first key of family m."""
     return sum(family.size for family in slots.families[:m])
 
 
@@ -111,12 +111,12 @@ def test_hash_slots_equal_loops(width: int, half_life_days: float, history):
     np.testing.assert_allclose(state["counts"][0], counts, rtol=1e-5, atol=1e-5)
     for slot in range(slots.rank):
         kept = state["e_comp"][0, slot] > 0
-        found = zip(
+        counted = zip(
             state["counted_keys"][0, slot][kept].tolist(),
             state["e_comp"][0, slot][kept].tolist(),
             strict=True,
         )
-        assert dict(found) == pytest.approx(dict(tables.get(slot, [])), rel=1e-4)
+        assert dict(counted) == pytest.approx(dict(tables.get(slot, [])), rel=1e-4)
         assert not state["counted_keys"][0, slot][~kept].any()
 
 
@@ -174,7 +174,7 @@ def test_no_count_is_too_high_and_only_the_rarest_keys_are_lost(history):
 @pytest.mark.parametrize("width", [8, 30])
 @given(history=histories)
 def test_counts_are_exact_where_there_is_room(width: int, history):
-    """For all 40 items by 8 in 5 slots, side by side; and by 30 in one, for any history of 30 events."""
+    """5 slots of 8 have room for all 40 items; one slot of 30 has room for any history of 30 events."""
     slots = hash_slots(width, families=((-1, 5 if width == 8 else 1), (1, 3)))
     known = range(FIRST_KNOWN, NUM_ITEMS)
     assert counts_of(slots, history, known).tolist() == [history.count(row) for row in known]
@@ -188,7 +188,7 @@ def test_a_family_with_room_for_every_key_spreads_them_evenly():
 
 
 def test_slots_overflow_as_rarely_as_documented():
-    """Poisson(n/R) keys to a slot: the share of lost keys of 900 in 53 rows of 17, within a fifth."""
+    """With Poisson(n/R) keys per slot: the share of lost keys, of 900 in 53 rows of 17, within a fifth."""
     lost = []
     for seed in range(5):
         slots = hash_slots(17, ((-1, 53),), num_items=10_000)
@@ -215,7 +215,7 @@ def test_events_are_weighed_by_their_age(half_life_days: float):
 
 
 def test_an_event_counts_half_after_a_half_life():
-    """As well as buckets tell ages: two to the octave, so within a fifth of it."""
+    """Within a fifth, since there are two age buckets per octave."""
     slots, day_s = hash_slots(families=((-1, 5),), half_life_days=10.0), 86_400
     for half_lives in (0, 1, 2, 20):
         (age,) = age_buckets(np.array([half_lives * 10 * day_s]))
@@ -235,7 +235,7 @@ def test_a_rebuilt_model_has_the_same_hashes_and_families_differ():
 
 
 def test_hashes_are_splitmix64():
-    """Records in a cache hold tables by slot: another hash would look for keys in the wrong one."""
+    """Records hold tables by slot: with another hash, candidates would read the wrong slots."""
     families, offset = ((0, 5), (-1, 3)), 0
     slots = hash_slots(families=families)
     for m, (_, num_slots) in enumerate(families):

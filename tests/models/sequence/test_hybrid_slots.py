@@ -1,4 +1,4 @@
-"""Slots by content and hash in one, and what every kind that is a sum over events has in common."""
+"""Hybrid slots, and what all slots that are sums over events have in common."""
 
 from collections.abc import Callable
 
@@ -33,7 +33,7 @@ def roomy_hybrid_slots() -> HybridSlots:
 
 
 def dense(state: UserState) -> UserState:
-    """The tables of counts as one count per key, wherever it stands."""
+    """The tables of counts as one count per key, whatever its cell."""
     if "counted_keys" not in state:
         return state
     tally = torch.zeros(NUM_ITEMS * 2, dtype=state["e_comp"].dtype)
@@ -68,7 +68,7 @@ def test_a_candidate_reads_only_the_hash_rows_of_hybrid_slots():
 # Every kind that is a sum over events
 
 short = histories.map(lambda rows: rows[:15])
-"""Two of them fit into a table of 30."""
+"""Two such histories fit into a table of 30."""
 each_sum = pytest.mark.parametrize(
     "make", [content_slots, hard_slots, roomy_slots, roomy_hybrid_slots]
 )
@@ -92,7 +92,7 @@ def test_a_state_is_a_sum_over_events_in_any_order(make: Callable[[], Slots], ol
 def test_padding_adds_nothing(make: Callable[[], Slots], history, zeros):
     slots = make()
     plain = fill(slots, history)
-    for age in (0, 1):  # whatever is said of its age
+    for age in (0, 1):  # the age of padding must not matter
         ages = [age] * zeros + [1 if row else age for row in history]
         padded = fill(slots, [PADDING] * zeros + history, ages)
         for name, tensor in plain.items():

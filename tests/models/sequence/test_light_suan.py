@@ -14,7 +14,7 @@ from tests.cases import Case, random_batch
 from tests.models.arrange import suan
 
 
-def taught(**config: object) -> LightSUAN:
+def with_teacher(**config: object) -> LightSUAN:
     chosen = {
         "teacher_blocks": 2,
         "teacher_item_dim": 16,
@@ -34,7 +34,7 @@ def gradients(model: LightSUAN, loss: Tensor) -> dict[str, Tensor]:
 
 
 def test_the_teacher_learns_nothing_from_its_student():
-    model, batch = taught(), random_batch()
+    model, batch = with_teacher(), random_batch()
     out = model.train_forward(batch.user, batch.context, batch.slate)
     assert out.penalty is not None
     moved = gradients(model, out.penalty)
@@ -43,7 +43,7 @@ def test_the_teacher_learns_nothing_from_its_student():
 
 
 def test_the_penalty_is_the_softened_cross_entropy_times_alpha_t_squared():
-    model, batch = taught(temperature=2.0, alpha=0.5), random_batch()
+    model, batch = with_teacher(temperature=2.0, alpha=0.5), random_batch()
     model.eval()
     out = model.train_forward(batch.user, batch.context, batch.slate)
     student, teacher = out.logits / 2, (out.auxiliary[0] / 2).sigmoid()
@@ -53,18 +53,18 @@ def test_the_penalty_is_the_softened_cross_entropy_times_alpha_t_squared():
 
 
 def test_a_teacher_that_must_lead_teaches_only_with_the_larger_variance():
-    model, batch = taught(must_lead=True), random_batch()
-    always = taught()
+    model, batch = with_teacher(must_lead=True), random_batch()
+    always = with_teacher()
     assert model.teacher is not None
     penalties = []
-    for scale in (0.0, 100.0):  # of the teacher's logits
-        for one in (model, always):
-            assert one.teacher is not None
-            head = one.teacher.frame.head.out
+    for scale in (0.0, 100.0):  # factor on the teacher's logits
+        for student in (model, always):
+            assert student.teacher is not None
+            head = student.teacher.frame.head.out
             with torch.no_grad():
                 head.weight.fill_(0.01 * scale)
                 head.bias.zero_()
-            penalties.append(one.train_forward(batch.user, batch.context, batch.slate).penalty)
+            penalties.append(student.train_forward(batch.user, batch.context, batch.slate).penalty)
     behind, behind_always, ahead, ahead_always = penalties
     assert behind == 0
     assert behind_always is not None
@@ -73,10 +73,12 @@ def test_a_teacher_that_must_lead_teaches_only_with_the_larger_variance():
 
 
 def test_the_teacher_and_both_models_blocks_have_their_own_rates():
-    model = taught(teacher_lr=0.5)
+    model = with_teacher(teacher_lr=0.5)
     rates = {
-        id(weight): group["lr"] for group in model.parameter_groups(0.2) for weight in group["params"]
-    }  # fmt: skip
+        id(weight): group["lr"]
+        for group in model.parameter_groups(0.2)
+        for weight in group["params"]
+    }
     named = {name: rates[id(weight)] for name, weight in model.named_parameters()}
     assert len(rates) == len(named)
     assert named["frame.head.out.weight"] == 0.2
@@ -86,8 +88,8 @@ def test_the_teacher_and_both_models_blocks_have_their_own_rates():
 
 
 def test_with_weight_zero_the_student_trains_as_without_a_teacher():
-    """Same initial weights, same logits, no pull."""
-    model, alone = taught(alpha=0.0), suan("light_suan", window=2, stride=3).train()
+    """The initial weights and logits are the same, and the penalty is zero."""
+    model, alone = with_teacher(alpha=0.0), suan("light_suan", window=2, stride=3).train()
     batch = random_batch()
     out = model.train_forward(batch.user, batch.context, batch.slate)
     assert out.penalty == 0
@@ -99,7 +101,7 @@ def test_with_weight_zero_the_student_trains_as_without_a_teacher():
 
 
 def test_the_teacher_may_read_a_longer_history():
-    model, batch = taught(length=3), random_batch()
+    model, batch = with_teacher(length=3), random_batch()
     model.eval()
     older = batch.user.history.clone()
     older[:, :-3] = 9

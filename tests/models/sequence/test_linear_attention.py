@@ -45,7 +45,7 @@ def test_linear_attention_equals_the_equation(heads: int):
 
 @pytest.mark.parametrize("length", [2, 12, 10_000])
 def test_the_state_does_not_depend_on_the_window(length: int):
-    """What is added to the divisor would count for more in a longer window."""
+    """Divided by the window, sums would come near the constant in the divisor."""
     model, batch = build("linear_attention"), random_batch(users=1)
     history = torch.zeros(1, length, dtype=torch.int64)
     history[0, -1] = 7

@@ -27,7 +27,7 @@ WITH_COUNTS = [
     {"slots": "hybrid", "content_slots": 2},
     {"slots": "hybrid", "content_slots": 1, "hard": True, "families": [["item", 3]]},
 ]
-"""A family of one slot has room for 7 of the 30 items, elsewhere there is room for all that occur."""
+"""A family of one slot has room for 7 of the 30 items; the other families have room for all that occur."""
 
 
 def lrea(**config: object) -> LREA:
@@ -46,13 +46,13 @@ def position_slots(model: LREA) -> PositionSlots:
 
 
 def by_matrix(function, rows: Tensor, *matrices: Tensor) -> Tensor:
-    """A reference function of one user's matrix, for every user."""
+    """Apply a reference function of one user's matrix to each user."""
     plain = [matrix.tolist() for matrix in matrices]
     return torch.tensor([function(user.tolist(), *plain) for user in rows], dtype=torch.float64)
 
 
 def finished(model: LREA, batch: Batch, long: Tensor) -> Tensor:
-    """Logits from the long history's part, divided by √L."""
+    """Logits with the long-history vector, which is divided by √L."""
     profile = model.frame.profile(batch.user.fields)
     target = model.frame.items(batch.slate.items)
     return model.frame.logits(profile, batch.context, target, long / SCHEMA.history_length**0.5)
@@ -123,7 +123,7 @@ def test_with_summing_slots_the_keys_are_means_and_the_log_count_is_an_input(con
 
 
 def from_counts(model: LREA, batch: Batch) -> Tensor:
-    """What the scalars that each candidate reads add to its logit, without a layer between."""
+    """What the scalars of each candidate's own slots add to its logit directly."""
     target = model.frame.items(batch.slate.items)
     _, scalars = model.slots.own(model.encode(batch.user), batch.slate.items, target)
     added = torch.zeros(scalars.shape[:2], dtype=scalars.dtype)
@@ -139,7 +139,9 @@ def test_counts_are_added_to_the_logit_beside_the_head(config):
     with torch.no_grad():
         before = served(model, batch)
         added = from_counts(model, batch)
-        assert (added[1:].abs() > 1e-3).double().mean() > 0.5  # an item nowhere seen adds nothing
+        assert (
+            added[1:].abs() > 1e-3
+        ).double().mean() > 0.5  # an item that no history holds adds nothing
         assert model.wide is not None
         model.wide.weight.mul_(3)
         torch.testing.assert_close(served(model, batch), before + 2 * added)
@@ -180,7 +182,9 @@ def test_only_hash_slots_weigh_events_by_age(slots: str, rank: int):
 @pytest.mark.parametrize("rank", [1, 4, 5, 12])
 def test_absorption_is_exact_for_one_sparse_columns_of_weight_1(form: str, rank: int):
     model, batch = lrea(form=form, graph="decompressed", rank=rank), random_batch()
-    torch.nn.init.normal_(position_slots(model).w_comp)  # any compression: only W_decomp matters
+    torch.nn.init.normal_(
+        position_slots(model).w_comp
+    )  # only W_decomp matters, so any W_comp will do
     torch.testing.assert_close(trained(model, batch), served(model, batch))
 
 
@@ -205,7 +209,7 @@ def test_absorption_is_exact_for_any_columns_where_the_activation_is_linear():
 def test_absorption_keeps_the_split_forms_target_term_only_with_the_sum(
     exact_target: bool,
 ):
-    """W_2 and W_3 are zero, so the target's own term is all there is; W_decomp is dense and signed."""
+    """W_2 and W_3 are zero, so only the target's own term is left; W_decomp is dense and signed."""
     model = lrea(
         graph="decompressed", form="split", init="gaussian", exact_target=exact_target, slope=0.1
     )
@@ -315,10 +319,13 @@ ITEM, CATEGORY, POPULARITY = SCHEMA.item_fields
         (SCHEMA.item_fields, 9, (Family(-1, 30, 8), Family(1, 7, 1))),
         ((ITEM, POPULARITY), 9, (Family(-1, 30, 9),)),
         ((ITEM, POPULARITY, Field("brand", 29)), 4, (Family(-1, 30, 2), Family(2, 29, 2))),
-        ((ITEM, Field("brand", 99), CATEGORY), 8,
-         (Family(-1, 30, 3), Family(1, 99, 4), Family(2, 7, 1))),
+        (
+            (ITEM, Field("brand", 99), CATEGORY),
+            8,
+            (Family(-1, 30, 3), Family(1, 99, 4), Family(2, 7, 1)),
+        ),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("slots", ["hash", "hybrid"])
 def test_default_families_are_the_item_and_each_field_but_the_popularity(
     slots: str, fields, rank: int, expected
@@ -334,14 +341,14 @@ def test_default_families_are_the_item_and_each_field_but_the_popularity(
 
 
 def test_a_slot_has_as_many_numbers_as_an_embedding_of_an_event():
-    """Keys, how often each occurs, and how many events there are."""
+    """Keys, their counts, sums of embeddings, and the number of events."""
     table, keys, sums, counts = lrea(slots="hash").state_spec()[1:]
     assert table.shape == keys.shape == (4, 7)
     assert (sums.shape, counts.shape) == ((4, 7 + 7 + 1 + 1), (4,))
 
 
 def test_rare_items_that_share_an_id_have_separate_counts():
-    """Items from 5 on have UNKNOWN as their id, 5 and 6 the same fields: only the catalogue's row tells them apart."""
+    """Items from 5 on have the id UNKNOWN, and 5 and 6 have the same fields: only the catalogue rows differ."""
     schema = replace(SCHEMA, item_fields=(Field("item", 5), *SCHEMA.item_fields[1:]))
     fields = item_fields()
     fields[5:, 0] = 1

@@ -19,7 +19,7 @@ def sdim(**config: object) -> SDIM:
 
 
 def long_of(model: SDIM, batch: Batch) -> Tensor:
-    """What the history says of each candidate, [B, C, D]: the last columns of the head's input."""
+    """The long-history vector of each candidate, [B, C, D]: the last columns of the head's input."""
     seen: list[Tensor] = []
     hook = model.frame.head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1]))
     model(batch.user, batch.context, batch.slate)
@@ -29,7 +29,7 @@ def long_of(model: SDIM, batch: Batch) -> Tensor:
 
 @pytest.mark.parametrize("tau", [1, 2, 3])
 def test_it_is_the_equation(tau: int):
-    """Among the users is one without a history, and one with a single event."""
+    """One user has no history, and one has a single event."""
     model, batch = sdim(tau=tau), random_batch(users=8)
     target, events = model.frame.items(batch.slate.items), model.frame.items(batch.user.history)
     planes = model.hash.planes.tolist()
@@ -89,7 +89,7 @@ def test_the_state_holds_normalised_sums():
 
 
 def test_gradients_flow_through_events_and_not_through_the_hash():
-    """A candidate that is no event gets none, and an event's is the slope with all signatures held."""
+    """A candidate that is not in the history has no gradient; that of an event is the slope with fixed signatures."""
     model, batch = sdim(), random_batch()
     table = model.frame.items.tables[0]
     assert isinstance(table, torch.nn.Embedding)
@@ -115,7 +115,7 @@ def test_gradients_flow_through_events_and_not_through_the_hash():
 
 
 def test_an_output_has_at_most_length_one():
-    """It is that long where all events are the candidate's own item."""
+    """It has that length where all events are the candidate's own item."""
     model, batch = sdim(), random_batch(users=8)
     assert long_of(model, batch).norm(dim=-1).max() <= 1
     history = torch.full_like(batch.user.history, 7)

@@ -34,7 +34,7 @@ def search_of(model: SIM) -> SoftSearch:
 
 
 def scores(model: SIM, row: list[int], item: int) -> list[float]:
-    """What the search sorts one user's events by for one candidate; the latest of equal ones is `best`'s rule."""
+    """Scores by which the search sorts one user's events for one candidate; `best` takes the latest of equal ones."""
     if model.column is not None:
         category = item_fields()[:, model.column].tolist()
         return [at if category[e] == category[item] else -inf for at, e in enumerate(row)]
@@ -46,7 +46,7 @@ def scores(model: SIM, row: list[int], item: int) -> list[float]:
 
 
 def by_loops(model: SIM, batch: Batch) -> Tensor:
-    """The long part of every candidate, [B, C, H·D]."""
+    """The long-history vector of each candidate, [B, C, H·D]."""
     target, events = model.frame.items(batch.slate.items), model.frame.items(batch.user.history)
     history = torch.cat([events, model.ages(batch.user.ages)], -1)
     w_q, w_k = model.attention.w_q.tolist(), model.attention.w_k.tolist()
@@ -54,8 +54,8 @@ def by_loops(model: SIM, batch: Batch) -> Tensor:
     for b, row in enumerate(batch.user.history.tolist()):
         real = [event > 0 for event in row]
         for c, item in enumerate(batch.slate.items[b].tolist()):
-            found = best(scores(model, row, item), real, model.config.k)
-            z = history[b, found].tolist()
+            best_events = best(scores(model, row, item), real, model.config.k)
+            z = history[b, best_events].tolist()
             out.append(multi_head(w_q, w_k, model.attention.heads, target[b, c].tolist(), z))
     return torch.tensor(out, dtype=torch.float64).view(*batch.slate.items.shape, -1)
 
@@ -68,7 +68,7 @@ def forward(model: SIM, batch: Batch) -> Tensor:
 @pytest.mark.parametrize("k", [1, 3, L, L + 5])
 @pytest.mark.parametrize("search", ["hard", "soft"])
 def test_it_attends_to_the_events_that_sorting_finds(search: str, k: int):
-    """Among the users are one without a history, and candidates of whose category there is no event."""
+    """One user has no history, and some candidates have no event of their category."""
     model, batch = sim(search, k=k), random_batch(users=8)
     long = by_loops(model, batch)
     profile, target = model.frame.profile(batch.user.fields), model.frame.items(batch.slate.items)
@@ -142,7 +142,7 @@ def test_the_search_unit_equals_the_equation():
 
 
 def test_only_soft_search_has_a_search_unit():
-    """What finds events is fitted by the search unit alone: choosing has no gradient."""
+    """Only the search unit trains the search, since the choice of events has no gradient."""
     batch = random_batch()
     hard = sim("hard")
     assert hard.train_forward(batch.user, batch.context, batch.slate).auxiliary == ()

@@ -1,4 +1,4 @@
-"""Slots by position and by content: what they keep of a history, against loops."""
+"""Slots by position and by content, against loops."""
 
 import numpy as np
 import pytest
@@ -122,7 +122,7 @@ def test_hard_slots_hold_the_events_of_largest_weight(is_training: bool):
 
 
 def test_the_gradient_of_hard_slots_is_that_of_soft_ones():
-    """Of a linear function of the state, whose gradient is the same wherever the state is."""
+    """The gradient of a linear function of the state, which does not depend on the state."""
     factors = torch.arange(1.0, 17, dtype=torch.float64).sin().view(4, D + 1)
     gradients = []
     for slots in (hard_slots(), content_slots()):

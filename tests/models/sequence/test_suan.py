@@ -13,13 +13,14 @@ from tests.models.arrange import suan
 
 
 def one_by_one(model: SUAN, batch: Batch) -> Tensor:
-    """Each candidate in a pass of its own over the events."""
+    """Logits with a separate pass over the events for each candidate."""
     user = batch.user
     length = model.length
     state = {
         "profile": model.frame.profile(user.fields),
-        "rows": user.history[:, -length:], "event_ages": user.ages[:, -length:],
-    }  # fmt: skip
+        "rows": user.history[:, -length:],
+        "event_ages": user.ages[:, -length:],
+    }
     target = model.frame.items(batch.slate.items)
     long = model.target_rows_one_by_one(state, target)
     return model.frame.logits(state["profile"], batch.context, target, long)
@@ -48,7 +49,7 @@ def test_candidates_in_one_pass_score_as_in_a_pass_each(name: str, config):
 
 
 def test_the_state_keeps_the_events_that_a_candidate_attends_to():
-    """Which decides what the state keeps."""
+    """A candidate may attend to more or to fewer events than events do."""
     dense, sparse = (
         suan("light_suan", window=2, stride=4, target_stride=1),
         suan(target_window=3, target_stride=40),
@@ -60,7 +61,7 @@ def test_the_state_keeps_the_events_that_a_candidate_attends_to():
 
 
 def test_the_released_gate_needs_a_pass_for_each_candidate():
-    """Its own graph is one by one; events move with the candidate, so it is not what a prefix gate computes."""
+    """Its events depend on the candidate, so its logits differ from those of a prefix gate."""
     released, prefix, batch = suan(gate="mean"), suan(), random_batch()
     got = released(batch.user, batch.context, batch.slate)
     torch.testing.assert_close(got, one_by_one(released, batch))
@@ -69,7 +70,7 @@ def test_the_released_gate_needs_a_pass_for_each_candidate():
 
 @pytest.mark.parametrize(("name", "config"), PREFIX)
 def test_an_event_does_not_change_earlier_events(name: str, config):
-    """Two other newest events: the keys of all others stay. Padding's are never read, and may be anything."""
+    """With two other newest events, keys and values of the others are the same. Those of padding are not compared."""
     model, batch = suan(name, **config), random_batch()
     rows = batch.user.history.clone()
     rows[:, -2:] = 7

@@ -25,13 +25,18 @@ def twin(**config: object) -> TWIN:
 def alphas(model: TWIN, target: Tensor, inherent: Tensor, cross: Tensor) -> list[list[float]]:
     """α of one user's events for one candidate, by head."""
     return twin_alpha(
-        model.w_q.tolist(), model.w_h.tolist(), model.beta.tolist(), model.config.heads,
-        target.tolist(), inherent.tolist(), cross.tolist(),
-    )  # fmt: skip
+        model.w_q.tolist(),
+        model.w_h.tolist(),
+        model.beta.tolist(),
+        model.config.heads,
+        target.tolist(),
+        inherent.tolist(),
+        cross.tolist(),
+    )
 
 
 def by_loops(model: TWIN, batch: Batch) -> Tensor:
-    """The long part of every candidate, [B, C, H·D]."""
+    """The long-history vector of each candidate, [B, C, H·D]."""
     target, inherent = (
         model.frame.items(batch.slate.items),
         model.frame.items(batch.user.history),
@@ -47,9 +52,9 @@ def by_loops(model: TWIN, batch: Batch) -> Tensor:
                 max(heads) + RESOLUTION / L * at
                 for at, heads in enumerate(zip(*alpha, strict=True))
             ]
-            found = best(largest, [event > 0 for event in history], model.config.k)
-            chosen = [[head[at] for at in found] for head in alpha]
-            out.append(twin_attention(w_v, w_o, chosen, rows[b, found].tolist()))
+            best_events = best(largest, [event > 0 for event in history], model.config.k)
+            chosen = [[head[at] for at in best_events] for head in alpha]
+            out.append(twin_attention(w_v, w_o, chosen, rows[b, best_events].tolist()))
     return torch.tensor(out, dtype=torch.float64).view(*batch.slate.items.shape, -1)
 
 
@@ -61,7 +66,7 @@ def forward(model: TWIN, batch: Batch) -> Tensor:
 @pytest.mark.parametrize("k", [1, 3, L, L + 5])
 @pytest.mark.parametrize("heads", [1, 2, 4])
 def test_it_attends_to_the_events_that_sorting_finds(heads: int, k: int):
-    """Among the users is one without a history."""
+    """One user has no history."""
     model, batch = twin(k=k, heads=heads), random_batch(users=8)
     long = by_loops(model, batch)
     assert not long[0].any()
@@ -86,13 +91,13 @@ def test_events_that_are_not_found_do_not_change_the_score():
     history = torch.arange(2, 2 + L)[None]
     user = User(history, torch.ones_like(history), random_batch(users=1).user.fields)
     target, inherent = model.frame.items(batch.slate.items), model.frame.items(history)
-    found = model.alpha(target, inherent, model.ages(user.ages)).amax(1).argmax()
+    best_event = model.alpha(target, inherent, model.ages(user.ages)).amax(1).argmax()
     for position in range(L):
         changed = user.history.clone()
         changed[0, position] = 0
         other = model(User(changed, user.ages, user.fields), batch.context, batch.slate)
         same = torch.equal(other, model(user, batch.context, batch.slate))
-        assert same == (position != found)
+        assert same == (position != best_event)
 
 
 def test_the_age_of_an_event_decides_what_is_found():
