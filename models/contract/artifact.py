@@ -2,14 +2,15 @@
 
 A folder `<artifacts>/<artifact_id>/` with
 
-    manifest.json       what it is, and the sha256 of every other file
+    manifest.json       description of the artifact, and the sha256 of every other file
     weights.safetensors torch weights
     encode.onnx         history, profile -> state           (builder's precompute, service's cold start)
     score.onnx          state, context, slate -> logits     (service)
     vocabulary.json     raw ids <-> dense ids
-    item_texts.txt      display text of each item; optional, for people: read only when asked for
+    item_texts.txt      display text of each item, for people; optional, and read only on request
 
-No pickle anywhere. Written beside its place and renamed, so a half-written artifact is never visible.
+No file is a pickle. The folder is written under another name and then renamed, so that a partly written artifact is
+never visible.
 """
 
 import hashlib
@@ -35,27 +36,29 @@ SCORE = "score.onnx"
 VOCABULARY = "vocabulary.json"
 FILES = (WEIGHTS, ENCODE, SCORE, VOCABULARY)
 OPTIONAL_FILES = (ITEM_TEXTS,)
-"""Files that an artifact may lack; older ones do."""
+"""Files that an artifact may lack, as older ones do."""
 FORMAT = 1
+"""Version of the layout of an artifact."""
 STAGED = ".staged-"
+"""Prefix of a folder that is being written."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What an artifact is.
+    """The description of an artifact.
 
     Attributes:
-        model: name in the registry, for instance "lrea".
+        model: name of the model in the registry, for example "lrea".
         config: the model's config, as a plain dict.
-        schema: its inputs.
+        schema: the model's inputs.
         state_spec: names and shapes of one user's state, in the order of the record.
         report: metrics on the test period.
-        recipe: the recipe that made it, whole.
+        recipe: the whole recipe of the build.
         code_revision: version of the builder's code, and its Git commit where it ran from a clone.
         onnx_difference: largest absolute difference of a score (probability) between the ONNX graphs and torch.
         as_of_s: epoch second of the last event of the log.
         files: file name -> sha256.
-        format: version of this layout.
+        format: version of the layout.
     """
 
     model: str
@@ -72,11 +75,11 @@ class Manifest:
 
     @property
     def artifact_id(self) -> str:
-        """Hash of the manifest, which holds the hash of every file: 32 hex digits."""
+        """Hash of the manifest, which holds the hash of every file; 32 hex digits."""
         return _artifact_id(self.to_bytes())
 
     def to_bytes(self) -> bytes:
-        """As JSON with sorted keys: the same manifest always gives the same bytes."""
+        """The manifest as JSON. Keys are sorted, so that equal manifests give equal bytes."""
         return json.dumps(asdict(self), sort_keys=True, indent=1, ensure_ascii=False).encode()
 
     @classmethod
@@ -84,7 +87,7 @@ class Manifest:
         """Inverse of `to_bytes`.
 
         Raises:
-            ArtifactError: the bytes are no manifest of this format.
+            ArtifactError: the bytes are not a manifest of this format.
         """
         try:
             fields = json.loads(raw)
@@ -104,7 +107,13 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A verified artifact on disk."""
+    """An artifact on disk, whose files were checked against its manifest.
+
+    Attributes:
+        path: folder of the artifact.
+        manifest: its description.
+        vocabulary: raw ids <-> dense ids.
+    """
 
     path: Path
     manifest: Manifest
@@ -123,7 +132,7 @@ class Artifact:
         """Item id -> display text, for the items that have one. Reads the file at each call.
 
         Raises:
-            ArtifactMissingError: the manifest names the file, and it has gone since the artifact was loaded.
+            ArtifactMissingError: the file was removed after the artifact was loaded.
         """
         if ITEM_TEXTS not in self.manifest.files:
             return {}
@@ -133,12 +142,12 @@ class Artifact:
 
 
 def save_artifact(root: Path, manifest: Manifest, contents: Mapping[str, bytes]) -> Artifact:
-    """Write an artifact under `root` and return it, loaded. Writing the same content twice is harmless.
+    """Write an artifact under `root`, unless it is there already, and load it.
 
     Args:
-        root: folder of all artifacts; made if absent.
+        root: folder of all artifacts; created if it does not exist.
         manifest: its `files` is replaced by the hashes of `contents`.
-        contents: file name -> bytes, for every name of `FILES`, and of `OPTIONAL_FILES` where there is one.
+        contents: file name -> bytes, for every name of `FILES`, and for any of `OPTIONAL_FILES`.
 
     Raises:
         ValueError: the vocabulary does not fit the schema, or the item texts do not fit the vocabulary.
@@ -161,8 +170,8 @@ def load_artifact(root: Path, artifact_id: str) -> Artifact:
     """Read and verify an artifact.
 
     Raises:
-        ArtifactMissingError: the folder or one of its files is not there.
-        ArtifactTamperedError: a file's hash is not the manifest's, or the manifest's is not its name.
+        ArtifactMissingError: the folder or one of its files is missing.
+        ArtifactTamperedError: the hash of a file differs from the manifest, or the manifest's from the folder's name.
         ArtifactError: the manifest cannot be read.
     """
     path = root / artifact_id
@@ -201,15 +210,15 @@ def _read(path: Path) -> bytes:
 def _write_folder(root: Path, name: str, files: Mapping[str, bytes]) -> None:
     staged = Path(tempfile.mkdtemp(prefix=STAGED, dir=root))
     try:
-        staged.chmod(
-            0o755
-        )  # mkdtemp's 0700 would hide the artifact from a service under another user
+        # With mkdtemp's 0700, a service that runs as another user could not read the artifact.
+        staged.chmod(0o755)
         for file, content in files.items():
             _write_durably(staged / file, content)
         try:
             staged.rename(root / name)
         except OSError:
-            if not (root / name).exists():  # else another builder wrote the same content first
+            # If the folder exists, another builder wrote the same content first.
+            if not (root / name).exists():
                 raise
         _sync_folder(root)
     finally:
@@ -217,7 +226,7 @@ def _write_folder(root: Path, name: str, files: Mapping[str, bytes]) -> None:
 
 
 def _sync_folder(path: Path) -> None:
-    """Make a rename in the folder survive a power cut."""
+    """Make sure that a rename in the folder survives a power cut."""
     folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)

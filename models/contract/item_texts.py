@@ -1,6 +1,6 @@
-"""Display texts of a catalogue's items, for people: no model reads them.
+"""Display texts of the catalogue's items. They are for people; no model reads them.
 
-The file has one line per item, UTF-8, in the order of the vocabulary; an empty line: the item has no text.
+The file is UTF-8 and has one line per item, in the order of the vocabulary. The line of an item without text is empty.
 """
 
 from collections.abc import Sequence
@@ -9,15 +9,15 @@ ITEM_TEXTS = "item_texts.txt"
 
 
 def texts_to_bytes(texts: Sequence[str | None]) -> bytes:
-    """The file's content.
+    """Content of the file for the texts of all items; None for an item without text.
 
     Raises:
-        ValueError: a text has several lines.
+        ValueError: a text has more than one line.
     """
     lines = [text or "" for text in texts]
-    for place, line in enumerate(lines):
+    for position, line in enumerate(lines):
         if "\n" in line or "\r" in line:
-            raise ValueError(f"texts[{place}]: got {line[:40]!r}, expected a single line")
+            raise ValueError(f"texts[{position}]: got {line[:40]!r}, expected a single line")
     return "".join(f"{line}\n" for line in lines).encode()
 
 
