@@ -418,4 +418,4 @@ def documented_keys(config_class: type) -> set[str]:
 def test_keys_of_data_and_columns_are_documented() -> None:
     data = {field.name for field in fields(Data) if not is_dataclass(field.default)}
 
-    assert data - documented_keys(Data) == {"source"}
+    assert data - documented_keys(Data) == set()
