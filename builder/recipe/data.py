@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from builder.recipe.typed_config import Interval
+from annotated_types import Interval
+
 from models.contract.errors import did_you_mean
 
 RESERVED_FIELDS = ("item", "user", "popularity")
@@ -40,19 +41,19 @@ class Columns:
 class Synthetic:
     """Size of the synthetic log. Source "synthetic" only."""
 
-    users: Annotated[int, Interval(2)] = 2000
+    users: Annotated[int, Interval(ge=2)] = 2000
     """Users of the log."""
-    items: Annotated[int, Interval(4)] = 1200
+    items: Annotated[int, Interval(ge=4)] = 1200
     """Items of the catalogue."""
-    categories: Annotated[int, Interval(4)] = 60
+    categories: Annotated[int, Interval(ge=4)] = 60
     """Groups of items; an item's group is its field "category"."""
-    interests: Annotated[int, Interval(1)] = 12
+    interests: Annotated[int, Interval(ge=1)] = 12
     """Categories a user loves. Their evidence lies in the older part of the history."""
-    events_per_user: Annotated[int, Interval(40)] = 500
+    events_per_user: Annotated[int, Interval(ge=40)] = 500
     """Events of each user, purchases and shown items together."""
-    noise: Annotated[float, Interval(0, 0.49)] = 0.05
+    noise: Annotated[float, Interval(ge=0, le=0.49)] = 0.05
     """Chance that a label is flipped: what no model can know."""
-    seed: Annotated[int, Interval(0)] = 0
+    seed: Annotated[int, Interval(ge=0)] = 0
     """The same seed gives the same log."""
 
     def __post_init__(self) -> None:
@@ -87,7 +88,7 @@ class Data:
     """"hour" and "weekday" (0 is Monday) come from the time, in UTC; other names are columns of the events."""
     category: str | None = None
     """The item field whose groups same-category negatives are drawn from. Unset: all items are one group."""
-    min_item_count: Annotated[int, Interval(1)] = 3
+    min_item_count: Annotated[int, Interval(ge=1)] = 3
     """Items with fewer training events share one embedding; their other fields stay."""
     path: str | None = None
     """Folder of the files, for sources that are downloaded: see `SOURCE_KEYS`."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from builder.recipe.typed_config import Interval
+from annotated_types import Interval
 
 Architecture = Literal["smollm2", "minilm"]
 Vectors = Literal["tuned", "raw", "random", "shuffled"]
@@ -32,23 +32,23 @@ class LanguageRule:
     template: Template = "short"
     """"long": the task and all candidates in each prompt, as in the paper; "short": the value alone, shorter
     and so faster."""
-    values_per_field: Annotated[int, Interval(1)] = 1000
+    values_per_field: Annotated[int, Interval(ge=1)] = 1000
     """Sampled at most; a tenth of them, up to 40, is held out to measure on."""
-    steps: Annotated[int, Interval(1)] = 66
+    steps: Annotated[int, Interval(ge=1)] = 66
     """Steps of the tuning."""
-    batch: Annotated[int, Interval(1)] = 32
+    batch: Annotated[int, Interval(ge=1)] = 32
     """Prompts in a step. The paper has 128: half of its prompts in twice as many steps teach no less."""
-    learning_rate: Annotated[float, Interval(0, is_open=True)] = 3e-3
+    learning_rate: Annotated[float, Interval(gt=0)] = 3e-3
     """Of the tuning."""
-    rank: Annotated[int, Interval(1)] = 8
+    rank: Annotated[int, Interval(ge=1)] = 8
     """Of LoRA's matrices, on queries and values of every layer."""
-    alpha: Annotated[float, Interval(0, is_open=True)] = 16.0
+    alpha: Annotated[float, Interval(gt=0)] = 16.0
     """LoRA's scale is alpha / rank."""
-    dropout: Annotated[float, Interval(0, 0.99)] = 0.05
+    dropout: Annotated[float, Interval(ge=0, le=0.99)] = 0.05
     """Of LoRA's input."""
-    seed: Annotated[int, Interval(0)] = 0
+    seed: Annotated[int, Interval(ge=0)] = 0
     """Of the draws of values and of the adapter's weights."""
-    threads: Annotated[int, Interval(0)] = 0
+    threads: Annotated[int, Interval(ge=0)] = 0
     """0: one per core."""
 
     @property

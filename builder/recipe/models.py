@@ -4,14 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any, Literal
 
+from annotated_types import Interval
+
 from builder.recipe.language import LanguageRule, Vectors
-from builder.recipe.typed_config import Interval, config_problems
+from builder.recipe.validate import config_problems
 from models.contract.errors import UnknownModelError, did_you_mean
 
 Family = Literal["lrea", "two-stage", "full", "stacked", "pooled", "none", "control"]
 SHARE = "train.share"
 """Key of a sweep over how much of the training data there is."""
-Rate = Annotated[float, Interval(0, is_open=True)]
+Rate = Annotated[float, Interval(gt=0)]
 
 
 @dataclass(frozen=True)
@@ -48,11 +50,11 @@ class SearchRule:
 
     learning_rate: tuple[Rate, ...] = ()
     """Each is tried once with each variant. Empty: no search, `train.learning_rate` for all."""
-    steps: Annotated[int, Interval(1)] | None = None
+    steps: Annotated[int, Interval(ge=1)] | None = None
     """Of a trial. Unset: as many as `train.steps`."""
-    trials: Annotated[int, Interval(2)] | None = None
+    trials: Annotated[int, Interval(ge=2)] | None = None
     """Draws from all lists of this table, each value as often as the others. Unset: the learning rates alone."""
-    weight_decay: tuple[Annotated[float, Interval(0)], ...] = ()
+    weight_decay: tuple[Annotated[float, Interval(ge=0)], ...] = ()
     """Values to draw from. Empty: `train.weight_decay`."""
     model: dict[str, Any] = field(default_factory=dict)
     """Key of a model's config -> values to draw from, for the variants that have it and where it is not 0 or false."""
@@ -105,7 +107,7 @@ class Sweep:
     """Of the model's config; or "train.share"."""
     values: tuple[Any, ...]
     """Values of the key, at least two."""
-    seeds: Annotated[int, Interval(1)] | None = None
+    seeds: Annotated[int, Interval(ge=1)] | None = None
     """Trainings of each value. Unset: as many as of each variant."""
 
     def __post_init__(self) -> None:

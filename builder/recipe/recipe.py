@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from annotated_types import Interval
+
 from builder.errors import RecipeError
 from builder.recipe.data import Data, data_problems
 from builder.recipe.include import with_included
@@ -25,11 +27,8 @@ from builder.recipe.models import (
     vector_problems,
     with_llm_dim,
 )
-from builder.recipe.typed_config import NOT_A_KEY, Interval, Share, config_problems, make_config
+from builder.recipe.validate import NOT_A_KEY, OpenShare, Share, config_problems, make_config
 from models.contract.generation import MODEL_NAME, MODEL_NAME_RULE
-
-OpenShare = Annotated[float, Interval(0, 1, is_open=True)]
-"""A number above 0 and at most 1."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +38,11 @@ class SplitRule:
     Cuts by time are days since the first event (all three), or shares of the events that are targets.
     """
 
-    train_from_day: Annotated[float, Interval(0)] | None = None
+    train_from_day: Annotated[float, Interval(ge=0)] | None = None
     """Day since the first event from which targets are to train."""
-    validate_from_day: Annotated[float, Interval(0)] | None = None
+    validate_from_day: Annotated[float, Interval(ge=0)] | None = None
     """Day from which targets are to validate."""
-    test_from_day: Annotated[float, Interval(0)] | None = None
+    test_from_day: Annotated[float, Interval(ge=0)] | None = None
     """Day from which targets are to test."""
     train_from: Share = 0.0
     """Share of the targets, by time, before the training part."""
@@ -101,11 +100,11 @@ LATER_KEYS = {
 class HistoryRule:
     """What a target sees of its user's past."""
 
-    length: Annotated[int, Interval(1)] = 512
+    length: Annotated[int, Interval(ge=1)] = 512
     """L: latest events that `encode` sees."""
-    recent: Annotated[int, Interval(1)] = 32
+    recent: Annotated[int, Interval(ge=1)] = 32
     """N: latest events that `score` sees."""
-    min_events: Annotated[int, Interval(0)] = 0
+    min_events: Annotated[int, Interval(ge=0)] = 0
     """Targets with fewer events before them are left out of training, validation and test."""
 
 
@@ -113,11 +112,11 @@ class HistoryRule:
 class NegativeRule:
     """How negatives are drawn for a log without a label."""
 
-    per_positive: Annotated[int, Interval(1)] = 1
+    per_positive: Annotated[int, Interval(ge=1)] = 1
     """Negatives drawn for each positive."""
     same_category: Share = 0.5
     """Share that is drawn from the positive's category."""
-    popularity_power: Annotated[float, Interval(0)] = 0.75
+    popularity_power: Annotated[float, Interval(ge=0)] = 0.75
     """Exponent of an item's popularity in the draw: 0 draws all items alike."""
 
 
@@ -125,27 +124,27 @@ class NegativeRule:
 class TrainRule:
     """How the model is fitted."""
 
-    steps: Annotated[int, Interval(1)] = 3000
+    steps: Annotated[int, Interval(ge=1)] = 3000
     """Steps of the optimiser, at most."""
-    slates_per_step: Annotated[int, Interval(1)] = 48
+    slates_per_step: Annotated[int, Interval(ge=1)] = 48
     """Users (each with its history) in a step."""
-    positives_per_slate: Annotated[int, Interval(1)] = 8
+    positives_per_slate: Annotated[int, Interval(ge=1)] = 8
     """Positives of a user in a step, at most."""
-    learning_rate: Annotated[float, Interval(0, is_open=True)] = 0.05
+    learning_rate: Annotated[float, Interval(gt=0)] = 0.05
     """Highest rate: it rises over the first tenth of the steps, then falls."""
     optimizer: Literal["adagrad", "adam"] = "adagrad"
     """Adagrad or Adam, as torch has them."""
-    weight_decay: Annotated[float, Interval(0)] = 0.0
+    weight_decay: Annotated[float, Interval(ge=0)] = 0.0
     """Times each weight, added to its gradient."""
-    validate_every: Annotated[int, Interval(1)] = 500
+    validate_every: Annotated[int, Interval(ge=1)] = 500
     """Steps between validations; the best validated weights are kept."""
-    seed: Annotated[int, Interval(0)] = 0
+    seed: Annotated[int, Interval(ge=0)] = 0
     """Of the initial weights and of the batches."""
-    threads: Annotated[int, Interval(0)] = 0
+    threads: Annotated[int, Interval(ge=0)] = 0
     """0: one per core."""
     share: OpenShare = 1.0
     """Of the training slates, drawn with the seed: a smaller share is part of a larger one."""
-    max_epochs: Annotated[float, Interval(0, is_open=True)] | None = None
+    max_epochs: Annotated[float, Interval(gt=0)] | None = None
     """Fewer than `steps` where that many would see a slate more often than this."""
 
 
@@ -163,7 +162,7 @@ class PublishRule:
 
     mode: Literal["blue_green", "rolling"] = "blue_green"
     """blue_green: beside those that serve, then all at once. rolling: over those that serve, in no more memory."""
-    wait_s: Annotated[float, Interval(0)] = 60.0
+    wait_s: Annotated[float, Interval(ge=0)] = 60.0
     """rolling: seconds in which every service has to load the new artifact before records are overwritten."""
 
 

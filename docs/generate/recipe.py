@@ -1,6 +1,5 @@
 """Reference of the recipe's keys, from the dataclasses that a recipe is read into."""
 
-import math
 import types
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields, is_dataclass
@@ -85,14 +84,10 @@ def type_text(hint: Any) -> str:
 
 
 def limit_text(extra: Any) -> str:
-    """Bounds of a number: ours, or those of annotated-types, which pydantic reads."""
-    if (low := getattr(extra, "low", None)) is not None:
-        high = getattr(extra, "high", math.inf)
-        first = f"{'above' if getattr(extra, 'is_open', False) else 'from'} {low:g}"
-        return first if high == math.inf else f"{first} to {high:g}"
-    words = {"ge": "from", "gt": "above", "le": "at most", "lt": "below"}
+    """Bounds of a number, from one of annotated-types' classes."""
+    words = {"ge": "from", "gt": "above", "le": "to", "lt": "below"}
     bounds = {word: getattr(extra, name, None) for name, word in words.items()}
-    return ", ".join(f"{word} {bound:g}" for word, bound in bounds.items() if bound is not None)
+    return " ".join(f"{word} {bound:g}" for word, bound in bounds.items() if bound is not None)
 
 
 def default_text(key: Field[Any]) -> str:

@@ -10,7 +10,7 @@ from builder.errors import RecipeError
 from builder.language.prompts import MAX_CHARACTERS, MAX_HELD_OUT, Pair, sample_pairs, write_prompts
 from builder.language.texts import FieldTexts, field_texts
 from builder.recipe.language import LanguageRule
-from builder.recipe.typed_config import config_problems, make_config
+from builder.recipe.validate import config_problems, make_config
 from models.contract.schema import FeatureSchema, Field
 
 SCHEMA = FeatureSchema(
@@ -136,7 +136,7 @@ def test_what_is_wrong_in_the_section_is_said() -> None:
     assert config_problems(LanguageRule, values, "language") == [
         "language.descriptions.age: got 3, expected a text",
         "language.vectors: got 'tunde', expected one of: tuned, raw, random, shuffled; did you mean 'tuned'?",
-        "language.rank: got 0, expected a whole number, at least 1",
+        "language.rank: got 0, expected at least 1",
     ]
 
 

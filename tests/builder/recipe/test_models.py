@@ -25,7 +25,7 @@ DIN = {"label": "DIN", "family": "full", "model": {"name": "din", "heads": 2}}
         ),
         ({"search": {"learning_rate": [0.1]}}, "search.learning_rate: got [0.1], expected none or at least two"),
         ({"search": {"learning_rate": [0.1, 0.1]}}, "at least two, all different"),
-        ({"search": {"learning_rate": [0.1, 0]}}, "search.learning_rate[1]: got 0, expected a number, above 0"),
+        ({"search": {"learning_rate": [0.1, 0]}}, "search.learning_rate[1]: got 0, expected a number above 0"),
         ({"search": {"weight_decay": [0.1]}}, "search.weight_decay: is drawn from, but there is no number of trials"),
         ({"search": {"model": {"fre": [1.0]}}}, "search.model: is drawn from, but there is no number of trials"),
         ({"search": {"trials": 3}}, "search.trials: got 3, expected learning rates to draw from"),
@@ -33,7 +33,7 @@ DIN = {"label": "DIN", "family": "full", "model": {"name": "din", "heads": 2}}
             {"search": {"trials": 5, "learning_rate": [0.1, 0.2], "weight_decay": [0.0, 0.1]}},
             "search.trials: got 5, expected at most 4: pairs",
         ),
-        ({"search": {"trials": 1}}, "search.trials: got 1, expected a whole number, at least 2"),
+        ({"search": {"trials": 1}}, "search.trials: got 1, expected at least 2"),
         (
             {"search": {"trials": 2, "learning_rate": [0.1, 0.2], "model": {"fre": 1}}},
             "search.model.fre: got 1, expected a list of values",
@@ -48,7 +48,7 @@ DIN = {"label": "DIN", "family": "full", "model": {"name": "din", "heads": 2}}
         ({"variant": [DIN], "search": {**DRAWN, "model": {"haeds": [1]}}}, "has this key; did you mean 'heads'?"),
         ({"variant": [DIN], "search": {**DRAWN, "model": {"heads": [1, "2"]}}}, "model.heads[1]: heads: got '2'"),
         ({"variant": [{**DIN, "vectors": "real"}]}, "variant[0].vectors: got 'real', expected one of: tuned, raw"),
-        ({"search": {"steps": 0}}, "search.steps: got 0, expected a whole number, at least 1"),
+        ({"search": {"steps": 0}}, "search.steps: got 0, expected at least 1"),
     ],
 )  # fmt: skip
 def test_impossible_comparison_names_the_key(sections: dict[str, Any], words: str) -> None:

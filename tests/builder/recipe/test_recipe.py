@@ -2,13 +2,11 @@
 
 import json
 import tomllib
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from builder.errors import RecipeError
 from builder.ingest.sources import SOURCES
@@ -16,7 +14,6 @@ from builder.recipe.data import Data
 from builder.recipe.language import LanguageRule
 from builder.recipe.models import Variant
 from builder.recipe.recipe import LATER_KEYS, Recipe, load_recipe, recipe_from
-from builder.recipe.typed_config import Interval, config_problems, make_config
 from tests.builder.logs import plain_recipe, problems_of
 
 RECIPES = sorted(
@@ -83,15 +80,15 @@ def test_every_problem_is_listed_at_once() -> None:
         "data.source: got 'file', expected one of: complete-journey, movielens, files, synthetic",
         "data.categry: unknown key",
         "did you mean 'category'?",
-        "data.min_item_count: got 0, expected a whole number, at least 1",
-        "data.item_fields: got 'brand', expected a list of: a text",
+        "data.min_item_count: got 0, expected at least 1",
+        "data.item_fields: got 'brand', expected a list",
         "model.rnak: unknown key",
         "did you mean 'rank'?",
         "model.rank: got 1.5, expected a whole number",
         "model.slots: got 'hsah'",
         "did you mean 'hash'?",
         "train.steps: got True, expected a whole number",
-        "train.learning_rate: got 0, expected a number, above 0",
+        "train.learning_rate: got 0, expected a number above 0",
         "history: got 3, expected a table",
         "variant[0].model.name: model: got 'lrae'",
         "serv_as: unknown key",
@@ -111,7 +108,7 @@ def test_every_problem_is_listed_at_once() -> None:
         ({"model": {"rank": 3}}, "model.name: missing, expected a text"),
         ({"model": {"name": 3}}, "model.name: got 3, expected a text"),
         ({"model": "lrea"}, "model: got 'lrea', expected a table"),
-        ({"variant": {"label": "x"}}, "variant: got {'label': 'x'}, expected a list of: a table"),
+        ({"variant": {"label": "x"}}, "variant: got {'label': 'x'}, expected a list"),
         ({"variant": ["x"]}, "variant[0]: got 'x', expected a table"),
         ({"split": {"train_from_day": 3}}, "expected all three or none"),
         ({"split": {"validate_from": 0.95}}, "split.train, validate, test: got [0.0, 0.95, 0.9]"),
@@ -125,7 +122,7 @@ def test_every_problem_is_listed_at_once() -> None:
         ),
         (
             {"split": {"test_users": 0, "validate_users": 0.5}},
-            "split.test_users: got 0, expected a number, above 0 and at most 1",
+            "split.test_users: got 0, expected a number above 0",
         ),
         (
             {"split": {"test_users": 0.1, "validate_users": 0.1, "train_from": 0.1}},
@@ -148,8 +145,11 @@ def test_every_problem_is_listed_at_once() -> None:
             "split.test_users, test_events: got both, expected a split by user or by event",
         ),
         ({"split": {"last_only": 1}}, "split.last_only: got 1, expected true or false"),
-        ({"split": {"test_from": 1.5}}, "split.test_from: got 1.5, expected a number, at least 0"),
-        ({"train": {"learning_rate": float("nan")}}, "train.learning_rate: got nan"),
+        ({"split": {"test_from": 1.5}}, "split.test_from: got 1.5, expected at most 1"),
+        (
+            {"train": {"learning_rate": float("nan")}},
+            "train.learning_rate: got 'NaN', expected a number",
+        ),
         ({"train": {"optimizer": "adagrat"}}, "did you mean 'adagrad'?"),
         ({"cache": {"dtype": "int4"}}, "cache.dtype: got 'int4', expected one of: fp32, fp16"),
         ({"data": {"path": "x"}}, "data.path: source 'files' does not read it, only movielens"),
@@ -332,71 +332,6 @@ def test_annotated_example_is_valid_with_every_comment_taken_off() -> None:
     assert recipe.data.columns.label == "clicked"
 
 
-@dataclass(frozen=True)
-class Shelf:
-    """Every kind of value a config may have."""
-
-    kind: Literal["oak", "pine"]
-    boards: Annotated[int, Interval(1, 9)] = 3
-    depth: float = 0.3
-    is_fixed: bool = True
-    size: tuple[int, int] = (1, 2)
-    labels: tuple[tuple[str, int], ...] = ()
-    colour: str | None = None
-
-
-GOOD = {
-    "kind": st.sampled_from(["oak", "pine"]),
-    "boards": st.integers(1, 9),
-    "depth": st.floats(allow_nan=False, allow_infinity=False) | st.integers(-9, 9),
-    "is_fixed": st.booleans(),
-    "size": st.lists(st.integers(), min_size=2, max_size=2),
-    "labels": st.lists(st.tuples(st.text(), st.integers()).map(list)),
-    "colour": st.text(),
-}
-BAD = {
-    "kind": st.sampled_from(["elm", 3, ["oak"]]),
-    "boards": st.sampled_from([0, 10, 2.0, True, "3"]),
-    "depth": st.sampled_from([True, "0.3", float("inf"), [0.3]]),
-    "is_fixed": st.sampled_from([0, "yes"]),
-    "size": st.sampled_from([[1], [1, 2, 3], [1, 2.5], 1, "12"]),
-    "labels": st.sampled_from([["a"], [["a"]], [["a", "b"]], "a"]),
-    "colour": st.sampled_from([3, ["red"], False]),
-}
-
-
-@given(
-    st.fixed_dictionaries(
-        {"kind": GOOD["kind"]}, optional={name: GOOD[name] for name in GOOD if name != "kind"}
-    )
-)
-def test_good_values_make_the_config(values: dict[str, Any]) -> None:
-    assert config_problems(Shelf, values) == []
-
-    shelf = make_config(Shelf, values)
-
-    for name, value in values.items():
-        assert json.loads(json.dumps(getattr(shelf, name))) == value
-    assert isinstance(shelf.depth, float)
-    assert isinstance(shelf.size, tuple)
-
-
-@given(st.data(), st.sets(st.sampled_from(sorted(BAD)), min_size=1))
-def test_every_bad_value_is_one_problem_that_names_its_key(
-    data: st.DataObject, wrong: set[str]
-) -> None:
-    values = {name: data.draw((BAD if name in wrong else GOOD)[name]) for name in GOOD}
-
-    problems = config_problems(Shelf, values, "shelf")
-
-    named = {problem.removeprefix("shelf.").split(":")[0].split("[")[0] for problem in problems}
-    assert named == wrong
-
-
-def test_missing_key_without_default_is_a_problem() -> None:
-    assert config_problems(Shelf, {}) == ["kind: missing, expected one of: oak, pine"]
-
-
 def documented_keys(config_class: type) -> set[str]:
     """Keys with a docstring under them or in the class's own."""
     import ast
@@ -418,4 +353,4 @@ def documented_keys(config_class: type) -> set[str]:
 def test_keys_of_data_and_columns_are_documented() -> None:
     data = {field.name for field in fields(Data) if not is_dataclass(field.default)}
 
-    assert data - documented_keys(Data) == set()
+    assert data <= documented_keys(Data)
