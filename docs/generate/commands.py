@@ -1,48 +1,45 @@
-"""Reference of the commands: the command lines of both halves, and the targets of the Makefile."""
+"""Reference of the commands: `absorb`, by panel, and the targets of the Makefile."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import typer
-
-from builder.cli.main import app as builder_app
+from builder.cli.catalogue import COMMANDS as BUILDER
 from docs.generate.markdown import code, table
-from service.__main__ import app as service_app
-from service.tools.demo import app as demo_app
-from service.tools.keys import app as keys_app
-from service.tools.replay import app as replay_app
+from loadtest.catalogue import COMMANDS as LOADTEST
+from models.command_line import EXIT_CODES, Command, load
+from service.tools.catalogue import COMMANDS as SERVICE
 
-PROGRAMS = {
-    "python -m builder": builder_app,
-    "python -m service": service_app,
-    "python -m service.tools.demo": demo_app,
-    "python -m service.tools.keys": keys_app,
-    "python -m service.tools.replay": replay_app,
-}
-"""What is typed -> its command line."""
-MAKEFILE = Path(__file__).parents[2] / "Makefile"
+ROOT = Path(__file__).parents[2]
+CATALOGUE: tuple[Command, ...] = (*BUILDER, *SERVICE, *LOADTEST)
+MAKEFILE = ROOT / "Makefile"
 TARGET = re.compile(r"^([a-z]+):.*?## (.+)$", re.M)
 MARKUP = re.compile(r"\\(?=\[)|\[/?(?:bold|dim|italic|green|red|cyan|yellow)\]")
 INTRODUCTION = """# Commands
 
-`--help` of each command says the same. `make` prepares the environment by itself; the other commands run in it
-(`.venv/bin/…`).
+`absorb COMMAND --help` says the same. `make` prepares the environment by itself; `absorb` is in it
+(`.venv/bin/absorb`). `python -m builder COMMAND` and `python -m service` work as well.
+
+Exit codes, unless a command lists others: 0 done, 1 the command failed and says why, 2 wrong usage.
 
 This page is generated from the code and from the Makefile.
 
-## make
+"""
+MAKE = """## make
 
-Variables: `RECIPE=path` for `make build`, `ARGS="…"` for those that pass options on.
+Variables: `RECIPE=path` for `make build`, `ARGS="…"` for targets that pass options on.
 
 """
 
 
 @dataclass(frozen=True)
-class Command:
-    """One command.
+class Shown:
+    """One command of the page.
 
     Attributes:
         words: what is typed, with the program.
@@ -58,42 +55,54 @@ def make_targets() -> list[tuple[str, str]]:
     return TARGET.findall(MAKEFILE.read_text())
 
 
-def commands() -> Iterator[Command]:
-    """Every command, groups before what is in them."""
-    for words, app in PROGRAMS.items():
-        yield from _walk(words, typer.main.get_command(app))
+def has_own_parser(command: Command) -> bool:
+    """Whether a command is a program that parses its own arguments (the load generator's)."""
+    return command.attribute != "app"
 
 
-def _walk(words: str, command: Any) -> Iterator[Command]:
+def walk(words: str, command: Any) -> Iterator[Shown]:
+    """A command, and those that are in it."""
     if command.hidden:
         return
-    yield Command(words, command)
-    if is_group(command):
-        for name, inner in command.commands.items():
-            yield from _walk(f"{words} {name}", inner)
-
-
-def is_group(command: Any) -> bool:
-    """Whether a command only holds others."""
-    return hasattr(command, "commands")
+    yield Shown(words, command)
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from walk(f"{words} {name}", inner)
 
 
 def page() -> str:
     """The page, as Markdown."""
-    targets = table(
-        ["command", "what it does"], [(f"`make {name}`", text) for name, text in make_targets()]
-    )
-    return INTRODUCTION + targets + "\n" + "".join(_section(one) for one in commands())
+    parts = [INTRODUCTION]
+    for panel in dict.fromkeys(command.panel for command in CATALOGUE):
+        parts.append(f"## {panel}\n\n")
+        parts += [_command(command) for command in CATALOGUE if command.panel == panel]
+    targets = [(code(f"make {name}"), text) for name, text in make_targets()]
+    return "".join([*parts, MAKE, table(["command", "what it does"], targets)])
 
 
-def _section(one: Command) -> str:
-    level = "##" if is_group(one.command) or one.words in PROGRAMS else "###"
-    text = [f"{level} `{one.words}`\n\n", plain(one.command.help or ""), "\n\n"]
-    rows = [_row(parameter) for parameter in one.command.params if not _is_hidden(parameter)]
+def _command(command: Command) -> str:
+    words = f"absorb {command.name}"
+    needs = f"Needs the extras {command.extras}.\n\n" if command.extras else ""
+    if has_own_parser(command):
+        text = f"### `{words}`\n\n{command.summary}\n\n"
+        return f"{text}{needs}```text\n{own_help(command.module)}\n```\n\n"
+    return "".join(_section(shown, needs) for shown in walk(words, load(command)))
+
+
+@cache
+def own_help(module: str) -> str:
+    """What a program prints for `--help`. Run apart: importing locust changes the process that does it."""
+    arguments = [sys.executable, "-m", module.removesuffix(".__main__"), "--help"]
+    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def _section(shown: Shown, needs: str) -> str:
+    text = [f"### `{shown.words}`\n\n", plain(shown.command.help or ""), "\n\n", needs]
+    rows = [_row(parameter) for parameter in shown.command.params if not _is_hidden(parameter)]
     if rows:
         text += [table(["option", "default", "meaning"], rows), "\n"]
-    if one.command.epilog:
-        text += [plain(one.command.epilog), "\n\n"]
+    if shown.command.epilog:
+        text += [plain(shown.command.epilog.replace(EXIT_CODES, "")), "\n\n"]
     return "".join(text)
 
 
@@ -110,16 +119,14 @@ def _row(parameter: Any) -> tuple[str, str, str]:
         default = "required"
     meaning = plain(getattr(parameter, "help", "") or "")
     variable = getattr(parameter, "envvar", None)
-    return (
-        code(name),
-        default,
-        meaning + (f" Environment: `{variable}`." if variable else ""),
-    )
+    if variable:
+        meaning = f"{meaning}; environment: `{variable}`"
+    return code(name), default, meaning
 
 
 def _shown(default: str) -> str:
     """A default without the path of this checkout."""
-    return default.replace(f"{MAKEFILE.parent}/", "")
+    return default.replace(f"{ROOT}/", "")
 
 
 def plain(text: str) -> str:
