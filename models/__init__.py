@@ -15,4 +15,5 @@ Where to start reading:
 `contract/` imports numpy and the standard library only, so that the service starts without torch. The other folders
 are torch: `blocks/` (layers of two or more models), `field/` (models of feature fields) and `sequence/` (models of
 long histories). The builder trains them and exports them to ONNX graphs, which the service runs.
+`command_line.py` is no model: it is the console script `absorb`, which both halves add their commands to.
 """

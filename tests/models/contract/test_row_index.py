@@ -13,20 +13,20 @@ ASCII = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, 
 ANY = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=24)
 
 
-@given(known=st.lists(ASCII, unique=True, max_size=80), asked=st.lists(ASCII, max_size=40))
-def test_an_index_finds_what_a_dict_finds(known: list[str], asked: list[str]):
-    words = as_words([*known, *asked])
+@given(known=st.lists(ASCII, unique=True, max_size=80), others=st.lists(ASCII, max_size=40))
+def test_an_index_finds_what_a_dict_finds(known: list[str], others: list[str]):
+    words = as_words([*known, *others])
     assert words is not None
     rows = {name: row for row, name in enumerate(known, 2)}
-    found = RowIndex(known, 2).find(words, 1)
-    assert found.tolist() == [rows.get(name, 1) for name in [*known, *asked]]
+    got = RowIndex(known, 2).find(words, 1)
+    assert got.tolist() == [rows.get(name, 1) for name in [*known, *others]]
 
 
-@given(known=st.lists(ANY, unique=True, max_size=30), asked=st.lists(ANY, max_size=30))
-def test_a_vocabulary_finds_ids_that_do_not_fit(known: list[str], asked: list[str]):
+@given(known=st.lists(ANY, unique=True, max_size=30), others=st.lists(ANY, max_size=30))
+def test_a_vocabulary_finds_ids_that_do_not_fit(known: list[str], others: list[str]):
     vocabulary = Vocabulary(items=known, user={}, context={})
     rows = {name: row for row, name in enumerate(known, FIRST_KNOWN)}
-    slate = [*asked, *known]
+    slate = [*others, *known]
     expected = [rows.get(name, UNKNOWN) for name in slate]
     assert vocabulary.item_rows(slate).tolist() == expected
 

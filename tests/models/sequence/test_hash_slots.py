@@ -45,7 +45,7 @@ def first_key(slots: HashSlots, m: int) -> int:
     return sum(family.size for family in slots.families[:m])
 
 
-# Dealing slots out to families
+# Number of slots of each family
 
 
 @given(
@@ -87,7 +87,7 @@ def test_fewer_slots_than_families_are_refused():
         allot([9, 9, 9], 2, 10)
 
 
-# What is kept and what is read
+# Sums, counts and tables
 
 
 @pytest.mark.parametrize(("width", "half_life_days"), [(2, 0.0), (4, 0.0), (40, 3000.0)])

@@ -65,7 +65,7 @@ def test_a_candidate_reads_only_the_hash_rows_of_hybrid_slots():
     assert slots.own_dims(D) == slots.hashed.own_dims(D)
 
 
-# Every kind that is a sum over events
+# All slots that are sums over events
 
 short = histories.map(lambda rows: rows[:15])
 """Two such histories fit into a table of 30."""
