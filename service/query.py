@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from time import perf_counter
 from typing import Literal
 
@@ -85,34 +84,35 @@ class Stages:
 
     Attributes:
         began: moment of `perf_counter()` at which the first stage began.
-        ended: stage -> moment at which it ended, in order. Whoever ends a stage adds it.
+        ended: stage -> moment at which it ended, in order. The code that ends a stage adds it.
     """
 
     began: float = field(default_factory=perf_counter)
     ended: dict[str, float] = field(default_factory=dict)
 
-    @property
     def seconds(self) -> dict[str, float]:
         """Stage -> seconds that it took, in order."""
-        moments = [self.began, *self.ended.values()]
-        took_s = [end - begin for begin, end in pairwise(moments)]
-        return dict(zip(self.ended, took_s, strict=True))
-
-    def milliseconds(self) -> dict[str, float]:
-        """Stage -> milliseconds that it took, and their sum as `total`."""
-        seconds = self.seconds
-        timings = {**seconds, "total": sum(seconds.values())}
-        return {stage: milliseconds(took_s) for stage, took_s in timings.items()}
+        took_s: dict[str, float] = {}
+        before = self.began
+        for stage, end in self.ended.items():
+            took_s[stage] = end - before
+            before = end
+        return took_s
 
 
-def sum_of(parts: Iterable[Stages]) -> Stages:
-    """Add up stage by stage what each took in `parts`."""
+def sum_of(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Add up, stage by stage, the seconds that each took in `parts`."""
     total: dict[str, float] = {}
     for part in parts:
-        for stage, took_s in part.seconds.items():
+        for stage, took_s in part.items():
             total[stage] = total.get(stage, 0.0) + took_s
-    moments = np.cumsum(list(total.values())).tolist()
-    return Stages(0.0, dict(zip(total, moments, strict=True)))
+    return total
+
+
+def timings_ms(seconds: Mapping[str, float]) -> dict[str, float]:
+    """Stage -> milliseconds, and their sum as `total`."""
+    timings = {**seconds, "total": sum(seconds.values())}
+    return {stage: milliseconds(took_s) for stage, took_s in timings.items()}
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class Scores:
         found: the state it was scored from.
         scores: click probability of each candidate, in the order of the query.
         unknown_candidates: raw ids of candidates that the catalogue does not hold.
-        stages: cache, queue (waiting for a thread), decode (ids to rows), score.
+        stages: stage -> seconds it took: cache, queue (waiting for a thread), decode (ids to rows), score.
     """
 
     query: Query
@@ -133,7 +133,7 @@ class Scores:
     found: FoundState
     scores: NDArray[np.float64]
     unknown_candidates: list[str]
-    stages: Stages
+    stages: Mapping[str, float]
 
 
 @dataclass(frozen=True)

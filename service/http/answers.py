@@ -1,5 +1,6 @@
 """Response bodies as dicts, in the form that `schemas.py` documents. Not validated: slates are long."""
 
+from collections.abc import Mapping
 from typing import cast
 
 import numpy as np
@@ -10,7 +11,7 @@ from models.contract.vocabulary import Vocabulary
 from service.experiments.ranking import best, ranks
 from service.generations.serving import Serving
 from service.http.schemas import ComparedModel
-from service.query import Scores, Stages, StoredUser
+from service.query import Scores, StoredUser, timings_ms
 from service.scoring.comparison import Comparison
 from service.status import text_of
 
@@ -34,7 +35,7 @@ def score_answer(answer: Scores, top_k: int | None) -> Json:
         "scores": answer.scores if top_k is None else None,
         "ranked": None if top_k is None else ranked(answer, top_k),
         "unknown_candidates": answer.unknown_candidates,
-        "timings_ms": answer.stages.milliseconds(),
+        "timings_ms": timings_ms(answer.stages),
     }
 
 
@@ -56,7 +57,7 @@ def comparison_answer(comparison: Comparison, top_k: int | None) -> Json:
             {"models": pair.models, "kendall_tau": pair.kendall_tau, "overlap": pair.overlap}
             for pair in comparison.agreements
         ],
-        "timings_ms": comparison.stages.milliseconds(),
+        "timings_ms": timings_ms(comparison.stages),
     }
 
 
@@ -82,10 +83,9 @@ def _with_ranks(listed: list[Json]) -> list[Json]:
     return [{"rank": rank, **item} for rank, item in zip(positions, listed, strict=True)]
 
 
-def server_timing(stages: Stages) -> str:
+def server_timing(stages: Mapping[str, float]) -> str:
     """Make the value of a Server-Timing header."""
-    timings = stages.milliseconds()
-    return ", ".join(f"{stage};dur={took_ms}" for stage, took_ms in timings.items())
+    return ", ".join(f"{stage};dur={took_ms}" for stage, took_ms in timings_ms(stages).items())
 
 
 def model_answer(serving: Serving, is_default: bool) -> Json:

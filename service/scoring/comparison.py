@@ -20,14 +20,14 @@ class Comparison:
         outcomes: model -> its scores, or the error that it failed with.
         top_k: candidates of each ranking, and of the overlaps.
         agreements: one for each pair of models that gave scores.
-        stages: sums over the models, and the time of the agreements.
+        stages: stage -> seconds: sums over the models, and the time of the agreements.
     """
 
     query: Query
     outcomes: Mapping[str, Scores | Exception]
     top_k: int
     agreements: Sequence[Agreement]
-    stages: Stages
+    stages: Mapping[str, float]
 
 
 def check_context(
@@ -60,5 +60,5 @@ def join(
     answers = {name: found for name, found in outcomes.items() if not isinstance(found, Exception)}
     pairs = agreements({name: answer.scores for name, answer in answers.items()}, top_k)
     stages.ended["agreement"] = perf_counter()
-    total = sum_of([*(answer.stages for answer in answers.values()), stages])
+    total = sum_of([*(answer.stages for answer in answers.values()), stages.seconds()])
     return Comparison(query, outcomes, top_k, pairs, total)

@@ -109,7 +109,7 @@ class Pipeline:
             answer = await self._score(serving, query, permit)
             if request is not None:
                 found = answer.found
-                is_degraded, stages = found.reason is not None, answer.stages.seconds
+                is_degraded, stages = found.reason is not None, answer.stages
                 request.answer(answer.generation.name, found.source, is_degraded, stages)
             self._shadows.offer(answer, self.rehearse)
             return answer
@@ -182,13 +182,14 @@ class Pipeline:
             # Counted also if scoring fails or is cancelled: results always add up to lookups.
             self._telemetry.looked_up(model, found.source)
         scores, unknown = scored
-        count = partial(self._telemetry.scored, model, len(scores), len(unknown), stages.seconds)
+        seconds = stages.seconds()
+        count = partial(self._telemetry.scored, model, len(scores), len(unknown), seconds)
         request = CURRENT.get()
         if request is None:
             count()
         else:  # after the answer is sent
             request.later.append(count)
-        return Scores(query, found.serving.generation, found, scores, unknown, stages)
+        return Scores(query, found.serving.generation, found, scores, unknown, seconds)
 
     async def rehearse(self, serving: Serving, query: Query, threads: Executor) -> Scores:
         """Score without limits, counters and the host tier, in the caller's threads: for shadows and warm-up.
@@ -205,7 +206,7 @@ class Pipeline:
         score_many = found.serving.scorer.score_many
         (result,) = await asyncio.get_running_loop().run_in_executor(threads, score_many, [slate])
         scores, unknown = unless_error(result)
-        return Scores(query, found.serving.generation, found, scores, unknown, stages)
+        return Scores(query, found.serving.generation, found, scores, unknown, stages.seconds())
 
     def _check_candidates(self, candidates: Sequence[str]) -> None:
         limit = self._settings.max_candidates

@@ -60,7 +60,7 @@ class Statistics:
         counts.last_inference_ms = int(1000 * now_s)
         counts.inference_count += len(answers)
         counts.add("success", took_ns)
-        stages = [answer.stages.seconds for answer in answers]
+        stages = [answer.stages for answer in answers]
         staged_ns = 0
         for name, parts in STAGES.items():
             seconds = (timings.get(part, 0.0) for timings in stages for part in parts)
