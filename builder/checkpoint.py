@@ -14,19 +14,19 @@ from models.contract.schema import FeatureSchema
 from models.registry import build_model
 
 ITEM_FIELDS = "frame.items.item_fields"
-"""Name of the catalogue's buffer in the weights: with it a model is rebuilt from the checkpoint alone."""
+"""Name of the catalogue's buffer in the weights. It lets a checkpoint be rebuilt without the events."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Weights, and what is needed to build the model around them.
+    """Weights, and what is needed to rebuild the model with them.
 
     Attributes:
         model: name in the registry.
-        config: the model's config, whole.
-        schema: its inputs.
-        weights: state dict of the best validated step.
-        history: one line per validation: step, train_loss, validation metrics, seconds.
+        config: every key of the model's config.
+        schema: the model's inputs.
+        weights: state dict of the step with the best validation AUC.
+        history: one entry per validation: step, train_loss, validation metrics, seconds.
     """
 
     model: str
@@ -36,24 +36,26 @@ class Checkpoint:
     history: list[dict[str, int | float]]
 
     def build(self) -> CtrModel:
-        """The model, in evaluation mode."""
+        """Rebuild the model, in evaluation mode."""
         model = build_model(self.model, self.schema, self.weights[ITEM_FIELDS], self.config)
         model.load_state_dict(dict(self.weights))
         return model.eval()
 
     def save(self, folder: Path) -> None:
-        """Write to `folder` (made if absent)."""
+        """Write the checkpoint to `folder`, which is made if it does not exist."""
         folder.mkdir(parents=True, exist_ok=True)
         save_file(dict(self.weights), folder / "weights.safetensors")
-        about = {
-            "model": self.model, "config": dict(self.config), "schema": asdict(self.schema),
+        description = {
+            "model": self.model,
+            "config": dict(self.config),
+            "schema": asdict(self.schema),
             "history": self.history,
-        }  # fmt: skip
-        (folder / "checkpoint.json").write_text(json.dumps(about, indent=1))
+        }
+        (folder / "checkpoint.json").write_text(json.dumps(description, indent=1))
 
     @classmethod
     def load(cls, folder: Path) -> "Checkpoint":
-        """Inverse of `save`."""
-        about = json.loads((folder / "checkpoint.json").read_text())
-        about["schema"] = FeatureSchema.from_json(about["schema"])
-        return cls(**about, weights=load_file(folder / "weights.safetensors"))
+        """Read what `save` wrote."""
+        description = json.loads((folder / "checkpoint.json").read_text())
+        description["schema"] = FeatureSchema.from_json(description["schema"])
+        return cls(**description, weights=load_file(folder / "weights.safetensors"))

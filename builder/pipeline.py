@@ -24,7 +24,7 @@ from builder.evaluate.report import evaluate
 from builder.export.onnx import export
 from builder.export.precompute import precompute, read_records, write_records
 from builder.ingest.events import Events
-from builder.ingest.run import ingest, input_fingerprint
+from builder.ingest.run import STAGES, ingest, input_fingerprint
 from builder.language.field_vectors import vectors_of
 from builder.progress import Counted, Progress, counted, silent
 from builder.publish.blue_green import publish
@@ -78,9 +78,11 @@ class Build:
 
 
 def _ingest(build: Build) -> Result:
-    events = ingest(build.recipe)
+    events = ingest(build.recipe, build.progress)
+    build.progress(STAGES - 1, STAGES, "writing")
     with build.folder.replacing(build.folder.events) as folder:
         events.save(folder)
+    build.progress(STAGES, STAGES)
     items = len(events.item_fields) - FIRST_KNOWN
     return {"events": len(events.item), "users": events.num_users, "items": items}
 

@@ -1,10 +1,11 @@
-"""A run's folder: what each finished step left, under which inputs, and who is building in it.
+"""A run's folder: outputs of the finished steps, their inputs' fingerprints, the log, and a lock.
 
     var/runs/<recipe name>/
-        steps.json      finished steps: fingerprint of all they depend on, seconds, what they report
-        events/ checkpoint/ report.json records.bin
+        steps.json      finished steps: fingerprint of their inputs, seconds, what they report
+        log.txt         log of every run
+        events/ checkpoint/ records.bin     outputs
 
-A step writes beside its place and is stamped last, so a killed builder leaves finished steps and nothing half-done.
+A step writes to a temporary place, renames it, and is stamped last: a killed builder leaves finished steps only.
 """
 
 import json
@@ -30,9 +31,9 @@ class Stamp:
     """A finished step.
 
     Attributes:
-        fingerprint: of the recipe's sections, the input files and the steps before that it depends on.
-        seconds: it took.
-        result: what it reports: JSON's types.
+        fingerprint: hash of the recipe's sections, the input files and the earlier steps that it depends on.
+        seconds: duration.
+        result: what the step reports, in JSON types.
     """
 
     fingerprint: str
@@ -41,7 +42,7 @@ class Stamp:
 
 
 class RunFolder:
-    """One recipe's folder."""
+    """The folder of one recipe's runs."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -58,7 +59,7 @@ class RunFolder:
 
     @property
     def records(self) -> Path:
-        """File of every user's packed record."""
+        """File of all users' packed records."""
         return self.path / "records.bin"
 
     @property
@@ -68,23 +69,23 @@ class RunFolder:
 
     @property
     def language(self) -> Path:
-        """Folder of field vectors: all recipes share it, since what made a set of vectors is its name."""
+        """Folder of field vectors, shared by all recipes: a set's name is a hash of all that it was made from."""
         return self.path.parent / ".language"
 
     def stamps(self) -> dict[str, Stamp]:
-        """Finished steps by name; none if the file was not written yet or cannot be read."""
+        """Finished steps by name; empty if the file does not exist or cannot be read."""
         try:
-            found = json.loads((self.path / STEPS_FILE).read_text())
-            return {name: Stamp(**stamp) for name, stamp in found.items()}
+            stamps = json.loads((self.path / STEPS_FILE).read_text())
+            return {name: Stamp(**stamp) for name, stamp in stamps.items()}
         except (FileNotFoundError, ValueError, TypeError, AttributeError):
             return {}
 
     def stamp(self, step: str, stamp: Stamp) -> None:
-        """Remember that a step is done."""
+        """Record that a step is done."""
         self._write({**self.stamps(), step: stamp})
 
     def forget(self, steps: list[str]) -> None:
-        """Steps to be done again."""
+        """Remove the stamps of `steps`, so that they become due."""
         self._write({name: stamp for name, stamp in self.stamps().items() if name not in steps})
 
     def _write(self, stamps: dict[str, Stamp]) -> None:
@@ -95,7 +96,7 @@ class RunFolder:
 
     @contextmanager
     def replacing(self, target: Path) -> Iterator[Path]:
-        """A path to write to, which takes the place of `target` when the block ends well."""
+        """Yield a path to write to; it replaces `target` if the block ends without an error."""
         staged = target.with_name(f"{target.name}.new")
         _remove(staged)
         yield staged
@@ -104,10 +105,10 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other builders out; the operating system lets go of the lock of a killed one.
+        """Keep other builders out. The operating system releases the lock of a killed builder.
 
         Raises:
-            LockHeldError: another builder is at work here; names it.
+            LockHeldError: another builder holds the folder; the error names it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         holder = self.path / "holder.txt"

@@ -3,8 +3,11 @@
 from models.command_line import Command
 
 NIGHTLY, RECOVER, INSPECT, EXPERIMENTS = (
-    "Build the cache (nightly)", "Recover", "Inspect", "Experiments",
-)  # fmt: skip
+    "Build the cache (nightly)",
+    "Recover",
+    "Inspect",
+    "Experiments",
+)
 EXTRAS = "builder, and cpu or gpu"
 STEPS = {
     "ingest": "Read, check and index the recipe's event log.",
@@ -27,9 +30,15 @@ COMMANDS = (
     _command("rollback", RECOVER, "Make the previous generation serve again.", "cache", ""),
     _command("republish", RECOVER, "Publish with an older artifact.", "nightly"),
     _command("status", INSPECT, "Show what is published, and who is building.", "cache", ""),
-    Command("plan", INSPECT, "Compute the memory that the cache needs.", "builder.cli.plan", EXTRAS),
+    Command(
+        "plan", INSPECT, "Compute the memory that the cache needs.", "builder.cli.plan", EXTRAS
+    ),
     _command("compare", EXPERIMENTS, "Train and compare a recipe's variants.", "experiments"),
-    _command("scaling", EXPERIMENTS, "Fit power laws of the loss to model and data size.", "experiments"),
+    _command(
+        "scaling", EXPERIMENTS, "Fit power laws of the loss to model and data size.", "experiments"
+    ),
     _command("llactr", EXPERIMENTS, "Measure field vectors of a language model.", "experiments"),
-    _command("bench", EXPERIMENTS, "Time scoring against length, candidates, rank, width.", "experiments"),
-)  # fmt: skip
+    _command(
+        "bench", EXPERIMENTS, "Time scoring against length, candidates, rank, width.", "experiments"
+    ),
+)

@@ -66,9 +66,13 @@ def trained(model: CtrModel, batch: Batch) -> Tensor:
 
 
 def predict(
-    model: CtrModel, source: BatchSource, slates: Slates, forward: Forward = served,
-    progress: Progress = silent, keys: Sequence[NDArray[np.integer]] = (),
-) -> Predictions:  # fmt: skip
+    model: CtrModel,
+    source: BatchSource,
+    slates: Slates,
+    forward: Forward = served,
+    progress: Progress = silent,
+    keys: Sequence[NDArray[np.integer]] = (),
+) -> Predictions:
     """Predict every target of `slates`.
 
     Args:

@@ -103,6 +103,8 @@ def evaluate(
     gap = None
     if not model.trains_what_it_serves:
         gap = measure(*predict(model, source, slates, trained, progress).for_metrics())
+    if with_baselines:
+        progress(1, 1, "fitting the baselines")
     baselines = measure_baselines(events, recipe) if with_baselines else None
     return Report(
         test=measure(*predictions.for_metrics()),

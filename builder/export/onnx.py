@@ -1,4 +1,4 @@
-"""Checkpoint + Report -> Artifact: weights, two ONNX graphs that were checked against torch, and what they are."""
+"""Checkpoint + Report -> Artifact: weights, two ONNX graphs that were compared with torch, and the manifest."""
 
 import logging
 import warnings
@@ -33,9 +33,9 @@ from models.contract.item_texts import ITEM_TEXTS, texts_to_bytes
 logger = logging.getLogger(__name__)
 
 OPSET = 18
-"""First opset whose ScatterElements adds (opset 16) and whose reductions take axes as inputs."""
+"""First opset whose reductions all take their axes as inputs; ScatterElements adds since opset 16."""
 LIMIT = 1e-4
-"""Largest difference of a probability between the graphs and torch that may be exported."""
+"""Largest difference of a probability between the graphs and torch with which an artifact is written."""
 
 
 class EncodeGraph(nn.Module):
@@ -77,21 +77,25 @@ class Graphs:
 
 
 def export(
-    checkpoint: Checkpoint, report: Mapping[str, Any], recipe: Mapping[str, Any],
-    events: Events, sample: Batch, root: Path,
-) -> Artifact:  # fmt: skip
+    checkpoint: Checkpoint,
+    report: Mapping[str, Any],
+    recipe: Mapping[str, Any],
+    events: Events,
+    sample: Batch,
+    root: Path,
+) -> Artifact:
     """Write the artifact.
 
     Args:
         checkpoint: the trained model.
-        report: metrics, for the manifest.
-        recipe: the recipe, whole, for the manifest.
-        events: the log: its vocabulary, and the time of its last event.
-        sample: real users and slates on which the graphs are compared with torch.
+        report: metrics for the manifest.
+        recipe: every key of the recipe, for the manifest.
+        events: the log, for its vocabulary and the time of its last event.
+        sample: users and slates of the log on which the graphs are compared with torch.
         root: folder of all artifacts.
 
     Raises:
-        ExportMismatchError: the graphs score differently.
+        ExportMismatchError: the graphs and torch give different scores.
     """
     model = checkpoint.build()
     graphs = build_graphs(model, sample)
@@ -100,10 +104,17 @@ def export(
     if not difference <= LIMIT:
         raise ExportMismatchError(difference, LIMIT)
     manifest = Manifest(
-        model=checkpoint.model, config=dict(checkpoint.config), schema=checkpoint.schema,
-        state_spec=model.state_spec(), report=dict(report), recipe=dict(recipe),
-        code_revision=code_revision(), onnx_difference=difference, as_of_s=events.as_of_s, files={},
-    )  # fmt: skip
+        model=checkpoint.model,
+        config=dict(checkpoint.config),
+        schema=checkpoint.schema,
+        state_spec=model.state_spec(),
+        report=dict(report),
+        recipe=dict(recipe),
+        code_revision=code_revision(),
+        onnx_difference=difference,
+        as_of_s=events.as_of_s,
+        files={},
+    )
     contents = {
         WEIGHTS: to_safetensors(dict(checkpoint.weights)),
         ENCODE: graphs.encode,
@@ -116,7 +127,7 @@ def export(
 
 
 def build_graphs(model: CtrModel, sample: Batch) -> Graphs:
-    """Trace both halves with dynamic numbers of users and of candidates."""
+    """Trace both halves, with dynamic numbers of users and candidates."""
     encode, score = EncodeGraph(model).eval(), ScoreGraph(model).eval()
     user, context, slate = sample.user, sample.context, sample.slate
     with torch.no_grad():
@@ -125,29 +136,41 @@ def build_graphs(model: CtrModel, sample: Batch) -> Graphs:
     candidates = torch.export.Dim("candidates", min=1, max=1 << 20)
     return Graphs(
         _trace(
-            encode, (user.history, user.ages, user.fields), ["history", "ages", "user_fields"],
-            encode.names, ({0: users}, {0: users}, {0: users}),
+            encode,
+            (user.history, user.ages, user.fields),
+            ["history", "ages", "user_fields"],
+            encode.names,
+            ({0: users}, {0: users}, {0: users}),
         ),
         _trace(
-            score, (state, context.recent, context.fields, slate.items),
-            [*score.names, "recent", "context_fields", "items"], ["logits"],
+            score,
+            (state, context.recent, context.fields, slate.items),
+            [*score.names, "recent", "context_fields", "items"],
+            ["logits"],
             (tuple({0: users} for _ in state), {0: users}, {0: users}, {0: users, 1: candidates}),
         ),
-    )  # fmt: skip
+    )
 
 
 def _trace(
     graph: nn.Module, inputs: tuple[Any, ...], names: list[str], outputs: list[str], shapes: Any
 ) -> bytes:
-    # It also warns once per operator of torchvision, which nobody here uses.
+    # The exporter warns once per operator of torchvision, which this project does not use.
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        # The exporter warns about its own internals (deprecated pytree calls, copied constants).
+        # The warnings are about the exporter's own internals (deprecated pytree calls, copied constants).
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            graph, inputs, input_names=names, output_names=outputs, dynamic_shapes=shapes,
-            opset_version=OPSET, dynamo=True, external_data=False, verbose=False,
-        )  # fmt: skip
+            graph,
+            inputs,
+            input_names=names,
+            output_names=outputs,
+            dynamic_shapes=shapes,
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
     if program is None:
         raise RuntimeError("torch.onnx.export returned no program")
     raw: bytes = program.model_proto.SerializeToString()
@@ -155,7 +178,7 @@ def _trace(
 
 
 def largest_difference(model: CtrModel, graphs: Graphs, sample: Batch) -> float:
-    """Largest absolute difference of a probability, over all of the sample, and user by user with odd slate sizes."""
+    """Largest difference of a probability between the graphs and torch, for several numbers of users and candidates."""
     encode, score = open_graph(graphs.encode), open_graph(graphs.score)
     names = [tensor.name for tensor in model.state_spec()]
     worst = 0.0

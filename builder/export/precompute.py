@@ -1,6 +1,6 @@
-"""Artifact + Events -> records: every user's whole history, encoded by the artifact's own graph, in batches.
+"""Artifact + Events -> records: every user's history, encoded in batches by the artifact's own graph.
 
-Memory is flat in the number of users: histories are read from mapped files, records are written as they are made.
+Memory does not grow with the number of users: histories are read from mapped files, records are written one by one.
 """
 
 import struct
@@ -52,7 +52,7 @@ def precompute(artifact: Artifact, events: Events, threads: int) -> Iterator[Use
 
 
 def _latest(events: Events, user: int, length: int) -> NDArray[np.int64]:
-    """A user's latest positives and their ages, right-aligned; touches this user's part of the mapped files only."""
+    """A user's latest positives and their ages, right-aligned: [2, length]. Reads only this user's part of files."""
     own = slice(int(events.offsets[user]), int(events.offsets[user + 1]))
     is_positive = events.label[own] == 1
     rows = events.item[own][is_positive][-length:].astype(np.int64)
@@ -64,7 +64,7 @@ def _latest(events: Events, user: int, length: int) -> NDArray[np.int64]:
 def write_records(
     records: Iterator[UserRecord], artifact: Artifact, dtype: RecordDtype, path: Path
 ) -> int:
-    """Pack `records` into one file, each behind its length; return how many."""
+    """Write all records to one file, each after its length; return their number."""
     spec = artifact.manifest.state_spec
     count = 0
     with path.open("wb") as file:
@@ -76,10 +76,11 @@ def write_records(
 
 
 def read_records(path: Path, artifact: Artifact) -> Iterator[tuple[str, bytes]]:
-    """User id and packed record of each user in a file of `write_records`.
+    """User id and packed record of each user, from a file that `write_records` wrote.
 
     Raises:
-        CorruptRecordError, ForeignRecordError: the file is damaged or another artifact's.
+        CorruptRecordError: the file is damaged.
+        ForeignRecordError: another artifact made the records.
     """
     with path.open("rb") as file:
         while head := file.read(LENGTH.size):

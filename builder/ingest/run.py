@@ -17,30 +17,41 @@ from builder.ingest.events import Events
 from builder.ingest.sources import SOURCES
 from builder.ingest.sources.raw import RawLog
 from builder.ingest.split import cut
+from builder.progress import Progress, silent
 from builder.recipe.recipe import Recipe
 from models.contract.schema import FIRST_KNOWN
 
 logger = logging.getLogger(__name__)
 
 
-def ingest(recipe: Recipe) -> Events:
+STAGES = 4
+"""Read, clean, assemble; and the caller writes the events."""
+
+
+def ingest(recipe: Recipe, progress: Progress = silent) -> Events:
     """Read a recipe's log and make events of it.
+
+    Args:
+        recipe: names the files and the columns.
+        progress: called before each stage, with the number of stages done.
 
     Raises:
         EventsError: the log is missing, cannot be read, or does not fit the recipe.
     """
+    progress(0, STAGES, "reading the log")
     raw = SOURCES[recipe.data.source].read(recipe)
     logger.info("%s: read %d events", raw.events.source, len(raw.events.frame))
-    return ingest_log(raw, recipe, time.time())
+    return ingest_log(raw, recipe, time.time(), progress)
 
 
-def ingest_log(raw: RawLog, recipe: Recipe, now_s: float) -> Events:
+def ingest_log(raw: RawLog, recipe: Recipe, now_s: float, progress: Progress = silent) -> Events:
     """Make events of a log that a source has read.
 
     Args:
         raw: the tables.
         recipe: says which columns are used, and how the log is split.
         now_s: current time, epoch seconds; events more than a day later are refused.
+        progress: called before each stage, with the number of stages done.
 
     Raises:
         EventsError: the tables are not a log, or leave nothing to train, validate or test on.
@@ -48,9 +59,11 @@ def ingest_log(raw: RawLog, recipe: Recipe, now_s: float) -> Events:
     source = raw.events.source
     if not raw.columns.time:
         require_no_use_of_times(source, recipe)
+    progress(1, STAGES, f"cleaning {len(raw.events.frame):,} events")
     log = clean(raw, recipe.data, now_s)
     require_items(source, log)
     split = cut(log.times_s, log.target_times_s(recipe.split.last_only), recipe.split)
+    progress(2, STAGES, "assembling")
     events = assemble(log, split, recipe)
     require_targets(source, events, recipe.history.min_events)
     logger.info(

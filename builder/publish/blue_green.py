@@ -1,8 +1,8 @@
-"""Publish a generation: write every record, read back, and only then flip the pointer.
+"""Blue/green publish: write every record of a new generation, verify them, and only then flip the pointer.
 
-Until the flip nothing that serves is touched, so a builder may die at any moment: the old generation goes on serving,
-and the next publish removes what the dead one left. At most three generations lie in the cache at once: the current,
-the previous (for `rollback`, and for services that have not seen the flip yet) and the one being written.
+Until the flip, nothing that serves changes. A builder may die at any moment: the old generation goes on serving, and
+the next publish removes what the dead builder left. The cache holds at most three generations: the current one, the
+previous one (for `rollback`, and for services that have not seen the flip yet), and the one being written.
 """
 
 import logging
@@ -32,17 +32,17 @@ def publish(
     *,
     progress: Watcher | None = None,
 ) -> Pointer:
-    """Write a generation, verify it and make it the one that serves.
+    """Write a generation, verify it, and make it serve.
 
     Args:
         client: from `connect_cache`.
-        generation: from `new_generation`; `num_users` is what `records` must come to.
-        records: read once, held in memory one batch at a time.
-        spec: of the artifact that made the records.
-        progress: called after each batch with the number of records in it.
+        generation: from `new_generation`; its `num_users` must be the number of records.
+        records: read once; one batch at a time is in memory.
+        spec: state spec of the artifact that made the records.
+        progress: called after each batch with its number of records.
 
     Raises:
-        PublishError: what was written is not what was meant, or does not fit; the old generation still serves.
+        PublishError: a record is wrong, missing, or does not fit into the cache; the old generation still serves.
         LockHeldError: another builder is publishing this model.
         CacheUnavailableError: the cache stopped answering.
     """
@@ -59,7 +59,9 @@ def publish(
             raise
         _flip(client, old_bytes, new, lock)
         if not sweep(client, generation.model, new, lock):
-            logger.warning("lost the lock after the flip: the next publish removes what is old")
+            logger.warning(
+                "lost the lock after the flip; the next publish removes the old generations"
+            )
         return new
 
 
@@ -67,7 +69,7 @@ def _flip(client: CacheClient, old: bytes, new: Pointer, lock: HeldLock) -> None
     try:
         flip_pointer(client, old, new, lock.token)
     except CacheUnavailableError:
-        # Whether it flipped is unknown, so the records stay; if it did not, the next publish sweeps them.
+        # It is unknown whether the flip happened, so the records stay. If not, the next publish removes them.
         raise
     except AbsorbError:
         _discard(client, new.current)
@@ -75,10 +77,10 @@ def _flip(client: CacheClient, old: bytes, new: Pointer, lock: HeldLock) -> None
 
 
 def sweep(client: CacheClient, model: str, pointer: Pointer | None, lock: HeldLock) -> bool:
-    """Remove all generations of a model but the pointer's: old ones, and what killed builders left.
+    """Remove every generation of a model that the pointer does not name: old ones, and those of killed builders.
 
-    False, and nothing is removed, if the lock is lost. It is confirmed after the search: then nobody else was writing
-    during it, so what it found is dead, and stays so even if this process is stopped for an hour before it removes it.
+    Returns False, and removes nothing, if the lock is lost. The lock is confirmed after the search: no other builder
+    was writing during it, so every generation found is dead, even if this process pauses before it removes them.
     """
     kept = (pointer.current, pointer.previous) if pointer else ()
     dead = find_generations(client, model) - {generation.place for generation in kept if generation}
@@ -94,4 +96,6 @@ def _discard(client: CacheClient, generation: Generation) -> None:
     try:
         remove_generation(client, generation.model, generation.name)
     except CacheUnavailableError as error:
-        logger.warning("%s stays behind for the next publish to sweep: %s", generation.name, error)
+        logger.warning(
+            "%s is not removed now; the next publish removes it: %s", generation.name, error
+        )

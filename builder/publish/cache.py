@@ -1,4 +1,4 @@
-"""The builder's Redis client: made from a URL, with time limits, and its errors turned into ours."""
+"""The builder's Redis client: made from a URL, with time limits; its errors become `CacheUnavailableError`."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,17 +20,17 @@ EXPECTED_URL = (
 CONNECT_LIMIT_S = 5.0
 REPLY_LIMIT_S = 5.0
 NUM_RETRIES = 5
-"""With waits of 0.2, 0.4, 0.8, 1.6 and 1.6 s: a server that restarts within about 4 s goes unnoticed."""
+"""With waits of 0.2, 0.4, 0.8, 1.6 and 1.6 s: a publish survives a server that restarts within about 4 s."""
 
 
 def connect_cache(url: str) -> CacheClient:
-    """Connect to the cache and make sure that it answers.
+    """Connect to the cache and check that it answers.
 
     Args:
         url: as `resolve_cache_url` takes it, or `redis+cluster://`, `rediss+cluster://` (any one node).
 
     Raises:
-        CacheUnavailableError: the URL is none, or nothing answers there.
+        CacheUnavailableError: the URL is not a cache URL, or no server answers.
     """
     shown = redact_url(url)
     plain, is_cluster = split_cluster_url(resolve_cache_url(url))
@@ -45,14 +45,14 @@ def connect_cache(url: str) -> CacheClient:
         client = Redis.from_url(plain, **limits)
         client.ping()
         return client
-    except ValueError:  # neither quoted nor chained: it may hold a part of the password
+    except ValueError:  # not quoted, not chained: the message may hold a part of the password
         raise CacheUnavailableError(shown, EXPECTED_URL) from None
     except (RedisError, RedisClusterException, OSError) as error:
         raise CacheUnavailableError(shown, str(error)) from error
 
 
 def cache_address(client: CacheClient) -> str:
-    """Where a client is connected to; never holds a password."""
+    """Address that a client is connected to, without the password."""
     if isinstance(client, RedisCluster):
         nodes = client.get_primaries()  # type: ignore[no-untyped-call]
         return ", ".join(sorted(node.name for node in nodes))
@@ -64,7 +64,7 @@ def cache_address(client: CacheClient) -> str:
 
 @contextmanager
 def cache_errors(client: CacheClient) -> Iterator[None]:
-    """Turn what a Redis client raises inside the block into CacheUnavailableError."""
+    """Raise `CacheUnavailableError` for any error of the Redis client inside the block."""
     try:
         yield
     except (RedisError, RedisClusterException) as error:
@@ -72,7 +72,7 @@ def cache_errors(client: CacheClient) -> Iterator[None]:
 
 
 def read_bytes(client: CacheClient, key: str) -> bytes | None:
-    """Value of a key, None if there is none.
+    """Value of a key; None if the key does not exist.
 
     Raises:
         CacheUnavailableError: the cache does not answer.

@@ -1,8 +1,8 @@
-"""How much memory a cache needs: users × what a record takes there, by dtype, mode of publishing, replicas and shards.
+"""Memory that a cache needs: users × memory of a record, by record dtype, publish mode, replicas and shards.
 
-A record takes more than its bytes: its key, the server's objects and table, and what the allocator rounds up. Measured
-on the keys of a cache where there is one (MEMORY USAGE); else computed, as for jemalloc, which the usual Redis and
-Valkey packages use and which rounds up by 25 % at most.
+A record takes more than its bytes: the key, the server's objects and table, and what the allocator rounds up. This
+overhead is measured on the keys of a cache where there are some (MEMORY USAGE). Elsewhere it is computed for jemalloc,
+which the usual Redis and Valkey packages use and which rounds up by at most 25%.
 """
 
 from collections.abc import Mapping
@@ -18,30 +18,30 @@ from models.contract.record import RECORD_DTYPES, StateSpec, record_bytes
 Allocator = Literal["jemalloc", "libc"]
 GIB = 1 << 30
 TABLE_BYTES = 18
-"""Of the server's table for each key: measured 15 to 19 at 8,000 to 20,000 keys (Valkey 9.1)."""
+"""Entry of a key in the server's table: 15 to 19 bytes were measured at 8,000 to 20,000 keys (Valkey 9.1)."""
 OBJECT_BYTES = 20
-"""Of a key's object, beside the key: header and length."""
+"""Header and length in the object of a key."""
 GENERATION_NAME_BYTES = len("20261122T031500Z-0a1b2c")
 HEADROOM = 1.15
-"""For clients' buffers, the append-only file's rewriting and fragmentation: maxmemory over what records take."""
+"""maxmemory over the memory of the records: for clients' buffers, rewriting the append-only file, fragmentation."""
 SERVER_BYTES = 16 << 20
-"""An empty server's own."""
+"""Memory of an empty server."""
 SAMPLE_KEYS = 200
 BUILDS: Mapping[str, int] = {"rolling": 1, "blue_green": 2, "blue_green_peak": 3}
-"""Builds that the cache holds: one; one and one to roll back to; and one more while it is being written."""
+"""Mode -> generations that the cache holds: one; one and the previous; and one more while it is being written."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """What is to be stored.
+    """The records to store.
 
     Attributes:
         model: name it is served under.
         users: number of records.
-        record_bytes: dtype -> bytes of a record.
-        key_bytes: of a key.
-        overhead_bytes: dtype -> what a key takes beside itself and its record; measured, or computed.
-        measured: how many keys of a cache the overhead was measured on; 0: it is computed.
+        record_bytes: dtype -> size of a record.
+        key_bytes: size of a key.
+        overhead_bytes: dtype -> memory per key beside the key and its record; measured or computed.
+        measured: number of keys that the overhead was measured on; 0: it is computed.
     """
 
     model: str
@@ -54,15 +54,15 @@ class Load:
 
 @dataclass(frozen=True)
 class Need:
-    """What one dtype needs.
+    """Memory that one record dtype needs.
 
     Attributes:
-        dtype: of the records.
-        record_bytes: of a record.
-        user_bytes: that a user takes in the cache, key and overhead included.
+        dtype: dtype of the records.
+        record_bytes: size of a record.
+        user_bytes: memory of a user in the cache, key and overhead included.
         gib: mode -> GiB of all records in all primaries.
-        gib_with_replicas: the same in all servers together.
-        maxmemory_bytes: mode -> to set on each server, with headroom.
+        gib_with_replicas: mode -> GiB of all records in all servers.
+        maxmemory_bytes: mode -> maxmemory of each server, with headroom.
     """
 
     dtype: str
@@ -74,12 +74,12 @@ class Need:
 
 
 def make_plan(load: Load, replicas: int, shards: int) -> list[Need]:
-    """What each dtype of `load` needs.
+    """Compute the memory for each dtype of `load`.
 
     Args:
-        load: what is to be stored.
-        replicas: servers that hold a copy of each shard, beside its primary.
-        shards: primaries.
+        load: the records to store.
+        replicas: number of copies of each shard beside its primary.
+        shards: number of primaries.
     """
     needs = []
     for dtype, size in load.record_bytes.items():
@@ -101,9 +101,9 @@ def load_of_spec(model: str, users: int, spec: StateSpec, recent: int, user_id_b
     Args:
         model: name it is served under.
         users: number of records.
-        spec: of the states.
-        recent: latest events in a record.
-        user_id_bytes: of a user's id, on average.
+        spec: state spec of the model.
+        recent: number of latest events in a record.
+        user_id_bytes: average length of a user's id.
     """
     sizes: dict[str, int] = {
         dtype: record_bytes(spec, dtype, user_id_bytes, recent) for dtype in RECORD_DTYPES
@@ -112,7 +112,7 @@ def load_of_spec(model: str, users: int, spec: StateSpec, recent: int, user_id_b
 
 
 def load_of_bytes(model: str, users: int, sizes: Mapping[str, int], user_id_bytes: int) -> Load:
-    """The load of records of known size; what a key takes is computed."""
+    """The load of records of known size; the overhead per key is computed."""
     key = len(f"absorb:{model}::") + GENERATION_NAME_BYTES + user_id_bytes
     over = {
         dtype: float(stored_bytes(key, size, "jemalloc") - key - size)
@@ -122,7 +122,7 @@ def load_of_bytes(model: str, users: int, sizes: Mapping[str, int], user_id_byte
 
 
 def stored_bytes(key: int, value: int, allocator: Allocator) -> int:
-    """What a key and its value take in the server."""
+    """Memory of a key and its value in the server."""
     length = 3 if value < 1 << 8 else 5 if value < 1 << 16 else 9
     rounded = _jemalloc if allocator == "jemalloc" else _libc
     return rounded(value + length + 1) + rounded(OBJECT_BYTES + key) + TABLE_BYTES
@@ -133,13 +133,13 @@ def _libc(size: int) -> int:
 
 
 def _jemalloc(size: int) -> int:
-    """Its size classes: multiples of 16 up to 128, then four to each doubling."""
+    """Round up to jemalloc's size classes: multiples of 16 up to 128, then four classes per doubling."""
     step = 16 if size <= 128 else 1 << (size - 1).bit_length() - 3
     return -(-size // step) * step
 
 
 def measured(client: CacheClient, generation: Generation, load: Load) -> Load:
-    """The load with the overhead that the keys of a generation have, and their average size.
+    """The load, with the overhead and the average sizes measured on the keys of a generation.
 
     Raises:
         CacheUnavailableError: the cache does not answer.
@@ -154,7 +154,7 @@ def measured(client: CacheClient, generation: Generation, load: Load) -> Load:
         return load
     key_bytes = round(mean(size for size, _, _ in found))
     over = mean(used - size - value for size, value, used in found) + TABLE_BYTES
-    # The other dtypes' records are not there to be measured: theirs stays what it is computed to be.
+    # Only records of this dtype are in the cache: the overhead of the other dtypes stays computed.
     sizes_by_dtype = dict(load.record_bytes)
     sizes_by_dtype[generation.dtype] = round(mean(value for _, value, _ in found))
     overs = {**load.overhead_bytes, generation.dtype: over}

@@ -1,4 +1,4 @@
-"""Generations in the cache: which there are, which one serves, and how that changes in one step."""
+"""Generations in the cache: which exist, which one serves, and the atomic flip of the pointer."""
 
 import re
 import secrets
@@ -47,10 +47,10 @@ def new_generation(
     dtype: RecordDtype,
     now: datetime,
 ) -> Generation:
-    """Name a generation after the moment `now`, with a random part for two in one second.
+    """Name a generation after the time `now` and a random part, which tells two of one second apart.
 
     Raises:
-        PublishError: `model` cannot be a part of a key.
+        PublishError: `model` cannot be part of a key.
     """
     if not MODEL_NAME.fullmatch(model):
         raise PublishError(f"model: got {model!r}, expected {MODEL_NAME_RULE}")
@@ -59,10 +59,10 @@ def new_generation(
 
 
 def read_pointer(client: CacheClient, model: str) -> tuple[Pointer | None, bytes]:
-    """A model's pointer (None if it was never published), and the very bytes it is, to flip against.
+    """A model's pointer (None if it was never published), and its bytes, which `flip_pointer` compares.
 
     Raises:
-        GenerationError: the key holds something else.
+        GenerationError: the key does not hold a pointer.
     """
     key = pointer_key(model)
     raw = read_bytes(client, key)
@@ -70,16 +70,16 @@ def read_pointer(client: CacheClient, model: str) -> tuple[Pointer | None, bytes
 
 
 def flip_pointer(client: CacheClient, old: bytes, new: Pointer, token: str = "") -> None:
-    """Replace a model's pointer in one step, if it still is `old` and, with a token, the lock still ours.
+    """Replace a model's pointer atomically, if it is still `old` and the lock still holds `token`.
 
     Args:
         client: the cache.
-        old: what `read_pointer` read.
-        new: what to put in its place.
-        token: of the lock; empty: the lock does not matter.
+        old: bytes that `read_pointer` returned.
+        new: the new pointer.
+        token: value of the lock; empty: do not check the lock.
 
     Raises:
-        PublishError: it is not; nothing has changed.
+        PublishError: the pointer or the lock has changed; nothing is flipped.
     """
     model = new.current.model
     keys = (pointer_key(model), MODELS_KEY, lock_key(model))
@@ -95,13 +95,13 @@ def flip_pointer(client: CacheClient, old: bytes, new: Pointer, token: str = "")
 
 
 def rollback(client: CacheClient, model: str) -> Pointer:
-    """Make the previous generation serve again; the current one becomes the previous. Twice returns.
+    """Make the previous generation serve again; the current one becomes the previous. A second call reverts the first.
 
-    Takes no lock: in an emergency it must not wait for a builder. One that is publishing finds the pointer changed and
-    stops.
+    Takes no lock: in an emergency it must not wait for a builder. A builder that is publishing finds the pointer
+    changed, and stops.
 
     Raises:
-        PublishError: there is nothing to roll back to, or its records were overwritten in place.
+        PublishError: there is no previous generation, or its records were overwritten in place.
     """
     old, old_bytes = read_pointer(client, model)
     if old is None:
@@ -124,18 +124,18 @@ def _why_overwritten(current: Generation, previous: Generation) -> str:
     state = "is overwriting" if current.over else "has overwritten"
     return (
         f"model {current.model!r}: {current.name} {state} the records of {previous.name} in place: they cannot serve "
-        f"again; encode and publish them anew: python -m builder republish RECIPE {previous.artifact_id}"
+        f"again; encode and publish them again: absorb republish RECIPE {previous.artifact_id}"
     )
 
 
 def count_records(client: CacheClient, generation: Generation) -> int:
-    """Records of a generation in the cache; at least: SCAN may report a key twice while the server's table shrinks."""
+    """Number of a generation's records. May count a key twice: SCAN does so while the server's table shrinks."""
     with cache_errors(client):
         return sum(1 for _ in client.scan_iter(generation.key_pattern(), SCAN_COUNT))
 
 
 def count_all(client: CacheClient) -> dict[str, Counter[str]]:
-    """Model -> generation whose keys they have (`Generation.place`) -> records in the cache, finished or not."""
+    """Model -> generation (by `Generation.place`) -> number of records in the cache, of finished generations or not."""
     found: dict[str, Counter[str]] = {}
     with cache_errors(client):
         for key in client.scan_iter("absorb:*", SCAN_COUNT):
@@ -166,6 +166,8 @@ def find_generations(client: CacheClient, model: str) -> set[str]:
 def _unlink(client: CacheClient, keys: Iterator[bytes]) -> None:
     while batch := list(islice(keys, UNLINK_BATCH)):
         with client.pipeline(transaction=False) as pipeline:
-            for key in batch:  # one by one: in a cluster the keys of a batch lie on many nodes
+            for (
+                key
+            ) in batch:  # one command per key: in a cluster, the keys of a batch are on many nodes
                 pipeline.unlink(key)
             pipeline.execute()

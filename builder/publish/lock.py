@@ -1,4 +1,4 @@
-"""One builder at a time per model: a lock in the cache that its holder renews and that a killed holder lets expire."""
+"""One builder per model at a time: a lock in the cache. Its holder renews it; a killed holder's lock expires."""
 
 import logging
 import os
@@ -25,10 +25,10 @@ POLL_EVERY_S = 0.1
 
 
 class HeldLock:
-    """A lock while it is ours.
+    """A lock that this process holds.
 
     Attributes:
-        token: what the lock's key holds as long as this builder owns it: who, since when, and a random part.
+        token: value of the lock's key: host, process, start time and a random part.
     """
 
     def __init__(self, client: CacheClient, lock: Lock, token: str) -> None:
@@ -42,21 +42,21 @@ class HeldLock:
         self._thread.start()
 
     def still_held(self) -> bool:
-        """False once another builder may own it. Costs nothing: the server has the last word when a pointer flips."""
+        """False once another builder may hold the lock. Does not ask the server: the flip checks the lock itself."""
         return not self._lost and time.monotonic() - self._renewed_s < TTL_S
 
     def is_confirmed(self) -> bool:
-        """Whether the server says that it is ours, however long this process was stopped meanwhile."""
+        """Whether the server confirms that this process holds the lock, even after a long pause of the process."""
         with cache_errors(self._client):
             return bool(self._lock.owned())
 
     def release(self) -> None:
-        """Stop renewing and give the lock back."""
+        """Stop renewing, and release the lock."""
         self._stop.set()
         self._thread.join()
         try:
             self._lock.release()
-        except RedisError as error:  # a LockError (lost) is one too
+        except RedisError as error:  # includes LockError: the lock is lost
             logger.warning("lock %s was not released: %s", self._lock.name, error)
 
     def _renew(self) -> None:
@@ -77,11 +77,11 @@ class HeldLock:
 def hold_lock(client: CacheClient, model: str) -> Iterator[HeldLock]:
     """Hold the publish lock of `model` inside the block.
 
-    A lock left by a killed builder is waited for until it expires, at most `TTL_S`; one that is renewed meanwhile has a
-    living holder, and waiting for that is pointless.
+    Waits for the lock of a killed builder until it expires, at most `TTL_S`. If the lock is renewed meanwhile, its
+    holder is alive, and the wait ends with an error.
 
     Raises:
-        LockHeldError: another builder holds it; names the holder.
+        LockHeldError: another builder holds the lock; the error names it.
         CacheUnavailableError: the cache does not answer.
     """
     lock = Lock(client, lock_key(model), timeout=TTL_S, thread_local=False)
@@ -96,20 +96,20 @@ def hold_lock(client: CacheClient, model: str) -> Iterator[HeldLock]:
 
 
 def lock_holder(client: CacheClient, model: str) -> str | None:
-    """Who holds the publish lock of `model`, None if nobody."""
+    """The builder that holds the publish lock of `model`; None if the lock is free."""
     token = read_bytes(client, lock_key(model))
     if token is None:
         return None
-    return token.decode(errors="replace").rpartition(" ")[0] or "a builder that left no name"
+    return token.decode(errors="replace").rpartition(" ")[0] or "an unnamed builder"
 
 
 def _acquire(client: CacheClient, lock: Lock, token: str, model: str) -> None:
     left_ms = TTL_S * 1000
     is_waiting = False
     while not lock.acquire(blocking=False, token=token):
-        holder = lock_holder(client, model) or "one that has just finished"
+        holder = lock_holder(client, model) or "a builder that has just finished"
         now_left_ms = client.pttl(lock_key(model))
-        # -1: it never expires. More than before: it was renewed or taken anew. -2: it is gone, try again.
+        # -1: the lock never expires. More than before: it was renewed or taken again. -2: it is gone, try again.
         if now_left_ms == -1 or now_left_ms > left_ms:
             raise LockHeldError(f"model {model!r}", holder)
         if not is_waiting:

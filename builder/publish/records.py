@@ -1,4 +1,4 @@
-"""Records go to the cache: checked one by one, sent in batches, and read back in a sample."""
+"""Write records to the cache: check each, send them in batches, read a sample back."""
 
 import hashlib
 import random
@@ -20,13 +20,13 @@ SAMPLE_SIZE = 100
 Records = Iterable[tuple[str, bytes]]
 """User id and encoded record of each user."""
 Watcher = Callable[[int], None]
-"""Told after each batch how many records were in it."""
+"""Called after each batch with its number of records."""
 
 
 class Sample:
-    """A uniform sample of a stream of unknown length (reservoir), remembering each record by its hash.
+    """A uniform sample of a stream of unknown length (reservoir sampling); keeps the hash of each record in it.
 
-    Not by its CRC: a record ends in its own CRC, and the CRC of such bytes is the same for all.
+    A hash, not a CRC: a record ends with its own CRC, and the CRC of such bytes is the same constant for all records.
     """
 
     def __init__(self, seed: str) -> None:
@@ -35,7 +35,7 @@ class Sample:
         self._seen = 0
 
     def offer(self, user_id: str, raw: bytes) -> None:
-        """See one record of the stream."""
+        """Add the next record of the stream."""
         self._seen += 1
         if len(self.hashes) < SAMPLE_SIZE:
             self.hashes.append((user_id, _hash(raw)))
@@ -56,7 +56,8 @@ def write(
     """Check every record and write it.
 
     Raises:
-        PublishError: a record is none, their number is not the generation's, the cache is full, or the lock is lost.
+        PublishError: a value is not a record, their number differs from the generation's, the cache is full, or the
+            lock is lost.
         CacheUnavailableError: the cache stopped answering.
     """
     sample = Sample(generation.name)
@@ -124,7 +125,7 @@ def verify(client: CacheClient, generation: Generation, sample: Sample) -> None:
     """Count the records and read the sample back.
 
     Raises:
-        PublishError: one is missing, or is not what was written.
+        PublishError: a record is missing, or differs from what was written.
     """
     found = count_records(client, generation)
     if found < generation.num_users:

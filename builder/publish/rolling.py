@@ -1,22 +1,22 @@
-"""Publish in place: every user's record is written over the one that serves, so the cache never holds two builds.
+"""Rolling publish: overwrite each user's record in place, so that the cache never holds two whole generations.
 
     1  flip the pointer to the new generation `over` the old one, under the old one's keys
-    2  wait until every living service says that it has loaded both artifacts
-    3  write over the users, one batch after another; each record names the artifact that made it, which scores it
-    4  remove the users that the log no longer has, verify, and flip the pointer to the new generation alone
+    2  wait until every living service announces that it has loaded both artifacts
+    3  overwrite the records, batch by batch; each record names the artifact that made it, and that artifact scores it
+    4  remove the users that left the log, verify, and flip the pointer to the new generation alone
 
-Services are waited for rather than a time: a service that could not load the new artifact would lose one user after
-another to the cold start, and a time would not notice. Should they not be ready in time, the pointer goes back and not
-one record has changed. They say so themselves (`presence_key`), at each poll, with a time to live: nobody has to be
-told how many there are. A service that may not write to the cache is not waited for.
+The builder waits for the services, not for a fixed time: a service that cannot load the new artifact would answer one
+user after another from the cold start. If the services are not ready in time, the pointer goes back, and no record has
+changed. Each service announces itself at every poll, with a time to live (`presence_key`), so their number need not be
+configured. A service that may not write to the cache cannot announce itself, and is not waited for.
 
-Interrupted after step 2, the cache holds a mixture, which serves: each record by its own artifact. The next publish in
-place completes it, or with the old artifact reverts it; a mixture of three is one as well. There is no way back but
-that: what is overwritten is gone, so `rollback` refuses, and says what to do. A blue/green publish over a mixture works
-as ever.
+If the publish is interrupted after step 2, the cache holds a mixture, which serves: each record is scored by its own
+artifact. The next rolling publish completes the mixture, or reverts it if it publishes the old artifact; a mixture may
+hold records of three artifacts. Overwritten records are gone, so `rollback` refuses and names the alternative. A
+blue/green publish over a mixture works as usual.
 
-A builder that was stopped for longer than its lock lives may write one more batch over its successor's; those users get
-the cold start, and a reason, until the next publish.
+A builder that pauses for longer than its lock lives may overwrite one batch of its successor; those users get the cold
+start, with a reason, until the next publish.
 """
 
 import logging
@@ -54,19 +54,19 @@ def publish_in_place(
     wait_s: float,
     progress: Watcher | None = None,
 ) -> Pointer:
-    """Write a generation over the one that serves. The first of a model has nothing to overwrite: as `publish`.
+    """Overwrite the generation that serves. A model's first generation is published by `publish`.
 
     Args:
         client: from `connect_cache`.
-        generation: from `new_generation`; `num_users` is what `records` must come to.
-        records: read once; of each user 8 bytes are kept, to know who has left.
-        spec: of the artifact that made the records.
-        wait_s: seconds in which all services have to load both artifacts.
-        progress: called after each batch with the number of records in it.
+        generation: from `new_generation`; its `num_users` must be the number of records.
+        records: read once; 8 bytes of each user are kept, to find the users that left the log.
+        spec: state spec of the artifact that made the records.
+        wait_s: time limit for all services to load both artifacts.
+        progress: called after each batch with its number of records.
 
     Raises:
-        PublishError: services were not ready in time, and nothing has changed; or what was written is not what was
-            meant, and a mixture serves until the next publish.
+        PublishError: services were not ready in time, and nothing has changed; or the written records are wrong or
+            incomplete, and a mixture serves until the next publish.
         LockHeldError: another builder is publishing this model.
         CacheUnavailableError: the cache stopped answering; a mixture may serve until the next publish.
     """
@@ -82,20 +82,22 @@ def publish_in_place(
             new = Pointer(replace(mixture.current, over=()), old.current)
             flip_pointer(client, mixture.to_bytes(), new, lock.token)
             if not sweep(client, generation.model, new, lock):
-                logger.warning("lost the lock after the flip: the next publish removes what is old")
+                logger.warning(
+                    "lost the lock after the flip; the next publish removes the old generations"
+                )
             return new
     return publish(client, generation, records, spec, progress=progress)
 
 
 def _over(new: Generation, old: Generation) -> Generation:
-    """`new` under the keys of `old`. Records of its own artifact need no other to be scored."""
+    """The new generation under the keys of the old one, with the other artifacts that its records may come from."""
     mixed = [Overwritten(old.name, old.artifact_id), *old.over]
     known = {new.artifact_id}
     over = []
-    for one in mixed:
-        if one.artifact_id not in known:
-            known.add(one.artifact_id)
-            over.append(one)
+    for overwritten in mixed:
+        if overwritten.artifact_id not in known:
+            known.add(overwritten.artifact_id)
+            over.append(overwritten)
     return replace(new, slot=old.place, over=tuple(over))
 
 
@@ -129,34 +131,33 @@ def _overwrite(
         _remove_leavers(client, generation, users.hashes(), lock)
         verify(client, generation, sample)
     except (PublishError, CacheUnavailableError):
-        logger.warning(
-            "model %s: %s is written in part; each record is scored by the artifact that made it, "
-            "until the next publish completes or reverts it", generation.model, generation.name,
-        )  # fmt: skip
+        state = "is written in part; each record is scored by the artifact that made it"
+        until = "until the next publish completes or reverts it"
+        logger.warning("model %s: %s %s, %s", generation.model, generation.name, state, until)
         raise
 
 
 class _Users:
-    """Who was written, 8 bytes each. Among 100 million, two share them at odds of 1 to 3,700, and one may stay."""
+    """Hashes of the written users, 8 bytes each. Among 100 million users, two collide at odds of 1 to 3,700."""
 
     def __init__(self) -> None:
         self._hashes = array("Q")
 
     def watch(self, records: Records) -> Iterator[tuple[str, bytes]]:
-        """The records, each user remembered."""
+        """Pass the records on, and keep the hash of each user."""
         for user_id, raw in records:
             self._hashes.append(_hash(user_id.encode()))
             yield user_id, raw
 
     def hashes(self) -> NDArray[np.uint64]:
-        """Sorted."""
+        """The hashes, sorted."""
         return np.sort(np.frombuffer(self._hashes, np.uint64))
 
 
 def _remove_leavers(
     client: CacheClient, generation: Generation, written: NDArray[np.uint64], lock: HeldLock
 ) -> None:
-    """Remove records of users who are not among those written."""
+    """Remove the records of users that were not written."""
     start, removed = len(generation.key("").encode()), 0
     with cache_errors(client):
         keys = client.scan_iter(generation.key_pattern(), SCAN_COUNT)
@@ -164,7 +165,7 @@ def _remove_leavers(
             found = np.array([_hash(key[start:]) for key in batch], np.uint64)
             places = np.searchsorted(written, found).clip(max=len(written) - 1)
             leavers = [key for key, at in zip(batch, written[places] != found, strict=True) if at]
-            if leavers and not lock.is_confirmed():  # they may be another builder's new users
+            if leavers and not lock.is_confirmed():  # they may be users of another builder
                 raise PublishError(f"model {generation.model!r}: lost the lock; stopped")
             with client.pipeline(transaction=False) as pipeline:
                 for key in leavers:

@@ -1,11 +1,11 @@
-"""Which services are alive, and which generations they have loaded: they say so in the cache, time and again."""
+"""Which services are alive, and which generations they have loaded: services announce it in the cache."""
 
 from builder.publish.cache import CacheClient, cache_errors
 from models.contract.generation import SERVICES_KEY, presence_key, read_presence
 
 
 def loaded_by_service(client: CacheClient) -> dict[str, dict[str, str | None]]:
-    """Living service -> model that it serves or should -> name of the generation loaded, None: not one.
+    """Living service -> model -> name of the generation that it has loaded; None: none of that model yet.
 
     Raises:
         CacheUnavailableError: the cache does not answer.
@@ -25,7 +25,7 @@ def loaded_by_service(client: CacheClient) -> dict[str, dict[str, str | None]]:
 
 
 def waited_for(client: CacheClient, model: str, generation: str) -> list[str]:
-    """Living services that serve `model`, or should, and have not loaded `generation`."""
+    """Living services that follow `model` and have not loaded `generation`."""
     return [
         name
         for name, loaded in loaded_by_service(client).items()

@@ -15,10 +15,10 @@ class ModelStatus:
 
     Attributes:
         model: name it is served under.
-        pointer: generation that serves and the one to roll back to; None before the first publish has finished.
-        records: name of the generation whose keys they have -> records in the cache.
-        record_bytes: size of one record of the current generation; None if there is none.
-        lock_holder: the builder that is publishing it now; None if nobody is.
+        pointer: the generation that serves and the one to roll back to; None before the first publish has finished.
+        records: generation (by `Generation.place`) -> number of records in the cache.
+        record_bytes: size of one record of the current generation; None if it holds no record.
+        lock_holder: the builder that is publishing the model now; None if the lock is free.
     """
 
     model: str
@@ -29,14 +29,14 @@ class ModelStatus:
 
     @property
     def unfinished(self) -> list[str]:
-        """Generations that no pointer names: being written now, or left by a killed builder."""
+        """Generations that the pointer does not name: being written now, or left by a killed builder."""
         kept = (self.pointer.current, self.pointer.previous) if self.pointer else ()
         named = {generation.place for generation in kept if generation}
         return sorted(self.records.keys() - named)
 
 
 def status(client: CacheClient) -> list[ModelStatus]:
-    """Every model in the cache, by name; also one whose first publish has not finished.
+    """Every model in the cache, by name, also those whose first publish has not finished.
 
     Raises:
         GenerationError: a pointer cannot be read.

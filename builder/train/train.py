@@ -1,4 +1,4 @@
-"""Events -> Checkpoint: a fixed budget of steps, validated on the way; the best validated weights are kept."""
+"""Events -> Checkpoint: train for a fixed budget of steps, validate on the way, keep the weights that validate best."""
 
 import logging
 import math
@@ -31,12 +31,12 @@ from models.registry import build_model, make_config
 logger = logging.getLogger(__name__)
 
 VALIDATION_SLATES = 2000
-"""Slates of a validation at least: of baskets enough for ±0.003 of AUC, and a small part of the time of the steps
-between two."""
+"""Smallest number of slates in a validation: with baskets, the AUC is known to ±0.003, in a small part of the time of
+the training steps between two validations."""
 VALIDATION_EVENTS = 8000
-"""Events of a validation at least, and all if there are fewer: slates of one impression each say little."""
+"""Smallest number of events in a validation, or all if there are fewer: slates of one impression each say little."""
 FINAL_RATE = 0.05
-"""The learning rate falls linearly to this share of its start: a short budget ends on averaged, not noisy, weights."""
+"""Share of its start that the learning rate falls to: at a low rate, the last steps reduce the noise in the weights."""
 
 
 def train(
@@ -50,11 +50,11 @@ def train(
     Args:
         events: the log.
         recipe: model, budget, seed.
-        progress: told after every step, with the latest validation.
-        vectors: of the model's fields, for one that reads them.
+        progress: called after every step, with the latest validation as its note.
+        vectors: field vectors, for a model that reads them; None for other models.
 
     Raises:
-        RecipeError: the model reads field vectors and there are none, or the other way round.
+        RecipeError: the model reads field vectors and got none, or got some and does not read them.
     """
     rule = recipe.train
     torch.set_num_threads(rule.threads or torch.get_num_threads())
@@ -78,13 +78,13 @@ def train(
         if step % rule.validate_every == 0 or step == steps:
             note = validation.run(model, step)
         progress(step, steps, note)
-    # With its defaults: another version of the code may have others.
+    # Defaults included: another version of the code may have other defaults.
     config = asdict(make_config(recipe.model.name, recipe.model.config))
     return Checkpoint(recipe.model.name, config, events.schema, validation.best, validation.history)
 
 
 def make_optimizer(model: CtrModel, rule: TrainRule) -> torch.optim.Optimizer:
-    """The recipe's optimiser, with the model's own groups."""
+    """The recipe's optimiser, over the model's parameter groups."""
     groups = model.parameter_groups(rule.learning_rate)
     if rule.optimizer == "adagrad":
         return torch.optim.Adagrad(groups, weight_decay=rule.weight_decay)
@@ -102,7 +102,7 @@ def _set_vectors(model: CtrModel, vectors: Float[Tensor, "K Dl"] | None, recipe:
 
 
 def num_steps(rule: TrainRule, slates: int) -> int:
-    """`steps`, or fewer if `max_epochs` over this many slates end before."""
+    """Number of training steps: `steps`, or fewer where `max_epochs` over this many slates take fewer."""
     if rule.max_epochs is None:
         return rule.steps
     return min(rule.steps, math.ceil(rule.max_epochs * slates / rule.slates_per_step))
@@ -131,7 +131,7 @@ def _step(model: CtrModel, optimizer: torch.optim.Optimizer, batch: Batch) -> fl
 
 
 def losses(model: CtrModel, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Mean binary cross-entropy over the real candidates; and with it all else that a step fits."""
+    """Mean binary cross-entropy over the real candidates; and the sum that a step minimises, with auxiliary losses."""
     out = model.train_forward(batch.user, batch.context, batch.slate)
     loss, *others = (
         F.binary_cross_entropy_with_logits(logits[batch.mask], batch.label[batch.mask])
@@ -142,7 +142,7 @@ def losses(model: CtrModel, batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 def _some(slates: Slates) -> NDArray[np.int64]:
-    """Which slates a validation looks at: the same for every training."""
+    """Indices of the slates that a validation measures: the same in every training."""
     order = np.random.default_rng(0).permutation(len(slates))
     events = np.cumsum((slates.end - slates.begin)[order])
     enough = int(np.searchsorted(events, VALIDATION_EVENTS)) + 1
@@ -150,7 +150,7 @@ def _some(slates: Slates) -> NDArray[np.int64]:
 
 
 class _Validation:
-    """Keeps the best weights by validation AUC, and the curve."""
+    """Validates, and keeps the weights with the best AUC and the history of all validations."""
 
     def __init__(self, events: Events, recipe: Recipe) -> None:
         self.source = batch_source(events, recipe, "validate")
@@ -166,14 +166,17 @@ class _Validation:
         self._losses.append(loss)
 
     def run(self, model: CtrModel, step: int) -> str:
-        """Validate; return a line on it."""
+        """Validate, and describe the result in a line."""
         probability, label, user = predict(model, self.source, self.slates).for_metrics()
-        # A model that diverged ranks nothing; its training goes on, and an earlier step may be its best.
+        # A diverged model predicts NaN. Training goes on: an earlier step may be the best.
         metrics = measure(np.nan_to_num(probability, nan=0.5), label, user)
         line = {
-            "step": step, "train_loss": float(np.mean(self._losses)), "auc": metrics.auc,
-            "log_loss": metrics.log_loss, "seconds": time.monotonic() - self._began_s,
-        }  # fmt: skip
+            "step": step,
+            "train_loss": float(np.mean(self._losses)),
+            "auc": metrics.auc,
+            "log_loss": metrics.log_loss,
+            "seconds": time.monotonic() - self._began_s,
+        }
         self._losses.clear()
         self.history.append(line)
         if metrics.auc > self._best_auc:

@@ -4,8 +4,16 @@ from models.command_line import Command
 
 SERVE, RUNTIME = "Serve", "cpu or gpu"
 COMMANDS = (
-    Command("serve", SERVE, "Run the service on what is in the cache.", "service.__main__", RUNTIME),
-    Command("demo", SERVE, "Score one user's candidates, print them by rank.", "service.tools.demo", RUNTIME),
+    Command(
+        "serve", SERVE, "Run the service on what is in the cache.", "service.__main__", RUNTIME
+    ),
+    Command(
+        "demo",
+        SERVE,
+        "Score one user's candidates, print them by rank.",
+        "service.tools.demo",
+        RUNTIME,
+    ),
     Command("replay", SERVE, "Send captured slow requests again.", "service.tools.replay"),
     Command("keys", SERVE, "Make an API key, and its hash for the settings.", "service.tools.keys"),
-)  # fmt: skip
+)
