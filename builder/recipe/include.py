@@ -1,9 +1,9 @@
-"""What recipes share: a file of variants that several of them compare, and what all variants have in common.
+"""Keys that recipes share: an included file, and defaults for all variants.
 
-include = "variants/long-history.toml"      # that file's top-level tables, where the recipe has none of that name; its
-                                            # lists (variants, sweeps) come before the recipe's own
+include = "variants/long-history.toml"      # its tables are used where the recipe has none of that name; its lists
+                                            # (variants, sweeps) come before the recipe's own
 
-[variant_defaults]                          # keys of every variant's model that does not say otherwise
+[variant_defaults]                          # model keys of every variant that does not set them
 dropout = 0.1
 """
 
@@ -17,14 +17,14 @@ INCLUDE, DEFAULTS = "include", "variant_defaults"
 
 
 def with_included(values: dict[str, Any], path: Path) -> dict[str, Any]:
-    """A recipe's plain values with the tables it includes, and its defaults in each variant.
+    """A recipe's plain values with its included tables, and with the defaults filled into each variant.
 
     Args:
         values: as TOML gives them.
-        path: of the recipe; the included file is looked for beside it.
+        path: the recipe's file; the included file is looked for beside it.
 
     Raises:
-        RecipeError: the included file is not there or not TOML, or `variant_defaults` is not a table.
+        RecipeError: the included file is missing or is not TOML, or `variant_defaults` is not a table.
     """
     values = {**values}
     if INCLUDE in values:
@@ -52,12 +52,16 @@ def _read(name: Any, path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(place.read_text(encoding="utf-8"))
     except OSError as error:
-        raise RecipeError(str(path), [f"{INCLUDE}: {place}: {error.strerror}"]) from error
+        raise RecipeError(
+            str(path), [f"{INCLUDE}: got {place} ({error.strerror}), expected a readable file"]
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(str(path), [f"{INCLUDE}: {place} is not TOML: {error}"]) from error
+        raise RecipeError(
+            str(path), [f"{INCLUDE}: got {place}, which is not TOML ({error}), expected TOML"]
+        ) from error
 
 
 def _filled(variant: Any, defaults: dict[str, Any]) -> Any:
     if isinstance(variant, dict) and isinstance(variant.get("model"), dict):
         return {**variant, "model": {**defaults, **variant["model"]}}
-    return variant  # reported by the check of types
+    return variant  # the validation reports it

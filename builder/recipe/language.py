@@ -1,4 +1,4 @@
-"""The recipe's section on field vectors. Imported with every recipe, so it knows no torch."""
+"""The `[language]` section of a recipe: field vectors. Every recipe imports it, so it does not import torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,39 +17,39 @@ DIMS: Mapping[Architecture, int] = {"smollm2": 576, "minilm": 384}
 
 @dataclass(frozen=True)
 class LanguageRule:
-    """How a language model is tuned on the fields' values, and which vectors of the fields come of it."""
+    """How a language model is tuned on the values of the fields, and which field vectors it gives."""
 
     model: Architecture = "minilm"
     """"minilm": all-MiniLM-L6-v2, a sentence encoder; "smollm2": SmolLM2-135M-Instruct, a decoder as in the paper,
-    which takes some ten times as long."""
+    about ten times slower."""
     descriptions: dict[str, str] = field(default_factory=dict)
-    """Field -> what it is in words. A field that is not listed is described by its name, as all are in the paper."""
+    """Field -> description in words. Other fields are described by their name, as all fields are in the paper."""
     vectors: Vectors = "tuned"
-    """"raw": of the model as it came. Controls of what language says: "random" vectors as long as the tuned ones;
-    "shuffled": the tuned ones, each at another field."""
+    """"tuned": of the tuned model; "raw": of the model as published. Controls: "random": random vectors of the same
+    lengths as the tuned ones; "shuffled": the tuned vectors, each assigned to another field."""
     loss: Loss = "contrastive"
-    """"generative" writes the description as an answer (decoder only); "both": their sum, which the paper has not."""
+    """"contrastive": value and description are close; "generative": the model writes the description (decoder only);
+    "both": the sum, which is not in the paper."""
     template: Template = "short"
-    """"long": the task and all candidates in each prompt, as in the paper; "short": the value alone, shorter
-    and so faster."""
+    """"long": each prompt has the task and all candidates, as in the paper; "short": the value alone, faster."""
     values_per_field: Annotated[int, Interval(ge=1)] = 1000
-    """Sampled at most; a tenth of them, up to 40, is held out to measure on."""
+    """Largest number of sampled values per field. A tenth of them, at most 40, is held out for measuring."""
     steps: Annotated[int, Interval(ge=1)] = 66
-    """Steps of the tuning."""
+    """Number of tuning steps."""
     batch: Annotated[int, Interval(ge=1)] = 32
-    """Prompts in a step. The paper has 128: half of its prompts in twice as many steps teach no less."""
+    """Prompts per step. The paper has 128; half as many prompts in twice as many steps gave the same quality."""
     learning_rate: Annotated[float, Interval(gt=0)] = 3e-3
-    """Of the tuning."""
+    """Learning rate of the tuning."""
     rank: Annotated[int, Interval(ge=1)] = 8
-    """Of LoRA's matrices, on queries and values of every layer."""
+    """Rank of LoRA's matrices, which adapt the queries and values of every layer."""
     alpha: Annotated[float, Interval(gt=0)] = 16.0
     """LoRA's scale is alpha / rank."""
     dropout: Annotated[float, Interval(ge=0, le=0.99)] = 0.05
-    """Of LoRA's input."""
+    """Dropout on LoRA's input."""
     seed: Annotated[int, Interval(ge=0)] = 0
-    """Of the draws of values and of the adapter's weights."""
+    """Seed of the sampled values and of LoRA's initial weights."""
     threads: Annotated[int, Interval(ge=0)] = 0
-    """0: one per core."""
+    """Number of threads; 0: one per core."""
 
     @property
     def dim(self) -> int:
@@ -59,5 +59,5 @@ class LanguageRule:
     def __post_init__(self) -> None:
         if self.model == "minilm" and self.loss != "contrastive":
             raise ValueError(
-                f"loss: got {self.loss!r}, expected 'contrastive': minilm is an encoder, and writes no answers"
+                f"loss: got {self.loss!r}, expected 'contrastive': minilm is an encoder and cannot write text"
             )

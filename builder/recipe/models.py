@@ -1,4 +1,4 @@
-"""What a recipe says of models: the one that is built, and those that `compare` trains beside each other."""
+"""The models of a recipe: the one that is built, and the variants that `compare` trains."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -12,7 +12,7 @@ from models.contract.errors import UnknownModelError, did_you_mean
 
 Family = Literal["lrea", "two-stage", "full", "stacked", "pooled", "none", "control"]
 SHARE = "train.share"
-"""Key of a sweep over how much of the training data there is."""
+"""Key of a sweep over the share of the training data."""
 Rate = Annotated[float, Interval(gt=0)]
 
 
@@ -23,7 +23,7 @@ class ModelChoice:
     name: str
     """As the registry has it, in lower case."""
     config: dict[str, Any] = field(default_factory=dict)
-    """Keys of the model's config; the rest have its defaults."""
+    """Keys of the model's config. Others keep its defaults."""
 
 
 @dataclass(frozen=True)
@@ -31,33 +31,34 @@ class Variant:
     """A model that `compare` trains on the recipe's data."""
 
     label: str
-    """Its name in tables and plots."""
+    """Name in tables and plots."""
     family: Family
-    """What it does with the long history: "lrea" folds it into slots; "two-stage" searches it, then attends to what it
-    found; "full" attends to every event, "stacked" in several layers, its events to each other too; "pooled" has one
-    summary for all candidates; "none" leaves it out; "control" is no candidate to win and only explains another. The
-    first of family "full" is what differences are taken to."""
+    """How the model uses the long history. "lrea": folds it into slots; "two-stage": searches it, then attends to the
+    events found; "full": attends to every event; "stacked": several layers in which events attend to each other;
+    "pooled": one summary for all candidates; "none": does not use it; "control": explains another variant and is not
+    compared itself. Differences are taken to the first variant of family "full"."""
     model: ModelChoice
     against: tuple[str, ...] = ()
-    """Labels of variants that its difference to is shown, too: its control, or a model that it is said to beat."""
+    """Labels of further variants to show the difference to, such as its control."""
     vectors: Vectors | None = None
-    """The field vectors that it gets, as `language.vectors`. Unset: none, it knows no language."""
+    """Field vectors of the variant, as in `language.vectors`. Unset: it reads no field vectors."""
 
 
 @dataclass(frozen=True)
 class SearchRule:
-    """How `compare` chooses the setting of each variant: as many trials for each, by validation AUC."""
+    """How `compare` chooses each variant's hyperparameters: by validation AUC, with as many trials for each."""
 
     learning_rate: tuple[Rate, ...] = ()
-    """Each is tried once with each variant. Empty: no search, `train.learning_rate` for all."""
+    """Learning rates to try once with each variant. Empty: no search, all variants use `train.learning_rate`."""
     steps: Annotated[int, Interval(ge=1)] | None = None
-    """Of a trial. Unset: as many as `train.steps`."""
+    """Training steps of a trial. Unset: `train.steps`."""
     trials: Annotated[int, Interval(ge=2)] | None = None
-    """Draws from all lists of this table, each value as often as the others. Unset: the learning rates alone."""
+    """Number of trials, drawn from all lists of this table with equal frequencies. Unset: the learning rates alone."""
     weight_decay: tuple[Annotated[float, Interval(ge=0)], ...] = ()
-    """Values to draw from. Empty: `train.weight_decay`."""
+    """Weight decays to draw from. Empty: `train.weight_decay`."""
     model: dict[str, Any] = field(default_factory=dict)
-    """Key of a model's config -> values to draw from, for the variants that have it and where it is not 0 or false."""
+    """Key of a model's config -> values to draw from. Applies to variants that have the key and do not set it to 0 or
+    false."""
 
     def __post_init__(self) -> None:
         rates = self.learning_rate
@@ -68,7 +69,9 @@ class SearchRule:
         drawn = {"weight_decay": self.weight_decay, "model": self.model}
         for name, given in drawn.items():
             if given and self.trials is None:
-                raise ValueError(f"{name}: is drawn from, but there is no number of trials")
+                raise ValueError(
+                    f"{name}: got values to draw from, expected search.trials to be set"
+                )
         if self.trials is not None and not rates:
             raise ValueError(f"trials: got {self.trials}, expected learning rates to draw from")
         pairs = len(rates) * max(1, len(self.weight_decay))
@@ -82,12 +85,12 @@ class SearchRule:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a search chooses.
+    """Hyperparameters that a search chose.
 
     Attributes:
-        learning_rate: of `TrainRule`.
-        weight_decay: of `TrainRule`.
-        config: keys of the model's config.
+        learning_rate: replaces `train.learning_rate`.
+        weight_decay: replaces `train.weight_decay`.
+        config: replaces keys of the model's config.
     """
 
     learning_rate: float
@@ -97,18 +100,18 @@ class Setting:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A variant trained with several values of one key; the learning rate stays the variant's."""
+    """A variant trained with several values of one key, at the variant's learning rate."""
 
     label: str
-    """Its name in tables and plots."""
+    """Name in tables and plots."""
     variant: str
-    """Label of the variant it starts from."""
+    """Label of the variant."""
     key: str
-    """Of the model's config; or "train.share"."""
+    """Key of the model's config, or "train.share"."""
     values: tuple[Any, ...]
     """Values of the key, at least two."""
     seeds: Annotated[int, Interval(ge=1)] | None = None
-    """Trainings of each value. Unset: as many as of each variant."""
+    """Number of trainings per value. Unset: as many as each variant gets."""
 
     def __post_init__(self) -> None:
         if len(self.values) < 2:
@@ -116,7 +119,7 @@ class Sweep:
 
 
 def with_llm_dim(model: ModelChoice, language: LanguageRule | None) -> ModelChoice:
-    """The model with the width of its field vectors, if it is one that reads them and does not say."""
+    """The model with `llm_dim` filled in, where it reads field vectors and does not set their width."""
     config = model.config
     if language is None or "llm_dim" in config or not (config.get("fre") or config.get("fie")):
         return model
@@ -124,7 +127,7 @@ def with_llm_dim(model: ModelChoice, language: LanguageRule | None) -> ModelChoi
 
 
 def nest_models(values: dict[str, Any]) -> list[str]:
-    """Move a model table's keys, all but its name, into `config`; problems with them."""
+    """Move every key of each model table, except its name, into `config`; return the problems with those keys."""
     problems: list[str] = []
     if isinstance(values.get("model"), dict):
         values["model"], found = _nested(values["model"], "model")
@@ -139,13 +142,15 @@ def nest_models(values: dict[str, Any]) -> list[str]:
 
 
 def _nested(table: dict[str, Any], where: str) -> tuple[dict[str, Any], list[str]]:
-    from models.registry import MODELS  # here: it imports torch, and most of the builder needs none
+    from models.registry import (
+        MODELS,  # imported here: it imports torch, which most of the builder does not need
+    )
 
     config = {key: value for key, value in table.items() if key != "name"}
     nested = {"config": config} | ({"name": table["name"]} if "name" in table else {})
     name = table.get("name")
     if not isinstance(name, str):
-        return nested, []  # reported by the check of types
+        return nested, []  # the validation reports it
     if name not in MODELS:
         return nested, [f"{where}.name: {UnknownModelError(name, MODELS)}"]
     return nested, config_problems(MODELS[name].config, config, where)
@@ -154,7 +159,7 @@ def _nested(table: dict[str, Any], where: str) -> tuple[dict[str, Any], list[str
 def vector_problems(
     model: ModelChoice, variants: Sequence[Variant], language: LanguageRule | None
 ) -> list[str]:
-    """Models that read field vectors which nobody makes, and vectors that no language model makes."""
+    """Problems of models that read field vectors without a [language] section, or the other way round."""
     problems = []
     if _reads_vectors(model) and language is None:
         problems.append("model: fre and fie read field vectors, expected a [language] section")
@@ -185,13 +190,15 @@ def _reads_vectors(model: ModelChoice) -> bool:
 def comparison_problems(
     variants: Sequence[Variant], sweeps: Sequence[Sweep], search: SearchRule
 ) -> list[str]:
-    """Labels that are not unique, and sweeps and searches of what is not there."""
+    """Labels that occur twice, and sweeps and searches of keys or variants that do not exist."""
     problems = []
     for kind, entries in (("variant", variants), ("sweep", sweeps)):
         labels = [entry.label for entry in entries]
         for place, label in enumerate(labels):
             if label in labels[:place]:
-                problems.append(f"{kind}[{place}].label: {label!r} is there twice")
+                problems.append(
+                    f"{kind}[{place}].label: got {label!r} twice, expected a label of its own"
+                )
     known = {variant.label: variant for variant in variants}
     for place, variant in enumerate(variants):
         for label in variant.against:
@@ -214,7 +221,9 @@ def _search_problems(variants: Sequence[Variant], search: SearchRule) -> list[st
         if not having:
             keys = sorted({own.name for config in configs for own in fields(config)})
             hint = did_you_mean(key, keys)
-            problems.append(f"search.model.{key}: no variant's model has this key{hint}")
+            problems.append(
+                f"search.model.{key}: got a key that no variant's model has, expected a key of one{hint}"
+            )
             continue
         for place, value in enumerate(values):
             found = config_problems(having[0], {key: value})

@@ -1,6 +1,6 @@
 """A recipe: everything that decides a build, read from TOML into frozen dataclasses.
 
-Unknown keys are refused and all problems are listed at once. The docstring under each key is its documentation.
+Unknown keys are rejected, and all problems are listed at once. The docstring under each key is its documentation.
 """
 
 import hashlib
@@ -33,17 +33,18 @@ from models.contract.generation import MODEL_NAME, MODEL_NAME_RULE
 
 @dataclass(frozen=True)
 class SplitRule:
-    """What is to train, validate and test: by time, by user where the two shares of users are given, or by event.
+    """How targets are split into train, validate and test: by time, by user or by event.
 
-    Cuts by time are days since the first event (all three), or shares of the events that are targets.
+    A split by time is given as days since the first event (all three keys), or as shares of the targets. Two shares of
+    users, or two shares of events, replace the split by time.
     """
 
     train_from_day: Annotated[float, Interval(ge=0)] | None = None
-    """Day since the first event from which targets are to train."""
+    """Days since the first event at which the training part starts."""
     validate_from_day: Annotated[float, Interval(ge=0)] | None = None
-    """Day from which targets are to validate."""
+    """Days since the first event at which the validation part starts."""
     test_from_day: Annotated[float, Interval(ge=0)] | None = None
-    """Day from which targets are to test."""
+    """Days since the first event at which the test part starts."""
     train_from: Share = 0.0
     """Share of the targets, by time, before the training part."""
     validate_from: Share = 0.8
@@ -51,15 +52,15 @@ class SplitRule:
     test_from: Share = 0.9
     """Share of the targets, by time, before the test part."""
     validate_users: OpenShare | None = None
-    """Share of the users whose targets, whenever they were, are to validate. Which users: a hash of their ids."""
+    """Share of the users whose targets, at all times, are for validation. A hash of the user's id decides."""
     test_users: OpenShare | None = None
-    """Share of the users to test on; the others are to train on. Needs `validate_users`, and no cut by time."""
+    """Share of the users to test on; the others are for training. Needs `validate_users`, and no split by time."""
     validate_events: OpenShare | None = None
-    """Share of the events to validate, drawn at random: by a hash of user and item, whenever and whosever they are."""
+    """Share of the events for validation, drawn at random: a hash of the user's and the item's ids decides."""
     test_events: OpenShare | None = None
-    """Share of the events to test on; the others are to train on. Needs `validate_events`, and no other cut."""
+    """Share of the events to test on; the others are for training. Needs `validate_events`, and no other split."""
     last_only: bool = False
-    """A user's only targets are its last: the events at the latest time at which it has any."""
+    """Only a user's last events, those at its latest time, are targets."""
 
     def __post_init__(self) -> None:
         days = (self.train_from_day, self.validate_from_day, self.test_from_day)
@@ -70,7 +71,7 @@ class SplitRule:
             )
         cuts = given or [self.train_from, self.validate_from, self.test_from]
         if not cuts[0] < cuts[1] < cuts[2]:
-            raise ValueError(f"train, validate, test: got {cuts}, expected rising values")
+            raise ValueError(f"train, validate, test: got {cuts}, expected increasing values")
         _require_shares("validate_users, test_users", self.validate_users, self.test_users)
         _require_shares("validate_events, test_events", self.validate_events, self.test_events)
         if self.test_users and self.test_events:
@@ -80,11 +81,11 @@ class SplitRule:
 
 
 def _require_shares(names: str, *shares: float | None) -> None:
-    """Raise ValueError unless both are there and leave something to train on, or both are absent."""
+    """Raise ValueError unless both shares are given and leave something to train on, or both are unset."""
     if sum(share is not None for share in shares) == 1:
         raise ValueError(f"{names}: got {shares}, expected both or none")
     if sum(share or 0.0 for share in shares) >= 1:
-        raise ValueError(f"{names}: got {shares}, expected less than 1 in all")
+        raise ValueError(f"{names}: got {shares}, expected a sum below 1")
 
 
 LATER_KEYS = {
@@ -101,11 +102,11 @@ class HistoryRule:
     """What a target sees of its user's past."""
 
     length: Annotated[int, Interval(ge=1)] = 512
-    """L: latest events that `encode` sees."""
+    """L: number of latest events that `encode` sees."""
     recent: Annotated[int, Interval(ge=1)] = 32
-    """N: latest events that `score` sees."""
+    """N: number of latest events that `score` sees."""
     min_events: Annotated[int, Interval(ge=0)] = 0
-    """Targets with fewer events before them are left out of training, validation and test."""
+    """Targets with fewer events before them are left out of every part."""
 
 
 @dataclass(frozen=True)
@@ -115,9 +116,9 @@ class NegativeRule:
     per_positive: Annotated[int, Interval(ge=1)] = 1
     """Negatives drawn for each positive."""
     same_category: Share = 0.5
-    """Share that is drawn from the positive's category."""
+    """Share of the negatives that is drawn from the positive's category."""
     popularity_power: Annotated[float, Interval(ge=0)] = 0.75
-    """Exponent of an item's popularity in the draw: 0 draws all items alike."""
+    """Exponent of an item's popularity in the draw; 0 draws all items with equal probability."""
 
 
 @dataclass(frozen=True)
@@ -125,27 +126,27 @@ class TrainRule:
     """How the model is fitted."""
 
     steps: Annotated[int, Interval(ge=1)] = 3000
-    """Steps of the optimiser, at most."""
+    """Largest number of optimizer steps."""
     slates_per_step: Annotated[int, Interval(ge=1)] = 48
-    """Users (each with its history) in a step."""
+    """Slates (a user with its history) per step."""
     positives_per_slate: Annotated[int, Interval(ge=1)] = 8
-    """Positives of a user in a step, at most."""
+    """Largest number of positives per slate."""
     learning_rate: Annotated[float, Interval(gt=0)] = 0.05
-    """Highest rate: it rises over the first tenth of the steps, then falls."""
+    """Highest learning rate: it rises over the first tenth of the steps, then falls."""
     optimizer: Literal["adagrad", "adam"] = "adagrad"
-    """Adagrad or Adam, as torch has them."""
+    """torch's Adagrad or Adam."""
     weight_decay: Annotated[float, Interval(ge=0)] = 0.0
-    """Times each weight, added to its gradient."""
+    """Factor of each weight that is added to its gradient."""
     validate_every: Annotated[int, Interval(ge=1)] = 500
     """Steps between validations; the best validated weights are kept."""
     seed: Annotated[int, Interval(ge=0)] = 0
-    """Of the initial weights and of the batches."""
+    """Seed of the initial weights and of the batches."""
     threads: Annotated[int, Interval(ge=0)] = 0
-    """0: one per core."""
+    """Number of threads; 0: one per core."""
     share: OpenShare = 1.0
-    """Of the training slates, drawn with the seed: a smaller share is part of a larger one."""
+    """Share of the training slates that is used, drawn with the seed. A larger share contains a smaller one."""
     max_epochs: Annotated[float, Interval(gt=0)] | None = None
-    """Fewer than `steps` where that many would see a slate more often than this."""
+    """Ends the training before `steps` where every slate has been seen this often."""
 
 
 @dataclass(frozen=True)
@@ -153,27 +154,27 @@ class CacheRule:
     """How states are stored."""
 
     dtype: Literal["fp32", "fp16", "int8"] = "fp32"
-    """Numbers of a record: int8 has a scale per row; ids and bits are int32 in each."""
+    """Type of a record's numbers. int8 has a scale per row; ids and bit patterns are always int32."""
 
 
 @dataclass(frozen=True)
 class PublishRule:
-    """How records come into the cache; no part of what is built."""
+    """How records are written to the cache. Not part of what is built."""
 
     mode: Literal["blue_green", "rolling"] = "blue_green"
-    """blue_green: beside those that serve, then all at once. rolling: over those that serve, in no more memory."""
+    """blue_green: new records beside the old ones, then one switch. rolling: over the old ones, without more memory."""
     wait_s: Annotated[float, Interval(ge=0)] = 60.0
-    """rolling: seconds in which every service has to load the new artifact before records are overwritten."""
+    """rolling: seconds that every service gets to load the new artifact before records are overwritten."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides a build. `path`, where it was read from, and `publish` are no part of it."""
+    """Everything that decides a build, and beside it `publish` and `path`, the file it was read from."""
 
     name: str
-    """Names the run directory."""
+    """Name of the run folder."""
     serve_as: str
-    """Name it is published and requested under."""
+    """Model name in the cache and in requests."""
     data: Data
     model: ModelChoice
     split: SplitRule = SplitRule()
@@ -186,7 +187,7 @@ class Recipe:
     search: SearchRule = field(default_factory=SearchRule)
     sweep: tuple[Sweep, ...] = ()
     language: LanguageRule | None = None
-    """Field vectors from a language model, for field models with `fre` or `fie`. Unset: no model reads any."""
+    """Field vectors from a language model, for field models with `fre` or `fie`. Unset: no field vectors."""
     path: Path = field(default=Path("recipe.toml"), compare=False, metadata=NOT_A_KEY)
 
     def to_dict(self) -> dict[str, Any]:
@@ -208,13 +209,13 @@ class Recipe:
         return plain
 
     def fingerprint(self, sections: Iterable[str]) -> str:
-        """Hash of some top-level keys, 16 hex digits: a step is done again when what it depends on changed."""
+        """Hash of some top-level keys, 16 hex digits. A step is repeated when the hash of its keys changes."""
         values = self.to_dict()
         chosen = {section: values[section] for section in sections if section in values}
         return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:16]
 
     def places(self, path: str) -> list[Path]:
-        """Where a path of the recipe may be: beside the recipe, then in the current folder."""
+        """Places to look for a path of the recipe: beside the recipe, then in the current folder."""
         return list(dict.fromkeys([self.path.resolve().parent / path, Path.cwd() / path]))
 
 
@@ -222,7 +223,7 @@ def load_recipe(path: Path | str) -> Recipe:
     """Read and check a recipe.
 
     Raises:
-        RecipeError: it is not there, not TOML, or anything in it is wrong; all problems are listed.
+        RecipeError: the file is missing, is not TOML, or has wrong keys; all problems are listed.
     """
     path = Path(path)
     try:
@@ -231,21 +232,23 @@ def load_recipe(path: Path | str) -> Recipe:
         shipped = sorted(
             str(found) for found in (Path(__file__).parents[1] / "recipes").glob("*.toml")
         )
-        listed = f"{error.strerror}; recipes that come with the builder: {', '.join(shipped)}"
+        listed = f"{error.strerror}; the builder comes with these recipes: {', '.join(shipped)}"
         raise RecipeError(str(path), [listed]) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(str(path), [f"not TOML: {error}"]) from error
+        raise RecipeError(
+            str(path), [f"file: got text that is not TOML ({error}), expected TOML"]
+        ) from error
 
 
 def recipe_from(values: dict[str, Any], path: Path) -> Recipe:
-    """A recipe from plain values.
+    """Check plain values and make a recipe of them.
 
     Args:
         values: as TOML gives them.
-        path: the file they were read from: names it in errors, and data files are looked for beside it.
+        path: the recipe's file: errors name it, and data files are looked for beside it.
 
     Raises:
-        RecipeError: anything is wrong; all problems are listed.
+        RecipeError: a key or a value is wrong; all problems are listed.
     """
     values = with_included(values, path)
     problems = nest_models(values)
@@ -263,7 +266,7 @@ def recipe_from(values: dict[str, Any], path: Path) -> Recipe:
 
 
 def _name_problems(values: dict[str, Any]) -> list[str]:
-    """Names become folders and parts of cache keys."""
+    """Problems with the names, which become folders and parts of cache keys."""
     return [
         f"{key}: got {values[key]!r}, expected {MODEL_NAME_RULE}"
         for key in ("name", "serve_as")
@@ -272,7 +275,7 @@ def _name_problems(values: dict[str, Any]) -> list[str]:
 
 
 def _split_problems(given: Any) -> list[str]:
-    """Only one thing splits, times or users or events; defaults do not show which keys were given."""
+    """Keys of a split by time beside those of a split by user or by event."""
     keys = given if isinstance(given, dict) else {}
     periods = ("train_from_day", "validate_from_day", "test_from_day")
     cuts = [key for key in (*periods, "train_from", "validate_from", "test_from") if key in keys]
@@ -281,5 +284,5 @@ def _split_problems(given: Any) -> list[str]:
         pair = (f"validate_{kind}s", f"test_{kind}s")
         if any(key in keys for key in pair):
             split = f"{' and '.join(pair)} split by {kind}"
-            problems += [f"split.{key}: cuts by time, but {split}" for key in cuts]
+            problems += [f"split.{key}: got a split by time, but {split}" for key in cuts]
     return problems

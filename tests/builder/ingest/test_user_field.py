@@ -58,4 +58,4 @@ def test_other_fields_still_need_the_table(tmp_path: Path) -> None:
 def test_elsewhere_the_name_is_ours(kind: str, name: str) -> None:
     (problem,) = problems_of(plain_recipe(data={kind: [name]}))
 
-    assert problem == f"data.{kind}: {name!r} is a name of ours, expected another"
+    assert problem == f"data.{kind}: got {name!r}, expected a name that is not reserved"

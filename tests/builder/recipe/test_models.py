@@ -16,7 +16,7 @@ DIN = {"label": "DIN", "family": "full", "model": {"name": "din", "heads": 2}}
     [
         ({"variant": [{"label": "x", "model": {"name": "din"}}]}, "variant[0].family: missing, expected one of: lrea"),
         ({"variant": [{**DIN, "family": "twostage"}]}, "did you mean 'two-stage'?"),
-        ({"variant": [DIN, DIN]}, "variant[1].label: 'DIN' is there twice"),
+        ({"variant": [DIN, DIN]}, "variant[1].label: got 'DIN' twice"),
         ({"variant": [{**DIN, "against": ["DNI"]}]}, "variant[0].against: got 'DNI', expected one of: none"),
         ({"variant": [{**DIN, "against": ["DIN"]}]}, "variant[0].against: got 'DIN', expected one of: none"),
         (
@@ -26,8 +26,8 @@ DIN = {"label": "DIN", "family": "full", "model": {"name": "din", "heads": 2}}
         ({"search": {"learning_rate": [0.1]}}, "search.learning_rate: got [0.1], expected none or at least two"),
         ({"search": {"learning_rate": [0.1, 0.1]}}, "at least two, all different"),
         ({"search": {"learning_rate": [0.1, 0]}}, "search.learning_rate[1]: got 0, expected a number above 0"),
-        ({"search": {"weight_decay": [0.1]}}, "search.weight_decay: is drawn from, but there is no number of trials"),
-        ({"search": {"model": {"fre": [1.0]}}}, "search.model: is drawn from, but there is no number of trials"),
+        ({"search": {"weight_decay": [0.1]}}, "search.weight_decay: got values to draw from, expected search.trials"),
+        ({"search": {"model": {"fre": [1.0]}}}, "search.model: got values to draw from, expected search.trials"),
         ({"search": {"trials": 3}}, "search.trials: got 3, expected learning rates to draw from"),
         (
             {"search": {"trials": 5, "learning_rate": [0.1, 0.2], "weight_decay": [0.0, 0.1]}},
@@ -45,7 +45,7 @@ DIN = {"label": "DIN", "family": "full", "model": {"name": "din", "heads": 2}}
             {"model": {"name": "fm", "fre": 0.1, "llm_dim": 7}, "language": {}},
             "model.llm_dim: got 7, expected 384, the width of minilm, or none",
         ),
-        ({"variant": [DIN], "search": {**DRAWN, "model": {"haeds": [1]}}}, "has this key; did you mean 'heads'?"),
+        ({"variant": [DIN], "search": {**DRAWN, "model": {"haeds": [1]}}}, "key of one; did you mean 'heads'?"),
         ({"variant": [DIN], "search": {**DRAWN, "model": {"heads": [1, "2"]}}}, "model.heads[1]: heads: got '2'"),
         ({"variant": [{**DIN, "vectors": "real"}]}, "variant[0].vectors: got 'real', expected one of: tuned, raw"),
         ({"search": {"steps": 0}}, "search.steps: got 0, expected at least 1"),
@@ -75,7 +75,7 @@ def test_every_problem_of_the_sweeps_is_listed_at_once() -> None:
     )
 
     expected = [
-        "sweep[3].label: 'c' is there twice",
+        "sweep[3].label: got 'c' twice",
         "sweep[0].variant: got 'DNI', expected one of: DIN; did you mean 'DIN'?",
         "sweep[1].key: got 'haeds', expected one of: item_dim",
         "sweep[2].values[1]: heads: got 'two', expected a whole number",

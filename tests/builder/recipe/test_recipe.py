@@ -118,7 +118,7 @@ def test_every_problem_is_listed_at_once() -> None:
         ),
         (
             {"split": {"test_users": 0.5, "validate_users": 0.5}},
-            "split.validate_users, test_users: got (0.5, 0.5), expected less than 1 in all",
+            "split.validate_users, test_users: got (0.5, 0.5), expected a sum below 1",
         ),
         (
             {"split": {"test_users": 0, "validate_users": 0.5}},
@@ -126,7 +126,7 @@ def test_every_problem_is_listed_at_once() -> None:
         ),
         (
             {"split": {"test_users": 0.1, "validate_users": 0.1, "train_from": 0.1}},
-            "split.train_from: cuts by time, but validate_users and test_users split by user",
+            "split.train_from: got a split by time, but validate_users and test_users split by user",
         ),
         (
             {"split": {"validate_events": 0.1}},
@@ -134,11 +134,11 @@ def test_every_problem_is_listed_at_once() -> None:
         ),
         (
             {"split": {"validate_events": 0.5, "test_events": 0.5}},
-            "split.validate_events, test_events: got (0.5, 0.5), expected less than 1 in all",
+            "split.validate_events, test_events: got (0.5, 0.5), expected a sum below 1",
         ),
         (
             {"split": {"validate_events": 0.1, "test_events": 0.1, "validate_from": 0.1}},
-            "split.validate_from: cuts by time, but validate_events and test_events split by event",
+            "split.validate_from: got a split by time, but validate_events and test_events split by event",
         ),
         (
             {"split": dict.fromkeys(SHARES, 0.1)},
@@ -152,21 +152,30 @@ def test_every_problem_is_listed_at_once() -> None:
         ),
         ({"train": {"optimizer": "adagrat"}}, "did you mean 'adagrad'?"),
         ({"cache": {"dtype": "int4"}}, "cache.dtype: got 'int4', expected one of: fp32, fp16"),
-        ({"data": {"path": "x"}}, "data.path: source 'files' does not read it, only movielens"),
-        ({"data": {"item_fields": ["a", "a"]}}, "data.item_fields: 'a' is listed twice"),
-        ({"data": {"item_fields": ["popularity"]}}, "'popularity' is a name of ours"),
+        (
+            {"data": {"path": "x"}},
+            "data.path: got a key that source 'files' does not read, expected it",
+        ),
+        ({"data": {"item_fields": ["a", "a"]}}, "data.item_fields: got 'a' twice"),
+        (
+            {"data": {"item_fields": ["popularity"]}},
+            "got 'popularity', expected a name that is not reserved",
+        ),
         (
             {"data": {"item_fields": ["brand"], "category": "brnad"}},
             "data.category: got 'brnad', expected one of data.item_fields: brand; did you mean",
         ),
-        ({"data": {"positive_from": 4}}, "data.columns.label: missing, data.positive_from needs"),
+        (
+            {"data": {"positive_from": 4}},
+            "data.columns.label: missing, expected the column of ratings",
+        ),
         (
             {"data": {"negative_to": 2}},
-            "data.negative_to: got 2, expected less than positive_from: None",
+            "data.negative_to: got 2, expected less than positive_from (unset)",
         ),
         (
             {"data": {"negative_to": 4, "positive_from": 4, "columns": {"label": "stars"}}},
-            "data.negative_to: got 4, expected less than positive_from: 4.0",
+            "data.negative_to: got 4, expected less than positive_from (4)",
         ),
         ({"data": {"events": 7}}, "data.events: got 7, expected a text"),
     ],
@@ -195,7 +204,7 @@ def test_source_names_the_key_it_needs(source: str, key: str) -> None:
     values = plain_recipe()
     values["data"] = {"source": source}
 
-    assert problems_of(values) == [f"data.{key}: missing, source {source!r} needs it"]
+    assert problems_of(values) == [f"data.{key}: missing, expected for source {source!r}"]
 
 
 @pytest.mark.parametrize(
