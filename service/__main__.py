@@ -64,7 +64,10 @@ Hidden = Annotated[int | None, typer.Option(hidden=True)]
 
 @app.command(cls=CommandWithSettings, epilog=EXIT_CODES)
 def serve(number: Hidden = None, fd: Hidden = None) -> None:
-    """Score candidates over HTTP until SIGTERM. Everything is set by environment variables."""
+    """Score candidates over HTTP until SIGTERM. All settings are environment variables.
+
+    Example: ABSORB_PORT=8080 absorb serve
+    """
     # A fleet starts its processes with both options.
     seat = None if number is None or fd is None else Seat(number, fd)
     settings = read_settings()

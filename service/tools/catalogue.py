@@ -5,7 +5,7 @@ from models.command_line import Command
 SERVE, RUNTIME = "Serve", "cpu or gpu"
 COMMANDS = (
     Command(
-        "serve", SERVE, "Run the service on what is in the cache.", "service.__main__", RUNTIME
+        "serve", SERVE, "Score candidates over HTTP, from the cache.", "service.__main__", RUNTIME
     ),
     Command(
         "demo",

@@ -18,7 +18,10 @@ def new_key() -> tuple[str, str]:
 
 @app.command(epilog="Exit code: 0.")
 def keys() -> None:
-    """Print a new API key for a client, and its hash for ABSORB_API_KEYS or ABSORB_ADMIN_KEYS. Stores neither."""
+    """Print a new API key for a client, and its hash for ABSORB_API_KEYS or ABSORB_ADMIN_KEYS. Stores neither.
+
+    Example: absorb keys
+    """
     key, key_hash = new_key()
     typer.echo(f"key (for the client):     {key}")
     typer.echo(f"hash (for the settings):  {key_hash}")

@@ -1,9 +1,14 @@
-"""The command line of the service."""
+"""The command line of the service, and how a process starts."""
+
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from service.__main__ import app
 from service.settings import Settings, describe_settings
+from tests.service.running import ROOT, service_process
 
 
 def test_the_help_lists_every_setting_with_its_default_and_its_meaning(
@@ -29,3 +34,18 @@ def test_a_wrong_argument_ends_with_status_2(capsys: pytest.CaptureFixture[str])
         app(["--nope"])
     assert caught.value.code == 2
     assert "--nope" in capsys.readouterr().err
+
+
+def test_an_embedded_cache_that_cannot_start_is_said(tmp_path: Path):
+    log = tmp_path / "log"
+    with service_process(log, cache_url="embedded:/tmp/" + "x" * 120) as process:
+        assert process.wait(60) == 1
+    assert "too long for a unix socket" in log.read_text()
+
+
+def test_the_service_imports_no_torch():
+    code = "import sys, service.__main__; print('torch' in sys.modules, 'polars' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["False", "False"]

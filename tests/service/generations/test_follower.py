@@ -174,31 +174,6 @@ async def test_ready_once_a_model_is_published(world: World):
     assert (after.status_code, after.json()) == (200, {"ready": True})
 
 
-async def test_the_default_model_decides_about_ready(world: World):
-    world.publish(OLD)
-    async with world.service(default_model="lrea") as service:
-        ready = await service.ready()
-        body = {"user_id": "ann", "candidates": ["i1"]}
-        refused = await service.client.post("/v1/score", json=body)
-        named = await service.score(model="toy")
-    assert (ready.status_code, refused.status_code) == (503, 503)
-    assert refused.json()["error"] == "not ready: no generation of lrea is published yet"
-    assert named["model"] == "toy"
-
-
-async def test_ready_without_the_default_model_once_it_was_unloaded(world: World):
-    world.publish(OLD, "lrea")
-    world.publish(NEW, "din")
-    async with world.service(default_model="lrea") as service:
-        ready = []
-        for model in ("lrea", "din"):
-            await service.follower.unload(model)
-            ready.append((await service.ready()).status_code)
-        await service.follower.load("din")
-        ready.append((await service.ready()).status_code)
-    assert ready == [200, 503, 200]
-
-
 async def test_a_broken_model_does_not_hold_up_the_next(world: World):
     world.publish(OLD, "alpha", score=b"no graph")
     world.publish(NEW, "beta")

@@ -1,15 +1,11 @@
-"""What operators see: metrics that add up, labels without users, logs that machines read."""
+"""Metrics add up, name generations and stages, and have no label from a client."""
 
 import asyncio
-import json
-import logging
-import sys
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from service.observability.json_log import JsonFormatter
 from tests.service.toy import AS_OF_S, Toy
 from tests.service.world import HISTORIES, Running, World
 
@@ -99,19 +95,3 @@ async def test_what_nobody_expected_is_a_logged_500(world: World, caplog: pytest
     assert response.json() == {"error": "internal error; the log says more"}
     assert counted == 1
     assert "cannot schedule new futures" in caplog.text
-
-
-def test_a_log_line_is_one_json_object_with_its_fields():
-    try:
-        raise ValueError("why")
-    except ValueError:
-        record = logging.getLogger("service").makeRecord(
-            "service", logging.ERROR, __file__, 1, "it %s", ("broke",), sys.exc_info(),
-            extra={"model": "toy", "users": 3},
-        )  # fmt: skip
-    line = JsonFormatter().format(record)
-    assert "\n" not in line
-    fields = json.loads(line)
-    assert {"level", "logger", "message", "model", "users", "time", "exception"} == set(fields)
-    assert (fields["message"], fields["model"], fields["users"]) == ("it broke", "toy", 3)
-    assert "ValueError: why" in fields["exception"]

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from service.process.fleet import bind, check_free
-from tests.service.process.test_process import service_process, wait_for
+from tests.service.running import service_process, wait_for
 from tests.service.toy import Toy
 from tests.service.world import World
 

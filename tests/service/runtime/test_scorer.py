@@ -4,9 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from models.contract.errors import ArtifactError
-from service.runtime.scorer import Scorer, Slate
+from service.runtime.scorer import Scorer, Slate, right_aligned
 from tests.service.toy import VOCABULARY_OF_TOYS, Toy, listed_score_graph, slate_of
 
 SLATES = [(["i1"], ["i2", "i3"]), (["i9", "i4"], ["i5"]), ([], ["i7", "i7", "unknown", "i0"])]
@@ -69,3 +71,10 @@ def test_recent_items_of_the_request_replace_those_of_the_record(tmp_path: Path)
     for result, scores in zip(results, expected, strict=True):
         assert not isinstance(result, Exception)
         np.testing.assert_allclose(result[0], scores, atol=1e-6)
+
+
+@given(rows=st.lists(st.integers(2, 31), max_size=8), length=st.integers(0, 8))
+def test_right_aligned_keeps_the_latest_and_pads_in_front(rows: list[int], length: int):
+    aligned = right_aligned(np.array(rows, np.int64), length)
+    kept = rows[len(rows) - min(len(rows), length) :]
+    assert aligned.tolist() == [0] * (length - len(kept)) + kept

@@ -312,3 +312,25 @@ async def test_a_flood_of_unknown_users_evicts_no_record(world: World):
     assert kept == state("hit", "host")
     assert host.num_bytes <= limit == 50_000
     assert host.evictions > 400
+
+
+@pytest.mark.parametrize(
+    ("age_s", "limit_s", "source"),
+    [
+        (100, 100, "hit"),
+        (101, 100, "stale"),
+        (10**9, None, "hit"),
+        (-50, 100, "hit"),
+    ],
+)
+async def test_a_record_is_stale_only_past_the_limit(world: World, age_s, limit_s, source: str):
+    world.publish(TOY)
+    async with world.service(now_s=AS_OF_S + age_s, stale_after_s=limit_s) as service:
+        answer = await service.score(candidates=CANDIDATES)
+        counted = service.metric("absorb_cache_results_total", model="toy", result=source)
+    assert answer["state"] == {"source": source, "tier": "redis", "as_of_s": AS_OF_S}
+    assert answer["degraded"] == (source == "stale")
+    assert answer["scores"] == scores_of(TOY, "ann")
+    assert counted == 1
+    if source == "stale":
+        assert answer["degraded_reason"] == "the user's record is 101 s old, more than 100"

@@ -25,7 +25,7 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.utils import InferenceServerException
 
 from models.contract.embedded_cache import start_server, stop_server
-from tests.service.process.test_process import service_process, wait_for
+from tests.service.running import service_process, wait_for
 from tests.service.toy import AS_OF_S, Toy
 from tests.service.world import HISTORIES, RECENT, World
 

@@ -1,16 +1,12 @@
-"""`python -m service` as a process: over TCP, with its own cache, stopped by a signal."""
+"""The drain of a process: over TCP, with its own cache, stopped by a signal."""
 
 import asyncio
 import json
-import os
 import re
 import shutil
 import signal
 import ssl
 import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,42 +20,11 @@ from service.runtime.readiness import Readiness
 from service.runtime.workers import Workers
 from service.tools.keys import new_key
 from tests.service.certificates import make_certificate
+from tests.service.running import service_process, until_ready, wait_for
 from tests.service.toy import Toy
 from tests.service.world import HISTORIES, RECENT, World
 
-ROOT = Path(__file__).parents[3]
 TOY = Toy()
-
-
-@contextmanager
-def service_process(log: Path, **settings: str) -> Iterator["subprocess.Popen[bytes]"]:
-    variables = {f"ABSORB_{name.upper()}": value for name, value in settings.items()}
-    environment = {**os.environ, "ABSORB_PORT": "0", **variables}
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "service"],
-            cwd=ROOT,
-            env=environment,
-            stderr=output,
-            stdout=output,
-        )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-async def wait_for(process: "subprocess.Popen[bytes]", log: Path, pattern: str) -> str:
-    while not (found := re.search(pattern, log.read_text())):
-        assert process.poll() is None, log.read_text()
-        await asyncio.sleep(0.05)
-    return found[1]
-
-
-async def until_ready(client: httpx.AsyncClient) -> None:
-    while (await client.get("/health/ready")).status_code != 200:
-        await asyncio.sleep(0.05)
 
 
 @pytest.mark.anyio
@@ -238,29 +203,3 @@ def grpc_codes(address: str, certificate: Path, key: str) -> list[str]:
 async def _spaces(num_bytes: int):
     for _ in range(num_bytes // 100):
         yield b" " * 100
-
-
-def test_a_bad_variable_is_named(tmp_path: Path):
-    log = tmp_path / "log"
-    bad = {"port": "http", "max_candidates": "-1", "api_keys": "my-secret-key"}
-    with service_process(log, **bad) as process:
-        assert process.wait(60) == 2
-    assert "ABSORB_API_KEYS: got another value, expected" in log.read_text()
-    assert "my-secret-key" not in log.read_text()
-    assert "ABSORB_PORT: got 'http', expected" in log.read_text()
-    assert "ABSORB_MAX_CANDIDATES: got '-1', expected" in log.read_text()
-
-
-def test_an_embedded_cache_that_cannot_start_is_said(tmp_path: Path):
-    log = tmp_path / "log"
-    with service_process(log, cache_url="embedded:/tmp/" + "x" * 120) as process:
-        assert process.wait(60) == 1
-    assert "too long for a unix socket" in log.read_text()
-
-
-def test_the_service_imports_no_torch():
-    code = "import sys, service.__main__; print('torch' in sys.modules, 'polars' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.split() == ["False", "False"]

@@ -1,0 +1,61 @@
+"""Which generation serves a request, and which model is the default."""
+
+import pytest
+
+from service.errors import NotReadyError
+from service.generations.selection import Selection, default_model
+from tests.service.toy import Toy
+from tests.service.world import World
+
+pytestmark = pytest.mark.anyio
+OLD, NEW = Toy(seed=1), Toy(seed=2)
+
+
+@pytest.mark.parametrize(
+    ("models", "configured", "expected"),
+    [
+        ([], None, None),
+        (["sim", "din"], None, "din"),
+        (["din", "lrea"], None, "lrea"),
+        (["din", "lrea"], "din", "din"),
+        (["din"], "absent", "absent"),
+    ],
+)
+def test_the_default_model_is_the_configured_one_else_lrea_else_the_first(
+    models: list[str], configured: str | None, expected: str | None
+):
+    assert default_model(models, configured) == expected
+
+
+def test_without_models_the_reason_is_that_of_the_cache_if_it_has_one():
+    selection = Selection(None)
+    with pytest.raises(NotReadyError, match="no generation of any model is published yet"):
+        selection.pick(None)
+    selection.cache_error = "cache: no answer in 50 ms"
+    with pytest.raises(NotReadyError, match="no answer in 50 ms"):
+        selection.pick_several(None)
+
+
+async def test_the_default_model_decides_about_ready(world: World):
+    world.publish(OLD)
+    async with world.service(default_model="lrea") as service:
+        ready = await service.ready()
+        body = {"user_id": "ann", "candidates": ["i1"]}
+        refused = await service.client.post("/v1/score", json=body)
+        named = await service.score(model="toy")
+    assert (ready.status_code, refused.status_code) == (503, 503)
+    assert refused.json()["error"] == "not ready: no generation of lrea is published yet"
+    assert named["model"] == "toy"
+
+
+async def test_ready_without_the_default_model_once_it_was_unloaded(world: World):
+    world.publish(OLD, "lrea")
+    world.publish(NEW, "din")
+    async with world.service(default_model="lrea") as service:
+        ready = []
+        for model in ("lrea", "din"):
+            await service.follower.unload(model)
+            ready.append((await service.ready()).status_code)
+        await service.follower.load("din")
+        ready.append((await service.ready()).status_code)
+    assert ready == [200, 503, 200]
