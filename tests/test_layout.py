@@ -79,6 +79,12 @@ def test_every_file_of_a_package_is_in_the_tree_of_the_site(package: str) -> Non
     assert missing == []
 
 
+def test_every_file_of_the_tree_says_what_it_is_for() -> None:
+    rows = re.findall(r"^\| `([\w.-]+)` \| (.*) \|$", tree.page(), re.M)
+    assert len(rows) > 200
+    assert [name for name, text in rows if not text.strip()] == []
+
+
 def test_what_git_tracks_is_small() -> None:
     listed = subprocess.run(
         ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False, text=True

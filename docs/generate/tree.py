@@ -10,6 +10,14 @@ from docs.generate.markdown import code, first_line, table
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("models", "builder", "service", "loadtest", "docker", "docs/generate")
 SUFFIXES = frozenset({".py", ".toml", ".proto", ".yml", ".Dockerfile", ".json"})
+UNCOMMENTED = {
+    "dashboard.json": "Grafana dashboard of the service.",
+    "dashboards.yml": "Where Grafana finds its dashboards.",
+    "datasources/prometheus.yml": "Where Grafana finds Prometheus.",
+    "prometheus/prometheus.yml": "What Prometheus scrapes, and its alerts.",
+    "model-settings.json": "MLServer's settings of the model.",
+}
+"""Files that say nothing of themselves: end of the path -> what it is for."""
 GENERATED = re.compile(r"_pb2\.pyi?$")
 INTRODUCTION = """# File tree
 
@@ -61,7 +69,8 @@ def description(path: Path) -> str:
     text = path.read_text()
     if path.suffix == ".py":
         return first_line(ast.get_docstring(ast.parse(text)))
-    if path.suffix == ".json":
-        return ""
     line = text.lstrip().splitlines()[0] if text.strip() else ""
-    return line.lstrip("#/ ").strip() if line.startswith(("#", "//")) else ""
+    if line.startswith(("#", "//")):
+        return line.lstrip("#/ ").strip()
+    known = (said for end, said in UNCOMMENTED.items() if path.as_posix().endswith(f"/{end}"))
+    return next(known, "")
