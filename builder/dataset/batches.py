@@ -1,7 +1,7 @@
-"""Events -> batches. One slate = targets of one user at one time (a basket, an impression), so one history each.
+"""Events -> batches of slates. A slate is one user's targets at one time (a basket, an impression) with one history.
 
-The history of a target holds only events strictly before it. A batch is U users x C targets: the history is gathered
-and encoded once per user, which is what makes a long history affordable in training.
+The history of a target holds only events strictly before it. A batch has U slates of C targets: the history is gathered
+and encoded once per slate, which makes long histories affordable in training.
 """
 
 from collections.abc import Iterator
@@ -24,25 +24,25 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Slates:
-    """Slates as ranges of events, in the order of the log: slate s is [begin[s], end[s]) of user[s]'s events."""
+    """Slates as ranges of events, in the order of the log: slate s holds events [begin[s], end[s]) of user[s]."""
 
     user: Ints
     begin: Ints
     end: Ints
     first: Ints
-    """Index of the first event of the slate's time: the history ends just before it."""
+    """Index of the first event at the slate's time; the history ends just before it."""
 
     def __len__(self) -> int:
         return len(self.user)
 
     def at(self, chosen: Ints) -> "Slates":
-        """Some of them."""
+        """The chosen slates."""
         return Slates(self.user[chosen], self.begin[chosen], self.end[chosen], self.first[chosen])
 
 
 @dataclass(frozen=True)
 class Targets:
-    """What a batch asks about, beside its tensors: for metrics by user and for count features."""
+    """A batch's targets as arrays, for metrics by user and for baselines that count."""
 
     user: Ints
     items: Ints
@@ -55,10 +55,10 @@ class Targets:
 
 
 def find_slates(events: Events, part: Part, *, min_events: int, max_events: int) -> Slates:
-    """Slates of `part` whose user has at least `min_events` events before; with `last_only` each user's last at most.
+    """Slates of `part` with at least `min_events` earlier events of their user; with `last_only`, only a user's last.
 
-    A slate is one user's at one time, in one context, since a request has one. Slates of more than `max_events` events
-    are cut into several that share the history.
+    A slate has one user, one time and one context, as a request has. Slates of more than `max_events` events are cut
+    into several that share their history.
     """
     ts, context, parts = np.asarray(events.ts_s), np.asarray(events.context), events.parts()
     user = np.repeat(np.arange(events.num_users), np.diff(events.offsets))
@@ -86,8 +86,8 @@ class BatchSource:
 
     Args:
         events: the log.
-        sampler: draws negatives; None for a log that has its own.
-        slate_events: events per slate at most (positives, where negatives are drawn).
+        sampler: draws negatives; None: the log has its own.
+        slate_events: largest number of events per slate, without drawn negatives.
         per_positive: negatives per positive.
     """
 
@@ -104,14 +104,14 @@ class BatchSource:
         self._item = np.asarray(events.item).astype(np.int64)
         self._label = np.asarray(events.label)
         self._ts_s = np.asarray(events.ts_s)
-        # A history holds positives only; in a log of impressions `_clicks` skips what was merely shown.
+        # A history holds positives only; in a log of impressions `_clicks` skips the items that were only shown.
         self._clicks = np.concatenate([[0], np.cumsum(self._label)])
         self._clicked = np.flatnonzero(self._label)
 
     def batch(
         self, slates: Slates, chosen: Ints, rng: np.random.Generator
     ) -> tuple[Batch, Targets]:
-        """One batch of the slates at `chosen`."""
+        """The batch of the chosen slates."""
         events, length = self.events, self.events.schema.history_length
         user, first = slates.user[chosen], slates.first[chosen]
         history, ages = self._latest(user, first, max(length, events.schema.recent_length))
@@ -188,7 +188,7 @@ class BatchSource:
 
 
 def _cycle_padding(items: Ints, mask: NDArray[np.bool_]) -> Ints:
-    """Fill masked places with the slate's own items, in turn: BatchNorm then sees real candidates only."""
+    """Fill masked places with the slate's own items in turn, so that BatchNorm sees real candidates only."""
     order = np.argsort(~mask, axis=1, kind="stable")  # the real ones first
     count = np.maximum(mask.sum(1), 1)
     place = np.cumsum(~mask, axis=1) - 1

@@ -1,4 +1,4 @@
-"""Negatives for logs without impressions: items the user never touched, by popularity and from the same category."""
+"""Negatives for logs without impressions: items without an event of the user, by popularity and by category."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,11 +6,11 @@ from numpy.typing import NDArray
 from builder.ingest.events import Events
 
 TRIES = 20
-"""Redraws of a negative that the user has touched; what still collides after that is masked out."""
+"""Draws per negative until it is an item without an event of the user; after that it is masked out."""
 
 
 class NegativeSampler:
-    """Draws items by popularity^power, all of them or those of one category.
+    """Draws items with probability proportional to popularity^power, from all items or from one category.
 
     Args:
         events: the log.

@@ -1,4 +1,4 @@
-"""Every source of events by the name a recipe gives it: one literal dict."""
+"""The sources of logs, by their names in a recipe: one literal dict."""
 
 from builder.ingest.sources.amazon import find_amazon, read_amazon
 from builder.ingest.sources.amazon_2023 import find_amazon_2023, read_amazon_2023

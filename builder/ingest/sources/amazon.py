@@ -1,9 +1,9 @@
-"""Amazon reviews of one category, in the files of 2014: reviews of the 5-core, and the metadata of the items.
+"""Amazon reviews of one category, edition 2014: the reviews of the 5-core, and the metadata of the items.
 
 The files may not be passed on: get both at https://cseweb.ucsd.edu/~jmcauley/datasets/amazon/links.html. For books they
-are `reviews_Books_5.json.gz` and `meta_Books.json.gz`, unpacked or not. A line of the reviews is JSON; one of the
-metadata is a Python dict, which is no JSON. Of 9 GB of reviews only three columns are kept, of the metadata only the
-items that are reviewed:
+are `reviews_Books_5.json.gz` and `meta_Books.json.gz`, compressed or not. A line of the reviews is JSON; a line of
+the metadata is a Python dict, which is not JSON. Of 9 GB of reviews, three columns are kept; of the metadata, the
+reviewed items:
 
     reviews   reviewerID, asin, unixReviewTime (s; whole days)
     items     asin, title, category: the last entry, the most specific, of the first list of categories; null where
@@ -34,17 +34,17 @@ from builder.recipe.recipe import Recipe
 HOME = "https://cseweb.ucsd.edu/~jmcauley/datasets/amazon/links.html"
 COLUMNS = Columns(user="reviewerID", item="asin", time="unixReviewTime", item_text="title")
 REVIEW = {"reviewerID": str, "asin": str, "unixReviewTime": int}
-"""Columns that are kept, and what they hold."""
+"""Columns that are kept, and their types."""
 ITEM_SCHEMA = {"asin": pl.String, "title": pl.String, "category": pl.String}
 ASIN_FIRST = re.compile(r"\{'asin': '(\w+)'")
-"""How lines of the metadata begin: items that nobody reviewed, six of seven books, are then not parsed."""
+"""Start of a metadata line. It tells which items have no review, six of seven books, before the line is parsed."""
 
 
 def read_amazon(recipe: Recipe) -> RawLog:
-    """Reviews, every one a positive, and the categories of the items they are about.
+    """Read the reviews, each of which is a positive, and the titles and categories of the reviewed items.
 
     Raises:
-        EventsError: a file is not there, or a line of it is not what the format says.
+        EventsError: a file does not exist, or a line has another format.
     """
     reviews, metadata = find_amazon(recipe)
     events = make_frame(read_values(reviews, REVIEW), REVIEW)
@@ -58,7 +58,7 @@ def find_amazon(recipe: Recipe) -> list[Path]:
     """Files of the reviews and of the metadata in the recipe's folder.
 
     Raises:
-        EventsError: the folder or a file is not there, or there are several.
+        EventsError: the folder or a file does not exist, or there are several files.
     """
     folder = find_folder(recipe, HOME)
     return [find_one(folder, stem, ".json", HOME) for stem in ("reviews_*", "meta_*")]
@@ -72,7 +72,9 @@ def _items(path: Path, reviewed: Set[str]) -> Iterator[tuple[str, str | None, st
         try:
             item = ast.literal_eval(line)
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
-            raise EventsError(place, f"no dict as Python writes it: {error}") from error
+            raise EventsError(
+                place, f"got text that is not a Python dict ({error}), expected one"
+            ) from error
         asin = require_names(place, item, ("asin",))["asin"]
         if asin in reviewed:
             yield asin, _title(place, item), _category(place, item.get("categories") or [[]])

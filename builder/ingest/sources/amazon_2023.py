@@ -1,16 +1,16 @@
 """Amazon Reviews 2023 of one category: the reviews and the metadata of the items, as JSON lines.
 
 Get both files at https://amazon-reviews-2023.github.io/ ; for gift cards they are `Gift_Cards.jsonl.gz` and
-`meta_Gift_Cards.jsonl.gz`, unpacked or not. An item is a `parent_asin`: its colours and sizes are one. Of the reviews
-four columns are kept, of the metadata the items that are reviewed:
+`meta_Gift_Cards.jsonl.gz`, compressed or not. An item is a `parent_asin`, which joins its colours and sizes. Of the
+reviews, four columns are kept; of the metadata, the reviewed items:
 
     reviews   user_id, parent_asin, timestamp (s, rounded down from ms), rating (1 to 5)
     items     parent_asin, main_category, title, store, price, categories (joined by " > "), category (the last of
               them), features and description (joined by spaces), average_rating, rating_number
 
-`average_rating` and `rating_number` are counts of the day on which the files were collected, over all reviews, those
-to validate and test on included: as fields of a model they tell it of its own test. Prices are numbers or texts such as
-"from 10.00"; what is absent or empty is null.
+`average_rating` and `rating_number` were computed over all reviews when the files were collected, also over those of
+the validation and test parts: as fields of a model they leak its own test. Prices are numbers or texts such as
+"from 10.00"; absent or empty values are null.
 """
 
 from collections.abc import Iterator, Set
@@ -35,21 +35,21 @@ from builder.recipe.recipe import Recipe
 HOME = "https://amazon-reviews-2023.github.io/"
 SUFFIX = ".jsonl"
 REVIEW = {"user_id": str, "parent_asin": str, "timestamp": int, "rating": float}
-"""Columns that are kept, and what they hold."""
+"""Columns that are kept, and their types."""
 TEXTS = ("main_category", "title", "store")
 NUMBERS = ("price", "average_rating", "rating_number")
 LISTS = {"categories": " > ", "features": " ", "description": " "}
-"""Lists of texts, and what joins them."""
+"""Lists of texts, and the separator that joins them."""
 ITEM = ("parent_asin", *TEXTS, *NUMBERS, *LISTS)
-"""Names in the metadata."""
+"""Names that every line of the metadata has."""
 ITEM_SCHEMA = dict.fromkeys((*ITEM, "category"), pl.String)
 
 
 def read_amazon_2023(recipe: Recipe) -> RawLog:
-    """Reviews, and the items they are about; every review is a positive, unless ratings make the label.
+    """Read the reviews and the reviewed items. Every review is a positive, unless ratings make the label.
 
     Raises:
-        EventsError: a file is not there, or a line of it is not what the format says.
+        EventsError: a file does not exist, or a line has another format.
     """
     reviews, metadata = find_amazon_2023(recipe)
     events = make_frame(read_values(reviews, REVIEW), REVIEW)
@@ -66,7 +66,7 @@ def find_amazon_2023(recipe: Recipe) -> list[Path]:
     """Files of the reviews and of the metadata, both of one category, in the recipe's folder.
 
     Raises:
-        EventsError: the folder or a file is not there, or there are several.
+        EventsError: the folder or a file does not exist, or there are several files.
     """
     folder = find_folder(recipe, HOME)
     metadata = find_one(folder, "meta_*", SUFFIX, HOME)

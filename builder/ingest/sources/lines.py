@@ -1,4 +1,4 @@
-"""Files of one JSON value or the like a line, packed or not; a wrong line is named by file and number."""
+"""Text files with one value per line, gzip-compressed or not; errors name the file and the line."""
 
 import gzip
 import zlib
@@ -14,21 +14,21 @@ from builder.errors import EventsError
 from builder.ingest.sources.raw import require_columns
 
 CHUNK_ROWS = 200_000
-"""Rows that are Python objects at the same time."""
+"""Rows that are held as Python objects at a time."""
 KINDS = {str: "a text", int: "a whole number", float: "a number"}
 
 
 def find_one(folder: Path, stem: str, suffix: str, home: str) -> Path:
-    """The file of this name, packed or not.
+    """The file of this name, compressed or not.
 
     Args:
-        folder: where it lies.
-        stem: its name, or a pattern for it.
-        suffix: its end, if it is not packed.
-        home: where to get it.
+        folder: of the file.
+        stem: name without its suffix, or a pattern for it.
+        suffix: of the uncompressed file.
+        home: where to get the file, for the error.
 
     Raises:
-        EventsError: it is not there, or there are several.
+        EventsError: there is no such file, or there are several.
     """
     pattern = f"{stem}{suffix}"
     found = sorted([*folder.glob(pattern), *folder.glob(f"{pattern}.gz")])
@@ -37,12 +37,12 @@ def find_one(folder: Path, stem: str, suffix: str, home: str) -> Path:
         raise EventsError(str(folder), problem)
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
-        raise EventsError(str(folder), f"got {names} for {pattern}*, expected one of them")
+        raise EventsError(str(folder), f"got {names}, expected only one {pattern}*")
     return found[0]
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Lines, packed or not, each after its place for errors: file and number, from 1.
+    """Pairs of a place, for errors (file and line number from 1), and a line's text.
 
     Raises:
         EventsError: the file cannot be read to its end.
@@ -59,20 +59,20 @@ def parse_json(place: str, line: str, names: Iterable[str]) -> dict[str, Any]:
     """A line of JSON as a dict that has `names`.
 
     Raises:
-        EventsError: it is something else.
+        EventsError: the line is not JSON, or not such a dict.
     """
     try:
         value = orjson.loads(line)
     except orjson.JSONDecodeError as error:
-        raise EventsError(place, f"no JSON: {error}") from error
+        raise EventsError(place, f"got text that is not JSON ({error}), expected JSON") from error
     return require_names(place, value, names)
 
 
 def require_names(place: str, line: Any, names: Iterable[str]) -> dict[str, Any]:
-    """The value of a line as a dict that has `names`.
+    """Check that the value of a line is a dict that has `names`.
 
     Raises:
-        EventsError: it is something else.
+        EventsError: it is not.
     """
     if not isinstance(line, dict):
         raise EventsError(place, f"got {line!r}, expected names and values in braces")
@@ -85,10 +85,10 @@ def read_values(path: Path, kinds: Mapping[str, type]) -> Iterator[tuple[Any, ..
 
     Args:
         path: the file.
-        kinds: names of the values, and what they must be: one of `KINDS`.
+        kinds: name of each value -> its type, one of `KINDS`.
 
     Raises:
-        EventsError: a line is not what it should be.
+        EventsError: a line is not JSON, lacks a name, or has a value of another type.
     """
     for place, line in read_lines(path):
         there = parse_json(place, line, kinds)
@@ -103,7 +103,7 @@ def read_values(path: Path, kinds: Mapping[str, type]) -> Iterator[tuple[Any, ..
 
 
 def make_frame(rows: Iterator[tuple[Any, ...]], schema: dict[str, Any]) -> pl.DataFrame:
-    """A table of rows, made in chunks; the types may be Python's."""
+    """A table of the rows, built in chunks. The schema may name Python types."""
     chunks = [pl.DataFrame(schema=schema)]
     while chunk := list(islice(rows, CHUNK_ROWS)):
         chunks.append(pl.DataFrame(chunk, schema=schema, orient="row"))
@@ -111,7 +111,7 @@ def make_frame(rows: Iterator[tuple[Any, ...]], schema: dict[str, Any]) -> pl.Da
 
 
 def require_some(reviews: Path, num_reviewed: int, metadata: Path, items: pl.DataFrame) -> None:
-    """Raise EventsError where the metadata know none of the items that are reviewed."""
+    """Raise EventsError if the metadata has none of the reviewed items."""
     if num_reviewed and items.is_empty():
-        problem = f"none of the {num_reviewed} items of {reviews.name} is in it"
-        raise EventsError(str(metadata), f"{problem}; is it the metadata of another category?")
+        problem = f"items: got none of the {num_reviewed} items of {reviews.name}"
+        raise EventsError(str(metadata), f"{problem}, expected the metadata of the same category")

@@ -1,7 +1,7 @@
-"""MovieLens in its official layouts (100K, 1M, latest), or converted to Parquet, from a folder.
+"""MovieLens in its official layouts (100K, 1M, latest), or converted to Parquet.
 
 The files may not be passed on: get them at https://grouplens.org/datasets/movielens/ and unpack them.
-Whatever the layout, the tables have the columns
+In every layout the tables have the columns
 
     ratings  user_id, movie_id, rating, timestamp             (a conversion may lack the time)
     items    movie_id, title, genres ("Action|Comedy"), genre (the first), year
@@ -34,8 +34,8 @@ class _File:
     """A file of a layout.
 
     Attributes:
-        name: in the folder; the suffix .parquet means Parquet, .csv a header and quotes.
-        columns: ours, in the file's order.
+        name: in the folder; .parquet is Parquet, .csv has a header and quotes, others have neither.
+        columns: our names, in the order of the file.
         separator: of the columns.
         encoding: of the text.
     """
@@ -48,7 +48,7 @@ class _File:
 
 @dataclass(frozen=True)
 class _Layout:
-    """The files of one edition."""
+    """Files of one edition."""
 
     ratings: _File
     items: _File
@@ -77,10 +77,10 @@ LAYOUTS = (
 
 
 def read_movielens(recipe: Recipe) -> RawLog:
-    """Ratings, movies and, where the edition has them, users.
+    """Read ratings, movies and, where the edition has them, users.
 
     Raises:
-        EventsError: the folder or a file is not there, or does not have the official columns.
+        EventsError: the folder or a file does not exist, or a file has other columns.
     """
     folder = find_folder(recipe, HOME)
     layout = _layout(folder)
@@ -99,7 +99,7 @@ def find_movielens(recipe: Recipe) -> list[Path]:
     """Files of the edition in the recipe's folder.
 
     Raises:
-        EventsError: the folder is not there, or holds no edition.
+        EventsError: the folder does not exist, or holds no edition.
     """
     folder = find_folder(recipe, HOME)
     layout = _layout(folder)
@@ -108,19 +108,21 @@ def find_movielens(recipe: Recipe) -> list[Path]:
 
 
 def _layout(folder: Path) -> _Layout:
-    """The edition in a folder; a conversion to Parquet may lack users, as latest does."""
+    """The edition in a folder. A conversion to Parquet may lack users, as the edition latest does."""
     for layout in LAYOUTS:
         if (folder / layout.ratings.name).is_file():
             lacks_users = layout is CONVERTED and not (folder / "users.parquet").is_file()
             return replace(layout, users=None) if lacks_users else layout
     names = ", ".join(layout.ratings.name for layout in LAYOUTS)
-    raise EventsError(str(folder), f"none of {names} is in this folder; get the files at {HOME}")
+    raise EventsError(
+        str(folder), f"files: got none of {names}, expected one of them; get the files at {HOME}"
+    )
 
 
 def _read(folder: Path, file: _File) -> Table:
     path = folder / file.name
     if not path.is_file():
-        raise EventsError(str(path), f"no such file; it is part of the files at {HOME}")
+        raise EventsError(str(path), f"no such file; get the files at {HOME}")
     try:
         frame = pl.read_parquet(path) if path.suffix == ".parquet" else _read_text(path, file)
     except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
@@ -144,12 +146,12 @@ def _read_text(path: Path, file: _File) -> pl.DataFrame:
     )
     if frame.width and frame.width != len(file.columns):
         expected = f"{len(file.columns)}: {', '.join(file.columns)}"
-        raise EventsError(str(path), f"{frame.width} columns, expected {expected}")
+        raise EventsError(str(path), f"columns: got {frame.width}, expected {expected}")
     return frame.rename(dict(zip(frame.columns, file.columns, strict=False)))
 
 
 def _derive(items: pl.DataFrame) -> pl.DataFrame:
-    """Join 100K's genre flags, then add the first genre and the year, which titles end with."""
+    """Join 100K's genre flags, then add the first genre and the year at the end of the title."""
     if "genres" not in items.columns:
         flags = [
             pl.when(pl.col(name) == "1").then(pl.lit(name)).alias(name) for name in GENRES_100K

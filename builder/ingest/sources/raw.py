@@ -1,4 +1,4 @@
-"""What a source hands to `clean`: tables as they were found, and the names of their columns."""
+"""What a source returns: the tables of a log as they were found, and the names of their columns."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from models.contract.errors import did_you_mean
 
 @dataclass(frozen=True)
 class Table:
-    """Rows and where they come from, for errors."""
+    """Rows, and the name of their file for errors."""
 
     source: str
     frame: pl.DataFrame
@@ -22,14 +22,14 @@ class Table:
 
 @dataclass(frozen=True)
 class RawLog:
-    """A log as it was found.
+    """The tables of a log, not checked yet.
 
     Attributes:
         events: one row per event.
-        columns: what the columns are called; the time "" where the log has none.
+        columns: names of the columns; the time is "" where the log has none.
         items: one row per item. None: item fields are columns of the events.
         users: one row per user. None: users have no profile.
-        oracle: column of the events with the true probability of a click, if anybody knows it.
+        oracle: column of the events with the true click probability; None for real logs.
     """
 
     events: Table
@@ -44,8 +44,8 @@ class Source:
     """A kind of log.
 
     Attributes:
-        read: the log.
-        find: the files that `read` reads, so that a build sees when they have changed.
+        read: reads the log.
+        find: lists the files that `read` reads, so that a build notices when they change.
     """
 
     read: Callable[[Recipe], RawLog]
@@ -53,11 +53,11 @@ class Source:
 
 
 def require_columns(source: str, there: Sequence[str], names: Iterable[str]) -> None:
-    """Raise EventsError unless all of `names` are `there`; all that lack are named."""
-    lacking = [f"{name!r}{did_you_mean(name, there)}" for name in names if name not in there]
-    if lacking:
+    """Raise EventsError, naming every missing column, unless all of `names` are in `there`."""
+    missing = [f"{name!r}{did_you_mean(name, there)}" for name in names if name not in there]
+    if missing:
         raise EventsError(
-            source, f"no column {', '.join(lacking)}; columns there are: {', '.join(there)}"
+            source, f"no column {', '.join(missing)}; columns there are: {', '.join(there)}"
         )
 
 
@@ -69,7 +69,7 @@ def find_folder(recipe: Recipe, home: str) -> Path:
         home: where to get the files.
 
     Raises:
-        EventsError: it is not there.
+        EventsError: the folder does not exist.
     """
     path = recipe.data.path or ""
     places = recipe.places(path)

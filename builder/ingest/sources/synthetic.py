@@ -1,14 +1,14 @@
 """A synthetic log with planted long-term interests, whose Bayes-optimal scores are known.
 
-In the old half of the time users buy, mostly from the few categories they love. In the new half slates are shown,
-mostly of staples, which everybody clicks alike: recent clicks say little about what a user loves. An item that is no
-staple is clicked with
+In the older half of the time users buy, mostly from the few categories that they prefer. In the newer half slates are
+shown, mostly of staples, which all users click with the same probability: recent clicks say little about preferences.
+An item that is not a staple is clicked with probability
 
     p = ε + (1 - 2ε) σ(CATEGORY · (log(1 + n_c) - log(1 + n / K)) + ITEM · log(1 + n_i) + BIAS)
 
-and a staple with ε + (1 - 2ε) STAPLE, where n, n_c, n_i count the user's positives strictly before: all, of the item's
-category, of the item; K is the number of categories, ε the noise. The history holds all that p depends on, so no model
-ranks better than p does.
+and a staple with ε + (1 - 2ε) STAPLE, where n, n_c and n_i count the user's earlier positives: all of them, those of
+the item's category, those of the item; K is the number of categories, ε the noise. p depends on the history only, so no
+model ranks better than p.
 """
 
 from dataclasses import dataclass
@@ -26,19 +26,19 @@ START_S = 1_735_689_600
 """2025-01-01."""
 DAYS = 100
 SHOWN_SHARE = 0.5
-"""Of a user's events; the others are purchases."""
+"""Share of a user's events that are shown items; the others are purchases."""
 SLATE = 5
-"""Items shown together."""
+"""Number of items shown together."""
 LOVED_SHARE = 0.8
-"""Of purchases."""
+"""Share of purchases from preferred categories."""
 STAPLE_SHARE = 0.6
-"""Of items shown; half of the others are from loved categories."""
+"""Share of staples among shown items; half of the others are from preferred categories."""
 STAPLE = 0.5
 CATEGORIES_PER_STAPLE = 4
-"""One category in so many, the first ones, holds staples."""
+"""One category in this many holds staples; they are the first ones."""
 CATEGORY, ITEM, BIAS = 1.5, 0.5, -1.0
 USERS_AT_ONCE = 2_000
-"""Bounds the [users, items] counts: memory does not grow with the number of users."""
+"""Users drawn at once: bounds the memory of the [users, items] counts."""
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -47,13 +47,13 @@ COLUMNS = Columns(user="user_id", item="item_id", time="timestamp", label="label
 
 @dataclass(frozen=True)
 class _World:
-    """What all users share.
+    """Constants of a log.
 
     Attributes:
-        size: numbers from the recipe.
-        num_staples: categories of staples.
-        appeal: chance of each item of a category, the same in all; [items / categories].
-        is_shown: steps that show a slate; the others, before them, are purchases.
+        size: the recipe's section.
+        num_staples: number of staple categories.
+        appeal: probability of each item within its category; [items / categories].
+        is_shown: whether a step shows a slate; the steps before the first slate are purchases.
         start_s: epoch second at which each step begins, and the end of the last.
     """
 
@@ -65,7 +65,7 @@ class _World:
 
 
 def read_synthetic(recipe: Recipe) -> RawLog:
-    """Draw the log; the same seed gives the same log."""
+    """Draw a log. The same seed gives the same log."""
     size = recipe.data.synthetic
     seeds = np.random.SeedSequence(size.seed)
     world = _make_world(size)
@@ -91,7 +91,7 @@ def read_synthetic(recipe: Recipe) -> RawLog:
 
 
 def find_synthetic(_recipe: Recipe) -> list[Path]:
-    """No file: the recipe alone decides the log."""
+    """No files: the recipe alone decides the log."""
     return []
 
 
@@ -126,7 +126,7 @@ def _draw_users(
         item = _draw_items(world, loved, width, rng)
         click = _click_probability(world, item, by_category, by_item)
         label = rng.random(item.shape) < click if is_shown else np.ones(item.shape, bool)
-        for column in range(width):  # one at a time: a slate may show an item twice
+        for column in range(width):  # one column at a time: a slate may show an item twice
             rows = np.flatnonzero(label[:, column])
             by_item[rows, item[rows, column]] += 1
             by_category[rows, item[rows, column] % size.categories] += 1
@@ -151,7 +151,7 @@ def _draw_users(
 
 
 def _draw_items(world: _World, loved: Ints, width: int, rng: np.random.Generator) -> Ints:
-    """Items that a step buys (one) or shows (several), [users, width]."""
+    """Items that are bought (one) or shown (several) in a step, [users, width]."""
     size, shape = world.size, (len(loved), width)
     favourite = np.take_along_axis(loved, rng.integers(size.interests, size=shape), 1)
     other = rng.integers(world.num_staples, size.categories, size=shape)
@@ -165,7 +165,7 @@ def _draw_items(world: _World, loved: Ints, width: int, rng: np.random.Generator
 
 
 def _click_probability(world: _World, item: Ints, by_category: Floats, by_item: Floats) -> Floats:
-    """The equation above, [users, width]."""
+    """Click probability by the equation above, [users, width]."""
     size, category = world.size, item % world.size.categories
     in_category = np.take_along_axis(by_category, category, 1)
     of_item = np.take_along_axis(by_item, item, 1)

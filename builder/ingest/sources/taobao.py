@@ -1,12 +1,12 @@
-"""Taobao's user behaviour, UserBehavior.csv: nine days of clicks, purchases, carts and favourites of a million users.
+"""Taobao, UserBehavior.csv: nine days of clicks, purchases, carts and favourites of a million users.
 
 The file may not be passed on: get it at https://tianchi.aliyun.com/dataset/649 and unpack it. Its 100 million lines
 have no header:
 
     user_id,item_id,category_id,behavior_type (pv, buy, cart or fav),timestamp (s)
 
-Clicks (pv) are the events. An item's category is that of its first click. Some lines bear times years away from the
-nine days; they are dropped, and the log says how many.
+Clicks (pv) are the events. An item's category is that of its first click. Some lines have times years away from the
+nine days; they are dropped, and their number is logged.
 """
 
 import logging
@@ -32,16 +32,16 @@ NUMBERS = {
     "category_id": pl.UInt32,
     "timestamp": pl.Int64,
 }
-"""Columns of whole numbers, and the types that hold them: 89 million clicks lie in memory."""
+"""Columns of whole numbers, and the smallest types that hold them: 89 million clicks are in memory."""
 START_S, END_S = 1_511_539_200, 1_512_316_800
-"""Nine days from 2017-11-25 00:00, UTC+8, where its users are."""
+"""Nine days from 2017-11-25 00:00 in UTC+8, the users' time zone."""
 
 
 def read_taobao(recipe: Recipe) -> RawLog:
-    """Clicks of the nine days, and the category of every item clicked.
+    """Read the clicks of the nine days, and the category of every clicked item.
 
     Raises:
-        EventsError: the file is not there, or a line of it is not what the format says.
+        EventsError: the file does not exist, or a line has another format.
     """
     (path,) = find_taobao(recipe)
     try:
@@ -60,7 +60,7 @@ def find_taobao(recipe: Recipe) -> list[Path]:
     """The one file in the recipe's folder.
 
     Raises:
-        EventsError: the folder or the file is not there.
+        EventsError: the folder or the file does not exist.
     """
     path = find_folder(recipe, HOME) / FILE
     if not path.is_file():
@@ -69,9 +69,9 @@ def find_taobao(recipe: Recipe) -> list[Path]:
 
 
 def _scan(path: Path) -> pl.LazyFrame:
-    """Fields of every line as text, null where it has too few, and in `more` what it has too many.
+    """Fields of every line as text: missing fields are null, and `more` holds what follows the last field.
 
-    Read as one column and then split: polars would refuse a line of another width without saying which.
+    Lines are read as one column and then split: polars would reject a line of another width without naming it.
     """
     lines = pl.scan_csv(
         path, has_header=False, schema={"text": pl.String}, separator="\x01", quote_char=None,
@@ -82,7 +82,7 @@ def _scan(path: Path) -> pl.LazyFrame:
 
 
 def _require_format(path: Path, lines: pl.LazyFrame) -> None:
-    """Raise EventsError at the first line that is not as the format says: a pass of its own over the file."""
+    """Raise EventsError for the first line with another format. This is a separate pass over the file."""
     good = {
         name: pl.col(name).cast(kind, strict=False).is_not_null() for name, kind in NUMBERS.items()
     }
@@ -95,7 +95,7 @@ def _require_format(path: Path, lines: pl.LazyFrame) -> None:
         if name == "more" or value is None:
             number = "more" if name == "more" else sum(line[name] is not None for name in NAMES)
             expected = f"{len(NAMES)}: {', '.join(NAMES)}"
-            raise EventsError(place, f"{number} columns, expected {expected}")
+            raise EventsError(place, f"columns: got {number}, expected {expected}")
         expected = "a whole number" if name in NUMBERS else f"one of {', '.join(BEHAVIORS)}"
         raise EventsError(place, f"column {name!r}: got {value!r}, expected {expected}")
 

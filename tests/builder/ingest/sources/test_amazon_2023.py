@@ -161,7 +161,7 @@ def test_input_fingerprint_sees_both_files(tmp_path: Path) -> None:
 
 def test_reviews_are_those_of_the_metadatas_category(tmp_path: Path) -> None:
     write(tmp_path)
-    write_lines(tmp_path / "Video_Games.jsonl", ["no JSON"])
+    write_lines(tmp_path / "Video_Games.jsonl", ["not JSON"])
 
     assert len(ingest(gift_cards(tmp_path)).item) == REVIEWS * 4 // 5
 
@@ -186,9 +186,12 @@ def test_absent_file_says_where_to_get_it(tmp_path: Path, gone: str, words: str)
     [
         (
             "meta_Video_Games.jsonl",
-            r"got meta_Gift_Cards\.jsonl, meta_Video_Games\.jsonl for meta_",
+            r"got meta_Gift_Cards\.jsonl, meta_Video_Games\.jsonl, expected only one meta_",
         ),
-        ("Gift_Cards.jsonl.gz", r"got Gift_Cards\.jsonl, Gift_Cards\.jsonl\.gz for Gift_Cards"),
+        (
+            "Gift_Cards.jsonl.gz",
+            r"got Gift_Cards\.jsonl, Gift_Cards\.jsonl\.gz, expected only one Gift_Cards",
+        ),
     ],
 )
 def test_several_files_are_refused(tmp_path: Path, name: str, words: str) -> None:
@@ -204,7 +207,7 @@ def test_metadata_that_know_no_item_are_refused(tmp_path: Path) -> None:
     others = [json.dumps({**item, "parent_asin": "x"}) for item in metadata()]
     write_lines(tmp_path / "meta_Gift_Cards.jsonl", others)
 
-    with pytest.raises(EventsError, match=r"none of the 6 items of Gift_Cards\.jsonl is in it"):
+    with pytest.raises(EventsError, match=r"items: got none of the 6 items of Gift_Cards\.jsonl"):
         ingest(gift_cards(tmp_path))
 
 
@@ -219,13 +222,13 @@ def test_download_that_was_cut_off_is_refused(tmp_path: Path) -> None:
 
 REVIEW, ITEM = json.dumps(reviews()[0]), json.dumps(metadata()[1])
 WRONG = [
-    ("Gift_Cards", "{'rating': 5}", "no JSON"),
+    ("Gift_Cards", "{'rating': 5}", "not JSON"),
     ("Gift_Cards", "[5]", r"got \[5\], expected names and values"),
     ("Gift_Cards", REVIEW.replace("parent_asin", "parent"), "no column 'parent_asin'"),
     ("Gift_Cards", REVIEW.replace('"rating": 4.0', '"rating": "4"'), "'rating': got '4', expected a number"),
     ("Gift_Cards", REVIEW.replace('"timestamp": 1', '"timestamp": 0.1'), "'timestamp': got .*a whole number"),
     ("Gift_Cards", REVIEW.replace('"user_id": "', '"user_id": null, "u": "'), "'user_id': got None, expected a text"),
-    ("meta_Gift_Cards", "{'title': 'x'}", "no JSON"),
+    ("meta_Gift_Cards", "{'title': 'x'}", "not JSON"),
     ("meta_Gift_Cards", ITEM.replace('"store"', '"stor"'), "no column 'store'; did you mean 'stor'"),
     ("meta_Gift_Cards", ITEM.replace('"Roblox"', "[1]", 1), r"'store': got \[1\], expected a text or null"),
     ("meta_Gift_Cards", ITEM.replace('"price": 25', '"price": {}'), "'price': got {}"),

@@ -155,7 +155,9 @@ def test_wrong_number_of_columns_is_refused(tmp_path: Path) -> None:
     write_100k(tmp_path)
     (tmp_path / "u.data").write_text("1\t2\t3\n")
 
-    with pytest.raises(EventsError, match=r"u\.data: 3 columns, expected 4: user_id, movie_id"):
+    with pytest.raises(
+        EventsError, match=r"u\.data: columns: got 3, expected 4: user_id, movie_id"
+    ):
         ingest(movielens(tmp_path))
 
 
