@@ -96,8 +96,8 @@ def run_service(settings: Settings, cache_url: str, common: socket.socket | None
         cache_url: as redis-py understands it.
         common: socket bound to the port that several processes share; None: this is the only process.
     """
-    about = {"cache": redact_url(cache_url), "providers": runtime_providers()}
-    log.info("starting", extra={**about, "host": settings.host, "port": settings.port})
+    backends = {"cache": redact_url(cache_url), "providers": runtime_providers()}
+    log.info("starting", extra={**backends, "host": settings.host, "port": settings.port})
     dependencies = build_all(settings, cache_url)
     application: ASGIApp = create_app(dependencies)
     if common is not None:

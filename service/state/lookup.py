@@ -132,9 +132,9 @@ class TieredStates:
         if self._host.limit_bytes > 0:
             cached = self._host.get(serving, user_id)
             if cached is not None:
-                found = self._state_of(serving, "host", cached)
-                self._counts.looked_up(serving, "host", RESULTS[found.source])
-                return found
+                state = self._state_of(serving, "host", cached)
+                self._counts.looked_up(serving, "host", RESULTS[state.source])
+                return state
             self._counts.looked_up(serving, "host", "miss")
         key = serving, user_id
         if key in self._flight:
@@ -150,8 +150,8 @@ class TieredStates:
     async def _read(self, serving: Serving, user_id: str) -> Read:
         began_s = self._host.clock()
         read = await self._read_cache(serving, user_id)
-        found = self._state_of(serving, "redis", read)
-        self._counts.looked_up(serving, "redis", RESULTS[found.source])
+        state = self._state_of(serving, "redis", read)
+        self._counts.looked_up(serving, "redis", RESULTS[state.source])
         if isinstance(read, CachedUser | Absent):
             self._host.put(serving, user_id, read, began_s)
         return read

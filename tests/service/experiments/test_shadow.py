@@ -1,4 +1,4 @@
-"""Shadows: what they compare, what they cost (nothing), and what of them can be seen (counts)."""
+"""Shadows: what they compare and count; they delay no request and no client sees their scores."""
 
 import asyncio
 import threading
@@ -25,7 +25,7 @@ def ended(service: Running) -> dict[str, float]:
 
 
 async def until(service: Running, **counts: int) -> None:
-    """Turn the loop until shadows have ended so often."""
+    """Run the event loop until this many shadow requests have ended."""
     for _ in range(500):
         if all(ended(service)[result] == count for result, count in counts.items()):
             return
@@ -78,7 +78,7 @@ async def test_only_the_models_own_requests_and_only_a_share_are_shadowed(world:
         assert sum(ended(service).values()) == 0
 
 
-async def test_a_slow_shadow_delays_nobody_and_is_dropped_when_busy(world: World):
+async def test_a_slow_shadow_delays_no_request_and_drops_samples(world: World):
     world.publish(ONE, "one")
     world.publish(TWO, "two")
     release = threading.Event()
@@ -96,7 +96,7 @@ async def test_a_slow_shadow_delays_nobody_and_is_dropped_when_busy(world: World
         await until(service, compared=3, dropped=3, failed=0)
 
 
-async def test_a_shadow_that_fails_or_is_absent_is_counted_and_seen_nowhere_else(world: World):
+async def test_a_failing_or_missing_shadow_only_changes_a_counter(world: World):
     world.publish(ONE, "one")
     async with world.service(shadow=[RULE]) as service:
         answer = await service.score(model="one")
@@ -104,7 +104,7 @@ async def test_a_shadow_that_fails_or_is_absent_is_counted_and_seen_nowhere_else
     assert answer["model"] == "one"
 
 
-async def test_a_shadow_gets_only_the_context_that_it_knows(world: World):
+async def test_a_shadow_gets_only_its_own_context_fields(world: World):
     world.publish(ONE, "one")
     world.publish(Toy(seed=2, context_names=("hour",)), "two")
     async with world.service(shadow=[RULE]) as service:
@@ -112,7 +112,7 @@ async def test_a_shadow_gets_only_the_context_that_it_knows(world: World):
         await until(service, compared=1, failed=0)
 
 
-async def test_closing_gives_up_what_runs(world: World):
+async def test_closing_cancels_running_shadows(world: World):
     world.publish(ONE, "one")
     world.publish(TWO, "two")
     async with world.service(shadow=[RULE]) as service:

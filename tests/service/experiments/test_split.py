@@ -1,4 +1,4 @@
-"""Experiments: shares that follow the weights, users that stay where they were, and rules that are wrong."""
+"""Experiments: shares follow the weights, users keep their model, wrong rules are rejected."""
 
 import json
 import subprocess
@@ -42,7 +42,7 @@ def test_shares_follow_the_weights(weights: Mapping[str, float]):
         assert abs(found.count(model) / len(USERS) - share) <= 4 * sigma, model
 
 
-def test_a_grown_weight_draws_users_to_its_model_and_moves_no_others():
+def test_a_larger_weight_moves_users_only_to_its_model():
     steps = [{"a": 5, "b": 3, "c": weight} for weight in (0, 1, 2, 5)]
     for old, new in pairwise(steps):
         moved = moves(old, new)
@@ -57,14 +57,14 @@ def test_scaled_and_reordered_weights_are_the_same_split():
     assert assigned({"a": 9, "b": 1}) == assigned({"b": 10, "a": 90})
 
 
-def test_another_salt_draws_independently():
+def test_another_salt_assigns_independently():
     weights = {"a": 1, "b": 1}
     both = list(zip(assigned(weights, "s"), assigned(weights, "t"), strict=True))
     for pair in (("a", "a"), ("a", "b"), ("b", "a"), ("b", "b")):
         assert both.count(pair) / len(both) == pytest.approx(0.25, abs=0.03)
 
 
-def test_it_is_the_same_in_another_process_and_for_ever():
+def test_the_assignment_is_the_same_in_another_process_and_version():
     users = ["ann", "bob", "carl", "dora", "émile", "42", "a/b c"]
     weights = {"lrea": 4.0, "din": 3.0, "sdim": 3.0}
     code = "import json,sys; from service.experiments.split import Split; s=Split('home',json.loads(sys.argv[1]));"
@@ -77,7 +77,7 @@ def test_it_is_the_same_in_another_process_and_for_ever():
 
 
 PINNED = ["lrea", "sdim", "lrea", "lrea", "din", "lrea", "lrea"]
-"""As the first version drew them: a change would move users of running experiments."""
+"""Assignments of the first version: a change would move users of running experiments."""
 
 
 async def test_requests_are_split_and_the_answer_names_the_model(world: World):
@@ -107,7 +107,7 @@ async def test_requests_are_split_and_the_answer_names_the_model(world: World):
     assert unknown.status_code == 404
 
 
-async def test_a_model_that_does_not_serve_is_replaced_by_the_default_and_counted(world: World):
+async def test_the_default_model_replaces_an_assigned_model_that_does_not_serve(world: World):
     world.publish(ONE, "one")
     split = {"home": {"weights": {"absent": 1}, "default": True}}
     async with world.service(split=split) as service:
@@ -142,29 +142,49 @@ def test_rules_come_as_json_or_in_a_file(tmp_path: Path, monkeypatch: pytest.Mon
         ("split", "nowhere.json", "JSON or the path of a JSON file .No such file"),
         ("split", "[]", "at the top level: got .*an object"),
         ("split", '{"home": {}}', "at home.weights: got .*required"),
-        ("split", '{"home": {"weights": {}}}', "at home.weights.*at least one model with a weight above 0"),
+        (
+            "split",
+            '{"home": {"weights": {}}}',
+            "at home.weights.*at least one model with a weight above 0",
+        ),
         ("split", '{"home": {"weights": {"a": 0}}}', "at least one model with a weight above 0"),
-        ("split", '{"home": {"weights": {"a": -1}}}', "at home.weights.a: got -1.*greater than or equal to 0"),
+        (
+            "split",
+            '{"home": {"weights": {"a": -1}}}',
+            "at home.weights.a: got -1.*greater than or equal to 0",
+        ),
         ("split", '{"home": {"weights": {"a": NaN}}}', "at home.weights.a"),
         ("split", '{"home": {"weights": {"a": "x"}}}', "at home.weights.a: got 'x'.*number"),
         ("split", '{"home": {"weights": {"a": 1}, "sald": "x"}}', "at home.sald: .*not permitted"),
-        ("split", '{"a": {"weights": {"a": 1}}}', "another name for the experiment than that of its model 'a'"),
+        (
+            "split",
+            '{"a": {"weights": {"a": 1}}}',
+            "another name for the experiment than that of its model 'a'",
+        ),
         (
             "split",
             '{"x": {"weights": {"a": 1}, "default": true}, "y": {"weights": {"a": 1}, "default": true}}',
             "at most one default, not x, y",
         ),
-        ("shadow", '[{"model": "a", "shadow": "b", "share": 1.5}]', "at 0.share: got 1.5.*less than or equal to 1"),
+        (
+            "shadow",
+            '[{"model": "a", "shadow": "b", "share": 1.5}]',
+            "at 0.share: got 1.5.*less than or equal to 1",
+        ),
         ("shadow", '[{"model": "a", "shadow": "b", "share": 0}]', "at 0.share: got 0"),
-        ("shadow", '[{"model": "a", "shadow": "a", "share": 1}]', "two different models, not 'a' as model"),
+        (
+            "shadow",
+            '[{"model": "a", "shadow": "a", "share": 1}]',
+            "two different models, not 'a' as model",
+        ),
         (
             "shadow",
             '[{"model": "a", "shadow": "b", "share": 1}, {"model": "a", "shadow": "b", "share": 0.1}]',
             "shadow 'b' of 'a' once, not twice",
         ),
     ],
-)  # fmt: skip
-def test_a_wrong_rule_is_refused_in_words(
+)
+def test_a_wrong_rule_is_rejected_with_a_reason(
     name: str, value: str, problem: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv(f"ABSORB_{name.upper()}", value)

@@ -1,4 +1,4 @@
-"""Following the generation pointer: what is loaded, what is refused, and what keeps serving meanwhile."""
+"""Following the generation pointers: what is loaded, what is rejected, and what keeps serving."""
 
 import asyncio
 import json
@@ -112,7 +112,7 @@ BREAKING = {
 @pytest.mark.parametrize(
     ("breaking", "error"), BREAKING.items(), ids=[f.__name__ for f in BREAKING]
 )
-async def test_what_does_not_load_leaves_the_old_generation_serving(
+async def test_a_generation_that_does_not_load_leaves_the_old_one_serving(
     world: World, caplog: pytest.LogCaptureFixture, breaking, error: tuple[str, str]
 ):
     old = world.publish(OLD)
@@ -174,7 +174,7 @@ async def test_ready_once_a_model_is_published(world: World):
     assert (after.status_code, after.json()) == (200, {"ready": True})
 
 
-async def test_a_broken_model_does_not_hold_up_the_next(world: World):
+async def test_a_broken_model_does_not_block_other_models(world: World):
     world.publish(OLD, "alpha", score=b"no graph")
     world.publish(NEW, "beta")
     async with world.service() as service:
@@ -182,7 +182,7 @@ async def test_a_broken_model_does_not_hold_up_the_next(world: World):
     assert answer["model"] == "beta"
 
 
-async def test_a_cache_that_forgets_everything_leaves_the_model_serving(world: World):
+async def test_an_emptied_cache_leaves_the_model_serving(world: World):
     world.publish(OLD)
     async with world.service() as service:
         with world.redis as client:
@@ -193,7 +193,7 @@ async def test_a_cache_that_forgets_everything_leaves_the_model_serving(world: W
     assert answer["scores"] == pytest.approx(OLD.scores(OLD.state([]), CANDIDATES), abs=1e-6)
 
 
-async def test_a_models_key_of_another_type_is_survived(world: World):
+async def test_a_models_key_of_another_type_leaves_the_model_serving(world: World):
     world.publish(OLD)
     async with world.service() as service:
         world.put(MODELS_KEY, b"no set")
@@ -204,7 +204,7 @@ async def test_a_models_key_of_another_type_is_survived(world: World):
     assert failures == 1
 
 
-async def test_flips_under_requests_mix_no_two_generations(world: World):
+async def test_no_answer_mixes_two_generations_during_swaps(world: World):
     toys = {world.publish(OLD).name: OLD}
     answers = []
     done = False

@@ -36,7 +36,7 @@ def test_without_models_the_reason_is_that_of_the_cache_if_it_has_one():
         selection.pick_several(None)
 
 
-async def test_the_default_model_decides_about_ready(world: World):
+async def test_readiness_depends_on_the_default_model(world: World):
     world.publish(OLD)
     async with world.service(default_model="lrea") as service:
         ready = await service.ready()
@@ -48,7 +48,7 @@ async def test_the_default_model_decides_about_ready(world: World):
     assert named["model"] == "toy"
 
 
-async def test_ready_without_the_default_model_once_it_was_unloaded(world: World):
+async def test_the_service_stays_ready_after_the_default_model_was_unloaded(world: World):
     world.publish(OLD, "lrea")
     world.publish(NEW, "din")
     async with world.service(default_model="lrea") as service:

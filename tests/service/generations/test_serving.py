@@ -1,4 +1,4 @@
-"""A publish in place under a live service: every answer is exactly what the artifact that made the record gives."""
+"""A rolling publish under a live service: every answer is that of the artifact that made the record."""
 
 import asyncio
 from collections.abc import Iterator
@@ -60,13 +60,13 @@ def roll(cache: CacheClient, artifact: Artifact, toy: Toy = NEW, **options) -> G
 
 
 def assert_right(answer, user: str, toys: dict[str, Toy]) -> None:
-    """What the artifact that it names gives, to the last bit that float32 leaves."""
+    """The scores are those of the named artifact, up to float32 rounding."""
     toy = toys[answer["artifact_id"]]
     state = toy.state(USERS.get(user, []))
     assert answer["scores"] == pytest.approx(toy.scores(state, ITEMS), abs=1e-6)
 
 
-async def test_every_answer_is_one_artifacts_while_records_are_overwritten(world, cache):
+async def test_every_answer_comes_from_one_artifact_during_a_rolling_publish(world, cache):
     old = publish_old(cache, world)
     artifact = NEW.save(world.artifacts)
     toys = {old.artifact_id: OLD, artifact.artifact_id: NEW}
@@ -97,7 +97,9 @@ async def test_every_answer_is_one_artifacts_while_records_are_overwritten(world
     by_artifact = {name: [u for u, a in answers if a["artifact_id"] == name] for name in names}
     assert min(map(len, by_artifact.values())) > len(USERS)
     strangers = {answer["artifact_id"] for user, answer in answers if user == "nobody"}
-    assert strangers == {artifact.artifact_id}  # whom nobody knows, the newest scores
+    assert strangers == {
+        artifact.artifact_id
+    }  # a user without a record is scored by the newest artifact
     assert {answer["artifact_id"] for answer in last} == {artifact.artifact_id}
 
 
@@ -136,7 +138,9 @@ def mix(world: World, cache: CacheClient, num_new: int) -> Generation:
     return pointer.current
 
 
-async def test_a_service_that_starts_on_a_mixture_scores_each_record_by_its_own(world, cache):
+async def test_a_service_started_during_a_rolling_publish_scores_each_record_with_its_artifact(
+    world, cache
+):
     mixed = mix(world, cache, 20)
     toys = {mixed.artifact_id: NEW, mixed.over[0].artifact_id: OLD}
     async with world.service() as service:
@@ -152,7 +156,7 @@ async def test_a_service_that_starts_on_a_mixture_scores_each_record_by_its_own(
     assert one.json()["problem"] is None
 
 
-async def test_a_record_of_neither_is_corrupt_and_one_of_a_lost_artifact_too(world, cache):
+async def test_a_record_of_an_unknown_or_missing_artifact_is_corrupt(world, cache):
     mixed = mix(world, cache, 20)
     third = Toy(seed=2).save(world.artifacts)
     world.put(mixed.key("user 1"), record_of("user 1", NEW.state([]), third))
@@ -170,7 +174,7 @@ async def test_a_record_of_neither_is_corrupt_and_one_of_a_lost_artifact_too(wor
     assert answers["user 1"]["scores"] == answers["user 39"]["scores"] == cold
 
 
-async def test_a_field_that_only_the_new_artifact_knows_is_left_out_for_the_old(world, cache):
+async def test_a_context_field_unknown_to_the_old_artifact_is_left_out(world, cache):
     without = Toy(context_names=("device",))
     artifact = without.save(world.artifacts)
     publish(cache, generation_of(artifact), records(without, artifact), SPEC)
@@ -188,7 +192,7 @@ async def test_a_field_that_only_the_new_artifact_knows_is_left_out_for_the_old(
     assert new["scores"] == pytest.approx(expected, abs=1e-6)
 
 
-async def test_a_service_says_what_it_has_loaded(world, cache):
+async def test_a_service_announces_its_loaded_generations(world, cache):
     old = publish_old(cache, world)
     async with world.service():
         (loaded,) = loaded_by_service(cache).values()

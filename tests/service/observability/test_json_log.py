@@ -14,9 +14,15 @@ def test_a_log_line_is_one_json_object_with_its_fields():
         raise ValueError("why")
     except ValueError:
         record = logging.getLogger("service").makeRecord(
-            "service", logging.ERROR, __file__, 1, "it %s", ("broke",), sys.exc_info(),
+            "service",
+            logging.ERROR,
+            __file__,
+            1,
+            "it %s",
+            ("broke",),
+            sys.exc_info(),
             extra={"model": "toy", "users": 3},
-        )  # fmt: skip
+        )
     line = JsonFormatter().format(record)
     assert "\n" not in line
     fields = json.loads(line)

@@ -55,7 +55,7 @@ async def test_results_add_up_to_lookups_and_requests_to_answers(world: World):
     assert in_flight.value == 0
 
 
-async def test_metrics_tell_the_generation_and_every_stage(world: World):
+async def test_metrics_name_the_generation_and_every_stage(world: World):
     generation = world.publish(TOY)
     async with world.service() as service:
         await service.score()
@@ -69,7 +69,7 @@ async def test_metrics_tell_the_generation_and_every_stage(world: World):
     assert stages == {"parse", "cache", "queue", "decode", "compute", "encode"}
 
 
-async def test_no_label_holds_what_a_stranger_sent(world: World):
+async def test_no_label_holds_text_from_a_client(world: World):
     world.publish(TOY)
     async with world.service() as service:
         await service.score("very-secret-user")
@@ -82,7 +82,7 @@ async def test_no_label_holds_what_a_stranger_sent(world: World):
     assert 'route="/v1/users/{user_id:path}"' in text
 
 
-async def test_what_nobody_expected_is_a_logged_500(world: World, caplog: pytest.LogCaptureFixture):
+async def test_an_unexpected_error_is_a_logged_500(world: World, caplog: pytest.LogCaptureFixture):
     world.publish(TOY)
     async with world.service() as service:
         service.workers.shutdown()

@@ -1,4 +1,4 @@
-"""Slow requests: what is kept, within which bounds, and that they can be asked again."""
+"""Slow requests: which are captured, and within which limits."""
 
 import asyncio
 import json
@@ -40,7 +40,7 @@ async def until_written(folder: Path, count: int) -> list[dict[str, Any]]:
     raise AssertionError("not written")
 
 
-async def test_a_slow_request_is_kept_with_all_that_it_takes_to_ask_it_again(
+async def test_a_slow_request_is_captured_with_everything_for_a_replay(
     world: World, tmp_path: Path
 ):
     generation = world.publish(TOY)
@@ -57,8 +57,12 @@ async def test_a_slow_request_is_kept_with_all_that_it_takes_to_ask_it_again(
     assert json.loads(record["answer"]) == answer.json()
     about = {name: record[name] for name in ("method", "path", "route", "status", "request_id")}
     assert about == {
-        "method": "POST", "path": "/v1/score", "route": "/v1/score", "status": 200, "request_id": "r-1",
-    }  # fmt: skip
+        "method": "POST",
+        "path": "/v1/score",
+        "route": "/v1/score",
+        "status": 200,
+        "request_id": "r-1",
+    }
     assert (record["generation"], record["model"], record["source"]) == (
         generation.name,
         "toy",
@@ -70,7 +74,7 @@ async def test_a_slow_request_is_kept_with_all_that_it_takes_to_ask_it_again(
 
 
 @pytest.mark.parametrize("slow_ms", [None, 1e9])
-async def test_what_is_not_slow_is_not_kept(world: World, slow_ms: float | None):
+async def test_a_fast_request_is_not_captured(world: World, slow_ms: float | None):
     world.publish(TOY)
     async with world.service(slow_ms=slow_ms) as service:
         await service.score()
@@ -89,7 +93,7 @@ def keep(slow: SlowRequests, number: int, body: bytes = b"{}") -> None:
     slow.finish(capture, scope, "/v1/score", 200, 1.0, RequestContext(f"r-{number}"))
 
 
-def test_the_ring_keeps_the_latest_and_no_more_bytes_than_it_may():
+def test_the_ring_buffer_keeps_the_latest_within_its_limits():
     slow = requests()
     for number in range(MAX_KEPT + 5):
         keep(slow, number)
@@ -104,7 +108,7 @@ def test_the_ring_keeps_the_latest_and_no_more_bytes_than_it_may():
     assert "body" not in latest
 
 
-def test_the_file_turns_over_when_it_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_full_file_is_rotated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(slow_module, "MAX_FILE_BYTES", 100)
     for number in range(50):
         append(tmp_path, b"%03d" % number + b"x" * 20 + b"\n")
@@ -114,7 +118,7 @@ def test_the_file_turns_over_when_it_is_full(tmp_path: Path, monkeypatch: pytest
     assert (tmp_path / BEFORE).read_bytes().splitlines()[-1].startswith(b"049")
 
 
-def test_a_folder_that_cannot_be_written_drops_lines_and_fails_no_request(tmp_path: Path):
+def test_an_unwritable_folder_drops_lines_and_fails_no_request(tmp_path: Path):
     blocked = tmp_path / "file"
     blocked.write_text("")
     registry = CollectorRegistry()
@@ -125,7 +129,7 @@ def test_a_folder_that_cannot_be_written_drops_lines_and_fails_no_request(tmp_pa
     assert len(slow.lines) == 1
 
 
-def test_a_binary_body_survives_the_capture(tmp_path: Path):
+def test_a_binary_body_is_captured_unchanged(tmp_path: Path):
     slow = requests(tmp_path)
     keep(slow, 1, b"\xff\x00\x80")
     slow.close()

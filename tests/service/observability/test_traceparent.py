@@ -1,4 +1,4 @@
-"""The header traceparent, as W3C Trace Context says: what is valid, and what is as if it had not come."""
+"""The header traceparent of W3C Trace Context: which values are valid, and which are ignored."""
 
 import pytest
 
@@ -49,10 +49,10 @@ def test_a_valid_header_is_read(value: str, sampled: bool):
         f"00-{TRACE[:-1]} -{PARENT}-01",
     ],
 )
-def test_an_invalid_header_is_as_none(value: str):
+def test_an_invalid_header_is_ignored(value: str):
     assert read_traceparent([value.encode()]) is None
 
 
-def test_no_header_and_two_are_none():
+def test_a_missing_or_repeated_header_is_ignored():
     assert read_traceparent([]) is None
     assert read_traceparent([GOOD.encode()] * 2) is None

@@ -1,4 +1,4 @@
-"""Spans as OpenTelemetry's own SDK records them; an exporter that is down costs nothing."""
+"""Spans as the OpenTelemetry SDK records them."""
 
 import logging
 import time
@@ -63,10 +63,14 @@ async def test_a_request_and_its_stages_are_one_trace(world: World):
     )
     assert dict(root.context.trace_state) == {"a": "1", "b": "2"}
     assert root.attributes == {
-        "http.request.method": "POST", "http.route": "/v1/score", "http.response.status_code": 200,
-        "absorb.request_id": "r-1", "absorb.model": "toy", "absorb.generation": generation.name,
+        "http.request.method": "POST",
+        "http.route": "/v1/score",
+        "http.response.status_code": 200,
+        "absorb.request_id": "r-1",
+        "absorb.model": "toy",
+        "absorb.generation": generation.name,
         "absorb.state_source": "miss",
-    }  # fmt: skip
+    }
     assert root.start_time is not None
     at = root.start_time
     for name in ("cache", "queue", "decode", "compute"):
@@ -87,7 +91,7 @@ async def test_a_request_and_its_stages_are_one_trace(world: World):
     ("flags", "sampler_says", "spans"),
     [("00", True, 0), ("01", True, 5), ("01", False, 5), ("00", False, 0)],
 )
-async def test_the_callers_flag_decides_both_ways(
+async def test_the_clients_sampled_flag_is_followed(
     world: World, flags: str, sampler_says: bool, spans: int
 ):
     world.publish(TOY)
@@ -118,7 +122,7 @@ async def test_a_malformed_header_starts_a_new_trace_without_its_state(world: Wo
     assert not root.context.trace_state
 
 
-async def test_too_long_a_tracestate_is_dropped_and_the_trace_goes_on(world: World):
+async def test_an_overlong_tracestate_is_dropped_and_the_trace_continues(world: World):
     recorded = Recorded()
     states = ",".join(f"k{n}=v" for n in range(33))
     headers = {"traceparent": f"00-{TRACE}-{PARENT}-01", "tracestate": states}
@@ -149,11 +153,11 @@ async def test_probes_and_scrapes_are_not_traced_and_failures_are_marked(world: 
     assert root.status.status_code is StatusCode.ERROR
 
 
-async def test_an_exporter_that_is_down_costs_nothing_and_closes_in_time(
+async def test_an_exporter_that_is_down_delays_neither_requests_nor_the_end(
     world: World, monkeypatch: pytest.MonkeyPatch
 ):
     world.publish(TOY)
-    monkeypatch.setenv(ENDPOINT, "http://127.0.0.1:9")  # discard: nobody listens
+    monkeypatch.setenv(ENDPOINT, "http://127.0.0.1:9")  # the discard port: nothing listens
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "1")
     logging.getLogger("opentelemetry").setLevel("CRITICAL")
     tracing = make_tracing()
@@ -176,7 +180,7 @@ async def test_an_exporter_that_is_down_costs_nothing_and_closes_in_time(
         {ENDPOINT: "http://x", "OTEL_TRACES_EXPORTER": "none"},
     ],
 )
-def test_there_is_no_tracing_unless_the_environment_asks(
+def test_there_is_no_tracing_without_a_configured_exporter(
     variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ):
     for name in (ENDPOINT, "OTEL_SDK_DISABLED", "OTEL_TRACES_EXPORTER"):

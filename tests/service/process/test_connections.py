@@ -1,4 +1,4 @@
-"""Slow or long heads, and long trailers, end the connection; others are served, one after another."""
+"""Slow or large heads, and large trailers, close the connection; other requests are served."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -39,7 +39,7 @@ async def served(reader: asyncio.StreamReader) -> bool:
         return (await reader.readuntil(b"served")).startswith(b"HTTP/1.1 200")
 
 
-async def test_requests_one_after_another_and_in_pieces():
+async def test_consecutive_requests_and_requests_in_parts_are_served():
     async with connected() as (reader, writer):
         for _ in range(2):
             writer.write(HEAD + b"\r\n")
@@ -51,7 +51,7 @@ async def test_requests_one_after_another_and_in_pieces():
 
 
 @pytest.mark.parametrize("sent", [b"", HEAD[:7], HEAD, HEAD + b"\r\n" + HEAD])
-async def test_a_head_that_does_not_end_ends_the_connection(
+async def test_an_incomplete_head_closes_the_connection(
     monkeypatch: pytest.MonkeyPatch, sent: bytes
 ):
     monkeypatch.setattr("service.process.connections.HEAD_S", 0.1)
@@ -62,7 +62,7 @@ async def test_a_head_that_does_not_end_ends_the_connection(
     assert (b"served" in answer) == (b"\r\n\r\n" in sent)
 
 
-async def test_a_head_that_is_too_long_ends_the_connection():
+async def test_a_head_above_the_limit_closes_the_connection():
     async with connected() as (reader, writer):
         writer.write(HEAD)
         writer.write((b"X: " + b"y" * 1000 + b"\r\n") * (MAX_HEAD_BYTES // 1000 + 100))
@@ -75,7 +75,7 @@ CHUNKED = b"POST / HTTP/1.1\r\nHost: absorb\r\nTransfer-Encoding: chunked\r\n\r\
 
 
 @pytest.mark.parametrize("start", [b"0\r\na: ", b"5;a="])
-async def test_what_comes_beside_chunks_without_end_ends_the_connection(start: bytes):
+async def test_endless_chunk_extensions_or_trailers_close_the_connection(start: bytes):
     async with connected() as (reader, writer):
         writer.write(CHUNKED + start)
         for _ in range(MAX_HEAD_BYTES // 1000 + 100):

@@ -1,4 +1,4 @@
-"""Threads are for the cores that this process may use."""
+"""Number of cores that this process may use."""
 
 import os
 from pathlib import Path
@@ -20,14 +20,14 @@ MINE = len(os.sched_getaffinity(0)) if "sched_getaffinity" in dir(os) else os.cp
         (None, MINE),
     ],
 )
-def test_a_quota_of_the_container_holds(tmp_path: Path, said: str | None, expected: int):
+def test_a_cpu_quota_limits_the_cores(tmp_path: Path, said: str | None, expected: int):
     if said is not None:
         (tmp_path / "cpu.max").write_text(said)
     assert num_cores(tmp_path) == min(MINE, expected)
 
 
 @pytest.mark.skipif("sched_setaffinity" not in dir(os), reason="Linux pins processes")
-def test_a_process_that_is_pinned_counts_its_own_cores(tmp_path: Path):
+def test_a_pinned_process_counts_its_own_cores(tmp_path: Path):
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(before)})
     try:

@@ -33,9 +33,12 @@ async def test_a_process_serves_and_stops(own_cache: Path, tmp_path: Path):
     world.publish(TOY)
     log = tmp_path / "log"
     settings = {
-        "cache_url": f"embedded:{own_cache}", "artifact_dir": str(world.artifacts),
-        "max_body_bytes": "1000", "drain_delay_s": "1.5", "grpc_port": "0",
-    }  # fmt: skip
+        "cache_url": f"embedded:{own_cache}",
+        "artifact_dir": str(world.artifacts),
+        "max_body_bytes": "1000",
+        "drain_delay_s": "1.5",
+        "grpc_port": "0",
+    }
     with service_process(log, **settings) as process:
         port = await wait_for(process, log, r"running on http://127\.0\.0\.1:(\d+)")
         grpc_port = await wait_for(process, log, r"gRPC running on 127\.0\.0\.1:(\d+)")
@@ -107,7 +110,7 @@ class Slow:
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="makes the certificate")
-def test_it_speaks_tls_and_a_second_signal_ends_it_at_once(tmp_path: Path):
+def test_a_tls_process_ends_at_once_after_a_second_signal(tmp_path: Path):
     log = tmp_path / "log"
     certificate, key = make_certificate(tmp_path)
     secret, its_hash = new_key()
@@ -151,7 +154,7 @@ def is_live_over_grpc(port: str) -> bool:
 
 
 @pytest.mark.anyio
-async def test_a_second_signal_ends_what_hangs_behind_the_doors():
+async def test_a_second_signal_ends_a_hanging_shutdown():
     hangs = asyncio.Event()
 
     async def app(_: Any, receive: Any, send: Any) -> None:
@@ -180,7 +183,7 @@ async def test_a_second_signal_ends_what_hangs_behind_the_doors():
 
 
 def grpc_codes(address: str, certificate: Path, key: str) -> list[str]:
-    """What a probe, a stranger, and one with a key for scoring are told: of a model, and of loading it."""
+    """Status codes without a key, with a wrong key and with a scoring key: for metadata and for loading a model."""
     credentials = grpc.ssl_channel_credentials(certificate.read_bytes())
     codes = []
     with grpc.secure_channel(address, credentials) as channel:

@@ -1,4 +1,4 @@
-"""Several processes behind one port: they score alike, are replaced when they die, and end together."""
+"""Several processes on one port: equal scores, replaced when killed, ended together."""
 
 import asyncio
 import os
@@ -54,7 +54,7 @@ def world(own_cache: Path, tmp_path: Path) -> World:
     return world
 
 
-async def test_a_fleet_serves_heals_and_ends(world: World, tmp_path: Path):
+async def test_a_fleet_serves_replaces_a_killed_process_and_ends(world: World, tmp_path: Path):
     log = tmp_path / "log"
     settings = {"cache_url": world.url, "artifact_dir": str(world.artifacts), "processes": "2"}
     with service_process(log, drain_delay_s="0", **settings) as process:
@@ -62,7 +62,7 @@ async def test_a_fleet_serves_heals_and_ends(world: World, tmp_path: Path):
             await wait_for(process, log, r"2 processes, running on http://127\.0\.0\.1:(\d+)")
         )
         common, one, two = (f"http://127.0.0.1:{port + at}" for at in range(3))
-        await until_answered(common)  # before that nobody listens there
+        await until_answered(common)  # nothing listens there before
         await until_answered(one)
         await until_answered(two)
         answers = [await score(url) for url in (common, one, two, *[common] * 20)]
@@ -99,7 +99,7 @@ async def test_a_fleet_serves_heals_and_ends(world: World, tmp_path: Path):
     assert not [pid for pid in now.values() if psutil.pid_exists(pid)]
 
 
-async def test_processes_end_when_the_one_that_started_them_is_killed(world: World, tmp_path: Path):
+async def test_the_processes_end_when_their_parent_is_killed(world: World, tmp_path: Path):
     log = tmp_path / "log"
     settings = {"cache_url": world.url, "artifact_dir": str(world.artifacts), "processes": "2"}
     with service_process(log, drain_delay_s="0", **settings) as process:

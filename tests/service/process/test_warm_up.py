@@ -1,4 +1,4 @@
-"""Before a generation serves, it scores: slates, recorded requests, no longer than a limit; and what a failure does."""
+"""Warm-up: slates and recorded requests are scored before the swap, within a time limit; effects of failures."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ OLD, NEW = Toy(seed=1), Toy(seed=2)
 
 @pytest.fixture
 def scored(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Sizes of the slates that are scored with a whole scorer, in order."""
+    """Sizes of the slates scored during warm-up, in order."""
     sizes: list[int] = []
     score = Scorer.score_many
 
@@ -76,7 +76,7 @@ async def test_slates_and_recorded_requests_are_scored_before_the_swap(
     )
 
 
-async def test_a_recorded_request_that_fails_keeps_nobody_from_serving(
+async def test_a_failing_recorded_request_does_not_keep_a_generation_from_serving(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     world.publish(OLD)
@@ -140,7 +140,7 @@ async def test_the_old_generation_serves_while_the_new_one_warms_up_and_no_longe
     assert "warm-up takes too long" in caplog.text
 
 
-async def test_a_file_that_is_not_there_is_logged(
+async def test_a_missing_warm_up_file_is_logged(
     world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     world.publish(OLD)

@@ -1,4 +1,4 @@
-"""The table of so many bytes, against one that is as plain as can be."""
+"""The cache with a limit in bytes, compared with a simple list."""
 
 from hypothesis import settings
 from hypothesis import strategies as st

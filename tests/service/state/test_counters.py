@@ -1,4 +1,4 @@
-"""Whatever reads, flips, errors, cancellations and evictions come in what order: every lookup has one result."""
+"""Every lookup has one result, for any order of reads, publishes, errors, cancellations and evictions."""
 
 import asyncio
 import shutil
@@ -32,7 +32,7 @@ STALE_AFTER_S = 100
 
 
 class ScriptedStore:
-    """A cache that answers when, and what, the test says."""
+    """A cache whose answers and their times the test controls."""
 
     def __init__(self) -> None:
         self.pending: list[tuple[str, asyncio.Future[bytes | None]]] = []
@@ -49,7 +49,7 @@ class ScriptedStore:
         return {}
 
     async def announce(self, service: str, loaded: bytes, ttl_s: int) -> None:
-        """Nobody listens."""
+        """Nothing to close."""
 
     async def close(self) -> None:
         """Nothing to let go of."""
@@ -68,7 +68,7 @@ SERVING = make_serving()
 
 
 def record(user_id: str, as_of_s: int = AS_OF_S) -> bytes:
-    """A record whose state says whose it is."""
+    """A record whose state encodes its user."""
     state = {
         "interest": np.full((2, 4), USERS.index(user_id), np.float32),
         "length": np.ones(1, np.float32),
@@ -81,7 +81,7 @@ WEIGHT = footprint("ann", read_user(record("ann"), SERVING, "ann"))
 
 
 class Lookups(RuleBasedStateMachine):
-    """Users are asked for, and the cache answers, in any order."""
+    """Lookups and answers of the cache in any order."""
 
     def __init__(self) -> None:
         super().__init__()

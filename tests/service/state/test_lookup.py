@@ -1,4 +1,4 @@
-"""The host tier before a real cache: what is taken from it, for how long, what it weighs; one read for many."""
+"""Lookups through the host tier and a real cache: what is stored, for how long, its size; shared reads."""
 
 import asyncio
 import gc
@@ -50,9 +50,7 @@ async def state_of(service: Running, user: str = "ann") -> Any:
     return (await service.score(user, CANDIDATES))["state"]
 
 
-async def test_what_was_read_is_taken_from_memory_also_while_the_cache_is_down(
-    own_cache: Path, tmp_path: Path
-):
+async def test_a_record_in_memory_is_used_while_the_cache_is_down(own_cache: Path, tmp_path: Path):
     world = World(f"unix://{own_cache}/valkey.sock", tmp_path / "artifacts")
     world.publish(TOY)
     async with world.service() as service:
@@ -66,7 +64,7 @@ async def test_what_was_read_is_taken_from_memory_also_while_the_cache_is_down(
     assert other == state("unavailable", "redis")
 
 
-async def test_a_new_generation_is_seen_at_once_and_the_old_one_leaves_memory(world: World):
+async def test_a_new_generation_is_used_at_once_and_the_old_one_is_freed(world: World):
     world.publish(TOY)
     async with world.service() as service:
         for user in HISTORIES:
@@ -82,7 +80,7 @@ async def test_a_new_generation_is_seen_at_once_and_the_old_one_leaves_memory(wo
     assert answer["scores"] == scores_of(NEW, "ann")
 
 
-async def test_a_request_that_picked_before_the_swap_leaves_nothing_behind(world: World):
+async def test_a_request_begun_before_the_swap_leaves_no_entry(world: World):
     world.publish(TOY)
     async with world.service() as service:
         old = service.selection.pick("toy")
@@ -93,7 +91,7 @@ async def test_a_request_that_picked_before_the_swap_leaves_nothing_behind(world
     assert service.dependencies.tiers.host.num_bytes == 0
 
 
-async def test_an_unloaded_model_leaves_memory(world: World):
+async def test_an_unloaded_model_is_freed(world: World):
     world.publish(TOY)
     async with world.service() as service:
         await service.score(candidates=CANDIDATES)
@@ -121,7 +119,7 @@ async def test_a_record_overwritten_in_place_is_seen_after_the_ttl(world: World)
     assert (kept["state"], seen["state"]) == (state("hit", "host"), state("hit", "redis"))
 
 
-async def test_a_user_who_is_not_there_is_asked_for_again_after_a_while(world: World):
+async def test_an_absent_user_is_looked_up_again_after_the_ttl(world: World):
     generation = world.publish(TOY)
     later = Later()
     async with world.service(host_cache_absent_ttl_s=2) as service:
@@ -136,7 +134,7 @@ async def test_a_user_who_is_not_there_is_asked_for_again_after_a_while(world: W
     assert seen == state("hit", "redis")
 
 
-async def test_a_corrupt_record_is_not_kept(world: World):
+async def test_a_corrupt_record_is_not_cached(world: World):
     generation = world.publish(TOY)
     good = world.get(generation.key("ann"))
     world.put(generation.key("ann"), b"no record")
@@ -148,7 +146,7 @@ async def test_a_corrupt_record_is_not_kept(world: World):
     assert cured == state("hit", "redis")
 
 
-async def test_a_kept_record_grows_stale(world: World):
+async def test_a_cached_record_becomes_stale(world: World):
     world.publish(TOY)
     async with world.service(stale_after_s=100) as service:
         fresh = await state_of(service)
@@ -158,7 +156,7 @@ async def test_a_kept_record_grows_stale(world: World):
     assert stale["degraded_reason"] == "the user's record is 101 s old, more than 100"
 
 
-async def test_a_tier_of_no_bytes_is_off_and_not_counted(world: World):
+async def test_a_host_tier_of_zero_bytes_is_off_and_not_counted(world: World):
     world.publish(TOY)
     async with world.service(host_cache_bytes=0) as service:
         states = [await state_of(service) for _ in range(2)]
@@ -169,7 +167,7 @@ async def test_a_tier_of_no_bytes_is_off_and_not_counted(world: World):
     assert (hint.json()["accepted"], hint.json()["dropped"]) == (0, 2)
 
 
-async def test_requests_for_one_user_at_once_read_once(world: World):
+async def test_concurrent_requests_for_one_user_read_the_cache_once(world: World):
     world.publish(TOY)
     async with world.service() as service:
         answers = await asyncio.gather(*(service.score(candidates=CANDIDATES) for _ in range(20)))
@@ -181,7 +179,7 @@ async def test_requests_for_one_user_at_once_read_once(world: World):
     assert joined + host == 19
 
 
-async def test_one_work_serves_all_waiters_and_survives_those_that_leave():
+async def test_concurrent_callers_share_one_task_that_outlives_cancelled_ones():
     gate: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     runs = 0
 
@@ -200,7 +198,7 @@ async def test_one_work_serves_all_waiters_and_survives_those_that_leave():
     assert (runs, waiters[0].cancelled(), "key" in flight) == (1, True, False)
 
 
-async def test_an_error_goes_to_every_waiter_and_is_not_kept():
+async def test_an_error_reaches_every_waiter_and_is_not_stored():
     runs = 0
 
     async def work() -> int:
@@ -258,7 +256,7 @@ def add_up(service: Running) -> None:
 
 
 @pytest.mark.parametrize("dtype", RECORD_DTYPES)
-def test_a_kept_user_owns_its_memory(dtype: RecordDtype):
+def test_a_cached_user_owns_its_memory(dtype: RecordDtype):
     raw = record_of("ann", TOY.state(HISTORIES["ann"]), SERVING.artifact, dtype)
     user = read_user(raw, SERVING, "ann")
     for one in (user.recent, *user.state.values()):
@@ -267,10 +265,17 @@ def test_a_kept_user_owns_its_memory(dtype: RecordDtype):
         assert one.flags.aligned
 
 
-@pytest.mark.parametrize(("num_tensors", "shape"), [
-    (0, ()), (1, (3,)), (2, (50, 16)), (4, (3,)), (8, (2, 3)),
-])  # fmt: skip
-def test_an_entry_weighs_what_it_takes(num_tensors: int, shape: tuple[int, ...]):
+@pytest.mark.parametrize(
+    ("num_tensors", "shape"),
+    [
+        (0, ()),
+        (1, (3,)),
+        (2, (50, 16)),
+        (4, (3,)),
+        (8, (2, 3)),
+    ],
+)
+def test_the_size_of_an_entry_is_that_of_its_memory(num_tensors: int, shape: tuple[int, ...]):
     names = [TensorSpec(f"t{n}", shape).name for n in range(num_tensors)]
     lru: ByteLru[Serving, CachedUser] = ByteLru(1 << 40)
     lru.open(SERVING)
@@ -286,7 +291,7 @@ def test_an_entry_weighs_what_it_takes(num_tensors: int, shape: tuple[int, ...])
     assert 0.7 * lru.num_bytes < taken <= lru.num_bytes
 
 
-def test_an_absent_user_weighs_what_it_takes():
+def test_the_size_of_an_absent_users_entry_is_that_of_its_memory():
     lru: ByteLru[Serving, object] = ByteLru(1 << 40)
     lru.open(SERVING)
     gc.collect()
@@ -299,7 +304,7 @@ def test_an_absent_user_weighs_what_it_takes():
     assert 0.7 * lru.num_bytes < taken <= lru.num_bytes
 
 
-async def test_a_flood_of_unknown_users_evicts_no_record(world: World):
+async def test_many_unknown_users_evict_no_record(world: World):
     world.publish(TOY)
     async with world.service(host_cache_bytes=50_000) as service:
         host = service.dependencies.tiers.host

@@ -1,4 +1,4 @@
-"""Hints of who will be scored soon: bounded, counted, and never in a score's way."""
+"""Prefetching users: bounded, counted, and without delaying scores."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.anyio
 TOY = Toy()
 
 
-async def test_a_hinted_user_is_read_before_it_is_scored(world: World):
+async def test_a_prefetched_user_is_scored_from_memory(world: World):
     generation = world.publish(TOY)
     world.put(generation.key("bob"), b"no record")
     async with world.service() as service:
@@ -33,7 +33,7 @@ async def test_a_hinted_user_is_read_before_it_is_scored(world: World):
     assert cache["prefetch"] == {"hinted": 6, "waiting": 0, **outcomes}
 
 
-async def test_more_than_the_queue_holds_is_dropped_and_counted(world: World):
+async def test_users_beyond_the_queue_are_dropped_and_counted(world: World):
     world.publish(TOY)
     async with world.service() as service:
         tiers = service.dependencies.tiers
@@ -45,7 +45,7 @@ async def test_more_than_the_queue_holds_is_dropped_and_counted(world: World):
     assert (accepted, dropped, absent) == (MAX_QUEUED, 5, MAX_QUEUED)
 
 
-async def test_a_hint_follows_the_experiment_that_the_score_will(world: World):
+async def test_a_prefetch_uses_the_same_experiment_as_the_score(world: World):
     for model in ("one", "two"):
         world.publish(TOY, model)
     split = {"test": {"weights": {"one": 1, "two": 1}, "default": True}}
@@ -61,11 +61,11 @@ async def test_a_hint_follows_the_experiment_that_the_score_will(world: World):
 
 
 class SurprisingError(Exception):
-    """Nobody expects this one."""
+    """An error that no code handles."""
 
 
 @pytest.mark.parametrize("error", [CacheUnavailableError("cache", "down"), SurprisingError("why")])
-async def test_a_hint_that_cannot_be_followed_is_counted(
+async def test_a_failed_prefetch_is_counted(
     world: World, monkeypatch: pytest.MonkeyPatch, error: Exception
 ):
     world.publish(TOY)
@@ -84,7 +84,7 @@ async def test_a_hint_that_cannot_be_followed_is_counted(
     assert (cache["failed"], cache["waiting"]) == (len(HISTORIES), 0)
 
 
-async def test_a_hint_for_a_generation_that_left_is_dropped(world: World):
+async def test_a_prefetch_for_a_replaced_generation_is_dropped(world: World):
     world.publish(TOY)
     async with world.service() as service:
         old = service.selection.pick(None)
@@ -110,7 +110,9 @@ BAD: list[tuple[Any, int, str]] = [
 
 
 @pytest.mark.parametrize(("body", "status", "text"), BAD)
-async def test_a_bad_hint_is_refused_in_words(world: World, body: Any, status: int, text: str):
+async def test_a_wrong_prefetch_request_is_rejected_with_a_reason(
+    world: World, body: Any, status: int, text: str
+):
     world.publish(TOY)
     async with world.service() as service:
         response = await service.client.post("/v1/prefetch", json=body)
@@ -118,7 +120,7 @@ async def test_a_bad_hint_is_refused_in_words(world: World, body: Any, status: i
     assert text in response.json()["error"]
 
 
-async def test_the_cache_says_what_it_holds_and_how_lookups_ended(world: World):
+async def test_the_cache_route_shows_sizes_and_lookup_results(world: World):
     world.publish(TOY)
     generation = world.publish(TOY, "other")
     async with world.service() as service:

@@ -1,4 +1,4 @@
-"""A real cluster of three nodes: published to by the builder, served, and each node may go by itself."""
+"""A real cluster of three nodes: published to by the builder, served, with nodes that are killed or hang."""
 
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping
@@ -59,7 +59,7 @@ def publish_toy(client: CacheClient, world: World, toy: Toy = TOY) -> Generation
 
 
 async def sources(service: Running, users: Iterable[str] = tuple(USERS)) -> dict[str, str]:
-    """User -> how its state was found, each answer being what it has to be."""
+    """User -> source of its state; checks the scores of every answer."""
     found = {}
     for user in users:
         history = USERS[user]
@@ -82,7 +82,7 @@ def node_without_pointers(cluster: Cluster) -> Node:
     return next(node for node in cluster.nodes if node is not control)
 
 
-async def test_what_the_builder_publishes_is_served_from_every_node(client, world, cluster):
+async def test_published_records_are_served_from_every_node(client, world, cluster):
     generation = publish_toy(client, world)
     (told,) = status(client)
     async with world.service() as service:
@@ -114,9 +114,7 @@ async def test_a_rollback_is_followed(client, world):
         assert set((await sources(service)).values()) == {"hit"}
 
 
-async def test_a_killed_node_costs_its_own_users_their_records_and_comes_back(
-    client, world, cluster
-):
+async def test_a_killed_node_affects_only_its_own_users_until_it_is_back(client, world, cluster):
     generation = publish_toy(client, world)
     gone = node_without_pointers(cluster)
     async with world.service(host_cache_bytes=0) as service:
@@ -136,7 +134,7 @@ async def test_a_killed_node_costs_its_own_users_their_records_and_comes_back(
     assert set(back.values()) == {"hit"}
 
 
-async def test_a_node_that_hangs_costs_its_own_users_the_time_limit(client, world, cluster):
+async def test_a_hanging_node_delays_only_its_own_users_up_to_the_limit(client, world, cluster):
     generation = publish_toy(client, world)
     gone = node_without_pointers(cluster)
     async with world.service(cache_timeout_ms=150, host_cache_bytes=0) as service:
@@ -186,7 +184,7 @@ def _assign(cluster: Cluster, slot: int, owner: object) -> None:
         node.ask("CLUSTER SETSLOT", slot, "NODE", owner)
 
 
-async def test_a_cluster_that_is_not_there_is_unavailable_and_says_so():
+async def test_an_unreachable_cluster_raises_cache_unavailable():
     store = ClusterStore("redis+cluster://127.0.0.1:1", 2.0)
     with pytest.raises(
         CacheUnavailableError, match=r"redis\+cluster://127.0.0.1:1.*slots are unknown"
@@ -195,7 +193,7 @@ async def test_a_cluster_that_is_not_there_is_unavailable_and_says_so():
     await store.close()
 
 
-async def test_a_password_is_asked_for_and_not_shown(cluster: Cluster):
+async def test_a_wrong_password_is_reported_without_showing_it(cluster: Cluster):
     right, wrong = (
         ClusterStore(cluster.url.replace("//", f"//:{word}@"), 2.0) for word in ("sesame", "barley")
     )

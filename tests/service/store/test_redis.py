@@ -1,4 +1,4 @@
-"""The cache behind TLS and a password: read with a certificate that is checked, and refused without.
+"""A cache behind TLS and a password: read with a verified certificate, and rejected without.
 
 The Valkey that comes as a wheel is built without TLS, so a TLS socket stands before it and passes the bytes on.
 """

@@ -46,11 +46,13 @@ def run(*arguments: str) -> int:
         ({"error": "x"}, {"scores": [1]}, None),
     ],
 )
-def test_answers_agree_where_their_scores_do(then: Any, now: Any, expected: bool | None):
+def test_answers_agree_if_their_scores_do(then: Any, now: Any, expected: bool | None):
     assert agree(then, now) is expected
 
 
-def test_a_file_that_is_no_capture_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_file_without_captured_requests_is_rejected(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     path = tmp_path / "x.jsonl"
     for text, problem in (
         ("{", ":1: not a captured request"),
@@ -93,11 +95,13 @@ V2_ANSWER = {
         ({}, []),
     ],
 )
-def test_an_answer_of_each_kind_says_what_it_was_made_from(answer: Any, expected: list[str]):
+def test_generation_and_source_are_read_from_answers_of_every_route(
+    answer: Any, expected: list[str]
+):
     assert made_from(answer) == expected
 
 
-async def test_only_scores_of_one_generation_and_kind_of_state_are_compared(
+async def test_scores_are_compared_only_within_one_generation_and_source(
     world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     generation = world.publish(TOY)
@@ -153,7 +157,7 @@ async def test_a_capture_is_replayed_against_a_service(
 
 @asynccontextmanager
 async def listening(app: FastAPI) -> AsyncIterator[str]:
-    """The application behind a socket, in this event loop."""
+    """The application on a socket, in this event loop."""
     server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="off", log_config=None))
     serving = asyncio.create_task(server.serve())
     while not server.started:
