@@ -101,6 +101,8 @@ def _pieces(slate: Slate, workers: Workers) -> list[Slate]:
     """Pieces of a slate; the first one notes its stages as the slate's."""
     num_candidates = len(slate.candidates)
     num_pieces = max(1, min(1 + workers.num_idle, num_candidates // MIN_PIECE))
+    if num_pieces == 1:
+        return [slate]
     bounds = np.linspace(0, num_candidates, num_pieces + 1).astype(int).tolist()
     parts = [slate.candidates[begin:end] for begin, end in pairwise(bounds)]
     others = [replace(slate, candidates=part, ended={}) for part in parts[1:]]

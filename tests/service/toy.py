@@ -113,9 +113,11 @@ class Toy:
     def save(self, root: Path, **changes: bytes) -> Artifact:
         """Write the artifact; `changes` replaces contents by name (without the suffix)."""
         contents = {
-            WEIGHTS: b"", ENCODE: self.encode_graph(), SCORE: self.score_graph(),
+            WEIGHTS: b"",
+            ENCODE: self.encode_graph(),
+            SCORE: self.score_graph(),
             VOCABULARY: self.vocabulary.to_bytes(),
-        }  # fmt: skip
+        }
         if self.texts:
             texts = [self.texts.get(item) for item in self.vocabulary.items]
             contents[ITEM_TEXTS] = texts_to_bytes(texts)
@@ -155,13 +157,17 @@ class Toy:
             helper.make_node("Add", ["in_context", "history_bias"], ["logits"]),
         ]
         inputs = [
-            _floats("interest", 2, D), _floats("length", 1), _ints("recent", "N"),
-            _ints("context_fields", "Fc"), _ints("items", "C"),
-        ]  # fmt: skip
+            _floats("interest", 2, D),
+            _floats("length", 1),
+            _ints("recent", "N"),
+            _ints("context_fields", "Fc"),
+            _ints("items", "C"),
+        ]
         tables = {
-            "item": self.item, "context": self.context * np.float32(context_weight),
+            "item": self.item,
+            "context": self.context * np.float32(context_weight),
             "tenth": np.array([0.1], np.float32),
-        }  # fmt: skip
+        }
         return _graph(nodes, inputs, [_floats("logits", "C")], tables)
 
 

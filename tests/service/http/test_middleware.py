@@ -107,9 +107,14 @@ async def test_the_access_log_says_how_it_went_and_names_no_user(world: World, l
         for name in ("method", "route", "status", "model", "generation", "source", "degraded")
     }
     assert about == {
-        "method": "POST", "route": "/v1/score", "status": 200, "model": "toy",
-        "generation": generation.name, "source": "miss", "degraded": True,
-    }  # fmt: skip
+        "method": "POST",
+        "route": "/v1/score",
+        "status": 200,
+        "model": "toy",
+        "generation": generation.name,
+        "source": "miss",
+        "degraded": True,
+    }
     assert line["took_ms"] >= sum(line["stages_ms"].values()) * 0.99  # rounded
     assert set(line["stages_ms"]) == {"cache", "queue", "decode", "score"}
     assert other["route"] == "/v1/users/{user_id:path}"
@@ -223,8 +228,12 @@ async def test_a_client_that_is_gone_is_no_error_of_ours(
     world: World, lines: list[dict[str, object]], reason: str, is_ours: bool
 ):
     scope = {
-        "type": "http", "method": "GET", "path": "/health/live", "headers": [], "query_string": b"",
-    }  # fmt: skip
+        "type": "http",
+        "method": "GET",
+        "path": "/health/live",
+        "headers": [],
+        "query_string": b"",
+    }
 
     async def receive() -> Message:
         return {"type": "http.request", "body": b""}

@@ -51,10 +51,14 @@ async def _ask(batcher: Batcher[str, Job, int], jobs: Sequence[Job]) -> list[int
 
 @settings(max_examples=60)
 @given(
-    jobs=st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 60), st.integers(0, 999)), max_size=30),
-    most=st.integers(1, 5), cells=st.integers(1, 200), runners=st.integers(1, 3),
+    jobs=st.lists(
+        st.tuples(st.sampled_from("ab"), st.integers(1, 60), st.integers(0, 999)), max_size=30
+    ),
+    most=st.integers(1, 5),
+    cells=st.integers(1, 200),
+    runners=st.integers(1, 3),
     wait_s=st.sampled_from([0.0, 0.001]),
-)  # fmt: skip
+)
 def test_no_batch_exceeds_a_limit_and_everybody_gets_his_own(jobs, most, cells, runners, wait_s):
     runs = Runs()
     runs.gate.set()

@@ -395,9 +395,8 @@ async def test_openapi_describes_it(world: World):
         described = (await service.client.get("/openapi.json")).json()
     route = described["paths"]["/v1/compare"]["post"]
     asked = route["requestBody"]["content"]["application/json"]["schema"]
-    assert list(asked["properties"]) == [
-        "user_id", "candidates", "recent", "context", "models", "top_k",
-    ]  # fmt: skip
+    fields = "user_id candidates recent context models top_k"
+    assert list(asked["properties"]) == fields.split()
     assert all(field["description"] for field in asked["properties"].values())
     (answer,) = route["responses"]["200"]["content"]["application/json"]["schema"].values()
     assert answer.endswith("/CompareResponse")

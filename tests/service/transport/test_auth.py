@@ -120,10 +120,17 @@ async def test_without_keys_the_service_obeys_on_loopback_only(
 @pytest.mark.parametrize(
     ("host", "is_local"),
     [
-        ("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True),
-        ("0.0.0.0", False), ("::", False), ("10.0.0.1", False), ("absorb.example", False), ("", False),
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("10.0.0.1", False),
+        ("absorb.example", False),
+        ("", False),
     ],
-)  # fmt: skip
+)
 async def test_it_starts_open_on_loopback_only(host: str, is_local: bool):
     assert is_loopback(host) == is_local
     problem = exposure_problem(Settings(host=host))

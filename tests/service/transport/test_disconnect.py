@@ -41,8 +41,17 @@ async def _post_and_leave(service: Running, left: asyncio.Event) -> None:
         """The client does not read the response."""
 
     scope = {
-        "type": "http", "method": "POST", "path": "/v1/score", "headers": [], "query_string": b"",
-        "client": ("127.0.0.1", 1), "server": ("test", 80), "scheme": "http", "root_path": "",
-        "raw_path": b"/v1/score", "http_version": "1.1", "asgi": {"version": "3.0"},
-    }  # fmt: skip
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/score",
+        "headers": [],
+        "query_string": b"",
+        "client": ("127.0.0.1", 1),
+        "server": ("test", 80),
+        "scheme": "http",
+        "root_path": "",
+        "raw_path": b"/v1/score",
+        "http_version": "1.1",
+        "asgi": {"version": "3.0"},
+    }
     await service.app(scope, receive, send)

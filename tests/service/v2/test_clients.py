@@ -107,9 +107,14 @@ def test_outputs_that_are_not_named_all_come(target: Target, client: Any) -> Non
 def test_id_version_timeout_and_priority(client: Any) -> None:
     (version,) = client.get_model_metadata("toy")["versions"]
     result = client.infer(
-        "toy", slate(), model_version=version, request_id="r-7", priority=1, timeout=10_000_000,
+        "toy",
+        slate(),
+        model_version=version,
+        request_id="r-7",
+        priority=1,
+        timeout=10_000_000,
         parameters={"mine": "yes"},
-    )  # fmt: skip
+    )
     said = result.get_response()
     assert (said["id"], said["model_name"], said["model_version"]) == ("r-7", "toy", version)
 

@@ -175,8 +175,11 @@ async def test_metadata_and_config_say_what_a_model_takes(world: World) -> None:
     ]
     assert about.versions == (VERSION,)
     assert config["input"][1] == {
-        "name": "candidates", "data_type": "TYPE_STRING", "dims": [-1], "optional": False,
-    }  # fmt: skip
+        "name": "candidates",
+        "data_type": "TYPE_STRING",
+        "dims": [-1],
+        "optional": False,
+    }
     assert config["output"][0] == {"name": "scores", "data_type": "TYPE_FP32", "dims": [-1]}
 
 

@@ -38,9 +38,14 @@ LENGTHS = [
 WORDS = ["", "scores", "user_id", "candidates", "recent", "hour", "BF16", BYTES, *DTYPES, "ø", "\0"]
 NUMBERS = [-1, 0, 1, 2, 3, 255, 2**31, 2**63, 2**64, 10**30, -(2**63) - 1, 1e308, 0.5]
 SCALARS = st.one_of(
-    st.none(), st.booleans(), st.sampled_from(NUMBERS), st.floats(), st.integers(),
-    st.sampled_from(WORDS), st.text(max_size=8),
-)  # fmt: skip
+    st.none(),
+    st.booleans(),
+    st.sampled_from(NUMBERS),
+    st.floats(),
+    st.integers(),
+    st.sampled_from(WORDS),
+    st.text(max_size=8),
+)
 VALUES = st.recursive(
     SCALARS,
     lambda inner: (
@@ -67,9 +72,13 @@ FIELDS: list[tuple[tuple[str | int, ...], st.SearchStrategy[Any]]] = [
     (("outputs",), VALUES),
     (("outputs",), st.lists(st.fixed_dictionaries({"name": st.sampled_from(WORDS)}), max_size=3)),
     (("parameters",), VALUES),
-    (("parameters",), st.dictionaries(
-        st.sampled_from(["timeout", "priority", "binary_data_output", "sequence_id"]), SCALARS)),
-]  # fmt: skip
+    (
+        ("parameters",),
+        st.dictionaries(
+            st.sampled_from(["timeout", "priority", "binary_data_output", "sequence_id"]), SCALARS
+        ),
+    ),
+]
 
 
 def replaced(document: Any, path: tuple[str | int, ...], value: object) -> Any:

@@ -212,28 +212,36 @@ BAD: dict[str, tuple[Any, str, str]] = {
     "half": (_with(datatype="FP16"), "INVALID_ARGUMENT", "raw_input_contents"),
     "contents of another type": (_with(datatype="INT32"), "INVALID_ARGUMENT", "0 element"),
     "too large a number": (
-        _with(datatype="INT8", contents=CONTENTS(int_contents=[300])), "INVALID_ARGUMENT", "INT8",
+        _with(datatype="INT8", contents=CONTENTS(int_contents=[300])),
+        "INVALID_ARGUMENT",
+        "INT8",
     ),
     "no text": (_with(contents=CONTENTS(bytes_contents=[b"\xff"])), "INVALID_ARGUMENT", "UTF-8"),
     "negative shape": (_with(shape=[-1, -1]), "INVALID_ARGUMENT", r"shape: got \[-1, -1\]"),
     "huge shape": (_with(shape=[2**40, 2**40]), "INVALID_ARGUMENT", "by its shape"),
     "too few raw": (message(raw_input_contents=[b""]), "INVALID_ARGUMENT", "raw_input_contents"),
     "raw and typed": (
-        message(raw_input_contents=[b"", b""]), "INVALID_ARGUMENT", r"inputs\[user_id\]\.contents",
+        message(raw_input_contents=[b"", b""]),
+        "INVALID_ARGUMENT",
+        r"inputs\[user_id\]\.contents",
     ),
     "parameter without a value": (
-        message(parameters={"x": pb.InferParameter()}), "INVALID_ARGUMENT", r"parameters\[x\]",
+        message(parameters={"x": pb.InferParameter()}),
+        "INVALID_ARGUMENT",
+        r"parameters\[x\]",
     ),
     "shared memory": (
         _with(parameters={"shared_memory_region": pb.InferParameter(string_param="x")}),
-        "INVALID_ARGUMENT", "no shared memory",
+        "INVALID_ARGUMENT",
+        "no shared memory",
     ),
     "output": (
         message(outputs=[pb.ModelInferRequest.InferRequestedOutputTensor(name="scoers")]),
-        "INVALID_ARGUMENT", "scores",
+        "INVALID_ARGUMENT",
+        "scores",
     ),
     "too long": (message(id="x" * MAX_BYTES), "RESOURCE_EXHAUSTED", "larger than max"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", BAD)

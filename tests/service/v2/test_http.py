@@ -165,7 +165,9 @@ BAD: dict[str, tuple[bytes, dict[str, str], str]] = {
     "bytes too many": (in_bytes()[0] + b"x", in_bytes()[1], "1 bytes more"),
     "bytes too few": (in_bytes()[0][:-1], in_bytes()[1], "that follow"),
     "data twice": (
-        with_input(0, parameters={"binary_data_size": 0}), {}, "no data beside binary_data_size",
+        with_input(0, parameters={"binary_data_size": 0}),
+        {},
+        "no data beside binary_data_size",
     ),
     "a shape that is none": (with_input(0, shape=[-1]), {}, "inputs[user_id].shape: got [-1]"),
     "a shape too long": (with_input(0, shape=[10**19] * 230), {}, "at most 8 numbers"),
@@ -174,24 +176,33 @@ BAD: dict[str, tuple[bytes, dict[str, str], str]] = {
     "a datatype that is not spoken": (with_input(0, datatype="BF16"), {}, "one of BOOL"),
     "no data": (with_input(1, data=None), {}, "inputs[candidates].data: got None"),
     "shared memory": (
-        with_input(0, parameters={"shared_memory_region": "r"}), {}, "no shared memory",
+        with_input(0, parameters={"shared_memory_region": "r"}),
+        {},
+        "no shared memory",
     ),
     "classification": (
         orjson.dumps(in_json(outputs=[{"name": "scores", "parameters": {"classification": 2}}])),
-        {}, "no classification",
+        {},
+        "no classification",
     ),
     "an output twice": (
-        orjson.dumps(in_json(outputs=[{"name": "scores"}] * 2)), {}, "each name once",
+        orjson.dumps(in_json(outputs=[{"name": "scores"}] * 2)),
+        {},
+        "each name once",
     ),
     "an id that is none": (orjson.dumps(in_json(id=7)), {}, "id: got 7"),
     "a timeout that is none": (
-        orjson.dumps(in_json(parameters={"timeout": -1})), {}, "parameters.timeout: got -1",
+        orjson.dumps(in_json(parameters={"timeout": -1})),
+        {},
+        "parameters.timeout: got -1",
     ),
     "a priority that is none": (
-        orjson.dumps(in_json(parameters={"priority": "high"})), {}, "parameters.priority",
+        orjson.dumps(in_json(parameters={"priority": "high"})),
+        {},
+        "parameters.priority",
     ),
     "no gzip": (b"{}", {"Content-Encoding": "gzip"}, "gzip"),
-}  # fmt: skip
+}
 
 
 async def test_a_bad_request_is_400_and_says_why(world: World) -> None:

@@ -55,9 +55,19 @@ def test_mlservers_batch_client(target: Target, tmp_path: Path) -> None:
     asked, answered = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     asked.write_text("".join(json.dumps(request(one)) + "\n" for one in slates))
     run(
-        interpreter("mlserver").with_name("mlserver"), "infer", "-u", target.host, "-m", "toy",
-        "-i", asked, "-o", answered, "--transport", "rest",
-    )  # fmt: skip
+        interpreter("mlserver").with_name("mlserver"),
+        "infer",
+        "-u",
+        target.host,
+        "-m",
+        "toy",
+        "-i",
+        asked,
+        "-o",
+        answered,
+        "--transport",
+        "rest",
+    )
     answers = [json.loads(line) for line in answered.read_text().splitlines()]
     assert sorted(one["parameters"]["batch_index"] for one in answers) == [0, 1, 2]
     for one in answers:
