@@ -55,6 +55,7 @@ class Absorb(TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
+        self._asked: Command | None = None
         self.catalogue = {command.name: command for command in installed_commands()}
         for name, command in self.catalogue.items():
             summary = TyperCommand(name, help=command.summary, rich_help_panel=command.panel)
@@ -63,7 +64,21 @@ class Absorb(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """The command that is asked for, imported now."""
         name, command, rest = super().resolve_command(ctx, args)
-        return name, load(self.catalogue[name]) if name else command, rest
+        self._asked = self.catalogue.get(name or "")
+        return name, load(self._asked) if self._asked else command, rest
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that is asked for.
+
+        Raises:
+            MissingExtraError: the command imports a package that is not installed, at its start or when it runs.
+        """
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError as error:
+            if self._asked is None or not self._asked.extras or _is_ours(error.name):
+                raise
+            raise MissingExtraError(self._asked, str(error.name)) from error
 
 
 def installed_commands() -> Iterator[Command]:
@@ -81,14 +96,9 @@ def load(command: Command) -> TyperCommand | TyperGroup:
     """Import a command.
 
     Raises:
-        MissingExtraError: a package that it needs is not installed.
+        ModuleNotFoundError: a package that it needs is not installed.
     """
-    try:
-        target = getattr(importlib.import_module(command.module), command.attribute)
-    except ModuleNotFoundError as error:
-        if _is_ours(error.name) or not command.extras:
-            raise
-        raise MissingExtraError(command, str(error.name)) from error
+    target = getattr(importlib.import_module(command.module), command.attribute)
     if not isinstance(target, typer.Typer):
         return _wrapped(command, target)
     loaded = get_command(target)

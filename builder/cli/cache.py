@@ -7,10 +7,12 @@ import typer
 from builder.cli.catalogue import INSPECT, RECOVER
 from builder.cli.options import CACHE, CacheUrl
 from builder.cli.progress_bar import console
+from builder.cli.status_table import status_table
 from builder.publish.cache import connect_cache
 from builder.publish.generations import rollback as flip_back
 from builder.publish.status import status as read_status
 from models.command_line import EXIT_CODES
+from models.contract.cache_url import redact_url
 
 app = typer.Typer()
 
@@ -36,7 +38,4 @@ def rollback(
 )
 def status(cache: CacheUrl = CACHE) -> None:
     """Show each model's generations, its number of users, and who is building it."""
-    from builder.cli.tables import status_table
-    from models.contract.cache_url import redact_url
-
     console.print(status_table(redact_url(cache), read_status(connect_cache(cache))))

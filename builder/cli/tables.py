@@ -1,11 +1,10 @@
-"""Tables that the nightly commands print."""
+"""What a build prints at its end."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.table import Table
 
-from builder.publish.status import ModelStatus
 from builder.recipe.recipe import Recipe
 from builder.run_folder import Stamp
 
@@ -47,31 +46,3 @@ def run_summary(recipe: Recipe, stamps: Mapping[str, Stamp]) -> str:
         f"  generation  {published['name']}\n"
         f"  artifact    {published['artifact_id']}"
     )
-
-
-def status_table(url: str, models: Iterable[ModelStatus]) -> Table:
-    """What the cache holds."""
-    table = Table(title=f"cache {url}")
-    for name in (
-        "model",
-        "serves",
-        "users",
-        "roll back to",
-        "bytes per user",
-        "unfinished",
-        "building now",
-    ):
-        table.add_column(name)
-    for model in models:
-        current = model.pointer.current if model.pointer else None
-        previous = model.pointer.previous if model.pointer else None
-        table.add_row(
-            model.model,
-            current.name if current else "nothing",
-            f"{model.records.get(current.place, 0):,} of {current.num_users:,}" if current else "",
-            previous.name if previous else "nothing",
-            f"{model.record_bytes:,}" if model.record_bytes else "",
-            ", ".join(model.unfinished) or "none",
-            model.lock_holder or "no builder",
-        )
-    return table

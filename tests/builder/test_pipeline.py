@@ -81,10 +81,16 @@ def test_everything_is_due_in_a_new_folder(finished: Build, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("section", "first"),
     [
-        ("data", "ingest"), ("split", "ingest"), ("history", "ingest"), ("model", "train"),
-        ("negatives", "train"), ("train", "train"), ("cache", "precompute"), ("serve_as", "publish"),
+        ("data", "ingest"),
+        ("split", "ingest"),
+        ("history", "ingest"),
+        ("model", "train"),
+        ("negatives", "train"),
+        ("train", "train"),
+        ("cache", "precompute"),
+        ("serve_as", "publish"),
     ],
-)  # fmt: skip
+)
 def test_a_changed_section_makes_its_step_and_all_after_it_due(finished, section, first) -> None:
     build = replace(finished, recipe=changed(finished.recipe, section))
 

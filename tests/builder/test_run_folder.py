@@ -41,8 +41,11 @@ def folder(tmp_path: Path) -> RunFolder:
 def start(code: str, folder: RunFolder) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", code, str(folder.path)],
-        cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-    )  # fmt: skip
+        cwd=ROOT,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
 
 
 def test_stamps_are_read_as_written(folder) -> None:

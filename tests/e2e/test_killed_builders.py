@@ -1,5 +1,7 @@
 """Kill -9 of the builder in each of its steps, under live requests."""
 
+import re
+
 import pytest
 
 from builder.pipeline import STEPS
@@ -25,7 +27,7 @@ def test_a_run_after_a_kill_keeps_the_finished_steps_and_does_the_others(killed,
 
     shown = killed.kills[following].shown
     for name in names[: names.index(step)]:
-        assert f"· {name}: nothing changed, kept" in shown
+        assert re.search(f"· {name} +nothing changed, kept", shown)
     if step != "publish":
         assert f"✓ {step}" in shown
 
@@ -46,7 +48,7 @@ def test_a_builder_killed_between_flip_and_stamp_has_published_a_whole_generatio
 
 def test_the_last_run_only_publishes_and_sweeps_what_the_killed_ones_left(killed):
     for name in list(STEPS)[:-1]:
-        assert f"· {name}: nothing changed, kept" in killed.shown
+        assert re.search(f"· {name} +nothing changed, kept", killed.shown)
     assert "✓ publish" in killed.shown
     assert killed.left == {killed.new, killed.kills["flip"].serving}
 

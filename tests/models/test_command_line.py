@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from models.command_line import Command, MissingExtraError, app, installed_commands, load
+from models.command_line import app, installed_commands
 from models.contract.version import package_version
 
 ROOT = Path(__file__).parents[2]
@@ -20,6 +20,26 @@ try:
 except SystemExit as left:
     assert not left.code, left.code
 print("loaded:", sorted({name.partition(".")[0] for name in sys.modules} & set(HEAVY)))
+"""
+EXTRAS = (
+    "filelock",
+    "jaxtyping",
+    "lightgbm",
+    "locust",
+    "matplotlib",
+    "onnx",
+    "onnxruntime",
+    "polars",
+    "pyarrow",
+    "safetensors",
+    "sklearn",
+    "torch",
+)
+WITHOUT_EXTRAS = """
+import sys
+sys.modules.update(dict.fromkeys(EXTRAS))  # None: an import fails as if the package were not installed
+from models.command_line import main
+main()
 """
 BUILDER = ("polars", "torch", "sklearn", "pyarrow", "matplotlib")
 SERVICE = ("fastapi", "uvicorn", "pydantic", "onnxruntime")
@@ -63,17 +83,46 @@ def test_the_builders_commands_need_nothing_of_the_service() -> None:
     assert loaded((*BUILDER, "fastapi", "uvicorn"), "build", "--help") == "loaded: []"
 
 
-def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The text must not send anybody to an index: the name belongs to another project there."""
-    (tmp_path / "digging.py").write_text("import no_such_package\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    command = Command("dig", "Nightly", "Dig.", "digging", "builder")
-    with pytest.raises(MissingExtraError) as caught:
-        load(command)
+def without_extras(*arguments: str) -> tuple[int, str]:
+    """Exit code and errors of a command line where only the core dependencies are installed."""
+    script = WITHOUT_EXTRAS.replace("EXTRAS", repr(EXTRAS))
+    command = [sys.executable, "-c", script, *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr
 
-    assert "dig: the Python package 'no_such_package' is not installed" in str(caught.value)
-    assert "extras of this project: builder" in str(caught.value)
-    assert "pip install" not in str(caught.value)
+
+@pytest.mark.parametrize(
+    ("arguments", "extras"),
+    [
+        (("build", "builder/recipes/tiny.toml"), "builder, and cpu or gpu"),
+        (("bench", "--quick"), "builder, and cpu or gpu"),
+        (("plan", "recipe", "builder/recipes/tiny.toml"), "builder, and cpu or gpu"),
+        (("serve",), "cpu or gpu"),
+    ],
+)
+def test_a_missing_extra_is_named(arguments: tuple[str, ...], extras: str) -> None:
+    """The text must not send anybody to an index: the name belongs to another project there."""
+    code, text = without_extras(*arguments)
+
+    assert code == 1
+    assert text.startswith(f"error: {arguments[0]}: the Python package '")
+    assert f"is not installed; expected the extras of this project: {extras}" in text
+    assert "pip install" not in text
+    assert "Traceback" not in text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("status", "--cache", "redis://127.0.0.1:1"),
+        ("rollback", "lrea", "--cache", "redis://127.0.0.1:1"),
+    ],
+)
+def test_commands_on_the_cache_need_no_extra(arguments: tuple[str, ...]) -> None:
+    code, text = without_extras(*arguments)
+
+    assert code == 1
+    assert text.startswith("error: cache redis://127.0.0.1:1: Error 111 connecting")
 
 
 def test_an_unknown_command_is_a_usage_error_with_a_hint() -> None:

@@ -75,11 +75,18 @@ def test_matches_of_batches_are_joined_in_their_order() -> None:
 @pytest.mark.parametrize(
     ("days", "group"),
     [
-        (0, "under 1 day"), (0.99, "under 1 day"), (1.02, "1 to 8 days"), (7.9, "1 to 8 days"),
-        (8.2, "8 to 32 days"), (31.9, "8 to 32 days"), (32.5, "32 to 91 days"),
-        (90.9, "32 to 91 days"), (92, "over 91 days"), (10_000, "over 91 days"),
+        (0, "under 1 day"),
+        (0.99, "under 1 day"),
+        (1.02, "1 to 8 days"),
+        (7.9, "1 to 8 days"),
+        (8.2, "8 to 32 days"),
+        (31.9, "8 to 32 days"),
+        (32.5, "32 to 91 days"),
+        (90.9, "32 to 91 days"),
+        (92, "over 91 days"),
+        (10_000, "over 91 days"),
     ],
-)  # fmt: skip
+)
 def test_age_falls_into_the_group_that_says_so(days: float, group: str) -> None:
     bucket = age_buckets(np.array([int(days * DAY_S)]))
 
@@ -117,8 +124,9 @@ def test_cuts_are_what_a_loop_finds() -> None:
         place = "in the latest N" if recent else "in the long part only" if count else "nowhere"
         by_place[place].append(target)
     assert list(cuts) == [
-        "age of the latest event with the same brand", "where events with the same brand are",
-    ]  # fmt: skip
+        "age of the latest event with the same brand",
+        "where events with the same brand are",
+    ]
     for measured, groups in zip(cuts.values(), (by_age, by_place), strict=True):
         assert list(measured) == [name for name, own in groups.items() if len(own) >= MIN_TARGETS]
         for name, group in measured.items():
@@ -133,8 +141,9 @@ def test_cuts_are_what_a_loop_finds() -> None:
 
 def test_a_small_group_or_one_of_a_single_label_is_left_out() -> None:
     assert break_down(predictions(MIN_TARGETS - 1), ["item"]) == {
-        "age of the latest event with the same item": {}, "where events with the same item are": {},
-    }  # fmt: skip
+        "age of the latest event with the same item": {},
+        "where events with the same item are": {},
+    }
     found = predictions(4_000)
     assert found.matches is not None
     found.label[found.matches.count[:, 0] == 0] = 1

@@ -36,9 +36,12 @@ class Remembers(CtrModel):
 def test_part() -> tuple[BatchSource, Slates]:
     split = Split(train_from_s=0, validate_from_s=20, test_from_s=30, end_s=60)
     users = [
-        [Event(second, 2 + (7 * second + user) % 20, (second + user) % 3 == 0) for second in range(60)]
+        [
+            Event(second, 2 + (7 * second + user) % 20, (second + user) % 3 == 0)
+            for second in range(60)
+        ]
         for user in range(20)
-    ]  # fmt: skip
+    ]
     events: Events = make_events(users, length=8, split=split)
     slates = find_slates(events, "test", min_events=0, max_events=2)
     return BatchSource(events, None, slate_events=2, per_positive=0), slates

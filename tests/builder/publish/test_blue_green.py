@@ -13,7 +13,7 @@ from builder.publish import cache
 from builder.publish.blue_green import publish
 from builder.publish.cache import connect_cache
 from builder.publish.generations import count_all, find_generations, flip_pointer, read_pointer
-from builder.publish.records import BATCH_RECORDS, SAMPLE_SIZE, Sample
+from builder.publish.records import BATCH_RECORDS
 from models.contract.embedded_cache import start_server, stop_server
 from models.contract.errors import CacheUnavailableError, GenerationError
 from models.contract.generation import MODELS_KEY, Pointer, lock_key, pointer_key
@@ -171,20 +171,6 @@ def test_a_full_cache_keeps_what_serves(client):
     assert_only(client, old)
     new = publish_new(client, 500)  # and there is room again
     assert_only(client, new)
-
-
-def test_the_sample_is_uniform_and_the_same_for_the_same_seed():
-    def drawn(seed: str) -> list[int]:
-        sample = Sample(seed)
-        for number in range(1000):
-            sample.offer(str(number), b"")
-        return sorted(int(user_id) for user_id, _ in sample.hashes)
-
-    assert drawn("a") == drawn("a") != drawn("b")
-    assert len(set(drawn("a"))) == SAMPLE_SIZE
-    seen = np.bincount(np.concatenate([drawn(str(seed)) for seed in range(300)]), minlength=1000)
-    tenths = seen.reshape(10, 100).sum(1)  # 3,000 expected in each, standard deviation 49
-    assert (np.abs(tenths - 3000) < 300).all()
 
 
 def test_a_lost_lock_stops_before_the_flip(client):

@@ -54,9 +54,15 @@ def cluster() -> Iterator[str]:
     for port in ports:
         (folder / str(port)).mkdir()
         options = {
-            "port": port, "bind": "127.0.0.1", "dir": folder / str(port), "cluster-enabled": "yes",
-            "requirepass": "secret", "primaryauth": "secret", "save": "", "logfile": "log",
-        }  # fmt: skip
+            "port": port,
+            "bind": "127.0.0.1",
+            "dir": folder / str(port),
+            "cluster-enabled": "yes",
+            "requirepass": "secret",
+            "primaryauth": "secret",
+            "save": "",
+            "logfile": "log",
+        }
         flags = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
         servers.append(subprocess.Popen([str(get_binary_path()), *flags]))
     try:

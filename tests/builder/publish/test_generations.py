@@ -1,6 +1,5 @@
-"""Names, rollback and status."""
+"""Generations: their names, the flip of the pointer, and rollback."""
 
-import os
 from datetime import timedelta, timezone
 
 import pytest
@@ -13,8 +12,6 @@ from builder.publish.generations import (
     read_pointer,
     rollback,
 )
-from builder.publish.lock import hold_lock
-from builder.publish.status import status
 from models.contract.generation import Pointer
 from tests.builder.published import (
     ARTIFACT,
@@ -23,7 +20,6 @@ from tests.builder.published import (
     assert_only,
     generation_of,
     publish_new,
-    raw_record,
     records,
 )
 
@@ -70,32 +66,6 @@ def test_a_generation_that_is_not_whole_is_not_rolled_back_to(client):
         rollback(client, "lrea")
 
     assert read_pointer(client, "lrea")[0] == published
-
-
-def test_status_of_an_empty_cache_is_empty(client):
-    assert status(client) == []
-
-
-def test_status_tells_what_is_there(client):
-    publish_new(client)
-    pointer = publish_new(client, 30)
-    left = generation_of(9)
-    client.set(left.key("user:1"), b"left by a killed builder")
-    first = generation_of(9, "din")
-    client.set(first.key("user:1"), b"of a first publish")
-
-    with hold_lock(client, "lrea"):
-        din, lrea = status(client)
-
-    assert (din.model, din.pointer, din.record_bytes, din.lock_holder) == ("din", None, None, None)
-    assert din.unfinished == [first.name]
-    assert (lrea.model, lrea.pointer) == ("lrea", pointer)
-    assert pointer.previous
-    assert lrea.records == {pointer.current.name: 30, pointer.previous.name: 20, left.name: 1}
-    assert lrea.unfinished == [left.name]
-    assert lrea.record_bytes in {len(raw_record("user:1")), len(raw_record("user:11"))}
-    assert lrea.lock_holder
-    assert f"pid {os.getpid()}" in lrea.lock_holder
 
 
 def test_a_flip_that_is_sent_again_is_harmless(client):

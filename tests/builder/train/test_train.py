@@ -80,9 +80,10 @@ def test_every_step_is_taken_and_told_and_the_last_is_validated(events) -> None:
     told = []
 
     checkpoint = train(
-        events, recipe_of(steps=7, validate_every=3),
+        events,
+        recipe_of(steps=7, validate_every=3),
         lambda done, total, note="": told.append((done, total, bool(note))),
-    )  # fmt: skip
+    )
 
     assert [(done, total) for done, total, _ in told] == [(step, 7) for step in range(1, 8)]
     assert [noted for *_, noted in told] == [False, False] + [True] * 5
