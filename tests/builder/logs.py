@@ -77,3 +77,13 @@ def write_lines(path: Path, lines: list[str]) -> None:
 def ingest_at(recipe: Recipe, now_s: float = NOW_S) -> Events:
     """As `ingest`, at a known time."""
     return ingest_log(SOURCES[recipe.data.source].read(recipe), recipe, now_s)
+
+
+def many_users(num_users: int = 200) -> pl.DataFrame:
+    """Three events of each user; its own item, once, is the last."""
+    rows = [
+        (f"u{user}", item, START_S + 100 * user + place)
+        for user in range(num_users)
+        for place, item in enumerate((f"i{user % 7}", f"i{user % 5}", f"own{user}"))
+    ]
+    return pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")

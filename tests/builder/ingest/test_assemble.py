@@ -15,10 +15,19 @@ from hypothesis import strategies as st
 from builder.errors import EventsError
 from builder.ingest.events import ARRAYS, Events
 from builder.ingest.run import ingest, input_fingerprint
-from builder.ingest.split import Split, cut
-from builder.recipe.recipe import SplitRule
+from builder.recipe.recipe import Recipe
 from models.contract.schema import FIRST_KNOWN, PADDING, UNKNOWN
-from tests.builder.logs import NOW_S, START_S, ingest_at, log_frame, small_recipe, write_log
+from models.contract.vocabulary import Vocabulary
+from tests.builder.logs import (
+    NOW_S,
+    START_S,
+    ingest_at,
+    log_frame,
+    many_users,
+    small_recipe,
+    with_late_users,
+    write_log,
+)
 
 
 def refusal(folder: Path, frame: pl.DataFrame, **sections: Any) -> str:
@@ -244,114 +253,6 @@ def test_hour_and_weekday_are_utc(tmp_path: Path) -> None:
     assert dict(events.vocabulary.context) == {"weekday": ["6"], "hour": ["12"]}
     assert events.context[0].tolist() == [FIRST_KNOWN, FIRST_KNOWN]
     assert events.context[-1].tolist() == [FIRST_KNOWN, UNKNOWN]  # 13:05 is no training time
-
-
-def test_split_by_days_counts_from_the_first_event() -> None:
-    rule = SplitRule(train_from_day=0.5, validate_from_day=1.0, test_from_day=2.0)
-
-    times = np.array([300_000, 100_000])
-
-    assert cut(times, times[:1], rule) == Split(143_200, 186_400, 272_800, 300_001)
-
-
-def test_split_by_shares_counts_events() -> None:
-    times = np.arange(100, 0, -1)
-
-    split = cut(times, times, SplitRule(train_from=0.1, validate_from=0.5, test_from=0.9))
-
-    assert split == Split(11, 51, 91, 101)
-
-
-def test_shares_are_shares_of_the_events_that_are_targets() -> None:
-    rule = SplitRule(validate_from=0.5, test_from=0.75, last_only=True)
-
-    split = cut(np.arange(1, 101), np.array([80, 100, 90, 70]), rule)
-
-    assert split == Split(70, 90, 100, 101, last_only=True)
-
-
-def test_split_by_user_puts_all_times_into_one_period() -> None:
-    rule = SplitRule(validate_users=0.1, test_users=0.2)
-
-    split = cut(np.array([30, 10]), np.array([30, 10]), rule)
-
-    assert split == Split(10, 31, 31, 31, validate_users=0.1, test_users=0.2)
-
-
-BY_USER = {"validate_users": 0.2, "test_users": 0.2}
-
-
-def many_users(num_users: int = 200) -> pl.DataFrame:
-    """Three events of each user; its own item, once, is the last."""
-    rows = [
-        (f"u{user}", item, START_S + 100 * user + place)
-        for user in range(num_users)
-        for place, item in enumerate((f"i{user % 7}", f"i{user % 5}", f"own{user}"))
-    ]
-    return pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
-
-
-def parts_of(events: Events) -> dict[str, int]:
-    """User id -> place of its part."""
-    parts = events.parts()[events.offsets[:-1]]
-    return dict(zip(events.user_ids, parts.tolist(), strict=True))
-
-
-def test_users_are_split_by_their_ids_alone(tmp_path: Path) -> None:
-    frame = many_users()
-    parts = parts_of(ingest_at(write_log(tmp_path, frame, split=BY_USER)))
-
-    shuffled = frame.sample(fraction=1, shuffle=True, seed=1)
-    longer = pl.concat([frame[30:], many_users(260)[-120:]])
-
-    assert parts_of(ingest_at(write_log(tmp_path, shuffled, split=BY_USER))) == parts
-    others = parts_of(ingest_at(write_log(tmp_path, longer, split=BY_USER)))
-    assert all(others[user] == part for user, part in parts.items() if user in others)
-    counts = np.bincount(list(parts.values()), minlength=3)
-    assert (np.abs(counts - [120, 40, 40]) < 20).all()
-
-
-def test_another_share_to_validate_leaves_the_users_to_test_on(tmp_path: Path) -> None:
-    less = BY_USER | {"validate_users": 0.1}
-    parts = parts_of(ingest_at(write_log(tmp_path, many_users(), split=BY_USER)))
-    others = parts_of(ingest_at(write_log(tmp_path, many_users(), split=less)))
-
-    assert {user for user, part in parts.items() if part == 2} == {
-        user for user, part in others.items() if part == 2
-    }
-    assert sum(part == 1 for part in others.values()) < sum(part == 1 for part in parts.values())
-
-
-def test_training_knows_nothing_of_the_users_that_are_not_to_train(tmp_path: Path) -> None:
-    """Counts, ids and values are those of a log of the users to train on alone."""
-    frame = many_users().with_columns(device=pl.format("d{}", pl.col("user_id").str.slice(1)))
-    data = {"min_item_count": 1, "context_fields": ["device"]}
-    users = {"user_id": [f"u{i}" for i in range(200)], "age": [f"{i}" for i in range(200)]}
-    pl.DataFrame(users).write_csv(tmp_path / "users.csv")
-    data |= {"users": "users.csv", "user_fields": ["age"]}
-
-    events = ingest_at(write_log(tmp_path, frame, split=BY_USER, data=data))
-
-    training = [user for user, part in parts_of(events).items() if part == 0]
-    alone = frame.filter(pl.col("user_id").is_in(training))
-    counts = dict(alone["item_id"].value_counts().iter_rows())
-    rows = {item: row for row, item in enumerate(events.vocabulary.items, FIRST_KNOWN)}
-    expected = [counts.get(item, 0) for item in rows]
-    assert events.train_popularity[FIRST_KNOWN:].tolist() == expected
-    assert events.popularity.sum() == len(frame)
-    own_ids = events.item_fields[FIRST_KNOWN:, 0] >= FIRST_KNOWN
-    assert own_ids.tolist() == [item in counts for item in rows]
-    assert set(events.vocabulary.context["device"]) == {f"d{user[1:]}" for user in training}
-    assert set(events.vocabulary.user["age"]) == {user[1:] for user in training}
-
-
-def test_users_to_test_on_may_be_too_few(tmp_path: Path) -> None:
-    with pytest.raises(
-        EventsError, match="got no target to test on among the 0 events of its user split"
-    ):
-        ingest_at(
-            write_log(tmp_path, log_frame(), split={"validate_users": 0.6, "test_users": 1e-9})
-        )
 
 
 def test_last_target_needs_the_history_too(tmp_path: Path) -> None:
@@ -612,3 +513,42 @@ def test_events_saved_before_users_could_be_split_still_load(tmp_path: Path) -> 
     (tmp_path / "events" / "events.json").write_text(json.dumps(about))
 
     assert Events.load(tmp_path / "events").split == events.split
+
+
+def late_users_recipe(folder: Path, **data: Any) -> Recipe:
+    sections: dict[str, Any] = {
+        "model": {"name": "deep_fm"},
+        "train": {"steps": 2, "validate_every": 1, "threads": 1},
+        "history": {"length": 2, "recent": 1},
+    }
+    columns = {"label": "clicked", **data.pop("columns", {})}
+    return write_log(folder, with_late_users(), data={**data, "columns": columns}, **sections)
+
+
+def test_user_is_an_id_of_each_user_seen_in_training(tmp_path: Path) -> None:
+    events = ingest_at(late_users_recipe(tmp_path, user_fields=["user"]))
+
+    assert events.user_ids == ["late", "later", "u0", "u1", "u2", "u3"]
+    assert events.user_fields[:, 0].tolist() == [UNKNOWN, UNKNOWN, *range(2, 6)]
+    assert list(events.vocabulary.user["user"]) == ["u0", "u1", "u2", "u3"]
+    events.vocabulary.check(events.schema)
+    loaded = Vocabulary.from_bytes(events.vocabulary.to_bytes())
+    assert loaded.user_ids({"user": "u1"}).tolist() == [FIRST_KNOWN + 1]
+
+
+def test_user_stands_beside_the_columns_of_the_user_table(tmp_path: Path) -> None:
+    users = {"user": ["u1", "u3", "late"], "age": ["30", "40", "50"]}
+    pl.DataFrame(users).write_csv(tmp_path / "users.csv")
+    data = {"users": "users.csv", "columns": {"user_id": "user"}}
+
+    events = ingest_at(late_users_recipe(tmp_path, user_fields=["age", "user"], **data))
+
+    assert [field.name for field in events.schema.user_fields] == ["age", "user"]
+    assert events.user_fields[2:].tolist() == [[UNKNOWN, 2], [2, 3], [UNKNOWN, 4], [3, 5]]
+
+
+def test_other_fields_still_need_the_table(tmp_path: Path) -> None:
+    with pytest.raises(
+        EventsError, match=r"data\.user_fields: got age, expected a log with a user table$"
+    ):
+        ingest_at(late_users_recipe(tmp_path, user_fields=["user", "age"]))

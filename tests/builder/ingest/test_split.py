@@ -1,4 +1,4 @@
-"""Split by event: a part of its own for every pair of user and item, whatever else the log holds."""
+"""Splits by time, by user and by event: what is to train, validate and test, and what training may know."""
 
 import hashlib
 from pathlib import Path
@@ -15,7 +15,7 @@ from builder.ingest.events import Events
 from builder.ingest.split import PARTS, Split, cut
 from builder.recipe.recipe import Recipe, SplitRule
 from models.contract.schema import FIRST_KNOWN
-from tests.builder.logs import START_S, ingest_at, log_frame, write_log
+from tests.builder.logs import START_S, ingest_at, log_frame, many_users, write_log
 
 BY_EVENT: dict[str, Any] = {"validate_events": 0.1, "test_events": 0.2}
 NAMES: tuple[Part, ...] = ("train", "validate", "test")
@@ -219,3 +219,101 @@ def test_saved_split_by_event_loads_as_it_was(tmp_path: Path) -> None:
     loaded = Events.load(tmp_path / "events")
     assert loaded.split == events.split
     assert loaded.parts().tolist() == events.parts().tolist()
+
+
+def test_split_by_days_counts_from_the_first_event() -> None:
+    rule = SplitRule(train_from_day=0.5, validate_from_day=1.0, test_from_day=2.0)
+
+    times = np.array([300_000, 100_000])
+
+    assert cut(times, times[:1], rule) == Split(143_200, 186_400, 272_800, 300_001)
+
+
+def test_split_by_shares_counts_events() -> None:
+    times = np.arange(100, 0, -1)
+
+    split = cut(times, times, SplitRule(train_from=0.1, validate_from=0.5, test_from=0.9))
+
+    assert split == Split(11, 51, 91, 101)
+
+
+def test_shares_are_shares_of_the_events_that_are_targets() -> None:
+    rule = SplitRule(validate_from=0.5, test_from=0.75, last_only=True)
+
+    split = cut(np.arange(1, 101), np.array([80, 100, 90, 70]), rule)
+
+    assert split == Split(70, 90, 100, 101, last_only=True)
+
+
+def test_split_by_user_puts_all_times_into_one_period() -> None:
+    rule = SplitRule(validate_users=0.1, test_users=0.2)
+
+    split = cut(np.array([30, 10]), np.array([30, 10]), rule)
+
+    assert split == Split(10, 31, 31, 31, validate_users=0.1, test_users=0.2)
+
+
+BY_USER = {"validate_users": 0.2, "test_users": 0.2}
+
+
+def user_parts_of(events: Events) -> dict[str, int]:
+    """User id -> place of its part."""
+    parts = events.parts()[events.offsets[:-1]]
+    return dict(zip(events.user_ids, parts.tolist(), strict=True))
+
+
+def test_users_are_split_by_their_ids_alone(tmp_path: Path) -> None:
+    frame = many_users()
+    parts = user_parts_of(ingest_at(write_log(tmp_path, frame, split=BY_USER)))
+
+    shuffled = frame.sample(fraction=1, shuffle=True, seed=1)
+    longer = pl.concat([frame[30:], many_users(260)[-120:]])
+
+    assert user_parts_of(ingest_at(write_log(tmp_path, shuffled, split=BY_USER))) == parts
+    others = user_parts_of(ingest_at(write_log(tmp_path, longer, split=BY_USER)))
+    assert all(others[user] == part for user, part in parts.items() if user in others)
+    counts = np.bincount(list(parts.values()), minlength=3)
+    assert (np.abs(counts - [120, 40, 40]) < 20).all()
+
+
+def test_another_share_to_validate_leaves_the_users_to_test_on(tmp_path: Path) -> None:
+    less = BY_USER | {"validate_users": 0.1}
+    parts = user_parts_of(ingest_at(write_log(tmp_path, many_users(), split=BY_USER)))
+    others = user_parts_of(ingest_at(write_log(tmp_path, many_users(), split=less)))
+
+    assert {user for user, part in parts.items() if part == 2} == {
+        user for user, part in others.items() if part == 2
+    }
+    assert sum(part == 1 for part in others.values()) < sum(part == 1 for part in parts.values())
+
+
+def test_training_knows_nothing_of_the_users_that_are_not_to_train(tmp_path: Path) -> None:
+    """Counts, ids and values are those of a log of the users to train on alone."""
+    frame = many_users().with_columns(device=pl.format("d{}", pl.col("user_id").str.slice(1)))
+    data = {"min_item_count": 1, "context_fields": ["device"]}
+    users = {"user_id": [f"u{i}" for i in range(200)], "age": [f"{i}" for i in range(200)]}
+    pl.DataFrame(users).write_csv(tmp_path / "users.csv")
+    data |= {"users": "users.csv", "user_fields": ["age"]}
+
+    events = ingest_at(write_log(tmp_path, frame, split=BY_USER, data=data))
+
+    training = [user for user, part in user_parts_of(events).items() if part == 0]
+    alone = frame.filter(pl.col("user_id").is_in(training))
+    counts = dict(alone["item_id"].value_counts().iter_rows())
+    rows = {item: row for row, item in enumerate(events.vocabulary.items, FIRST_KNOWN)}
+    expected = [counts.get(item, 0) for item in rows]
+    assert events.train_popularity[FIRST_KNOWN:].tolist() == expected
+    assert events.popularity.sum() == len(frame)
+    own_ids = events.item_fields[FIRST_KNOWN:, 0] >= FIRST_KNOWN
+    assert own_ids.tolist() == [item in counts for item in rows]
+    assert set(events.vocabulary.context["device"]) == {f"d{user[1:]}" for user in training}
+    assert set(events.vocabulary.user["age"]) == {user[1:] for user in training}
+
+
+def test_users_to_test_on_may_be_too_few(tmp_path: Path) -> None:
+    with pytest.raises(
+        EventsError, match="got no target to test on among the 0 events of its user split"
+    ):
+        ingest_at(
+            write_log(tmp_path, log_frame(), split={"validate_users": 0.6, "test_users": 1e-9})
+        )

@@ -363,3 +363,12 @@ def test_keys_of_data_and_columns_are_documented() -> None:
     data = {field.name for field in fields(Data) if not is_dataclass(field.default)}
 
     assert data <= documented_keys(Data)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("item_fields", "user"), ("context_fields", "user"), ("user_fields", "item")]
+)
+def test_reserved_names_are_refused_elsewhere(kind: str, name: str) -> None:
+    (problem,) = problems_of(plain_recipe(data={kind: [name]}))
+
+    assert problem == f"data.{kind}: got {name!r}, expected a name that is not reserved"
