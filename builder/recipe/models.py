@@ -130,14 +130,16 @@ def nest_models(values: dict[str, Any]) -> list[str]:
     """Move every key of each model table, except its name, into `config`; return the problems with those keys."""
     problems: list[str] = []
     if isinstance(values.get("model"), dict):
-        values["model"], found = _nested(values["model"], "model")
-        problems += found
+        values["model"], key_problems = _nested(values["model"], "model")
+        problems += key_problems
     if isinstance(values.get("variant"), list):
         values["variant"] = [dict(v) if isinstance(v, dict) else v for v in values["variant"]]
         for place, variant in enumerate(values["variant"]):
             if isinstance(variant, dict) and isinstance(variant.get("model"), dict):
-                variant["model"], found = _nested(variant["model"], f"variant[{place}].model")
-                problems += found
+                variant["model"], key_problems = _nested(
+                    variant["model"], f"variant[{place}].model"
+                )
+                problems += key_problems
     return problems
 
 
@@ -226,8 +228,8 @@ def _search_problems(variants: Sequence[Variant], search: SearchRule) -> list[st
             )
             continue
         for place, value in enumerate(values):
-            found = config_problems(having[0], {key: value})
-            problems += [f"search.model.{key}[{place}]: {problem}" for problem in found]
+            key_problems = config_problems(having[0], {key: value})
+            problems += [f"search.model.{key}[{place}]: {problem}" for problem in key_problems]
     return problems
 
 

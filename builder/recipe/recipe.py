@@ -230,7 +230,7 @@ def load_recipe(path: Path | str) -> Recipe:
         return recipe_from(tomllib.loads(path.read_text(encoding="utf-8")), path)
     except OSError as error:
         shipped = sorted(
-            str(found) for found in (Path(__file__).parents[1] / "recipes").glob("*.toml")
+            str(file) for file in (Path(__file__).parents[1] / "recipes").glob("*.toml")
         )
         listed = f"{error.strerror}; the builder comes with these recipes: {', '.join(shipped)}"
         raise RecipeError(str(path), [listed]) from error

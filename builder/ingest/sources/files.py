@@ -71,11 +71,11 @@ def read_table(recipe: Recipe, pattern: str, columns: Sequence[str]) -> Table:
 def _find(recipe: Recipe, pattern: str) -> list[Path]:
     places = recipe.places(pattern)
     for place in places:
-        found = (
+        paths = (
             [place] if place.is_file() else sorted(map(Path, glob.glob(str(place), recursive=True)))
         )
-        if found:
-            return found
+        if paths:
+            return paths
     raise EventsError(pattern, f"no such file; looked for {' and '.join(map(str, places))}")
 
 

@@ -31,14 +31,14 @@ def find_one(folder: Path, stem: str, suffix: str, home: str) -> Path:
         EventsError: there is no such file, or there are several.
     """
     pattern = f"{stem}{suffix}"
-    found = sorted([*folder.glob(pattern), *folder.glob(f"{pattern}.gz")])
-    if not found:
+    paths = sorted([*folder.glob(pattern), *folder.glob(f"{pattern}.gz")])
+    if not paths:
         problem = f"no file {pattern}* in this folder; get the files at {home}"
         raise EventsError(str(folder), problem)
-    if len(found) > 1:
-        names = ", ".join(path.name for path in found)
+    if len(paths) > 1:
+        names = ", ".join(path.name for path in paths)
         raise EventsError(str(folder), f"got {names}, expected only one {pattern}*")
-    return found[0]
+    return paths[0]
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, str]]:

@@ -22,10 +22,26 @@ HOME = "https://grouplens.org/datasets/movielens/"
 RATINGS = ("user_id", "movie_id", "rating", "timestamp")
 ITEMS = ("movie_id", "title", "genres")
 GENRES_100K = (
-    "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary",
-    "Drama", "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi",
-    "Thriller", "War", "Western",
-)  # fmt: skip
+    "unknown",
+    "Action",
+    "Adventure",
+    "Animation",
+    "Children's",
+    "Comedy",
+    "Crime",
+    "Documentary",
+    "Drama",
+    "Fantasy",
+    "Film-Noir",
+    "Horror",
+    "Musical",
+    "Mystery",
+    "Romance",
+    "Sci-Fi",
+    "Thriller",
+    "War",
+    "Western",
+)
 ITEMS_100K = ("movie_id", "title", "released", "video_released", "url", *GENRES_100K)
 
 

@@ -74,9 +74,14 @@ def _scan(path: Path) -> pl.LazyFrame:
     Lines are read as one column and then split: polars would reject a line of another width without naming it.
     """
     lines = pl.scan_csv(
-        path, has_header=False, schema={"text": pl.String}, separator="\x01", quote_char=None,
-        row_index_name="line", row_index_offset=1,
-    )  # fmt: skip
+        path,
+        has_header=False,
+        schema={"text": pl.String},
+        separator="\x01",
+        quote_char=None,
+        row_index_name="line",
+        row_index_offset=1,
+    )
     fields = pl.col("text").str.split_exact(",", len(NAMES)).struct.rename_fields([*NAMES, "more"])
     return lines.select("line", fields).unnest("text")
 
@@ -89,8 +94,8 @@ def _require_format(path: Path, lines: pl.LazyFrame) -> None:
     good["behavior_type"] = pl.col("behavior_type").is_in(BEHAVIORS)
     good["more"] = pl.col("more").is_null()
     wrong = pl.coalesce(pl.when(~check).then(pl.lit(name)) for name, check in good.items())
-    found = lines.with_columns(wrong=wrong).filter(pl.col("wrong").is_not_null()).head(1)
-    for line in found.collect(engine="streaming").iter_rows(named=True):
+    bad_lines = lines.with_columns(wrong=wrong).filter(pl.col("wrong").is_not_null()).head(1)
+    for line in bad_lines.collect(engine="streaming").iter_rows(named=True):
         place, name, value = f"{path}, line {line['line']}", line["wrong"], line[line["wrong"]]
         if name == "more" or value is None:
             number = "more" if name == "more" else sum(line[name] is not None for name in NAMES)
@@ -107,6 +112,8 @@ def _clicks(path: Path, lines: pl.LazyFrame) -> pl.DataFrame:
     kept = clicks.filter(pl.col("timestamp").is_between(START_S, END_S, closed="left"))
     logger.info(
         "%s: dropped %d of %d clicks, with times outside 2017-11-25 to 2017-12-03 (UTC+8)",
-        path, len(clicks) - len(kept), len(clicks),
-    )  # fmt: skip
+        path,
+        len(clicks) - len(kept),
+        len(clicks),
+    )
     return kept

@@ -18,10 +18,12 @@ from tests.builder.hand_made import SPLIT, Event, make_events
 PARTS: tuple[Part, ...] = ("train", "validate", "test")
 ALWAYS = Split(train_from_s=0, validate_from_s=10_000, test_from_s=10_001, end_s=10_002)
 timelines = st.lists(
-    st.lists(st.builds(Event, st.integers(0, 12), st.integers(2, 19), st.integers(0, 1)), max_size=15)
-    .map(lambda events: sorted(events, key=lambda event: event.ts_s)),
-    min_size=1, max_size=4,
-)  # fmt: skip
+    st.lists(
+        st.builds(Event, st.integers(0, 12), st.integers(2, 19), st.integers(0, 1)), max_size=15
+    ).map(lambda events: sorted(events, key=lambda event: event.ts_s)),
+    min_size=1,
+    max_size=4,
+)
 
 
 def rng() -> np.random.Generator:
@@ -93,18 +95,28 @@ def test_big_basket_is_cut_and_the_pieces_share_its_history() -> None:
 
     assert (slates.end - slates.begin).tolist() == [3, 3, 1]
     assert batch.user.history.tolist() == [[0, 0, 2, 3]] * 3
-    assert [row[mask].tolist() for row, mask in zip(batch.slate.items, batch.mask, strict=True)] == [
-        [4, 5, 6], [7, 8, 9], [10],
-    ]  # fmt: skip
+    assert [
+        row[mask].tolist() for row, mask in zip(batch.slate.items, batch.mask, strict=True)
+    ] == [
+        [4, 5, 6],
+        [7, 8, 9],
+        [10],
+    ]
 
 
 @pytest.mark.parametrize(
     ("ts_s", "part"),
     [
-        (99, None), (100, "train"), (199, "train"), (200, "validate"), (299, "validate"), (300, "test"),
-        (399, "test"), (400, None),
+        (99, None),
+        (100, "train"),
+        (199, "train"),
+        (200, "validate"),
+        (299, "validate"),
+        (300, "test"),
+        (399, "test"),
+        (400, None),
     ],
-)  # fmt: skip
+)
 def test_periods_hold_their_first_second_and_not_their_last(ts_s, part) -> None:
     events = make_events([[Event(ts_s, 2)]])
 
@@ -182,7 +194,13 @@ def test_same_time_of_two_users_is_two_slates() -> None:
 
 
 def test_log_of_impressions_brings_its_own_negatives() -> None:
-    shown = [Event(101, 2, 0), Event(101, 3, 1), Event(120, 4, 0), Event(120, 5, 1), Event(120, 6, 0)]  # fmt: skip
+    shown = [
+        Event(101, 2, 0),
+        Event(101, 3, 1),
+        Event(120, 4, 0),
+        Event(120, 5, 1),
+        Event(120, 6, 0),
+    ]
     events = make_events([shown])
     slates = find_slates(events, "train", min_events=1, max_events=4)
 
@@ -261,7 +279,9 @@ def test_epoch_shows_every_slate_once_in_an_order_of_the_seed() -> None:
 
     assert first_items(1, shuffle=False) == list(range(2, 12))
     assert Counter(first_items(1, shuffle=True)) == Counter(range(2, 12))
-    assert first_items(1, shuffle=True) == first_items(1, shuffle=True) != first_items(2, shuffle=True)  # fmt: skip
+    assert (
+        first_items(1, shuffle=True) == first_items(1, shuffle=True) != first_items(2, shuffle=True)
+    )
 
 
 def test_slate_has_one_context_and_events_of_its_time_are_no_history() -> None:
@@ -274,7 +294,9 @@ def test_slate_has_one_context_and_events_of_its_time_are_no_history() -> None:
     batch, _ = source.batch(slates, np.arange(3), np.random.default_rng(0))
 
     assert list(zip(slates.begin, slates.end, slates.first, strict=True)) == [
-        (0, 1, 0), (1, 3, 1), (3, 4, 1),
-    ]  # fmt: skip
+        (0, 1, 0),
+        (1, 3, 1),
+        (3, 4, 1),
+    ]
     assert batch.context.fields.flatten().tolist() == [2, 3, 4]
     assert batch.user.history[:, -1].tolist() == [0, 2, 2]

@@ -25,9 +25,13 @@ def world(times: dict[int, int], mine: tuple[int, ...] = (2,)) -> Events:
 
 
 def draw(
-    events: Events, *, power: float = 1.0, same_category: float = 0.0, positive: int = 2,
+    events: Events,
+    *,
+    power: float = 1.0,
+    same_category: float = 0.0,
+    positive: int = 2,
     seed: int = 0,
-) -> NDArray[np.int64]:  # fmt: skip
+) -> NDArray[np.int64]:
     sampler = NegativeSampler(events, events.popularity, power=power, same_category=same_category)
     users, positives = np.zeros(DRAWS, np.int64), np.full(DRAWS, positive)
     return sampler.draw(users, positives, np.random.default_rng(seed))
@@ -105,7 +109,9 @@ def test_training_draws_by_the_popularity_of_its_days_only(part, sees_new_items)
     later = [Event(350, item) for item in range(12, 18)]
     targets = [Event(120, 2), Event(320, 3)]
     events = make_events([targets, [Event(110, item) for item in range(4, 10)] + later])
-    recipe = replace(load_recipe(RECIPE), history=replace(load_recipe(RECIPE).history, min_events=0))  # fmt: skip
+    recipe = replace(
+        load_recipe(RECIPE), history=replace(load_recipe(RECIPE).history, min_events=0)
+    )
     slates = part_slates(events, recipe, part)
     source = batch_source(events, recipe, part)
 

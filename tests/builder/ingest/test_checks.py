@@ -42,9 +42,12 @@ def movielens(folder: Path, **sections: Any) -> Recipe:
     pl.DataFrame(items).write_parquet(folder / "items.parquet")
     values = plain_recipe(**{"split": BY_EVENT, **sections})
     values["data"] = {
-        "source": "movielens", "path": str(folder), "context_fields": [], "positive_from": 4,
+        "source": "movielens",
+        "path": str(folder),
+        "context_fields": [],
+        "positive_from": 4,
         **sections.get("data", {}),
-    }  # fmt: skip
+    }
     return recipe_from(values, folder / "recipe.toml")
 
 

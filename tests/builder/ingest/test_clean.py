@@ -35,8 +35,13 @@ def test_text_of_each_item_comes_from_the_item_table(tmp_path: Path) -> None:
     events = ingest_at(write_log(tmp_path, log_frame(), data=data))
 
     assert texts_of(events) == {
-        "i3": "Milk", "never sold": "Tea", "i0": None, "i1": None, "i2": None, "i4": None,
-    }  # fmt: skip
+        "i3": "Milk",
+        "never sold": "Tea",
+        "i0": None,
+        "i1": None,
+        "i2": None,
+        "i4": None,
+    }
     assert [field.name for field in events.schema.item_fields] == ["item", "popularity"]
 
 
@@ -74,8 +79,12 @@ def test_without_an_item_table_the_first_text_of_an_item_counts(tmp_path: Path) 
     events = ingest_at(write_log(tmp_path, frame.reverse(), data=TITLED))
 
     assert texts_of(events) == {
-        "i0": "title 5", "i1": "title 1", "i2": "title 2", "i3": "title 3", "i4": "title 4",
-    }  # fmt: skip
+        "i0": "title 5",
+        "i1": "title 1",
+        "i2": "title 2",
+        "i3": "title 3",
+        "i4": "title 4",
+    }
 
 
 def test_a_log_without_texts_has_none(tmp_path: Path) -> None:

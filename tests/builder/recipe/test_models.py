@@ -14,20 +14,41 @@ DIN = {"label": "DIN", "family": "full", "model": {"name": "din", "heads": 2}}
 @pytest.mark.parametrize(
     ("sections", "words"),
     [
-        ({"variant": [{"label": "x", "model": {"name": "din"}}]}, "variant[0].family: missing, expected one of: lrea"),
+        (
+            {"variant": [{"label": "x", "model": {"name": "din"}}]},
+            "variant[0].family: missing, expected one of: lrea",
+        ),
         ({"variant": [{**DIN, "family": "twostage"}]}, "did you mean 'two-stage'?"),
         ({"variant": [DIN, DIN]}, "variant[1].label: got 'DIN' twice"),
-        ({"variant": [{**DIN, "against": ["DNI"]}]}, "variant[0].against: got 'DNI', expected one of: none"),
-        ({"variant": [{**DIN, "against": ["DIN"]}]}, "variant[0].against: got 'DIN', expected one of: none"),
+        (
+            {"variant": [{**DIN, "against": ["DNI"]}]},
+            "variant[0].against: got 'DNI', expected one of: none",
+        ),
+        (
+            {"variant": [{**DIN, "against": ["DIN"]}]},
+            "variant[0].against: got 'DIN', expected one of: none",
+        ),
         (
             {"variant": [{**DIN, "against": ["too"]}, {**DIN, "label": "two"}]},
             "variant[0].against: got 'too', expected one of: two; did you mean 'two'?",
         ),
-        ({"search": {"learning_rate": [0.1]}}, "search.learning_rate: got [0.1], expected none or at least two"),
+        (
+            {"search": {"learning_rate": [0.1]}},
+            "search.learning_rate: got [0.1], expected none or at least two",
+        ),
         ({"search": {"learning_rate": [0.1, 0.1]}}, "at least two, all different"),
-        ({"search": {"learning_rate": [0.1, 0]}}, "search.learning_rate[1]: got 0, expected a number above 0"),
-        ({"search": {"weight_decay": [0.1]}}, "search.weight_decay: got values to draw from, expected search.trials"),
-        ({"search": {"model": {"fre": [1.0]}}}, "search.model: got values to draw from, expected search.trials"),
+        (
+            {"search": {"learning_rate": [0.1, 0]}},
+            "search.learning_rate[1]: got 0, expected a number above 0",
+        ),
+        (
+            {"search": {"weight_decay": [0.1]}},
+            "search.weight_decay: got values to draw from, expected search.trials",
+        ),
+        (
+            {"search": {"model": {"fre": [1.0]}}},
+            "search.model: got values to draw from, expected search.trials",
+        ),
         ({"search": {"trials": 3}}, "search.trials: got 3, expected learning rates to draw from"),
         (
             {"search": {"trials": 5, "learning_rate": [0.1, 0.2], "weight_decay": [0.0, 0.1]}},
@@ -38,19 +59,34 @@ DIN = {"label": "DIN", "family": "full", "model": {"name": "din", "heads": 2}}
             {"search": {"trials": 2, "learning_rate": [0.1, 0.2], "model": {"fre": 1}}},
             "search.model.fre: got 1, expected a list of values",
         ),
-        ({"variant": [{**DIN, "vectors": "tuned"}]}, "variant[0].vectors: got 'tuned', expected a [language] section"),
+        (
+            {"variant": [{**DIN, "vectors": "tuned"}]},
+            "variant[0].vectors: got 'tuned', expected a [language] section",
+        ),
         ({"variant": [FM], "language": {}}, "variant[0].vectors: missing, fre and fie read them"),
-        ({"model": {"name": "fm", "fre": 0.1}}, "model: fre and fie read field vectors, expected a [language] section"),
+        (
+            {"model": {"name": "fm", "fre": 0.1}},
+            "model: fre and fie read field vectors, expected a [language] section",
+        ),
         (
             {"model": {"name": "fm", "fre": 0.1, "llm_dim": 7}, "language": {}},
             "model.llm_dim: got 7, expected 384, the width of minilm, or none",
         ),
-        ({"variant": [DIN], "search": {**DRAWN, "model": {"haeds": [1]}}}, "key of one; did you mean 'heads'?"),
-        ({"variant": [DIN], "search": {**DRAWN, "model": {"heads": [1, "2"]}}}, "model.heads[1]: heads: got '2'"),
-        ({"variant": [{**DIN, "vectors": "real"}]}, "variant[0].vectors: got 'real', expected one of: tuned, raw"),
+        (
+            {"variant": [DIN], "search": {**DRAWN, "model": {"haeds": [1]}}},
+            "key of one; did you mean 'heads'?",
+        ),
+        (
+            {"variant": [DIN], "search": {**DRAWN, "model": {"heads": [1, "2"]}}},
+            "model.heads[1]: heads: got '2'",
+        ),
+        (
+            {"variant": [{**DIN, "vectors": "real"}]},
+            "variant[0].vectors: got 'real', expected one of: tuned, raw",
+        ),
         ({"search": {"steps": 0}}, "search.steps: got 0, expected at least 1"),
     ],
-)  # fmt: skip
+)
 def test_impossible_comparison_names_the_key(sections: dict[str, Any], words: str) -> None:
     (problem,) = problems_of(plain_recipe(**sections))
 

@@ -225,16 +225,40 @@ WRONG = [
     ("Gift_Cards", "{'rating': 5}", "not JSON"),
     ("Gift_Cards", "[5]", r"got \[5\], expected names and values"),
     ("Gift_Cards", REVIEW.replace("parent_asin", "parent"), "no column 'parent_asin'"),
-    ("Gift_Cards", REVIEW.replace('"rating": 4.0', '"rating": "4"'), "'rating': got '4', expected a number"),
-    ("Gift_Cards", REVIEW.replace('"timestamp": 1', '"timestamp": 0.1'), "'timestamp': got .*a whole number"),
-    ("Gift_Cards", REVIEW.replace('"user_id": "', '"user_id": null, "u": "'), "'user_id': got None, expected a text"),
+    (
+        "Gift_Cards",
+        REVIEW.replace('"rating": 4.0', '"rating": "4"'),
+        "'rating': got '4', expected a number",
+    ),
+    (
+        "Gift_Cards",
+        REVIEW.replace('"timestamp": 1', '"timestamp": 0.1'),
+        "'timestamp': got .*a whole number",
+    ),
+    (
+        "Gift_Cards",
+        REVIEW.replace('"user_id": "', '"user_id": null, "u": "'),
+        "'user_id': got None, expected a text",
+    ),
     ("meta_Gift_Cards", "{'title': 'x'}", "not JSON"),
-    ("meta_Gift_Cards", ITEM.replace('"store"', '"stor"'), "no column 'store'; did you mean 'stor'"),
-    ("meta_Gift_Cards", ITEM.replace('"Roblox"', "[1]", 1), r"'store': got \[1\], expected a text or null"),
+    (
+        "meta_Gift_Cards",
+        ITEM.replace('"store"', '"stor"'),
+        "no column 'store'; did you mean 'stor'",
+    ),
+    (
+        "meta_Gift_Cards",
+        ITEM.replace('"Roblox"', "[1]", 1),
+        r"'store': got \[1\], expected a text or null",
+    ),
     ("meta_Gift_Cards", ITEM.replace('"price": 25', '"price": {}'), "'price': got {}"),
-    ("meta_Gift_Cards", ITEM.replace('["Long,"', '[3'), r"'description': got \[3, .*expected a list of texts"),
+    (
+        "meta_Gift_Cards",
+        ITEM.replace('["Long,"', "[3"),
+        r"'description': got \[3, .*expected a list of texts",
+    ),
     ("meta_Gift_Cards", ITEM.replace('["Gift Cards"', '["Gift Cards", null'), "'categories': got"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("name", "line", "words"), WRONG, ids=[words for *_, words in WRONG])

@@ -86,10 +86,11 @@ def write_joined(folder: Path) -> None:
     """As a conversion to Parquet: of all files one, with columns of their types."""
     for frames, name in ((impressions(), "impressions"), (contexts(), "item_context")):
         joined = [
-            frame.drop(f"user-item_affinity_{item}" for item in range(3) if name == "impressions")
-            .with_columns(behavior_policy=pl.lit(policy), campaign=pl.lit(campaign))
+            frame.drop(
+                f"user-item_affinity_{item}" for item in range(3) if name == "impressions"
+            ).with_columns(behavior_policy=pl.lit(policy), campaign=pl.lit(campaign))
             for (policy, campaign), frame in frames.items()
-        ]  # fmt: skip
+        ]
         table = pl.concat(joined)
         if name == "impressions":
             time = pl.col("timestamp").str.replace(r"(:\d\d)\+", "${1}.000000+")

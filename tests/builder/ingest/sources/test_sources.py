@@ -57,10 +57,11 @@ def write_1m(folder: Path) -> None:
 def write_latest(folder: Path) -> None:
     ratings = [f"{user},{movie},{rating}.0,{second}" for user, movie, rating, second in RATINGS]
     movies = [
-        f'{movie},"{title}",{"|".join(GENRES[movie])}' if "," in title
+        f'{movie},"{title}",{"|".join(GENRES[movie])}'
+        if "," in title
         else f"{movie},{title},{'|'.join(GENRES[movie])}"
         for movie, title in TITLES.items()
-    ]  # fmt: skip
+    ]
     (folder / "ratings.csv").write_text("\n".join(["userId,movieId,rating,timestamp", *ratings]))
     (folder / "movies.csv").write_text("\n".join(["movieId,title,genres", *movies]))
 

@@ -31,8 +31,12 @@ DAY_S = 86_400
 CATEGORIES = {"Mystery": 0, 'Children\'s "Best"': 1, "Romans à clef": 2}
 MODELS = [
     ModelChoice(name, {"mlp": [8], "hidden": 4, "heads": 1, **config})
-    for name, config in (("lrea", {"slots": "hash", "rank": 8}), ("din", {}), ("din", {"long": False}))
-]  # fmt: skip
+    for name, config in (
+        ("lrea", {"slots": "hash", "rank": 8}),
+        ("din", {}),
+        ("din", {"long": False}),
+    )
+]
 
 
 @pytest.fixture(autouse=True)
@@ -220,9 +224,13 @@ BAD_REVIEWS = {
     "": r"line 2: got text that is not JSON",
     "[1, 2]": r"line 2: got \[1, 2\], expected names and values",
     GOOD_REVIEW.replace('"asin"', '"asim"'): r"line 2: no column 'asin'; did you mean 'asim'",
-    GOOD_REVIEW.replace('"0000000000"', "null"): r"line 2: column 'asin': got None, expected a text",
-    GOOD_REVIEW.replace('Time": 1', 'Time": 0.1'): r"line 2: column 'unixReviewTime': got 0\.1\d+, expected a whole",
-}  # fmt: skip
+    GOOD_REVIEW.replace(
+        '"0000000000"', "null"
+    ): r"line 2: column 'asin': got None, expected a text",
+    GOOD_REVIEW.replace(
+        'Time": 1', 'Time": 0.1'
+    ): r"line 2: column 'unixReviewTime': got 0\.1\d+, expected a whole",
+}
 
 
 @pytest.mark.parametrize("line", BAD_REVIEWS)
@@ -243,7 +251,7 @@ BAD_METADATA = {
     f"{{'asin': '{asin(2)}', 'categories': 'Books'}}": r"line 2: column 'categories': got 'Books'",
     f"{{'asin': '{asin(2)}', 'categories': ['Books']}}": r"line 2: column 'categories'",
     f"{{'asin': '{asin(2)}', 'categories': [[3]]}}": r"line 2: column 'categories'",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("line", BAD_METADATA)
@@ -380,7 +388,7 @@ BAD_BEHAVIOURS = {
     f"1,2,,pv,{START_S}": "line 2: column 'category_id': got '', expected a whole number",
     f"1,2,3,view,{START_S}": "line 2: column 'behavior_type': got 'view', expected one of pv, buy, cart, fav",
     "1,2,3,buy,2017-11-25": "line 2: column 'timestamp': got '2017-11-25', expected a whole number",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("line", BAD_BEHAVIOURS)
@@ -434,5 +442,7 @@ def test_shipped_variants_are_no_history_lrea_and_din(name: str) -> None:
     variants = load_recipe(f"builder/recipes/{name}.toml").variant
 
     assert [(v.model.name, v.model.config.get("long", True)) for v in variants] == [
-        ("din", False), ("lrea", True), ("din", True),
-    ]  # fmt: skip
+        ("din", False),
+        ("lrea", True),
+        ("din", True),
+    ]
