@@ -35,6 +35,13 @@ class Telemetry:
             clock: returns the epoch second; ages of generations are measured with it.
         """
         self.registry = registry
+        self._add_request_metrics(registry)
+        self._add_lookup_metrics(registry)
+        self._add_overload_metrics(registry)
+        self._add_generation_metrics(registry)
+        self._add_facts(registry, clock)
+
+    def _add_request_metrics(self, registry: CollectorRegistry) -> None:
         self._requests = Children(
             Counter(
                 "absorb_requests",
@@ -78,6 +85,8 @@ class Telemetry:
                 registry=registry,
             )
         )
+
+    def _add_lookup_metrics(self, registry: CollectorRegistry) -> None:
         self._lookups = Children(
             Counter(
                 "absorb_cache_lookups",
@@ -111,9 +120,6 @@ class Telemetry:
             "Failed reads of the generation pointers.",
             registry=registry,
         )
-        self._add_overload_metrics(registry)
-        self._add_generation_metrics(registry)
-        self._add_facts(registry, clock)
 
     def _add_overload_metrics(self, registry: CollectorRegistry) -> None:
         self.in_flight = Gauge("absorb_in_flight", "Score requests in progress.", registry=registry)
