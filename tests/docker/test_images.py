@@ -19,6 +19,8 @@ from typing import Any
 import pytest
 
 from models.contract.cache_server import stop_server
+from service.settings import Settings
+from service.tools.published import read_published
 from tests.docker.dockerfile import ROOT, Image
 
 pytestmark = pytest.mark.timeout(1200)  # three installations
@@ -80,11 +82,15 @@ def url(tmp_path_factory: pytest.TempPathFactory, cache: str, artifacts: Path) -
         yield address
 
 
-def test_the_service_image_scores_what_the_builder_image_published(url: str, cache: str) -> None:
+def test_the_service_image_scores_what_the_builder_image_published(
+    url: str, cache: str, artifacts: Path
+) -> None:
     models = _json(f"{url}/v1/models")["models"]
     assert [model["name"] for model in models] == ["tiny"]
 
-    answer = _json(f"{url}/v1/score", {"user_id": "0", "candidates": ["1", "2", "no such item"]})
+    published = read_published(Settings(cache_url=cache, artifact_dir=artifacts), None, 1)
+    body = {"user_id": published.users[0], "candidates": ["i1", "i2", "no such item"]}
+    answer = _json(f"{url}/v1/score", body)
 
     assert answer["state"]["source"] == "hit"
     assert len(answer["scores"]) == 3
