@@ -21,6 +21,7 @@ COPY README.md LICENSE ./
 COPY models ./models
 COPY builder ./builder
 COPY service ./service
+COPY loadtest ./loadtest
 RUN /venv/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps .
 
 FROM python:3.11.14-slim-bookworm AS builder

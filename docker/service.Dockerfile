@@ -22,6 +22,7 @@ COPY README.md LICENSE ./
 COPY models ./models
 COPY builder ./builder
 COPY service ./service
+COPY loadtest ./loadtest
 RUN /venv/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps .
 
 FROM python:3.11.14-slim-bookworm AS runtime
@@ -38,7 +39,6 @@ COPY --from=install /venv /venv
 USER 10001:10001
 
 FROM runtime AS load
-COPY loadtest ./loadtest
 ENTRYPOINT ["python", "-m", "loadtest"]
 CMD ["--url", "http://service:8000"]
 
