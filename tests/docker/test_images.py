@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from models.contract.cache_server import stop_server
+from models.contract.embedded_cache import stop_server
 from service.settings import Settings
 from service.tools.published import read_published
 from tests.docker.dockerfile import ROOT, Image
