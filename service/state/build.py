@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from service.runtime.workers import Workers
 from service.settings import Settings
-from service.state.counters import HostCollector, TierCounts
+from service.state.counters import HostCollector, TierCollector, TierCounts
 from service.state.local_cache import HostTier
 from service.state.lookup import TieredStates
 from service.state.prefetch import Prefetcher
@@ -63,6 +63,7 @@ def build_tiers(
         time.monotonic,
     )
     registry.register(HostCollector(host))
-    counts = TierCounts(registry)
+    counts = TierCounts()
+    registry.register(TierCollector(counts))
     states = TieredStates(store, host, counts, workers, settings.stale_after_s, clock)
     return Tiers(store, host, counts, states, Prefetcher(store, host, counts))

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import Literal, get_args
 
-from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -37,7 +36,7 @@ class Tally:
 
 
 class TierCounts:
-    """Lookups per tier and result, in total and per serving generation.
+    """Lookups per tier and result, in total and per serving generation. Plain numbers: metrics read them at a scrape.
 
     Attributes:
         total: lookups since the process started.
@@ -47,54 +46,12 @@ class TierCounts:
         outcomes: outcome -> number of prefetched users; users in no outcome are queued or being read.
     """
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self) -> None:
         self.total = Tally()
         self.by_serving: dict[Serving, Tally] = {}
         self.num_joined = 0
         self.num_hinted = 0
         self.outcomes: dict[Outcome, int] = dict.fromkeys(OUTCOMES, 0)
-        lookups = Counter(
-            "absorb_cache_tier_lookups",
-            "User lookups in a tier for scoring.",
-            ["tier"],
-            registry=registry,
-        )
-        results = Counter(
-            "absorb_cache_tier_results",
-            "Lookups by result; they add up to absorb_cache_tier_lookups_total.",
-            ["tier", "result"],
-            registry=registry,
-        )
-        # Children are kept: finding one by its labels costs more than a lookup in the host tier.
-        self._lookups = {tier: lookups.labels(tier) for tier in TIERS}
-        self._results = {
-            (tier, result): results.labels(tier, result) for tier in TIERS for result in RESULTS
-        }
-        self._joined = Counter(
-            "absorb_cache_joined_reads",
-            "Requests that shared another request's read of the same user.",
-            registry=registry,
-        )
-        self._prefetched = Counter(
-            "absorb_prefetched_users",
-            "Users to prefetch, by outcome.",
-            ["outcome"],
-            registry=registry,
-        )
-
-    def looked_up(self, serving: Serving, tier: Tier, result: Result) -> None:
-        """Count one lookup and its result."""
-        self._lookups[tier].inc()
-        self._results[tier, result].inc()
-        self.total.results[tier][result] += 1
-        tally = self.by_serving.get(serving)
-        if tally is not None:
-            tally.results[tier][result] += 1
-
-    def joined(self) -> None:
-        """Count a request that shares another request's read."""
-        self.num_joined += 1
-        self._joined.inc()
 
     def hinted(self, num_users: int) -> None:
         """Count users that a client asked to prefetch."""
@@ -103,7 +60,44 @@ class TierCounts:
     def followed(self, outcome: Outcome, num_users: int) -> None:
         """Count users with this outcome."""
         self.outcomes[outcome] += num_users
-        self._prefetched.labels(outcome).inc(num_users)
+
+
+class TierCollector(Collector):
+    """The counts as metrics, made at each scrape: counters would cost time in every lookup."""
+
+    def __init__(self, counts: TierCounts) -> None:
+        self._counts = counts
+
+    def collect(self) -> Iterator[Metric]:
+        """The current counts."""
+        counts = self._counts
+        lookups = CounterMetricFamily(
+            "absorb_cache_tier_lookups", "User lookups in a tier for scoring.", labels=["tier"]
+        )
+        results = CounterMetricFamily(
+            "absorb_cache_tier_results",
+            "Lookups by result; they add up to absorb_cache_tier_lookups_total.",
+            labels=["tier", "result"],
+        )
+        for tier, by_result in counts.total.results.items():
+            # One copy for both metrics, so that a lookup between them cannot part them.
+            copied = dict(by_result)
+            lookups.add_metric([tier], sum(copied.values()))
+            for result, number in copied.items():
+                results.add_metric([tier, result], number)
+        yield lookups
+        yield results
+        yield CounterMetricFamily(
+            "absorb_cache_joined_reads",
+            "Requests that shared another request's read of the same user.",
+            counts.num_joined,
+        )
+        prefetched = CounterMetricFamily(
+            "absorb_prefetched_users", "Users to prefetch, by outcome.", labels=["outcome"]
+        )
+        for outcome, number in counts.outcomes.items():
+            prefetched.add_metric([outcome], number)
+        yield prefetched
 
 
 class HostCollector(Collector):

@@ -133,12 +133,12 @@ class TieredStates:
             cached = self._host.get(serving, user_id)
             if cached is not None:
                 state = self._state_of(serving, "host", cached)
-                self._counts.looked_up(serving, "host", RESULTS[state.source])
+                self._count(serving, "host", RESULTS[state.source])
                 return state
-            self._counts.looked_up(serving, "host", "miss")
+            self._count(serving, "host", "miss")
         key = serving, user_id
         if key in self._flight:
-            self._counts.joined()
+            self._counts.num_joined += 1
         return self._state_of(
             serving, "redis", await self._flight.do(key, partial(self._read, *key))
         )
@@ -151,7 +151,7 @@ class TieredStates:
         began_s = self._host.clock()
         read = await self._read_cache(serving, user_id)
         state = self._state_of(serving, "redis", read)
-        self._counts.looked_up(serving, "redis", RESULTS[state.source])
+        self._count(serving, "redis", RESULTS[state.source])
         if isinstance(read, CachedUser | Absent):
             self._host.put(serving, user_id, read, began_s)
         return read
@@ -167,6 +167,12 @@ class TieredStates:
             return await asyncio.wrap_future(reading)
         except (CacheUnavailableError, RecordError) as error:
             return error
+
+    def _count(self, serving: Serving, tier: Tier, result: Result) -> None:
+        self._counts.total.results[tier][result] += 1
+        tally = self._counts.by_serving.get(serving)
+        if tally is not None:
+            tally.results[tier][result] += 1
 
     def _state_of(self, serving: Serving, tier: Tier, read: Read) -> FoundState:
         if isinstance(read, CachedUser):

@@ -21,7 +21,7 @@ from service.query import FoundState
 from service.runtime.scorer import Scorer
 from service.runtime.workers import Workers
 from service.state.cached_user import footprint, read_user
-from service.state.counters import TIERS, TierCounts
+from service.state.counters import TIERS, TierCollector, TierCounts
 from service.state.local_cache import HostTier
 from service.state.lookup import TieredStates
 from service.state.prefetch import Prefetcher
@@ -89,7 +89,8 @@ class Lookups(RuleBasedStateMachine):
         self.now_s = 0.0
         self.store = ScriptedStore()
         self.registry = CollectorRegistry()
-        self.counts = TierCounts(self.registry)
+        self.counts = TierCounts()
+        self.registry.register(TierCollector(self.counts))
         # Three records fit, and two users without one.
         self.host = HostTier(16 * WEIGHT * 7 // 30, 50.0, 2.0, lambda: self.now_s)
         self.workers = Workers(1)
