@@ -1,4 +1,4 @@
-"""python -m builder.experiments.promotions: prepare, audit, train, floor, report."""
+"""python -m builder.experiments.promotions: prepare, audit, train, baselines, report."""
 
 import argparse
 import sys
@@ -14,16 +14,21 @@ def main(arguments: list[str] | None = None) -> int:
     prepare = commands.add_parser("prepare", help="tables -> the task, with its audit")
     prepare.add_argument("--data", type=Path, help="folder of the tables; default: the package's")
     prepare.add_argument("--out", type=Path, required=True)
+    prepare.add_argument(
+        "--all-promoted", action="store_true", help="keep products that no store has sold before"
+    )
     prepare.set_defaults(do=_prepare)
     train = commands.add_parser("train", help="train the rows of the comparison")
     _training_options(train)
     train.set_defaults(do=_train)
-    floor = commands.add_parser("floor", help="logistic regression and trees on the same visits")
-    floor.add_argument("--prepared", type=Path, required=True)
-    floor.add_argument("--out", type=Path, required=True)
-    floor.add_argument("--visits", type=int, default=5000, help="training visits")
-    floor.add_argument("--test-visits", type=int, default=4096)
-    floor.set_defaults(do=_floor)
+    baselines = commands.add_parser(
+        "baselines", help="logistic regression and trees on the same visits"
+    )
+    baselines.add_argument("--prepared", type=Path, required=True)
+    baselines.add_argument("--out", type=Path, required=True)
+    baselines.add_argument("--visits", type=int, default=5000, help="training visits")
+    baselines.add_argument("--test-visits", type=int, default=4096)
+    baselines.set_defaults(do=_baselines)
     report = commands.add_parser("report", help="table and plots of finished trainings")
     report.add_argument("--runs", type=Path, required=True)
     report.add_argument("--prepared", type=Path, required=True)
@@ -53,7 +58,7 @@ def _prepare(chosen: argparse.Namespace) -> int:
     from builder.experiments.promotions.audit import audit, write_audit
     from builder.experiments.promotions.prepare import find_package, prepare
 
-    prepared = prepare(chosen.data or find_package())
+    prepared = prepare(chosen.data or find_package(), all_promoted=chosen.all_promoted)
     path = prepared.save(chosen.out)
     found = audit(prepared)
     text = write_audit(found, prepared, chosen.out)
@@ -76,10 +81,12 @@ def _train(chosen: argparse.Namespace) -> int:
     return int(run(plan, print) == 0)
 
 
-def _floor(chosen: argparse.Namespace) -> int:
-    from builder.experiments.promotions.floor import run_floors
+def _baselines(chosen: argparse.Namespace) -> int:
+    from builder.experiments.promotions.baselines import run_baselines
 
-    run_floors(Prepared.load(chosen.prepared), chosen.out, chosen.visits, chosen.test_visits, print)
+    run_baselines(
+        Prepared.load(chosen.prepared), chosen.out, chosen.visits, chosen.test_visits, print
+    )
     return 0
 
 

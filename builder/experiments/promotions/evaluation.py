@@ -21,6 +21,8 @@ VALIDATION_VISITS, VALIDATION_NEGATIVES, CHUNK = 1536, 100, 64
 TEST_VISITS = 4096
 CANDIDATES_AT_ONCE = 20_000
 SEED = 7
+VISIT_METRICS = ("gauc", "gauc_repeat", "gauc_new", "gauc_inside", "ndcg", "recall")
+"""Metrics whose mean over visits is reported; NaN leaves a visit out."""
 
 
 def validation_slates(task: Task, visits: int = VALIDATION_VISITS) -> list[Slates]:
@@ -85,9 +87,7 @@ def evaluate(
         for name in columns[0]
     }
     means = {name: float(np.nanmean(values)) for name, values in per_visit.items()}
-    return overall(logits, labels) | {
-        name: means[name] for name in ("gauc", "gauc_repeat", "gauc_new", "ndcg", "recall")
-    }, per_visit
+    return overall(logits, labels) | {name: means[name] for name in VISIT_METRICS}, per_visit
 
 
 def _groups(order: Tensor, sizes: NDArray[np.int64]) -> list[Tensor]:

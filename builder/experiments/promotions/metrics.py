@@ -19,6 +19,7 @@ class VisitMetrics:
         gauc: AUC of the visit's candidates.
         gauc_repeat: the same with those of its positives alone that stand in the history.
         gauc_new: and with those that do not.
+        gauc_inside: AUC of the candidates that stand in the history.
         log_loss: mean over its candidates, nats.
         ndcg: NDCG@10 with gain 1.
         recall: share of its positives among the first ten.
@@ -27,6 +28,7 @@ class VisitMetrics:
     gauc: Float[Tensor, "B"]
     gauc_repeat: Float[Tensor, "B"]
     gauc_new: Float[Tensor, "B"]
+    gauc_inside: Float[Tensor, "B"]
     log_loss: Float[Tensor, "B"]
     ndcg: Float[Tensor, "B"]
     recall: Float[Tensor, "B"]
@@ -60,13 +62,8 @@ def measure_visits(
     place = label.topk(min(most, label.shape[1]), sorted=False).indices
     is_positive = label.gather(1, place) > 0  # (B, P)
     negatives = is_real & (label == 0)
-    wins = (_wins(logit.gather(1, place), logit) * negatives[:, None]).sum(2)
-    share = wins / negatives.sum(1)[:, None]
+    wins = _wins(logit.gather(1, place), logit)  # (B, P, C)
     repeat = is_repeat.gather(1, place)
-
-    def mean(mask: Bool[Tensor, "B P"]) -> Float[Tensor, "B"]:
-        return (share * mask).nan_to_num(0).sum(1) / mask.sum(1)
-
     best = logit.topk(min(TOP, logit.shape[1])).indices
     hits = label.gather(1, best)
     gain = 1 / torch.log2(torch.arange(2, best.shape[1] + 2, device=logit.device))
@@ -75,13 +72,22 @@ def measure_visits(
         logit.masked_fill(~is_real, 0), label, reduction="none"
     )
     return VisitMetrics(
-        gauc=mean(is_positive),
-        gauc_repeat=mean(is_positive & repeat),
-        gauc_new=mean(is_positive & ~repeat),
+        gauc=_auc_against(wins, is_positive, negatives),
+        gauc_repeat=_auc_against(wins, is_positive & repeat, negatives),
+        gauc_new=_auc_against(wins, is_positive & ~repeat, negatives),
+        gauc_inside=_auc_against(wins, is_positive & repeat, negatives & is_repeat),
         log_loss=(loss * is_real).sum(1) / is_real.sum(1),
         ndcg=(hits * gain).sum(1) / ideal[bought.long().clamp(max=len(ideal) - 1)],
         recall=hits.sum(1) / bought,
     )
+
+
+def _auc_against(
+    wins: Float[Tensor, "B P C"], positives: Bool[Tensor, "B P"], negatives: Bool[Tensor, "B C"]
+) -> Float[Tensor, "B"]:
+    """Share of pairs that the positive wins; NaN without pairs."""
+    won = (wins * negatives[:, None]).sum(2)
+    return (won * positives).sum(1) / (positives.sum(1) * negatives.sum(1))
 
 
 def _wins(left: Float[Tensor, "B P"], right: Float[Tensor, "B C"]) -> Float[Tensor, "B P C"]:

@@ -1,7 +1,8 @@
 """The Complete Journey's tables -> `Prepared`: one slate per visit to a store whose promotions are known.
 
-A slate is one basket. Its pool is what was promoted in that store and week, its label what of the pool is in the
-basket, and its history every purchase of the household strictly before the basket, in any store.
+A slate is one basket. Its candidates (the pool) are the products promoted in that store and week, without products that
+none of these stores has sold before. Label 1: the candidate is in the basket. The history is every purchase of the
+household strictly before the basket, in any store.
 """
 
 from importlib.util import find_spec
@@ -34,8 +35,14 @@ def find_package() -> Path:
     return Path(spec.submodule_search_locations[0]) / "data"
 
 
-def prepare(folder: Path) -> Prepared:
+def prepare(folder: Path, *, all_promoted: bool = False) -> Prepared:
     """Read three tables of `folder` and build the task.
+
+    Args:
+        folder: holds transactions.parquet, products.parquet and promotions.parquet.
+        all_promoted: pools hold every promoted product. By default a pool holds only products that one of the pools'
+            stores has sold in an earlier week: of the promoted products, 53 % were not, and they hold 1 % of the
+            positives.
 
     Raises:
         FileNotFoundError: a table is missing.
@@ -49,7 +56,12 @@ def prepare(folder: Path) -> Prepared:
     products = products.sort("product_id").with_row_index("row", offset=1)
     rows = products.select("product_id", pl.col("row").cast(pl.Int32))
     events = _events(transactions, rows)
-    pools, promoted = _pools(promotions, rows)
+    codes = [_placement_code(promotions, name) for name in ("display", "mailer")]
+    placed = promotions.with_columns(codes).filter(pl.col("week") >= FIRST_WEEK)
+    placed = placed.join(rows, on="product_id")
+    if not all_promoted:
+        placed = _sold_before(placed, events)
+    pools, promoted = _pools(placed)
     baskets, positives = _baskets(events, pools, promoted)
     return _pack(events, products, pools, promoted, baskets, positives)
 
@@ -67,15 +79,24 @@ def _events(transactions: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _pools(promotions: pl.DataFrame, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _placement_code(promotions: pl.DataFrame, name: str) -> pl.Expr:
+    """Codes that number the values of a location column in sorted order; "0" (nowhere) comes first."""
+    column = f"{name}_location"
+    values = pl.Enum(sorted(promotions[column].unique()))
+    return pl.col(column).cast(values).to_physical().cast(pl.UInt8).alias(name)
+
+
+def _sold_before(placed: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
+    """Promotions of products that any store of `placed` has sold in an earlier week."""
+    stores = placed.select("store_id").unique()
+    sales = events.join(stores, on="store_id", how="semi")
+    first_sale = sales.group_by("row").agg(pl.col("week").min().alias("first_sale"))
+    return placed.join(first_sale, on="row").filter(pl.col("first_sale") < pl.col("week"))
+
+
+def _pools(placed: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """(store, week) with their offsets, and what was promoted: row and placement, sorted."""
-    placed = promotions.filter(pl.col("week") >= FIRST_WEEK).join(rows, on="product_id")
-    codes = [
-        pl.col(f"{name}_location").cast(pl.Enum(sorted(promotions[f"{name}_location"].unique())))
-        .to_physical().cast(pl.UInt8).max().alias(name)
-        for name in ("display", "mailer")
-    ]  # fmt: skip
-    promoted = placed.group_by(KEY).agg(codes).sort(KEY)
+    promoted = placed.group_by(KEY).agg(pl.col("display", "mailer").max()).sort(KEY)
     pools = (
         promoted.group_by("store_id", "week", maintain_order=True)
         .agg(pl.len().alias("size"))

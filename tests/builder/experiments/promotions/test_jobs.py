@@ -32,13 +32,41 @@ BUDGET = Budget(
 )
 
 
-@pytest.fixture
-def plan(prepared: Prepared, tmp_path: Path) -> Plan:
-    prepared.save(tmp_path / "task")
+def _plan(folder: Path, out: Path) -> Plan:
+    labels = ("counts", "none", "cluster-64")
     return Plan(
-        tmp_path / "task", tmp_path / "runs", "cpu", 5.0, 2, ("counts", "none", "cluster-64"), 1,
-        tmp_path / "runs.tar", BUDGET, test_visits=80, length=64,
-    )  # fmt: skip
+        prepared=folder,
+        out=out / "runs",
+        device="cpu",
+        minutes=5.0,
+        workers=2,
+        only=labels,
+        seeds=1,
+        pack=out / "runs.tar",
+        budget=BUDGET,
+        test_visits=80,
+        length=64,
+    )
+
+
+@pytest.fixture(scope="module")
+def task_folder(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("task")
+    prepared.save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(task_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    """A plan that was run to its end without a break."""
+    plan = _plan(task_folder, tmp_path_factory.mktemp("finished"))
+    assert run(plan, lambda line: None) == 3
+    return plan
+
+
+@pytest.fixture
+def plan(task_folder: Path, tmp_path: Path) -> Plan:
+    return _plan(task_folder, tmp_path)
 
 
 def _results(plan: Plan) -> dict[str, dict[str, Any]]:
@@ -48,33 +76,36 @@ def _results(plan: Plan) -> dict[str, dict[str, Any]]:
     }
 
 
-def test_a_run_trains_packs_and_reports(plan: Plan, prepared: Prepared, tmp_path: Path):
-    assert run(plan, lambda line: None) == 3
-    results = _results(plan)
+def test_a_run_trains_every_row_and_packs_the_results(finished: Plan, prepared: Prepared):
+    results = _results(finished)
     assert set(results) == {"counts/0", "none/0", "cluster-64/0"}
     for result in results.values():
         assert 0.4 < result["test"]["auc"] < 1
         assert result["test"]["log_loss"] > 0
         assert result["training"]["curve"][0]["step"] == 20
-        vectors = np.load(plan.out / result["label"] / "0.npz")
+        vectors = np.load(finished.out / result["label"] / "0.npz")
         assert np.nanmean(vectors["gauc"]) == pytest.approx(result["test"]["gauc"], abs=1e-5)
         assert vectors["visit"].tolist() == visits_of(prepared, "test", 80).tolist()
-    assert plan.pack is not None
-    with tarfile.open(plan.pack) as tar:
+    assert finished.pack is not None
+    with tarfile.open(finished.pack) as tar:
         assert {f"{name}.json" for name in results} <= set(tar.getnames())
-    # Households buy of two types: a history must tell.
+    # Each household buys two types of product, which only its history tells.
     assert results["counts/0"]["test"]["gauc"] > results["none/0"]["test"]["gauc"] + 0.05
-    written = write_report(plan.out, prepared, tmp_path / "report")
-    assert "counts only" in (tmp_path / "report" / "table.md").read_text()
+
+
+def test_a_report_shows_finished_rows_and_names_the_others(
+    finished: Plan, prepared: Prepared, tmp_path: Path
+):
+    written = write_report(finished.out, prepared, tmp_path)
+    table = (tmp_path / "table.md").read_text()
+    assert "| counts only | 1 |" in table
+    assert "- kernel attention, all events (`kernel`): not started" in table
     assert all(path.stat().st_size > 0 for path in written)
 
 
-def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(plan: Plan):
-    whole = replace(plan, out=plan.out.with_name("whole"), pack=None)
-    run(whole, lambda line: None)
-    jobs = plan.jobs()
+def test_a_killed_run_continues_to_the_results_of_an_unbroken_one(plan: Plan, finished: Plan):
     worker = multiprocessing.get_context("spawn").Process(
-        target=_work, args=(plan, jobs, time.monotonic() + 300)
+        target=_work, args=(plan, plan.jobs(), time.monotonic() + 300)
     )
     worker.start()
     while not _results(plan):  # killed in the middle of the second row
@@ -82,14 +113,15 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(plan: Plan):
         assert worker.is_alive()
     worker.kill()
     worker.join()
-    first = {name: (plan.out / f"{name}.json").stat().st_mtime_ns for name in _results(plan)}
-    assert len(first) < 3
+    before = {name: (plan.out / f"{name}.json").stat().st_mtime_ns for name in _results(plan)}
+    assert len(before) < 3
     run(plan, lambda line: None)
-    ours, theirs = _results(plan), _results(whole)
-    assert set(ours) == set(theirs)
-    for name, result in ours.items():
-        assert result["test"] == theirs[name]["test"], name
-    assert all((plan.out / f"{name}.json").stat().st_mtime_ns == at for name, at in first.items())
+    continued, unbroken = _results(plan), _results(finished)
+    assert set(continued) == set(unbroken)
+    for name, result in continued.items():
+        assert result["test"] == unbroken[name]["test"], name
+    for name, written_ns in before.items():
+        assert (plan.out / f"{name}.json").stat().st_mtime_ns == written_ns
 
 
 def test_time_that_is_up_keeps_no_half_training(plan: Plan):

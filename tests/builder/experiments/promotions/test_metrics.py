@@ -29,6 +29,10 @@ def test_visit_metrics(scored):
         assert found.gauc_repeat[b].item() == pytest.approx(
             roc_auc_score(y[even], p[even]), abs=1e-5
         )
+        inside = np.arange(len(y)) % 2 == 0
+        assert found.gauc_inside[b].item() == pytest.approx(
+            roc_auc_score(y[inside], p[inside]), abs=1e-5
+        )
         assert found.log_loss[b].item() == pytest.approx(
             log_loss(y, 1 / (1 + np.exp(-p.astype(float)))), abs=1e-5
         )

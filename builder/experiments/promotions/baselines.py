@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from builder.experiments.promotions.embeddings import COLUMNS
-from builder.experiments.promotions.evaluation import TEST_VISITS, visits_of
+from builder.experiments.promotions.evaluation import TEST_VISITS, VISIT_METRICS, visits_of
 from builder.experiments.promotions.metrics import measure_visits, overall
 from builder.experiments.promotions.prepared import Prepared
 from builder.experiments.promotions.rows import LONG
@@ -61,7 +61,7 @@ def features(
     return np.stack(columns, 1).astype(np.float32)
 
 
-def run_floors(
+def run_baselines(
     prepared: Prepared, out: Path, visits: int, test_visits: int, say: Callable[[str], None]
 ) -> None:
     """Fit both on sampled candidates of `visits` training visits; write LABEL/0.json and .npz into `out`."""
@@ -69,13 +69,13 @@ def run_floors(
     say(f"{len(y):,} candidates, {int(y.sum()):,} positives")
     test = visits_of(prepared, "test", test_visits or TEST_VISITS)
     for label, title, fit in (
-        ("floor-logistic", "floor: logistic regression", _logistic),
-        ("floor-trees", "floor: boosted trees", _trees),
+        ("baseline-logistic", "baseline: logistic regression", _logistic),
+        ("baseline-trees", "baseline: boosted trees", _trees),
     ):
         begun = time.monotonic()
         predict = fit(x, y, offset)
         say(f"{label}: fitted in {time.monotonic() - begun:.0f} s")
-        metrics, vectors = measure_floor(prepared, test, predict)
+        metrics, vectors = measure_baseline(prepared, test, predict)
         folder = out / label
         folder.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(folder / "0.npz", visit=test.astype(np.int32), **vectors)  # type: ignore[arg-type]
@@ -139,7 +139,7 @@ def _trees(x: Matrix, y: NDArray[np.float32], offset: NDArray[np.float32]) -> Pr
     return lambda values: np.asarray(model.predict(values, raw_score=True, num_threads=1))
 
 
-def measure_floor(
+def measure_baseline(
     prepared: Prepared, visits: NDArray[np.int64], predict: Predict
 ) -> tuple[dict[str, float], dict[str, NDArray[np.float32]]]:
     """The metrics of `evaluation.evaluate`, of whole pools."""
@@ -157,6 +157,5 @@ def measure_floor(
         name: torch.cat([column[name] for column in columns]).numpy().astype(np.float32)
         for name in columns[0]
     }
-    names = ("gauc", "gauc_repeat", "gauc_new", "ndcg", "recall")
-    means = {name: float(np.nanmean(vectors[name])) for name in names}
+    means = {name: float(np.nanmean(vectors[name])) for name in VISIT_METRICS}
     return overall(logits, labels) | means, vectors
