@@ -1,3 +1,4 @@
+# ruff: noqa: PLR0913, PLR0915 - a kernel takes pointers and sizes one by one, and is one piece
 """Two Triton kernels that score LREA with hash slots: attention, then own slots and head. fp32 throughout.
 
 Masked lanes: widths are padded to powers of two with zeros, which add nothing to any sum here.
@@ -13,7 +14,7 @@ def _attend(
     D: tl.constexpr, DP: tl.constexpr, UNITS: tl.constexpr, HIDDEN: tl.constexpr,
     SLOPE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """acc += Σ_k w(target, c_k) values_k for one head, c_k = values_k · inverse_k; [BC, DP]."""
+    """Acc + Σ_k w(target, c_k) values_k for one head, c_k = values_k · inverse_k; [BC, DP]."""
     d = tl.arange(0, DP)
     weight = tl.zeros([target.shape[0], values.shape[0]], tl.float32)
     for j in tl.range(UNITS, num_stages=1):  # unrolled, the loads of all units would spill
@@ -80,8 +81,11 @@ def attention_kernel(
 
 
 @triton.jit
-def _project(x, vector, weight, first, D: tl.constexpr, DP: tl.constexpr, W1: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
-    """x + vector · weight[first : first + D]; [BC, W1]."""
+def _project(
+    x, vector, weight, first,
+    D: tl.constexpr, DP: tl.constexpr, W1: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """X + vector · weight[first : first + D]; [BC, W1]."""
     d = tl.arange(0, DP)
     n = tl.arange(0, W1)
     part = tl.load(

@@ -79,8 +79,7 @@ def _feeds(options: Options, inputs: Inputs) -> Iterator[tuple[str, Feed]]:
         yield f"B = {slates[user % len(slates)]}", inputs.feed([user], slates[user % len(slates)])
     joined = list(range(options.joined))
     yield f"{len(joined)} users joined", inputs.feed(joined, min(256, max(options.slates)))
-    for name, feed in inputs.edge_cases(min(64, max(options.slates))).items():
-        yield name, feed
+    yield from inputs.edge_cases(min(64, max(options.slates))).items()
 
 
 def _compare_all(

@@ -35,7 +35,7 @@ def check_onnx_cpu(options: Options, report: Report) -> None:
         name = f"onnxruntime cpu, {threads or 'all'} thread{'' if threads == 1 else 's'}"
         for size in _sizes(options):
             feed = _feed(inputs, size)
-            whole = host_us(lambda feed=feed: run_plain(session, feed), options.seconds)
+            whole = host_us(lambda s=session, f=feed: run_plain(s, f), options.seconds)
             report.add(TABLE, _row(name, size, miss=whole))
 
 
@@ -79,17 +79,17 @@ def check_compiled(options: Options, report: Report) -> None:
     _need_cuda(options)
     inputs = options.inputs()
     model = on_device(inputs.model(), options.device)
+    makes: dict[str, Make] = {
+        "torch compiled": lambda buffers: compiled(model, buffers),
+        "torch compiled, graph": lambda buffers: captured(compiled(model, buffers)),
+    }
     for size in [(1, candidates) for candidates in options.slates if candidates in (1024, 4096)]:
         start = time.perf_counter()
-        buffers = Buffers(_feed(inputs, size), "cuda")
-        run = compiled(model, buffers)
-        run()
+        compiled(model, Buffers(_feed(inputs, size), "cuda"))()
         torch.cuda.synchronize()
         report.note(f"torch.compile at {size}: {time.perf_counter() - start:.1f} s")
-        made: Make = lambda buffers: compiled(model, buffers)  # noqa: E731
-        _try(report, "torch compiled", size, lambda s=size: _timed(made, inputs, s, options))
-        graph: Make = lambda buffers: captured(compiled(model, buffers))  # noqa: E731
-        _try(report, "torch compiled, graph", size, lambda s=size: _timed(graph, inputs, s, options))  # fmt: skip
+        for name, make in makes.items():
+            _try(report, name, size, lambda s=size, m=make: _timed(m, inputs, s, options))
 
 
 def check_fused_times(options: Options, report: Report) -> None:

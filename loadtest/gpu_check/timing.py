@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -42,5 +43,5 @@ def device_us(call: Callable[[], object], seconds: float) -> dict[str, float]:
         call()
         event.record()
     torch.cuda.synchronize()
-    found = [1e3 * a.elapsed_time(b) for a, b in zip(events, events[1:], strict=False)]
+    found = [1e3 * a.elapsed_time(b) for a, b in pairwise(events)]
     return {"p50": float(np.percentile(found, 50)), "p99": float(np.percentile(found, 99))}

@@ -28,6 +28,8 @@ MAX_EXPONENT = 700.0
 """exp of it still fits a float64; the probability is then 1e-304."""
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
+PROVIDER_OPTIONS = {CUDA: {"use_tf32": "0"}}
+"""TF32, which ONNX Runtime uses by default, keeps 10 bits of a factor: scores would not be the CPU's."""
 WARM_UP_CANDIDATES = (1, 2, 64)
 """Slate sizes that are scored before serving: a session's first runs allocate memory and choose kernels. Longer slates
 would only take more memory."""
@@ -201,7 +203,8 @@ def _session(path: Path, num_threads: int) -> ort.InferenceSession:
     options.log_severity_level = 3
     # Spinning threads would take the cores that the event loop and other requests need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return ort.InferenceSession(str(path), options, providers=runtime_providers())
+    providers = [(name, PROVIDER_OPTIONS.get(name, {})) for name in runtime_providers()]
+    return ort.InferenceSession(str(path), options, providers=providers)
 
 
 def _input_names(session: ort.InferenceSession) -> list[str]:

@@ -1,4 +1,4 @@
-"""The whole check on the CPU, on a small real artifact; the fused kernels against the model, in Triton's interpreter."""
+"""The whole check on the CPU, on a small artifact; the fused kernels beside the model, in Triton's interpreter."""
 
 import gzip
 import os
