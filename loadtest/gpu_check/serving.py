@@ -34,6 +34,7 @@ SLATES = (256, 1024)
 CONCURRENCIES = (1, 16)
 REQUESTS = 200
 WARM_UP_S = 0.5
+CUDA_LIBRARY = "onnxruntime/capi/libonnxruntime_providers_cuda.so"
 CELL = "closed loop over loopback HTTP, ms"
 
 
@@ -61,7 +62,14 @@ def check_service(options: Options, report: Report) -> None:
 
 def _services(options: Options, report: Report) -> dict[str, dict[str, str]]:
     """Name -> what is set for it."""
-    cpu = {"CUDA_VISIBLE_DEVICES": "", "ABSORB_BATCH_MAX_REQUESTS": "1"}
+    # Where another ONNX Runtime lies behind the one for CUDA, the service on the CPU has that one.
+    folders = [f for f in os.environ.get("PYTHONPATH", "").split(os.pathsep) if f]
+    plain = [folder for folder in folders if not (Path(folder) / CUDA_LIBRARY).exists()]
+    cpu = {
+        "CUDA_VISIBLE_DEVICES": "",
+        "ABSORB_BATCH_MAX_REQUESTS": "1",
+        "PYTHONPATH": os.pathsep.join(plain),
+    }
     if options.device != "cuda" or CUDA not in ort.get_available_providers():
         report.note("the service on CUDA: not run, no CUDA device or no provider for it")
         return {"cpu": cpu}
