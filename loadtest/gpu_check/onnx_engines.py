@@ -38,10 +38,12 @@ def open_cuda(
         fixed: sizes of axes that are known, which lets ONNX Runtime fold what depends on them.
 
     Raises:
-        NotRunError: this ONNX Runtime has no CUDA, or it does not load here.
+        NotRunError: there is no device, or this ONNX Runtime has no CUDA, or it does not load here.
     """
     if CUDA not in ort.get_available_providers():
         raise NotRunError(f"onnxruntime {ort.__version__} has no CUDA provider")
+    if not torch.cuda.is_available():
+        raise NotRunError("no CUDA device")
     options = _options()
     options.add_session_config_entry(ASSIGNMENT, "1")
     for name, size in (fixed or {}).items():

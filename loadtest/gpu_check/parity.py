@@ -136,6 +136,8 @@ def _say_where_nodes_run(session: ort.InferenceSession, report: Report) -> None:
 
 def _onnx_graph(inputs: Inputs) -> Score:
     def score(feed: Feed) -> NDArray[Any]:
+        if not torch.cuda.is_available():
+            raise NotRunError("no CUDA device")
         with torch.cuda.stream(torch.cuda.Stream()):
             users, candidates = feed["items"].shape
             sizes = {"users": users, "candidates": candidates}
