@@ -49,12 +49,16 @@ def check_service(options: Options, report: Report) -> None:
             "ABSORB_CACHE_URL": url,
             "ABSORB_ARTIFACT_DIR": str(inputs.artifact.path.parent),
         }
+        failed = []
         for name, settings in _services(options, report).items():
             try:
                 with _environment({**common, **settings}):
                     _check_one(name, inputs, options, report)
             except Exception as error:  # one that does not start leaves the others
                 report.note(f"{name}: {type(error).__name__}: {str(error)[:2000]}")
+                failed.append(name)
+        if failed:
+            raise RuntimeError(f"{', '.join(failed)}: see the notes")
     finally:
         stop_server(folder)
         shutil.rmtree(folder, ignore_errors=True)
