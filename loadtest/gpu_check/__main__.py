@@ -9,6 +9,8 @@ Exit code 0: every part ran or said why it cannot here; 1: one failed or was cut
 """
 
 import argparse
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -93,10 +95,13 @@ def _run_groups(given: list[str], end: float) -> None:
         left = min(limit, end - time.monotonic())
         only = [word for part in parts for word in ("--only", part)]
         command = [sys.executable, "-m", "loadtest.gpu_check", *given, *only]
-        try:
-            subprocess.run(command, cwd=ROOT, timeout=max(left, GRACE_S), check=False)
-        except subprocess.TimeoutExpired:
-            print(f"== {', '.join(parts)}: cut short after {left:.0f} s", flush=True)
+        # A session of its own: what a group started ends with it.
+        with subprocess.Popen(command, cwd=ROOT, start_new_session=True) as process:
+            try:
+                process.wait(max(left, GRACE_S))
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                print(f"== {', '.join(parts)}: cut short after {left:.0f} s", flush=True)
 
 
 def _options(asked: argparse.Namespace) -> Options:
