@@ -5,7 +5,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo docs check fix test fuzz stubs serve build load peers chaos conformance stop clean
+.PHONY: help setup demo docs check fix test fuzz stubs serve build load peers chaos gpu-check conformance stop clean
 
 RECIPE ?= builder/recipes/complete-journey.toml
 VENV := .venv
@@ -19,7 +19,7 @@ OTHER_RUNTIME := $(if $(filter gpu,$(EXTRA)),onnxruntime,onnxruntime-gpu)
 INSTALLED := $(VENV)/.installed-$(EXTRA)
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(INSTALLED) ## install the pinned packages into .venv (gpu packages where there is an NVIDIA driver)
 
@@ -93,6 +93,9 @@ peers: setup ## measure the service beside six other servers of the same model; 
 
 chaos: setup ## break cache, generations, service and clients under load; ARGS="--quick", "--list", "swaps"
 	$(ABSORB) chaos $(ARGS)
+
+gpu-check: setup ## check scores and times of the GPU path on this machine; ARGS="--quick"
+	$(ABSORB) gpu-check run $(ARGS)
 
 # Each client in a venv of its own, because their dependencies conflict. Triton's binary needs the Python 3.11 of Debian 12.
 conformance: setup ## test with unmodified V2 clients, on this service and on a real Triton; ARGS="--v2-url host:port" on another server

@@ -2,34 +2,21 @@
 
 from models.command_line import Command
 
-LOAD = "Load and faults"
-EXTRAS = "load, and cpu or gpu"
+
+def _command(name: str, summary: str, module: str, attribute: str = "app") -> Command:
+    return Command(name, "Load and faults", summary, module, "load, and cpu or gpu", attribute)
+
+
 COMMANDS = (
-    Command(
-        "load",
-        LOAD,
-        "Run the load scenarios; fail above the p99 limit.",
-        "loadtest.__main__",
-        EXTRAS,
-        "main",
+    _command(
+        "load", "Run the load scenarios; fail above the p99 limit.", "loadtest.__main__", "main"
     ),
-    Command(
-        "chaos",
-        LOAD,
-        "Break cache, service and clients under load.",
-        "loadtest.chaos.__main__",
-        EXTRAS,
-        "main",
+    _command(
+        "chaos", "Break cache, service and clients under load.", "loadtest.chaos.__main__", "main"
     ),
-    Command(
-        "peers",
-        LOAD,
-        "Compare with other servers of the same model.",
-        "loadtest.peers.__main__",
-        EXTRAS,
-        "main",
+    _command(
+        "peers", "Compare with other servers of the same model.", "loadtest.peers.__main__", "main"
     ),
-    Command(
-        "modes", LOAD, "Compare processes, threads and batching.", "loadtest.modes", EXTRAS, "main"
-    ),
+    _command("modes", "Compare processes, threads and batching.", "loadtest.modes", "main"),
+    _command("gpu-check", "Check the GPU path on this machine.", "loadtest.gpu_check.__main__"),
 )

@@ -99,7 +99,9 @@ def _pipeline(
     )
     telemetry.in_flight.set_function(lambda: admission.in_flight)
     telemetry.queue_depth.set_function(lambda: admission.waiting)
-    dispatcher = Dispatcher(workers, admission, batcher)
+    # A build with CUDA may find no device and run on the CPU: joining there is only for those who asked for it.
+    is_joining_on_cpu = settings.batch_max_requests is not None
+    dispatcher = Dispatcher(workers, admission, batcher, is_joining_on_cpu)
     metrics = TrafficMetrics(telemetry.registry)
     traffic = Traffic(settings.split, selection, metrics) if settings.split else None
     shadows = Shadows(settings.shadow, selection, metrics)

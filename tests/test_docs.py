@@ -89,7 +89,7 @@ def test_the_readme_is_short() -> None:
 
 def test_every_make_target_that_is_named_exists() -> None:
     targets = {name for name, _ in commands.make_targets()}
-    named = re.compile(r"(?:^    |`)make ([a-z]+)", re.M)
+    named = re.compile(r"(?:^    |`)make ([a-z-]+)", re.M)
     unknown = {
         name_of(page): others
         for page in PAGES
@@ -103,8 +103,8 @@ def test_every_command_that_is_named_exists() -> None:
     found = []
     for page in set(PAGES) - {ROOT / "CHANGELOG.md"}:  # it names what is gone
         text = page.read_text()
-        found += re.findall(r"(?:`|bin/)absorb ([a-z]+)", text)
-        for package, inner, word in re.findall(r"python -m (\w+)((?:\.\w+)*)(?: ([a-z]+))?", text):
+        found += re.findall(r"(?:`|bin/)absorb ([a-z-]+)", text)
+        for package, inner, word in re.findall(r"python -m (\w+)((?:\.\w+)*)(?: ([a-z-]+))?", text):
             module = ROOT / f"{package}{inner}".replace(".", "/")
             is_there = module.with_suffix(".py").exists() or (module / "__main__.py").exists()
             assert is_there or package not in PACKAGES, (name_of(page), package + inner)

@@ -18,7 +18,7 @@ from service.tools.catalogue import COMMANDS as SERVICE
 ROOT = Path(__file__).parents[2]
 CATALOGUE: tuple[Command, ...] = (*BUILDER, *SERVICE, *LOADTEST)
 MAKEFILE = ROOT / "Makefile"
-TARGET = re.compile(r"^([a-z]+):.*?## (.+)$", re.M)
+TARGET = re.compile(r"^([a-z-]+):.*?## (.+)$", re.M)
 MARKUP = re.compile(r"\\(?=\[)|\[/?(?:bold|dim|italic|green|red|cyan|yellow)\]")
 INTRODUCTION = """# Commands
 

@@ -1,4 +1,4 @@
-"""The fused engine: a plan and two kernels, on fixed buffers, so that a CUDA graph can hold them."""
+"""The fused engine (a prototype): a plan and two Triton kernels on fixed buffers, for capture as a CUDA graph."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,21 +9,24 @@ import torch
 from loadtest.gpu_check.buffers import Buffers
 from loadtest.gpu_check.fused_plan import Plan
 
-PROGRAMS = 256
-"""As many as keep the multiprocessors of a large GPU busy: keys are split where there would be fewer."""
+MIN_PROGRAMS = 256
+"""Programs that keep the multiprocessors of a large GPU busy. The slots are split where there would be fewer."""
+MIN_DOT = 16
+"""Smallest side of a matrix product in Triton."""
+CompileTime = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Tiles:
-    """How the work is cut.
+    """How the work is divided into programs.
 
     Attributes:
-        candidates: of one program of the attention.
-        keys: of one step of it.
-        head: candidates of one program of the head.
-        precision: of products: "ieee" is fp32, "tf32x3" as good as that on the matrix units.
-        warps: of a program of the attention.
-        head_warps: of one of the head, whose weights would otherwise spill.
+        candidates: candidates of one program of the attention kernel.
+        keys: keys of one step of such a program.
+        head: candidates of one program of the head kernel.
+        precision: precision of products. "ieee" is fp32; "tf32x3" is about as exact, on the matrix units.
+        warps: warps of a program of the attention kernel.
+        head_warps: warps of a program of the head kernel; with fewer, its weights spill from the registers.
     """
 
     candidates: int = 64
@@ -35,77 +38,95 @@ class Tiles:
 
 
 def fused(plan: Plan, buffers: Buffers, tiles: Tiles | None = None) -> Callable[[], None]:
-    """One scoring, into the buffers' logits.
+    """A call that scores once, into the buffers' logits.
 
     Args:
         plan: on the buffers' device.
-        buffers: of an LREA with hash slots; the states are a slab of which `slot_of` picks each user's.
-        tiles: how the work is cut; None: the defaults.
+        buffers: inputs and logits of an LREA with hash slots. The states form a slab; `slot_of` gives each user's row.
+        tiles: how the work is divided; None: the defaults.
 
     Raises:
-        ValueError: a hidden layer's width is not a power of two of 16 or more.
+        ValueError: a hidden layer's width is not a power of two of at least 16.
+        ModuleNotFoundError: Triton is not installed.
     """
-    from loadtest.gpu_check.fused_kernels import attention_kernel, head_kernel  # Triton: an extra
+    from loadtest.gpu_check.fused_kernels import attention_kernel, head_kernel  # Triton: optional
 
     tiles = tiles or Tiles()
-    shared, attention, head = _sizes(plan, buffers, tiles)
+    shared, attention, head = _compile_time(plan, buffers, tiles)
     users, candidates = buffers.logits.shape
     splits, steps = _splits(plan, users, candidates, tiles)
     inputs, device = buffers.inputs, buffers.logits.device
     slot_of = torch.arange(users, dtype=torch.int32, device=device)
-    partial = torch.empty(
-        splits + 1, plan.heads, users, candidates, shared["D"], dtype=torch.float32, device=device
-    )
-    asked = (inputs["items"], inputs["recent"])
+    shape = (splits + 1, plan.heads, users, candidates, shared["D"])
+    partial = torch.empty(shape, dtype=torch.float32, device=device)
+    items, recent = inputs["items"], inputs["recent"]
+    sums, counts = inputs["e_auxabsorb"], inputs["counts"]
+    attention_inputs = (items, recent, slot_of, sums, counts)
+    attention_plan = (plan.rows, plan.fold, plan.units, partial, candidates)
+    attention_sizes = {"SPLITS": splits, "STEPS": steps, **shared, **attention}
+    context, state = inputs["context_fields"], inputs["profile"]
+    tables = (inputs["e_comp"], inputs["counted_keys"])
+    head_inputs = (items, recent, context, slot_of, state, sums, counts, *tables, partial)
+    first_layer = (plan.candidate, plan.profile, plan.mean, plan.context, plan.context_start)
+    layers = (*first_layer, plan.bias, *plan.hidden, *plan.out, plan.wide)
+    head_plan = (plan.rows, plan.keys, *layers, buffers.logits, candidates)
+    head_sizes = {"SPLITS": splits, **shared, **head}
+    attention_grid = (-(-candidates // tiles.candidates), (splits + 1) * plan.heads, users)
+    head_grid = (-(-candidates // tiles.head), users)
 
     def run() -> None:
-        grid = (-(-candidates // tiles.candidates), (splits + 1) * plan.heads, users)
-        attention_kernel[grid](
-            *asked, slot_of, inputs["e_auxabsorb"], inputs["counts"], plan.rows, plan.fold,
-            plan.units, partial, candidates, SPLITS=splits, STEPS=steps, **shared,
-            **attention, num_warps=tiles.warps,
-        )  # fmt: skip
-        head_kernel[(-(-candidates // tiles.head), users)](
-            *asked, inputs["context_fields"], slot_of, inputs["profile"], inputs["e_auxabsorb"],
-            inputs["counts"], inputs["e_comp"], inputs["counted_keys"], partial, plan.rows,
-            plan.keys, plan.candidate, plan.profile, plan.mean, plan.context, plan.context_start,
-            plan.bias, *plan.hidden, *plan.out, plan.wide, buffers.logits, candidates,
-            SPLITS=splits, **shared, **head, num_warps=tiles.head_warps,
-        )  # fmt: skip
+        attention_kernel[attention_grid](
+            *attention_inputs, *attention_plan, **attention_sizes, num_warps=tiles.warps
+        )
+        head_kernel[head_grid](*head_inputs, *head_plan, **head_sizes, num_warps=tiles.head_warps)
 
     return run
 
 
 def _splits(plan: Plan, users: int, candidates: int, tiles: Tiles) -> tuple[int, int]:
-    """Parts into which the slots are split, and steps of each: one or all, for each way is a compilation."""
+    """Number of parts of the slots, and steps of each part.
+
+    Either one part or one for each step: every other division would be one more compilation.
+    """
     steps = -(-plan.rank // tiles.keys)
     programs = users * -(-candidates // tiles.candidates) * plan.heads
-    return (1, steps) if programs >= PROGRAMS else (steps, 1)
+    return (1, steps) if programs >= MIN_PROGRAMS else (steps, 1)
 
 
-def _sizes(
+def _compile_time(
     plan: Plan, buffers: Buffers, tiles: Tiles
-) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Compile-time arguments of both kernels, of the attention alone, of the head alone."""
-    width, second = plan.hidden[0].shape
-    for name, size in (("first", width), ("second", second)):
-        if size < 16 or size & (size - 1):
-            raise ValueError(f"mlp: got a {name} layer of {size}, expected 16, 32, 64, …")
+) -> tuple[CompileTime, CompileTime, CompileTime]:
+    """Compile-time arguments of both kernels, of the attention kernel alone, of the head kernel alone."""
+    first, second = plan.hidden[0].shape
+    for name, width in (("first", first), ("second", second)):
+        if width < MIN_DOT or width & (width - 1):
+            raise ValueError(f"mlp: got a {name} layer of {width}, expected 16, 32, 64, …")
     recent, profile = buffers.inputs["recent"].shape[1], plan.profile.shape[0]
     dim = plan.rows.shape[1]
     shared = {
-        "R": plan.rank, "N": recent, "D": dim, "DP": _padded(dim), "HEADS": plan.heads,
-        "SLOPE": plan.slope, "PRECISION": tiles.precision,
-    }  # fmt: skip
-    hidden = plan.units.shape[2]
-    attention = {"HIDDEN": hidden, "BC": tiles.candidates, "BK": tiles.keys}
+        "R": plan.rank,
+        "N": recent,
+        "D": dim,
+        "DP": _padded(dim),
+        "HEADS": plan.heads,
+        "SLOPE": plan.slope,
+        "PRECISION": tiles.precision,
+    }
+    attention = {"HIDDEN": plan.units.shape[2], "BC": tiles.candidates, "BK": tiles.keys}
     head = {
-        "W": plan.width, "WP": _padded(plan.width), "NP": _padded(recent), "P": profile,
-        "PP": _padded(profile), "FIELDS": len(plan.context_start), "M": plan.families,
-        "W1": width, "W2": second, "BC": tiles.head,
-    }  # fmt: skip
+        "W": plan.width,
+        "WP": _padded(plan.width),
+        "NP": _padded(recent),
+        "P": profile,
+        "PP": _padded(profile),
+        "FIELDS": len(plan.context_start),
+        "M": plan.families,
+        "W1": first,
+        "W2": second,
+        "BC": tiles.head,
+    }
     return shared, attention, head
 
 
 def _padded(size: int) -> int:
-    return max(16, 1 << (size - 1).bit_length())
+    return max(MIN_DOT, 1 << (size - 1).bit_length())

@@ -1,7 +1,8 @@
-# ruff: noqa: PLR0913, PLR0915 - a kernel takes pointers and sizes one by one, and is one piece
-"""Two Triton kernels that score LREA with hash slots: attention, then own slots and head. fp32 throughout.
+# ruff: noqa: PLR0913, PLR0915 - a kernel takes its pointers and sizes one by one
+"""Two Triton kernels that score LREA with hash slots: first the attention, then own slots and head. fp32 throughout.
 
-Masked lanes: widths are padded to powers of two with zeros, which add nothing to any sum here.
+Widths are padded to powers of two with zeros; zeros add nothing to any sum here. Upper-case arguments are compile-time
+sizes: R slots, N recent events, D width (DP padded), BC candidates and BK keys of a tile.
 """
 
 import triton
@@ -10,14 +11,25 @@ import triton.language as tl
 
 @triton.jit
 def _attend(
-    acc, target, values, inverse, side, fold, units, head,
-    D: tl.constexpr, DP: tl.constexpr, UNITS: tl.constexpr, HIDDEN: tl.constexpr,
-    SLOPE: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+    acc,
+    target,
+    values,
+    inverse,
+    side,
+    fold,
+    units,
+    head,
+    D: tl.constexpr,
+    DP: tl.constexpr,
+    UNITS: tl.constexpr,
+    HIDDEN: tl.constexpr,
+    SLOPE: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """Acc + Σ_k w(target, c_k) values_k for one head, c_k = values_k · inverse_k; [BC, DP]."""
     d = tl.arange(0, DP)
     weight = tl.zeros([target.shape[0], values.shape[0]], tl.float32)
-    for j in tl.range(UNITS, num_stages=1):  # unrolled, the loads of all units would spill
+    for j in tl.range(UNITS, num_stages=1):  # not unrolled: the loads of all units would spill
         unit = head * UNITS + j
         w_1 = tl.load(fold + unit * D + d, mask=d < D, other=0.0)
         w_2 = tl.load(fold + (HIDDEN + unit) * D + d, mask=d < D, other=0.0)
@@ -34,12 +46,30 @@ def _attend(
 
 @triton.jit(do_not_specialize=["C"])
 def attention_kernel(
-    items, recent, slot_of, sums, counts, rows, fold, units, partial, C,
-    R: tl.constexpr, N: tl.constexpr, D: tl.constexpr, DP: tl.constexpr, HEADS: tl.constexpr,
-    HIDDEN: tl.constexpr, SLOPE: tl.constexpr, SPLITS: tl.constexpr, STEPS: tl.constexpr,
-    BC: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
-    """Grid (tiles of candidates, (SPLITS + 1) · HEADS, users): the last split is the recent events.
+    items,
+    recent,
+    slot_of,
+    sums,
+    counts,
+    rows,
+    fold,
+    units,
+    partial,
+    C,
+    R: tl.constexpr,
+    N: tl.constexpr,
+    D: tl.constexpr,
+    DP: tl.constexpr,
+    HEADS: tl.constexpr,
+    HIDDEN: tl.constexpr,
+    SLOPE: tl.constexpr,
+    SPLITS: tl.constexpr,
+    STEPS: tl.constexpr,
+    BC: tl.constexpr,
+    BK: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Grid (tiles of candidates, (SPLITS + 1) · HEADS, users). The last split holds the recent events.
 
     partial[split, head, user, candidate, :] = Σ over the split's keys.
     """
@@ -48,9 +78,9 @@ def attention_kernel(
     user = tl.program_id(2)
     c = tl.program_id(0) * BC + tl.arange(0, BC)
     d = tl.arange(0, DP)
-    is_asked = c < C
-    item = tl.load(items + user * C + c, mask=is_asked, other=0)
-    at = is_asked[:, None] & (d < D)[None, :]
+    is_candidate = c < C
+    item = tl.load(items + user * C + c, mask=is_candidate, other=0)
+    at = is_candidate[:, None] & (d < D)[None, :]
     target = tl.load(rows + item[:, None] * D + d[None, :], mask=at, other=0.0)
     acc = tl.zeros([BC, DP], tl.float32)
     if split < SPLITS:
@@ -62,29 +92,59 @@ def attention_kernel(
             inside = (k < R)[:, None] & (d < D)[None, :]
             values = tl.load(sums + place, mask=inside, other=0.0)
             acc = _attend(
-                acc, target, values, 1.0 / (count + 1e-3), tl.log(1.0 + count), fold, units, head,
-                D, DP, HIDDEN // HEADS, HIDDEN, SLOPE, PRECISION,
-            )  # fmt: skip
+                acc,
+                target,
+                values,
+                1.0 / (count + 1e-3),
+                tl.log(1.0 + count),
+                fold,
+                units,
+                head,
+                D,
+                DP,
+                HIDDEN // HEADS,
+                HIDDEN,
+                SLOPE,
+                PRECISION,
+            )
     else:
         for step in range((N + BK - 1) // BK):
             k = step * BK + tl.arange(0, BK)
             event = tl.load(recent + user * N + k, mask=k < N, other=0)
             inside = (k < N)[:, None] & (d < D)[None, :]
             values = tl.load(rows + event[:, None] * D + d[None, :], mask=inside, other=0.0)
-            one = tl.full([BK], 1.0, tl.float32)
+            ones = tl.full([BK], 1.0, tl.float32)
             acc = _attend(
-                acc, target, values, one, one * 0.0, fold + 3 * HIDDEN * D, units + 3 * HIDDEN,
-                head, D, DP, HIDDEN // HEADS, HIDDEN, SLOPE, PRECISION,
-            )  # fmt: skip
+                acc,
+                target,
+                values,
+                ones,
+                ones * 0.0,
+                fold + 3 * HIDDEN * D,
+                units + 3 * HIDDEN,
+                head,
+                D,
+                DP,
+                HIDDEN // HEADS,
+                HIDDEN,
+                SLOPE,
+                PRECISION,
+            )
     line = ((split * HEADS + head).to(tl.int64) * tl.num_programs(2) + user) * C + c
     tl.store(partial + line[:, None] * D + d[None, :], acc, mask=at)
 
 
 @triton.jit
 def _project(
-    x, vector, weight, first,
-    D: tl.constexpr, DP: tl.constexpr, W1: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+    x,
+    vector,
+    weight,
+    first,
+    D: tl.constexpr,
+    DP: tl.constexpr,
+    W1: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """X + vector · weight[first : first + D]; [BC, W1]."""
     d = tl.arange(0, DP)
     n = tl.arange(0, W1)
@@ -96,11 +156,27 @@ def _project(
 
 @triton.jit
 def _user_part(
-    recent, context_ids, state, rows, profile, mean, context, context_start, bias, user, slab,
-    N: tl.constexpr, NP: tl.constexpr, D: tl.constexpr, DP: tl.constexpr, P: tl.constexpr,
-    PP: tl.constexpr, FIELDS: tl.constexpr, W1: tl.constexpr,
-):  # fmt: skip
-    """First layer of what all candidates of a user share; [W1]."""
+    recent,
+    context_ids,
+    state,
+    rows,
+    profile,
+    mean,
+    context,
+    context_start,
+    bias,
+    user,
+    slab,
+    N: tl.constexpr,
+    NP: tl.constexpr,
+    D: tl.constexpr,
+    DP: tl.constexpr,
+    P: tl.constexpr,
+    PP: tl.constexpr,
+    FIELDS: tl.constexpr,
+    W1: tl.constexpr,
+):
+    """First layer of the input that all candidates of a user share; [W1]."""
     n = tl.arange(0, W1)
     d = tl.arange(0, DP)
     k = tl.arange(0, NP)
@@ -122,24 +198,63 @@ def _user_part(
 
 @triton.jit(do_not_specialize=["C"])
 def head_kernel(
-    items, recent, context_ids, slot_of, state, sums, counts, tallies, tallied, partial,
-    rows, keys, candidate, profile, mean, context, context_start, bias,
-    hidden, hidden_bias, out, out_bias, wide, logits, C,
-    R: tl.constexpr, W: tl.constexpr, WP: tl.constexpr, N: tl.constexpr, NP: tl.constexpr,
-    D: tl.constexpr, DP: tl.constexpr, P: tl.constexpr, PP: tl.constexpr, FIELDS: tl.constexpr,
-    M: tl.constexpr, HEADS: tl.constexpr, SPLITS: tl.constexpr, W1: tl.constexpr, W2: tl.constexpr,
-    SLOPE: tl.constexpr, BC: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
-    """Grid (tiles of candidates, users). Candidate's parts: itself, recent, long, own means, own scalars."""
+    items,
+    recent,
+    context_ids,
+    slot_of,
+    state,
+    sums,
+    counts,
+    tallies,
+    tallied,
+    partial,
+    rows,
+    keys,
+    candidate,
+    profile,
+    mean,
+    context,
+    context_start,
+    bias,
+    hidden,
+    hidden_bias,
+    out,
+    out_bias,
+    wide,
+    logits,
+    C,
+    R: tl.constexpr,
+    W: tl.constexpr,
+    WP: tl.constexpr,
+    N: tl.constexpr,
+    NP: tl.constexpr,
+    D: tl.constexpr,
+    DP: tl.constexpr,
+    P: tl.constexpr,
+    PP: tl.constexpr,
+    FIELDS: tl.constexpr,
+    M: tl.constexpr,
+    HEADS: tl.constexpr,
+    SPLITS: tl.constexpr,
+    W1: tl.constexpr,
+    W2: tl.constexpr,
+    SLOPE: tl.constexpr,
+    BC: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Grid (tiles of candidates, users).
+
+    Input of a candidate: its embedding, attention to recent events and to slots, means and scalars of its own slots.
+    """
     user = tl.program_id(1)
     users = tl.num_programs(1)
     slab = tl.load(slot_of + user).to(tl.int64)
     c = tl.program_id(0) * BC + tl.arange(0, BC)
     d = tl.arange(0, DP)
     n = tl.arange(0, W1)
-    is_asked = c < C
-    item = tl.load(items + user * C + c, mask=is_asked, other=0)
-    at = is_asked[:, None] & (d < D)[None, :]
+    is_candidate = c < C
+    item = tl.load(items + user * C + c, mask=is_candidate, other=0)
+    at = is_candidate[:, None] & (d < D)[None, :]
     target = tl.load(rows + item[:, None] * D + d[None, :], mask=at, other=0.0)
     x = tl.zeros([BC, W1], tl.float32)
     x = _project(x, target, candidate, 0, D, DP, W1, PRECISION)
@@ -156,17 +271,17 @@ def head_kernel(
     w = tl.arange(0, WP)
     direct = tl.zeros([BC], tl.float32)
     for m in tl.range(M, num_stages=1):
-        slot = tl.load(keys + item * (2 * M) + m, mask=is_asked, other=0)
-        key = tl.load(keys + item * (2 * M) + M + m, mask=is_asked, other=0)
+        slot = tl.load(keys + item * (2 * M) + m, mask=is_candidate, other=0)
+        key = tl.load(keys + item * (2 * M) + M + m, mask=is_candidate, other=0)
         line = slab * R + slot
-        load = tl.load(counts + line, mask=is_asked, other=0.0)
+        load = tl.load(counts + line, mask=is_candidate, other=0.0)
         total = tl.load(sums + line[:, None] * D + d[None, :], mask=at, other=0.0)
         own = total / (load + 1.0)[:, None]
         x = _project(x, own, candidate, (1 + 2 * HEADS + m) * D, D, DP, W1, PRECISION)
-        inside = is_asked[:, None] & (w < W)[None, :]
+        inside = is_candidate[:, None] & (w < W)[None, :]
         cell = line[:, None] * W + w[None, :]
-        found = tl.load(tallied + cell, mask=inside, other=-1) == key[:, None]
-        tally = tl.sum(tl.where(found, tl.load(tallies + cell, mask=inside, other=0.0), 0.0), 1)
+        is_match = tl.load(tallied + cell, mask=inside, other=-1) == key[:, None]
+        tally = tl.sum(tl.where(is_match, tl.load(tallies + cell, mask=inside, other=0.0), 0.0), 1)
         alike = tl.maximum(tl.sum(total * target, 1) / norm, 0.0)
         first = (1 + 2 * HEADS + M) * D + 3 * m
         for s in tl.static_range(3):
@@ -174,13 +289,30 @@ def head_kernel(
             x += scalar[:, None] * tl.load(candidate + (first + s) * W1 + n)[None, :]
             direct += scalar * tl.load(wide + 3 * m + s)
     x += _user_part(
-        recent, context_ids, state, rows, profile, mean, context, context_start, bias, user, slab,
-        N, NP, D, DP, P, PP, FIELDS, W1,
-    )[None, :]  # fmt: skip
+        recent,
+        context_ids,
+        state,
+        rows,
+        profile,
+        mean,
+        context,
+        context_start,
+        bias,
+        user,
+        slab,
+        N,
+        NP,
+        D,
+        DP,
+        P,
+        PP,
+        FIELDS,
+        W1,
+    )[None, :]
     x = tl.where(x > 0, x, SLOPE * x)
     n2 = tl.arange(0, W2)
     y = tl.dot(x, tl.load(hidden + n[:, None] * W2 + n2[None, :]), input_precision=PRECISION)
     y += tl.load(hidden_bias + n2)[None, :]
     y = tl.where(y > 0, y, SLOPE * y)
     logit = tl.sum(y * tl.load(out + n2)[None, :], 1) + tl.load(out_bias) + direct
-    tl.store(logits + user * C + c, logit, mask=is_asked)
+    tl.store(logits + user * C + c, logit, mask=is_candidate)

@@ -1,14 +1,14 @@
-"""What is scored: an artifact, real users' records, slates drawn from the catalogue."""
+"""Inputs of the engines: an artifact, records of real users, and slates drawn from the catalogue."""
 
 import gzip
 import struct
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
-import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
@@ -28,16 +28,21 @@ SEED = 20261127
 
 @dataclass(frozen=True)
 class Inputs:
-    """An artifact and records that it made."""
+    """An artifact and records that it made.
+
+    Attributes:
+        artifact: the artifact.
+        records: decoded records.
+        packed: user id and packed record of each of `records`, as they are published.
+    """
 
     artifact: Artifact
-    records: list[UserRecord]
-    raws: list[tuple[str, bytes]]
-    """User id and packed record of each of `records`, as they are published."""
+    records: Sequence[UserRecord]
+    packed: Sequence[tuple[str, bytes]]
 
     @property
     def schema(self) -> FeatureSchema:
-        """The model's inputs."""
+        """Inputs of the model."""
         return self.artifact.manifest.schema
 
     def model(self) -> CtrModel:
@@ -48,51 +53,56 @@ class Inputs:
         model.load_state_dict(weights)
         return model.eval().requires_grad_(False)
 
-    def feed(self, users: list[int], candidates: int, seed: int = SEED) -> Feed:
-        """The score graph's inputs for some users, each with a slate of its own.
+    def feed(self, users: Sequence[int], candidates: int, seed: int = SEED) -> Feed:
+        """Inputs of the score graph for some users, each with a slate of its own.
 
-        A fifth of a slate is items of the user's recent events, the rest any of the catalogue: so some candidates are
-        known to the history and most are not.
+        A fifth of each slate is drawn from the user's recent events, the rest from the catalogue: so some candidates
+        are in the history and most are not.
+
+        Args:
+            users: positions in `records`; larger numbers start again at 0.
+            candidates: C, length of each slate.
+            seed: seed of the slates.
         """
         rng = np.random.default_rng([seed, candidates, *users])
         records = [self.records[user % len(self.records)] for user in users]
-        feed: Feed = stack_states(
-            [record.state for record in records], self.artifact.manifest.state_spec
-        )
+        states = [record.state for record in records]
+        feed: Feed = stack_states(states, self.artifact.manifest.state_spec)
         feed["recent"] = np.stack([self._recent(record) for record in records])
         sizes = [field.size for field in self.schema.context_fields]
         feed["context_fields"] = rng.integers(UNKNOWN, sizes, (len(users), len(sizes)))
         items = rng.integers(FIRST_KNOWN, self.schema.num_items, (len(users), candidates))
-        for row, record in zip(items, records, strict=True):
+        for slate, record in zip(items, records, strict=True):
             known = record.recent[record.recent >= FIRST_KNOWN]
             if len(known):
-                row[: candidates // 5] = rng.choice(known, candidates // 5)
+                slate[: candidates // 5] = rng.choice(known, candidates // 5)
         feed["items"] = items
         return feed
 
     def _recent(self, record: UserRecord) -> NDArray[np.int64]:
-        aligned = np.full(self.schema.recent_length, PADDING, np.int64)
+        recent = np.full(self.schema.recent_length, PADDING, np.int64)
         latest = record.recent[-self.schema.recent_length :]
-        aligned[len(aligned) - len(latest) :] = latest
-        return aligned
+        recent[len(recent) - len(latest) :] = latest
+        return recent
 
     def edge_cases(self, candidates: int) -> dict[str, Feed]:
-        """What a real feed seldom has, by name."""
+        """Inputs that real requests seldom have, by name."""
         real = self.feed([0], candidates)
-        nobody = real | cold_start(self.artifact)
+        no_recent = {"recent": np.full_like(real["recent"], PADDING)}
         cases = {
-            "cold start": nobody | {"recent": np.full_like(real["recent"], PADDING)},
+            "cold start": real | cold_start(self.artifact) | no_recent,
             "unknown items": real | {"items": np.full_like(real["items"], UNKNOWN)},
             "padding items": real | {"items": np.full_like(real["items"], PADDING)},
-            "no recent events": real | {"recent": np.full_like(real["recent"], PADDING)},
+            "no recent events": real | no_recent,
             "one candidate": self.feed([1], 1),
             "first and last row": real | {"items": _ends(real["items"], self.schema.num_items)},
         }
         if "counts" in real:
-            # Every other slot emptied, in all the state's tensors that have a row per slot.
+            # Every other slot is emptied, in all tensors of the state that have a row per slot.
+            num_slots = real["counts"].shape[1:]
             spec = self.artifact.manifest.state_spec
-            slotted = {t.name for t in spec if t.shape[:1] == real["counts"].shape[1:]}
-            cases["half of the slots empty"] = real | {n: _halved(real[n]) for n in slotted}
+            per_slot = [tensor.name for tensor in spec if tensor.shape[:1] == num_slots]
+            cases["half of the slots empty"] = real | {n: _halved(real[n]) for n in per_slot}
         return cases
 
 
@@ -107,7 +117,7 @@ def _halved(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def cold_start(artifact: Artifact) -> Feed:
-    """State of a user of whom nothing is known, with a batch axis, by the artifact's encode graph."""
+    """State of a user without events and profile, with a batch axis, from the artifact's encode graph."""
     schema = artifact.manifest.schema
     session = ort.InferenceSession(str(artifact.file(ENCODE)), providers=["CPUExecutionProvider"])
     feed = {
@@ -116,37 +126,40 @@ def cold_start(artifact: Artifact) -> Feed:
         "user_fields": np.full((1, len(schema.user_fields)), UNKNOWN, np.int64),
     }
     names = [tensor.name for tensor in artifact.manifest.state_spec]
-    taken = {node.name: feed[node.name] for node in session.get_inputs()}
-    return dict(zip(names, session.run(names, taken), strict=True))
+    used = {node.name: feed[node.name] for node in session.get_inputs()}
+    return dict(zip(names, session.run(names, used), strict=True))
 
 
 def read_inputs(artifact: Path, records: Path) -> Inputs:
-    """Read both.
+    """Read an artifact and its records.
 
     Args:
-        artifact: its folder.
-        records: of a run of the builder (`records.bin`), whole or its beginning, also gzipped.
+        artifact: the artifact's folder.
+        records: `records.bin` of a run of the builder, or its first records; may be gzipped (`.gz`).
 
     Raises:
         ArtifactError: the artifact is damaged.
-        RecordError: a record is damaged, or another artifact's.
-        ValueError: there are no records.
+        RecordError: a record is damaged, or was made by another artifact.
+        ValueError: the file holds no record.
     """
     loaded = load_artifact(artifact.resolve().parent, artifact.resolve().name)
-    raw = gzip.decompress(records.read_bytes()) if records.suffix == ".gz" else records.read_bytes()
-    parts, at = [], 0
-    while at < len(raw):
-        (size,) = LENGTH.unpack_from(raw, at)
-        parts.append(raw[at + LENGTH.size : at + LENGTH.size + size])
-        at += LENGTH.size + size
-    if not parts:
-        raise ValueError(f"records: {records} holds none")
+    raws = list(split_records(records))
+    if not raws:
+        raise ValueError(f"records: got no record in {records}, expected at least one")
     spec = loaded.manifest.state_spec
-    found = [decode_record(part, spec, loaded.artifact_id) for part in parts]
-    users = [record.user_id for record in found]
-    return Inputs(loaded, found, list(zip(users, parts, strict=True)))
+    decoded = [decode_record(raw, spec, loaded.artifact_id) for raw in raws]
+    packed = [(record.user_id, raw) for record, raw in zip(decoded, raws, strict=True)]
+    return Inputs(loaded, decoded, packed)
 
 
-def as_tensors(feed: Feed, device: str) -> dict[str, torch.Tensor]:
-    """The same as tensors on a device."""
-    return {name: torch.from_numpy(np.ascontiguousarray(v)).to(device) for name, v in feed.items()}
+def split_records(path: Path) -> Iterator[bytes]:
+    """The packed records of a file of the builder, which may be gzipped (`.gz`)."""
+    content = path.read_bytes()
+    if path.suffix == ".gz":
+        content = gzip.decompress(content)
+    start = 0
+    while start < len(content):
+        (size,) = LENGTH.unpack_from(content, start)
+        start += LENGTH.size
+        yield content[start : start + size]
+        start += size

@@ -1,5 +1,6 @@
 """The artifact's score graph in ONNX Runtime: on the CPU, and on CUDA in three ways."""
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,101 +12,136 @@ from numpy.typing import NDArray
 
 from loadtest.gpu_check.buffers import Buffers
 from loadtest.gpu_check.inputs import Feed
-from loadtest.gpu_check.report import NotRunError
+from loadtest.gpu_check.results import NotRunError
 
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
-ASSIGNMENT = "session.record_ep_graph_assignment_info"
-"""Session option: remember which provider has which nodes."""
+RECORD_ASSIGNMENT = "session.record_ep_graph_assignment_info"
+"""Session option: keep which provider runs which nodes."""
 
 
 def open_cpu(path: Path, threads: int) -> ort.InferenceSession:
-    """A session on the CPU; 0 threads: one for each core."""
-    options = _options()
+    """Open a session on the CPU.
+
+    Args:
+        path: the graph's file.
+        threads: number of threads; 0: one for each core.
+    """
+    options = _session_options()
     options.intra_op_num_threads = threads
     return ort.InferenceSession(str(path), options, providers=[CPU])
 
 
 def open_cuda(
-    path: Path, *, tf32: bool = False, graph: bool = False, fixed: dict[str, int] | None = None
+    path: Path,
+    *,
+    is_tf32: bool = False,
+    is_graph: bool = False,
+    sizes: dict[str, int] | None = None,
 ) -> ort.InferenceSession:
-    """A session on CUDA, on torch's current stream, so that torch's events see its work.
+    """Open a session on CUDA, on torch's current stream, so that torch's events cover its work.
 
     Args:
-        path: of the graph.
-        tf32: may matrix products round their inputs to 10 bits?
-        graph: capture the first run as a CUDA graph and replay it in the others.
-        fixed: sizes of axes that are known, which lets ONNX Runtime fold what depends on them.
+        path: the graph's file.
+        is_tf32: whether matrix products may round their inputs to 10 bits of mantissa.
+        is_graph: capture the first run as a CUDA graph and replay it in later runs; see `check_capture` first.
+        sizes: sizes of axes that are known, which lets ONNX Runtime fold what depends on them.
 
     Raises:
-        NotRunError: there is no device, or this ONNX Runtime has no CUDA, or it does not load here.
+        NotRunError: there is no device, or this ONNX Runtime has no CUDA provider or cannot load it.
     """
     if CUDA not in ort.get_available_providers():
         raise NotRunError(f"onnxruntime {ort.__version__} has no CUDA provider")
     if not torch.cuda.is_available():
         raise NotRunError("no CUDA device")
-    options = _options()
-    options.add_session_config_entry(ASSIGNMENT, "1")
-    for name, size in (fixed or {}).items():
+    options = _session_options()
+    options.add_session_config_entry(RECORD_ASSIGNMENT, "1")
+    for name, size in (sizes or {}).items():
         options.add_free_dimension_override_by_name(name, size)
-    about = {
+    provider_options = {
         "device_id": "0",
-        "use_tf32": str(int(tf32)),
-        "enable_cuda_graph": str(int(graph)),
+        "use_tf32": str(int(is_tf32)),
+        "enable_cuda_graph": str(int(is_graph)),
     }
-    if (
-        stream := torch.cuda.current_stream().cuda_stream
-    ):  # 0: the default one, which no graph can capture
-        about["user_compute_stream"] = str(stream)
-    session = ort.InferenceSession(str(path), options, providers=[(CUDA, about), CPU])
+    # 0 is the default stream, which no graph can capture.
+    if stream := torch.cuda.current_stream().cuda_stream:
+        provider_options["user_compute_stream"] = str(stream)
+    providers = [(CUDA, provider_options), CPU]
+    session = ort.InferenceSession(str(path), options, providers=providers)
     if session.get_providers()[0] != CUDA:
-        raise NotRunError("ONNX Runtime fell back to the CPU: see its message above")
+        raise NotRunError("ONNX Runtime could not load CUDA and fell back to the CPU; see its log")
     return session
 
 
-def _options() -> ort.SessionOptions:
+def _session_options() -> ort.SessionOptions:
     options = ort.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 3  # errors
     options.inter_op_num_threads = 1
     return options
 
 
 def nodes_by_provider(session: ort.InferenceSession) -> dict[str, list[str]]:
     """Provider -> operators of the optimised graph that it runs."""
-    found: dict[str, list[str]] = {}
+    operators: dict[str, list[str]] = {}
     for part in session.get_provider_graph_assignment_info():
-        found.setdefault(part.ep_name, []).extend(node.op_type for node in part.get_nodes())
-    return found
+        operators.setdefault(part.ep_name, []).extend(node.op_type for node in part.get_nodes())
+    return operators
 
 
-def run_plain(session: ort.InferenceSession, feed: Feed) -> NDArray[Any]:
-    """One run from and to the host's memory, as the service does it."""
+def describe_nodes(operators: dict[str, list[str]]) -> str:
+    """One sentence on which provider runs how many nodes, with the operators that are not on CUDA."""
+    parts = []
+    for provider, names in operators.items():
+        counts = ", ".join(f"{name} {count}" for name, count in sorted(Counter(names).items()))
+        shown = "" if provider == CUDA else f" ({counts})"
+        parts.append(f"{provider} runs {len(names)} nodes{shown}")
+    return "; ".join(parts)
+
+
+def check_capture(operators: dict[str, list[str]]) -> None:
+    """Check that ONNX Runtime can capture a CUDA graph: every node must run on CUDA.
+
+    Args:
+        operators: from `nodes_by_provider`, of a session without capture.
+
+    Raises:
+        NotRunError: nodes run on another provider.
+    """
+    if set(operators) - {CUDA}:
+        raise NotRunError(
+            "ONNX Runtime captures a CUDA graph only if all nodes run on CUDA, but "
+            + describe_nodes(operators)
+        )
+
+
+def run_plain(session: ort.InferenceSession, feed: Feed) -> NDArray[np.float32]:
+    """One run from host memory to host memory, as the service does it; the logits, [B, C]."""
     names = {node.name for node in session.get_inputs()}
-    (logits,) = session.run(["logits"], {n: v for n, v in feed.items() if n in names})
-    found: NDArray[Any] = logits
-    return found
+    used = {name: values for name, values in feed.items() if name in names}
+    logits: NDArray[np.float32] = session.run(["logits"], used)[0]
+    return logits
 
 
 def bound(
-    session: ort.InferenceSession, buffers: Buffers, *, wait: bool = True
+    session: ort.InferenceSession, buffers: Buffers, *, is_waiting: bool = True
 ) -> Callable[[], None]:
-    """A run on fixed device buffers, inputs and logits.
+    """A call that runs on fixed device buffers: inputs and logits.
 
     Args:
         session: from `open_cuda`.
         buffers: read and written in place.
-        wait: for the device at the end of each run; without it runs queue up behind each other.
-    """  # fmt: skip
+        is_waiting: wait for the device at the end of each run. If false, runs queue up behind each other.
+    """
     binding = session.io_binding()
     names = {node.name for node in session.get_inputs()}
     for name, tensor in buffers.inputs.items():
         if name in names:
-            element = np.dtype(str(tensor.dtype).removeprefix("torch.")).type
+            element: Any = np.dtype(str(tensor.dtype).removeprefix("torch.")).type
             binding.bind_input(name, "cuda", 0, element, tuple(tensor.shape), tensor.data_ptr())
     logits = buffers.logits
     binding.bind_output("logits", "cuda", 0, np.float32, tuple(logits.shape), logits.data_ptr())
     options = ort.RunOptions()
-    if not wait:
+    if not is_waiting:
         options.add_run_config_entry("disable_synchronize_execution_providers", "1")
 
     def run() -> None:

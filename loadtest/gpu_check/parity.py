@@ -1,6 +1,7 @@
-"""Every engine on the device against ONNX Runtime on one thread of the CPU: the same users, slates, edge cases."""
+"""Scores of every engine against ONNX Runtime on one thread of the CPU: same users, slates and edge cases."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,167 +11,177 @@ from numpy.typing import NDArray
 
 from loadtest.gpu_check.buffers import Buffers
 from loadtest.gpu_check.fused import Tiles, fused
-from loadtest.gpu_check.fused_plan import make_plan
+from loadtest.gpu_check.fused_plan import Plan, make_plan
 from loadtest.gpu_check.inputs import Feed, Inputs
-from loadtest.gpu_check.onnx_engines import bound, nodes_by_provider, open_cpu, open_cuda, run_plain
+from loadtest.gpu_check.onnx_engines import (
+    bound,
+    check_capture,
+    describe_nodes,
+    nodes_by_provider,
+    open_cpu,
+    open_cuda,
+    run_plain,
+)
 from loadtest.gpu_check.options import Options
-from loadtest.gpu_check.report import NotRunError, Report
-from loadtest.gpu_check.torch_engines import captured, eager, on_device
+from loadtest.gpu_check.results import NotRunError, Results
+from loadtest.gpu_check.torch_engines import captured, eager
 from models.contract.artifact import SCORE
 
+TABLE = "differences from onnxruntime on the CPU"
 SLATES = (1, 7, 256, 1000, 4096)
 TOP = 10
-Score = Callable[[Feed], NDArray[Any]]
+Logits = NDArray[np.float32]
+Score = Callable[[Feed], Logits]
+Reference = Sequence[tuple[str, Feed, Logits]]
+"""(group, inputs, logits on the CPU) of each comparison."""
 
 
-def check_parity(options: Options, report: Report) -> None:
-    """ONNX Runtime on CUDA without and with TF32, torch eager and in a CUDA graph."""
+def check_parity(options: Options, results: Results) -> None:
+    """Compare ONNX Runtime on CUDA without and with TF32, torch eager, and torch in a CUDA graph."""
     inputs = options.inputs()
-    reference = _reference(options, inputs)
-    engines = {
-        "onnxruntime cuda": lambda: _onnx(inputs, report, tf32=False),
-        "onnxruntime cuda tf32": lambda: _onnx(inputs, report, tf32=True),
-        "onnxruntime cuda graph": lambda: _onnx_graph(inputs),
-        "torch eager": lambda: _torch(inputs, options.device, tf32=False, graph=False),
-        "torch eager tf32": lambda: _torch(inputs, options.device, tf32=True, graph=False),
-        "torch graph": lambda: _torch(inputs, options.device, tf32=False, graph=True),
+    engines: dict[str, Callable[[], Score]] = {
+        "onnxruntime cuda": partial(_onnx, inputs, results, is_tf32=False),
+        "onnxruntime cuda tf32": partial(_onnx, inputs, results, is_tf32=True),
+        "onnxruntime cuda graph": partial(_onnx_graph, inputs),
+        "torch eager": partial(_torch, inputs, options.device, is_tf32=False, is_graph=False),
+        "torch eager tf32": partial(_torch, inputs, options.device, is_tf32=True, is_graph=False),
+        "torch graph": partial(_torch, inputs, options.device, is_tf32=False, is_graph=True),
     }
-    _compare_all(engines, reference, report)
+    _compare_all(engines, _reference(options, inputs), results)
 
 
-def check_fused(options: Options, report: Report) -> None:
-    """The fused engine, launched and in a CUDA graph."""
+def check_fused(options: Options, results: Results) -> None:
+    """Compare the fused engine, launched and in a CUDA graph."""
     if options.device != "cuda":
-        raise NotRunError("no CUDA device (its kernels are tested in Triton's interpreter)")
+        raise NotRunError("no CUDA device; the tests run the kernels in Triton's interpreter")
     inputs = options.inputs()
     plan = make_plan(inputs.model()).to(options.device)
-
-    def scored(tiles: Tiles, *, graph: bool) -> Score:
-        def score(feed: Feed) -> NDArray[Any]:
-            buffers = Buffers(feed, options.device)
-            buffers.logits.fill_(float("nan"))
-            run = fused(plan, buffers, tiles)
-            (captured(run) if graph else run)()
-            return buffers.fetch()
-
-        return score
-
-    engines = {
-        "fused tf32x3": lambda: scored(Tiles(), graph=False),
-        "fused tf32x3 graph": lambda: scored(Tiles(), graph=True),
-        "fused tf32": lambda: scored(Tiles(precision="tf32"), graph=False),
+    tf32 = Tiles(precision="tf32")
+    engines: dict[str, Callable[[], Score]] = {
+        "fused tf32x3": lambda: partial(_score_fused, plan, Tiles(), False),
+        "fused tf32x3 graph": lambda: partial(_score_fused, plan, Tiles(), True),
+        "fused tf32": lambda: partial(_score_fused, plan, tf32, False),
     }
-    _compare_all(engines, _reference(options, inputs), report)
+    _compare_all(engines, _reference(options, inputs), results)
 
 
-Reference = list[tuple[str, Feed, NDArray[Any]]]
+def _score_fused(plan: Plan, tiles: Tiles, is_graph: bool, feed: Feed) -> Logits:
+    buffers = Buffers(feed, "cuda")
+    buffers.logits.fill_(float("nan"))
+    run = fused(plan, buffers, tiles)
+    (captured(run) if is_graph else run)()
+    return buffers.fetch()
 
 
 def _reference(options: Options, inputs: Inputs) -> Reference:
-    """(group, feed, logits by the CPU) of each comparison."""
     session = open_cpu(inputs.artifact.file(SCORE), 1)
     return [(group, feed, run_plain(session, feed)) for group, feed in _feeds(options, inputs)]
 
 
 def _feeds(options: Options, inputs: Inputs) -> Iterator[tuple[str, Feed]]:
-    # Few users have the long slates: a user's longest takes a CPU some ten milliseconds.
-    slates = [one for one in SLATES if one <= max(options.slates)]
-    for user in range(options.users):
-        yield f"B = {slates[user % len(slates)]}", inputs.feed([user], slates[user % len(slates)])
-    joined = list(range(options.joined))
-    yield f"{len(joined)} users joined", inputs.feed(joined, min(256, max(options.slates)))
-    yield from inputs.edge_cases(min(64, max(options.slates))).items()
+    longest = max(options.effort.slates)
+    slates = [slate for slate in SLATES if slate <= longest]
+    for user in range(options.effort.users):
+        slate = slates[user % len(slates)]
+        yield f"B = {slate}", inputs.feed([user], slate)
+    joined = range(options.effort.joined)
+    yield f"{len(joined)} users joined", inputs.feed(joined, min(256, longest))
+    yield from inputs.edge_cases(min(64, longest)).items()
 
 
 def _compare_all(
-    engines: dict[str, Callable[[], Score]], reference: Reference, report: Report
+    engines: Mapping[str, Callable[[], Score]], reference: Reference, results: Results
 ) -> None:
     for name, make in engines.items():
         try:
-            _compare(name, make(), reference, report)
-        except Exception as error:  # one engine's failure leaves the others
-            report.note(f"{name}: {type(error).__name__}: {str(error)[:600]}")
+            _compare(name, make(), reference, results)
+        except NotRunError as reason:
+            results.note(f"{name}: not run: {reason}")
+        except Exception as error:  # the other engines are compared anyway
+            results.note(f"{name}: {type(error).__name__}: {str(error)[:600]}")
 
 
-def _compare(name: str, score: Score, reference: Reference, report: Report) -> None:
-    worst: dict[str, list[tuple[float, float, bool]]] = {}
+def _compare(name: str, score: Score, reference: Reference, results: Results) -> None:
+    by_group: dict[str, list[tuple[float, float, bool]]] = {}
     for group, feed, expected in reference:
-        worst.setdefault(group, []).append(_difference(score(feed), expected))
-    everything = [one for found in worst.values() for one in found]
-    for group, found in {"all": everything, **worst}.items():
-        logit, probability, changed = zip(*found, strict=True)
-        report.add(
-            "differences from onnxruntime on the CPU",
-            {"engine": name, "what": group, "runs": len(found), "max logit": max(logit),
-             "max p": max(probability), "top 10 changed": sum(changed)},
-        )  # fmt: skip
+        by_group.setdefault(group, []).append(_difference(score(feed), expected))
+    all_groups = [difference for group in by_group.values() for difference in group]
+    for group, differences in {"all": all_groups, **by_group}.items():
+        logit, probability, is_changed = zip(*differences, strict=True)
+        row = {
+            "engine": name,
+            "inputs": group,
+            "runs": len(differences),
+            "max logit": max(logit),
+            "max p": max(probability),
+            "top 10 changed": sum(is_changed),
+        }
+        results.add(TABLE, row)
 
 
-def _difference(got: NDArray[Any], expected: NDArray[Any]) -> tuple[float, float, bool]:
-    if not np.isfinite(got).all():
+def _difference(actual: Logits, expected: Logits) -> tuple[float, float, bool]:
+    """Largest difference of a logit and of a probability, and whether the best ten differ."""
+    if not np.isfinite(actual).all():
         return float("inf"), float("inf"), True
-    logit = np.abs(got - expected).max()
-    p = [1 / (1 + np.exp(-x.astype(np.float64))) for x in (got, expected)]
-    best = [np.argsort(-x, axis=1, kind="stable")[:, :TOP] for x in (got, expected)]
-    return float(logit), float(np.abs(p[0] - p[1]).max()), not np.array_equal(*best)
+    probability = [1 / (1 + np.exp(-logits.astype(np.float64))) for logits in (actual, expected)]
+    best = [np.argsort(-logits, axis=1, kind="stable")[:, :TOP] for logits in (actual, expected)]
+    return (
+        float(np.abs(actual - expected).max()),
+        float(np.abs(probability[0] - probability[1]).max()),
+        not np.array_equal(best[0], best[1]),
+    )
 
 
-def _onnx(inputs: Inputs, report: Report, *, tf32: bool) -> Score:
-    session = open_cuda(inputs.artifact.file(SCORE), tf32=tf32)
-    if not tf32:
-        _say_where_nodes_run(session, report)
-    return lambda feed: run_plain(session, feed)
+def _onnx(inputs: Inputs, results: Results, *, is_tf32: bool) -> Score:
+    session = open_cuda(inputs.artifact.file(SCORE), is_tf32=is_tf32)
+    if not is_tf32:
+        _note_nodes(session, results)
+    return partial(run_plain, session)
 
 
-def _say_where_nodes_run(session: ort.InferenceSession, report: Report) -> None:
+def _note_nodes(session: ort.InferenceSession, results: Results) -> None:
     try:
-        found = nodes_by_provider(session)
-    except Exception as error:  # young in ONNX Runtime: its absence is no failure of the check
-        report.note(f"which provider runs which node is not known: {error}")
-        return
-    for provider, operators in found.items():
-        report.note(f"{provider} runs {len(operators)} nodes")
-        if not provider.startswith("CUDA"):
-            report.note(f"{provider}: {', '.join(sorted(operators))}")
+        results.note(describe_nodes(nodes_by_provider(session)))
+    except Exception as error:  # a recent function of ONNX Runtime; older versions lack it
+        results.note(f"which provider runs which node is unknown: {error}")
 
 
 def _onnx_graph(inputs: Inputs) -> Score:
-    def score(feed: Feed) -> NDArray[Any]:
-        if not torch.cuda.is_available():
-            raise NotRunError("no CUDA device")
-        with torch.cuda.stream(torch.cuda.Stream()):
-            users, candidates = feed["items"].shape
-            sizes = {"users": users, "candidates": candidates}
-            path = inputs.artifact.file(SCORE)
-            key = (users, candidates)
-            if key not in kept:
+    path = inputs.artifact.file(SCORE)
+    check_capture(nodes_by_provider(open_cuda(path)))
+    by_shape: dict[tuple[int, ...], tuple[Buffers, Callable[[], None]]] = {}
+
+    def score(feed: Feed) -> Logits:
+        with torch.cuda.stream(torch.cuda.Stream()):  # type: ignore[no-untyped-call]
+            users, candidates = shape = feed["items"].shape
+            if shape not in by_shape:
+                sizes = {"users": users, "candidates": candidates}
+                session = open_cuda(path, is_graph=True, sizes=sizes)
                 buffers = Buffers(feed, "cuda")
-                kept[key] = buffers, bound(open_cuda(path, graph=True, fixed=sizes), buffers)
-            buffers, run = kept[key]
+                by_shape[shape] = buffers, bound(session, buffers)
+            buffers, run = by_shape[shape]
             buffers.state.put(feed)
             buffers.request.put(feed)
-            torch.cuda.synchronize()
             buffers.logits.fill_(float("nan"))
             torch.cuda.synchronize()
-            run()  # the first captures, the others replay
+            run()  # the first run captures, later runs replay
             torch.cuda.synchronize()
             return buffers.fetch()
 
-    kept: dict[tuple[int, int], Any] = {}
     return score
 
 
-def _torch(inputs: Inputs, device: str, *, tf32: bool, graph: bool) -> Score:
-    if device != "cuda" and (tf32 or graph):
+def _torch(inputs: Inputs, device: str, *, is_tf32: bool, is_graph: bool) -> Score:
+    if device != "cuda" and (is_tf32 or is_graph):
         raise NotRunError("no CUDA device")
-    model = on_device(inputs.model(), device)
+    model = inputs.model().to(device)
 
-    def score(feed: Feed) -> NDArray[Any]:
-        torch.backends.cuda.matmul.allow_tf32 = tf32
+    def score(feed: Feed) -> Logits:
+        torch.backends.cuda.matmul.allow_tf32 = is_tf32
         buffers = Buffers(feed, device)
         buffers.logits.fill_(float("nan"))
-        run = eager(model, buffers)
-        (captured(run) if graph else run)()
+        run: Any = eager(model, buffers)
+        (captured(run) if is_graph else run)()
         torch.backends.cuda.matmul.allow_tf32 = False
         return buffers.fetch()
 

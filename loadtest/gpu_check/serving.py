@@ -1,12 +1,10 @@
-"""The service itself, started on published records: the provider it chose, its answers, a closed loop over loopback."""
+"""The service itself, started on published records: its provider, its scores, and a closed loop over loopback HTTP."""
 
 import json
 import os
-import shutil
-import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,76 +19,89 @@ from redis import Redis
 from loadtest.gpu_check.inputs import Inputs
 from loadtest.gpu_check.onnx_engines import CUDA, open_cpu, run_plain
 from loadtest.gpu_check.options import Options
-from loadtest.gpu_check.report import Report
+from loadtest.gpu_check.results import Results
 from loadtest.peers.driver import load
 from models.contract.artifact import SCORE
-from models.contract.cache_server import start_server, stop_server
-from models.contract.record import MODELS_KEY, Generation, Pointer, pointer_key
+from models.contract.embedded_cache import start_server, stop_server
+from models.contract.generation import MODELS_KEY, Generation, Pointer, pointer_key
 from models.contract.schema import UNKNOWN
 from service.tools.running_service import running_service
 
 MODEL = "lrea"
 SLATES = (256, 1024)
+COMPARED_SLATE = 200
 CONCURRENCIES = (1, 16)
 REQUESTS = 200
 WARM_UP_S = 0.5
 CUDA_LIBRARY = "onnxruntime/capi/libonnxruntime_providers_cuda.so"
-CELL = "closed loop over loopback HTTP, ms"
+ANSWERS = "answers compared with onnxruntime on the CPU"
+LOOP = "closed loop over loopback HTTP, ms"
 
 
-def check_service(options: Options, report: Report) -> None:
-    """On CUDA as it comes, on CUDA with one thread that joins requests, and on the CPU."""
+def check_service(options: Options, results: Results) -> None:
+    """Run the service on CUDA as it is, on CUDA with one worker thread that joins requests, and on the CPU.
+
+    Raises:
+        RuntimeError: a service did not start or gave no answer; the notes have the reason.
+    """
     inputs = options.inputs()
-    folder = Path(tempfile.mkdtemp(prefix="absorb", dir="/tmp"))  # a unix socket's path is short
-    try:
-        url = f"unix://{start_server(folder)}"
-        publish(url, inputs)
-        common = {
-            "ABSORB_CACHE_URL": url,
-            "ABSORB_ARTIFACT_DIR": str(inputs.artifact.path.parent),
-        }
-        failed = []
-        for name, settings in _services(options, report).items():
-            try:
-                with _environment({**common, **settings}):
-                    _check_one(name, inputs, options, report)
-            except Exception as error:  # one that does not start leaves the others
-                report.note(f"{name}: {type(error).__name__}: {str(error)[:2000]}")
-                failed.append(name)
-        if failed:
-            raise RuntimeError(f"{', '.join(failed)}: see the notes")
-    finally:
-        stop_server(folder)
-        shutil.rmtree(folder, ignore_errors=True)
+    with options.cache_folder() as folder:
+        try:
+            url = f"unix://{start_server(folder)}"
+            publish(url, inputs)
+            failed = _check_all(url, inputs, options, results)
+        finally:
+            stop_server(folder)
+    if failed:
+        raise RuntimeError(f"{', '.join(failed)}: see the notes")
 
 
-def _services(options: Options, report: Report) -> dict[str, dict[str, str]]:
-    """Name -> what is set for it."""
-    # Where another ONNX Runtime lies behind the one for CUDA, the service on the CPU has that one.
+def _check_all(url: str, inputs: Inputs, options: Options, results: Results) -> list[str]:
+    """Check every service; return the names of those that failed."""
+    artifacts = str(inputs.artifact.path.parent)
+    common = {"ABSORB_CACHE_URL": url, "ABSORB_ARTIFACT_DIR": artifacts}
+    failed = []
+    for name, settings in _services(options, results).items():
+        try:
+            with _environment({**common, **settings}):
+                _check_service(name, inputs, options, results)
+        except Exception as error:  # the other services are checked anyway
+            results.note(f"{name}: {type(error).__name__}: {str(error)[:2000]}")
+            failed.append(name)
+    return failed
+
+
+def _services(options: Options, results: Results) -> dict[str, dict[str, str]]:
+    """Name -> environment variables of each service."""
+    # Where an ONNX Runtime without CUDA is installed behind one with it, the service on the CPU uses the former.
     folders = [f for f in os.environ.get("PYTHONPATH", "").split(os.pathsep) if f]
-    plain = [folder for folder in folders if not (Path(folder) / CUDA_LIBRARY).exists()]
+    without_cuda = [folder for folder in folders if not (Path(folder) / CUDA_LIBRARY).exists()]
     cpu = {
         "CUDA_VISIBLE_DEVICES": "",
         "ABSORB_BATCH_MAX_REQUESTS": "1",
-        "PYTHONPATH": os.pathsep.join(plain),
+        "PYTHONPATH": os.pathsep.join(without_cuda),
     }
     if options.device != "cuda" or CUDA not in ort.get_available_providers():
-        report.note("the service on CUDA: not run, no CUDA device or no provider for it")
+        results.note("the service on CUDA: not run: no CUDA device or no provider for it")
         return {"cpu": cpu}
-    one = {"ABSORB_NUM_THREADS": str(os.cpu_count())}
-    return {"cuda": {}, "cuda, one runner": one, "cpu": cpu}
+    one_worker = {"ABSORB_NUM_THREADS": str(os.cpu_count())}
+    return {"cuda": {}, "cuda, one worker": one_worker, "cpu": cpu}
 
 
 def publish(url: str, inputs: Inputs) -> Generation:
-    """Write the records and a pointer to them, as a publish does, into an empty cache."""
+    """Write the records and a pointer to them into an empty cache, with the keys that the builder uses."""
     now = datetime.now(UTC)
     generation = Generation(
-        model=MODEL, name=f"{now:%Y%m%dT%H%M%SZ}-000000", artifact_id=inputs.artifact.artifact_id,
-        num_users=len(inputs.raws), as_of_s=inputs.records[0].as_of_s,
-        created_s=int(now.timestamp()), dtype="fp32",
-    )  # fmt: skip
+        model=MODEL,
+        name=f"{now:%Y%m%dT%H%M%SZ}-000000",
+        artifact_id=inputs.artifact.artifact_id,
+        num_users=len(inputs.packed),
+        as_of_s=inputs.records[0].as_of_s,
+        created_s=int(now.timestamp()),
+        dtype="fp32",
+    )
     with Redis.from_url(url) as client, client.pipeline(transaction=False) as pipeline:
-        for user_id, raw in inputs.raws:
+        for user_id, raw in inputs.packed:
             pipeline.set(generation.key(user_id), raw)
         pipeline.set(pointer_key(MODEL), Pointer(generation, None).to_bytes())
         pipeline.sadd(MODELS_KEY, MODEL)
@@ -98,82 +109,77 @@ def publish(url: str, inputs: Inputs) -> Generation:
     return generation
 
 
-def _check_one(name: str, inputs: Inputs, options: Options, report: Report) -> None:
+def _check_service(name: str, inputs: Inputs, options: Options, results: Results) -> None:
     log = options.out / f"service-{name.replace(', ', '-').replace(' ', '-')}.log"
     start = time.perf_counter()
     with running_service(log) as url:
         started_s = time.perf_counter() - start
-        (about,) = _get(f"{url}/v1/models")["models"]
-        report.add(
-            "answers compared with onnxruntime on the CPU",
-            {"service": name, "provider": about["provider"], "started s": started_s,
-             **_compared(url, inputs, options)},
-        )  # fmt: skip
+        (served,) = _fetch(f"{url}/v1/models")["models"]
+        row = {"service": name, "provider": served["provider"], "started s": started_s}
+        results.add(ANSWERS, row | _compare(url, inputs, options))
         port = int(url.rpartition(":")[2])
-        for candidates in SLATES:
-            bodies = [_request(port, *one) for one in _queries(inputs, REQUESTS, candidates)]
+        for slate in SLATES:
+            queries = _queries(inputs, REQUESTS, slate)
+            requests = [_http_request(port, user, candidates) for user, candidates in queries]
             for concurrency in CONCURRENCIES:
-                found = uvloop.run(
-                    load(port, concurrency, bodies, WARM_UP_S, options.serve_seconds)
-                )
-                report.add(CELL, _cell(name, candidates, concurrency, *found))
+                loading = load(port, concurrency, requests, WARM_UP_S, options.effort.serve_seconds)
+                latency_s, seconds, degraded = uvloop.run(loading)
+                p50, p99 = (1000 * float(np.percentile(latency_s, q)) for q in (50, 99))
+                row = {"service": name, "B": slate, "concurrency": concurrency, "p50": p50}
+                per_s = len(latency_s) / seconds
+                results.add(LOOP, row | {"p99": p99, "answers/s": per_s, "degraded": degraded})
 
 
-def _compared(url: str, inputs: Inputs, options: Options) -> dict[str, Any]:
+def _compare(url: str, inputs: Inputs, options: Options) -> dict[str, Any]:
     session = open_cpu(inputs.artifact.file(SCORE), 1)
-    worst, degraded = 0.0, 0
-    queries = _queries(inputs, options.users, 200)
-    for at, (user_id, candidates) in enumerate(queries):
-        body = json.dumps({"user_id": user_id, "candidates": candidates}).encode()
-        answer = _get(f"{url}/v1/score", body)
-        feed = inputs.feed([at % len(inputs.records)], 1)
+    largest, degraded = 0.0, 0
+    queries = _queries(inputs, options.effort.users, COMPARED_SLATE)
+    for number, (user_id, candidates) in enumerate(queries):
+        answer = _fetch(f"{url}/v1/score", _body(user_id, candidates))
+        feed = inputs.feed([number], 1)
         feed["context_fields"] = np.full_like(feed["context_fields"], UNKNOWN)
         feed["items"] = inputs.artifact.vocabulary.item_rows(candidates)[None]
-        logits: NDArray[Any] = run_plain(session, feed)[0].astype(np.float64)
-        worst = max(worst, float(np.abs(answer["scores"] - 1 / (1 + np.exp(-logits))).max()))
+        logits: NDArray[np.float64] = run_plain(session, feed)[0].astype(np.float64)
+        difference = np.abs(answer["scores"] - 1 / (1 + np.exp(-logits)))
+        largest = max(largest, float(difference.max()))
         degraded += answer["degraded"]
-    return {"users": len(queries), "degraded": degraded, "max p": worst}
+    return {"users": len(queries), "degraded": degraded, "max p": largest}
 
 
 def _queries(inputs: Inputs, count: int, candidates: int) -> list[tuple[str, list[str]]]:
-    """(user id, candidates) of some requests; users in the order of the records."""
+    """User id and candidates of each request; users in the order of the records."""
     rng = np.random.default_rng(candidates)
     items = np.array(inputs.artifact.vocabulary.items)
-    return [
-        (inputs.records[at % len(inputs.records)].user_id, rng.choice(items, candidates).tolist())
-        for at in range(count)
+    users = [inputs.records[number % len(inputs.records)].user_id for number in range(count)]
+    return [(user, rng.choice(items, candidates).tolist()) for user in users]
+
+
+def _http_request(port: int, user_id: str, candidates: Sequence[str]) -> bytes:
+    body = _body(user_id, candidates)
+    lines = [
+        "POST /v1/score HTTP/1.1",
+        f"Host: 127.0.0.1:{port}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
     ]
+    return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-def _request(port: int, user_id: str, candidates: list[str]) -> bytes:
-    body = json.dumps({"user_id": user_id, "candidates": candidates}).encode()
-    head = (
-        f"POST /v1/score HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
-    )
-    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+def _body(user_id: str, candidates: Sequence[str]) -> bytes:
+    return json.dumps({"user_id": user_id, "candidates": candidates}).encode()
 
 
-def _cell(
-    name: str, candidates: int, concurrency: int, latency_s: NDArray[np.float64], seconds: float, degraded: int
-) -> dict[str, Any]:  # fmt: skip
-    p50, p99 = (1000 * float(np.percentile(latency_s, q)) for q in (50, 99))
-    return {
-        "service": name, "B": candidates, "at a time": concurrency, "p50": p50, "p99": p99,
-        "answers/s": len(latency_s) / seconds, "degraded": degraded,
-    }  # fmt: skip
-
-
-def _get(url: str, body: bytes | None = None) -> Any:
-    asked = urllib.request.Request(url, body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(asked, timeout=30) as answer:
-        return json.load(answer)
+def _fetch(url: str, body: bytes | None = None) -> Any:
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as response:
+        return json.load(response)
 
 
 @contextmanager
-def _environment(settings: Mapping[str, str]) -> Iterator[None]:
-    """Environment of what is started meanwhile."""
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set variables for the processes that are started inside the block."""
     before = dict(os.environ)
-    os.environ.update(settings)
+    os.environ.update(variables)
     try:
         yield
     finally:

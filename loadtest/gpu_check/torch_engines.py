@@ -8,20 +8,17 @@ from loadtest.gpu_check.buffers import Buffers
 from loadtest.gpu_check.inputs import REQUEST
 from models.base import CtrModel
 from models.batch import Context, Slate
-from models.blocks import target_attention
 
-WARM_UP = 3
-
-
-def on_device(model: CtrModel, device: str) -> CtrModel:
-    """The model there. On CUDA the attention takes all users at once: it goes user by user for a CPU's caches only."""
-    if device == "cuda":
-        target_attention.CACHE_FLOATS = 1 << 62
-    return model.to(device)
+WARM_UP_CALLS = 3
 
 
 def eager(model: CtrModel, buffers: Buffers) -> Callable[[], None]:
-    """One scoring, into the buffers' logits."""
+    """A call that scores once, into the buffers' logits.
+
+    Args:
+        model: on the buffers' device.
+        buffers: inputs and logits.
+    """
 
     def run() -> None:
         with torch.inference_mode():
@@ -31,7 +28,7 @@ def eager(model: CtrModel, buffers: Buffers) -> Callable[[], None]:
 
 
 def compiled(model: CtrModel, buffers: Buffers) -> Callable[[], None]:
-    """The same through torch.compile, for this shape alone; the first call compiles."""
+    """Like `eager`, through torch.compile for this shape alone. The first call compiles."""
     score = torch.compile(_score, dynamic=False)
 
     def run() -> None:
@@ -41,12 +38,12 @@ def compiled(model: CtrModel, buffers: Buffers) -> Callable[[], None]:
     return run
 
 
-def captured(run: Callable[[], None]) -> Callable[[], None]:
-    """What `run` launches, as one CUDA graph that is replayed."""
+def captured(run: Callable[[], object]) -> Callable[[], None]:
+    """Capture the kernels that `run` launches as one CUDA graph; return the call that replays it."""
     torch.cuda.synchronize()
-    side = torch.cuda.Stream()
+    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     with torch.cuda.stream(side):
-        for _ in range(WARM_UP):
+        for _ in range(WARM_UP_CALLS):
             run()
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()

@@ -117,8 +117,9 @@ class TargetAttention(nn.Module):
             keys = torch.cat([keys, side], -1)
             fold = torch.cat([fold, self.w_s[:, None].expand(B, -1, C, -1)], 1)
         fold, shift = fold.flatten(2), (target @ self.w_1 + self.bias).flatten(1)
-        group = max(1, CACHE_FLOATS // (keys.shape[1] * C * self.hidden))
-        is_skipping = group == 1 and padding is not None
+        # On a GPU all users are computed at once: only a CPU's cache limits them.
+        group = B if target.is_cuda else max(1, CACHE_FLOATS // (keys.shape[1] * C * self.hidden))
+        is_skipping = group == 1 and padding is not None and not target.is_cuda
         starts = padding.tolist() if is_skipping and padding is not None else [0] * -(-B // group)
         project = self._block_diagonal()
         rows = []

@@ -29,7 +29,11 @@ class Dispatcher:
     """Hands work to the worker threads, and keeps a request's permit until its work has ended."""
 
     def __init__(
-        self, workers: Workers, admission: Admission, batcher: SlateBatcher | None
+        self,
+        workers: Workers,
+        admission: Admission,
+        batcher: SlateBatcher | None,
+        is_joining_on_cpu: bool = True,
     ) -> None:
         """Keep the parts.
 
@@ -37,10 +41,12 @@ class Dispatcher:
             workers: threads that score.
             admission: knows how many requests are in flight.
             batcher: joins slates into one run; None: every slate is a run of its own.
+            is_joining_on_cpu: use the batcher also for a scorer that runs on the CPU.
         """
         self._workers = workers
         self._admission = admission
         self._batcher = batcher
+        self._is_joining_on_cpu = is_joining_on_cpu
 
     async def score(self, permit: Permit, scorer: Scorer, slate: Slate) -> Scored:
         """Score a slate.
@@ -49,7 +55,8 @@ class Dispatcher:
             OverloadedError: too many slates wait to be joined.
             ArtifactError: a score is not finite.
         """
-        if self._batcher is not None:
+        is_joining = self._is_joining_on_cpu or scorer.provider != CPU
+        if self._batcher is not None and is_joining:
             return await self._batcher.submit(scorer, slate, len(slate.candidates))
         # Under load the slate stays whole: splitting would only recompute the user part, and every core is busy.
         is_quiet = self._admission.in_flight == 1
