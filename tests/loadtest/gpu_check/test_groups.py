@@ -1,5 +1,6 @@
 """The processes of the check: what a group leaves, and what it must not leave."""
 
+import tempfile
 from pathlib import Path
 
 import psutil
@@ -23,8 +24,8 @@ def test_a_group_runs_in_its_own_process_with_the_same_options(options: Options)
 def test_a_group_that_is_cut_short_leaves_its_status_and_no_cache_server(
     options: Options, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scratch = Path(groups.tempfile.mkdtemp(prefix="ab", dir="/tmp"))
-    monkeypatch.setattr(groups.tempfile, "mkdtemp", lambda **_: str(scratch))
+    scratch = Path(tempfile.mkdtemp(prefix="ab", dir="/tmp"))
+    monkeypatch.setattr(tempfile, "mkdtemp", lambda **_: str(scratch))
     start_server(scratch)  # as a group that is killed would leave it
     server = psutil.Process(int((scratch / "valkey.pid").read_text()))
 
