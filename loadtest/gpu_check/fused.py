@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 
 from loadtest.gpu_check.buffers import Buffers
+from loadtest.gpu_check.fused_kernels import attention_kernel, head_kernel
 from loadtest.gpu_check.fused_plan import Plan
 
 MIN_PROGRAMS = 256
@@ -38,7 +39,7 @@ class Tiles:
 
 
 def fused(plan: Plan, buffers: Buffers, tiles: Tiles | None = None) -> Callable[[], None]:
-    """A call that scores once, into the buffers' logits.
+    """A call that scores once, into the buffers' logits. Without Triton the call raises ModuleNotFoundError.
 
     Args:
         plan: on the buffers' device.
@@ -47,10 +48,7 @@ def fused(plan: Plan, buffers: Buffers, tiles: Tiles | None = None) -> Callable[
 
     Raises:
         ValueError: a hidden layer's width is not a power of two of at least 16.
-        ModuleNotFoundError: Triton is not installed.
     """
-    from loadtest.gpu_check.fused_kernels import attention_kernel, head_kernel  # Triton: optional
-
     tiles = tiles or Tiles()
     shared, attention, head = _compile_time(plan, buffers, tiles)
     users, candidates = buffers.logits.shape

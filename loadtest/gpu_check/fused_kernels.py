@@ -5,8 +5,11 @@ Widths are padded to powers of two with zeros; zeros add nothing to any sum here
 sizes: R slots, N recent events, D width (DP padded), BC candidates and BK keys of a tile.
 """
 
-import triton
-import triton.language as tl
+try:
+    import triton
+    import triton.language as tl
+except ModuleNotFoundError:
+    from loadtest.gpu_check.without_triton import tl, triton
 
 
 @triton.jit

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from loadtest.gpu_check.buffers import Buffers
+from loadtest.gpu_check.fused import fused
 from loadtest.gpu_check.fused_plan import make_plan
 from loadtest.gpu_check.options import Options
 from tests.builds import Builds
@@ -53,6 +55,16 @@ def test_the_fused_kernels_score_as_the_model(options: Options) -> None:
 
     assert done.returncode == 0, done.stderr
     assert "compared" in done.stdout
+
+
+@pytest.mark.skipif(find_spec("triton") is not None, reason="triton is installed")
+def test_without_triton_a_launch_gives_the_reason(options: Options) -> None:
+    inputs = options.inputs()
+    run = fused(make_plan(inputs.model()), Buffers(inputs.feed([0], 5), "cpu"))
+    with pytest.raises(
+        ModuleNotFoundError, match=r"attention_kernel: .* 'triton' is not installed"
+    ):
+        run()
 
 
 def test_a_plan_is_refused_for_another_model(builds: Builds) -> None:
