@@ -1,22 +1,21 @@
-"""`python -m loadtest`: run the scenarios against a service, write percentiles and a plot, exit by the limits.
+"""`absorb load`: run the scenarios against a service, write percentiles and a plot, and compare with the limits."""
 
-Exit code 0: every limit was met; 1: one was not; 2: the load could not be run.
-"""
-
-import argparse
 import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
 
+from loadtest.choices import some_of
 from loadtest.report import Samples, plot, summarise, table
 from loadtest.scenarios import SCENARIOS, Scenario
 from loadtest.traffic import Sample
+from models.command_line import run_app
 from models.contract.errors import AbsorbError
 from service.settings import read_settings
 from service.tools.published import read_published
@@ -26,26 +25,48 @@ ROOT = Path(__file__).parent.parent
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 MAX_USERS = 100_000
 STOP_LIMIT_S = 30
-"""Seconds that answers get after the last request."""
+"""Time for the last answers after the last request, in seconds."""
+OUT = Path("var/load")
+NAMES = [scenario.name for scenario in SCENARIOS]
+EXIT_CODES = (
+    "Exit codes: 0 every limit was met, 1 one was not, 2 the load could not be run, or wrong usage."
+)
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run what the command line asks for; return the exit code."""
-    options = _parser().parse_args(arguments)
-    chosen = [
-        replace(s, duration_s=options.duration_s or s.duration_s)
-        for s in SCENARIOS
-        if s.name in (options.scenario or [s.name])
-    ]
-    options.out.mkdir(parents=True, exist_ok=True)
+@app.command(epilog=f"Example: absorb load --scenario open --model lrea\n\n{EXIT_CODES}")
+def load(
+    url: Annotated[
+        str | None,
+        typer.Option(help="URL of a running service; by default one is started and stopped"),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="name of a published model; by default the service's default model"),
+    ] = None,
+    scenario: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"scenario to run, by default all: {', '.join(NAMES)}", callback=some_of(NAMES)
+        ),
+    ] = None,
+    sample: Annotated[
+        Path | None, typer.Option(help="users and items as JSON; by default those of the cache")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="folder of the results")] = OUT,
+) -> None:
+    """Send scoring requests in a closed loop and on a schedule; fail if a p99 exceeds its limit or a request fails."""
+    chosen = [s for s in SCENARIOS if not scenario or s.name in scenario]
+    out.mkdir(parents=True, exist_ok=True)
     try:
-        sample_path = options.sample or _sample_the_cache(options.out, options.model)
-        with _service(options.url, options.out) as url:
-            runs = [_run(scenario, url, sample_path, options.out) for scenario in chosen]
+        sample_path = sample or _sample_the_cache(out, model)
+        with _service(url, out) as service_url:
+            runs = [_run(s, service_url, sample_path, out) for s in chosen]
     except (AbsorbError, ValueError) as error:
-        sys.stderr.write(f"loadtest: {error}\n")
-        return 2
-    return conclude(runs, options.out)
+        typer.echo(f"load: {error}", err=True)
+        raise typer.Exit(2) from error
+    raise typer.Exit(conclude(runs, out))
 
 
 def conclude(runs: list[tuple[Scenario, Samples]], out: Path) -> int:
@@ -71,7 +92,7 @@ def run_locust(scenario: Scenario, url: str, sample: Path, out: Path) -> Samples
         "--only-summary", "--host", url, "--sample", str(sample.resolve()),
         "--samples-out", str(written.resolve()), "--users", str(scenario.users or 1),
         "--spawn-rate", str(scenario.users or 1), "--stop-timeout", str(STOP_LIMIT_S),
-        # Locust's own exit code says nothing here: the limits decide.
+        # Locust's own exit code is ignored: the limits decide.
         "--exit-code-on-error", "0",
         *_loop(scenario),
     ]  # fmt: skip
@@ -113,18 +134,5 @@ def _service(url: str | None, out: Path) -> Iterator[str]:
         yield started
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m loadtest", description=__doc__)
-    parser.add_argument("--url", help="a running service; absent: one is started and stopped")
-    parser.add_argument("--model", help="a published model; absent: the one the service takes")
-    parser.add_argument(
-        "--scenario", action="append", choices=[s.name for s in SCENARIOS], help="absent: all"
-    )
-    parser.add_argument("--duration-s", type=float, help="seconds of each load; absent: its own")
-    parser.add_argument("--sample", type=Path, help="users and items as JSON; absent: the cache's")
-    parser.add_argument("--out", type=Path, default=Path("var/load"), help="folder of the results")
-    return parser
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    run_app(app, "python -m loadtest")

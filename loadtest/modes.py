@@ -1,18 +1,18 @@
-"""`python -m loadtest.modes`: one process with threads beside a process per core, and joined slates beside single ones.
+"""`absorb modes`: one process with threads beside a process per core, and joined slates beside single ones.
 
-The same requests, in rounds, on the model published as `lrea` in `ABSORB_CACHE_URL`; a closed loop over connections
-that stay open. Writes `loadtest/results/modes.md`. Some three minutes on two cores.
+The same requests, in rounds, on the model published as `lrea` in `ABSORB_CACHE_URL`: a closed loop over connections
+that stay open. Writes `loadtest/results/modes.md`. About three minutes on two cores.
 """
 
-import argparse
 import os
-import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import Annotated
 
+import typer
 import uvloop
 from rich.console import Console
 
@@ -24,7 +24,8 @@ from loadtest.peers.processes import running
 from loadtest.peers.queries import Query, read_queries, write_job, write_queries
 from loadtest.peers.report import spread
 from loadtest.peers.servers import ABSORBS, Server
-from loadtest.peers.wires import http_request
+from loadtest.peers.wire_formats import http_request
+from models.command_line import run_app
 from models.contract.embedded_cache import resolve_cache_url
 from models.contract.errors import AbsorbError
 from service.settings import read_settings
@@ -32,48 +33,50 @@ from service.tools.published import read_published
 
 CELLS = tuple(Cell(*pair) for pair in product((1, 8, 32), (20, 200, 1000)))
 OUT = Path("loadtest/results/modes.md")
-ONE = ABSORBS[0]
+ABSORB = ABSORBS[0]
 JOINED = "16"
-"""Requests in one run of the graph, at most."""
+"""Most requests in one run of the graph."""
+EXIT_CODES = "Exit codes: 0 measured, 2 it could not be run, or wrong usage."
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 def modes() -> dict[str, Server]:
-    """Title -> the service as it is started; the last of its numbers of workers is its number of processes."""
+    """Title -> how the service is started. Its last number of workers is its number of processes."""
     cores = len(os.sched_getaffinity(0))
-    joined = {**ONE.environment, "ABSORB_BATCH_MAX_REQUESTS": JOINED}
-    one = replace(ONE, workers=(1,))
+    joined = {**ABSORB.environment, "ABSORB_BATCH_MAX_REQUESTS": JOINED}
+    single = replace(ABSORB, workers=(1,))
     return {
-        "one process, a thread per core": one,
-        "a process per core": replace(ONE, workers=(cores,)),
-        f"one process, up to {JOINED} slates joined": replace(one, environment=joined),
+        "one process, a thread per core": single,
+        "a process per core": replace(ABSORB, workers=(cores,)),
+        f"one process, up to {JOINED} slates joined": replace(single, environment=joined),
     }
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Measure, write the table; exit code 2: it could not be run."""
-    parser = argparse.ArgumentParser("python -m loadtest.modes", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="absent: 3")
-    parser.add_argument("--seconds", type=float, default=1.5, help="a cell; absent: 1.5")
-    parser.add_argument("--out", type=Path, default=OUT, help=f"absent: {OUT}")
-    options = parser.parse_args(arguments)
+@app.command(epilog=f"Example: absorb modes --rounds 2 --seconds 1.2\n\n{EXIT_CODES}")
+def measure(
+    rounds: Annotated[int, typer.Option(min=1, help="number of rounds")] = 3,
+    seconds: Annotated[float, typer.Option(help="seconds of each cell")] = 1.5,
+    out: Annotated[Path, typer.Option(help="file of the table")] = OUT,
+) -> None:
+    """Measure one process with threads, a process per core, and joined slates, on the model published as `lrea`."""
     try:
-        about = _prepare()
-        found = _run_rounds(options.rounds, options.seconds)
+        facts = _prepare()
+        results = _run_rounds(rounds, seconds)
     except (AbsorbError, PeerError, ExceptionGroup) as error:
-        sys.stderr.write(f"modes: {error}\n")
-        return 2
+        typer.echo(f"modes: {error}", err=True)
+        raise typer.Exit(2) from error
     header = [
         "# One process or several, slates joined or not",
         "",
-        f"- Command: `python -m loadtest.modes --rounds {options.rounds} --seconds {options.seconds:g}`",
-        *about,
-        "- Interleaved rounds, so many seconds a cell; medians, in brackets least and most",
+        f"- Command: `absorb modes --rounds {rounds} --seconds {seconds:g}`",
+        *facts,
+        "- Interleaved rounds; medians, in brackets the smallest and the largest",
         "",
     ]
-    text = "\n".join([*header, *table(found), ""])
-    options.out.write_text(text)
+    text = "\n".join([*header, *table(results), ""])
+    out.write_text(text)
     Console().print(text, markup=False, soft_wrap=True)
-    return 0
 
 
 def _prepare() -> list[str]:
@@ -90,33 +93,32 @@ def _prepare() -> list[str]:
 def _run_rounds(rounds: int, seconds: float) -> Mapping[str, Mapping[Cell, list[Measured]]]:
     queries = read_queries()
     longest = max(queries)
-    found: dict[str, dict[Cell, list[Measured]]] = defaultdict(lambda: defaultdict(list))
+    results: dict[str, dict[Cell, list[Measured]]] = defaultdict(lambda: defaultdict(list))
     for number in range(rounds):
         for title, server in modes().items():
             Console().print(f"round {number + 1} of {rounds}: {title}")
             with running(server, server.workers[-1], queries[longest][0]) as port:
                 for cell in CELLS:
-                    asked = queries.get(cell.slate) or queries[longest]
-                    timing = seconds / 4, seconds
-                    loading = load(port, cell.concurrency, _requests(port, cell, asked), *timing)
-                    found[title][cell].append(measured(*uvloop.run(loading)))
-    return found
+                    requests = _requests(port, cell, queries.get(cell.slate) or queries[longest])
+                    loading = load(port, cell.concurrency, requests, seconds / 4, seconds)
+                    results[title][cell].append(measured(*uvloop.run(loading)))
+    return results
 
 
 def _requests(port: int, cell: Cell, queries: Sequence[Query]) -> list[bytes]:
-    route, host = ONE.routes[0], f"{HOST}:{port}"
-    return [http_request(route, host, one.user_id, one.candidates[: cell.slate]) for one in queries]
+    route, host = ABSORB.routes[0], f"{HOST}:{port}"
+    return [http_request(route, host, q.user_id, q.candidates[: cell.slate]) for q in queries]
 
 
-def table(found: Mapping[str, Mapping[Cell, list[Measured]]]) -> list[str]:
-    """Markdown lines: title -> cell -> what each round gave."""
+def table(results: Mapping[str, Mapping[Cell, list[Measured]]]) -> list[str]:
+    """Markdown lines of the results: title -> cell -> figures of each round."""
     lines = ["| at a time | B | | answers/s | p50 ms | p99 ms |", "|---|---|---|---|---|---|"]
     for cell in CELLS:
-        for title, by_cell in found.items():
+        for title, by_cell in results.items():
             rounds = by_cell[cell]
-            per_s = spread([one.per_s for one in rounds]).text(0)
-            p50 = spread([one.p50_ms for one in rounds]).text(2)
-            p99 = spread([one.p99_ms for one in rounds]).text(1)
+            per_s = spread([figures.per_s for figures in rounds]).text(0)
+            p50 = spread([figures.p50_ms for figures in rounds]).text(2)
+            p99 = spread([figures.p99_ms for figures in rounds]).text(1)
             lines.append(
                 f"| {cell.concurrency} | {cell.slate:,} | {title} | {per_s} | {p50} | {p99} |"
             )
@@ -124,4 +126,4 @@ def table(found: Mapping[str, Mapping[Cell, list[Measured]]]) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_app(app, "python -m loadtest.modes")

@@ -1,93 +1,103 @@
-"""`python -m loadtest.chaos`: break things under load, check every answer, print the figures, exit by the rules.
+"""`absorb chaos`: break things under load, check every answer, print the figures."""
 
-Exit code 0: every rule held; 1: one was broken, and the table names it; 2: the stage could not be set.
-"""
-
-import argparse
 import asyncio
 import signal
-import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
 
-from loadtest.chaos.cast import Cast, make_cast, trained_artifacts
 from loadtest.chaos.catalogue import SCENARIOS
-from loadtest.chaos.play import play
+from loadtest.chaos.fixtures import Fixtures, make_fixtures, trained_artifacts
 from loadtest.chaos.report import markdown, save, terminal_table
+from loadtest.chaos.runner import run_scenario
 from loadtest.chaos.scenario import Scenario
 from loadtest.chaos.swaps import SWAPS, swaps
 from loadtest.chaos.verdict import Figures, conclude
+from loadtest.choices import some_of
+from models.command_line import run_app
 from models.contract.errors import AbsorbError
 
 OUT = Path("var/chaos")
 TABLE_WIDTH = 110
+NAMES = [scenario.name for scenario in SCENARIOS]
+EXIT_CODES = (
+    "Exit codes: 0 every rule held, 1 a rule was broken and the table names it, 2 the environment could not be set up, "
+    "or wrong usage."
+)
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Do what the command line asks for; return the exit code."""
-    options = _parser().parse_args(arguments)
+@app.command(epilog=f"Example: absorb chaos cache-killed flips --quick\n\n{EXIT_CODES}")
+def chaos(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="SCENARIO",
+            help=f"scenarios, by default all but `{SWAPS}`, which runs alone",
+            callback=some_of([*NAMES, SWAPS]),
+        ),
+    ] = None,
+    is_listing: Annotated[bool, typer.Option("--list", help="list the scenarios and end")] = False,
+    is_quick: Annotated[bool, typer.Option("--quick", help="run everything, shorter")] = False,
+    count: Annotated[int, typer.Option(min=1, help=f"number of model swaps of `{SWAPS}`")] = 1000,
+    out: Annotated[Path, typer.Option(help="folder of logs, artifacts and figures")] = OUT,
+    report: Annotated[
+        Path | None, typer.Option(help="Markdown file that the table is written to as well")
+    ] = None,
+) -> None:
+    """Break the cache, the service, generations and clients under load, and check every score."""
     console = Console(width=max(Console().width, TABLE_WIDTH))
-    if options.list:
-        for one in SCENARIOS:
-            console.print(f"{one.name:18} {one.about}")
-        console.print(f"{SWAPS:18} model swaps under light load: --count of them, memory and p99")
-        return 0
+    if is_listing:
+        _list(console)
+        return
     try:
-        if not (options.out / "artifacts").exists():
+        if not (out / "artifacts").exists():
             console.print("training two small artifacts, once …")
-        cast = make_cast(trained_artifacts(options.out / "artifacts"))
-        if options.scenario == [SWAPS]:
-            return swaps(cast, options.out, options.count, console)
-        return _play_all(_chosen(options.scenario), cast, options, console)
+        fixtures = make_fixtures(trained_artifacts(out / "artifacts"))
+        if names == [SWAPS]:
+            raise typer.Exit(swaps(fixtures, out, count, console))
+        figures = _run_all(_chosen(names or []), fixtures, out, is_quick, console)
     except (AbsorbError, ValueError) as error:
-        sys.stderr.write(f"chaos: {error}\n")
-        return 2
+        typer.echo(f"chaos: {error}", err=True)
+        raise typer.Exit(2) from error
+    save(figures, out / "chaos.json")
+    if report:
+        command = " ".join(["absorb chaos", *(names or []), *(["--quick"] if is_quick else [])])
+        report.write_text(markdown(figures, command))
+    console.print(terminal_table(figures))
+    raise typer.Exit(1 if any(scenario.broken for scenario in figures) else 0)
 
 
-def _play_all(
-    chosen: Sequence[Scenario], cast: Cast, options: argparse.Namespace, console: Console
-) -> int:
-    played: list[Figures] = []
+def _list(console: Console) -> None:
+    for scenario in SCENARIOS:
+        console.print(f"{scenario.name:18} {scenario.about}")
+    console.print(f"{SWAPS:18} model swaps under light load: --count of them, memory and p99")
+
+
+def _run_all(
+    chosen: Sequence[Scenario], fixtures: Fixtures, out: Path, is_quick: bool, console: Console
+) -> list[Figures]:
+    results: list[Figures] = []
     for scenario in chosen:
         console.print(f"{scenario.name}: {scenario.about} …")
-        folder = options.out / scenario.name
-        evidence = asyncio.run(play(scenario, cast, folder, options.quick, {}))
-        played.append(conclude(evidence))
-        for problem in played[-1].broken:
+        evidence = asyncio.run(run_scenario(scenario, fixtures, out / scenario.name, is_quick, {}))
+        results.append(conclude(evidence))
+        for problem in results[-1].broken:
             console.print(f"  broken: {problem}", style="red", markup=False)
-    save(played, options.out / "chaos.json")
-    if options.report:
-        options.report.write_text(markdown(played, _command(options)))
-    console.print(terminal_table(played))
-    return 1 if any(one.broken for one in played) else 0
+    return results
 
 
 def _chosen(names: Sequence[str]) -> list[Scenario]:
-    known = [one.name for one in SCENARIOS]
-    if unknown := set(names) - set(known):
-        raise ValueError(f"scenario: got {', '.join(sorted(unknown))}, expected {', '.join(known)}")
-    return [one for one in SCENARIOS if not names or one.name in names]
-
-
-def _command(options: argparse.Namespace) -> str:
-    quick = ["--quick"] if options.quick else []
-    return " ".join(["python -m loadtest.chaos", *options.scenario, *quick])
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m loadtest.chaos", description=__doc__)
-    parser.add_argument("scenario", nargs="*", help=f"by name; absent: all but `{SWAPS}`")
-    parser.add_argument("--list", action="store_true", help="name the scenarios, and do nothing")
-    parser.add_argument("--quick", action="store_true", help="everything, shorter")
-    parser.add_argument("--count", type=int, default=1000, help=f"of `{SWAPS}`")
-    parser.add_argument("--out", type=Path, default=OUT, help="folder of logs, artifacts, figures")
-    parser.add_argument("--report", type=Path, help="write the table to this Markdown file too")
-    return parser
+    if SWAPS in names:
+        raise ValueError(f"scenario: got `{SWAPS}` with others, expected it alone")
+    return [scenario for scenario in SCENARIOS if not names or scenario.name in names]
 
 
 if __name__ == "__main__":
-    # As with Ctrl-C: cache, service and client are stopped, not left behind.
+    # As with Ctrl-C: the cache, the service and the client are stopped.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.exit(main())
+    run_app(app, "python -m loadtest.chaos")

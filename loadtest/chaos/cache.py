@@ -21,7 +21,7 @@ Work = Callable[[CacheClient], None]
 
 
 class Cache:
-    """A Valkey server of the stage's own, over a unix socket. What blocks runs in a thread.
+    """A Valkey server of the environment's own, over a unix socket. What blocks runs in a thread.
 
     Attributes:
         url: for the service.

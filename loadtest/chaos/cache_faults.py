@@ -3,8 +3,8 @@
 import time
 
 from builder.errors import PublishError
+from loadtest.chaos.environment import Environment, damaged
 from loadtest.chaos.scenario import Scenario
-from loadtest.chaos.stage import Stage, damaged
 from models.contract.errors import CacheUnavailableError
 
 SLOW_S = 2.0
@@ -16,70 +16,72 @@ EVERYBODY_S = 2.5
 """In which the load asks for every user."""
 
 
-async def killed(stage: Stage) -> None:
+async def killed(environment: Environment) -> None:
     """SIGKILL, and a start with what was on the disk."""
-    async with stage.fault("cache killed"):
-        stage.cache.kill()
-        await stage.calm(stage.fault_s)
-        await stage.cache.start()
-    await stage.calm(RETURN_S)
+    async with environment.fault("cache killed"):
+        environment.cache.kill()
+        await environment.calm(environment.fault_s)
+        await environment.cache.start()
+    await environment.calm(RETURN_S)
 
 
-async def paused(stage: Stage) -> None:
+async def paused(environment: Environment) -> None:
     """Connections stay open, and nothing answers."""
-    async with stage.fault("cache paused"):
-        stage.cache.pause()
-        await stage.calm(stage.fault_s)
-        stage.cache.go_on()
-    await stage.calm(RETURN_S)
+    async with environment.fault("cache paused"):
+        environment.cache.pause()
+        await environment.calm(environment.fault_s)
+        environment.cache.go_on()
+    await environment.calm(RETURN_S)
 
 
-async def slow(stage: Stage) -> None:
+async def slow(environment: Environment) -> None:
     """Every answer comes, too late."""
-    async with stage.fault("cache slow"):
-        stage.wire.delay_s = SLOW_S
-        await stage.calm(stage.fault_s)
-        stage.wire.delay_s = 0.0
-    await stage.calm(RETURN_S)
+    async with environment.fault("cache slow"):
+        environment.wire.delay_s = SLOW_S
+        await environment.calm(environment.fault_s)
+        environment.wire.delay_s = 0.0
+    await environment.calm(RETURN_S)
 
 
-async def cut(stage: Stage) -> None:
+async def cut(environment: Environment) -> None:
     """Every answer breaks off in its middle, and the connection with it."""
-    async with stage.fault("cache's answers cut"):
-        stage.wire.is_cutting = True
-        await stage.calm(stage.fault_s)
-        stage.wire.is_cutting = False
-    await stage.calm(RETURN_S)
+    async with environment.fault("cache's answers cut"):
+        environment.wire.is_cutting = True
+        await environment.calm(environment.fault_s)
+        environment.wire.is_cutting = False
+    await environment.calm(RETURN_S)
 
 
-async def full(stage: Stage) -> None:
+async def full(environment: Environment) -> None:
     """A publish runs into maxmemory: it has to fail, the old generation has to serve, and the next one succeeds."""
-    async with stage.fault("cache full"):
-        await stage.cache.fill(SPARE_BYTES)
+    async with environment.fault("cache full"):
+        await environment.cache.fill(SPARE_BYTES)
         try:
-            await stage.publish()
-            stage.problems.append("a publish into a full cache was not refused")
+            await environment.publish()
+            environment.problems.append("a publish into a full cache was not refused")
         except (PublishError, CacheUnavailableError) as error:
-            stage.abuses[f"publish into a full cache: {type(error).__name__}"] += 1
-        await stage.calm(stage.fault_s)
-        await stage.cache.fill(0)
-    if not await stage.serves(await stage.publish()):
-        stage.problems.append("a generation published after the cache was full does not serve")
+            environment.abuses[f"publish into a full cache: {type(error).__name__}"] += 1
+        await environment.calm(environment.fault_s)
+        await environment.cache.fill(0)
+    if not await environment.serves(await environment.publish()):
+        environment.problems.append(
+            "a generation published after the cache was full does not serve"
+        )
 
 
-async def emptied(stage: Stage) -> None:
+async def emptied(environment: Environment) -> None:
     """It comes back with nothing: everybody is answered from the cold-start state until the next publish."""
-    async with stage.fault("cache emptied"):
-        await stage.cache.forget()
-        await stage.calm(stage.fault_s)
-        await stage.publish()
-    await stage.calm(RETURN_S)
+    async with environment.fault("cache emptied"):
+        await environment.cache.forget()
+        await environment.calm(environment.fault_s)
+        await environment.publish()
+    await environment.calm(RETURN_S)
 
 
-async def corrupted(stage: Stage) -> None:
+async def corrupted(environment: Environment) -> None:
     """Records are overwritten in place: a flipped bit, half of one, another user's, and no record at all."""
-    generation = stage.published
-    records = stage.records_of(generation)
+    generation = environment.published
+    records = environment.records_of(generation)
     users = list(records)
     bad = {}
     for number, user in enumerate(users):
@@ -91,26 +93,26 @@ async def corrupted(stage: Stage) -> None:
             b"no record",
         )
         bad[generation.key(user)] = damages[number % len(damages)]
-    async with stage.fault("records corrupted"):
-        await stage.cache.put(bad)
-        await stage.calm(stage.fault_s)
-        await stage.cache.put({generation.key(user): raw for user, raw in records.items()})
-    await stage.calm(RETURN_S)
+    async with environment.fault("records corrupted"):
+        await environment.cache.put(bad)
+        await environment.calm(environment.fault_s)
+        await environment.cache.put({generation.key(user): raw for user, raw in records.items()})
+    await environment.calm(RETURN_S)
 
 
-async def kept(stage: Stage) -> None:
+async def kept(environment: Environment) -> None:
     """SIGKILL: users whom the host tier holds go on being answered from their records."""
-    await stage.calm(EVERYBODY_S)
+    await environment.calm(EVERYBODY_S)
     started_s = time.monotonic()
-    async with stage.fault("cache killed behind the host tier"):
-        stage.cache.kill()
-        await stage.calm(stage.fault_s)
-        await stage.cache.start()
-    meanwhile = [one for one in stage.asked if one.is_known and one.sent_s > started_s]
+    async with environment.fault("cache killed behind the host tier"):
+        environment.cache.kill()
+        await environment.calm(environment.fault_s)
+        await environment.cache.start()
+    meanwhile = [one for one in environment.outcomes if one.is_known and one.sent_s > started_s]
     hits = sum(one.is_hit for one in meanwhile)
     if 2 * hits < len(meanwhile):
-        stage.problems.append(f"the host tier kept {hits} of {len(meanwhile)} answers")
-    await stage.calm(RETURN_S)
+        environment.problems.append(f"the host tier kept {hits} of {len(meanwhile)} answers")
+    await environment.calm(RETURN_S)
 
 
 UNAVAILABLE = frozenset({"unavailable"})

@@ -1,6 +1,6 @@
 """`python -m loadtest.chaos.client PORT QUESTIONS RATE`: asks at a fixed rate until its standard input closes.
 
-A process of its own, so that nothing the stage does delays it. Writes one `Asked` a line to standard output.
+A process of its own, so that nothing the environment does delays it. Writes one `Outcome` a line to standard output.
 """
 
 import asyncio
@@ -10,45 +10,43 @@ from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 
-from loadtest.chaos.asked import Asked, judge
-from loadtest.chaos.doors import v1_request, v2_request
-from loadtest.chaos.truth import MODEL, Question, load_questions
-from loadtest.chaos.wire import Connection, Reply, TornAnswerError
+from loadtest.chaos.expected import MODEL, Query, load_queries
+from loadtest.chaos.http_client import Connection, Reply, TornAnswerError
+from loadtest.chaos.outcome import Outcome, judge
+from loadtest.chaos.protocols import v1_request, v2_request
 
 HANG_LIMIT_S = 10.0
 """A request without an answer after this long hangs: the longest wait of the service is far below."""
 
 
 class Client:
-    """Asks questions over connections that are kept alive."""
+    """Asks queries over connections that are kept alive."""
 
-    def __init__(self, port: int, questions: Sequence[Question]) -> None:
+    def __init__(self, port: int, queries: Sequence[Query]) -> None:
         self._port = port
-        self._questions = questions
-        # Each question through both doors, one after the other.
-        self._requests = [(v1_request(one.body), v2_request(one.body, MODEL)) for one in questions]
+        self._queries = queries
+        # Each query through both protocols, one after the other.
+        self._requests = [(v1_request(one.body), v2_request(one.body, MODEL)) for one in queries]
         self._idle: list[Connection] = []
 
-    async def ask(self, number: int) -> Asked:
-        """Ask one question, and say what became of it."""
-        at = number % len(self._questions)
-        question, doors = self._questions[at], self._requests[at]
-        request = doors[number // len(self._questions) % len(doors)]
+    async def ask(self, number: int) -> Outcome:
+        """Ask one query, and say what became of it."""
+        at = number % len(self._queries)
+        query, protocols = self._queries[at], self._requests[at]
+        request = protocols[number // len(self._queries) % len(protocols)]
         sent_s = time.monotonic()
         retried, failure, judged, status = False, "", {}, 0
         try:
             async with asyncio.timeout(HANG_LIMIT_S):
                 retried, reply = await self._exchange(request)
-            status, judged = reply.status, judge(question, reply)
+            status, judged = reply.status, judge(query, reply)
         except TimeoutError:
             failure = "hung"
         except ConnectionRefusedError:
             failure = "refused"
         except OSError as error:
             failure = f"closed: {error}"
-        return Asked(
-            sent_s, time.monotonic(), status, failure, retried, question.is_known, **judged
-        )
+        return Outcome(sent_s, time.monotonic(), status, failure, retried, query.is_known, **judged)
 
     async def _exchange(self, request: bytes) -> tuple[bool, Reply]:
         """The answer, and whether the request was sent twice to get it."""
@@ -79,9 +77,9 @@ class Client:
         return reply
 
 
-async def run(port: int, questions: Sequence[Question], rate_per_s: float) -> None:
+async def run(port: int, queries: Sequence[Query], rate_per_s: float) -> None:
     """Ask on schedule, late or not, until standard input closes; then wait for the answers."""
-    client = Client(port, questions)
+    client = Client(port, queries)
     stop = asyncio.create_task(asyncio.to_thread(sys.stdin.buffer.read))
     open_requests: set[asyncio.Task[None]] = set()
     start_s = time.monotonic()
@@ -102,4 +100,4 @@ async def _report(client: Client, number: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(run(int(sys.argv[1]), load_questions(Path(sys.argv[2])), float(sys.argv[3])))
+    asyncio.run(run(int(sys.argv[1]), load_queries(Path(sys.argv[2])), float(sys.argv[3])))

@@ -8,10 +8,10 @@ from contextlib import suppress
 
 import orjson
 
+from loadtest.chaos.environment import Environment
+from loadtest.chaos.http_client import Connection, Reply, fetch, post
 from loadtest.chaos.process import READY
 from loadtest.chaos.scenario import Scenario
-from loadtest.chaos.stage import Stage
-from loadtest.chaos.wire import Connection, Reply, fetch, post
 
 VANISHING = 60
 DRIBBLING = 100
@@ -26,34 +26,34 @@ BODY_LIMIT_BYTES = 1 << 16
 SCORE = "/v1/score"
 
 
-async def vanish(stage: Stage) -> None:
+async def vanish(environment: Environment) -> None:
     """Clients go away: after a whole request, within the head, within the body."""
-    body = _body(stage)
+    body = _body(environment)
     whole = post(SCORE, body)
     parts = (whole, whole[:30], whole[: len(whole) - len(body) // 2], whole * 20)
-    before = stage.service.open_files()
-    async with stage.fault("clients vanish"):
+    before = environment.service.open_files()
+    async with environment.fault("clients vanish"):
         for number in range(VANISHING):
-            connection = await Connection.open(stage.service.port)
+            connection = await Connection.open(environment.service.port)
             await connection.send(parts[number % len(parts)])
             if number % 3 == 0:
                 await asyncio.sleep(0.005)  # some vanish while they are being answered
             connection.abort()
-    await _are_freed(stage, before)
+    await _are_freed(environment, before)
 
 
-async def dribble(stage: Stage) -> None:
+async def dribble(environment: Environment) -> None:
     """Slow-loris: a hundred connections send a byte at a time, half of them of a head, half of a body."""
-    before = stage.service.open_files()
-    body = _body(stage)
+    before = environment.service.open_files()
+    body = _body(environment)
     whole = post(SCORE, body)
     starts = (len(whole) - len(body), 0)
-    async with stage.fault("slow-loris"):
-        opened = [await Connection.open(stage.service.port) for _ in range(DRIBBLING)]
+    async with environment.fault("slow-loris"):
+        opened = [await Connection.open(environment.service.port) for _ in range(DRIBBLING)]
         for number, connection in enumerate(opened):
             await connection.send(whole[: starts[number % 2]])
         answers = [asyncio.create_task(connection.read()) for connection in opened]
-        for step in range(round(stage.fault_s / DRIBBLE_EVERY_S)):
+        for step in range(round(environment.fault_s / DRIBBLE_EVERY_S)):
             await asyncio.sleep(DRIBBLE_EVERY_S)
             for number, connection in enumerate(opened):
                 at = starts[number % 2] + step
@@ -61,43 +61,43 @@ async def dribble(stage: Stage) -> None:
                     with suppress(OSError):
                         await connection.send(whole[at : at + 1])
         for answer in answers[::2]:
-            await _is_refused(stage, answer)
+            await _is_refused(environment, answer)
         for connection in opened:
             connection.abort()
         await asyncio.gather(*answers, return_exceptions=True)
-    await _are_freed(stage, before)
+    await _are_freed(environment, before)
 
 
-async def _is_refused(stage: Stage, answer: Awaitable[Reply]) -> None:
+async def _is_refused(environment: Environment, answer: Awaitable[Reply]) -> None:
     """A body that does not come to its end gets 408, or finds the connection closed while it sends."""
     try:
         async with asyncio.timeout(ANSWER_LIMIT_S):
             came = str((await answer).status)
     except OSError as error:
         came = "nothing" if isinstance(error, TimeoutError) else "closed"
-    stage.abuses[f"a slow body: {came}"] += 1
+    environment.abuses[f"a slow body: {came}"] += 1
     if came not in {"408", "closed"}:
-        stage.problems.append(f"a slow body: got {came}, expected 408")
+        environment.problems.append(f"a slow body: got {came}, expected 408")
 
 
-async def bad_bodies(stage: Stage) -> None:
+async def bad_bodies(environment: Environment) -> None:
     """What is too long, no JSON, no HTTP, or a bomb: each gets a 4xx or a closed connection, and none a 5xx."""
-    async with stage.fault("bad bodies"):
-        for name, request in _bad_requests(stage):
+    async with environment.fault("bad bodies"):
+        for name, request in _bad_requests(environment):
             try:
-                status = (await fetch(stage.service.port, request, ANSWER_LIMIT_S)).status
+                status = (await fetch(environment.service.port, request, ANSWER_LIMIT_S)).status
                 came, is_right = str(status), 400 <= status < 500
             except TimeoutError:
                 came, is_right = "hung", False
             except (OSError, ValueError, IndexError):
                 came, is_right = "closed", True
-            stage.abuses[f"{name}: {came}"] += 1
+            environment.abuses[f"{name}: {came}"] += 1
             if not is_right:
-                stage.problems.append(f"{name}: got {came}, expected 4xx")
+                environment.problems.append(f"{name}: got {came}, expected 4xx")
 
 
-def _bad_requests(stage: Stage) -> Sequence[tuple[str, bytes]]:
-    good = orjson.loads(_body(stage))
+def _bad_requests(environment: Environment) -> Sequence[tuple[str, bytes]]:
+    good = orjson.loads(_body(environment))
     long = orjson.dumps({**good, "candidates": ["x" * 100] * (2 * BODY_LIMIT_BYTES // 100)})
     chunked = f"POST {SCORE} HTTP/1.1\r\nHost: chaos\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
     chunks = (b"1000\r\n" + b" " * 0x1000 + b"\r\n") * (2 * BODY_LIMIT_BYTES // 0x1000)
@@ -132,20 +132,22 @@ def _bad_requests(stage: Stage) -> Sequence[tuple[str, bytes]]:
     )
 
 
-async def overload(stage: Stage) -> None:
+async def overload(environment: Environment) -> None:
     """Three hundred clients at once: each is answered or sent away, and says so; the rest goes on."""
-    request = post(SCORE, _body(stage))
-    async with stage.fault("overload"):
-        waves = max(1, round(stage.fault_s))
+    request = post(SCORE, _body(environment))
+    async with environment.fault("overload"):
+        waves = max(1, round(environment.fault_s))
         for _ in range(waves):
-            burst = [_came(stage.service.port, request) for _ in range(ALL_AT_ONCE)]
-            *answers, probed = await asyncio.gather(*burst, _came(stage.service.port, READY))
+            burst = [_came(environment.service.port, request) for _ in range(ALL_AT_ONCE)]
+            *answers, probed = await asyncio.gather(*burst, _came(environment.service.port, READY))
             if probed != "200":
-                stage.problems.append(f"overload: the readiness probe got {probed}")
+                environment.problems.append(f"overload: the readiness probe got {probed}")
             for came in answers:
-                stage.abuses[f"overload: {came}"] += 1
+                environment.abuses[f"overload: {came}"] += 1
                 if came not in {"200", "429", "503", "504"}:
-                    stage.problems.append(f"overload: got {came}, expected 200, 429, 503 or 504")
+                    environment.problems.append(
+                        f"overload: got {came}, expected 200, 429, 503 or 504"
+                    )
 
 
 async def _came(port: int, request: bytes) -> str:
@@ -157,17 +159,17 @@ async def _came(port: int, request: bytes) -> str:
         return f"closed: {error}"
 
 
-def _body(stage: Stage) -> bytes:
-    return orjson.dumps(stage.cast.questions[0].body)
+def _body(environment: Environment) -> bytes:
+    return orjson.dumps(environment.fixtures.queries[0].body)
 
 
-async def _are_freed(stage: Stage, before: int) -> None:
+async def _are_freed(environment: Environment, before: int) -> None:
     """The service lets go of connections whose clients are gone."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + FREED_LIMIT_S
-    while (now := stage.service.open_files()) > before + FREED_SLACK:
+    while (now := environment.service.open_files()) > before + FREED_SLACK:
         if loop.time() > deadline:
-            stage.problems.append(f"{now - before} descriptors are still open")
+            environment.problems.append(f"{now - before} descriptors are still open")
             return
         await asyncio.sleep(0.1)
 

@@ -2,8 +2,8 @@
 
 import json
 
+from loadtest.chaos.environment import Environment, damaged
 from loadtest.chaos.scenario import Scenario
-from loadtest.chaos.stage import Stage, damaged
 from models.contract.artifact import SCORE
 from models.contract.generation import pointer_key
 
@@ -11,63 +11,63 @@ FLIP_EVERY_S = 1.0
 FLIPS = 10
 
 
-async def flips(stage: Stage) -> None:
+async def flips(environment: Environment) -> None:
     """Both artifacts take turns, faster than anybody would publish."""
     for _ in range(FLIPS):
-        async with stage.fault("generation flipped"):
-            generation = await stage.publish()
-        if not await stage.serves(generation):
-            stage.problems.append(f"{generation.name} was published and does not serve")
-        stage.memory.append(stage.service.resident_bytes())
-        await stage.calm(FLIP_EVERY_S)
+        async with environment.fault("generation flipped"):
+            generation = await environment.publish()
+        if not await environment.serves(generation):
+            environment.problems.append(f"{generation.name} was published and does not serve")
+        environment.memory.append(environment.service.resident_bytes())
+        await environment.calm(FLIP_EVERY_S)
 
 
-async def artifact_missing(stage: Stage) -> None:
+async def artifact_missing(environment: Environment) -> None:
     """The next generation's artifact is not there, then is: the old one serves meanwhile."""
-    path = stage.artifact_dir / stage.next_artifact.artifact_id
+    path = environment.artifact_dir / environment.next_artifact.artifact_id
     away = path.with_name("away")
     path.rename(away)
-    async with stage.fault("artifact missing"):
-        generation = await stage.publish()
-        await _must_not_serve(stage, generation.name)
+    async with environment.fault("artifact missing"):
+        generation = await environment.publish()
+        await _must_not_serve(environment, generation.name)
         away.rename(path)
-    if not await stage.serves(generation):
-        stage.problems.append("an artifact that came late is not picked up")
+    if not await environment.serves(generation):
+        environment.problems.append("an artifact that came late is not picked up")
 
 
-async def artifact_tampered(stage: Stage) -> None:
+async def artifact_tampered(environment: Environment) -> None:
     """One bit of the next generation's graph is wrong, then right."""
-    path = stage.artifact_dir / stage.next_artifact.artifact_id / SCORE
+    path = environment.artifact_dir / environment.next_artifact.artifact_id / SCORE
     good = path.read_bytes()
     path.write_bytes(damaged(good))
-    async with stage.fault("artifact tampered with"):
-        generation = await stage.publish()
-        await _must_not_serve(stage, generation.name)
+    async with environment.fault("artifact tampered with"):
+        generation = await environment.publish()
+        await _must_not_serve(environment, generation.name)
         path.write_bytes(good)
-    if not await stage.serves(generation):
-        stage.problems.append("an artifact that was mended is not picked up")
+    if not await environment.serves(generation):
+        environment.problems.append("an artifact that was mended is not picked up")
 
 
-async def pointer_broken(stage: Stage) -> None:
+async def pointer_broken(environment: Environment) -> None:
     """The pointer holds no JSON, then points at nothing sensible, then at what it should."""
-    key = pointer_key(stage.published.model)
-    good = await stage.cache.get(key)
+    key = pointer_key(environment.published.model)
+    good = await environment.cache.get(key)
     elsewhere = json.loads(good)
     elsewhere["current"]["model"] = "another"
-    async with stage.fault("pointer broken"):
+    async with environment.fault("pointer broken"):
         for bad in (b"{", json.dumps(elsewhere).encode(), b"[]"):
-            await stage.cache.put({key: bad})
-            await stage.calm(stage.fault_s / 3)
-        await stage.cache.put({key: good})
-    if not await stage.serves(await stage.publish()):
-        stage.problems.append("a generation published over a mended pointer does not serve")
+            await environment.cache.put({key: bad})
+            await environment.calm(environment.fault_s / 3)
+        await environment.cache.put({key: good})
+    if not await environment.serves(await environment.publish()):
+        environment.problems.append("a generation published over a mended pointer does not serve")
 
 
-async def _must_not_serve(stage: Stage, name: str) -> None:
-    seen = len(stage.asked)
-    await stage.calm(stage.fault_s)
-    if any(one.generation == name for one in stage.asked[seen:]):
-        stage.problems.append(f"{name} serves, and must not")
+async def _must_not_serve(environment: Environment, name: str) -> None:
+    seen = len(environment.outcomes)
+    await environment.calm(environment.fault_s)
+    if any(one.generation == name for one in environment.outcomes[seen:]):
+        environment.problems.append(f"{name} serves, and must not")
 
 
 GENERATION_FAULTS = (

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import psutil
 
+from loadtest.chaos.http_client import fetch, get
 from loadtest.chaos.memory import resident_bytes
-from loadtest.chaos.wire import fetch, get
 from service.errors import NotReadyError
 from service.tools.running_service import LOG_TAIL_LINES, START_LIMIT_S, STOP_LIMIT_S, free_port
 
@@ -40,7 +40,7 @@ class Service:
         plain = {
             name: value for name, value in os.environ.items() if not name.startswith("ABSORB_")
         }
-        self._environment = {**plain, **settings, "ABSORB_PORT": str(self.port)}
+        self._variables = {**plain, **settings, "ABSORB_PORT": str(self.port)}
         self._log_path = log_path
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -49,7 +49,7 @@ class Service:
         command = [sys.executable, "-m", "service"]
         with self._log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                command, cwd=ROOT, env=self._environment, stdout=log, stderr=log
+                command, cwd=ROOT, env=self._variables, stdout=log, stderr=log
             )
 
     @property

@@ -2,35 +2,37 @@
 
 import time
 
+from loadtest.chaos.environment import Environment
 from loadtest.chaos.scenario import Scenario
-from loadtest.chaos.stage import Stage
 
 
-async def killed(stage: Stage) -> None:
+async def killed(environment: Environment) -> None:
     """SIGKILL, and a new process on the same port."""
     started_s = time.monotonic()
-    async with stage.fault("service killed"):
-        stage.service.kill()
-        await stage.calm(stage.fault_s / 3)
-        stage.service.launch()
-    await stage.is_back(started_s, is_kill=True)
-    await stage.calm(stage.fault_s)
+    async with environment.fault("service killed"):
+        environment.service.kill()
+        await environment.calm(environment.fault_s / 3)
+        environment.service.launch()
+    await environment.is_back(started_s, is_kill=True)
+    await environment.calm(environment.fault_s)
 
 
-async def drained(stage: Stage) -> None:
+async def drained(environment: Environment) -> None:
     """SIGTERM: not ready at once, all served during the delay, what is in flight answered; then a new process."""
-    async with stage.fault("service drained"):
-        stage.service.ask_to_end()
+    async with environment.fault("service drained"):
+        environment.service.ask_to_end()
         closing_s = time.monotonic() + DRAIN_DELAY_S
-        await stage.calm(DRAIN_DELAY_S / 2)
-        if (told := await stage.service.readiness()) != NOT_READY:
-            stage.problems.append(f"readiness of a draining service: {told}, expected {NOT_READY}")
-        status = await stage.service.end()
+        await environment.calm(DRAIN_DELAY_S / 2)
+        if (told := await environment.service.readiness()) != NOT_READY:
+            environment.problems.append(
+                f"readiness of a draining service: {told}, expected {NOT_READY}"
+            )
+        status = await environment.service.end()
         if status:
-            stage.problems.append(f"a drained service ended with status {status}, expected 0")
-        stage.service.launch()
-    await stage.is_back(closing_s, is_kill=False)
-    await stage.calm(stage.fault_s)
+            environment.problems.append(f"a drained service ended with status {status}, expected 0")
+        environment.service.launch()
+    await environment.is_back(closing_s, is_kill=False)
+    await environment.calm(environment.fault_s)
 
 
 DRAIN_DELAY_S = 1.5

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-from loadtest.chaos.stage import Stage
+from loadtest.chaos.environment import Environment
 
 
 @dataclass(frozen=True)
@@ -13,9 +13,9 @@ class Scenario:
     Attributes:
         name: on the command line.
         about: one line for `--list`.
-        play: one round; the service's memory is compared after the first round and after the last.
+        run_round: one round; the service's memory is compared after the first round and after the last.
         sources: degraded sources that known users may be answered from.
-        felt: those of them that some answers have to come from, or the faults were none.
+        required: those of them that some answers have to come from, or the faults were none.
         rounds: in a whole run.
         quick_rounds: in a quick one.
         rate_per_s: of the steady load.
@@ -25,9 +25,9 @@ class Scenario:
 
     name: str
     about: str
-    play: Callable[[Stage], Awaitable[None]]
+    run_round: Callable[[Environment], Awaitable[None]]
     sources: frozenset[str] = frozenset()
-    felt: frozenset[str] = frozenset()
+    required: frozenset[str] = frozenset()
     rounds: int = 4
     quick_rounds: int = 1
     rate_per_s: float = 30.0

@@ -12,11 +12,11 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from loadtest.chaos.asked import Asked
-from loadtest.chaos.cast import Cast
 from loadtest.chaos.counters import problems_of
+from loadtest.chaos.environment import Environment, running_environment, steady_load
+from loadtest.chaos.fixtures import Fixtures
 from loadtest.chaos.memory import growth, leak
-from loadtest.chaos.stage import Stage, on_stage, steady_load
+from loadtest.chaos.outcome import Outcome
 from loadtest.chaos.verdict import Evidence, conclude
 
 SWAPS = "swaps"
@@ -48,9 +48,9 @@ class Soak:
     broken: list[str]
 
 
-def swaps(cast: Cast, out: Path, count: int, console: Console) -> int:
+def swaps(fixtures: Fixtures, out: Path, count: int, console: Console) -> int:
     """Run the soak, print and write its figures; return the exit code."""
-    soak = asyncio.run(_soak(cast, out / SWAPS, count, console))
+    soak = asyncio.run(_soak(fixtures, out / SWAPS, count, console))
     (out / "swaps.json").write_text(json.dumps(asdict(soak)))
     console.print(
         f"{soak.swaps:,} swaps in {soak.seconds:.0f} s under {soak.requests:,} requests: memory "
@@ -63,24 +63,30 @@ def swaps(cast: Cast, out: Path, count: int, console: Console) -> int:
     return 1 if soak.broken else 0
 
 
-async def _soak(cast: Cast, folder: Path, count: int, console: Console) -> Soak:
+async def _soak(fixtures: Fixtures, folder: Path, count: int, console: Console) -> Soak:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     started_s = time.monotonic()
-    async with on_stage(cast, folder, SETTINGS, fault_s=0.0, with_proxy=False) as stage:
-        async with steady_load(stage, RATE_PER_S):
+    async with running_environment(
+        fixtures, folder, SETTINGS, fault_s=0.0, with_proxy=False
+    ) as environment:
+        async with steady_load(environment, RATE_PER_S):
             for _ in track(range(count), "swaps", console=console):
-                await _swap(stage)
-        counters = problems_of(await stage.metrics())
+                await _swap(environment)
+        counters = problems_of(await environment.metrics())
     evidence = Evidence(
-        SWAPS, frozenset(), stage.asked, stage.generations, problems=[*stage.problems, *counters]
+        SWAPS,
+        frozenset(),
+        environment.outcomes,
+        environment.generations,
+        problems=[*environment.problems, *counters],
     )
-    settled = stage.memory[int(WARM_UP_SHARE * count) :]
-    p99_ms = p99_by_part(stage.asked)
+    settled = environment.memory[int(WARM_UP_SHARE * count) :]
+    p99_ms = p99_by_part(environment.outcomes)
     problems = [leak(settled), slower(p99_ms)]
     return Soak(
         count,
-        len(stage.asked),
+        len(environment.outcomes),
         time.monotonic() - started_s,
         settled,
         growth(settled),
@@ -89,16 +95,16 @@ async def _soak(cast: Cast, folder: Path, count: int, console: Console) -> Soak:
     )
 
 
-async def _swap(stage: Stage) -> None:
-    generation = await stage.publish()
-    if not await stage.serves(generation):
-        stage.problems.append(f"{generation.name} was published and does not serve")
-    stage.memory.append(stage.service.resident_bytes())
+async def _swap(environment: Environment) -> None:
+    generation = await environment.publish()
+    if not await environment.serves(generation):
+        environment.problems.append(f"{generation.name} was published and does not serve")
+    environment.memory.append(environment.service.resident_bytes())
 
 
-def p99_by_part(asked: Sequence[Asked]) -> list[float]:
+def p99_by_part(outcomes: Sequence[Outcome]) -> list[float]:
     """p99 in milliseconds of each of the parts, in order, the warm-up left out."""
-    ordered = sorted(asked, key=lambda one: one.sent_s)
+    ordered = sorted(outcomes, key=lambda one: one.sent_s)
     took_ms = [1000 * (one.ended_s - one.sent_s) for one in ordered if one.status == 200]
     settled = took_ms[int(WARM_UP_SHARE * len(took_ms)) :]
     parts = np.array_split(np.array(settled), PARTS)

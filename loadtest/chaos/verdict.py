@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from loadtest.chaos.asked import Asked
 from loadtest.chaos.memory import growth, leak
+from loadtest.chaos.outcome import Outcome
 
 NOT_NOW = frozenset({429, 503, 504})
 """Refusals of a request that is itself in order: too many at once, not ready, too late."""
@@ -49,7 +49,7 @@ class Downtime:
     ended_s: float
     is_kill: bool
 
-    def excuses(self, one: Asked) -> bool:
+    def excuses(self, one: Outcome) -> bool:
         """That this request got no answer."""
         if one.failure == "hung" or one.sent_s > self.ended_s or one.ended_s < self.started_s:
             return False
@@ -63,26 +63,26 @@ class Evidence:
     Attributes:
         scenario: its name.
         sources: degraded sources that its faults may cause.
-        asked: every request of the steady load.
+        outcomes: every request of the steady load.
         generations: name -> artifact id of every generation that was published.
         faults: in order.
         downtimes: likewise.
         memory: bytes of the service after each round, of the process that lived last.
         abuses: "what was sent: what came" -> times, for requests that were not the steady load's.
         problems: what else was found wrong: by the scenario, in the counters, in the log.
-        felt: sources that some answers have to come from, or the faults were none.
+        required: sources that some answers have to come from, or the faults were none.
     """
 
     scenario: str
     sources: frozenset[str]
-    asked: Sequence[Asked]
+    outcomes: Sequence[Outcome]
     generations: Mapping[str, str]
     faults: Sequence[Fault] = ()
     downtimes: Sequence[Downtime] = ()
     memory: Sequence[int] = ()
     abuses: Mapping[str, int] = field(default_factory=dict)
     problems: Sequence[str] = ()
-    felt: frozenset[str] = frozenset()
+    required: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -108,23 +108,23 @@ class Figures:
 
 def conclude(evidence: Evidence) -> Figures:
     """The figures and the verdict."""
-    asked = evidence.asked
-    unanswered = [one for one in asked if one.failure]
+    outcomes = evidence.outcomes
+    unanswered = [one for one in outcomes if one.failure]
     lost = [one for one in unanswered if not _is_excused(one, evidence.downtimes)]
-    mixed = [one for one in asked if _is_mixed(one, evidence.generations)]
+    mixed = [one for one in outcomes if _is_mixed(one, evidence.generations)]
     recovered = [f.recovery_s for f in evidence.faults if f.recovery_s is not None]
     memory = evidence.memory
     return Figures(
         evidence.scenario,
-        len(asked),
+        len(outcomes),
         len(evidence.faults),
-        dict(Counter(str(one.status) for one in asked if one.status)),
-        dict(Counter(one.source for one in asked if one.source)),
+        dict(Counter(str(one.status) for one in outcomes if one.status)),
+        dict(Counter(one.source for one in outcomes if one.source)),
         len(lost),
         len(mixed),
-        sum(one.problem.startswith("wrong") for one in asked),
+        sum(one.problem.startswith("wrong") for one in outcomes),
         len(unanswered) - len(lost),
-        sum(one.retried for one in asked),
+        sum(one.retried for one in outcomes),
         recovered,
         growth(memory) if len(memory) > 1 else None,
         memory[-1] if memory else 0,
@@ -133,25 +133,27 @@ def conclude(evidence: Evidence) -> Figures:
     )
 
 
-def broken_rules(evidence: Evidence, lost: Sequence[Asked], mixed: Sequence[Asked]) -> list[str]:
+def broken_rules(
+    evidence: Evidence, lost: Sequence[Outcome], mixed: Sequence[Outcome]
+) -> list[str]:
     """One sentence for each rule that does not hold."""
-    asked = evidence.asked
+    outcomes = evidence.outcomes
     broken = list(evidence.problems)
-    if not any(one.is_hit for one in asked):
+    if not any(one.is_hit for one in outcomes):
         broken.append("no request was answered from a user's record")
     if lost:
         broken.append(f"{len(lost)} requests lost, the first: {lost[0].failure}")
     if mixed:
         broken.append(f"{len(mixed)} answers mix generations, the first: {_shown(mixed[0])}")
     for kind in ("wrong", "form"):
-        found = [one.problem for one in asked if one.problem.startswith(kind)]
+        found = [one.problem for one in outcomes if one.problem.startswith(kind)]
         if found:
             broken.append(f"{len(found)} answers are {kind}, the first: {found[0]}")
-    codes = Counter(one.status for one in asked if one.status not in {0, 200} | NOT_NOW)
+    codes = Counter(one.status for one in outcomes if one.status not in {0, 200} | NOT_NOW)
     broken += [f"status {code} for {times} good requests" for code, times in codes.items()]
     broken += _degraded_for_nothing(evidence)
-    unfelt = evidence.felt - {one.source for one in asked if one.is_known}
-    broken += [f"no answer was {name}: nobody felt the fault" for name in sorted(unfelt)]
+    unfelt = evidence.required - {one.source for one in outcomes if one.is_known}
+    broken += [f"no answer was {name}: nobody required the fault" for name in sorted(unfelt)]
     broken += [f"no hit after {one.name}" for one in evidence.faults if one.recovery_s is None]
     slow = [one for one in evidence.faults if (one.recovery_s or 0) > RECOVERY_LIMIT_S]
     broken += [f"{one.recovery_s:.1f} s until the first hit after {one.name}" for one in slow]
@@ -159,23 +161,23 @@ def broken_rules(evidence: Evidence, lost: Sequence[Asked], mixed: Sequence[Aske
     return broken
 
 
-def _is_excused(one: Asked, downtimes: Sequence[Downtime]) -> bool:
+def _is_excused(one: Outcome, downtimes: Sequence[Downtime]) -> bool:
     return any(downtime.excuses(one) for downtime in downtimes)
 
 
-def _is_mixed(one: Asked, generations: Mapping[str, str]) -> bool:
+def _is_mixed(one: Outcome, generations: Mapping[str, str]) -> bool:
     if one.status != 200 or not one.generation or one.problem.startswith("wrong"):
         return False
     return one.problem.startswith("mixed") or generations.get(one.generation) != one.artifact_id
 
 
-def _shown(one: Asked) -> str:
+def _shown(one: Outcome) -> str:
     return one.problem or f"{one.generation} by {one.artifact_id}"
 
 
 def _degraded_for_nothing(evidence: Evidence) -> list[str]:
     """Known users that were answered degraded though nothing that was broken explains it."""
-    known = [one for one in evidence.asked if one.is_known and one.status == 200]
+    known = [one for one in evidence.outcomes if one.is_known and one.status == 200]
     odd = Counter(one.source for one in known if one.source != "hit")
     unexplained = {name: n for name, n in odd.items() if name not in evidence.sources}
     # A busy machine may be late with the cache's answer; nothing else may happen by itself.

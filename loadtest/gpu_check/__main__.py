@@ -10,6 +10,7 @@ from typing import Annotated
 import torch
 import typer
 
+from loadtest.choices import some_of
 from loadtest.gpu_check.groups import PARTS, run_groups, run_part
 from loadtest.gpu_check.options import FULL, QUICK, Options, newest_artifact, newest_records
 from loadtest.gpu_check.results import CUT_SHORT, read_results
@@ -43,7 +44,10 @@ def run(
     out: Annotated[Path, typer.Option(help="folder of the results")] = OUT,
     only: Annotated[
         list[str] | None,
-        typer.Option(help=f"run this part alone, in this process: {', '.join(PARTS)}"),
+        typer.Option(
+            help=f"run this part alone, in this process: {', '.join(PARTS)}",
+            callback=some_of(PARTS),
+        ),
     ] = None,
     quick: Annotated[
         bool,
@@ -55,9 +59,6 @@ def run(
     scratch: Annotated[Path | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Run every part, and write the results, a table and a plot. Parts that need a GPU say so where there is none."""
-    if unknown := set(only or []) - set(PARTS):
-        expected = f"got {', '.join(sorted(unknown))}, expected some of: {', '.join(PARTS)}"
-        raise typer.BadParameter(expected, param_hint="--only")
     try:
         records = records or newest_records()
         artifact = artifact or newest_artifact(records)
@@ -109,15 +110,6 @@ def _conclude(out: Path, is_whole: bool) -> int:
     if is_whole:
         print("\n".join(f"{name}: {status.splitlines()[0]}" for name, status in statuses.items()))
     return int(any(status.startswith(("failed", CUT_SHORT)) for status in statuses.values()))
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return the exit code."""
-    try:
-        app(arguments, prog_name="python -m loadtest.gpu_check")
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
 
 
 if __name__ == "__main__":

@@ -1,9 +1,5 @@
-"""`python -m loadtest.peers`: install the peers, measure all rows in rounds, write the table and the plot.
+"""`absorb peers`: install other servers, measure all rows in rounds, write the table and the plot."""
 
-Exit code 0: measured, whatever the verdicts say; 2: it could not be run.
-"""
-
-import argparse
 import json
 import os
 import platform
@@ -13,10 +9,12 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 
+from loadtest.choices import some_of
 from loadtest.peers.bench import (
     FULL,
     QUICK,
@@ -27,10 +25,11 @@ from loadtest.peers.bench import (
     run_rounds,
 )
 from loadtest.peers.environments import PeerError, install, version_of
-from loadtest.peers.places import JOB, PUBLISHED, RESULTS, ROOT
+from loadtest.peers.paths import JOB, PUBLISHED, RESULTS, ROOT
 from loadtest.peers.queries import SLATES, read_queries, write_job, write_queries
 from loadtest.peers.report import Row, page, plot
 from loadtest.peers.servers import ABSORBS, BARE, PEERS, Server
+from models.command_line import run_app
 from models.contract.embedded_cache import resolve_cache_url
 from models.contract.errors import AbsorbError
 from service.settings import read_settings
@@ -40,35 +39,60 @@ MODEL = "lrea"
 MAX_USERS = 1_000_000
 STAMP = RESULTS / "stamp.json"
 PROBLEMS = RESULTS / "problems.json"
+NAMES = [server.name for server in (*ABSORBS, *PEERS)]
+EXIT_CODES = (
+    "Exit codes: 0 measured, whatever the verdicts are, 2 it could not be run, or wrong usage."
+)
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Do what the command line asks for; return the exit code."""
-    options = _parser().parse_args(arguments)
+@app.command(epilog=f"Example: absorb peers --only absorb --only fastapi --quick\n\n{EXIT_CODES}")
+def peers(
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"server to measure, by default all: {', '.join(NAMES)}", callback=some_of(NAMES)
+        ),
+    ] = None,
+    is_quick: Annotated[bool, typer.Option("--quick", help="one round, one second a cell")] = False,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help=f"rounds, by default {FULL.rounds}")
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help=f"seconds of each cell, by default {FULL.seconds:g}")
+    ] = None,
+    is_install: Annotated[
+        bool, typer.Option("--install", help="make the environments, and end")
+    ] = False,
+    is_report: Annotated[
+        bool, typer.Option("--report", help="write the table again, and end")
+    ] = False,
+    is_fresh: Annotated[bool, typer.Option("--fresh", help="delete earlier figures first")] = False,
+    out: Annotated[Path, typer.Option(help="folder of the table and the plot")] = PUBLISHED,
+) -> None:
+    """Measure the service beside ONNX Runtime alone and six other servers of the same model."""
     signal.signal(signal.SIGTERM, _stop)
-    chosen = tuple(
-        server for server in (*ABSORBS, *PEERS) if server.name in (options.only or [server.name])
-    )
-    problems = {} if options.report else _install(chosen)
-    if options.install:
-        return 0
-    effort = _effort(options)
+    chosen = tuple(s for s in (*ABSORBS, *PEERS) if not only or s.name in only)
+    problems = {} if is_report else _install(chosen)
+    if is_install:
+        return
     try:
-        if not options.report:
-            _prepare(effort, options.fresh)
+        if not is_report:
+            effort = _effort(is_quick, rounds, seconds)
+            _prepare(effort, is_fresh)
             ready = tuple(server for server in chosen if server.name not in problems)
             probe = read_queries()[SLATES[0]][0]
             problems |= run_rounds(ready, effort, probe, Console().print)
             PROBLEMS.write_text(json.dumps(problems, indent=1))
-        _write(options.out, json.loads(PROBLEMS.read_text()))
+        _write(out, json.loads(PROBLEMS.read_text()))
     except (AbsorbError, PeerError, FileNotFoundError) as error:
-        sys.stderr.write(f"peers: {error}\n")
-        return 2
-    return 0
+        typer.echo(f"peers: {error}", err=True)
+        raise typer.Exit(2) from error
 
 
 def _stop(*_: object) -> None:
-    """End as by Ctrl-C: the server that runs is stopped on the way out."""
+    """End as with Ctrl-C: the server that runs is stopped on the way."""
     sys.exit(143)
 
 
@@ -83,14 +107,14 @@ def _install(servers: tuple[Server, ...]) -> dict[str, str]:
     return problems
 
 
-def _effort(options: argparse.Namespace) -> Effort:
-    base = QUICK if options.quick else FULL
-    rounds, seconds = options.rounds or base.rounds, options.seconds or base.seconds
-    return Effort(rounds, seconds, base.warm_up_s, min(base.trial_s, seconds))
+def _effort(is_quick: bool, rounds: int | None, seconds: float | None) -> Effort:
+    base = QUICK if is_quick else FULL
+    seconds = seconds or base.seconds
+    return Effort(rounds or base.rounds, seconds, base.warm_up_s, min(base.trial_s, seconds))
 
 
 def _prepare(effort: Effort, is_fresh: bool) -> None:
-    """Say what is served and asked; throw results away that another run made of something else."""
+    """Write what is served and requested; delete results of other models, machines or settings."""
     settings = read_settings()
     try:
         published = read_published(settings, MODEL, MAX_USERS)
@@ -118,7 +142,7 @@ def _write(out: Path, problems: dict[str, str]) -> None:
     ours = [row for server in ABSORBS for row in _rows(server, problems)]
     others = [row for server in PEERS for row in _rows(server, problems)]
     out.mkdir(parents=True, exist_ok=True)
-    text = page(ours, bare, others, _about(bare))
+    text = page(ours, bare, others, _facts(bare))
     (out / "peers.md").write_text(text)
     plot([bare, *ours, *others], out / "peers.png")
     Console().print(text, markup=False, soft_wrap=True)
@@ -140,7 +164,7 @@ def _workers(server: Server) -> str:
     return {0: "in process", 1: "1 worker"}.get(number, f"{number} workers")
 
 
-def _about(bare: Row) -> dict[str, str]:
+def _facts(bare: Row) -> dict[str, str]:
     stamp: dict[str, Any] = json.loads(STAMP.read_text())
     tried = []
     for server in PEERS:
@@ -170,24 +194,10 @@ def describe_machine() -> str:
 
 
 def _commit() -> str:
-    asked = ["git", "describe", "--always", "--dirty"]
-    done = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False)
+    command = ["git", "describe", "--always", "--dirty"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     return done.stdout.strip() or "an unknown commit"
 
 
-def _parser() -> argparse.ArgumentParser:
-    names = [server.name for server in (*ABSORBS, *PEERS)]
-    parser = argparse.ArgumentParser("python -m loadtest.peers", description=__doc__)
-    parser.add_argument("--only", action="append", choices=names, help="measure these alone")
-    parser.add_argument("--quick", action="store_true", help="one round of a second a cell")
-    parser.add_argument("--rounds", type=int, help=f"absent: {FULL.rounds}")
-    parser.add_argument("--seconds", type=float, help=f"a cell; absent: {FULL.seconds:g}")
-    parser.add_argument("--install", action="store_true", help="make the environments, and end")
-    parser.add_argument("--report", action="store_true", help="write the table again, and end")
-    parser.add_argument("--fresh", action="store_true", help="throw away what was measured")
-    parser.add_argument("--out", type=Path, default=PUBLISHED, help="folder of table and plot")
-    return parser
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    run_app(app, "python -m loadtest.peers")

@@ -15,7 +15,7 @@ from typing import Any
 
 from loadtest.peers.cells import CELLS, CONCURRENCIES, Cell
 from loadtest.peers.environments import PeerError
-from loadtest.peers.places import RESULTS, ROOT
+from loadtest.peers.paths import RESULTS, ROOT
 from loadtest.peers.processes import running
 from loadtest.peers.queries import SLATES, Query
 from loadtest.peers.servers import BARE, Route, Server

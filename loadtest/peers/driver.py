@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from loadtest.peers.cells import Cell, measured
 from loadtest.peers.queries import Query, read_queries
 from loadtest.peers.servers import Route
-from loadtest.peers.wires import http_request, scores_of
+from loadtest.peers.wire_formats import http_request, scores_of
 
 HOST = "127.0.0.1"
 TOLERANCE = 1e-6

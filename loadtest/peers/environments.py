@@ -6,7 +6,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from loadtest.peers.places import HERE, WORK
+from loadtest.peers.paths import HERE, WORK
 from loadtest.peers.servers import Server
 
 SYSTEM_PYTHON = "/usr/bin/python3"

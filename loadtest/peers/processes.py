@@ -13,10 +13,10 @@ from contextlib import contextmanager, suppress
 import psutil
 
 from loadtest.peers.environments import PeerError, bin_of
-from loadtest.peers.places import HERE, ROOT, WORK
+from loadtest.peers.paths import HERE, ROOT, WORK
 from loadtest.peers.queries import Query
 from loadtest.peers.servers import Server
-from loadtest.peers.wires import http_request
+from loadtest.peers.wire_formats import http_request
 
 START_LIMIT_S = 120.0
 START_TRIES = 2

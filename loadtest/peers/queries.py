@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from loadtest.peers.places import JOB, QUERIES
+from loadtest.peers.paths import JOB, QUERIES
 from loadtest.peers.ranker import Ranker
 from loadtest.traffic import ITEM_EXPONENT, USER_EXPONENT, Zipf
 from service.tools.published import Published

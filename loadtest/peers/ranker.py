@@ -14,7 +14,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from redis import Redis
 
-from loadtest.peers.places import JOB
+from loadtest.peers.paths import JOB
 from models.contract.artifact import SCORE, load_artifact
 from models.contract.generation import Pointer, pointer_key
 from models.contract.record import decode_record

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loadtest.__main__ import main, run_locust
+from loadtest.__main__ import app, run_locust
 from loadtest.scenarios import Scenario
 from loadtest.traffic import Sample
+from tests.loadtest.command import run
 
 SAMPLE = Sample("lrea", ["u1", "u2"], [f"i{n}" for n in range(100)], {}, recent_length=4)
 
@@ -110,6 +111,6 @@ def test_a_sample_that_is_none_stops_the_run_with_code_2(
     (tmp_path / "sample.json").write_text(json.dumps({**vars(SAMPLE), "users": []}))
     options = ["--url", "http://127.0.0.1:9", "--scenario", "open", "--out", str(tmp_path)]
 
-    assert main([*options, "--sample", str(tmp_path / "sample.json")]) == 2
+    assert run(app, *options, "--sample", tmp_path / "sample.json") == 2
 
     assert "got 0 users" in capsys.readouterr().err

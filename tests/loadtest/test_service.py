@@ -11,6 +11,7 @@ import pytest
 from loadtest import __main__ as program
 from loadtest.scenarios import Scenario
 from models.contract.embedded_cache import start_server, stop_server
+from tests.loadtest.command import run
 from tests.service.toy import Toy
 from tests.service.world import HISTORIES, World
 
@@ -38,7 +39,7 @@ def test_both_loops_run_against_what_the_cache_holds(
     )
     monkeypatch.setattr(program, "SCENARIOS", scenarios)
 
-    code = program.main(["--out", str(tmp_path)])
+    code = run(program.app, "--out", tmp_path)
 
     opened, closed = (json.loads((tmp_path / f"{s.name}.json").read_text()) for s in scenarios)
     assert (opened["requests"], opened["problems"]) == (20, [])
@@ -53,6 +54,6 @@ def test_both_loops_run_against_what_the_cache_holds(
 def test_an_empty_cache_is_code_2_and_says_what_to_run(
     world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert program.main(["--out", str(tmp_path)]) == 2
+    assert run(program.app, "--out", tmp_path) == 2
 
     assert "python -m builder run" in capsys.readouterr().err

@@ -5,21 +5,22 @@ from typing import Any
 import pytest
 import torch
 
-from loadtest.gpu_check.__main__ import main
+from loadtest.gpu_check.__main__ import app
 from loadtest.gpu_check.groups import PARTS
 from loadtest.gpu_check.options import Options
 from loadtest.gpu_check.results import read_results
+from tests.loadtest.command import run
 
 
-def run(options: Options, *parts: str) -> int:
+def check(options: Options, *parts: str) -> int:
     paths = ["--artifact", options.artifact, "--records", options.records, "--out", options.out]
     only = [word for part in parts for word in ("--only", part)]
-    return main(["run", "--quick", *map(str, paths), *only])
+    return run(app, "run", "--quick", *paths, *only)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a CUDA device")
 def test_without_a_device_every_part_ends_and_says_what_did_not_run(options: Options) -> None:
-    assert run(options, *PARTS) == 0
+    assert check(options, *PARTS) == 0
 
     parts: dict[str, Any] = read_results(options.out)["parts"]
     ran = {name for name, part in parts.items() if part["status"] == "ran"}
@@ -41,7 +42,7 @@ def test_a_part_that_fails_gives_the_reason_and_the_next_part_runs(options: Opti
     options.records.with_suffix("").write_bytes(b"")
     empty = Options(options.artifact, options.records.with_suffix(""), *_rest(options))
 
-    assert run(empty, "parity", "machine") == 1
+    assert check(empty, "parity", "machine") == 1
 
     parts = read_results(options.out)["parts"]
     assert parts["parity"]["status"].startswith("failed: ValueError: records: got no record in")
@@ -55,5 +56,5 @@ def _rest(options: Options) -> tuple[Any, ...]:
 def test_an_unknown_part_is_wrong_usage(
     options: Options, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(options, "speed") == 2
+    assert check(options, "speed") == 2
     assert "expected some of: machine, parity" in " ".join(capsys.readouterr().err.split())

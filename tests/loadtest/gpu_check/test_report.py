@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from loadtest.gpu_check.__main__ import main
+from loadtest.gpu_check.__main__ import app
 from loadtest.gpu_check.report import page, targets
 from loadtest.gpu_check.results import FILE, Results, as_text, read_results
+from tests.loadtest.command import run
 
 ROOT = Path(__file__).parents[3]
 MEASURED = ROOT / "docs" / "results" / "gpu"
@@ -50,14 +51,14 @@ def test_parts_that_did_not_run_are_in_the_page() -> None:
 def test_the_command_writes_page_and_plot(content: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / FILE).write_text(json.dumps(content))
 
-    assert main(["report", str(tmp_path), "--out", str(tmp_path / "page")]) == 0
+    assert run(app, "report", tmp_path, "--out", tmp_path / "page") == 0
 
     assert "fused graph" in (tmp_path / "page" / "table.md").read_text()
     assert (tmp_path / "page" / "device-times.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_folder_without_results_is_wrong_usage(tmp_path: Path) -> None:
-    assert main(["report", str(tmp_path)]) == 2
+    assert run(app, "report", tmp_path) == 2
 
 
 def test_a_part_that_never_ended_is_cut_short(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The stage: cache, service and client as processes of their own, and what a scenario may do with them."""
+"""The environment: cache, service and client as processes of their own, and what a scenario may do with them."""
 
 import asyncio
 import shutil
@@ -11,14 +11,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from loadtest.chaos.asked import Asked
 from loadtest.chaos.cache import Cache
-from loadtest.chaos.cast import Cast
+from loadtest.chaos.expected import MODEL, save_queries
+from loadtest.chaos.fixtures import Fixtures
+from loadtest.chaos.http_client import fetch, get
+from loadtest.chaos.outcome import Outcome
 from loadtest.chaos.process import ROOT, Service
 from loadtest.chaos.proxy import Proxy
-from loadtest.chaos.truth import MODEL, save_questions
 from loadtest.chaos.verdict import RECOVERY_LIMIT_S, Downtime, Fault
-from loadtest.chaos.wire import fetch, get
 from models.contract.artifact import Artifact
 from models.contract.generation import Generation
 
@@ -40,25 +40,25 @@ def damaged(good: bytes) -> bytes:
 
 
 @dataclass
-class Stage:
+class Environment:
     """A service over a cache, under load, and a diary.
 
     Attributes:
-        cast: artifacts, records, questions.
+        fixtures: artifacts, records, queries.
         cache: may be made to fail.
         proxy: between service and cache, in scenarios that ask for it.
         service: may be killed.
-        folder: of this scenario: log, questions, artifacts.
+        folder: of this scenario: log, queries, artifacts.
         fault_s: how long a fault lasts, in seconds.
     """
 
-    cast: Cast
+    fixtures: Fixtures
     cache: Cache
     proxy: Proxy | None
     service: Service
     folder: Path
     fault_s: float
-    asked: list[Asked] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
     generations: dict[str, str] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     downtimes: list[Downtime] = field(default_factory=list)
@@ -76,7 +76,7 @@ class Stage:
     @property
     def next_artifact(self) -> Artifact:
         """What the next generation is published with."""
-        return self.cast.artifacts[self._published % len(self.cast.artifacts)]
+        return self.fixtures.artifacts[self._published % len(self.fixtures.artifacts)]
 
     @property
     def published(self) -> Generation:
@@ -102,8 +102,8 @@ class Stage:
 
     def records_of(self, generation: Generation) -> Mapping[str, bytes]:
         """User -> record, as published."""
-        ids = [artifact.artifact_id for artifact in self.cast.artifacts]
-        return self.cast.records[ids.index(generation.artifact_id)]
+        ids = [artifact.artifact_id for artifact in self.fixtures.artifacts]
+        return self.fixtures.records[ids.index(generation.artifact_id)]
 
     async def calm(self, seconds: float) -> None:
         """Let the load run on, with nothing broken."""
@@ -116,8 +116,8 @@ class Stage:
             PublishError: it does not fit.
             CacheUnavailableError: the cache stopped answering.
         """
-        at = self._published % len(self.cast.artifacts)
-        artifact, records = self.cast.artifacts[at], self.cast.records[at]
+        at = self._published % len(self.fixtures.artifacts)
+        artifact, records = self.fixtures.artifacts[at], self.fixtures.records[at]
         generation = await self.cache.publish(MODEL, artifact, records, self.announce)
         self._published += 1
         self.current = generation
@@ -130,11 +130,11 @@ class Stage:
     async def serves(self, generation: Generation) -> bool:
         """Wait until an answer names this generation; False if none does in time."""
         deadline = time.monotonic() + RECOVERY_LIMIT_S
-        seen = len(self.asked)
+        seen = len(self.outcomes)
         while time.monotonic() < deadline:
-            if any(one.generation == generation.name for one in self.asked[seen:]):
+            if any(one.generation == generation.name for one in self.outcomes[seen:]):
                 return True
-            seen = len(self.asked)
+            seen = len(self.outcomes)
             await asyncio.sleep(LOOK_EVERY_S)
         return False
 
@@ -149,9 +149,9 @@ class Stage:
 
     async def _first_hit(self, since_s: float) -> float | None:
         deadline = time.monotonic() + RECOVERY_LIMIT_S + 1
-        seen = len(self.asked)
+        seen = len(self.outcomes)
         while time.monotonic() < deadline:
-            new = self.asked[seen:]
+            new = self.outcomes[seen:]
             seen += len(new)
             if hits := [one.ended_s for one in new if one.is_hit and one.sent_s >= since_s]:
                 return min(hits)
@@ -170,16 +170,16 @@ class Stage:
 
 
 @asynccontextmanager
-async def on_stage(
-    cast: Cast, folder: Path, settings: Mapping[str, str], fault_s: float, with_proxy: bool
-) -> AsyncIterator[Stage]:
+async def running_environment(
+    fixtures: Fixtures, folder: Path, settings: Mapping[str, str], fault_s: float, with_proxy: bool
+) -> AsyncIterator[Environment]:
     """Everything started and one generation serving; stopped in the end, whatever happened."""
     async with AsyncExitStack() as stack:
         place = Path(tempfile.mkdtemp(prefix="ab", dir="/tmp"))
         cache = Cache(place)
         stack.push_async_callback(cache.close)
         await cache.start()
-        for artifact in cast.artifacts:  # copies: scenarios damage them
+        for artifact in fixtures.artifacts:  # copies: scenarios damage them
             shutil.copytree(artifact.path, folder / "artifacts" / artifact.artifact_id)
         proxy = None
         if with_proxy:
@@ -192,26 +192,26 @@ async def on_stage(
         }
         service = Service({**SETTINGS, **places, **settings}, folder / "service.log")
         stack.callback(service.close)
-        stage = Stage(cast, cache, proxy, service, folder, fault_s)
-        await stage.publish()
+        environment = Environment(fixtures, cache, proxy, service, folder, fault_s)
+        await environment.publish()
         service.launch()
         await service.wait_until_ready()
-        yield stage
+        yield environment
 
 
 @asynccontextmanager
-async def steady_load(stage: Stage, rate_per_s: float) -> AsyncIterator[None]:
-    """Questions at a fixed rate inside the block; its end waits for their answers."""
-    questions = stage.folder / "questions.json"
-    save_questions(stage.cast.questions, questions)
-    options = [str(stage.service.port), str(questions), str(rate_per_s)]
+async def steady_load(environment: Environment, rate_per_s: float) -> AsyncIterator[None]:
+    """Queries at a fixed rate inside the block; its end waits for their answers."""
+    queries = environment.folder / "queries.json"
+    save_queries(environment.fixtures.queries, queries)
+    options = [str(environment.service.port), str(queries), str(rate_per_s)]
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "loadtest.chaos.client", *options, cwd=ROOT,
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=LINE_LIMIT_BYTES,
     )  # fmt: skip
-    reading = asyncio.create_task(_note(process, stage.asked))
+    reading = asyncio.create_task(_note(process, environment.outcomes))
     try:
-        while not stage.asked and not reading.done():
+        while not environment.outcomes and not reading.done():
             await asyncio.sleep(LOOK_EVERY_S)
         yield
     finally:
@@ -220,10 +220,10 @@ async def steady_load(stage: Stage, rate_per_s: float) -> AsyncIterator[None]:
         await reading
         status = await process.wait()
         if status:
-            stage.problems.append(f"the client ended with status {status}")
+            environment.problems.append(f"the client ended with status {status}")
 
 
-async def _note(process: asyncio.subprocess.Process, asked: list[Asked]) -> None:
+async def _note(process: asyncio.subprocess.Process, outcomes: list[Outcome]) -> None:
     if process.stdout is not None:
         async for line in process.stdout:
-            asked.append(Asked.from_line(line))
+            outcomes.append(Outcome.from_line(line))

@@ -12,11 +12,11 @@ from loadtest.peers import bench
 from loadtest.peers.cells import CELLS, measured
 from loadtest.peers.driver import check, load
 from loadtest.peers.environments import version_of
-from loadtest.peers.places import HERE
+from loadtest.peers.paths import HERE
 from loadtest.peers.queries import Query
 from loadtest.peers.report import Row, page, plot, spread, verdicts
 from loadtest.peers.servers import ABSORBS, PEERS, Route
-from loadtest.peers.wires import HEADER_LENGTH, http_request, scores_of
+from loadtest.peers.wire_formats import HEADER_LENGTH, http_request, scores_of
 from service.settings import Settings
 
 ROUTES = {wire: Route(wire, "/score", wire) for wire in ("json", "v2", "v2-binary")}

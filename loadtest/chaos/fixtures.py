@@ -1,4 +1,4 @@
-"""Who is on stage: two artifacts whose answers are known, the users' records by each, the questions."""
+"""Who is on environment: two artifacts whose answers are known, the users' records by each, the queries."""
 
 import os
 import re
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from loadtest.chaos.expected import Graphs, Query, make_histories, make_queries
 from loadtest.chaos.process import ROOT
-from loadtest.chaos.truth import Graphs, Question, make_histories, make_questions
 from models.contract.artifact import MANIFEST, Artifact, load_artifact
 from models.contract.embedded_cache import stop_server
 from models.contract.errors import ArtifactError
@@ -22,27 +22,27 @@ SEEDS = (0, 1)
 
 
 @dataclass(frozen=True)
-class Cast:
+class Fixtures:
     """What every scenario plays with.
 
     Attributes:
         artifacts: two, of one shape and other weights.
         records: for each artifact: user -> encoded record.
-        questions: with right answers by both.
+        queries: with right answers by both.
     """
 
     artifacts: Sequence[Artifact]
     records: Sequence[Mapping[str, bytes]]
-    questions: Sequence[Question]
+    queries: Sequence[Query]
 
 
-def make_cast(artifacts: Sequence[Artifact]) -> Cast:
-    """Users, records and questions for these artifacts."""
+def make_fixtures(artifacts: Sequence[Artifact]) -> Fixtures:
+    """Users, records and queries for these artifacts."""
     graphs = [Graphs(artifact) for artifact in artifacts]
     first = artifacts[0]
     histories = make_histories(first.vocabulary, first.manifest.schema.history_length)
     records = [one.records(histories) for one in graphs]
-    return Cast(artifacts, records, make_questions(graphs, histories))
+    return Fixtures(artifacts, records, make_queries(graphs, histories))
 
 
 def trained_artifacts(root: Path) -> list[Artifact]:
@@ -82,9 +82,9 @@ def _build(root: Path, seed: int) -> None:
             "ABSORB_RUNS_DIR": f"{folder}/runs",
         }
         command = [sys.executable, "-m", "builder", "run", str(recipe)]
-        environment = {**os.environ, **places}
+        variables = {**os.environ, **places}
         done = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+            command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False
         )
         stop_server(cache)
     if done.returncode:

@@ -1,10 +1,10 @@
-"""The doors of the service: the same question through /v1 and through the Open Inference Protocol, the same answer."""
+"""The protocols of the service: the same query through /v1 and through the Open Inference Protocol, the same answer."""
 
 from typing import Any
 
 import orjson
 
-from loadtest.chaos.wire import post
+from loadtest.chaos.http_client import post
 
 V1 = "/v1/score"
 V2 = "/v2/models/{model}/infer"

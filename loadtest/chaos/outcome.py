@@ -1,19 +1,19 @@
-"""One request and what became of it: the client's process writes it, one JSON line each, and the stage reads it."""
+"""One request and its outcome. The client process writes it as a line of JSON, and the environment reads it."""
 
 from dataclasses import dataclass
 
 import orjson
 
-from loadtest.chaos.doors import as_v1
-from loadtest.chaos.truth import Origin, Question
-from loadtest.chaos.wire import Reply
+from loadtest.chaos.expected import Origin, Query
+from loadtest.chaos.http_client import Reply
+from loadtest.chaos.protocols import as_v1
 
 FROM_RECORD = ("hit", "stale")
 RETRY_AFTER = (429, 503)
 
 
 @dataclass(frozen=True)
-class Asked:
+class Outcome:
     """One request.
 
     Attributes:
@@ -45,7 +45,7 @@ class Asked:
         return orjson.dumps(self, option=orjson.OPT_APPEND_NEWLINE)
 
     @classmethod
-    def from_line(cls, line: bytes) -> "Asked":
+    def from_line(cls, line: bytes) -> "Outcome":
         """Inverse of `to_line`."""
         return cls(**orjson.loads(line))
 
@@ -55,7 +55,7 @@ class Asked:
         return self.status == 200 and self.source == "hit" and not self.problem
 
 
-def judge(question: Question, reply: Reply) -> dict[str, str]:
+def judge(query: Query, reply: Reply) -> dict[str, str]:
     """`source`, `generation`, `artifact_id` and `problem` of an answer."""
     try:
         body = reply.json()
@@ -65,8 +65,8 @@ def judge(question: Question, reply: Reply) -> dict[str, str]:
             return {"problem": _problem_of_refusal(reply, body)}
         body = as_v1(body)
         source, generation = body["state"]["source"], body["generation"]
-        artifact_id = body["artifact_id"] or _fitting(question, body["scores"], source)
-        problem = _problem(question, body, source, artifact_id)
+        artifact_id = body["artifact_id"] or _fitting(query, body["scores"], source)
+        problem = _problem(query, body, source, artifact_id)
         told = {"source": source, "generation": generation, "artifact_id": artifact_id}
         return {**told, "problem": problem}
     except (ValueError, KeyError, TypeError) as error:
@@ -85,28 +85,28 @@ def _origin(source: str) -> Origin:
     return "record" if source in FROM_RECORD else "cold"
 
 
-def _fitting(question: Question, scores: list[float], source: str) -> str:
+def _fitting(query: Query, scores: list[float], source: str) -> str:
     """The artifact that gives these scores; empty if none does. Whether it is the generation's is asked later."""
-    fitting = (one for one in question.right if question.matches(scores, one, _origin(source)))
+    fitting = (one for one in query.expected if query.matches(scores, one, _origin(source)))
     return next(fitting, "")
 
 
-def _problem(question: Question, body: dict[str, object], source: str, artifact_id: str) -> str:
+def _problem(query: Query, body: dict[str, object], source: str, artifact_id: str) -> str:
     degraded, reason = body["degraded"], body["degraded_reason"]
     if degraded != (source != "hit") or bool(reason) != degraded:
         return f"form: source {source}, degraded {degraded}, reason {reason!r}"
     scores = body["scores"]
-    if not isinstance(scores, list) or artifact_id not in question.right:
+    if not isinstance(scores, list) or artifact_id not in query.expected:
         return f"wrong: scores {scores!r} by {artifact_id}"
     origin = _origin(source)
-    if question.matches(scores, artifact_id, origin):
+    if query.matches(scores, artifact_id, origin):
         return ""
     others = [
         f"{other} from {kind}"
-        for other, kinds in question.right.items()
+        for other, kinds in query.expected.items()
         for kind in kinds
-        if question.matches(scores, other, kind)
+        if query.matches(scores, other, kind)
     ]
     if others:
         return f"mixed: says {artifact_id} from {origin}, is {' or '.join(others)}"
-    return f"wrong: {scores[:3]}…, expected {question.right[artifact_id][origin][:3]}…"
+    return f"wrong: {scores[:3]}…, expected {query.expected[artifact_id][origin][:3]}…"

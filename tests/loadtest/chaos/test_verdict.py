@@ -9,19 +9,19 @@ from typing import Any
 import orjson
 import pytest
 
-from loadtest.chaos.asked import Asked, judge
 from loadtest.chaos.counters import problems_of
-from loadtest.chaos.doors import v1_request, v2_request
+from loadtest.chaos.expected import Query
+from loadtest.chaos.http_client import Reply, parse_head, post
 from loadtest.chaos.memory import growth, leak, resident_bytes
+from loadtest.chaos.outcome import Outcome, judge
+from loadtest.chaos.protocols import v1_request, v2_request
 from loadtest.chaos.report import markdown, total
 from loadtest.chaos.swaps import p99_by_part, slower
-from loadtest.chaos.truth import Question
 from loadtest.chaos.verdict import Downtime, Evidence, Fault, conclude
-from loadtest.chaos.wire import Reply, parse_head, post
 
-HIT = Asked(1.0, 1.1, 200, source="hit", generation="g1", artifact_id="a")
+HIT = Outcome(1.0, 1.1, 200, source="hit", generation="g1", artifact_id="a")
 GOOD = Evidence("calm", frozenset(), [HIT] * 100, {"g1": "a", "g2": "b"})
-QUESTION = Question(
+QUERY = Query(
     {}, True, {"a": {"record": [0.1, 0.2], "cold": [0.5, 0.5]}, "b": {"record": [0.3, 0.4], "cold": [0.6, 0.6]}}
 )  # fmt: skip
 
@@ -38,8 +38,8 @@ def broken(evidence: Evidence) -> str:
     return "; ".join(conclude(evidence).broken)
 
 
-def with_one(one: Asked, **changes: Any) -> Evidence:
-    return replace(GOOD, asked=[*GOOD.asked, one], **changes)
+def with_one(one: Outcome, **changes: Any) -> Evidence:
+    return replace(GOOD, outcomes=[*GOOD.outcomes, one], **changes)
 
 
 def test_a_calm_run_breaks_nothing() -> None:
@@ -69,7 +69,7 @@ def test_a_calm_run_breaks_nothing() -> None:
     ],
 )
 def test_an_answer_is_held_against_what_it_says(reply: Reply, problem: str) -> None:
-    found = judge(QUESTION, reply)["problem"]
+    found = judge(QUERY, reply)["problem"]
     assert found.startswith(problem)
     assert bool(found) == bool(problem)
 
@@ -81,9 +81,9 @@ def tensors(first: float) -> Reply:
 
 
 def test_an_answer_in_tensors_is_the_artifacts_whose_scores_it_has() -> None:
-    told = judge(QUESTION, tensors(0.3))
+    told = judge(QUERY, tensors(0.3))
     assert told == {"source": "hit", "generation": "g2", "artifact_id": "b", "problem": ""}
-    assert judge(QUESTION, tensors(0.9))["problem"].startswith("wrong")
+    assert judge(QUERY, tensors(0.9))["problem"].startswith("wrong")
 
 
 def test_a_question_has_the_same_ids_at_both_doors() -> None:
@@ -99,7 +99,7 @@ def test_a_cold_answer_that_says_why_is_right() -> None:
     reply = answer(
         degraded=True, degraded_reason="gone", state={"source": "miss"}, scores=[0.5, 0.5]
     )
-    assert judge(QUESTION, reply)["problem"] == ""
+    assert judge(QUERY, reply)["problem"] == ""
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_a_cold_answer_that_says_why_is_right() -> None:
         (replace(HIT, problem="form: no reason"), "1 answers are form"),
     ],
 )
-def test_a_broken_rule_is_named(one: Asked, text: str) -> None:
+def test_a_broken_rule_is_named(one: Outcome, text: str) -> None:
     assert text in broken(with_one(one))
 
 
@@ -129,7 +129,7 @@ def test_a_broken_rule_is_named(one: Asked, text: str) -> None:
         replace(HIT, source="unavailable"),
     ],
 )
-def test_what_a_busy_service_may_do_breaks_nothing(one: Asked) -> None:
+def test_what_a_busy_service_may_do_breaks_nothing(one: Outcome) -> None:
     assert broken(with_one(one)) == ""
 
 
@@ -148,16 +148,16 @@ def test_what_a_busy_service_may_do_breaks_nothing(one: Asked) -> None:
 def test_only_a_process_that_is_down_excuses(
     sent_s: float, failure: str, is_kill: bool, is_lost: bool
 ) -> None:
-    one = Asked(sent_s, sent_s + 0.6, failure=failure)
+    one = Outcome(sent_s, sent_s + 0.6, failure=failure)
     figures = conclude(with_one(one, downtimes=[Downtime(10.0, 12.0, is_kill)]))
     assert (figures.lost, figures.excused) == ((1, 0) if is_lost else (0, 1))
 
 
 def test_a_fault_that_nobody_felt_proves_nothing() -> None:
-    corrupt = replace(GOOD, sources=frozenset({"corrupt"}), felt=frozenset({"corrupt"}))
-    assert broken(corrupt) == "no answer was corrupt: nobody felt the fault"
-    felt = replace(HIT, source="corrupt")
-    assert broken(replace(corrupt, asked=[*GOOD.asked, felt])) == ""
+    corrupt = replace(GOOD, sources=frozenset({"corrupt"}), required=frozenset({"corrupt"}))
+    assert broken(corrupt) == "no answer was corrupt: nobody required the fault"
+    required = replace(HIT, source="corrupt")
+    assert broken(replace(corrupt, outcomes=[*GOOD.outcomes, required])) == ""
 
 
 def test_recovery_is_counted_from_the_end_of_a_fault() -> None:
@@ -224,8 +224,8 @@ def test_growth_compares_the_ends_and_one_peak_says_nothing() -> None:
 
 
 def test_a_latency_that_grows_is_named() -> None:
-    def took(ms: float, at: int) -> Asked:
-        return Asked(float(at), at + ms / 1000, 200)
+    def took(ms: float, at: int) -> Outcome:
+        return Outcome(float(at), at + ms / 1000, 200)
 
     flat = p99_by_part([took(5, at) for at in range(100)])
     grown = p99_by_part([took(5 + at, at) for at in range(100)])
@@ -252,4 +252,4 @@ def test_an_answers_head_is_read() -> None:
 
 def test_what_was_asked_survives_its_line() -> None:
     one = replace(HIT, sent_s=time.monotonic(), retried=True, problem="form: \n")
-    assert Asked.from_line(one.to_line()) == one
+    assert Outcome.from_line(one.to_line()) == one

@@ -1,6 +1,6 @@
-"""What is right: the scores that each artifact gives to each question, computed here and not by the service.
+"""What is right: the scores that each artifact gives to each query, computed here and not by the service.
 
-Users have made-up histories; their states come from the artifact's own encode graph, as the builder's do. A question is
+Users have made-up histories; their states come from the artifact's own encode graph, as the builder's do. A query is
 answered from the user's record or, where the cache has none to give, from the cold-start state: both are known
 beforehand, so every answer can be checked against the artifact and the state that it names.
 """
@@ -23,7 +23,7 @@ from models.contract.vocabulary import Vocabulary
 MODEL = "chaos"
 """Name under which both artifacts are published, by turns."""
 NUM_USERS = 40
-NUM_QUESTIONS = 64
+NUM_QUERIES = 64
 NUM_CANDIDATES = 30
 SHARE_UNKNOWN_USERS = 0.05
 SHARE_WITHOUT_RECENT = 0.5
@@ -37,22 +37,22 @@ State = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class Question:
+class Query:
     """One request that is asked again and again.
 
     Attributes:
         body: as JSON.
         is_known: the user is published.
-        right: artifact id -> origin of the state -> scores.
+        expected: artifact id -> origin of the state -> scores.
     """
 
     body: dict[str, Any]
     is_known: bool
-    right: dict[str, dict[Origin, list[float]]]
+    expected: dict[str, dict[Origin, list[float]]]
 
     def matches(self, scores: Sequence[float], artifact_id: str, origin: Origin) -> bool:
         """These are the scores that the artifact gives from a state of that origin."""
-        expected = self.right[artifact_id][origin]
+        expected = self.expected[artifact_id][origin]
         return len(scores) == len(expected) and bool(
             np.abs(np.subtract(scores, expected)).max(initial=0.0) <= LIMIT
         )
@@ -130,20 +130,20 @@ def make_histories(vocabulary: Vocabulary, longest: int, seed: int = 0) -> dict[
     }
 
 
-def make_questions(
+def make_queries(
     graphs: Sequence[Graphs], histories: dict[str, list[str]], seed: int = 0
-) -> list[Question]:
-    """Questions with their right answers by each of the artifacts."""
+) -> list[Query]:
+    """Queries with their right answers by each of the artifacts."""
     rng = np.random.default_rng(seed)
     vocabulary = graphs[0].artifact.vocabulary
-    questions = []
-    for number in range(NUM_QUESTIONS):
+    queries = []
+    for number in range(NUM_QUERIES):
         body = _body(rng, vocabulary, list(histories), number)
         # A user without a record is only ever answered from the cold-start state.
         history = histories.get(body["user_id"], [])
         right = {one.artifact.artifact_id: one.answers(body, history) for one in graphs}
-        questions.append(Question(body, body["user_id"] in histories, right))
-    return questions
+        queries.append(Query(body, body["user_id"] in histories, right))
+    return queries
 
 
 def _body(
@@ -162,14 +162,14 @@ def _body(
     return body
 
 
-def save_questions(questions: Sequence[Question], path: Path) -> None:
+def save_queries(queries: Sequence[Query], path: Path) -> None:
     """Write as JSON, for the process that asks."""
-    path.write_bytes(orjson.dumps([asdict(question) for question in questions]))
+    path.write_bytes(orjson.dumps([asdict(query) for query in queries]))
 
 
-def load_questions(path: Path) -> list[Question]:
-    """Inverse of `save_questions`."""
-    return [Question(**fields) for fields in orjson.loads(path.read_bytes())]
+def load_queries(path: Path) -> list[Query]:
+    """Inverse of `save_queries`."""
+    return [Query(**fields) for fields in orjson.loads(path.read_bytes())]
 
 
 def _padded(rows: Ids, length: int) -> Ids:
