@@ -37,7 +37,7 @@ class Command:
         summary: one line for the help.
         module: module that holds it.
         extras: extras of pyproject.toml that it needs, in words; empty: the core dependencies are enough.
-        attribute: name in the module: a Typer app, or a function that takes the arguments and returns the exit code.
+        attribute: name in the module: a Typer app.
         is_member: the command is the one called `name` in an app of several commands.
     """
 
@@ -99,8 +99,6 @@ def load(command: Command) -> TyperCommand | TyperGroup:
         ModuleNotFoundError: a package that it needs is not installed.
     """
     target = getattr(importlib.import_module(command.module), command.attribute)
-    if not isinstance(target, typer.Typer):
-        return _wrapped(command, target)
     loaded = get_command(target)
     if command.is_member and isinstance(loaded, TyperGroup):
         loaded = loaded.commands[command.name]
@@ -115,18 +113,6 @@ class MissingExtraError(AbsorbError):
             f"{command.name}: the Python package {package!r} is not installed; expected the extras of this project: "
             f"{command.extras}. Install the clone or the wheel that this command came from again, with them"
         )
-
-
-def _wrapped(command: Command, main: Any) -> TyperCommand:
-    """A command whose function parses its own arguments."""
-
-    def run(arguments: Annotated[list[str] | None, typer.Argument()] = None) -> None:
-        raise typer.Exit(main(arguments or []))
-
-    app = typer.Typer(add_completion=False)
-    options = {"ignore_unknown_options": True, "allow_interspersed_args": False}
-    app.command(command.name, context_settings=options, add_help_option=False)(run)
-    return get_command(app)  # type: ignore[return-value]
 
 
 def _is_ours(module: str | None) -> bool:

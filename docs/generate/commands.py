@@ -1,11 +1,8 @@
 """Reference of the commands: `absorb`, by panel, and the targets of the Makefile."""
 
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +52,6 @@ def make_targets() -> list[tuple[str, str]]:
     return TARGET.findall(MAKEFILE.read_text())
 
 
-def has_own_parser(command: Command) -> bool:
-    """Whether a command is a program that parses its own arguments (the load generator's)."""
-    return command.attribute != "app"
-
-
 def walk(words: str, command: Any) -> Iterator[Shown]:
     """A command, and those that are in it."""
     if command.hidden:
@@ -82,18 +74,7 @@ def page() -> str:
 def _command(command: Command) -> str:
     words = f"absorb {command.name}"
     needs = f"Needs the extras {command.extras}.\n\n" if command.extras else ""
-    if has_own_parser(command):
-        text = f"### `{words}`\n\n{command.summary}\n\n"
-        return f"{text}{needs}```text\n{own_help(command.module)}\n```\n\n"
     return "".join(_section(shown, needs) for shown in walk(words, load(command)))
-
-
-@cache
-def own_help(module: str) -> str:
-    """What a program prints for `--help`. Run apart: importing locust changes the process that does it."""
-    arguments = [sys.executable, "-m", module.removesuffix(".__main__"), "--help"]
-    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
 
 
 def _section(shown: Shown, needs: str) -> str:
