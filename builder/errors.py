@@ -49,7 +49,7 @@ class LockHeldError(StepError):
 
     def __init__(self, what: str, holder: str) -> None:
         self.holder = holder
-        super().__init__(f"{what} is being built by another builder ({holder}); this one stops")
+        super().__init__(f"{what} is being built by another builder ({holder}); this builder stops")
 
 
 class ExportMismatchError(ArtifactError):
@@ -57,7 +57,7 @@ class ExportMismatchError(ArtifactError):
 
     def __init__(self, difference: float, limit: float) -> None:
         super().__init__(
-            f"export: ONNX scores differ from torch's by {difference:.2e}, at most {limit:.0e} is allowed"
+            f"export: ONNX scores differ from torch's by {difference:.2e}, expected at most {limit:.0e}"
         )
 
 

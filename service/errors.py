@@ -17,7 +17,7 @@ AbsorbError                    models/contract/errors.py
 
 from collections.abc import Iterable
 
-from models.contract.errors import AbsorbError, RequestError, shown
+from models.contract.errors import AbsorbError, RequestError, Unquoted, shown
 
 
 class UnknownVersionError(AbsorbError):
@@ -58,7 +58,7 @@ class DeadlineError(AbsorbError):
     """The client's deadline passed before the answer was ready."""
 
     def __init__(self) -> None:
-        super().__init__("deadline exceeded: the answer was not ready in the time that was given")
+        super().__init__("deadline exceeded: the answer was not ready in time")
 
 
 class ClientGoneError(AbsorbError):
@@ -77,7 +77,7 @@ class KeyMissingError(AccessError):
 
     def __init__(self, got: str) -> None:
         super().__init__(
-            f"key: got {got}, expected a known one in X-API-Key or Authorization: Bearer"
+            f"key: got {got}, expected a known key in X-API-Key or Authorization: Bearer"
         )
 
 
@@ -85,14 +85,16 @@ class BodyTooLargeError(RequestError):
     """The request body is longer than the limit."""
 
     def __init__(self, limit_bytes: int) -> None:
-        super().__init__("body", "a longer one", f"at most {limit_bytes} bytes")
+        got = Unquoted(f"more than {limit_bytes} bytes")
+        super().__init__("body", got, f"at most {limit_bytes} bytes")
 
 
 class BodyTimeoutError(RequestError):
     """The request body did not arrive in time."""
 
     def __init__(self, limit_s: float) -> None:
-        super().__init__("body", "a part of one", f"all of it within {limit_s:g} s")
+        got = Unquoted("only a part")
+        super().__init__("body", got, f"the whole body within {limit_s:g} s")
 
 
 class EncodingError(RequestError):

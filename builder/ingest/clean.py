@@ -147,7 +147,7 @@ def _add_time_fields(events: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame
 
 def _sort(source: str, events: pl.DataFrame) -> pl.DataFrame:
     if not events["ts_s"].is_sorted():
-        logger.info("%s: events are not in the order of time; sorting", source)
+        logger.info("%s: events are not sorted by time; sorting them", source)
     return events.sort("user", "ts_s", maintain_order=True)
 
 

@@ -25,8 +25,8 @@ UNLINK_BATCH = 500
 GENERATION_KEY = re.compile(rb"absorb:([^:]+):([0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}):")
 
 # A script, not WATCH and MULTI: EXEC does not notice that a watched lock has expired, and a client whose connection
-# breaks during EXEC cannot know what happened, whereas this may be sent again. allow-oom: flipping is what gets a full
-# cache out of being full.
+# breaks during EXEC cannot know what happened, whereas this script may be sent again. allow-oom: a full cache gets free
+# memory only after the flip, when old records are removed.
 FLIP = """#!lua flags=allow-oom
 if ARGV[4] ~= '' and redis.call('get', KEYS[3]) ~= ARGV[4] then return 'lock' end
 local now = redis.call('get', KEYS[1]) or ''
@@ -47,7 +47,7 @@ def new_generation(
     dtype: RecordDtype,
     now: datetime,
 ) -> Generation:
-    """Name a generation after the time `now` and a random part, which tells two of one second apart.
+    """Name a generation after the time `now`, with a random part that distinguishes generations of the same second.
 
     Raises:
         PublishError: `model` cannot be part of a key.
@@ -90,7 +90,7 @@ def flip_pointer(client: CacheClient, old: bytes, new: Pointer, token: str = "")
         raise PublishError(f"model {model!r}: lost the lock to another builder; nothing is flipped")
     if answer == b"changed":
         raise PublishError(
-            f"model {model!r}: the pointer was changed meanwhile; nothing is flipped"
+            f"model {model!r}: the pointer changed since it was read; nothing is flipped"
         )
 
 
@@ -105,15 +105,15 @@ def rollback(client: CacheClient, model: str) -> Pointer:
     """
     old, old_bytes = read_pointer(client, model)
     if old is None:
-        raise PublishError(f"model {model!r}: was never published")
+        raise PublishError(f"model {model!r}: got no published generation, expected one")
     if old.previous is None:
         raise PublishError(f"model {model!r}: {old.current.name} has no previous generation")
     if old.previous.place == old.current.place:
         raise PublishError(_why_overwritten(old.current, old.previous))
-    found = count_records(client, old.previous)
-    if found < old.previous.num_users:
+    num_left = count_records(client, old.previous)
+    if num_left < old.previous.num_users:
         raise PublishError(
-            f"model {model!r}: of the {old.previous.num_users} records of {old.previous.name} only {found} are left"
+            f"model {model!r}: of the {old.previous.num_users} records of {old.previous.name} only {num_left} are left"
         )
     new = Pointer(old.previous, old.current)
     flip_pointer(client, old_bytes, new)

@@ -127,10 +127,10 @@ def verify(client: CacheClient, generation: Generation, sample: Sample) -> None:
     Raises:
         PublishError: a record is missing, or differs from what was written.
     """
-    found = count_records(client, generation)
-    if found < generation.num_users:
+    num_records = count_records(client, generation)
+    if num_records < generation.num_users:
         raise PublishError(
-            f"model {generation.model!r}: wrote {generation.num_users} records, the cache holds {found}: "
+            f"model {generation.model!r}: wrote {generation.num_users} records, the cache holds {num_records}: "
             "some were lost or evicted, or a user came twice"
         )
     with cache_errors(client), client.pipeline(transaction=False) as pipeline:

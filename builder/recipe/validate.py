@@ -30,7 +30,7 @@ OpenShare = Annotated[float, Interval(gt=0, le=1)]
 TYPES = {
     "int_type": "a whole number",
     "float_type": "a number",
-    "string_type": "a text",
+    "string_type": "a string",
     "bool_type": "true or false",
     "tuple_type": "a list",
     "dict_type": "a table",

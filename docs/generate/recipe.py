@@ -79,7 +79,7 @@ def type_text(hint: Any) -> str:
         return "list of " + (inner[0] if Ellipsis in arguments else f"[{', '.join(inner)}]")
     if origin is dict:
         return "table"
-    names = {str: "text", int: "integer", float: "number", bool: "true or false"}
+    names = {str: "string", int: "integer", float: "number", bool: "true or false"}
     return names.get(hint, "table" if is_dataclass(hint) else getattr(hint, "__name__", str(hint)))
 
 

@@ -58,6 +58,12 @@ def _cut(text: str) -> str:
     return text if len(text) <= MAX_ECHOED else f"{text[:MAX_ECHOED]}…"
 
 
+class Unquoted(str):
+    """A received value in words: errors show it without quotes."""
+
+    __repr__ = str.__str__
+
+
 class AbsorbError(Exception):
     """Root of all errors raised on purpose: input from outside that cannot be used."""
 

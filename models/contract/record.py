@@ -170,7 +170,9 @@ def _pack(values: Array, tensor: TensorSpec, dtype: RecordDtype) -> bytes:
     if tensor.kind == "int32":
         return _to_int32(values, tensor).tobytes()
     if not np.isfinite(values).all():
-        raise ValueError(f"state {tensor.name!r} holds a value that is not finite")
+        raise ValueError(
+            f"state {tensor.name!r}: got a value that is not finite, expected finite values"
+        )
     if dtype == "fp32":
         return values.astype("<f4").tobytes()
     if dtype == "fp16" or values.ndim < 2:
@@ -187,9 +189,7 @@ def _to_int32(values: Array, tensor: TensorSpec) -> Array:
     if not np.issubdtype(values.dtype, np.integer):
         raise ValueError(f"state {tensor.name!r}: got {values.dtype}, expected int32")
     if not np.array_equal(values, values.astype(np.int32)):
-        raise ValueError(
-            f"state {tensor.name!r}: holds {np.abs(values).max()}, too large for int32"
-        )
+        raise ValueError(f"state {tensor.name!r}: got {np.abs(values).max()}, too large for int32")
     return values.astype("<i4")
 
 
@@ -198,7 +198,7 @@ def _to_fp16(values: Array, tensor: TensorSpec) -> Array:
     largest = np.abs(values).max(initial=0)
     if largest > FP16_LARGEST:
         raise ValueError(
-            f"state {tensor.name!r} holds {largest:.4g}, too large for fp16; choose fp32"
+            f"state {tensor.name!r}: got {largest:.4g}, too large for fp16; choose fp32"
         )
     return values.astype("<f2")
 

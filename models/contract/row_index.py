@@ -35,7 +35,9 @@ class RowIndex:
     def __init__(self, ids: Sequence[str], first: int) -> None:
         words = as_words(ids)
         if words is None:
-            raise ValueError(f"ids: expected ASCII of at most {WIDTH} characters")
+            raise ValueError(
+                f"ids: got one that is longer or not ASCII, expected ASCII of at most {WIDTH} characters"
+            )
         bits = max(4, int(len(ids) * SLOTS_PER_ID).bit_length())
         self._shift = np.uint64(64 - bits)
         self._mask = (1 << bits) - 1

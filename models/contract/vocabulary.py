@@ -56,9 +56,9 @@ def check_context_fields(names: Iterable[str], known: Collection[str]) -> None:
     """
     for name in names:
         if name not in known:
-            listed = ", ".join(known) or "no context field at all"
-            hint = did_you_mean(name, known)
-            raise RequestError("context", name, f"a field among: {listed}{hint}")
+            listed = f"a field among: {', '.join(known)}{did_you_mean(name, known)}"
+            expected = listed if known else "no field: the model has no context fields"
+            raise RequestError("context", name, expected)
 
 
 @dataclass(frozen=True)

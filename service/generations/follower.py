@@ -166,7 +166,9 @@ class Follower:
     async def _swap(self, model: str, raw: bytes | None) -> None:
         key = pointer_key(model)
         if raw is None:
-            raise GenerationError(key, "it is gone, though the model is listed as published")
+            raise GenerationError(
+                key, "the key is missing, though the model is listed as published"
+            )
         generation = Pointer.from_bytes(raw, key).current
         if generation.model != model:
             raise GenerationError(key, f"it points at model {generation.model!r}")
@@ -193,8 +195,12 @@ class Follower:
         self._telemetry.load_failed(model, error)
         retry = self._retries.get(model)
         if retry is None or (retry.raw, retry.message) != (raw, str(error)):
-            keeps = self._selection.current(model)
-            fields = {"model": model, "error": str(error), "keeps": keeps and keeps.generation.name}
+            serving = self._selection.current(model)
+            fields = {
+                "model": model,
+                "error": str(error),
+                "keeps": serving and serving.generation.name,
+            }
             log.error("generation does not load", extra=fields)
             retry = self._retries[model] = _Retry(raw, str(error))
             self._selection.fail(model, error)

@@ -23,7 +23,7 @@ class Serving:
     Two objects are never equal, even for the same generation, so nothing cached for one is used for the other.
 
     Attributes:
-        generation: as the pointer names it.
+        generation: the generation that the pointer names.
         artifact: the generation's model.
         scorer: runs the artifact's score graph.
         older: artifact id -> what scores records of that artifact, while a rolling publish replaces them in place.
@@ -79,7 +79,7 @@ def load_serving(
 
     Args:
         artifact_dir: folder that holds the artifacts.
-        generation: to load.
+        generation: the generation to load.
         num_threads: threads that one score uses.
         old: what serves this model now; None: nothing does.
 
@@ -95,7 +95,9 @@ def load_serving(
         try:
             older[artifact_id] = _load(artifact_dir, maker, num_threads, loaded)
         except ArtifactError as error:
-            log.warning("records being overwritten cannot score", extra={"error": str(error)})
+            log.warning(
+                "records that are being overwritten cannot be scored", extra={"error": str(error)}
+            )
     return replace(_load(artifact_dir, generation, num_threads, loaded), older=older)
 
 

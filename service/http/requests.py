@@ -16,7 +16,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from models.contract.errors import RequestError, did_you_mean, shown
+from models.contract.errors import RequestError, Unquoted, did_you_mean, shown
 from models.contract.vocabulary import are_ids, check_id
 from service.settings import Settings
 from service.transport.body import BodyLimit, read_body
@@ -32,15 +32,9 @@ MAX_PROBLEMS = 100
 ID_SCHEMA = {"anyOf": [{"type": "string", "minLength": 1, "maxLength": 128}, {"type": "integer"}]}
 
 
-class _Unquoted(str):
-    """A text that errors show without quotes."""
-
-    __repr__ = str.__str__
-
-
 def _short(value: object) -> object:
     text = shown(value)
-    return value if len(text) <= MAX_SHOWN else _Unquoted(f"{text[:MAX_SHOWN]}…")
+    return value if len(text) <= MAX_SHOWN else Unquoted(f"{text[:MAX_SHOWN]}…")
 
 
 def _id(field: str, value: object) -> str:
@@ -65,7 +59,7 @@ def _users_to_prefetch(value: object) -> list[str]:
     if not isinstance(value, list):
         raise RequestError("user_ids", _short(value), expected)
     if not 0 < len(value) <= MAX_PREFETCH:
-        raise RequestError("user_ids", _Unquoted(f"{len(value)} of them"), expected)
+        raise RequestError("user_ids", Unquoted(f"{len(value)} of them"), expected)
     return [_id(f"user_ids[{at}]", user_id) for at, user_id in enumerate(value)]
 
 
@@ -186,7 +180,7 @@ def with_body(kind: type[Body], settings: Settings) -> Callable[[Answer[Body]], 
     The function is cancelled when the client closes the connection.
 
     Args:
-        kind: of the body.
+        kind: class of the body.
         settings: limits of bodies and deadlines.
     """
     limit = BodyLimit(settings.max_body_bytes, settings.body_timeout_s)
@@ -219,13 +213,13 @@ def parse_request(kind: type[Body], raw: bytes) -> Body:
 
 def _request_error(error: ValidationError, fields: list[str]) -> RequestError:
     if error.error_count() > MAX_PROBLEMS:
-        wrong = _Unquoted(f"{error.error_count()} wrong fields or values")
+        wrong = Unquoted(f"{error.error_count()} wrong fields or values")
         return RequestError("body", wrong, f"only the fields {', '.join(fields)}")
     first = error.errors(include_url=False)[0]
     field = ".".join(str(part) for part in first["loc"]) or "body"
     match first["type"]:
         case "missing":
-            return RequestError(field, _Unquoted("nothing"), "a value: this field is required")
+            return RequestError(field, Unquoted("nothing"), "a value: this field is required")
         case "extra_forbidden":
             hint = did_you_mean(field, fields)
             return RequestError("body", field, f"only the fields {', '.join(fields)}{hint}")

@@ -25,7 +25,7 @@ LIMIT_S = 10.0
 """Longest time of a warm-up in seconds; then the generation serves."""
 MAX_RECORDED = 1000
 PATH = "/v1/score"
-NOBODY = "absorb-warm-up"
+UNKNOWN_ID = "absorb-warm-up"
 """Id of a user without a record, and of an item outside the catalogue."""
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class WarmUp:
 
     async def _score_slates(self, serving: Serving) -> None:
         for num_candidates in self._slates:
-            query = Query(NOBODY, [NOBODY] * num_candidates, None, None, {})
+            query = Query(UNKNOWN_ID, [UNKNOWN_ID] * num_candidates, None, None, {})
             try:
                 await self._score(serving, query, self._thread)
             except AbsorbError:
@@ -99,7 +99,7 @@ class WarmUp:
                     num_scored += 1
                 except Exception as error:  # any error of one request: the others are still scored
                     num_failed += 1
-                    log.warning("recorded request not scored", extra={"error": str(error)})
+                    log.warning("a recorded request cannot be scored", extra={"error": str(error)})
         return {"recorded": num_scored, "recorded_failed": num_failed}
 
 

@@ -109,7 +109,7 @@ class Admission:
 
         Args:
             deadline: moment of `time.monotonic()`; None: there is none.
-            priority: of `Query`.
+            priority: the priority of the `Query`.
 
         Raises:
             OverloadedError: too many requests at once.
@@ -214,8 +214,8 @@ class Admission:
     def _rejection(self, reason: str) -> OverloadedError:
         self._on_reject(reason)
         texts = {
-            "queue_full": f"{self._limit} requests are being scored already, {self.waiting} wait",
-            "pushed_out": "a request of a higher priority took the last place in the queue",
-            "queue_wait": f"no place in {1000 * self._max_wait_s:g} ms",
+            "queue_full": f"{self._limit} requests are being scored, and {self.waiting} wait",
+            "pushed_out": "the queue is full, and a request of a higher priority took this one's position",
+            "queue_wait": f"no permit became free in {1000 * self._max_wait_s:g} ms",
         }
         return OverloadedError(texts[reason], self.retry_after_s())

@@ -27,7 +27,7 @@ from service.tools.running_service import running_service
 LOG = Path("var/demo/service.log")
 MAX_USERS_READ = 100
 NUM_FAMILIAR = 8
-"""Candidates that the user bought lately; their ranks show whether the history counts."""
+"""Candidates that the user bought recently; their ranks show whether the history counts."""
 NUM_OTHERS = 12
 NUM_NAMED = 6
 """Latest items of the user that are printed."""
@@ -102,7 +102,7 @@ def show(
 
 
 def pick_candidates(recent: list[str | None], published: Published) -> list[str]:
-    """Items that the user had lately and items from the whole catalogue, shuffled; the same in every run."""
+    """Items from the user's recent history and items from the whole catalogue, shuffled; the same in every run."""
     familiar = list(dict.fromkeys(item for item in reversed(recent) if item))[:NUM_FAMILIAR]
     others = sorted(set(published.artifact.vocabulary.items) - set(familiar))
     chance = random.Random(0)

@@ -75,7 +75,7 @@ def _current_generation(client: Any, model: str | None) -> Generation:
     name = default_model(names, model)
     if not names or name is None:
         raise NotReadyError(
-            "nothing is published in the cache: run `python -m builder run <recipe.toml>` first"
+            "cache: got no published model, expected one; run `absorb build RECIPE` first"
         )
     raw = client.get(pointer_key(name)) if name in names else None
     if raw is None:

@@ -2,7 +2,7 @@
 
 FILE holds JSON lines, as `ABSORB_SLOW_DIR` or `GET /v1/slow` give them. Scores agree if none differs by more than 1e-6.
 They are compared only if both answers name the same generations and state sources (V2: the outputs `generation` and
-`state_source`); otherwise the scores may rightly differ, and both are shown.
+`state_source`); otherwise the scores are allowed to differ, and both are shown.
 """
 
 from base64 import b64decode
@@ -59,7 +59,7 @@ class Replayed:
 
     @property
     def is_bad(self) -> bool:
-        """Whether the replay differs for the worse, and neither another generation nor another state explains it."""
+        """Whether the replay is worse, and neither another generation nor another state explains it."""
         return self.status >= 400 > self.record["status"] or self.agrees is False
 
 
@@ -95,7 +95,8 @@ def read_records(path: Path) -> Iterator[Json]:
         wrong = [name for name, kind in KEYS.items() if not isinstance(record.get(name), kind)]
         if wrong:
             raise ValueError(
-                f"{path}:{number}: not a captured request: {', '.join(wrong)} missing or of another type"
+                f"{path}:{number}: got a line without {', '.join(wrong)} (or with another type), "
+                "expected a captured request"
             )
         yield record
 
@@ -112,7 +113,7 @@ def replay(records: Sequence[Json], url: str, key: str | None) -> Iterator[Repla
 
     Raises:
         httpx.HTTPError: the service does not answer.
-        ValueError: the URL is not one of HTTP.
+        ValueError: the URL is not an HTTP URL.
     """
     if not url.startswith(("http://", "https://")):
         raise ValueError(f"--url: got {url!r}, expected http://host:port")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from starlette.requests import ClientDisconnect, Request
 
-from models.contract.errors import RequestError
+from models.contract.errors import RequestError, Unquoted
 from service.errors import BodyTimeoutError, BodyTooLargeError, ClientGoneError, EncodingError
 
 WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
@@ -89,7 +89,7 @@ class _Decompressor:
             room = self._limit_bytes - len(self._body) + 1
             self._body += self._stream.decompress(chunk, room)
         except zlib.error as error:
-            raise self._broken(str(error)) from error
+            raise self._broken(f"bytes that zlib rejects ({error})") from error
         if len(self._body) > self._limit_bytes:
             raise BodyTooLargeError(self._limit_bytes)
         if self._stream.unused_data:
@@ -106,4 +106,4 @@ class _Decompressor:
         return bytes(self._body)
 
     def _broken(self, what: str) -> RequestError:
-        return RequestError("body", what, f"one whole {self._encoding} stream")
+        return RequestError("body", Unquoted(what), f"one whole {self._encoding} stream")

@@ -8,7 +8,7 @@ from typing import cast
 
 import numpy as np
 
-from models.contract.errors import RequestError, shown
+from models.contract.errors import RequestError, Unquoted, shown
 from service.v2.messages import BYTES, DTYPES, Data, InferTensor, Parameters
 
 LENGTH = Struct("<I")
@@ -30,16 +30,10 @@ JSON_TYPES: dict[str, frozenset[type]] = {
 """Kind of a numpy dtype -> types that its elements may have in JSON."""
 
 
-class _Unquoted(str):
-    """A text that errors show without quotes."""
-
-    __repr__ = str.__str__
-
-
 def short(value: object) -> object:
     """Shorten a wrong value for an error."""
     text = shown(value)
-    return value if len(text) <= MAX_SHOWN else _Unquoted(f"{text[:MAX_SHOWN]}…")
+    return value if len(text) <= MAX_SHOWN else Unquoted(f"{text[:MAX_SHOWN]}…")
 
 
 def shape_of(field: str, sizes: object) -> tuple[int, ...]:
@@ -139,7 +133,7 @@ def _any_texts(field: str, raw: bytes) -> list[str]:
         at = start + LENGTH.unpack_from(raw, at)[0] if start <= end else end + 1
         if at > end:
             raise RequestError(
-                field, _Unquoted("too few bytes"), "each string after its 4-byte length"
+                field, Unquoted("too few bytes"), "each string after its 4-byte length"
             )
         try:
             texts.append(raw[start:at].decode())
@@ -161,7 +155,7 @@ def tensor_from_json(
     flat = _flat(field, value, shape)
     count = math.prod(shape)
     if len(flat) != count:
-        raise RequestError(field, _Unquoted(f"{len(flat)} element(s)"), f"{count} by its shape")
+        raise RequestError(field, Unquoted(f"{len(flat)} element(s)"), f"{count} by its shape")
     return InferTensor(name, datatype, shape, _typed(name, datatype, flat), parameters)
 
 

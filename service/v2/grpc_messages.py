@@ -5,7 +5,7 @@ from typing import Any
 
 from google.protobuf.json_format import ParseDict
 
-from models.contract.errors import RequestError
+from models.contract.errors import RequestError, Unquoted
 from service.v2 import inference_pb2 as pb
 from service.v2.codec import shape_of, short, tensor_from_bytes, tensor_from_json, tensor_to_bytes
 from service.v2.messages import (
@@ -71,7 +71,7 @@ def _inputs_of(sent: pb.ModelInferRequest) -> tuple[InferTensor, ...]:
 def _raw(sent: pb.ModelInferRequest.InferInputTensor, raw: bytes) -> InferTensor:
     if sent.HasField("contents"):
         where = f"inputs[{sent.name}].contents"
-        raise RequestError(where, "elements", "none, beside raw_input_contents")
+        raise RequestError(where, Unquoted("elements"), "none beside raw_input_contents")
     return tensor_from_bytes(
         sent.name, sent.datatype, _shape_of(sent), raw, _tensor_parameters_of(sent, "inputs")
     )

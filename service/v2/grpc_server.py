@@ -208,7 +208,7 @@ def _read(kind: type[Message], raw: bytes) -> Message:
         return kind.FromString(raw)
     except DecodeError as error:
         name = kind.DESCRIPTOR.full_name
-        raise RequestError("message", short(raw), f"an {name}") from error
+        raise RequestError("message", short(raw), f"a message of type {name}") from error
 
 
 def _status_and_text(route: str, error: Exception) -> tuple[int, str]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from models.contract.errors import RequestError
+from models.contract.errors import RequestError, Unquoted
 from service.v2.codec import (
     shape_of,
     short,
@@ -111,7 +111,8 @@ class _Tail:
 def _read_inputs(listed: list[object], tail: _Tail) -> tuple[InferTensor, ...]:
     inputs = tuple(_read_input(value, at, tail) for at, value in enumerate(listed))
     if tail.rest:
-        raise RequestError("body", f"{tail.rest} bytes more", f"as many as {BINARY_SIZE} says")
+        got = Unquoted(f"{tail.rest} bytes more than the inputs name")
+        raise RequestError("body", got, f"as many as their {BINARY_SIZE} name")
     return inputs
 
 
@@ -125,7 +126,8 @@ def _read_input(value: object, at: int, tail: _Tail) -> InferTensor:
     refuse_unsupported(parameters, field)
     if BINARY_SIZE in parameters:
         if "data" in fields:
-            raise RequestError(f"{field}.data", "data", f"no data beside {BINARY_SIZE}")
+            got = Unquoted("JSON data")
+            raise RequestError(f"{field}.data", got, f"no data beside {BINARY_SIZE}")
         raw = tail.take(parameters.pop(BINARY_SIZE), f"{field}.parameters.{BINARY_SIZE}")
         return tensor_from_bytes(name, datatype, shape, raw, parameters)
     return tensor_from_json(name, datatype, shape, fields.get("data"), parameters)

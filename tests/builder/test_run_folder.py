@@ -140,7 +140,7 @@ def test_a_second_builder_is_told_who_builds(folder) -> None:
         assert builder.stdout is not None
         assert builder.stdout.readline() == "held\n"
 
-        with pytest.raises(LockHeldError, match=rf"pid {builder.pid} since 20.*this one stops"):
+        with pytest.raises(LockHeldError, match=rf"pid {builder.pid} since 20.*this builder stops"):
             folder.locked().__enter__()
 
         builder.communicate("\n")

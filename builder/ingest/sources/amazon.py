@@ -1,9 +1,9 @@
 """Amazon reviews of one category, edition 2014: the reviews of the 5-core, and the metadata of the items.
 
-The files may not be passed on: get both at https://cseweb.ucsd.edu/~jmcauley/datasets/amazon/links.html. For books they
-are `reviews_Books_5.json.gz` and `meta_Books.json.gz`, compressed or not. A line of the reviews is JSON; a line of
-the metadata is a Python dict, which is not JSON. Of 9 GB of reviews, three columns are kept; of the metadata, the
-reviewed items:
+The files may not be redistributed: get both at https://cseweb.ucsd.edu/~jmcauley/datasets/amazon/links.html. For
+books they are `reviews_Books_5.json.gz` and `meta_Books.json.gz`, compressed or not. A line of the reviews is JSON; a
+line of the metadata is a Python dict, which is not JSON. Of 9 GB of reviews, three columns are kept; of the metadata,
+the reviewed items:
 
     reviews   reviewerID, asin, unixReviewTime (s; whole days)
     items     asin, title, category: the last entry, the most specific, of the first list of categories; null where
@@ -73,7 +73,7 @@ def _items(path: Path, reviewed: Set[str]) -> Iterator[tuple[str, str | None, st
             item = ast.literal_eval(line)
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
             raise EventsError(
-                place, f"got text that is not a Python dict ({error}), expected one"
+                place, f"got text that is not a Python literal ({error}), expected a dict"
             ) from error
         asin = require_names(place, item, ("asin",))["asin"]
         if asin in reviewed:
@@ -83,7 +83,7 @@ def _items(path: Path, reviewed: Set[str]) -> Iterator[tuple[str, str | None, st
 def _title(place: str, item: dict[str, Any]) -> str | None:
     title = item.get("title")
     if title is not None and not isinstance(title, str):
-        raise EventsError(place, f"column 'title': got {title!r}, expected a text or none")
+        raise EventsError(place, f"column 'title': got {title!r}, expected a string or None")
     return title
 
 

@@ -91,9 +91,9 @@ def _as_written(value: Any) -> Any:
 
 
 def _text(place: str, name: str, value: Any) -> str | None:
-    """A text that is not empty, or None."""
+    """A string that is not empty, or None."""
     if value is not None and not isinstance(value, str):
-        raise EventsError(place, f"column {name!r}: got {value!r}, expected a text or null")
+        raise EventsError(place, f"column {name!r}: got {value!r}, expected a string or null")
     return value or None
 
 

@@ -15,7 +15,7 @@ from builder.ingest.sources.raw import require_columns
 
 CHUNK_ROWS = 200_000
 """Rows that are held as Python objects at a time."""
-KINDS = {str: "a text", int: "a whole number", float: "a number"}
+KINDS = {str: "a string", int: "a whole number", float: "a number"}
 
 
 def find_one(folder: Path, stem: str, suffix: str, home: str) -> Path:
@@ -75,7 +75,7 @@ def require_names(place: str, line: Any, names: Iterable[str]) -> dict[str, Any]
         EventsError: it is not.
     """
     if not isinstance(line, dict):
-        raise EventsError(place, f"got {line!r}, expected names and values in braces")
+        raise EventsError(place, f"got {line!r}, expected an object of names and values")
     require_columns(place, list(line), names)
     return line
 

@@ -1,6 +1,6 @@
 """MovieLens in its official layouts (100K, 1M, latest), or converted to Parquet.
 
-The files may not be passed on: get them at https://grouplens.org/datasets/movielens/ and unpack them.
+The files may not be redistributed: get them at https://grouplens.org/datasets/movielens/ and unpack them.
 In every layout the tables have the columns
 
     ratings  user_id, movie_id, rating, timestamp             (a conversion may lack the time)

@@ -57,7 +57,7 @@ def require_columns(source: str, there: Sequence[str], names: Iterable[str]) -> 
     missing = [f"{name!r}{did_you_mean(name, there)}" for name in names if name not in there]
     if missing:
         raise EventsError(
-            source, f"no column {', '.join(missing)}; columns there are: {', '.join(there)}"
+            source, f"no column {', '.join(missing)}; its columns are: {', '.join(there)}"
         )
 
 
@@ -66,7 +66,7 @@ def find_folder(recipe: Recipe, home: str) -> Path:
 
     Args:
         recipe: says where relative paths start.
-        home: where to get the files.
+        home: URL where to get the files, for the error.
 
     Raises:
         EventsError: the folder does not exist.

@@ -1,6 +1,6 @@
 """Taobao, UserBehavior.csv: nine days of clicks, purchases, carts and favourites of a million users.
 
-The file may not be passed on: get it at https://tianchi.aliyun.com/dataset/649 and unpack it. Its 100 million lines
+The file may not be redistributed: get it at https://tianchi.aliyun.com/dataset/649 and unpack it. Its 100 million lines
 have no header:
 
     user_id,item_id,category_id,behavior_type (pv, buy, cart or fav),timestamp (s)

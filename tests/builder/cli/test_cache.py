@@ -46,4 +46,4 @@ def test_rollback_of_what_was_never_published_is_refused(call: Call, server, cli
     finished = call("rollback", "lrae", "--cache", f"embedded:{server}")
 
     assert finished.code == 1
-    assert finished.err == "error: model 'lrae': was never published\n"
+    assert finished.err == "error: model 'lrae': got no published generation, expected one\n"

@@ -74,7 +74,7 @@ def test_a_second_builder_is_told_who_builds(call: Call, places, tmp_path: Path)
 
     assert finished.code == 1
     assert "is being built by another builder" in finished.err
-    assert "this one stops" in finished.err
+    assert "this builder stops" in finished.err
 
 
 @dataclass(frozen=True)

@@ -72,12 +72,12 @@ def test_unsorted_times_are_sorted_and_said(
 ) -> None:
     frame = log_frame()
     in_order = ingest_at(write_log(tmp_path, frame))
-    assert "not in the order of time" not in caplog.text
+    assert "not sorted by time" not in caplog.text
 
     with caplog.at_level(logging.INFO):
         shuffled = ingest_at(write_log(tmp_path, frame.reverse()))
 
-    assert "events.csv: events are not in the order of time; sorting" in caplog.text
+    assert "events.csv: events are not sorted by time; sorting" in caplog.text
     assert np.array_equal(in_order.item, shuffled.item)
     assert np.array_equal(in_order.ts_s, shuffled.ts_s)
 
@@ -355,7 +355,7 @@ def test_missing_columns_are_named_with_those_there(tmp_path: Path) -> None:
     text = refusal(tmp_path, log_frame().rename({"item_id": "itemid", "timestamp": "at"}))
 
     assert "no column 'item_id'; did you mean 'itemid'?, 'timestamp'" in text
-    assert "columns there are: user_id, itemid, at" in text
+    assert "its columns are: user_id, itemid, at" in text
 
 
 @pytest.mark.parametrize("column", ["user_id", "item_id", "timestamp"])

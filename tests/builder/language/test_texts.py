@@ -134,7 +134,7 @@ def test_what_is_wrong_in_the_section_is_said() -> None:
     values = {"descriptions": {"age": 3}, "rank": 0, "vectors": "tunde"}
 
     assert config_problems(LanguageRule, values, "language") == [
-        "language.descriptions.age: got 3, expected a text",
+        "language.descriptions.age: got 3, expected a string",
         "language.vectors: got 'tunde', expected one of: tuned, raw, random, shuffled; did you mean 'tuned'?",
         "language.rank: got 0, expected at least 1",
     ]

@@ -48,7 +48,7 @@ def test_a_publish_after_a_rollback_keeps_what_serves(client):
 
 
 def test_there_may_be_nothing_to_roll_back_to(client):
-    with pytest.raises(PublishError, match="model 'lrea': was never published"):
+    with pytest.raises(PublishError, match="model 'lrea': got no published generation"):
         rollback(client, "lrea")
     published = publish_new(client)
     with pytest.raises(PublishError, match="has no previous generation"):
@@ -101,7 +101,7 @@ def test_a_rollback_during_a_publish_wins(client):
     def progress(_: int) -> None:
         rollback(client, "lrea")
 
-    with pytest.raises(PublishError, match="the pointer was changed meanwhile"):
+    with pytest.raises(PublishError, match="the pointer changed since it was read"):
         publish(client, generation_of(20), records(20), SPEC, progress=progress)
 
     assert_only(client, Pointer(first, second))

@@ -92,7 +92,7 @@ def test_every_problem_is_listed_at_once() -> None:
         "history: got 3, expected a table",
         "variant[0].model.name: model: got 'lrae'",
         "serv_as: unknown key",
-        "serve_as: missing, expected a text",
+        "serve_as: missing, expected a string",
     ):
         assert any(words in problem for problem in problems), words
     assert len(problems) == 13
@@ -105,8 +105,8 @@ def test_every_problem_is_listed_at_once() -> None:
         ({"serve_as": "a/b"}, "serve_as: got 'a/b'"),
         ({"serve_as": "a" * 65}, "serve_as: got 'aaa"),
         ({"path": "x"}, "path: unknown key"),
-        ({"model": {"rank": 3}}, "model.name: missing, expected a text"),
-        ({"model": {"name": 3}}, "model.name: got 3, expected a text"),
+        ({"model": {"rank": 3}}, "model.name: missing, expected a string"),
+        ({"model": {"name": 3}}, "model.name: got 3, expected a string"),
         ({"model": "lrea"}, "model: got 'lrea', expected a table"),
         ({"variant": {"label": "x"}}, "variant: got {'label': 'x'}, expected a list"),
         ({"variant": ["x"]}, "variant[0]: got 'x', expected a table"),
@@ -177,7 +177,7 @@ def test_every_problem_is_listed_at_once() -> None:
             {"data": {"negative_to": 4, "positive_from": 4, "columns": {"label": "stars"}}},
             "data.negative_to: got 4, expected less than positive_from (4)",
         ),
-        ({"data": {"events": 7}}, "data.events: got 7, expected a text"),
+        ({"data": {"events": 7}}, "data.events: got 7, expected a string"),
     ],
 )
 def test_impossible_value_names_the_key(sections: dict[str, Any], words: str) -> None:

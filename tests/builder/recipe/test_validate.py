@@ -109,7 +109,7 @@ def test_every_level_of_tables_is_checked_at_once() -> None:
         "room.shelves[1].kind: missing, expected one of: oak, pine",
         "room.shelves[1].boards: got '2', expected a whole number",
         "room.shelves[2]: got 3, expected a table",
-        "room.notes.first: got 1, expected a text",
+        "room.notes.first: got 1, expected a string",
         "room.shelve: unknown key; known: shelf, shelves, notes; did you mean 'shelves'?",
     ]
 

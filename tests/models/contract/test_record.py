@@ -168,7 +168,7 @@ def test_a_state_that_is_not_finite_is_refused(value, dtype, name):
     record = small_record()
     record.state[name].flat[1] = value
 
-    with pytest.raises(ValueError, match=f"state '{name}' holds a value that is not finite"):
+    with pytest.raises(ValueError, match=f"state '{name}': got a value that is not finite"):
         encode_record(record, SPEC, ARTIFACT, dtype)
 
 
@@ -180,7 +180,7 @@ def test_a_state_too_large_for_fp16_is_refused_and_not_clipped(dtype, name, valu
     record = small_record()
     record.state[name].flat[1] = value
 
-    with pytest.raises(ValueError, match=f"state '{name}' holds 7e.04, too large for fp16"):
+    with pytest.raises(ValueError, match=f"state '{name}': got 7e.04, too large for fp16"):
         encode_record(record, SPEC, ARTIFACT, dtype)
     assert round_trip(record, "fp32").state[name].flat[1] == value
 
@@ -284,5 +284,5 @@ def test_floats_in_an_int32_tensor_are_refused():
 
 def test_ids_beyond_int32_are_refused():
     record = replace(small_record(), state={"ids": np.full((2, 3), 2**40 + 5)})
-    with pytest.raises(ValueError, match="state 'ids': holds 1099511627781, too large for int32"):
+    with pytest.raises(ValueError, match="state 'ids': got 1099511627781, too large for int32"):
         encode_record(record, (IDS,), ARTIFACT, "fp32")

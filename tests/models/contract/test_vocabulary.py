@@ -83,7 +83,7 @@ def test_a_context_field_that_the_model_lacks_is_refused():
         RequestError, match="context: got 'huor', expected a field among: hour; did you"
     ):
         VOCABULARY.context_ids({"huor": 1})
-    with pytest.raises(RequestError, match="no context field at all"):
+    with pytest.raises(RequestError, match="expected no field: the model has no context fields"):
         replace(VOCABULARY, context={}).context_ids({"hour": 1})
 
 

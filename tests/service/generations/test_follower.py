@@ -103,7 +103,7 @@ BREAKING = {
     tamper_manifest: ("ArtifactTamperedError", "has hash"),
     break_manifest: ("ArtifactTamperedError", "has hash"),
     break_pointer: ("GenerationError", "cannot be read"),
-    remove_pointer: ("GenerationError", "it is gone"),
+    remove_pointer: ("GenerationError", "the key is missing"),
     swap_pointer: ("GenerationError", "it points at model 'other'"),
     put_numbers_in_pointer: ("GenerationError", "artifact_id"),
 }

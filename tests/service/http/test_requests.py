@@ -172,7 +172,7 @@ async def test_one_request_too_many_is_429(world: World):
     assert {response.status_code for response in responses} == {200, 429}
     refused = next(response for response in responses if response.status_code == 429)
     assert refused.headers["retry-after"] == "1"
-    assert "2 requests are being scored already" in error_of(refused)
+    assert "2 requests are being scored, and" in error_of(refused)
     assert after.status_code == 200
 
 

@@ -91,7 +91,7 @@ async def test_a_failing_recorded_request_does_not_keep_a_generation_from_servin
     monkeypatch.setattr(Scorer, "score_many", failing)
     async with world.service(warm_up_file=path) as service:
         assert (await service.score())["model"] == "toy"
-    assert "recorded request not scored" in caplog.text
+    assert "a recorded request cannot be scored" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -195,7 +195,7 @@ async def test_retry_after_follows_the_mean_duration(rejections: list[str]):
         admission.give_back(took_s)
     assert admission.take()
     assert admission.take()
-    with pytest.raises(OverloadedError, match="2 requests are being scored already") as rejected:
+    with pytest.raises(OverloadedError, match="2 requests are being scored, and") as rejected:
         await admission.wait(0)
     assert rejected.value.retry_after_s == 4
     admission.give_back(1e6)

@@ -105,7 +105,7 @@ async def test_the_wait_for_a_permit_is_limited(world: World):
             second = await post_score(service)
         assert (await first).status_code == 200
     assert second.status_code == 429
-    assert "no place in 30 ms" in second.json()["error"]
+    assert "no permit became free in 30 ms" in second.json()["error"]
 
 
 async def test_a_slow_cache_gets_half_of_the_time_at_most(world: World):

@@ -55,11 +55,11 @@ def test_a_file_without_captured_requests_is_rejected(
 ):
     path = tmp_path / "x.jsonl"
     for text, problem in (
-        ("{", ":1: not a captured request"),
-        ("[]", ":1: not a captured request"),
+        ("{", ":1: got a line without"),
+        ("[]", ":1: got a line without"),
         (
             '{"method": "POST", "path": "/", "status": 200, "took_ms": "1"}\n',
-            ":1: not a captured request: request_id, route, took_ms missing or of another type",
+            ":1: got a line without request_id, route, took_ms (or with another type), expected a captured",
         ),
     ):
         path.write_text(text)

@@ -57,7 +57,7 @@ async def test_scoring_needs_a_known_key(world: World):
         ]
     assert {one.status_code for one in refused} == {401}
     assert {one.headers["www-authenticate"] for one in refused} == {"Bearer"}
-    assert refused[0].json()["error"].startswith("key: got none, expected a known one")
+    assert refused[0].json()["error"].startswith("key: got none, expected a known key")
     assert SCORING[:-1] not in refused[2].text
 
 

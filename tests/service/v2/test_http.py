@@ -162,7 +162,7 @@ BAD: dict[str, tuple[bytes, dict[str, str], str]] = {
     "a length that is none": (b"{}", {LENGTH: "-1"}, "a number of bytes"),
     "a length beyond the body": (b"{}", {LENGTH: "3"}, "at most the 2 bytes"),
     "bytes without a length": (in_bytes()[0], {}, "expected JSON"),
-    "bytes too many": (in_bytes()[0] + b"x", in_bytes()[1], "1 bytes more"),
+    "bytes too many": (in_bytes()[0] + b"x", in_bytes()[1], "1 bytes more than the inputs name"),
     "bytes too few": (in_bytes()[0][:-1], in_bytes()[1], "that follow"),
     "data twice": (
         with_input(0, parameters={"binary_data_size": 0}),

@@ -223,7 +223,7 @@ def test_download_that_was_cut_off_is_refused(tmp_path: Path) -> None:
 REVIEW, ITEM = json.dumps(reviews()[0]), json.dumps(metadata()[1])
 WRONG = [
     ("Gift_Cards", "{'rating': 5}", "not JSON"),
-    ("Gift_Cards", "[5]", r"got \[5\], expected names and values"),
+    ("Gift_Cards", "[5]", r"got \[5\], expected an object of names and values"),
     ("Gift_Cards", REVIEW.replace("parent_asin", "parent"), "no column 'parent_asin'"),
     (
         "Gift_Cards",
@@ -238,7 +238,7 @@ WRONG = [
     (
         "Gift_Cards",
         REVIEW.replace('"user_id": "', '"user_id": null, "u": "'),
-        "'user_id': got None, expected a text",
+        "'user_id': got None, expected a string",
     ),
     ("meta_Gift_Cards", "{'title': 'x'}", "not JSON"),
     (
@@ -249,7 +249,7 @@ WRONG = [
     (
         "meta_Gift_Cards",
         ITEM.replace('"Roblox"', "[1]", 1),
-        r"'store': got \[1\], expected a text or null",
+        r"'store': got \[1\], expected a string or null",
     ),
     ("meta_Gift_Cards", ITEM.replace('"price": 25', '"price": {}'), "'price': got {}"),
     (

@@ -148,7 +148,7 @@ def test_converted_ratings_without_a_column_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "ratings.parquet"
     pl.read_parquet(path).drop("rating").write_parquet(path)
 
-    with pytest.raises(EventsError, match=r"no column 'rating'; columns there are: user_id"):
+    with pytest.raises(EventsError, match=r"no column 'rating'; its columns are: user_id"):
         ingest(movielens(tmp_path))
 
 

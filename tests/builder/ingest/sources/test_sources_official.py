@@ -222,11 +222,11 @@ BAD_REVIEWS = {
     "{'reviewerID': 'A'}": r"line 2: got text that is not JSON",
     GOOD_REVIEW[:-9]: r"line 2: got text that is not JSON",
     "": r"line 2: got text that is not JSON",
-    "[1, 2]": r"line 2: got \[1, 2\], expected names and values",
+    "[1, 2]": r"line 2: got \[1, 2\], expected an object of names and values",
     GOOD_REVIEW.replace('"asin"', '"asim"'): r"line 2: no column 'asin'; did you mean 'asim'",
     GOOD_REVIEW.replace(
         '"0000000000"', "null"
-    ): r"line 2: column 'asin': got None, expected a text",
+    ): r"line 2: column 'asin': got None, expected a string",
     GOOD_REVIEW.replace(
         'Time": 1', 'Time": 0.1'
     ): r"line 2: column 'unixReviewTime': got 0\.1\d+, expected a whole",
@@ -243,11 +243,11 @@ def test_malformed_amazon_review_is_named_by_file_and_line(tmp_path: Path, line:
 
 
 BAD_METADATA = {
-    '{"asin": null}': r"line 2: got text that is not a Python dict",
-    "{'asin': open('x')}": r"line 2: got text that is not a Python dict",
-    f"{{'asin': '{asin(2)}', 'title': 'Tom's'}}": r"line 2: got text that is not a Python dict",
-    "['asin']": r"line 2: got \['asin'\], expected names and values",
-    "{'title': 'x'}": r"line 2: no column 'asin'; columns there are: title",
+    '{"asin": null}': r"line 2: got text that is not a Python literal",
+    "{'asin': open('x')}": r"line 2: got text that is not a Python literal",
+    f"{{'asin': '{asin(2)}', 'title': 'Tom's'}}": r"line 2: got text that is not a Python literal",
+    "['asin']": r"line 2: got \['asin'\], expected an object of names and values",
+    "{'title': 'x'}": r"line 2: no column 'asin'; its columns are: title",
     f"{{'asin': '{asin(2)}', 'categories': 'Books'}}": r"line 2: column 'categories': got 'Books'",
     f"{{'asin': '{asin(2)}', 'categories': ['Books']}}": r"line 2: column 'categories'",
     f"{{'asin': '{asin(2)}', 'categories': [[3]]}}": r"line 2: column 'categories'",
