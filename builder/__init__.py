@@ -1,1 +1,1 @@
-"""Offline half: events in, a verified generation of cached users out. Start reading at `run.py`."""
+"""Offline half: events in, a verified generation of cached users out. Start reading at `pipeline.py`."""

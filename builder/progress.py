@@ -32,7 +32,7 @@ class Counted:
     Args:
         total: number of items that will arrive.
         progress: called with the sum after each batch.
-        note: for the reader.
+        note: text for the reader.
     """
 
     def __init__(self, total: int, progress: Progress, note: str = "") -> None:

@@ -2,10 +2,10 @@
 #   docker build -f docker/service.Dockerfile -t absorb-service .
 #   docker build -f docker/service.Dockerfile -t absorb-service:gpu --build-arg EXTRAS="gpu grpc" .   (run with --gpus all)
 # The V2 protocol over gRPC, too: -e ABSORB_GRPC_PORT=8001 -p 8001:8001.
-# Runs with a read-only root: it writes nothing but its log.
+# Runs with a read-only root: it writes only its log.
 
 FROM python:3.11.14-slim-bookworm AS install
-# Extras of pyproject.toml: `cpu` or `gpu`, never both; `grpc` opens the second door; the load generator adds `load`.
+# Extras of pyproject.toml: `cpu` or `gpu`, never both; `grpc` adds the gRPC server; the load generator adds `load`.
 ARG EXTRAS="cpu grpc"
 WORKDIR /build
 COPY pyproject.toml constraints.txt ./

@@ -75,7 +75,7 @@ class Batch:
         context: context of each user's request.
         slate: candidates of each request.
         label: 1 where the candidate was clicked or bought, else 0.
-        mask: true where a slate holds a candidate, false where it is filled up.
+        mask: true where a slate holds a candidate, false where it is padded.
     """
 
     user: User

@@ -29,7 +29,7 @@ EXIT_CODES = "Exit codes: 0 done, 1 the command failed and says why, 2 wrong usa
 
 @dataclass(frozen=True)
 class Command:
-    """One command of `absorb`, without what it imports.
+    """Description of one command of `absorb`. Its module is imported only when the command runs.
 
     Attributes:
         name: the word after `absorb`.
@@ -55,20 +55,20 @@ class Absorb(TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        self._asked: Command | None = None
+        self._requested: Command | None = None
         self.catalogue = {command.name: command for command in installed_commands()}
         for name, command in self.catalogue.items():
             summary = TyperCommand(name, help=command.summary, rich_help_panel=command.panel)
             self.add_command(summary)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
-        """The command that is asked for, imported now."""
+        """The requested command, imported now."""
         name, command, rest = super().resolve_command(ctx, args)
-        self._asked = self.catalogue.get(name or "")
-        return name, load(self._asked) if self._asked else command, rest
+        self._requested = self.catalogue.get(name or "")
+        return name, load(self._requested) if self._requested else command, rest
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command that is asked for.
+        """Run the requested command.
 
         Raises:
             MissingExtraError: the command imports a package that is not installed, at its start or when it runs.
@@ -76,13 +76,13 @@ class Absorb(TyperGroup):
         try:
             return super().invoke(ctx)
         except ModuleNotFoundError as error:
-            if self._asked is None or not self._asked.extras or _is_ours(error.name):
+            if self._requested is None or not self._requested.extras or _is_ours(error.name):
                 raise
-            raise MissingExtraError(self._asked, str(error.name)) from error
+            raise MissingExtraError(self._requested, str(error.name)) from error
 
 
 def installed_commands() -> Iterator[Command]:
-    """Commands of every entry point whose package is there: an image holds one half, and the metadata of both."""
+    """Commands of every entry point whose package is installed: an image holds one half, and the metadata of both."""
     entries = metadata.entry_points(group=GROUP)
     for entry in sorted(entries, key=lambda entry: PACKAGES.index(entry.name)):
         try:
@@ -119,11 +119,11 @@ def _is_ours(module: str | None) -> bool:
     return (module or "").partition(".")[0] in PACKAGES
 
 
-def _print_version(is_asked: bool) -> bool:
-    if is_asked:
+def _print_version(is_set: bool) -> bool:
+    if is_set:
         typer.echo(f"{DISTRIBUTION} {package_version()}")
         raise typer.Exit
-    return is_asked
+    return is_set
 
 
 Version = Annotated[
@@ -131,7 +131,7 @@ Version = Annotated[
 ]  # fmt: skip
 app = typer.Typer(
     cls=Absorb,
-    help="Click-through rates from absorbed user histories: build the cache offline, score from it online.",
+    help="Rank candidates by a user's whole history: build the cache offline, score from it online.",
     epilog=f"Example: absorb build builder/recipes/tiny.toml\n\n{EXIT_CODES}",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -144,11 +144,11 @@ def _root(version: Version = False) -> None:
 
 
 def run_app(application: typer.Typer, name: str) -> NoReturn:
-    """Run a command line; an error of the world is one sentence and exit code 1.
+    """Run a command line; an `AbsorbError` is printed as one sentence, with exit code 1.
 
     Args:
-        application: what to run.
-        name: how the help calls it.
+        application: the command line to run.
+        name: program name in the help.
     """
     try:
         application(prog_name=name)

@@ -1,1 +1,1 @@
-"""Online half: a request in, scores out. Start reading at `pipeline.py`."""
+"""Online half: a request in, scores out. Start reading at `scoring/pipeline.py`."""

@@ -22,9 +22,9 @@ from service.app import Dependencies, create_app
 from service.observability.json_log import log_as_json
 from service.observability.tracing import make_tracing
 from service.process.connections import BoundedProtocol
-from service.process.drain import DrainingServer, serve_until_told
+from service.process.drain import DrainingServer, serve_until_signal
 from service.process.fleet import Fleet, Seat, bind, check_free, end_with_parent
-from service.process.own_port import OwnPort
+from service.process.local_endpoints import LocalEndpoints
 from service.runtime.scorer import runtime_providers
 from service.settings import Settings, describe_settings, read_settings
 from service.transport.auth import exposure_problem
@@ -92,8 +92,8 @@ def run_service(settings: Settings, cache_url: str, common: socket.socket | None
     """Serve in this process until a signal stops it.
 
     Args:
-        settings: of this process.
-        cache_url: as redis-py understands it.
+        settings: settings of this process.
+        cache_url: URL that redis-py understands.
         common: socket bound to the port that several processes share; None: this is the only process.
     """
     backends = {"cache": redact_url(cache_url), "providers": runtime_providers()}
@@ -101,7 +101,7 @@ def run_service(settings: Settings, cache_url: str, common: socket.socket | None
     dependencies = build_all(settings, cache_url)
     application: ASGIApp = create_app(dependencies)
     if common is not None:
-        application = OwnPort(application, common.getsockname()[1], settings)
+        application = LocalEndpoints(application, common.getsockname()[1], settings)
     config = uvicorn.Config(
         application,
         host=settings.host,
@@ -124,7 +124,7 @@ def run_service(settings: Settings, cache_url: str, common: socket.socket | None
         dependencies.stop_accepting_grpc,
         common,
     )
-    serve_until_told(server, dependencies.workers)
+    serve_until_signal(server, dependencies.workers)
 
 
 def _run_fleet(settings: Settings) -> int:

@@ -52,11 +52,11 @@ class Dependencies:
     """Everything that a running service is made of. `service/wiring.py` makes it from the settings.
 
     Attributes:
-        settings: from the environment, or of a test.
+        settings: settings from the environment, or made by a test.
         telemetry: metrics, with their registry.
-        tiers: the cache and what is kept of it in memory.
-        selection: what serves now.
-        follower: loads what is published.
+        tiers: the cache, and the host tier in memory.
+        selection: generations that serve now.
+        follower: loads published generations.
         workers: threads that score.
         readiness: whether this process should get requests.
         pipeline: query -> scores.

@@ -120,7 +120,7 @@ class Scores:
     """The answer to a query.
 
     Attributes:
-        query: as asked.
+        query: the request's query.
         generation: the published build that scored.
         found: the state it was scored from.
         scores: click probability of each candidate, in the order of the query.

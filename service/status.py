@@ -31,7 +31,7 @@ RETRY_AFTER_S = 1
 """Retry-After of a rejected request, in seconds."""
 INTERNAL = "internal error; the log says more"
 """The text that clients get for an unexpected exception: its own text may hold secrets."""
-AWAY = frozenset({429, 503})
+RETRYABLE = frozenset({429, 503})
 """Statuses of requests that may succeed later: they carry Retry-After."""
 
 STATUS: dict[type[AbsorbError], int] = {
@@ -91,7 +91,7 @@ def text_of(error: Exception) -> str:
 
 def retry_headers(status: int) -> dict[str, str]:
     """Headers that go with a status."""
-    return {"Retry-After": str(RETRY_AFTER_S)} if status in AWAY else {}
+    return {"Retry-After": str(RETRY_AFTER_S)} if status in RETRYABLE else {}
 
 
 def headers_of(error: AbsorbError) -> dict[str, str]:

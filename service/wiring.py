@@ -50,9 +50,9 @@ def build_dependencies(
     """Make every part of a service and hand it to those that need it.
 
     Args:
-        settings: from the environment, or of a test.
-        cache_url: as redis-py understands it (`resolve_cache_url`).
-        registry: of the metrics.
+        settings: settings from the environment, or made by a test.
+        cache_url: URL that redis-py understands (`resolve_cache_url`).
+        registry: registry of the metrics.
         clock: gives the epoch second.
         tracing: begins spans; None: traces are off.
     """

@@ -1,1 +1,1 @@
-"""The command line: arguments, progress bars and tables; no other room imports it."""
+"""The command line: arguments, progress bars and tables; no other folder of the builder imports it."""

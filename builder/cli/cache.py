@@ -1,4 +1,4 @@
-"""What needs the cache alone: show what is in it, and roll back."""
+"""Commands that need only the cache: `rollback` and `status`."""
 
 from typing import Annotated
 
@@ -9,7 +9,7 @@ from builder.cli.options import CACHE, CacheUrl
 from builder.cli.progress_bar import console
 from builder.cli.status_table import status_table
 from builder.publish.cache import connect_cache
-from builder.publish.generations import rollback as flip_back
+from builder.publish.generations import rollback as make_previous_serve
 from builder.publish.status import status as read_status
 from models.command_line import EXIT_CODES
 from models.contract.cache_url import redact_url
@@ -19,7 +19,9 @@ app = typer.Typer()
 
 @app.command(rich_help_panel=RECOVER, epilog=f"Example: absorb rollback lrea\n\n{EXIT_CODES}")
 def rollback(
-    model: Annotated[str, typer.Argument(help="name it is served under, for instance lrea")],
+    model: Annotated[
+        str, typer.Argument(help="name that the model is served under, for example lrea")
+    ],
     cache: CacheUrl = CACHE,
 ) -> None:
     """Make the previous generation serve again. Running it twice restores the current one.
@@ -27,7 +29,7 @@ def rollback(
     After a publish in place (`publish.mode = "rolling"`) there is no previous generation to return to; the error says
     what to do instead.
     """
-    pointer = flip_back(connect_cache(cache), model)
+    pointer = make_previous_serve(connect_cache(cache), model)
     serving = f"{pointer.current.name} serves again (artifact {pointer.current.artifact_id})"
     console.print(f"{model}: {serving}")
 
@@ -37,5 +39,5 @@ def rollback(
     epilog=f"Example: absorb status --cache redis://127.0.0.1:6379/0\n\n{EXIT_CODES}",
 )
 def status(cache: CacheUrl = CACHE) -> None:
-    """Show each model's generations, its number of users, and who is building it."""
+    """Show each model's generations, its number of users, and the builder that is publishing it."""
     console.print(status_table(redact_url(cache), read_status(connect_cache(cache))))

@@ -1,4 +1,4 @@
-"""`python -m builder`: the builder's commands, as `absorb` has them."""
+"""`python -m builder`: the builder's commands, the same as under `absorb`."""
 
 from typing import NoReturn
 

@@ -22,7 +22,9 @@ from builder.cli.run_log import run_log
 from models.command_line import EXIT_CODES
 
 app = typer.Typer()
-RedoFrom = Annotated[str | None, typer.Option("--from", help="do this step and all after it again")]
+RedoFrom = Annotated[
+    str | None, typer.Option("--from", help="run this step and all later steps again")
+]
 
 
 @app.command(
@@ -95,7 +97,7 @@ def republish(
 ) -> None:
     """Encode every user of the ingested log with an older artifact, and publish the records.
 
-    The way back where `rollback` has none: after a publish in place, or by more than one generation.
+    For cases in which `rollback` cannot help: after a publish in place, or to go back by more than one generation.
     """
     from builder.pipeline import republish as publish_again
 

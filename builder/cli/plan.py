@@ -32,7 +32,7 @@ app = typer.Typer(
 )
 
 Users = Annotated[
-    int | None, typer.Option(min=1, help="number of users; default: those that there are")
+    int | None, typer.Option(min=1, help="number of users; default: the current number")
 ]
 SomeUsers = Annotated[int, typer.Option(min=1, help="number of users")]
 Replicas = Annotated[int, typer.Option(min=0, help="copies of each shard beside its primary")]
@@ -42,7 +42,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for programs")
 
 @app.command("model", epilog=f"Example: absorb plan model lrea --replicas 1\n\n{EXIT_CODES}")
 def of_model(
-    name: Annotated[str, typer.Argument(help="name it is served under")],
+    name: Annotated[str, typer.Argument(help="name that the model is served under")],
     users: Users = None,
     replicas: Replicas = 0,
     shards: Shards = 1,

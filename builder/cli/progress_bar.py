@@ -29,7 +29,7 @@ def bar(name: str, *, has_estimate: bool = True) -> Iterator[Progress]:
     """Show how far a step is, until the block ends.
 
     Args:
-        name: of the step.
+        name: name of the step.
         has_estimate: show the time left; False where the parts of the step differ in length.
     """
     if not console.is_terminal:
@@ -63,7 +63,7 @@ class Lines:
     """Progress as plain text, for logs and pipes: a line at most every `LINE_EVERY_S` seconds.
 
     Args:
-        name: of the step.
+        name: name of the step.
         clock: seconds.
     """
 

@@ -55,10 +55,10 @@ class Targets:
 
 
 def find_slates(events: Events, part: Part, *, min_events: int, max_events: int) -> Slates:
-    """Slates of `part` with at least `min_events` earlier events of their user; with `last_only`, only a user's last.
+    """Slates of `part` whose user has at least `min_events` earlier events.
 
-    A slate has one user, one time and one context, as a request has. Slates of more than `max_events` events are cut
-    into several that share their history.
+    If the split is `last_only`, only each user's last slate is taken. A slate has one user, one time and one context,
+    as a request has. Slates of more than `max_events` events are cut into several that share their history.
     """
     ts, context, parts = np.asarray(events.ts_s), np.asarray(events.context), events.parts()
     user = np.repeat(np.arange(events.num_users), np.diff(events.offsets))

@@ -14,8 +14,9 @@ class NegativeSampler:
 
     Args:
         events: the log.
-        popularity: events per catalogue row, [V]. To train, the training days': an item that only comes later would be
-            always negative. To evaluate, the whole log's: else no new item would ever be negative.
+        popularity: events per catalogue row, [V]. For training they are counted in the training days: otherwise an
+            item that appears only later would be drawn as a negative and never be a positive. For evaluation they are
+            counted in the whole log: otherwise a new item would never be drawn as a negative.
         power: exponent on popularity.
         same_category: share of negatives drawn from the positive's category.
         touched: events that count as touched, [E]. None: all.

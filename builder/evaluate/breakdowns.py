@@ -45,7 +45,7 @@ def break_down(predictions: Predictions, names: list[str]) -> dict[str, dict[str
     """Breakdown -> group -> AUC. Groups with fewer than `MIN_TARGETS` targets or a single label are left out.
 
     Args:
-        predictions: of the test period, with history matches.
+        predictions: predictions for the test period, with history matches.
         names: names of the matches' keys, in order.
 
     Raises:

@@ -21,7 +21,7 @@ class Metrics:
         pcoc: predicted clicks over observed clicks; 1 is calibrated.
         ece: expected calibration error over `BINS` bins of equal count.
         targets: number of targets.
-        positives: of these, clicked.
+        positives: number of clicked targets.
     """
 
     auc: float

@@ -25,7 +25,7 @@ from models.contract.record import (
 )
 
 QUALITY_SLATES = 4_000
-"""Slates that are scored, the same for each dtype: their differences are far less noisy than the AUC itself."""
+"""Number of slates that are scored. They are the same for each dtype, so differences are less noisy than the AUC."""
 NO_ARTIFACT = "0" * 32
 
 
@@ -86,9 +86,9 @@ def through_records(state: UserState, spec: StateSpec, dtype: RecordDtype) -> Us
         ValueError: a state does not fit into the dtype (`encode_record`).
     """
     users = []
-    for place in range(len(next(iter(state.values())))):
-        own = {name: tensor[place].numpy() for name, tensor in state.items()}
-        record = UserRecord("", 0, np.zeros(0, np.int32), own)
+    for row in range(len(next(iter(state.values())))):
+        arrays = {name: tensor[row].numpy() for name, tensor in state.items()}
+        record = UserRecord("", 0, np.zeros(0, np.int32), arrays)
         raw = encode_record(record, spec, NO_ARTIFACT, dtype)
         users.append(decode_record(raw, spec, NO_ARTIFACT).state)
     return {name: torch.from_numpy(tensor) for name, tensor in stack_states(users, spec).items()}

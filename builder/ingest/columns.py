@@ -120,8 +120,8 @@ def as_time_s(table: Table, column: str, unit: str, now_s: float) -> pl.Series:
 
     Args:
         table: the events.
-        column: of the times; "": the log has none.
-        unit: of times that are numbers.
+        column: column of the times; "": the log has none.
+        unit: unit of times that are numbers.
         now_s: current time; a day more is allowed for clocks that run ahead.
 
     Raises:
@@ -189,9 +189,9 @@ def refuse(
     """Raise EventsError if any row is bad; the error counts them and shows the first.
 
     Args:
-        table: where the column is from.
+        table: the table with the column.
         column: its name.
-        values: as the error shows them.
+        values: the values to show in the error.
         is_bad: rows to refuse; null counts as good.
         got: what a bad row holds.
         expected: what a row should hold.

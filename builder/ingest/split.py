@@ -1,4 +1,4 @@
-"""Which events are to train, validate and test on: by time, by user, or by a hash of each event."""
+"""Which events are for training, validation and testing: by time, by user, or by a hash of each event."""
 
 import hashlib
 from collections.abc import Sequence
@@ -86,7 +86,7 @@ class Split:
         of the other users, not even from their histories. By event: the events to train on.
 
         Args:
-            part: of each event, as `parts` gives it, [n].
+            part: part of each event, as `parts` gives it, [n].
             ts_s: epoch second of each event, [n].
         """
         if self.test_users or self.test_events:

@@ -35,8 +35,8 @@ def publish(
     """Write a generation, verify it, and make it serve.
 
     Args:
-        client: from `connect_cache`.
-        generation: from `new_generation`; its `num_users` must be the number of records.
+        client: the cache, from `connect_cache`.
+        generation: the new generation, from `new_generation`; its `num_users` must be the number of records.
         records: read once; one batch at a time is in memory.
         spec: state spec of the artifact that made the records.
         progress: called after each batch with its number of records.

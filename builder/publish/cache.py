@@ -27,7 +27,7 @@ def connect_cache(url: str) -> CacheClient:
     """Connect to the cache and check that it answers.
 
     Args:
-        url: as `resolve_cache_url` takes it, or `redis+cluster://`, `rediss+cluster://` (any one node).
+        url: URL that `resolve_cache_url` accepts, or `redis+cluster://`, `rediss+cluster://` (any one node).
 
     Raises:
         CacheUnavailableError: the URL is not a cache URL, or no server answers.

@@ -36,7 +36,7 @@ class Load:
     """The records to store.
 
     Attributes:
-        model: name it is served under.
+        model: name that the model is served under.
         users: number of records.
         record_bytes: dtype -> size of a record.
         key_bytes: size of a key.
@@ -99,7 +99,7 @@ def load_of_spec(model: str, users: int, spec: StateSpec, recent: int, user_id_b
     """The load of a model's states, in each dtype.
 
     Args:
-        model: name it is served under.
+        model: name that the model is served under.
         users: number of records.
         spec: state spec of the model.
         recent: number of latest events in a record.

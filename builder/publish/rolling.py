@@ -7,7 +7,7 @@
 
 The builder waits for the services, not for a fixed time: a service that cannot load the new artifact would answer one
 user after another from the cold start. If the services are not ready in time, the pointer goes back, and no record has
-changed. Each service announces itself at every poll, with a time to live (`presence_key`), so their number need not be
+changed. Each service announces itself at every poll, with a time to live (`heartbeat_key`), so their number need not be
 configured. A service that may not write to the cache cannot announce itself, and is not waited for.
 
 If the publish is interrupted after step 2, the cache holds a mixture, which serves: each record is scored by its own
@@ -57,8 +57,8 @@ def publish_in_place(
     """Overwrite the generation that serves. A model's first generation is published by `publish`.
 
     Args:
-        client: from `connect_cache`.
-        generation: from `new_generation`; its `num_users` must be the number of records.
+        client: the cache, from `connect_cache`.
+        generation: the new generation, from `new_generation`; its `num_users` must be the number of records.
         records: read once; 8 bytes of each user are kept, to find the users that left the log.
         spec: state spec of the artifact that made the records.
         wait_s: time limit for all services to load both artifacts.

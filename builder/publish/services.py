@@ -1,7 +1,7 @@
 """Which services are alive, and which generations they have loaded: services announce it in the cache."""
 
 from builder.publish.cache import CacheClient, cache_errors
-from models.contract.generation import SERVICES_KEY, presence_key, read_presence
+from models.contract.generation import SERVICES_KEY, heartbeat_key, read_presence
 
 
 def loaded_by_service(client: CacheClient) -> dict[str, dict[str, str | None]]:
@@ -13,7 +13,7 @@ def loaded_by_service(client: CacheClient) -> dict[str, dict[str, str | None]]:
     with cache_errors(client):
         members = client.smembers(SERVICES_KEY)
         names = sorted(name.decode() for name in members if isinstance(name, bytes))
-        found = client.mget([presence_key(name) for name in names]) if names else []
+        found = client.mget([heartbeat_key(name) for name in names]) if names else []
         dead = [name for name, raw in zip(names, found, strict=True) if raw is None]
         if dead:
             client.srem(SERVICES_KEY, *dead)

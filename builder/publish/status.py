@@ -14,7 +14,7 @@ class ModelStatus:
     """One model in the cache.
 
     Attributes:
-        model: name it is served under.
+        model: name that the model is served under.
         pointer: the generation that serves and the one to roll back to; None before the first publish has finished.
         records: generation (by `Generation.place`) -> number of records in the cache.
         record_bytes: size of one record of the current generation; None if it holds no record.

@@ -20,7 +20,7 @@ def with_included(values: dict[str, Any], path: Path) -> dict[str, Any]:
     """A recipe's plain values with its included tables, and with the defaults filled into each variant.
 
     Args:
-        values: as TOML gives them.
+        values: the recipe as TOML gives it.
         path: the recipe's file; the included file is looked for beside it.
 
     Raises:

@@ -244,7 +244,7 @@ def recipe_from(values: dict[str, Any], path: Path) -> Recipe:
     """Check plain values and make a recipe of them.
 
     Args:
-        values: as TOML gives them.
+        values: the recipe as TOML gives it.
         path: the recipe's file: errors name it, and data files are looked for beside it.
 
     Raises:

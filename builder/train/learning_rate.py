@@ -10,7 +10,7 @@ def share_of_rate(step: int, steps: int, final: float) -> float:
 
     Args:
         step: 0 to `steps`.
-        steps: of the whole training.
+        steps: number of steps of the whole training.
         final: share that the rate falls to after the last step.
     """
     rise = min(1.0, (step + 1) / max(1.0, WARM_UP * steps))

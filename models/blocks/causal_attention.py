@@ -133,7 +133,7 @@ def sparse_attention(
     logits, values = [], []
     for layout in (_Near(window), _Strided(stride)):
         distance = layout.queries(position) - layout.keys(position).mT  # (1, 1, G, Q, W)
-        other = layout.keys(age).mT  # 0 where a block is filled up, which is PADDING
+        other = layout.keys(age).mT  # 0 where a block is padded, which is PADDING
         logit = layout.queries(query) @ layout.keys(key).mT * query.shape[-1] ** -0.5
         logit = logit + bias(distance, layout.queries(age), other)
         logit = logit.masked_fill(~layout.sees(distance, window), NEVER)
@@ -189,7 +189,7 @@ def seen_from(length: int, window: int, stride: int) -> Int[Tensor, "K"]:
     Args:
         length: number of events.
         window: events at a smaller distance are kept; 0 keeps all.
-        stride: of the others, those at a multiple of it are kept.
+        stride: of the other events, those at a multiple of `stride` are kept.
     """
     distance = length - torch.arange(length)
     is_seen = (distance < window) | (distance % stride == 0) if window else distance > 0

@@ -90,7 +90,7 @@ class FieldFrame(nn.Module):
     ) -> tuple[Float[Tensor, "R D"], Float[Tensor, "R"], Int[Tensor, "R"]]:
         """Embeddings of the clicks of a batch, the number of clicks that have each, and the field of each.
 
-        Every position of a slate counts as a click, also where the slate is filled up: there is no mask.
+        Every position of a slate counts as a click, also padded ones: there is no mask.
         A table with fewer rows than there are clicks is returned whole, with the counts of its rows; of a larger one,
         the rows that were looked up. So fields with few values cost little.
 

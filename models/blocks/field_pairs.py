@@ -41,7 +41,7 @@ def upper(pairs: Float[Tensor, "P ..."], places: Int[Tensor, "K K"]) -> Float[Te
 
     Args:
         pairs: values in the order of the pairs' numbers.
-        places: as `pair_places` returns them.
+        places: numbers of the pairs, as `pair_places` returns them.
     """
     return torch.cat([torch.zeros_like(pairs[:1]), pairs])[places]
 

@@ -5,7 +5,7 @@ vectors h_k are computed once, offline (`builder/language/`); here they are cons
 
 - FRE pulls the embeddings of a field toward its vector: λ_kl · Σ_k KL(softmax(e_k) ‖ softmax(A h_k)), mean over clicks.
   Differs from the paper: the copies that fill up short slates count as clicks.
-- FIE weighs each pair of fields by the likeness of their vectors: λ_fm · Σ_{k<l} m_kl <e_k, e_l>, with
+- FIE weighs each pair of fields by the similarity of their vectors: λ_fm · Σ_{k<l} m_kl <e_k, e_l>, with
   m = R(cos(h_k, h_l)) and R a linear map of all pairs.
 """
 

@@ -24,7 +24,7 @@ def top_k(
         resolution: bonus of the newest position over the oldest, in units of the score.
 
     Returns:
-        The positions, and which of them hold an event: with fewer than K events, the rest is filled up.
+        The positions, and which of them hold an event: with fewer than K events, the rest is padding.
     """
     L = score.shape[-1]
     bonus = resolution / L * torch.arange(L, dtype=score.dtype, device=score.device)

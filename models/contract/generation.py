@@ -143,13 +143,13 @@ def pointer_key(model: str) -> str:
     return f"absorb:{{control}}:pointer:{model}"
 
 
-def presence_key(service: str) -> str:
+def heartbeat_key(service: str) -> str:
     """Key under which a running service announces the generations that it has loaded."""
     return f"absorb:{{control}}:service:{service}"
 
 
 def read_presence(raw: bytes) -> dict[str, str | None]:
-    """Model -> loaded generation, from the value of a `presence_key`; empty if it cannot be read."""
+    """Model -> loaded generation, from the value of a `heartbeat_key`; empty if it cannot be read."""
     try:
         loaded = json.loads(raw)
     except ValueError:

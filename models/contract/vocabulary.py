@@ -41,7 +41,7 @@ def check_ids(name: str, values: Sequence[str]) -> None:
     """Check that all of `values` can be ids.
 
     Raises:
-        RequestError: as `check_id`, for the first value that cannot.
+        RequestError: one of `values` cannot be an id; names the first.
     """
     if not are_ids(values):
         for position, value in enumerate(values):

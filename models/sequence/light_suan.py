@@ -30,8 +30,8 @@ class LightSUANConfig(SUANConfig):
         temperature: t.
         alpha: α in λ = α·t², so that the weight of the softened loss does not depend on t.
         must_lead: distil only in steps in which the teacher's probabilities have a larger variance than the student's.
-            Of two calibrated models, the one with the larger variance knows more; earlier in training, the teacher
-            has nothing to teach yet.
+            Of two calibrated models, the one with the larger variance is more informative; early in training, the
+            teacher is not yet.
     """
 
     window: int = 16

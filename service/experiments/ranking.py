@@ -1,4 +1,4 @@
-"""Orders of candidates by score, and how far two of them agree. Knows no model and no HTTP."""
+"""Orders of candidates by score, and how far two of them agree. Independent of models and of HTTP."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -49,7 +49,7 @@ class Shadows:
         Args:
             rules: the operator's setting.
             selection: what serves now, the shadows included.
-            metrics: of experiments and shadows.
+            metrics: metrics of experiments and shadows.
             draw: returns a random number in [0, 1), which selects requests.
         """
         self._rules = {

@@ -112,7 +112,7 @@ class Selection:
         return self._serving.get(model)
 
     def is_unloaded(self, model: str) -> bool:
-        """Whether `model` was told to stop serving."""
+        """Whether `unload` has stopped `model`."""
         return model in self._unloaded
 
     def failure(self, model: str) -> Exception | None:

@@ -19,7 +19,7 @@ class FastPath:
     """The innermost middleware."""
 
     def __init__(self, app: ASGIApp, routes: Mapping[str, APIRoute], on_error: OnError) -> None:
-        """Keep the parts.
+        """Store the dependencies.
 
         Args:
             app: answers every other request.

@@ -27,7 +27,7 @@ class RequestMiddleware:
     """Wraps the whole application."""
 
     def __init__(self, app: ASGIApp, request_log: RequestLog, slow: SlowRequests) -> None:
-        """Keep the parts.
+        """Store the dependencies.
 
         Args:
             app: answers the requests.

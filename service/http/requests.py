@@ -20,8 +20,8 @@ from models.contract.errors import RequestError, Unquoted, did_you_mean, shown
 from models.contract.vocabulary import are_ids, check_id
 from service.settings import Settings
 from service.transport.body import BodyLimit, read_body
-from service.transport.deadline import read_terms
-from service.transport.disconnect import while_present
+from service.transport.deadline import read_deadline_and_priority
+from service.transport.disconnect import cancelled_on_disconnect
 
 MAX_SHOWN = 80
 """Characters of a wrong value that an error repeats."""
@@ -187,9 +187,9 @@ def with_body(kind: type[Body], settings: Settings) -> Callable[[Answer[Body]], 
 
     def decorate(answer: Answer[Body]) -> Endpoint:
         async def endpoint(request: Request) -> Response:
-            deadline, priority = read_terms(request.headers, settings)
+            deadline, priority = read_deadline_and_priority(request.headers, settings)
             body = parse_request(kind, await read_body(request, limit))
-            with while_present(request.receive):
+            with cancelled_on_disconnect(request.receive):
                 return await answer(body, deadline, priority)
 
         # Not functools.wraps: FastAPI would read the signature of `answer`.

@@ -31,7 +31,7 @@ class Telemetry:
         """Register every metric.
 
         Args:
-            registry: of this process.
+            registry: registry of this process.
             clock: returns the epoch second; ages of generations are measured with it.
         """
         self.registry = registry

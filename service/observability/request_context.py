@@ -28,7 +28,7 @@ class RequestContext:
         degraded: whether the answer is marked as degraded.
         stages: stage -> seconds, in order; empty before the scores are ready.
         started: moment of `perf_counter` at which the request arrived.
-        asked: moment at which the request was parsed; 0: not yet.
+        parsed: moment at which the request was parsed; 0: not yet.
         scored: moment at which the scores were ready; 0: not yet.
         answered: moment at which the answer was encoded; 0: not yet.
         later: functions to call after the answer is sent.
@@ -43,14 +43,14 @@ class RequestContext:
     degraded: bool = False
     stages: Mapping[str, float] = field(default_factory=dict)
     started: float = field(default_factory=perf_counter)
-    asked: float = 0.0
+    parsed: float = 0.0
     scored: float = 0.0
     answered: float = 0.0
     later: list[Callable[[], None]] = field(default_factory=list)
 
     def ask(self, user_id: str) -> None:
         """Note that the request is parsed, and its user."""
-        self.asked = perf_counter()
+        self.parsed = perf_counter()
         self.user_id = user_id
 
     def answer(

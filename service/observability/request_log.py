@@ -23,7 +23,7 @@ class RequestLog:
     def __init__(
         self, telemetry: Telemetry, settings: Settings, tracing: Tracing | None = None
     ) -> None:
-        """Keep the parts.
+        """Store the dependencies.
 
         Args:
             telemetry: the metrics.
@@ -41,7 +41,7 @@ class RequestLog:
         """Make the context, and start a span if the request is traced.
 
         Args:
-            path: of the request.
+            path: path of the request.
             headers: names in lower case, and values.
         """
         offered: bytes | None = None
@@ -64,7 +64,7 @@ class RequestLog:
 
     def finish(
         self,
-        asked: tuple[str, str],
+        endpoint: tuple[str, str],
         context: RequestContext,
         span: RequestSpan | None,
         status: int,
@@ -72,16 +72,16 @@ class RequestLog:
         """Count and log the request, end its span, and call `later`. Returns the seconds that the request took.
 
         Args:
-            asked: route template and method. Not the path, which may contain user ids.
+            endpoint: route template and method. Not the path, which may contain user ids.
             context: context from `begin`, filled in.
             span: span from `begin`.
             status: HTTP status, also for gRPC.
         """
-        route, method = asked
+        route, method = endpoint
         took_s = time.perf_counter() - context.started
         self._telemetry.answered(route, method, context.model, status, took_s)
         if context.scored:
-            self._telemetry.staged(context.model, "parse", context.asked - context.started)
+            self._telemetry.staged(context.model, "parse", context.parsed - context.started)
             self._telemetry.staged(context.model, "encode", context.answered - context.scored)
         if self._level is not None and access_log.isEnabledFor(self._level):
             fields = self._line(context, route, method, status, took_s)

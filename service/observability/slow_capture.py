@@ -88,8 +88,8 @@ class SlowRequests:
 
         Args:
             threshold_ms: a request that takes less is not captured; None captures none.
-            folder: where the file is written; None writes none.
-            metrics: of captured requests.
+            folder: folder of the file; None writes none.
+            metrics: metrics of captured requests.
         """
         self._threshold_s = None if threshold_ms is None else threshold_ms / 1000
         self._folder = folder

@@ -34,22 +34,22 @@ class DrainingServer(uvicorn.Server):
         config: uvicorn.Config,
         readiness: Readiness,
         delay_s: float,
-        close_other_door: Callable[[], None],
+        close_grpc: Callable[[], None],
         common: socket.socket | None = None,
     ) -> None:
         """Make the server, without listening.
 
         Args:
-            config: of uvicorn; `timeout_graceful_shutdown` is the limit.
+            config: uvicorn's config; `timeout_graceful_shutdown` is the limit.
             readiness: not ready from the first signal on.
             delay_s: seconds from the first signal until the server stops listening.
-            close_other_door: called at the end of listening; waits for nothing.
+            close_grpc: called when the server stops listening; must return at once.
             common: socket of the shared port; listened on once this process is ready. None: no shared port.
         """
         super().__init__(config)
         self._readiness = readiness
         self._delay_s = delay_s
-        self._close_other_door = close_other_door
+        self._close_grpc = close_grpc
         self._stop_at_s: float | None = None
         self._common = common
 
@@ -86,7 +86,7 @@ class DrainingServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop HTTP and gRPC; return once the requests in flight have finished, or at the second signal."""
-        self._close_other_door()
+        self._close_grpc()
         ending = asyncio.create_task(super().shutdown(sockets))
         while not ending.done() and not self.force_exit:
             await asyncio.wait([ending], timeout=LOOK_EVERY_S)
@@ -94,7 +94,7 @@ class DrainingServer(uvicorn.Server):
             ending.result()
 
 
-def serve_until_told(server: DrainingServer, workers: Workers) -> None:
+def serve_until_signal(server: DrainingServer, workers: Workers) -> None:
     """Serve until a signal, and end the process even if a scoring thread never finishes."""
     server.run()
     status = 1 if server.force_exit else 0

@@ -37,7 +37,7 @@ class Seat:
     """The place of one process in a fleet.
 
     Attributes:
-        number: from 1.
+        number: number of the process, from 1.
         fd: file descriptor of its socket on the shared port.
     """
 
@@ -45,7 +45,7 @@ class Seat:
     fd: int
 
     def settings(self, settings: Settings, common_port: int) -> Settings:
-        """The fleet's settings, with the own ports of this process."""
+        """The fleet's settings, with this process's own ports."""
         grpc = settings.grpc_port
         grpc_port = grpc + self.number - 1 if grpc else grpc
         return settings.model_copy(

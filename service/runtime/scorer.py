@@ -1,4 +1,4 @@
-"""Scores slates with one artifact's two ONNX sessions. Knows no HTTP and no cache."""
+"""Scores slates with one artifact's two ONNX sessions. Independent of HTTP and of the cache."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -111,7 +111,7 @@ class Scorer:
         """Score several users' candidates in one run of the graph; shorter slates are padded.
 
         Args:
-            slates: at least one.
+            slates: the slates, at least one.
 
         Returns:
             One result for each slate: scores, or an ArtifactError. An error of one slate does not affect the others.

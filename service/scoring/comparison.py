@@ -16,7 +16,7 @@ class Comparison:
     """What several models answer to one query, and how far their rankings agree.
 
     Attributes:
-        query: as asked. The query of a model's scores has only the context fields that the model knows.
+        query: the request's query. The query of a model's scores has only the context fields that the model knows.
         outcomes: model -> its scores, or the error that it failed with.
         top_k: candidates of each ranking, and of the overlaps.
         agreements: one for each pair of models that gave scores.
@@ -51,7 +51,7 @@ def join(
     """Compare the rankings. Runs in a worker thread.
 
     Args:
-        query: as asked.
+        query: the request's query.
         outcomes: model -> its scores, or the error that it failed with.
         top_k: candidates that overlaps are computed from.
         stages: began when this was submitted.

@@ -35,7 +35,7 @@ class Dispatcher:
         batcher: SlateBatcher | None,
         is_joining_on_cpu: bool = True,
     ) -> None:
-        """Keep the parts.
+        """Store the dependencies.
 
         Args:
             workers: threads that score.

@@ -65,7 +65,7 @@ class Pipeline:
         traffic: Traffic | None,
         shadows: Shadows,
     ) -> None:
-        """Keep the parts.
+        """Store the dependencies.
 
         Args:
             settings: limits of candidates and times.
@@ -98,7 +98,7 @@ class Pipeline:
         """
         request = CURRENT.get()
         if request is not None:
-            request.asked = perf_counter()
+            request.parsed = perf_counter()
             request.user_id = query.user_id
         self._check_candidates(query.candidates)
         async with self._admission.admit(query.deadline, query.priority) as permit:
@@ -292,7 +292,7 @@ def _slate(picked: Serving, found: FoundState, query: Query, context: Ids, stage
     Args:
         picked: generation that was picked for the request.
         found: the user's state; during a rolling publish its record may be of an older artifact than `picked`.
-        query: as asked.
+        query: the request's query.
         context: ids of the context fields, as the artifact of `picked` has them.
         stages: the scorer notes its stages here.
     """

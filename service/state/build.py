@@ -52,7 +52,7 @@ def build_tiers(
     Args:
         settings: sizes and ages of the host tier.
         store: the cache behind the host tier.
-        registry: where the metrics are registered.
+        registry: registry of the metrics.
         workers: threads that decode large records.
         clock: returns the epoch second; a record's age is measured with it.
     """

@@ -88,7 +88,7 @@ class TieredStates:
         stale_after_s: float | None,
         clock: Callable[[], float],
     ) -> None:
-        """Keep the parts.
+        """Store the dependencies.
 
         Args:
             store: the cache.

@@ -22,7 +22,7 @@ from redis.exceptions import AskError, ConnectionError, MovedError, RedisError, 
 
 from models.contract.cache_url import redact_url, split_cluster_url
 from models.contract.errors import AbsorbError, CacheUnavailableError
-from models.contract.generation import MODELS_KEY, SERVICES_KEY, pointer_key, presence_key
+from models.contract.generation import MODELS_KEY, SERVICES_KEY, heartbeat_key, pointer_key
 from service.store.redis import CONTROL_TIMEOUT_S, ask, connect, pointers_by_name
 
 MAX_REDIRECTS = 5
@@ -89,7 +89,7 @@ class ClusterStore:
         return pointers
 
     async def announce(self, service: str, loaded: bytes, ttl_s: int) -> None:
-        """Write which generations a service has loaded (`presence_key`); the cache drops it after `ttl_s` seconds.
+        """Write which generations a service has loaded (`heartbeat_key`); the cache drops it after `ttl_s` seconds.
 
         Raises:
             CacheUnavailableError: no answer in time, or the answer is an error, such as a missing right to write.
@@ -97,7 +97,7 @@ class ClusterStore:
         await self._limited(self._announce(service, loaded, ttl_s), CONTROL_TIMEOUT_S)
 
     async def _announce(self, service: str, loaded: bytes, ttl_s: int) -> None:
-        key = presence_key(service)
+        key = heartbeat_key(service)
         await self._send(SERVICES_KEY, "SADD", SERVICES_KEY, service)
         await self._send(key, "SET", key, loaded, "EX", str(ttl_s))
 
@@ -215,11 +215,11 @@ async def _execute(client: Redis, command: tuple[str | bytes, ...], asking: bool
         return (await pipeline.execute())[1]
 
 
-def _read_range(entry: Any, asked: Address) -> tuple[int, int, Address]:
-    """First slot, last slot and primary of an entry of CLUSTER SLOTS; an empty host means the node that was asked."""
+def _read_range(entry: Any, source: Address) -> tuple[int, int, Address]:
+    """First slot, last slot and primary of an entry of CLUSTER SLOTS; an empty host means `source`, which answered."""
     first, last, (host, port, *_) = entry[:3]
     name = host.decode() if isinstance(host, bytes) else host
-    return int(first), int(last), (name or asked[0], int(port))
+    return int(first), int(last), (name or source[0], int(port))
 
 
 def _log_failure(task: "asyncio.Task[None]") -> None:

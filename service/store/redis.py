@@ -12,7 +12,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from models.contract.cache_url import redact_url
 from models.contract.errors import AbsorbError, CacheUnavailableError, CorruptRecordError
-from models.contract.generation import MODELS_KEY, SERVICES_KEY, pointer_key, presence_key
+from models.contract.generation import MODELS_KEY, SERVICES_KEY, heartbeat_key, pointer_key
 
 MAX_CONNECTIONS = 64
 CONTROL_TIMEOUT_S = 2.0
@@ -47,7 +47,7 @@ class RedisStore:
         """Make the client, without connecting.
 
         Args:
-            url: as redis-py understands it (`resolve_cache_url`).
+            url: URL that redis-py understands (`resolve_cache_url`).
             timeout_s: seconds for one `read`, waiting for a connection and connecting included.
         """
         self._name = redact_url(url)
@@ -80,14 +80,14 @@ class RedisStore:
         return await ask(self._pointers(), CONTROL_TIMEOUT_S, self._name)
 
     async def announce(self, service: str, loaded: bytes, ttl_s: int) -> None:
-        """Write which generations a service has loaded (`presence_key`); the cache drops it after `ttl_s` seconds.
+        """Write which generations a service has loaded (`heartbeat_key`); the cache drops it after `ttl_s` seconds.
 
         Raises:
             CacheUnavailableError: no answer in time, or the answer is an error, such as a missing right to write.
         """
         async with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.sadd(SERVICES_KEY, service)
-            pipeline.set(presence_key(service), loaded, ex=ttl_s)
+            pipeline.set(heartbeat_key(service), loaded, ex=ttl_s)
             await ask(pipeline.execute(), CONTROL_TIMEOUT_S, self._name)
 
     async def _get(self, key: str) -> bytes | None:
@@ -111,7 +111,7 @@ def connect(options: Mapping[str, Any]) -> Redis:
     """A client of one server with its own connection pool; connects on first use.
 
     Args:
-        options: as `redis.asyncio.connection.parse_url` returns them.
+        options: connection options, as `redis.asyncio.connection.parse_url` returns them.
     """
     pool = BlockingConnectionPool(
         **options,

@@ -119,7 +119,7 @@ class KeyCheck:
     """Middleware that asks for a scoring key on every path that is not open."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
-        """Keep the parts.
+        """Store the dependencies.
 
         Args:
             app: answers allowed requests.

@@ -28,7 +28,7 @@ def deadline_after(settings: Settings, wanted_s: float | None) -> float:
     return time.monotonic() + min(wanted_s, settings.max_timeout_ms / 1000)
 
 
-def read_terms(headers: Mapping[str, str], settings: Settings) -> tuple[float, int]:
+def read_deadline_and_priority(headers: Mapping[str, str], settings: Settings) -> tuple[float, int]:
     """Read deadline and priority, as `Query` has them, from the headers.
 
     Raises:
@@ -45,7 +45,7 @@ def whole_number(name: str, text: str, least: int) -> int:
     """Read a number from a header.
 
     Args:
-        name: of the header.
+        name: name of the header.
         text: its value.
         least: smallest allowed number.
 

@@ -13,11 +13,11 @@ from starlette.types import Receive
 from service.errors import ClientGoneError
 
 WATCH_AFTER_S = 0.02
-"""Seconds after which the connection is watched: how long work goes on for a client that left at once."""
+"""Seconds after which the connection is watched: how long work continues for a client that left at once."""
 
 
 @contextmanager
-def while_present(receive: Receive) -> Iterator[None]:
+def cancelled_on_disconnect(receive: Receive) -> Iterator[None]:
     """Cancel the code inside when the client closes the connection. The body must have been read to its end.
 
     Raises:
@@ -30,7 +30,7 @@ def while_present(receive: Receive) -> Iterator[None]:
     except asyncio.CancelledError:
         if watch is None or not watch.is_gone or task is None:
             raise
-        # This cancellation was ours, and ends here. A cancellation that came from elsewhere goes on.
+        # This cancellation was ours, and ends here. Any other cancellation is passed on.
         if task.uncancel() > 0:
             raise
         raise ClientGoneError from None

@@ -52,7 +52,7 @@ class GrpcServer:
     """A gRPC server over the data plane."""
 
     def __init__(self, data_plane: DataPlane, request_log: RequestLog, settings: Settings) -> None:
-        """Keep the parts.
+        """Store the dependencies.
 
         Args:
             data_plane: answers the calls.

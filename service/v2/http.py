@@ -16,7 +16,7 @@ from service.status import retry_headers, status_of
 from service.transport.auth import Access
 from service.transport.body import BodyLimit, read_body
 from service.transport.deadline import PRIORITY, TIMEOUT, whole_number
-from service.transport.disconnect import while_present
+from service.transport.disconnect import cancelled_on_disconnect
 from service.transport.responses import (
     ERRORS,
     BareRoute,
@@ -105,7 +105,7 @@ def infer_routes(data_plane: DataPlane, body: BodyLimit) -> APIRouter:
         raw = await read_body(request, body)
         header_length = request.headers.get(LENGTH_HEADER)
         infer_request = read_infer(path["model"], path.get("version", ""), raw, header_length)
-        with while_present(request.receive):
+        with cancelled_on_disconnect(request.receive):
             response = await data_plane.infer(_with_headers(infer_request, request.headers))
         content, header_size = write_infer(infer_request, response)
         if header_size is None:

@@ -37,7 +37,7 @@ class InferTensor:
         datatype: a key of `DTYPES`, or BYTES.
         shape: sizes of the dimensions; their product is the number of elements in `data`.
         data: flat, row-major: an array of the datatype's dtype, or for BYTES a list of strings (ids and names, UTF-8).
-        parameters: as sent, without those that only describe the encoding of `data`.
+        parameters: the parameters that were sent, without those that only describe the encoding of `data`.
     """
 
     name: str
@@ -63,7 +63,7 @@ class InferRequest:
         model: name of the model.
         version: empty: the one that serves.
         id: the response repeats it; empty if the client gave none.
-        inputs: in the order of the request, each name once.
+        inputs: the tensors in the order of the request, each name once.
         outputs: empty: all.
         parameters: `timeout` (integer, microseconds; 0: none) and `priority` (1 is the highest; 0: the default) are
             read, others are ignored.

@@ -44,7 +44,7 @@ def queries_of(
     `recent` [B, N] and each context field [B] or [B, 1].
 
     Args:
-        request: with `user_id` and `candidates` among its inputs.
+        request: a request with `user_id` and `candidates` among its inputs.
         context_fields: those that the model has.
         settings: limits of deadlines.
 
@@ -72,7 +72,7 @@ def queries_of(
 
 
 def outputs_of(request: InferRequest, answers: Sequence[Scores]) -> tuple[InferTensor, ...]:
-    """Make the outputs that were asked for, from one answer for each user."""
+    """Make the requested outputs, from one answer for each user."""
     shape = next(tensor.shape for tensor in request.inputs if tensor.name == CANDIDATES)
     names = [output.name for output in request.outputs or OUTPUTS]
     return tuple(_output(name, answers, shape) for name in names)

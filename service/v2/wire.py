@@ -39,8 +39,8 @@ def read_infer(model: str, version: str, body: bytes, header_length: str | None)
     """Read the body of an infer request.
 
     Args:
-        model: from the path.
-        version: from the path; empty if the path has none.
+        model: name of the model, from the path.
+        version: version of the model, from the path; empty if the path has none.
         body: decompressed.
         header_length: value of `LENGTH_HEADER`; None if the request has no such header.
 

@@ -54,7 +54,7 @@ def read_table(recipe: Recipe, pattern: str, columns: Sequence[str]) -> Table:
     Args:
         recipe: says where relative paths start.
         pattern: path or glob.
-        columns: to read; the others are not loaded.
+        columns: columns to read; the others are not loaded.
 
     Raises:
         EventsError: a file does not exist, cannot be read, or lacks a column.

@@ -22,10 +22,10 @@ def find_one(folder: Path, stem: str, suffix: str, home: str) -> Path:
     """The file of this name, compressed or not.
 
     Args:
-        folder: of the file.
+        folder: folder of the file.
         stem: name without its suffix, or a pattern for it.
-        suffix: of the uncompressed file.
-        home: where to get the file, for the error.
+        suffix: suffix of the uncompressed file.
+        home: URL where to get the file, for the error.
 
     Raises:
         EventsError: there is no such file, or there are several.

@@ -50,10 +50,10 @@ class _File:
     """A file of a layout.
 
     Attributes:
-        name: in the folder; .parquet is Parquet, .csv has a header and quotes, others have neither.
+        name: file name; .parquet is Parquet, .csv has a header and quotes, others have neither.
         columns: our names, in the order of the file.
-        separator: of the columns.
-        encoding: of the text.
+        separator: text between two columns.
+        encoding: encoding of the text.
     """
 
     name: str

@@ -17,8 +17,8 @@ from models.contract.generation import (
     Generation,
     Overwritten,
     Pointer,
+    heartbeat_key,
     lock_key,
-    presence_key,
 )
 from models.contract.record import record_artifact
 from tests.builder.published import ARTIFACT, NOW, SPEC, raw_record
@@ -74,7 +74,7 @@ def blue_green(client, artifact_id: str = A, users: range = range(120)) -> Point
 
 def present(client, service: str, loaded: object) -> None:
     client.sadd(SERVICES_KEY, service)
-    client.set(presence_key(service), json.dumps(loaded), ex=60)
+    client.set(heartbeat_key(service), json.dumps(loaded), ex=60)
 
 
 def test_the_first_publish_has_nothing_to_overwrite(client):
@@ -198,7 +198,7 @@ def test_what_says_nothing_readable_is_not_waited_for(client):
     blue_green(client)
     for raw in (b"", b"\xff", b"[]"):
         client.sadd(SERVICES_KEY, "odd")
-        client.set(presence_key("odd"), raw)
+        client.set(heartbeat_key("odd"), raw)
         assert loaded_by_service(client) == {"odd": {}}
     assert roll(client, B).current.over == ()
 

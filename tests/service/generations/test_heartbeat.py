@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from builder.publish.cache import connect_cache
 from builder.publish.services import loaded_by_service
 from models.contract.errors import CacheUnavailableError
-from models.contract.generation import SERVICES_KEY, Generation, presence_key
+from models.contract.generation import SERVICES_KEY, Generation, heartbeat_key
 from service.generations.follower import Follower
 from service.generations.heartbeat import Heartbeat
 from service.generations.selection import Selection
@@ -55,7 +55,7 @@ def announcement_ends_ms(world: World) -> int:
     """Epoch millisecond at which the cache drops the only announcement."""
     with world.redis as cache:
         (service,) = cast(set[bytes], cache.smembers(SERVICES_KEY))
-        return cast(int, cache.pexpiretime(presence_key(service.decode())))
+        return cast(int, cache.pexpiretime(heartbeat_key(service.decode())))
 
 
 async def test_the_announcement_is_renewed_while_a_generation_loads(world: World):

@@ -4,7 +4,7 @@ import pytest
 
 from models.contract.errors import RequestError
 from service.settings import Settings
-from service.transport.deadline import deadline_after, read_terms
+from service.transport.deadline import deadline_after, read_deadline_and_priority
 
 
 @pytest.mark.parametrize(
@@ -14,14 +14,14 @@ from service.transport.deadline import deadline_after, read_terms
 )
 def test_a_header_that_is_not_a_whole_number_is_rejected(header: str, text: str):
     with pytest.raises(RequestError, match=f"{header}: got '{text}', expected a whole number"):
-        read_terms({header: text}, Settings())
+        read_deadline_and_priority({header: text}, Settings())
 
 
 def test_deadline_and_priority_have_defaults_and_a_maximum():
     chosen = Settings(timeout_ms=1000, max_timeout_ms=2000)
     now = deadline_after(chosen, 0.0)
-    usual, level = read_terms({}, chosen)
-    longest, urgent = read_terms(
+    usual, level = read_deadline_and_priority({}, chosen)
+    longest, urgent = read_deadline_and_priority(
         {"X-Request-Timeout-Ms": "999999", "X-Request-Priority": "1"}, chosen
     )
     assert usual - now == pytest.approx(1, abs=0.1)

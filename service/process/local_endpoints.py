@@ -11,7 +11,7 @@ STATISTICS = "/stats"
 MISDIRECTED = 421
 
 
-class OwnPort:
+class LocalEndpoints:
     """ASGI middleware of a process of a fleet, outside all other middleware."""
 
     def __init__(self, app: ASGIApp, common_port: int, settings: Settings) -> None:
@@ -20,7 +20,7 @@ class OwnPort:
         Args:
             app: handles all other requests.
             common_port: the shared port.
-            settings: of this process.
+            settings: settings of this process.
         """
         self._app = app
         self._common_port = common_port
