@@ -44,9 +44,12 @@ def make_vectors(
     if recipe.language is None:
         raise StepError("field vectors: the recipe has no [language] section")
     texts = field_texts(
-        events.schema, events.vocabulary.user, events.vocabulary.context, _item_values(events),
+        events.schema,
+        events.vocabulary.user,
+        events.vocabulary.context,
+        _item_values(events),
         recipe.language.descriptions,
-    )  # fmt: skip
+    )
     return field_vectors(texts, recipe.language, folder.language, progress)
 
 

@@ -1,7 +1,7 @@
 """A language model as one function: texts -> vectors, with LoRA on queries and values.
 
 Differs from LLaCTR's released code: the field's texts begin with BOS in tuning as in encoding. Without it a text of one
-token takes the state that every first token takes ("Age" and "Title" are then the same vector).
+token gets the state that every first token gets ("Age" and "Title" are then the same vector).
 """
 
 import contextlib
@@ -55,17 +55,17 @@ class LanguageModel:
             ]
             return cut
         start = [self.tokenizer.bos_token_id] if is_start else []
-        found = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-        return [start + ids for ids in found]
+        token_ids = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        return [start + ids for ids in token_ids]
 
     def states(
         self, ids: Sequence[list[int]]
     ) -> tuple[Float[Tensor, "N L D"], Bool[Tensor, "N L"]]:
-        """States after the last layer, and which of them are no padding (it comes last)."""
+        """States after the last layer, and which of them are real; padding comes last."""
         longest = max(map(len, ids))
         padded = torch.tensor([row + [0] * (longest - len(row)) for row in ids])
         is_real = torch.tensor([[place < len(row) for place in range(longest)] for row in ids])
-        # A cache of keys and values is for writing on, which is not done here.
+        # A cache of keys and values serves generation only.
         options = {"use_cache": False} if self.is_decoder else {}
         out = self.network(input_ids=padded, attention_mask=is_real.long(), **options)
         return out.last_hidden_state.float(), is_real
@@ -81,13 +81,13 @@ class LanguageModel:
 
     @torch.no_grad()
     def embed_all(self, ids: Sequence[list[int]]) -> Float[Tensor, "N D"]:
-        """As `embed`, without gradient, any number of sequences: those of a length together."""
+        """As `embed`, without gradient, for any number of sequences; sequences of similar length share a batch."""
         self.network.eval()
         order = sorted(range(len(ids)), key=lambda place: len(ids[place]))
         starts = range(0, len(order), EMBED_AT_ONCE)
         chunks = [order[start : start + EMBED_AT_ONCE] for start in starts]
-        found = torch.cat([self.embed([ids[place] for place in chunk]) for chunk in chunks])
-        return found[torch.tensor(order).argsort()]
+        vectors = torch.cat([self.embed([ids[place] for place in chunk]) for chunk in chunks])
+        return vectors[torch.tensor(order).argsort()]
 
     def embed_answered(
         self, prompts: Sequence[list[int]], answers: Sequence[list[int]]
@@ -104,7 +104,7 @@ class LanguageModel:
         places = torch.cat(
             [end + torch.arange(len(answer)) for end, answer in zip(ends, ended, strict=True)]
         )
-        # The head, of 49,152 tokens, is applied where an answer is written and nowhere else.
+        # The head has 49,152 tokens: it is applied only at the positions of answers.
         logits = F.linear(states[rows, places], self._token_embeddings())
         targets = torch.tensor([token for answer in ended for token in answer])
         loss = F.cross_entropy(logits.float(), targets, reduction="sum") / len(prompts)
@@ -116,13 +116,16 @@ class LanguageModel:
         return weight
 
     def add_lora(self, rule: LanguageRule) -> None:
-        """Freeze the network, and add matrices that are trained; they change nothing yet."""
+        """Freeze the network and add LoRA matrices, which start as the identity of the model."""
         config = LoraConfig(
-            r=rule.rank, lora_alpha=rule.alpha, lora_dropout=rule.dropout,
-            target_modules=TARGETS[rule.model], bias="none",
-        )  # fmt: skip
+            r=rule.rank,
+            lora_alpha=rule.alpha,
+            lora_dropout=rule.dropout,
+            target_modules=TARGETS[rule.model],
+            bias="none",
+        )
         with warnings.catch_warnings():
-            # peft asks with transformers' old word, which still answers.
+            # peft reads an attribute that transformers has deprecated.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
             self.network = get_peft_model(self.network, config)
 
@@ -132,10 +135,10 @@ class LanguageModel:
 
 
 def load_language_model(architecture: Architecture) -> LanguageModel:
-    """A language model from the weights of its package; never from a network.
+    """A language model from the weights in its package; nothing is downloaded.
 
     Raises:
-        WeightsError: they are not there, or not what was published.
+        WeightsError: the weights are missing, or differ from the published ones.
     """
     folder = str(WEIGHTS[architecture].find())
     is_decoder = architecture == "smollm2"
@@ -155,7 +158,7 @@ def load_language_model(architecture: Architecture) -> LanguageModel:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the library's advice and its progress bars, one of which it cannot turn off, to itself."""
+    """Silence the library's advice and its progress bars, one of which has no switch."""
     before = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()

@@ -1,6 +1,6 @@
-"""Time of exported score graphs, taken in turn: what `bench` and `compare` say of speed comes from here.
+"""Times of exported score graphs, measured in turn, for `bench` and `compare`.
 
-Weights and inputs are random: time does not depend on them.
+Weights and inputs are random: the time does not depend on them.
 """
 
 import time
@@ -20,11 +20,11 @@ from models.contract.record import USER_ID_BYTES, StateSpec, record_bytes
 from models.contract.schema import FIRST_KNOWN, FeatureSchema, Field
 
 BLOCKS = (64, 256, 512, 1_024)
-"""A graph that may take the slate in blocks takes so many candidates at once, if that is faster than all of them."""
+"""Block sizes, in candidates, that are tried for a graph that may score the slate in blocks."""
 LARGEST_BYTES = 2 << 30
-"""Of a graph's largest tensor in one run."""
+"""Limit of a graph's largest tensor in one run."""
 ROUNDS = (5, 200)
-"""At least, at most."""
+"""Least and largest number of timed rounds."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class Contender:
 
     Attributes:
         label: of the model.
-        schema: its inputs.
+        schema: of its inputs.
         spec: of its state.
-        graphs: as exported.
-        candidate_bytes: of its largest tensor, for each candidate of a run: it takes the slate in blocks that fit and
-            are fastest. None: the whole slate in one run, as the service does.
+        graphs: exported.
+        candidate_bytes: bytes of its largest tensor per candidate of a run; the slate is scored in the fastest blocks
+            that fit. None: the whole slate in one run, as the service does.
     """
 
     label: str
@@ -48,8 +48,8 @@ class Contender:
 
 
 @dataclass(frozen=True)
-class Lap:
-    """One contender's times.
+class GraphTimes:
+    """Times of a model's two graphs.
 
     Attributes:
         block: candidates per run.
@@ -84,42 +84,42 @@ def make_contender(
     label: str, model: CtrModel, schema: FeatureSchema, candidate_bytes: int | None
 ) -> Contender:
     """Export a model."""
-    # Two of each, so that tracing does not take an axis of one for a constant.
+    # Two users and two candidates: tracing would take an axis of length 1 for a constant.
     graphs = build_graphs(model, random_batch(schema, 2, 2, np.random.default_rng(0)))
     return Contender(label, schema, model.state_spec(), graphs, candidate_bytes)
 
 
 def time_in_turn(
     contenders: Sequence[Contender], candidates: int, threads: int, budget_s: float
-) -> Iterator[Lap]:
-    """Warm up, choose blocks, then time all in turn (A B C A B C …), so that a slow moment of the machine hits all.
+) -> Iterator[GraphTimes]:
+    """Warm up, choose blocks, then time all in turn (A B C A B C …), so that a slow moment of the machine affects all.
 
     Args:
-        contenders: what to time; a lap comes back for each.
+        contenders: models to time; each yields its times.
         candidates: in the slate.
         threads: of the runtime.
-        budget_s: for the timed rounds.
+        budget_s: seconds for the timed rounds.
     """
     ready = [_prepare(contender, candidates, threads) for contender in contenders]
-    lap_s = sum(_seconds(one.score) for one in ready)
-    rounds = int(np.clip(budget_s / lap_s, *ROUNDS))
-    score_ms = _in_turn([one.score for one in ready], rounds)
-    encode_ms = _in_turn([one.encode for one in ready], ROUNDS[0])
-    for one, score, encode in zip(ready, score_ms, encode_ms, strict=True):
+    round_s = sum(_seconds(each.score) for each in ready)
+    rounds = int(np.clip(budget_s / round_s, *ROUNDS))
+    score_ms = _in_turn([each.score for each in ready], rounds)
+    encode_ms = _in_turn([each.encode for each in ready], ROUNDS[0])
+    for timed, score, encode in zip(ready, score_ms, encode_ms, strict=True):
         p10, median, p90 = (float(value) for value in np.percentile(score, [10, 50, 90]))
-        yield Lap(
-            one.block,
+        yield GraphTimes(
+            timed.block,
             rounds,
             median,
             p10,
             p90,
             float(np.median(encode)),
-            state_bytes(one.contender),
+            state_bytes(timed.contender),
         )
 
 
 def state_bytes(contender: Contender) -> int:
-    """Of a user's record in the cache, fp32."""
+    """Bytes of a user's record in the cache, fp32."""
     recent = contender.schema.recent_length
     return record_bytes(contender.spec, "fp32", USER_ID_BYTES, recent)
 
@@ -186,8 +186,8 @@ def random_batch(
     def draw(high: int, *shape: int) -> torch.Tensor:
         return torch.from_numpy(rng.integers(min(FIRST_KNOWN, high - 1), high, shape))
 
-    def fields(found: tuple[Field, ...]) -> torch.Tensor:
-        columns = [draw(field.size, users, 1) for field in found]
+    def draw_fields(fields: tuple[Field, ...]) -> torch.Tensor:
+        columns = [draw(field.size, users, 1) for field in fields]
         return torch.cat([torch.zeros(users, 0, dtype=torch.int64), *columns], 1)
 
     items = schema.num_items
@@ -195,9 +195,9 @@ def random_batch(
         User(
             draw(items, users, schema.history_length),
             draw(NUM_AGES, users, schema.history_length),
-            fields(schema.user_fields),
+            draw_fields(schema.user_fields),
         ),
-        Context(draw(items, users, schema.recent_length), fields(schema.context_fields)),
+        Context(draw(items, users, schema.recent_length), draw_fields(schema.context_fields)),
         Slate(draw(items, users, candidates)),
         torch.zeros(users, candidates),
         torch.ones(users, candidates, dtype=torch.bool),

@@ -11,11 +11,20 @@ from builder.experiments.bench.timing import Size, Timing
 from builder.experiments.report.figure import new_figure
 
 MARKS = {
-    "LREA, position slots": ("C0", "o"), "LREA, hash slots": ("C2", "s"), "DIN": ("C3", "^"),
-    "no long history": ("0.5", "."), "LREA, content slots": ("C8", "D"),
-    "LREA, hash and content slots": ("C9", "P"), "SIM hard": ("C1", "<"), "SIM soft": ("C1", ">"), "ETA": ("C4", "v"),
-    "TWIN": ("C5", "X"), "SDIM": ("C6", "*"), "linear attention": ("C7", "1"), "mean pooling": ("0.3", "+"),
-}  # fmt: skip
+    "LREA, position slots": ("C0", "o"),
+    "LREA, hash slots": ("C2", "s"),
+    "DIN": ("C3", "^"),
+    "no long history": ("0.5", "."),
+    "LREA, content slots": ("C8", "D"),
+    "LREA, hash and content slots": ("C9", "P"),
+    "SIM hard": ("C1", "<"),
+    "SIM soft": ("C1", ">"),
+    "ETA": ("C4", "v"),
+    "TWIN": ("C5", "X"),
+    "SDIM": ("C6", "*"),
+    "linear attention": ("C7", "1"),
+    "mean pooling": ("0.3", "+"),
+}
 
 
 def plot(
@@ -39,12 +48,12 @@ def plot(
 def _draw(
     panel: Axes, timings: Sequence[Timing], main: Size, axis: str, values: Sequence[int]
 ) -> None:
-    found = sweep(timings, main, axis, values)
-    for model in swept(found):
-        lines = [found[value][model] for value in values]
-        median = [line.median_ms for line in lines]
-        below = [line.median_ms - line.p10_ms for line in lines]
-        above = [line.p90_ms - line.median_ms for line in lines]
+    by_value = sweep(timings, main, axis, values)
+    for model in swept(by_value):
+        lines = [by_value[value][model] for value in values]
+        median = [line.times.median_ms for line in lines]
+        below = [line.times.median_ms - line.times.p10_ms for line in lines]
+        above = [line.times.p90_ms - line.times.median_ms for line in lines]
         color, marker = MARKS[model]
         panel.errorbar(
             values, median, yerr=[below, above], label=model, color=color, marker=marker, capsize=2

@@ -1,7 +1,7 @@
 """python -m builder bench: time to score one user's slate, every model in the runtime that serves them.
 
-They are the graphs that `export` makes, with random weights (time does not depend on them) and random inputs from a
-catalogue of a few thousand items. They share embeddings, attention block, short-term history and head.
+The graphs are those that `export` makes, with random weights (the time does not depend on them) and random inputs from
+a catalogue of a few thousand items. All models share embeddings, attention block, short-term history and head.
 """
 
 import logging
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Plan:
-    """What is timed.
+    """Sizes and models to time.
 
     Attributes:
         main: the size that the sweeps start from.
@@ -66,10 +66,18 @@ QUICK = Plan(
 CORE = ("LREA, position slots", "LREA, hash slots", "DIN", "no long history")
 OTHERS = tuple(model for model in CONTENDERS if model not in CORE)
 UNAFFECTED = {
-    "length": ("no long history",), "rank": ("DIN", "no long history", *OTHERS),
-    "candidates": OTHERS, "dim": OTHERS,
-}  # fmt: skip
-"""Models that do not know an axis are timed at the main size only; `OTHERS` against the history length alone."""
+    "length": ("no long history",),
+    "rank": ("DIN", "no long history", *OTHERS),
+    "candidates": OTHERS,
+    "dim": OTHERS,
+}
+"""Axis -> models that are not timed along it: they do not depend on it, or (`OTHERS`) vary the history length only."""
+
+
+def make_plan(*, quick: bool, axes: Sequence[str] = ()) -> Plan:
+    """The full or the quick plan, with the sweeps of `axes` only; empty: all."""
+    plan = QUICK if quick else FULL
+    return replace(plan, sweeps={axis: plan.sweeps[axis] for axis in axes or plan.sweeps})
 
 
 def run_bench(
@@ -84,16 +92,14 @@ def run_bench(
 
     Args:
         out: folder (made if absent) of `bench.md`, `bench.json` and `bench.png`.
-        progress: told after every size.
-        header: what made it, on which machine (`describe_machine`).
-        quick: a few small sizes, to see that it works; no time of it means anything.
-        axes: of `Size`, to vary; none: all.
+        progress: called after every size.
+        header: command and machine (`describe_machine`).
+        quick: a few small sizes, as a check; its times mean nothing.
+        axes: fields of `Size` to vary; empty: all.
     """
-    plan = QUICK if quick else FULL
-    if axes:
-        plan = replace(plan, sweeps={axis: plan.sweeps[axis] for axis in axes})
+    plan = make_plan(quick=quick, axes=axes)
     timings = list(_time_all(plan, progress))
-    plain = {**header, "main": asdict(plan.main), "timings": [asdict(line) for line in timings]}
+    plain = {**header, "main": asdict(plan.main), "timings": [line.to_dict() for line in timings]}
     text, picture = to_markdown(timings, plan.main, plan.sweeps, header), out / "bench.png"
     written = write_report(out, "bench", text, plain)
     plot(timings, plan.main, plan.sweeps, picture)
@@ -112,13 +118,13 @@ def _time_all(plan: Plan, progress: Progress) -> Iterator[Timing]:
                 built[key] = build_contender(model, size)
             chosen.append(built[key])
         for timing in time_together(chosen, size, threads, plan.budget_s):
-            logger.info("%s at %s: %.2f ms", timing.model, size, timing.median_ms)
+            logger.info("%s at %s: %.2f ms", timing.model, size, timing.times.median_ms)
             yield timing
     progress(len(cases), len(cases))
 
 
 def _cases(plan: Plan) -> Iterator[tuple[Size, int, Iterable[str]]]:
-    """Each size once: the main one with each number of threads, then the sweeps around it."""
+    """Each size once: the main size with each number of threads, then the sweeps around it."""
     for threads in plan.threads:
         yield plan.main, threads, plan.models
     for axis, values in plan.sweeps.items():

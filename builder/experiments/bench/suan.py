@@ -1,8 +1,8 @@
-"""python -m builder bench --suan: what a request costs when SUAN scores it: one by one, packed, or from the cache.
+"""python -m builder bench --suan: time of a request that SUAN scores: one by one, packed, or from the cache.
 
 One user, one thread, ONNX Runtime, random weights. "One by one" runs the events and one candidate through the blocks,
-for each candidate, as the paper's graph is written; "packed" encodes the events within the request and scores all
-candidates in one pass; "cached" finds the events' keys and values in the user's record.
+once for each candidate, as in the paper; "packed" encodes the events within the request and scores all candidates in
+one pass; "cached" reads the events' keys and values from the user's record.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from builder.experiments.bench.graph_timing import Contender, Lap, make_contender, time_in_turn
+from builder.experiments.bench.graph_timing import (
+    Contender,
+    GraphTimes,
+    make_contender,
+    time_in_turn,
+)
 from builder.experiments.bench.timing import CONTENDERS, bench_schema, random_model
 from builder.experiments.report.markdown import markdown_table, write_report
 from builder.progress import Progress
@@ -25,7 +30,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     LIGHT: CONTENDERS[LIGHT],
     SPARSE: ("light_suan", {**LIGHT_OPTIONS, "target_stride": LIGHT_OPTIONS["stride"]}),
 }
-"""Label -> model of the registry and its options. A gate over all tokens is what forces one by one."""
+"""Label -> model of the registry and its options. A gate over all tokens requires one run per candidate."""
 SIZES = {"item_dim": 16, "field_dim": 4, "blocks": 2, "block_heads": 2}
 LENGTH, CANDIDATES = 1_000, (10, 100, 1_000)
 QUICK_LENGTH, QUICK_CANDIDATES = 50, (10,)
@@ -36,12 +41,12 @@ class Cost:
     """One way to score a request.
 
     Attributes:
-        way: of the three, and the model.
+        way: model, and one by one, packed or cached.
         candidates: in the request.
-        median_ms: of it all.
+        median_ms: time of the whole request.
         p10_ms: of the rounds.
         p90_ms: of the rounds.
-        state_bytes: read from the cache, fp32.
+        state_bytes: bytes read from the cache, fp32.
     """
 
     way: str
@@ -55,14 +60,21 @@ class Cost:
 def run_suan_bench(
     out: Path, progress: Progress, header: Mapping[str, str], *, quick: bool
 ) -> list[Path]:
-    """Time everything, write a table and its numbers; return their paths."""
+    """Time everything, write a table and its numbers; return their paths.
+
+    Args:
+        out: folder, made if absent.
+        progress: called after every slate size.
+        header: command and machine.
+        quick: a short history and one slate size, as a check; its times mean nothing.
+    """
     length, slates = (QUICK_LENGTH, QUICK_CANDIDATES) if quick else (LENGTH, CANDIDATES)
     contenders = [_contender(label, length) for label in MODELS]
     costs: list[Cost] = []
     for done, candidates in enumerate(slates):
         progress(done, len(slates), f"{candidates} candidates")
-        laps = time_in_turn(contenders, candidates, threads=1, budget_s=0.2 if quick else 10.0)
-        costs += _costs(dict(zip(MODELS, laps, strict=True)), candidates)
+        all_times = time_in_turn(contenders, candidates, threads=1, budget_s=0.2 if quick else 10.0)
+        costs += _costs(dict(zip(MODELS, all_times, strict=True)), candidates)
     progress(len(slates), len(slates))
     plain = {**header, "length": length, "costs": [asdict(cost) for cost in costs]}
     return write_report(out, "suan", _to_markdown(costs, length, header), plain)
@@ -76,16 +88,25 @@ def _contender(label: str, length: int) -> Contender:
     return make_contender(label, model, schema, per_candidate)
 
 
-def _costs(laps: Mapping[str, Lap], candidates: int) -> Iterator[Cost]:
+def _costs(all_times: Mapping[str, GraphTimes], candidates: int) -> Iterator[Cost]:
     """Packed is encoding and scoring in one request; the medians and the percentiles are added."""
-    for label, lap in laps.items():
+    for label, times in all_times.items():
         if label == ONE_BY_ONE:
-            yield Cost(label, candidates, lap.median_ms, lap.p10_ms, lap.p90_ms, lap.state_bytes)
+            yield Cost(
+                label, candidates, times.median_ms, times.p10_ms, times.p90_ms, times.state_bytes
+            )
             continue
-        median, p10, p90 = (lap.encode_ms + ms for ms in (lap.median_ms, lap.p10_ms, lap.p90_ms))
+        median, p10, p90 = (
+            times.encode_ms + ms for ms in (times.median_ms, times.p10_ms, times.p90_ms)
+        )
         yield Cost(f"{label}, packed", candidates, median, p10, p90, state_bytes=0)
         yield Cost(
-            f"{label}, cached", candidates, lap.median_ms, lap.p10_ms, lap.p90_ms, lap.state_bytes
+            f"{label}, cached",
+            candidates,
+            times.median_ms,
+            times.p10_ms,
+            times.p90_ms,
+            times.state_bytes,
         )
 
 
@@ -104,7 +125,7 @@ def _to_markdown(costs: list[Cost], length: int, header: Mapping[str, str]) -> s
         f"{LIGHT_OPTIONS['window']}, stride {LIGHT_OPTIONS['stride']}. Milliseconds: median (10th to 90th percentile).",
         "`times faster`: than SUAN one by one, with as many candidates. `bytes/user`: read from the cache, fp32.",
         "",
-    ]  # fmt: skip
+    ]
     headings = ["candidates", "scored by", "ms", "times faster", "bytes/user"]
     rows = []
     slow = {cost.candidates: cost.median_ms for cost in costs if cost.way == ONE_BY_ONE}

@@ -7,8 +7,11 @@ from builder.experiments.bench.timing import Size, Timing
 from builder.experiments.report.markdown import markdown_table
 
 AXES = {
-    "length": "history length L", "candidates": "candidates B", "rank": "rank r", "dim": "width d",
-}  # fmt: skip
+    "length": "history length L",
+    "candidates": "candidates B",
+    "rank": "rank r",
+    "dim": "width d",
+}
 SLOW = "DIN"
 SHOWN = (SLOW, "LREA, position slots", "LREA, hash slots", "no long history")
 """In every table, also where they do not move."""
@@ -20,7 +23,7 @@ def to_markdown(
     sweeps: Mapping[str, tuple[int, ...]],
     header: Mapping[str, str],
 ) -> str:
-    """Every timing, with how it was taken."""
+    """All timings, and how they were measured."""
     lines = ["# Time to score one user's slate", "", f"Made by `{header['command']}`.", ""]
     lines += [f"- {name}: {value}" for name, value in header.items() if name != "command"]
     sizes = f"L = {main.length:,}, r = {main.rank}, d = {main.dim}, B = {main.candidates:,}"
@@ -43,20 +46,20 @@ HOW = (
 def sweep(
     timings: Iterable[Timing], main: Size, axis: str, values: Sequence[int]
 ) -> dict[int, dict[str, Timing]]:
-    """Value of the axis -> model -> timing; one that does not know the axis is everywhere what it is at `main`."""
+    """Value of the axis -> model -> timing; models that do not depend on the axis keep their timing at `main`."""
     at_main = {line.model: line for line in timings if line.size == main}
-    found = {}
+    by_value = {}
     for value in values:
         size = replace(main, **{axis: value})
-        found[value] = at_main | {line.model: line for line in timings if line.size == size}
-    return found
+        by_value[value] = at_main | {line.model: line for line in timings if line.size == size}
+    return by_value
 
 
-def swept(found: Mapping[int, Mapping[str, Timing]]) -> list[str]:
+def swept(by_value: Mapping[int, Mapping[str, Timing]]) -> list[str]:
     """Models that were timed along the axis, with those that every table shows."""
-    models = next(iter(found.values()))
-    sizes = {model: {at[model].size for at in found.values()} for model in models}
-    is_swept = len(found) > 1  # one value is no sweep: all are shown
+    models = next(iter(by_value.values()))
+    sizes = {model: {at[model].size for at in by_value.values()} for model in models}
+    is_swept = len(by_value) > 1  # with a single value, all models are shown
     return [m for m in models if not is_swept or len(sizes[m]) > 1 or m in SHOWN]
 
 
@@ -66,14 +69,26 @@ def _main_table(timings: Sequence[Timing]) -> list[str]:
         slow = [other for other in timings if (other.model, other.threads) == (SLOW, line.threads)]
         rows.append(
             [
-                line.model, str(line.threads), _spread(line), _ratio(line, slow[0]),
-                f"{line.block:,}", str(line.rounds), f"{line.state_bytes:,}", f"{line.encode_ms:.2f}",
+                line.model,
+                str(line.threads),
+                _spread(line),
+                _ratio(line, slow[0]),
+                f"{line.times.block:,}",
+                str(line.times.rounds),
+                f"{line.times.state_bytes:,}",
+                f"{line.times.encode_ms:.2f}",
             ]
-        )  # fmt: skip
+        )
     headings = [
-        "model", "threads", "score ms", "times faster", "candidates per run", "rounds",
-        "bytes per user (fp32)", "encode ms",
-    ]  # fmt: skip
+        "model",
+        "threads",
+        "score ms",
+        "times faster",
+        "candidates per run",
+        "rounds",
+        "bytes per user (fp32)",
+        "encode ms",
+    ]
     return markdown_table(headings, rows)
 
 
@@ -83,9 +98,9 @@ def _sweep_table(
     models = swept(sweep(timings, main, axis, values))
     fast = [model for model in models if model.startswith("LREA")]
     rows = []
-    for value, found in sweep(timings, main, axis, values).items():
-        times = [_spread(found[model]) for model in models]
-        ratios = [_ratio(found[model], found[SLOW]) for model in fast]
+    for value, of_value in sweep(timings, main, axis, values).items():
+        times = [_spread(of_value[model]) for model in models]
+        ratios = [_ratio(of_value[model], of_value[SLOW]) for model in fast]
         rows.append([f"{value:,}", *times, *ratios])
     return markdown_table(
         [AXES[axis], *models, *(f"{model}: times faster" for model in fast)], rows
@@ -93,8 +108,8 @@ def _sweep_table(
 
 
 def _spread(line: Timing) -> str:
-    return f"{line.median_ms:.2f} ({line.p10_ms:.2f} to {line.p90_ms:.2f})"
+    return f"{line.times.median_ms:.2f} ({line.times.p10_ms:.2f} to {line.times.p90_ms:.2f})"
 
 
 def _ratio(line: Timing, slow: Timing) -> str:
-    return f"{slow.median_ms / line.median_ms:.1f}"
+    return f"{slow.times.median_ms / line.times.median_ms:.1f}"

@@ -7,7 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from builder.experiments.bench.graph_timing import Contender, make_contender, time_in_turn
+from builder.experiments.bench.graph_timing import (
+    Contender,
+    GraphTimes,
+    make_contender,
+    time_in_turn,
+)
 from models.base import CtrModel
 from models.contract.schema import FIRST_KNOWN, FeatureSchema, Field
 from models.registry import build_model
@@ -55,25 +60,18 @@ class Timing:
         model: label.
         size: of the case.
         threads: of the runtime.
-        block: candidates per run.
-        rounds: runs over the whole slate that were timed.
-        median_ms: to score the slate of one user.
-        p10_ms: of the rounds.
-        p90_ms: of the rounds.
-        encode_ms: median, to encode that user's history.
-        state_bytes: of the user's record in the cache, fp32.
+        times: of its graphs.
     """
 
     model: str
     size: Size
     threads: int
-    block: int
-    rounds: int
-    median_ms: float
-    p10_ms: float
-    p90_ms: float
-    encode_ms: float
-    state_bytes: int
+    times: GraphTimes
+
+    def to_dict(self) -> dict[str, Any]:
+        """In JSON types, the times beside the other keys."""
+        size = asdict(self.size)
+        return {"model": self.model, "size": size, "threads": self.threads, **asdict(self.times)}
 
 
 def build_contender(label: str, size: Size) -> Contender:
@@ -90,7 +88,7 @@ def build_contender(label: str, size: Size) -> Contender:
 
 
 def random_model(name: str, schema: FeatureSchema, config: Mapping[str, Any]) -> CtrModel:
-    """With random weights and a random catalogue, ready to serve."""
+    """A model with random weights and a random catalogue, ready to serve."""
     rng = np.random.default_rng(0)
     columns = [rng.integers(FIRST_KNOWN, field.size, NUM_ITEMS) for field in schema.item_fields]
     columns[0] = np.arange(NUM_ITEMS)
@@ -100,14 +98,14 @@ def random_model(name: str, schema: FeatureSchema, config: Mapping[str, Any]) ->
 def time_together(
     contenders: Sequence[Contender], size: Size, threads: int, budget_s: float
 ) -> Iterator[Timing]:
-    """Time all in turn (see `time_in_turn`)."""
-    laps = time_in_turn(contenders, size.candidates, threads, budget_s)
-    for contender, lap in zip(contenders, laps, strict=True):
-        yield Timing(contender.label, size, threads, **asdict(lap))
+    """Time all contenders in turn (see `time_in_turn`)."""
+    all_times = time_in_turn(contenders, size.candidates, threads, budget_s)
+    for contender, times in zip(contenders, all_times, strict=True):
+        yield Timing(contender.label, size, threads, times)
 
 
 def bench_schema(length: int) -> FeatureSchema:
-    """Of every model that is timed."""
+    """The schema of all timed models."""
     return FeatureSchema(
         item_fields=(Field("item", NUM_ITEMS), Field("category", 64), Field("popularity", 16)),
         user_fields=(Field("age", 8),),

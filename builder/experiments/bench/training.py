@@ -72,7 +72,7 @@ class _Trainee:
         self.size, self.num_slates = recipe.train.slates_per_step, len(slates)
         rng = np.random.default_rng(0)
         self.batches = source.epoch(slates, self.size, rng, shuffle=True)
-        self.laps: list[list[float]] = []
+        self.step_phases_ms: list[list[float]] = []
 
     def step(self) -> None:
         """One step, its phases timed."""
@@ -90,26 +90,29 @@ class _Trainee:
         tick()
         self.optimizer.step()
         tick()
-        self.laps.append([1e3 * lap for lap in np.diff(ticks)])
+        self.step_phases_ms.append([1e3 * seconds for seconds in np.diff(ticks)])
 
     def cost(self) -> Cost:
         """What the timed steps took, and a profile of two more."""
-        laps = np.array(self.laps[WARM_UP:])
-        steps = laps.sum(1)
+        phases_ms = np.array(self.step_phases_ms[WARM_UP:])
+        steps = phases_ms.sum(1)
         p10, median, p90 = (float(np.percentile(steps, q)) for q in (10, 50, 90))
         return Cost(
-            self.label, dict(zip(PHASES, np.median(laps, 0).tolist(), strict=True)),
-            (median, p10, p90), median / 1e3 * -(-self.num_slates // self.size), self._profile(),
-        )  # fmt: skip
+            self.label,
+            dict(zip(PHASES, np.median(phases_ms, 0).tolist(), strict=True)),
+            (median, p10, p90),
+            median / 1e3 * -(-self.num_slates // self.size),
+            self._profile(),
+        )
 
     def _profile(self) -> dict[str, float]:
         with profile(activities=[ProfilerActivity.CPU]) as profiler:
             self.step()
             self.step()
-        found = {event.key: event.self_cpu_time_total for event in profiler.key_averages()}
-        whole = sum(found.values())
-        largest = sorted(found, key=lambda name: -found[name])[:TOP]
-        return {name.removeprefix("aten::"): found[name] / whole for name in largest}
+        time_us = {event.key: event.self_cpu_time_total for event in profiler.key_averages()}
+        whole = sum(time_us.values())
+        largest = sorted(time_us, key=lambda name: -time_us[name])[:TOP]
+        return {name.removeprefix("aten::"): time_us[name] / whole for name in largest}
 
 
 def run_training_bench(

@@ -58,7 +58,7 @@ class Costs:
     """Of all models of a comparison.
 
     Attributes:
-        machine: where and when they were timed.
+        machine: where and when the models were timed.
         of: key of a model (`cost_key`) -> its cost.
     """
 
@@ -66,12 +66,12 @@ class Costs:
     of: Mapping[str, Cost]
 
     def find(self, model: ModelChoice) -> Cost | None:
-        """None if it was not among them."""
+        """Cost of a model; None if it was not timed."""
         return self.of.get(cost_key(model))
 
 
 def cost_key(model: ModelChoice) -> str:
-    """Names a model and what it differs in from the defaults."""
+    """Name of a model with the config keys that differ from the defaults."""
     return f"{model.name} {json.dumps(without_defaults(model), sort_keys=True)}"
 
 
@@ -81,8 +81,8 @@ def find_costs(recipe: Recipe, events: Events, folder: Path, progress: Progress)
     Args:
         recipe: of the comparison.
         events: the log; its catalogue and schema are the models'.
-        folder: to keep them in.
-        progress: told after every export, and when all are timed.
+        folder: where the costs are kept.
+        progress: called after every export, and when all are timed.
     """
     models = {cost_key(model): model for model in _models(recipe)}
     parts = [*sorted(models), events.schema.fingerprint(), str(CANDIDATES), ort.__version__]
@@ -91,8 +91,8 @@ def find_costs(recipe: Recipe, events: Events, folder: Path, progress: Progress)
     if not place.exists():
         costs = _measure(models, events, progress)
         place.write_text(json.dumps(asdict(costs), indent=1))
-    found = json.loads(place.read_text())
-    return Costs(found["machine"], {name: Cost(**cost) for name, cost in found["of"].items()})
+    stored = json.loads(place.read_text())
+    return Costs(stored["machine"], {name: Cost(**cost) for name, cost in stored["of"].items()})
 
 
 def _models(recipe: Recipe) -> Sequence[ModelChoice]:
@@ -117,20 +117,24 @@ def _measure(models: Mapping[str, ModelChoice], events: Events, progress: Progre
         progress(done, len(models) + 1, f"exporting {name}")
         contenders.append(_contender(name, model, events))
     progress(len(models), len(models) + 1, "timing")
-    # Described now: the load is the load just before the timed rounds.
+    # Here, so that the load average is that of the moment before the timed rounds.
     machine = describe_machine("")
-    laps = list(time_in_turn(contenders, CANDIDATES, THREADS, BUDGET_S))
-    progress(len(models) + 1, len(models) + 1, f"{laps[0].rounds} rounds")
+    all_times = list(time_in_turn(contenders, CANDIDATES, THREADS, BUDGET_S))
+    progress(len(models) + 1, len(models) + 1, f"{all_times[0].rounds} rounds")
     scale = 1e3 / CANDIDATES
     return Costs(
         {name: value for name, value in machine.items() if name != "command"},
         {
             name: Cost(
-                lap.state_bytes, lap.median_ms * scale, lap.p10_ms * scale, lap.p90_ms * scale, lap.block
+                times.state_bytes,
+                times.median_ms * scale,
+                times.p10_ms * scale,
+                times.p90_ms * scale,
+                times.block,
             )
-            for name, lap in zip(models, laps, strict=True)
+            for name, times in zip(models, all_times, strict=True)
         },
-    )  # fmt: skip
+    )
 
 
 def _contender(name: str, model: ModelChoice, events: Events) -> Contender:

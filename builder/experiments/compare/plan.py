@@ -1,4 +1,4 @@
-"""What a comparison has to train, and what is known of each training: one JSON file, so that a killed run goes on."""
+"""Trainings of a comparison, and their outcomes: one JSON file each, so that a killed run can go on."""
 
 import hashlib
 import json
@@ -26,11 +26,11 @@ class Training:
     """One training.
 
     Attributes:
-        label: says what it is, in file names and messages.
-        variant: label of the variant that it is, or starts from.
+        label: in file names and messages.
+        variant: label of the variant that it trains or, in a sweep, starts from.
         recipe: with the model, learning rate, steps and seed of this training.
-        is_trial: it is validated only; the test period is not looked at.
-        is_lean: its test is metrics alone, without what explains a long history.
+        is_trial: it is only validated; the test period is not used.
+        is_lean: its report has metrics only, without the breakdowns that explain a long history.
     """
 
     label: str
@@ -45,7 +45,7 @@ class Training:
         return self.recipe.train.seed
 
     def key(self, log: str) -> str:
-        """Hash of all that decides the outcome but the code: 16 hex digits; labels are not among it."""
+        """16 hex digits of a hash of everything that decides the outcome except the code; labels are not part of it."""
         parts = [log, *self._content]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -57,7 +57,7 @@ class Training:
 
 
 def without_defaults(model: ModelChoice) -> dict[str, Any]:
-    """What a config says beyond its model's defaults: a key that a later version adds changes nothing."""
+    """Keys that differ from the model's defaults: a key that a later version adds changes nothing."""
     config, plain = make_config(model.name, model.config), make_config(model.name, {})
     return {
         key: getattr(config, key)
@@ -81,30 +81,30 @@ class Outcomes:
         self._there = {path.stem.rsplit("-", 1)[-1]: path for path in folder.glob("*.json")}
 
     def place(self, training: Training) -> Path:
-        """Where its outcome is to be written."""
+        """File of its outcome."""
         label = training.label.replace("/", "-")
         return self.folder / f"{label}-seed{training.seed}-{training.key(self._log)}.json"
 
     def find(self, training: Training) -> Outcome | None:
-        """What came of it; None if it is not finished. Another label may have trained the same."""
+        """Its outcome; None if it is not finished. The same training may have run under another label."""
         key = training.key(self._log)
         if key not in self._read:
             path = self._there.get(key, self.place(training))
             if path.exists():
                 self._read[key] = json.loads(path.read_text())
-        found = self._read.get(key)
-        # What was found by metrics alone will do for those who want no more; others train it again.
-        is_lean = found is not None and found.get("cuts") == {}
-        return None if is_lean and not training.is_lean else found
+        outcome = self._read.get(key)
+        # A lean outcome (metrics only) serves a lean training; a full one has to be trained again.
+        is_lean = outcome is not None and outcome.get("cuts") == {}
+        return None if is_lean and not training.is_lean else outcome
 
 
 @dataclass(frozen=True)
 class State:
-    """How far a plan is.
+    """Progress of a plan.
 
     Attributes:
-        due: what can be trained now, and what is being trained.
-        waiting: what waits for a search to end; its learning rate is a placeholder.
+        due: trainings that can start now, and those that run.
+        waiting: trainings that wait for a search to end; their learning rate is a placeholder.
         total: all trainings, finished ones too.
     """
 
@@ -125,7 +125,7 @@ class Plan:
     Attributes:
         recipe: of the comparison.
         seeds: trainings of each variant.
-        outcomes: what is finished.
+        outcomes: finished trainings.
         is_lean: see `Training`.
     """
 
@@ -136,7 +136,7 @@ class Plan:
     _made: dict[str, list[Training]] = field(default_factory=dict, repr=False, compare=False)
 
     def trials(self, variant: Variant) -> list[Training]:
-        """One for each setting of the search. Made once: hundreds of them are asked for after every training."""
+        """One for each setting of the search. Made once: this is called after every training."""
         if variant.label not in self._made:
             self._made[variant.label] = self._trials(variant)
         return self._made[variant.label]
@@ -145,11 +145,16 @@ class Plan:
         steps = self.recipe.search.steps or self.recipe.train.steps
         return [
             self._training(
-                f"{variant.label}, trial of {in_words(setting)}", variant, variant.model, setting,
-                TRIAL_SEED, steps=steps, is_trial=True,
+                f"{variant.label}, trial of {in_words(setting)}",
+                variant,
+                variant.model,
+                setting,
+                TRIAL_SEED,
+                steps=steps,
+                is_trial=True,
             )
             for setting in settings(self.recipe, variant)
-        ]  # fmt: skip
+        ]
 
     def chosen(self, variant: Variant) -> Setting | None:
         """Of the trial with the best validation AUC, the first of equals; None while one is missing."""
@@ -179,7 +184,7 @@ class Plan:
     def sweep_trainings(self, sweep: Sweep, setting: Setting) -> list[tuple[Any, list[Training]]]:
         """Value -> one training for each seed."""
         variant = self.variant(sweep.variant)
-        found = []
+        by_value = []
         for value in sweep.values:
             base, model = self, variant.model
             if sweep.key == SHARE:
@@ -189,18 +194,18 @@ class Plan:
                 model = replace(model, config={**model.config, sweep.key: value})
             label = f"{variant.label}, {sweep.key} = {value}"
             seeds = range(sweep.seeds or self.seeds)
-            # A value of the sweep stands, whatever the search chose for its key.
+            # The value of the sweep replaces what the search chose for its key.
             rest = {key: own for key, own in setting.config.items() if key != sweep.key}
             kept = replace(setting, config=rest)
-            found.append(
+            by_value.append(
                 (value, [base._training(label, variant, model, kept, seed) for seed in seeds])
             )
-        return found
+        return by_value
 
     def finished(self, trainings: Sequence[Training]) -> list[Outcome]:
         """What came of those that are finished."""
-        found = (self.outcomes.find(training) for training in trainings)
-        return [outcome for outcome in found if outcome is not None]
+        outcomes = (self.outcomes.find(training) for training in trainings)
+        return [outcome for outcome in outcomes if outcome is not None]
 
     def variant(self, label: str) -> Variant:
         """By its label."""
@@ -237,13 +242,24 @@ class Plan:
         return [training for training in trainings if self.outcomes.find(training) is None]
 
     def _training(
-        self, label: str, variant: Variant, model: ModelChoice, setting: Setting, seed: int,
-        *, steps: int | None = None, is_trial: bool = False,
-    ) -> Training:  # fmt: skip
+        self,
+        label: str,
+        variant: Variant,
+        model: ModelChoice,
+        setting: Setting,
+        seed: int,
+        *,
+        steps: int | None = None,
+        is_trial: bool = False,
+    ) -> Training:
         rule = replace(
-            self.recipe.train, seed=seed, threads=1, learning_rate=setting.learning_rate,
-            weight_decay=setting.weight_decay, steps=steps or self.recipe.train.steps,
-        )  # fmt: skip
+            self.recipe.train,
+            seed=seed,
+            threads=1,
+            learning_rate=setting.learning_rate,
+            weight_decay=setting.weight_decay,
+            steps=steps or self.recipe.train.steps,
+        )
         language = language_of(self.recipe, variant)
         model = with_llm_dim(replace(model, config={**model.config, **setting.config}), language)
         recipe = replace(

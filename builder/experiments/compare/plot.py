@@ -15,8 +15,14 @@ from builder.experiments.report.labels import Label, place_labels
 from models.contract.record import RecordDtype
 
 COLORS = {
-    "lrea": "C0", "two-stage": "C1", "full": "C3", "stacked": "C5", "pooled": "C2", "none": "0.4", "control": "C4",
-}  # fmt: skip
+    "lrea": "C0",
+    "two-stage": "C1",
+    "full": "C3",
+    "stacked": "C5",
+    "pooled": "C2",
+    "none": "0.4",
+    "control": "C4",
+}
 DTYPE_MARKS: dict[RecordDtype, str] = {"fp32": "o", "fp16": "s", "int8": "v"}
 MARKS = "osD^vP*Xh<>p"
 """Tell apart the models of a family."""
@@ -139,13 +145,18 @@ def _draw_cut(panel: Axes, comparison: Comparison, name: str) -> None:
     base = comparison.full.cut(name) if comparison.full else {}
     groups = [group for group in AGES if group in comparison.rows[0].cut(name)]
     for row, mark in zip(comparison.rows, _marks(comparison.rows), strict=True):
-        found = row.cut(name)
-        values = [_mean(found[group]) - _mean(base.get(group)) for group in groups]
+        aucs = row.cut(name)
+        values = [_mean(aucs[group]) - _mean(base.get(group)) for group in groups]
         style = "--" if row.family in ("control", "none") else "-"
         panel.plot(
-            groups, values, color=COLORS[row.family], marker=mark, linestyle=style, label=row.label,
+            groups,
+            values,
+            color=COLORS[row.family],
+            marker=mark,
+            linestyle=style,
+            label=row.label,
             alpha=0.85,
-        )  # fmt: skip
+        )
     sizes = comparison.rows[0].outcomes[0]["cuts"][name]
     panel.set_xticks(
         range(len(groups)), [f"{g}\n{sizes[g]['targets']:,}" for g in groups], fontsize=8
@@ -193,10 +204,10 @@ def _draw_sweeps(panel: Axes, sweeps: Sequence[SweepRows]) -> None:
     )
     for sweep in sweeps:
         x = [value if is_number else values.index(str(value)) for value, _ in sweep.rows]
-        found = [row.metric("auc") for _, row in sweep.rows]
-        half = [(auc.half or 0.0) if auc else 0.0 for auc in found]
+        aucs = [row.metric("auc") for _, row in sweep.rows]
+        half = [(auc.half or 0.0) if auc else 0.0 for auc in aucs]
         panel.errorbar(
-            x, [_mean(auc) for auc in found], yerr=half, marker="o", capsize=3, label=sweep.label
+            x, [_mean(auc) for auc in aucs], yerr=half, marker="o", capsize=3, label=sweep.label
         )
     if is_number:
         panel.set_xscale("log")

@@ -1,7 +1,7 @@
 """Every variant of a recipe on the same data, targets, negatives, head and budget, over several seeds.
 
-Each phase keeps what it found in a file, so a comparison that was cut off goes on where it stopped:
-search and trainings (a file each), floors, cost; then the tables and plots are written from all that is there.
+Each phase keeps its results in files, so an interrupted comparison continues where it stopped: search and trainings
+(a file each), baselines, cost. Tables and plots are then written from all files.
 """
 
 import hashlib
@@ -35,23 +35,29 @@ logger = logging.getLogger(__name__)
 
 
 def run_comparison(
-    build: Build, seeds: int, jobs: int, folder: Path, progress: Progress,
-    only: Sequence[str] = (), *, is_lean: bool = False,
-) -> Comparison:  # fmt: skip
-    """Train what is not there yet.
+    build: Build,
+    seeds: int,
+    jobs: int,
+    folder: Path,
+    progress: Progress,
+    only: Sequence[str] = (),
+    *,
+    is_lean: bool = False,
+) -> Comparison:
+    """Run the trainings that are not finished, and collect all results.
 
     Args:
         build: recipe and folder of the ingested log.
         seeds: trainings of each variant.
         jobs: processes, one thread each; 0: one per core.
         folder: of finished trainings.
-        progress: told after every training.
-        only: labels of the variants to train now; the others are shown if they are there. Empty: all.
-        is_lean: metrics alone, without floors and what explains a long history.
+        progress: called after every training.
+        only: labels of the variants to train now; others are shown if they are finished. Empty: all.
+        is_lean: metrics only, without baselines and without breakdowns of a long history.
 
     Raises:
         RecipeError: the recipe has no variants, or one that cannot be built.
-        StepError: a training's process died.
+        StepError: the process of a training died.
     """
     recipe = build.recipe
     if not recipe.variant:
@@ -79,8 +85,8 @@ def write_comparison(comparison: Comparison, command: str, out: Path) -> list[Pa
     """Write tables and plots; return their paths.
 
     Args:
-        comparison: what was found.
-        command: that found it.
+        comparison: its rows and sweeps.
+        command: the command line that made it.
         out: folder, made if absent.
     """
     written = write_report(
@@ -90,7 +96,7 @@ def write_comparison(comparison: Comparison, command: str, out: Path) -> list[Pa
 
 
 def _check_models(recipe: Recipe, events: Events) -> None:
-    """What only the schema can refuse is said before hours of training, not after."""
+    """Validate every model against the schema before training."""
     item_fields = torch.from_numpy(np.array(events.item_fields))
     plan = Plan(recipe, 1, Outcomes(Path(), recipe))
     choices = [
@@ -111,7 +117,7 @@ def _check_models(recipe: Recipe, events: Events) -> None:
 
 
 def _rows(plan: Plan) -> list[Row]:
-    """Of all variants that have a finished training."""
+    """Rows of all variants with a finished training, families together."""
     families = list(dict.fromkeys(variant.family for variant in plan.recipe.variant))
     ordered = sorted(plan.recipe.variant, key=lambda variant: families.index(variant.family))
     rows = []
@@ -123,17 +129,22 @@ def _rows(plan: Plan) -> list[Row]:
 
 
 def _row(plan: Plan, variant: Variant, chosen: Setting, trainings: Sequence[Training]) -> list[Row]:
-    """None if nothing of it is finished."""
+    """One row; empty if none of its trainings is finished."""
     outcomes = plan.finished(trainings)
     if not outcomes:
         return []
     model, trials = trainings[0].recipe.model, plan.finished(plan.trials(variant))
     return [
         Row(
-            variant.label, variant.family, model, chosen.learning_rate, outcomes, trials,
+            variant.label,
+            variant.family,
+            model,
+            chosen.learning_rate,
+            outcomes,
+            trials,
             variant.against,
         )
-    ]  # fmt: skip
+    ]
 
 
 def _sweeps(plan: Plan) -> list[SweepRows]:
@@ -167,7 +178,7 @@ def _budget(recipe: Recipe, seeds: int) -> str:
         return f"{_draws(recipe.search, steps, listed)} {each}"
     return (
         f"The same search for all: {len(rates)} trials of {steps:,} steps, one for each learning rate of {listed}, "
-        f"with a seed of their own; the best validation AUC wins, and the test period is not looked at. {each}"
+        f"with a seed of their own; the best validation AUC wins, and the test period is not used. {each}"
     )
 
 
@@ -179,7 +190,7 @@ def _draws(search: SearchRule, steps: int, rates: str) -> str:
     drawn = "; ".join(f"{name} {values}" for name, values in lists.items())
     return (
         f"The same search for all: {search.trials} trials of {steps:,} steps, drawn from {drawn} (the last as far as "
-        "a variant has them), with a seed of their own; the best validation AUC wins, the test is not looked at."
+        "a variant has them), with a seed of their own; the best validation AUC wins, the test period is not used."
     )
 
 
@@ -192,7 +203,7 @@ def _length(rule: TrainRule) -> str:
 
 
 def _floors(events: Events, recipe: Recipe, folder: Path) -> Mapping[str, Mapping[str, float]]:
-    """Measured once for a log, its split, histories and negatives."""
+    """Metrics of the baselines, measured once for a log, its split, histories and negatives."""
     parts = [
         input_fingerprint(recipe),
         recipe.fingerprint(("data", "split", "history", "negatives")),
@@ -201,7 +212,7 @@ def _floors(events: Events, recipe: Recipe, folder: Path) -> Mapping[str, Mappin
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
     place = folder / f"floors-{key}.json"
     if not place.exists():
-        logger.info("measuring the floors")
+        logger.info("measuring the baselines")
         place.write_text(json.dumps(asdict(measure_baselines(events, recipe)), indent=1))
-    found: dict[str, dict[str, float]] = json.loads(place.read_text())
-    return found
+    metrics: dict[str, dict[str, float]] = json.loads(place.read_text())
+    return metrics

@@ -32,7 +32,7 @@ class Estimate:
 
 
 def estimate(values: Sequence[float]) -> Estimate | None:
-    """Mean and interval; None of no values."""
+    """Mean and interval; None without values."""
     if not values:
         return None
     mean = float(np.mean(values))
@@ -78,7 +78,7 @@ class Row:
         return estimate(list(self.values(name).values()))
 
     def over(self, other: "Row | None", metric: str = "auc") -> Estimate | None:
-        """Metric less another row's, paired: trainings with one seed saw the same batches. None of itself."""
+        """Metric less another row's, paired: trainings with the same seed saw the same batches. None for itself."""
         if other is None or other is self:
             return None
         base = other.values(metric)
@@ -86,7 +86,7 @@ class Row:
         return estimate([own[seed] - base[seed] for seed in own if seed in base])
 
     def gap(self, metric: str) -> Estimate | None:
-        """Served less trained graph; None if they are one."""
+        """Served less trained graph; None if they are the same graph."""
         served, trained = self.values(metric), self.values(metric, "trained_graph")
         return estimate([served[seed] - trained[seed] for seed in trained])
 
@@ -100,30 +100,30 @@ class Row:
 
     def stored(self) -> dict[RecordDtype, tuple[int, Estimate | None]]:
         """Dtype of the records -> bytes, and AUC less that of fp32 records, paired; empty if not measured."""
-        found = [outcome.get("stored", {}) for outcome in self.outcomes]
+        stored = [outcome.get("stored", {}) for outcome in self.outcomes]
         return {
             dtype: (
-                found[0][dtype]["bytes"],
-                estimate([each[dtype]["auc"] - each["fp32"]["auc"] for each in found]),
+                stored[0][dtype]["bytes"],
+                estimate([each[dtype]["auc"] - each["fp32"]["auc"] for each in stored]),
             )
             for dtype in RECORD_DTYPES
-            if all(dtype in each for each in found)
+            if all(dtype in each for each in stored)
         }
 
     def cut(self, name: str) -> dict[str, Estimate | None]:
         """Group -> AUC. Every training has the same groups: they are of targets, not of predictions."""
         groups = [outcome["cuts"][name] for outcome in self.outcomes]
-        return {group: estimate([found[group]["auc"] for found in groups]) for group in groups[0]}
+        return {group: estimate([cut[group]["auc"] for cut in groups]) for group in groups[0]}
 
     def by_history(self) -> dict[str, Estimate | None]:
         """Number of events in the history -> AUC."""
         groups = [outcome["by_history"] for outcome in self.outcomes]
-        return {group: estimate([found[group] for found in groups]) for group in groups[0]}
+        return {group: estimate([aucs[group] for aucs in groups]) for group in groups[0]}
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON's types, whole but for the curves of training."""
+        """In JSON types, without the learning curves."""
         outcomes, trials = (
-            [{key: found[key] for key in found if key != "history"} for found in several]
+            [{key: outcome[key] for key in outcome if key != "history"} for outcome in several]
             for several in (self.outcomes, self.trials)
         )
         return {**asdict(self), "outcomes": outcomes, "trials": trials}
@@ -148,13 +148,13 @@ class SweepRows:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that was found.
+    """Results of a comparison.
 
     Attributes:
         name: of the recipe.
         rows: of each variant with a finished training, families together, in the recipe's order.
         sweeps: with a finished training.
-        floors: name -> metrics.
+        floors: name of a baseline -> metrics.
         reference: label of the variant that differences are taken to, if the recipe has one.
         budget: of the search and the trainings, in words.
         machine: where and when the cost was measured; empty until it is.
@@ -189,7 +189,7 @@ class Comparison:
         return next((row for row in self.rows if row.label == self.reference), None)
 
     def pairs(self) -> list[tuple[Row, Row]]:
-        """Rows, and those that they are held against, as far as both are trained."""
+        """Pairs of a row and a row of its `against`, where both are trained."""
         known = {row.label: row for row in self.rows}
         return [(row, known[label]) for row in self.rows for label in row.against if label in known]
 

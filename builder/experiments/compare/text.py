@@ -19,7 +19,7 @@ NOTES = (
     "ONNX Runtime on one thread, 1,000 candidates in blocks of the size that is fastest for the model; median.",
 )
 FAMILIES = (
-    "Families: `lrea` folds the history into slots; `two-stage` searches it, then attends to what it found; `full`",
+    "Families: `lrea` folds the history into slots; `two-stage` searches it, then attends to the matches; `full`",
     "attends to every event, `stacked` in several layers, its events to each other too; `pooled` has one summary for",
     "all candidates; `none` leaves the long history out; `control` only explains another model.",
 )
@@ -28,18 +28,18 @@ Column = Callable[[Row], str]
 
 def columns(comparison: Comparison) -> dict[str, Column]:
     """Heading -> what a row shows under it."""
-    found: dict[str, Column] = {
+    shown: dict[str, Column] = {
         "model": lambda row: row.label,
         "family": lambda row: row.family,
         "AUC": lambda row: _text(row.metric("auc")),
     }
     full, two_stage = comparison.full, comparison.two_stage
     if full is not None:
-        found[f"AUC over {full.label}"] = lambda row: _text(row.over(full))
+        shown[f"AUC over {full.label}"] = lambda row: _text(row.over(full))
     if two_stage is not None:
         name = f"AUC over {two_stage.label} (best two-stage)"
-        found[name] = lambda row: _text(row.over(two_stage))
-    return found | {
+        shown[name] = lambda row: _text(row.over(two_stage))
+    return shown | {
         "GAUC": lambda row: _text(row.metric("gauc")),
         "log loss": lambda row: _text(row.metric("log_loss")),
         "PCOC": lambda row: _text(row.metric("pcoc")),
@@ -142,9 +142,7 @@ def _cuts(comparison: Comparison) -> Iterable[str]:
     yield "Means over seeds, within groups of targets (their number in brackets); small groups are left out. A history"
     yield "is the latest L events; `recent` are its latest N, which every model sees."
     for name in first.outcomes[0]["cuts"]:
-        sizes = {
-            group: found["targets"] for group, found in first.outcomes[0]["cuts"][name].items()
-        }
+        sizes = {group: cut["targets"] for group, cut in first.outcomes[0]["cuts"][name].items()}
         headings = [f"{group} ({targets:,})" for group, targets in sizes.items()]
         yield from ("", f"### {name[0].upper()}{name[1:]}", "")
         yield from markdown_table(
@@ -179,10 +177,10 @@ def to_json(comparison: Comparison, command: str) -> dict[str, Any]:
     full, two_stage = comparison.full, comparison.two_stage
 
     def with_means(row: Row) -> dict[str, Any]:
-        found = {name: row.metric(name) for name in METRICS}
-        found |= {"auc_over_full": row.over(full), "auc_over_two_stage": row.over(two_stage)}
-        found |= {f"{name}_served_less_trained": row.gap(name) for name in ("auc", "log_loss")}
-        means = {name: asdict(value) for name, value in found.items() if value is not None}
+        estimates = {name: row.metric(name) for name in METRICS}
+        estimates |= {"auc_over_full": row.over(full), "auc_over_two_stage": row.over(two_stage)}
+        estimates |= {f"{name}_served_less_trained": row.gap(name) for name in ("auc", "log_loss")}
+        means = {name: asdict(value) for name, value in estimates.items() if value is not None}
         return {"means": means, **row.to_dict()}
 
     return {
@@ -195,18 +193,24 @@ def to_json(comparison: Comparison, command: str) -> dict[str, Any]:
         "floors": dict(comparison.floors),
         "pairs": [
             {"model": row.label, "less": other.label}
-            | {name: asdict(found) for name in ("auc", "log_loss") if (found := row.over(other, name))}
+            | {
+                name: asdict(difference)
+                for name in ("auc", "log_loss")
+                if (difference := row.over(other, name))
+            }
             for row, other in comparison.pairs()
         ],
         "rows": [with_means(row) for row in comparison.rows],
         "sweeps": [
             {
-                "label": sweep.label, "variant": sweep.variant, "key": sweep.key,
+                "label": sweep.label,
+                "variant": sweep.variant,
+                "key": sweep.key,
                 "rows": [{"value": value, **with_means(row)} for value, row in sweep.rows],
             }
             for sweep in comparison.sweeps
         ],
-    }  # fmt: skip
+    }
 
 
 def _mean(value: Estimate | None) -> str:

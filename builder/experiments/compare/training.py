@@ -31,17 +31,17 @@ logger = logging.getLogger(__name__)
 def train_all(
     plan: Plan, variants: Sequence[Variant], jobs: int, folder: RunFolder, progress: Progress
 ) -> None:
-    """Train what is not finished.
+    """Run the trainings that are not finished.
 
     Args:
-        plan: all there is to train.
+        plan: all trainings of the comparison.
         variants: those whose trials, trainings and sweeps are wanted now.
         jobs: processes.
         folder: of the ingested log and of field vectors.
-        progress: told after every training.
+        progress: called after every training.
 
     Raises:
-        StepError: a process died.
+        StepError: the process of a training died.
     """
     pace, state, revision = _Pace(plan, variants), plan.state(variants), code_revision()
     progress(state.done, state.total)
@@ -64,7 +64,7 @@ def train_all(
 
 
 def run_training(training: Training, folder: RunFolder, place: Path, revision: str) -> None:
-    """Train, validate and, unless it is a trial, test; write what came of it to `place`.
+    """Train, validate and, unless it is a trial, test; write the outcome to `place`.
 
     Args:
         training: what to train.
@@ -100,23 +100,23 @@ def run_training(training: Training, folder: RunFolder, place: Path, revision: s
 
 @lru_cache(maxsize=1)
 def _events(folder: Path) -> Events:
-    """One for all trainings of a process: what is known of it is kept with it."""
+    """Load a log once per process."""
     return Events.load(folder)
 
 
 def _finish(plan: Plan, future: Future[None], training: Training, pace: "_Pace") -> str:
-    """A line on what came of it."""
+    """One line about a finished training."""
     try:
         future.result()
     except BrokenProcessPool as error:
         raise StepError(
-            f"compare: a training's process died, {training.label!r} or one beside it (too little memory?); "
-            "what is finished is kept: start again, with fewer --jobs if need be"
+            f"compare: the process of {training.label!r} or of a training beside it died (too little memory?); "
+            "finished trainings are kept: run the command again, if need be with fewer --jobs"
         ) from error
     outcome = plan.outcomes.find(training)
     if outcome is None:
         raise StepError(
-            f"compare: {plan.outcomes.place(training)} is gone, just after it was written"
+            f"compare: {plan.outcomes.place(training)}: no such file, expected the outcome of a finished training"
         )
     pace.add(training, outcome)
     if training.is_trial:
@@ -125,7 +125,7 @@ def _finish(plan: Plan, future: Future[None], training: Training, pace: "_Pace")
 
 
 class _Pace:
-    """Seconds per step of each variant, to start the longest trainings first and to say how long it will take."""
+    """Seconds per step of each variant: starts the longest trainings first and estimates the time left."""
 
     def __init__(self, plan: Plan, variants: Sequence[Variant]) -> None:
         self._seconds: dict[str, float] = {}
@@ -138,15 +138,15 @@ class _Pace:
                     self.add(training, outcome)
 
     def add(self, training: Training, outcome: Mapping[str, Any]) -> None:
-        """Learn from a finished training."""
+        """Record the pace of a finished training."""
         self._seconds[training.variant] = outcome["total_seconds"] / outcome["steps"]
 
     def seconds(self, training: Training) -> float:
-        """A guess for one; infinite for a variant that nothing is known of: then it starts early."""
+        """Estimated seconds of a training; infinite for a variant without a finished one, which then starts early."""
         return self._seconds.get(training.variant, math.inf) * training.recipe.train.steps
 
     def estimate(self, state: State, jobs: int) -> str:
-        """How much longer, in words."""
+        """Time left, as text."""
         guesses = [self.seconds(training) for training in (*state.due, *state.waiting)]
         known = [guess for guess in guesses if math.isfinite(guess)]
         if not known:

@@ -1,8 +1,8 @@
-"""What `llactr` trains of each backbone: plain, with LLaCTR, without a part of it, and controls without language.
+"""Arms of `llactr`: how each backbone is trained: plain, with LLaCTR, without a part of it, and as controls.
 
 The paper (doi 10.1145/3774904.3792387) has the base, LLaCTR and its ablations. Its field vectors are constants behind
-trained adaptors, which can reach any weights of pairs and any prototypes of fields without them: whether the language
-matters can only be told beside vectors that say nothing, and beside what regularises and weighs pairs as much.
+trained adaptors, and the adaptors alone can reach any weights of pairs and any prototypes of fields. Only controls can
+tell whether the language matters: vectors without meaning, and models that regularise and weigh pairs as much.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,20 +29,20 @@ class Arm:
 
     Attributes:
         name: in tables.
-        about: what it is, in words.
+        description: in tables.
         vectors: field vectors that it gets; None: none.
         config: keys of the model's config.
         others: keys that differ for backbones that are not of `SECOND_ORDER`.
     """
 
     name: str
-    about: str
+    description: str
     vectors: Vectors | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     others: Mapping[str, Any] = field(default_factory=dict)
 
     def of(self, backbone: Variant) -> Variant:
-        """The backbone, trained so."""
+        """The variant that trains the backbone in this way."""
         is_paired = backbone.model.name in SECOND_ORDER
         changes = self.config if is_paired else {**self.config, **self.others}
         model = replace(backbone.model, config={**backbone.model.config, **changes})
@@ -59,22 +59,32 @@ ARMS: Sequence[Arm] = (
     Arm("without FIE", "FRE alone", "tuned", {"fre": ON}),
     Arm("random vectors", "control: as long, but drawn at random", "random", BOTH),
     Arm("shuffled vectors", "control: each field has another's vector", "shuffled", BOTH),
-    Arm("free pairs", "control: FRE, and weights of pairs of their own", "tuned", BOTH | {"pairs": "free"}),
     Arm(
-        "no language", "control: FRE toward zero (a weight decay as strong), free pairs", "random",
+        "free pairs",
+        "control: FRE, and weights of pairs of their own",
+        "tuned",
+        BOTH | {"pairs": "free"},
+    ),
+    Arm(
+        "no language",
+        "control: FRE toward zero (a weight decay as strong), free pairs",
+        "random",
         BOTH | {"alignment": "zero", "pairs": "free"},
     ),
     Arm(
-        "released code", "KL the other way round, adaptors never trained; FinalMLP, WuKong: FIE a constant",
-        "tuned", BOTH | {"alignment": "reverse_kl", "adaptors": "frozen"}, {"pairs": "constant"},
+        "released code",
+        "KL the other way round, adaptors never trained; FinalMLP, WuKong: FIE a constant",
+        "tuned",
+        BOTH | {"alignment": "reverse_kl", "adaptors": "frozen"},
+        {"pairs": "constant"},
     ),
-)  # fmt: skip
+)
 ARM_NAMES = tuple(arm.name for arm in ARMS)
 """The base and LLaCTR first."""
 
 
 def label(backbone: str, arm: str) -> str:
-    """Of the variant that is both."""
+    """Label of the variant that trains `backbone` as `arm`."""
     return f"{backbone}, {arm}"
 
 
@@ -96,7 +106,9 @@ def with_arms(recipe: Recipe, names: Sequence[str] = ()) -> Recipe:
             got = f"got {backbone.model.name!r}, expected a field model"
             problems.append(f"variant[{place}].model.name: {got}")
     if recipe.language is None:
-        problems.append("language: missing, `llactr` needs to know which language model to ask")
+        problems.append(
+            "language: missing, `llactr` needs a [language] section, which names the language model"
+        )
     if problems:
         raise RecipeError(str(recipe.path), problems)
     chosen = [arm for arm in ARMS if not names or arm.name in (BASE, ENHANCED, *names)]

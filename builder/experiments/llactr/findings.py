@@ -1,7 +1,7 @@
 """python -m builder llactr: what a language model's field vectors give six field models, beside controls.
 
-The trainings are a comparison's (`compare.py`): its variants are the recipe's backbones times the arms of
-`llactr_arms.py`.
+The trainings are a comparison's (`experiments/compare`): its variants are the recipe's backbones times the arms of
+`arms.py`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,13 +22,13 @@ LEAST_AUC = 0.51
 
 @dataclass(frozen=True)
 class Findings:
-    """All that was found.
+    """Trainings of all backbones and arms.
 
     Attributes:
         comparison: the trainings.
         backbones: labels of the plain backbones, in the recipe's order.
         rows: label of a backbone, name of an arm -> its trainings.
-        language: what came of the field vectors' making (`language/`).
+        language: report on how the field vectors were made (`builder/language`).
     """
 
     comparison: Comparison
@@ -79,9 +79,10 @@ class Findings:
 
     def _mean(self, values: Callable[[str], dict[int, float]]) -> Estimate | None:
         """Over the seeds that all backbones have."""
-        found = [values(backbone) for backbone in self.backbones]
-        seeds = set.intersection(*map(set, found)) if found else set()
-        return estimate([float(np.mean([each[seed] for each in found])) for seed in sorted(seeds)])
+        by_backbone = [values(backbone) for backbone in self.backbones]
+        seeds = set.intersection(*map(set, by_backbone)) if by_backbone else set()
+        means = [np.mean([of_seed[seed] for of_seed in by_backbone]) for seed in sorted(seeds)]
+        return estimate([float(mean) for mean in means])
 
 
 def _seconds(row: Row) -> float:

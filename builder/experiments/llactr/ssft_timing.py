@@ -53,8 +53,8 @@ def main(
 
 
 def _machine(command: str) -> list[str]:
-    about = {**describe_machine(command), "runtime": f"torch {torch.__version__}"}
-    return markdown_table(("", ""), about.items())
+    machine = {**describe_machine(command), "runtime": f"torch {torch.__version__}"}
+    return markdown_table(("", ""), machine.items())
 
 
 def _name(rule: LanguageRule) -> list[str]:

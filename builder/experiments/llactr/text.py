@@ -19,31 +19,33 @@ NOTES = (
 )
 
 
-def write_findings(found: Findings, command: str, out: Path) -> list[Path]:
+def write_findings(findings: Findings, command: str, out: Path) -> list[Path]:
     """Write table, numbers and plot; return their paths.
 
     Args:
-        found: what was found.
+        findings: of all backbones and arms.
         command: that made it.
         out: folder, made if absent.
     """
-    written = write_report(out, "llactr", _to_markdown(found, command), _to_json(found, command))
-    return [*written, *plot_findings(found, out)]
+    written = write_report(
+        out, "llactr", _to_markdown(findings, command), _to_json(findings, command)
+    )
+    return [*written, *plot_findings(findings, out)]
 
 
-def _to_json(found: Findings, command: str) -> dict[str, Any]:
+def _to_json(findings: Findings, command: str) -> dict[str, Any]:
     plain = [
         {"backbone": backbone, "arm": arm, **row.to_dict()}
-        for (backbone, arm), row in found.rows.items()
+        for (backbone, arm), row in findings.rows.items()
     ]
     for row in plain:
         del row["trials"]  # their choice is in the row's model and learning rate
     return {
         "command": command,
-        "budget": found.comparison.budget,
-        "language": dict(found.language),
+        "budget": findings.comparison.budget,
+        "language": dict(findings.language),
         "mean_relaimpr_percent": {
-            arm.name: _plain(found.mean_improvement(arm.name)) for arm in found.arms
+            arm.name: _plain(findings.mean_improvement(arm.name)) for arm in findings.arms
         },
         "rows": plain,
     }
@@ -53,57 +55,59 @@ def _plain(value: Estimate | None) -> dict[str, Any] | None:
     return None if value is None else asdict(value)
 
 
-def _to_markdown(found: Findings, command: str) -> str:
-    comparison, arms = found.comparison, found.arms
+def _to_markdown(findings: Findings, command: str) -> str:
+    comparison, arms = findings.comparison, findings.arms
     lines = [f"# {comparison.name}: LLaCTR", "", f"Made by `{command}`.", "", *NOTES, ""]
-    lines += [f"{comparison.num_targets:,} test targets, {_positives(found):,} of them positive. "]
+    lines += [
+        f"{comparison.num_targets:,} test targets, {_positives(findings):,} of them positive. "
+    ]
     lines[-1] += comparison.budget
-    lines += ["", *(f"- **{arm.name}**: {arm.about}." for arm in arms)]
-    lines += ["", "## RelaImpr in percent", "", *_improvements(found, arms)]
+    lines += ["", *(f"- **{arm.name}**: {arm.description}." for arm in arms)]
+    lines += ["", "## RelaImpr in percent", "", *_improvements(findings, arms)]
     lines += ["", f"The paper's mean, of six backbones and four data sets: {PAPER_PERCENT} %."]
     lines += [
         "",
         f"## {ENHANCED} over each other arm: AUC, mean of the backbones",
         "",
-        *_leads(found),
+        *_leads(findings),
     ]
     for metric, name in (("auc", "AUC"), ("log_loss", "log loss")):
-        lines += ["", f"## {name}", "", *_by_backbone(found, metric)]
-    lines += ["", "## Chosen by the search", "", *_settings(found)]
-    lines += ["", "## Time", "", *_times(found)]
-    lines += ["", "## The field vectors", "", *_language(found)]
+        lines += ["", f"## {name}", "", *_by_backbone(findings, metric)]
+    lines += ["", "## Chosen by the search", "", *_settings(findings)]
+    lines += ["", "## Time", "", *_times(findings)]
+    lines += ["", "## The field vectors", "", *_language(findings)]
     return "\n".join(lines) + "\n"
 
 
-def _positives(found: Findings) -> int:
-    return int(next(iter(found.rows.values())).outcomes[0]["test"]["positives"])
+def _positives(findings: Findings) -> int:
+    return int(next(iter(findings.rows.values())).outcomes[0]["test"]["positives"])
 
 
-def _improvements(found: Findings, arms: Sequence[Arm]) -> list[str]:
-    headings = ["arm", *found.backbones, "mean of the backbones"]
+def _improvements(findings: Findings, arms: Sequence[Arm]) -> list[str]:
+    headings = ["arm", *findings.backbones, "mean of the backbones"]
     rows = []
     for arm in arms:
         if arm.name != BASE:
-            cells = [_percent(found.improvement(name, arm.name)) for name in found.backbones]
-            mean = _percent(found.mean_improvement(arm.name))
+            cells = [_percent(findings.improvement(name, arm.name)) for name in findings.backbones]
+            mean = _percent(findings.mean_improvement(arm.name))
             rows.append([arm.name, *cells, f"**{mean}**" if mean else ""])
     return markdown_table(headings, rows)
 
 
-def _leads(found: Findings) -> list[str]:
-    names = [arm.name for arm in found.arms if arm.name != ENHANCED]
-    return markdown_table(names, [[_signed(found.mean_lead(name)) for name in names]])
+def _leads(findings: Findings) -> list[str]:
+    names = [arm.name for arm in findings.arms if arm.name != ENHANCED]
+    return markdown_table(names, [[_signed(findings.mean_lead(name)) for name in names]])
 
 
-def _by_backbone(found: Findings, metric: str) -> list[str]:
+def _by_backbone(findings: Findings, metric: str) -> list[str]:
     rows = []
-    for arm in found.arms:
-        known = [found.rows.get((name, arm.name)) for name in found.backbones]
+    for arm in findings.arms:
+        known = [findings.rows.get((name, arm.name)) for name in findings.backbones]
         rows.append([arm.name, *("" if row is None else str(row.metric(metric)) for row in known)])
-    return markdown_table(["arm", *found.backbones], rows)
+    return markdown_table(["arm", *findings.backbones], rows)
 
 
-def _settings(found: Findings) -> list[str]:
+def _settings(findings: Findings) -> list[str]:
     """Learning rate, weight decay, λ_kl, λ_fm."""
 
     def cell(row: Row | None) -> str:
@@ -114,36 +118,36 @@ def _settings(found: Findings) -> list[str]:
         return " / ".join(f"{number:g}" for number in numbers)
 
     rows = [
-        [arm.name, *(cell(found.rows.get((name, arm.name))) for name in found.backbones)]
-        for arm in found.arms
+        [arm.name, *(cell(findings.rows.get((name, arm.name))) for name in findings.backbones)]
+        for arm in findings.arms
     ]
     return [
         "Learning rate / weight decay / λ_kl / λ_fm.",
         "",
-        *markdown_table(["arm", *found.backbones], rows),
+        *markdown_table(["arm", *findings.backbones], rows),
     ]
 
 
-def _times(found: Findings) -> list[str]:
-    headings = ["", *found.backbones]
+def _times(findings: Findings) -> list[str]:
+    headings = ["", *findings.backbones]
     rows = []
     for name in (BASE, ENHANCED):
-        known = [found.rows.get((backbone, name)) for backbone in found.backbones]
+        known = [findings.rows.get((backbone, name)) for backbone in findings.backbones]
         rows.append(
             [f"{name}: s", *("" if row is None else f"{row.seconds():.1f}" for row in known)]
         )
-    ratios = [found.time_ratio(backbone) for backbone in found.backbones]
+    ratios = [findings.time_ratio(backbone) for backbone in findings.backbones]
     rows.append(["per step, over the base's", *("" if x is None else f"{x:.2f}" for x in ratios)])
     seconds = ", ".join(
-        f"{phase} {value:.0f}" for phase, value in found.language["seconds"].items()
+        f"{phase} {value:.0f}" for phase, value in findings.language["seconds"].items()
     )
     made = f"Seconds to make the field vectors, once: {seconds}."
     return [made, "Median seconds to train, on one thread:", "", *markdown_table(headings, rows)]
 
 
-def _language(found: Findings) -> list[str]:
+def _language(findings: Findings) -> list[str]:
     """How they were made, and whether the language model knows the fields."""
-    made = found.language
+    made = findings.language
     accuracy, cosines = made["accuracy"], made["cosines"]
     before, after = (accuracy[when]["of_values"] for when in ("before", "after"))
     lines = [

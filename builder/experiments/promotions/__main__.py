@@ -60,11 +60,11 @@ def _prepare(chosen: argparse.Namespace) -> int:
 
     prepared = prepare(chosen.data or find_package(), all_promoted=chosen.all_promoted)
     path = prepared.save(chosen.out)
-    found = audit(prepared)
-    text = write_audit(found, prepared, chosen.out)
+    rules = audit(prepared)
+    text = write_audit(rules, prepared, chosen.out)
     print(text)  # noqa: T201
     print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB")  # noqa: T201
-    return int(any(rule.fails for rule in found))
+    return int(any(rule.fails for rule in rules))
 
 
 def _train(chosen: argparse.Namespace) -> int:
@@ -74,10 +74,18 @@ def _train(chosen: argparse.Namespace) -> int:
     names = ("batch", "every", "patience", "most", "trial", "validation_visits")
     given = {name: getattr(chosen, name) for name in names if getattr(chosen, name) is not None}
     plan = Plan(
-        prepared=chosen.prepared, out=chosen.out, device=chosen.device, minutes=chosen.minutes,
-        workers=chosen.workers, only=tuple(chosen.only), seeds=chosen.seeds, pack=chosen.pack,
-        budget=Budget(**given), test_visits=chosen.test_visits, length=chosen.length,
-    )  # fmt: skip
+        prepared=chosen.prepared,
+        out=chosen.out,
+        device=chosen.device,
+        minutes=chosen.minutes,
+        workers=chosen.workers,
+        only=tuple(chosen.only),
+        seeds=chosen.seeds,
+        pack=chosen.pack,
+        budget=Budget(**given),
+        test_visits=chosen.test_visits,
+        length=chosen.length,
+    )
     return int(run(plan, print) == 0)
 
 

@@ -1,10 +1,10 @@
-"""Leak audit: does a rule that any model can read tell the label by itself?
+"""Leak audit: does a rule that any model can compute give the label away?
 
-Each rule is looked at over whole pools of sampled visits of each part: how many candidates it holds for, how many of
-these were bought, and the interval of that share. A rule fails if it covers 1 % of the candidates or of the positives
-and what it covers is nearly all of one class: bought with a share of .95 or more, or, since all but one of 1,800
-candidates are not bought anyway, bought less than a hundredth as often as a candidate on the whole (upper end of the
-interval). Rules of one class are shown, never dropped.
+Each rule is counted over whole pools of sampled visits of each part: its candidates, the share of them that was bought,
+and the interval of that share. A rule fails if it covers 1 % of all candidates or of all positives, and its candidates
+are nearly all of one class: 95 % or more were bought; or, since only one of some 1,000 candidates is bought, they were
+bought less than a hundredth as often as all candidates (upper end of the interval). Rules whose candidates are all of
+one class are shown, too.
 """
 
 import json
@@ -65,7 +65,7 @@ class Rule:
 
 def audit(prepared: Prepared, visits: int = VISITS) -> list[Rule]:
     """All rules in all parts, over `visits` sampled visits of each."""
-    found = []
+    rules = []
     known = np.zeros(len(prepared.item_fields), bool)
     first = prepared.hour[prepared.week >= VALIDATION_WEEK]
     early = prepared.event_hour < (first.min() if len(first) else 1 << 14)
@@ -78,8 +78,8 @@ def audit(prepared: Prepared, visits: int = VISITS) -> list[Rule]:
                 # In training an item that was bought is known by that purchase: the rule would hold by definition.
                 if part != "train" or name != UNKNOWN:
                     tally[name] += (int(holds.sum()), int((holds & label).sum()))
-        found += _judge(part, tally)
-    return found
+        rules += _judge(part, tally)
+    return rules
 
 
 def _rules(
@@ -140,10 +140,18 @@ def _judge(part: str, tally: dict[str, NDArray[np.int64]]) -> list[Rule]:
         is_one_class = share >= NEARLY_ALL or high <= NEARLY_NONE * base
         rules.append(
             Rule(
-                part, name, count, bought, low, high, support, covers, share / base if base else math.nan,
+                part,
+                name,
+                count,
+                bought,
+                low,
+                high,
+                support,
+                covers,
+                share / base if base else math.nan,
                 fails=name != "all" and max(support, covers) >= SUPPORT and is_one_class,
             )
-        )  # fmt: skip
+        )
     return rules
 
 

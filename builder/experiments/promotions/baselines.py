@@ -80,9 +80,14 @@ def run_baselines(
         folder.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(folder / "0.npz", visit=test.astype(np.int32), **vectors)  # type: ignore[arg-type]
         result: dict[str, Any] = {
-            "label": label, "title": title, "seed": 0, "length": LONG, "test": metrics,
-            "state_bytes": {str(LONG): 8 * LONG}, "visits": visits,
-        }  # fmt: skip
+            "label": label,
+            "title": title,
+            "seed": 0,
+            "length": LONG,
+            "test": metrics,
+            "state_bytes": {str(LONG): 8 * LONG},
+            "visits": visits,
+        }
         (folder / "0.json").write_text(json.dumps(result, indent=1))
         say(
             f"{label}: auc {metrics['auc']:.4f} gauc {metrics['gauc']:.4f} loss {metrics['log_loss']:.6f}"
@@ -105,9 +110,10 @@ def _sample(
         labels.append(label[places])
         offsets.append(np.full(len(places), np.log(len(others) / min(NEGATIVES, len(others)))))
     return (
-        np.concatenate(parts), np.concatenate(labels).astype(np.float32),
+        np.concatenate(parts),
+        np.concatenate(labels).astype(np.float32),
         np.concatenate(offsets).astype(np.float32),
-    )  # fmt: skip
+    )
 
 
 def _logistic(x: Matrix, y: NDArray[np.float32], offset: NDArray[np.float32]) -> Predict:
@@ -132,9 +138,15 @@ def _trees(x: Matrix, y: NDArray[np.float32], offset: NDArray[np.float32]) -> Pr
 
     data = lightgbm.Dataset(x, y, init_score=offset, categorical_feature=[9, 10])
     options = {
-        "objective": "binary", "learning_rate": 0.05, "num_leaves": 31, "min_data_in_leaf": 100, "verbose": -1,
-        "num_threads": 1, "seed": 0, "boost_from_average": False,
-    }  # fmt: skip
+        "objective": "binary",
+        "learning_rate": 0.05,
+        "num_leaves": 31,
+        "min_data_in_leaf": 100,
+        "verbose": -1,
+        "num_threads": 1,
+        "seed": 0,
+        "boost_from_average": False,
+    }
     model = lightgbm.train(options, data, ROUNDS)
     return lambda values: np.asarray(model.predict(values, raw_score=True, num_threads=1))
 

@@ -157,9 +157,14 @@ def _work(plan: Plan, jobs: Sequence[tuple[str, tuple[int, ...]]], deadline: flo
 
 
 def _train_row(
-    plan: Plan, label: str, seeds: Sequence[int], prepared: Prepared, task: Task,
-    visits: NDArray[np.int64], deadline: float,
-) -> None:  # fmt: skip
+    plan: Plan,
+    label: str,
+    seeds: Sequence[int],
+    prepared: Prepared,
+    task: Task,
+    visits: NDArray[np.int64],
+    deadline: float,
+) -> None:
     begun = time.monotonic()
     trainer = Trainer(label, prepared, task, plan.budget, _say)
     built = time.monotonic() - begun
@@ -175,14 +180,23 @@ def _train_row(
         metrics, per_visit = evaluate(trainer.mean, task, visits)
         seconds = {"build": built, "evaluate": time.monotonic() - begun}
         result = {
-            "label": label, "title": ROWS[label].title, "seed": seed, "length": task.length,
-            "state_bytes": _bytes(trainer, task.length), "raw_bytes": 8 * task.length,
+            "label": label,
+            "title": ROWS[label].title,
+            "seed": seed,
+            "length": task.length,
+            "state_bytes": _bytes(trainer, task.length),
+            "raw_bytes": 8 * task.length,
             "weights": sum(weight.numel() for weight in trainer.mean.parameters()),
-            "setting": asdict(setting), "test": metrics, "seconds": seconds,
-            "has_graph": trainer.graph is not None, "why_no_graph": trainer.why_no_graph,
-            "training": asdict(trained), "budget": asdict(plan.budget), "device": _device(plan),
+            "setting": asdict(setting),
+            "test": metrics,
+            "seconds": seconds,
+            "has_graph": trainer.graph is not None,
+            "why_no_graph": trainer.why_no_graph,
+            "training": asdict(trained),
+            "budget": asdict(plan.budget),
+            "device": _device(plan),
             "torch": torch.__version__,
-        }  # fmt: skip
+        }
         _save(plan, label, seed, result, {"visit": visits.astype(np.int32), **per_visit})
         _say(
             f"{label} {seed}: auc {metrics['auc']:.4f} gauc {metrics['gauc']:.4f} "

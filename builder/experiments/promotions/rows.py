@@ -76,11 +76,13 @@ ROWS: dict[str, Row] = {
     "anchor-64": Row("content slots, r = 64", lambda p: [AnchorSlots(p.anchors[:64])]),
     "anchor-64-sketch": Row(
         "content slots, r = 64, and count sketch",
-        lambda p: [AnchorSlots(p.anchors[:64]), Sketch(p.item_fields)], seeds=5,
+        lambda p: [AnchorSlots(p.anchors[:64]), Sketch(p.item_fields)],
+        seeds=5,
     ),
     "cluster-64-sketch": Row(
         "cluster slots, r = 64, and count sketch",
-        lambda p: [ClusterSlots(64), Sketch(p.item_fields)], seeds=5,
+        lambda p: [ClusterSlots(64), Sketch(p.item_fields)],
+        seeds=5,
     ),
     "sketch": Row("count sketch only", lambda p: [Sketch(p.item_fields)]),
     "twin": Row("TWIN, k = 64", lambda p: [KernelSearch()]),
@@ -105,13 +107,11 @@ ROWS: dict[str, Row] = {
     "cluster-128": Row("cluster slots, r = 128", lambda p: [ClusterSlots(128)]),
     "anchor-128": Row("content slots, r = 128", lambda p: [AnchorSlots(p.anchors[:128])]),
     "features-128": Row("random features, r = 128", lambda p: [RandomFeatures(128)]),
-    "din+counts": Row(
-        "DIN (φ) and counts", lambda p: [TargetScore(), Counts(p.item_fields)]
-    ),
+    "din+counts": Row("DIN (φ) and counts", lambda p: [TargetScore(), Counts(p.item_fields)]),
     "projected": Row("kernel by projection, all events", lambda p: [ProjectedKernel()]),
     "kernel-64": Row("kernel attention, L = 64", lambda p: [Kernel()], length=SHORT),
     "din-512": Row("DIN (φ), L = 512", lambda p: [TargetScore()], length=MIDDLE),
-}  # fmt: skip
+}
 
 
 def build(label: str, prepared: Prepared, seed: int, length: int) -> Network:
@@ -127,9 +127,11 @@ def build(label: str, prepared: Prepared, seed: int, length: int) -> Network:
     parts = Parts(item_fields, torch.from_numpy(find_anchors(prepared, 128)), length)
     displays, mailers = int(prepared.pool_display.max()) + 1, int(prepared.pool_mailer.max()) + 1
     return Network(
-        ROWS[label].make(parts), Items(item_fields),
-        Placement(item_fields, displays, mailers), base_log_odds(prepared),
-    )  # fmt: skip
+        ROWS[label].make(parts),
+        Items(item_fields),
+        Placement(item_fields, displays, mailers),
+        base_log_odds(prepared),
+    )
 
 
 def find_anchors(prepared: Prepared, count: int) -> np.ndarray:

@@ -172,10 +172,16 @@ class Task:
         at = self.pool_start[visits][:, None] + places
         rows, index, ages = self.history(visits)
         return Slates(
-            rows, index, ages,
-            items=self.pool_row[at].long(), display=self.pool_display[at].long(),
-            mailer=self.pool_mailer[at].long(), label=label, weight=weight, offset=offset,
-        )  # fmt: skip
+            rows,
+            index,
+            ages,
+            items=self.pool_row[at].long(),
+            display=self.pool_display[at].long(),
+            mailer=self.pool_mailer[at].long(),
+            label=label,
+            weight=weight,
+            offset=offset,
+        )
 
 
 def base_log_odds(prepared: Prepared) -> float:

@@ -89,9 +89,13 @@ class Trainer:
     """
 
     def __init__(
-        self, label: str, prepared: Prepared, task: Task, budget: Budget,
+        self,
+        label: str,
+        prepared: Prepared,
+        task: Task,
+        budget: Budget,
         say: Callable[[str], None] = lambda line: None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.label, self.prepared, self.task, self.budget, self.say = (
             label,
             prepared,
@@ -115,7 +119,7 @@ class Trainer:
 
     def search(self) -> tuple[Setting, list[dict[str, float]]]:
         """The setting with the best validation GAUC after a short training, and what each gave."""
-        found = []
+        trials = []
         for setting in self.budget.settings():
             self._start(1000, setting)
             best = {"gauc": 0.0, "log_loss": float("inf")}
@@ -123,10 +127,10 @@ class Trainer:
                 self._run(self.budget.every)
                 now = validate(self.mean, self.slates)
                 best = max(best, now, key=lambda metrics: metrics["gauc"])
-            found.append(asdict(setting) | best)
-            self.say(f"{self.label}: trial {found[-1]}")
-        best_one = max(found, key=lambda trial: trial["gauc"])
-        return Setting(best_one["rate"], best_one["dropout"]), found
+            trials.append(asdict(setting) | best)
+            self.say(f"{self.label}: trial {trials[-1]}")
+        best_trial = max(trials, key=lambda trial: trial["gauc"])
+        return Setting(best_trial["rate"], best_trial["dropout"]), trials
 
     def train(self, seed: int, setting: Setting, deadline: float) -> Trained:
         """Train from the seed's weights; `mean` then holds the best ones.

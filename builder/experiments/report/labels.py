@@ -51,18 +51,27 @@ def _bar_box(axes: Axes, label: Label) -> Bbox:
 
 def _write(axes: Axes, label: Label, offset: tuple[float, float], align: str) -> Annotation:
     text = axes.annotate(
-        label.text, (label.x, label.y), xytext=offset, textcoords="offset points", ha=align,
-        va="center", fontsize=FONT_SIZE, color=label.color,
-    )  # fmt: skip
+        label.text,
+        (label.x, label.y),
+        xytext=offset,
+        textcoords="offset points",
+        ha=align,
+        va="center",
+        fontsize=FONT_SIZE,
+        color=label.color,
+    )
     text.set_in_layout(False)  # else the axes would move under the names
     return text
 
 
 def _draw_line(axes: Axes, label: Label, offset: tuple[float, float]) -> None:
     line = axes.annotate(
-        "", (label.x, label.y), xytext=offset, textcoords="offset points",
+        "",
+        (label.x, label.y),
+        xytext=offset,
+        textcoords="offset points",
         arrowprops={"arrowstyle": "-", "color": label.color, "alpha": 0.5},
-    )  # fmt: skip
+    )
     line.set_in_layout(False)
 
 

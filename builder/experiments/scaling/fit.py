@@ -1,6 +1,7 @@
 """python -m builder scaling: how log loss and 1 − AUC fall with the weights of a model and with the data it saw.
 
-The trainings are a comparison's (`compare.py`): its variants are the grades, its sweep of `train.share` the data.
+The trainings are a comparison's (`experiments/compare`): its variants are the grades, and its sweep of `train.share`
+is the amount of data.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -51,10 +52,10 @@ class Point:
         Raises:
             ValueError: there is no value.
         """
-        found = estimate(list(self.losses[loss].values()))
-        if found is None:
+        mean = estimate(list(self.losses[loss].values()))
+        if mean is None:
             raise ValueError(f"{self.label}: got no training, expected at least one")
-        return found
+        return mean
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,8 @@ def targets_seen(row: Row, share: float, recipe: Recipe, events: Events) -> floa
     rule = recipe.train
     seen = []
     for outcome in row.outcomes:
-        one = replace(recipe, train=replace(rule, share=share, seed=outcome["seed"]))
-        slates = train_slates(events, one)
+        of_seed = replace(recipe, train=replace(rule, share=share, seed=outcome["seed"]))
+        slates = train_slates(events, of_seed)
         part = min(1.0, outcome["steps"] * rule.slates_per_step / len(slates))
         seen.append(part * float((slates.end - slates.begin).sum()))
     return float(np.mean(seen))

@@ -30,11 +30,15 @@ def _draw(panel: Axes, axis: Axis, loss: str) -> None:
     for seed in axis.points[0].losses[loss]:
         values = [point.losses[loss].get(seed, np.nan) for point in axis.points]
         panel.plot(sizes, values, ".", color="0.6", markersize=4)
-    found = [point.mean(loss) for point in axis.points]
+    means = [point.mean(loss) for point in axis.points]
     panel.errorbar(
-        sizes, [value.mean for value in found], yerr=[value.half or 0.0 for value in found],
-        fmt="o", color="C0", capsize=3,
-    )  # fmt: skip
+        sizes,
+        [value.mean for value in means],
+        yerr=[value.half or 0.0 for value in means],
+        fmt="o",
+        color="C0",
+        capsize=3,
+    )
     x = np.geomspace(sizes.min(), sizes.max(), 200)
     law = fit.law
     text = f"{law.floor:.3f} + {law.scale:.2g}·x^(−{law.exponent:.2f}), R² {law.r2:.3f}"

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 EXPONENTS = np.geomspace(0.01, 3.0, 400)
-"""b is searched among these: for each, E and a are a linear fit, so there is no start to choose and none to miss."""
+"""b is searched among these: for each, E and a are a linear fit, so no starting point is needed."""
 LEAST_POINTS = 4
-"""For three constants and something left over to be wrong about."""
+"""Three constants need three points; the fourth makes R² say something."""
 Floats = NDArray[np.float64]
 
 

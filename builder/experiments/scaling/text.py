@@ -23,9 +23,9 @@ def write_scaling(
     """Write table, numbers and plot; return their paths.
 
     Args:
-        axes: what was found.
-        comparison: it was found in.
-        command: that made it.
+        axes: points and fits.
+        comparison: the trainings behind them.
+        command: the command line that made it.
         out: folder, made if absent.
     """
     plain = {

@@ -19,7 +19,7 @@ from builder.experiments.promotions.blocks.base import (
     History,
     Read,
     State,
-)  # fmt: skip
+)
 from builder.experiments.promotions.embeddings import COLUMNS
 
 CELLS = (512, 256, 256, 256)

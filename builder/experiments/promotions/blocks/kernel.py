@@ -21,7 +21,7 @@ from builder.experiments.promotions.blocks.base import (
     History,
     Read,
     State,
-)  # fmt: skip
+)
 from builder.experiments.promotions.embeddings import DIM, WIDTHS
 
 SHARP, DULL = 15.0, 0.3

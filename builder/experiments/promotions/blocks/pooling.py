@@ -12,7 +12,7 @@ from builder.experiments.promotions.blocks.base import (
     History,
     Read,
     State,
-)  # fmt: skip
+)
 from builder.experiments.promotions.embeddings import DIM
 
 KEY = 24

@@ -22,7 +22,7 @@ from builder.experiments.promotions.blocks.base import (
     Read,
     State,
     Target,
-)  # fmt: skip
+)
 from builder.experiments.promotions.blocks.target_score import Score, signed_read
 from builder.experiments.promotions.embeddings import DIM
 

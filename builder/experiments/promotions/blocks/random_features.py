@@ -19,7 +19,7 @@ from builder.experiments.promotions.blocks.base import (
     History,
     Read,
     State,
-)  # fmt: skip
+)
 from builder.experiments.promotions.blocks.kernel import FieldKernel
 from builder.experiments.promotions.embeddings import DIM
 

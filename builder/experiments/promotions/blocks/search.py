@@ -23,7 +23,7 @@ from builder.experiments.promotions.blocks.base import (
     Read,
     State,
     Target,
-)  # fmt: skip
+)
 from builder.experiments.promotions.blocks.kernel import Kernel, read_events
 from builder.experiments.promotions.embeddings import DIM
 

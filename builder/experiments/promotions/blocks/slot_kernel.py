@@ -24,7 +24,7 @@ from builder.experiments.promotions.blocks.base import (
     Read,
     State,
     Target,
-)  # fmt: skip
+)
 from builder.experiments.promotions.blocks.kernel import FieldKernel, read_events
 from builder.experiments.promotions.embeddings import DIM, WIDTHS
 

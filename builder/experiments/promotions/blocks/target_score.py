@@ -19,7 +19,7 @@ from builder.experiments.promotions.blocks.base import (
     History,
     Read,
     State,
-)  # fmt: skip
+)
 from builder.experiments.promotions.embeddings import DIM, WIDTHS
 from builder.experiments.promotions.task import AGES
 

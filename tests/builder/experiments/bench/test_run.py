@@ -2,11 +2,14 @@
 
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from builder.experiments.bench.run import FULL, QUICK, UNAFFECTED, run_bench
+from builder.experiments.bench.graph_timing import GraphTimes
+from builder.experiments.bench.plot import plot
+from builder.experiments.bench.run import FULL, QUICK, UNAFFECTED, make_plan, run_bench
 from builder.experiments.bench.suan import run_suan_bench
 from builder.experiments.bench.table import sweep, swept, to_markdown
 from builder.experiments.bench.timing import CONTENDERS, RECENT, Size, Timing
@@ -21,7 +24,8 @@ MAIN = Size(length=100, candidates=10, rank=4, dim=8)
 
 def timing(model: str, median_ms: float, size: Size = MAIN, threads: int = 1) -> Timing:
     low_ms, high_ms = median_ms * 0.9, median_ms * 1.2
-    return Timing(model, size, threads, 10, 7, float(median_ms), low_ms, high_ms, 0.5, 1_234)
+    times = GraphTimes(10, 7, float(median_ms), low_ms, high_ms, 0.5, 1_234)
+    return Timing(model, size, threads, times)
 
 
 def test_full_plan_has_the_sizes_that_are_claimed() -> None:
@@ -35,17 +39,19 @@ def test_full_plan_has_the_sizes_that_are_claimed() -> None:
 def test_a_model_that_does_not_know_an_axis_stays_where_it_is() -> None:
     timings = [timing("LREA", 1), timing("DIN", 50), timing("LREA", 2, Size(100, 10, 8, 8))]
 
-    found = sweep(timings, MAIN, "rank", (4, 8))
+    by_value = sweep(timings, MAIN, "rank", (4, 8))
 
-    assert {value: found[value]["DIN"].median_ms for value in (4, 8)} == {4: 50, 8: 50}
-    assert {value: found[value]["LREA"].median_ms for value in (4, 8)} == {4: 1, 8: 2}
+    assert {value: by_value[value]["DIN"].times.median_ms for value in (4, 8)} == {4: 50, 8: 50}
+    assert {value: by_value[value]["LREA"].times.median_ms for value in (4, 8)} == {4: 1, 8: 2}
 
 
 def test_ratio_is_of_medians_with_the_same_threads() -> None:
     timings = [
-        timing("LREA", 2), timing("DIN", 100), timing("LREA", 1, threads=2),
+        timing("LREA", 2),
+        timing("DIN", 100),
+        timing("LREA", 1, threads=2),
         timing("DIN", 80, threads=2),
-    ]  # fmt: skip
+    ]
 
     lines = to_markdown(timings, MAIN, {"length": (100,)}, {"command": "x"}).splitlines()
 
@@ -73,7 +79,11 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], list[tu
 def test_quick_run_writes_all_three(quick) -> None:
     (table, numbers, picture), told = quick
 
-    assert [path.name for path in (table, numbers, picture)] == ["bench.md", "bench.json", "bench.png"]  # fmt: skip
+    assert [path.name for path in (table, numbers, picture)] == [
+        "bench.md",
+        "bench.json",
+        "bench.png",
+    ]
     assert told == [(done, len(told) - 1) for done in range(len(told))]
     for word in ("--quick", "onnxruntime", "cpu", "median", "blocks of candidates"):
         assert word in table.read_text()
@@ -89,7 +99,9 @@ def test_quick_run_times_every_size_for_every_model(quick) -> None:
         others = [value for value in values if value != getattr(QUICK.main, axis)]
         expected += [Size(**{**found["main"], axis: value}) for value in others for _ in range(2)]
     assert [Size(**line["size"]) for line in found["timings"]] == expected
-    assert all(0 < line["p10_ms"] <= line["median_ms"] <= line["p90_ms"] for line in found["timings"])  # fmt: skip
+    assert all(
+        0 < line["p10_ms"] <= line["median_ms"] <= line["p90_ms"] for line in found["timings"]
+    )
 
 
 def test_record_of_din_is_the_history_and_that_of_lrea_is_not(quick) -> None:
@@ -140,13 +152,15 @@ def test_training_is_timed_phase_by_phase(tmp_path: Path) -> None:
 
 
 def test_one_axis_may_be_varied_alone(tmp_path: Path) -> None:
-    header = describe_machine("python -m builder bench --axis candidates --quick")
-    _, numbers, picture = run_bench(
-        tmp_path, lambda done, total, note="": None, header, quick=True, axes=["candidates"]
-    )
-    sizes = {tuple(line["size"].values()) for line in json.loads(numbers.read_text())["timings"]}
-    assert len(sizes) == len(QUICK.sweeps["candidates"])
-    assert picture.exists()
+    plan = make_plan(quick=False, axes=["candidates"])
+    assert plan == replace(FULL, sweeps={"candidates": FULL.sweeps["candidates"]})
+    timings = [
+        timing(model, 1.0, Size(100, candidates, 4, 8))
+        for model in ("LREA, hash slots", "DIN")
+        for candidates in (10, 50)
+    ]
+    plot(timings, MAIN, {"candidates": (10, 50)}, tmp_path / "bench.png")
+    assert (tmp_path / "bench.png").stat().st_size > 0
 
 
 def test_quick_run_of_suan_times_every_way_to_score_a_request(tmp_path: Path) -> None:

@@ -23,11 +23,13 @@ def test_cost_is_measured_once_for_variants_and_sweeps(finished: Build, tmp_path
 
     costs, again = (
         find_costs(
-            recipe, finished.events(), tmp_path,
+            recipe,
+            finished.events(),
+            tmp_path,
             lambda done, total, note="": told.append((done, total)),
         )
         for _ in range(2)
-    )  # fmt: skip
+    )
 
     assert again == costs
     assert told == [(done, 4) for done in range(5)]

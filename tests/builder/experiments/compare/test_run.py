@@ -54,9 +54,13 @@ def compare(tmp_path: Path) -> Compare:
     ) -> tuple[Comparison, list[tuple[int, int, str]]]:
         told: list[tuple[int, int, str]] = []
         found = run_comparison(
-            build, 2, 1, tmp_path, lambda done, total, note="": told.append((done, total, note)),
+            build,
+            2,
+            1,
+            tmp_path,
+            lambda done, total, note="": told.append((done, total, note)),
             only,
-        )  # fmt: skip
+        )
         return found, told
 
     return run
@@ -87,8 +91,9 @@ def test_a_model_that_does_not_fit_the_log_is_refused_before_anything_is_trained
         compare(replace(comparison, recipe=recipe))
 
     assert [problem.split(":")[0] for problem in caught.value.problems] == [
-        "variant 'bad'", "sweep 'loss', 0.5",
-    ]  # fmt: skip
+        "variant 'bad'",
+        "sweep 'loss', 0.5",
+    ]
     assert not list(tmp_path.iterdir())
 
 
@@ -177,9 +182,11 @@ def test_search_ends_with_the_last_trial_and_picks_the_best_validated(
     assert plan.chosen(VARIANTS[1]) is None
     state = plan.state(VARIANTS)
     assert [(training.variant, training.is_trial) for training in state.due] == [
-        (VARIANTS[0].label, False), (VARIANTS[0].label, False),
-        (VARIANTS[1].label, True), (VARIANTS[1].label, True),
-    ]  # fmt: skip
+        (VARIANTS[0].label, False),
+        (VARIANTS[0].label, False),
+        (VARIANTS[1].label, True),
+        (VARIANTS[1].label, True),
+    ]
     assert (len(state.waiting), state.done, state.total) == (3, 2, 9)
 
     fake(plan, VARIANTS[1], [0.7, 0.7])
@@ -227,7 +234,9 @@ def test_a_process_that_dies_is_said_so(comparison: Build, tmp_path: Path) -> No
     )
     plan = Plan(recipe, 1, Outcomes(tmp_path, recipe))
 
-    with pytest.raises(StepError, match=r"process died, 'no long history'.*finished is kept"):
+    with pytest.raises(
+        StepError, match=r"process of 'no long history'.* died.*finished trainings are kept"
+    ):
         train_all(plan, recipe.variant, 1, comparison.folder, silent)
 
 

@@ -24,12 +24,21 @@ FLOOR = {"auc": 0.65, "gauc": 0.6, "log_loss": 0.6, "pcoc": 1.1}
 
 def outcome(seed: int, auc: float, validation: float = 0.7, trained: float | None = None) -> Any:
     test = {"auc": auc, "gauc": auc, "log_loss": 0.5, "pcoc": 1.0, "targets": 1_234}
-    groups = {"never": {"auc": auc - 0.1, "targets": 1_000}, "1 to 8 days": {"auc": auc, "targets": 234}}  # fmt: skip
+    groups = {
+        "never": {"auc": auc - 0.1, "targets": 1_000},
+        "1 to 8 days": {"auc": auc, "targets": 234},
+    }
     return {
-        "seed": seed, "test": test, "validation": {"auc": validation}, "seconds": 10 * (seed + 1),
+        "seed": seed,
+        "test": test,
+        "validation": {"auc": validation},
+        "seconds": 10 * (seed + 1),
         "trained_graph": None if trained is None else {**test, "auc": trained, "log_loss": 0.4},
-        "cuts": {CUT: groups}, "by_history": {"0-99": auc}, "oracle_auc": None, "history": [{}],
-    }  # fmt: skip
+        "cuts": {CUT: groups},
+        "by_history": {"0-99": auc},
+        "oracle_auc": None,
+        "history": [{}],
+    }
 
 
 def trials(*rates: float) -> list[Any]:
@@ -122,19 +131,23 @@ def test_table_has_a_row_for_each_variant_and_floor_and_a_cell_for_each_heading(
     assert (din["bytes/user"], din["µs/candidate"]) == ("1,234", "56.78")
     assert (sim["bytes/user"], sim["µs/candidate"]) == ("", "")
     assert counts == dict.fromkeys(headings, "") | {
-        "model": "floor: logistic regression on counts", "AUC": "0.6500", "GAUC": "0.6000",
-        "log loss": "0.6000", "PCOC": "1.1000",
-    }  # fmt: skip
+        "model": "floor: logistic regression on counts",
+        "AUC": "0.6500",
+        "GAUC": "0.6000",
+        "log loss": "0.6000",
+        "PCOC": "1.1000",
+    }
     assert trees["AUC"] == "0.6600"
 
 
 @pytest.mark.parametrize(
     ("rates", "shown"),
     [
-        ((), "0.01"), ((0.01, 0.1), "0.01 (of 2, the lowest)"),
+        ((), "0.01"),
+        ((0.01, 0.1), "0.01 (of 2, the lowest)"),
         ((0.001, 0.01), "0.01 (of 2, the highest)"),
     ],
-)  # fmt: skip
+)
 def test_a_rate_at_an_end_of_the_grid_is_said_to_be(rates: tuple[float, ...], shown: str) -> None:
     headings, rows = table_cells(comparison(replace(DIN, trials=trials(*rates))))
 
@@ -249,4 +262,7 @@ def test_without_costs_cuts_and_sweeps_there_are_tables_only(tmp_path: Path) -> 
 def test_with_nothing_trained_yet_floors_are_shown(tmp_path: Path) -> None:
     write_comparison(comparison(), "command", tmp_path)
 
-    assert "| floor: boosted trees on counts and ages |  | 0.6600 |" in (tmp_path / "table.md").read_text()  # fmt: skip
+    assert (
+        "| floor: boosted trees on counts and ages |  | 0.6600 |"
+        in (tmp_path / "table.md").read_text()
+    )

@@ -21,14 +21,21 @@ from tests.builds import small_recipe
 FM = Variant("FM", "none", ModelChoice("fm", {"dim": 4}))
 WUKONG = Variant("WuKong", "none", ModelChoice("wukong", {"dim": 4}))
 LANGUAGE: dict[str, Any] = {
-    "model": "minilm", "steps": 2, "num_train": 90, "num_held_out": 10, "losses": [3.0, 1.0],
-    "seconds": {"load": 1.0, "forward": 2.0, "encode": 3.0}, "cosines": {"mean": 0.5},
+    "model": "minilm",
+    "steps": 2,
+    "num_train": 90,
+    "num_held_out": 10,
+    "losses": [3.0, 1.0],
+    "seconds": {"load": 1.0, "forward": 2.0, "encode": 3.0},
+    "cosines": {"mean": 0.5},
     "fields": {"item": "the article", "hour": "hour of the day"},
     "accuracy": {
-        "chance": 0.5, "limit": 0.99, "before": {"of_values": 0.6, "by_field": {}},
+        "chance": 0.5,
+        "limit": 0.99,
+        "before": {"of_values": 0.6, "by_field": {}},
         "after": {"of_values": 0.9, "by_field": {"item": 0.95}},
     },
-}  # fmt: skip
+}
 
 
 def recipe() -> Recipe:
@@ -37,10 +44,13 @@ def recipe() -> Recipe:
 
 def outcome(seed: int, auc: float, seconds: float) -> dict[str, Any]:
     return {
-        "seed": seed, "seconds": seconds, "steps": 10, "weight_decay": 1e-5,
+        "seed": seed,
+        "seconds": seconds,
+        "steps": 10,
+        "weight_decay": 1e-5,
         "config": {"fre": 0.1, "fie": 0.3},
         "test": {"auc": auc, "log_loss": 0.5, "targets": 100, "positives": 7},
-    }  # fmt: skip
+    }
 
 
 def findings(aucs: dict[tuple[str, str], list[float]], seconds: float = 1.0) -> Findings:
@@ -48,14 +58,17 @@ def findings(aucs: dict[tuple[str, str], list[float]], seconds: float = 1.0) -> 
     variants = {variant.label: variant for variant in with_arms(recipe()).variant}
     rows = [
         Row(
-            label(*pair), "none", variants[label(*pair)].model, 0.01,
+            label(*pair),
+            "none",
+            variants[label(*pair)].model,
+            0.01,
             [
                 outcome(seed, auc, seconds * (1.5 if pair[1] == ENHANCED else 1))
                 for seed, auc in enumerate(found)
             ],
         )
         for pair, found in aucs.items()
-    ]  # fmt: skip
+    ]
     comparison = Comparison("tiny", rows, [], {}, None, "Budget.")
     return find(comparison, [FM.label, WUKONG.label], LANGUAGE)
 
@@ -92,8 +105,10 @@ def test_the_released_code_adds_a_constant_to_wukong_alone() -> None:
 def test_arms_can_be_chosen_and_the_base_is_always_there() -> None:
     found = with_arms(recipe(), ["random vectors"])
     assert [variant.label for variant in found.variant[:3]] == [
-        "FM, base", "FM, LLaCTR", "FM, random vectors",
-    ]  # fmt: skip
+        "FM, base",
+        "FM, LLaCTR",
+        "FM, random vectors",
+    ]
 
 
 def test_what_is_missing_is_said_at_once() -> None:
@@ -101,8 +116,11 @@ def test_what_is_missing_is_said_at_once() -> None:
     for wrong, words in (
         (replace(recipe(), variant=()), "variant: missing"),
         (replace(recipe(), language=None), "language: missing"),
-        (replace(recipe(), variant=(FM, din)), r"variant\[1\].model.name: got 'din', expected a field model"),
-    ):  # fmt: skip
+        (
+            replace(recipe(), variant=(FM, din)),
+            r"variant\[1\].model.name: got 'din', expected a field model",
+        ),
+    ):
         with pytest.raises(RecipeError, match=words):
             with_arms(wrong)
 
@@ -135,12 +153,20 @@ def test_the_report_has_what_it_takes_to_read_it(tmp_path: Path) -> None:
     table, numbers, plot = write_findings(findings(TWO), "the command", tmp_path)
     text = table.read_text()
     for words in (
-        "Made by `the command`", "100 test targets, 7 of them positive", "The paper's mean",
-        "load 1, forward 2, encode 3", "+12.50", "0.01 / 1e-05 / 0.1 / 0.3", "Loss 3.00 to 1.00",
-        "90.0% are nearest to their own field, 60.0% before", "| item | the article | 0.95 |",
-    ):  # fmt: skip
+        "Made by `the command`",
+        "100 test targets, 7 of them positive",
+        "The paper's mean",
+        "load 1, forward 2, encode 3",
+        "+12.50",
+        "0.01 / 1e-05 / 0.1 / 0.3",
+        "Loss 3.00 to 1.00",
+        "90.0% are nearest to their own field, 60.0% before",
+        "| item | the article | 0.95 |",
+    ):
         assert words in text
-    assert all(arm.about in text for arm in ARMS if arm.name in (BASE, ENHANCED, "random vectors"))
+    assert all(
+        arm.description in text for arm in ARMS if arm.name in (BASE, ENHANCED, "random vectors")
+    )
     assert not re.search("shuffled", text)  # it was not trained
     found = json.loads(numbers.read_text())
     assert found["mean_relaimpr_percent"][ENHANCED]["mean"] == pytest.approx(11.25)

@@ -27,11 +27,12 @@ def _without(prepared: Prepared, drop: np.ndarray) -> Prepared:
     return replace(
         prepared,
         pool_first=kept[prepared.pool_first].astype(np.int32),
-        pool_row=prepared.pool_row[~drop], pool_display=prepared.pool_display[~drop],
+        pool_row=prepared.pool_row[~drop],
+        pool_display=prepared.pool_display[~drop],
         pool_mailer=prepared.pool_mailer[~drop],
         positive_first=np.append(0, counts.cumsum()).astype(np.int32),
         positive_place=np.concatenate(places).astype(np.uint16),
-    )  # fmt: skip
+    )
 
 
 def _one_pool_each(prepared: Prepared) -> Prepared:
@@ -40,10 +41,13 @@ def _one_pool_each(prepared: Prepared) -> Prepared:
     every = np.concatenate([np.arange(part.start, part.stop) for part in parts])
     first = np.append(0, np.cumsum([part.stop - part.start for part in parts]))
     return replace(
-        prepared, pool=np.arange(len(parts), dtype=np.int32), pool_first=first.astype(np.int32),
-        pool_row=prepared.pool_row[every], pool_display=prepared.pool_display[every],
+        prepared,
+        pool=np.arange(len(parts), dtype=np.int32),
+        pool_first=first.astype(np.int32),
+        pool_row=prepared.pool_row[every],
+        pool_display=prepared.pool_display[every],
         pool_mailer=prepared.pool_mailer[every],
-    )  # fmt: skip
+    )
 
 
 def _facts(prepared: Prepared) -> tuple[np.ndarray, np.ndarray]:

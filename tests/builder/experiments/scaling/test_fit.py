@@ -44,9 +44,15 @@ def outcome(seed: int, size: float, steps: int = 1) -> dict[str, Any]:
 def comparison(build: Build, **of_share: int) -> Comparison:
     """Losses that follow laws of width and of share, two seeds each."""
     rows = [
-        Row(v.label, v.family, v.model, 0.1, [outcome(s, v.model.config["item_dim"]) for s in (0, 1)])
+        Row(
+            v.label,
+            v.family,
+            v.model,
+            0.1,
+            [outcome(s, v.model.config["item_dim"]) for s in (0, 1)],
+        )
         for v in GRADES
-    ]  # fmt: skip
+    ]
     swept = [
         (share, replace(rows[1], outcomes=[outcome(s, 100 * share, 10_000) for s in (0, 1)]))
         for share in SHARES
