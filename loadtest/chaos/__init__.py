@@ -1,4 +1,4 @@
-"""Chaos: a real service over a real cache under steady load, while things break. `python -m loadtest.chaos --list`.
+"""Chaos: a real service over a real cache under steady load, with faults. `absorb chaos --list` lists the scenarios.
 
-`catalogue.py` says what breaks, `verdict.py` which rules have to hold, `truth.py` how every score is checked.
+`catalogue.py` lists the faults, `verdict.py` holds the rules, `expected.py` computes the scores that answers must have.
 """

@@ -21,45 +21,45 @@ Work = Callable[[CacheClient], None]
 
 
 class Cache:
-    """A Valkey server of the environment's own, over a unix socket. What blocks runs in a thread.
+    """A Valkey server over a unix socket. Blocking calls run in a thread.
 
     Attributes:
-        url: for the service.
+        url: URL for the service.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Keep the folder.
+        """Keep the folder; `start` starts the server.
 
         Args:
-            folder: short, since a unix socket's path is limited; removed by `close`.
+            folder: folder with a short path, because a unix socket's path is limited; removed by `close`.
         """
         self._folder = folder
         self.url = ""
 
     async def start(self) -> None:
-        """Start the server, with what it held before."""
+        """Start the server with its earlier content."""
         self.url = f"unix://{await asyncio.to_thread(start_server, self._folder)}"
 
     def kill(self) -> None:
-        """SIGKILL: what was written stays on the disk."""
+        """SIGKILL the server; its content stays on disk."""
         os.kill(self._pid, signal.SIGKILL)
 
     def pause(self) -> None:
-        """SIGSTOP: connections stay open, and nothing answers."""
+        """SIGSTOP the server: connections stay open without answers."""
         os.kill(self._pid, signal.SIGSTOP)
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """End a pause."""
         os.kill(self._pid, signal.SIGCONT)
 
-    async def forget(self) -> None:
-        """Kill the server and start it empty, as one without persistence would come back."""
+    async def empty(self) -> None:
+        """Kill the server and start it empty, like a server without persistence."""
         self.kill()
         await asyncio.to_thread(shutil.rmtree, self._folder / APPEND_ONLY)
         await self.start()
 
     async def fill(self, spare_bytes: int) -> None:
-        """Leave this much memory until `maxmemory`; 0 takes the limit away."""
+        """Set `maxmemory` to the memory in use plus `spare_bytes`; 0 removes the limit."""
 
         def limit(client: CacheClient) -> None:
             used = int(client.info("memory")["used_memory"])
@@ -68,10 +68,10 @@ class Cache:
         await self.do(limit)
 
     async def get(self, key: str) -> bytes:
-        """Value of a key; empty if there is none."""
-        found: list[bytes] = []
-        await self.do(lambda client: found.append(read_bytes(client, key) or b""))
-        return found[0]
+        """Value of a key; empty if the key does not exist."""
+        values: list[bytes] = []
+        await self.do(lambda client: values.append(read_bytes(client, key) or b""))
+        return values[0]
 
     async def put(self, values: Mapping[str, bytes]) -> None:
         """Overwrite keys."""
@@ -92,13 +92,13 @@ class Cache:
         """Publish a generation as the builder does.
 
         Args:
-            model: it is served as.
-            artifact: that made the records.
+            model: name under which it is served.
+            artifact: the artifact that made the records.
             records: user -> encoded record.
             announce: called with the generation before it can serve.
 
         Raises:
-            PublishError: it does not fit.
+            PublishError: the generation does not fit into the cache.
             CacheUnavailableError: the cache stopped answering.
         """
         manifest = artifact.manifest
@@ -114,7 +114,7 @@ class Cache:
         return generation
 
     async def do(self, work: Work) -> None:
-        """Do something with a client, in a thread."""
+        """Call `work` with a client, in a thread."""
 
         def connected() -> None:
             client = connect_cache(self.url)
@@ -126,9 +126,9 @@ class Cache:
         await asyncio.to_thread(connected)
 
     async def close(self) -> None:
-        """Stop the server, in whatever state it is, and remove its folder."""
+        """Stop the server, also a paused one, and remove its folder."""
         with suppress(ProcessLookupError, FileNotFoundError):
-            self.go_on()
+            self.resume()
         await asyncio.to_thread(stop_server, self._folder)
         await asyncio.to_thread(shutil.rmtree, self._folder, True)
 

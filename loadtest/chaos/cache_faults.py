@@ -1,4 +1,4 @@
-"""The cache fails: killed, stopped, slow, cut, full, emptied, or holding what is no record."""
+"""Faults of the cache: killed, paused, slow, cut, full, emptied, corrupted records."""
 
 import time
 
@@ -8,16 +8,16 @@ from loadtest.chaos.scenario import Scenario
 from models.contract.errors import CacheUnavailableError
 
 SLOW_S = 2.0
-"""Delay of every answer of the cache, beyond the service's patience."""
+"""Delay of every answer of the cache: longer than the service waits."""
 SPARE_BYTES = 4096
-"""Memory left in a full cache: less than a generation takes."""
+"""Memory left in a full cache: less than a generation needs."""
 RETURN_S = 0.3
-EVERYBODY_S = 2.5
-"""In which the load asks for every user."""
+ALL_USERS_S = 2.5
+"""Time in which the load requests every user."""
 
 
 async def killed(environment: Environment) -> None:
-    """SIGKILL, and a start with what was on the disk."""
+    """SIGKILL the cache, then start it with its content on disk."""
     async with environment.fault("cache killed"):
         environment.cache.kill()
         await environment.calm(environment.fault_s)
@@ -26,39 +26,39 @@ async def killed(environment: Environment) -> None:
 
 
 async def paused(environment: Environment) -> None:
-    """Connections stay open, and nothing answers."""
+    """Connections stay open without answers."""
     async with environment.fault("cache paused"):
         environment.cache.pause()
         await environment.calm(environment.fault_s)
-        environment.cache.go_on()
+        environment.cache.resume()
     await environment.calm(RETURN_S)
 
 
 async def slow(environment: Environment) -> None:
-    """Every answer comes, too late."""
+    """Every answer comes too late."""
     async with environment.fault("cache slow"):
-        environment.wire.delay_s = SLOW_S
+        environment.required_proxy.delay_s = SLOW_S
         await environment.calm(environment.fault_s)
-        environment.wire.delay_s = 0.0
+        environment.required_proxy.delay_s = 0.0
     await environment.calm(RETURN_S)
 
 
 async def cut(environment: Environment) -> None:
-    """Every answer breaks off in its middle, and the connection with it."""
+    """Every answer and its connection end in the middle."""
     async with environment.fault("cache's answers cut"):
-        environment.wire.is_cutting = True
+        environment.required_proxy.is_cutting = True
         await environment.calm(environment.fault_s)
-        environment.wire.is_cutting = False
+        environment.required_proxy.is_cutting = False
     await environment.calm(RETURN_S)
 
 
 async def full(environment: Environment) -> None:
-    """A publish runs into maxmemory: it has to fail, the old generation has to serve, and the next one succeeds."""
+    """A publish exceeds maxmemory: it must fail, the old generation must serve, and the next publish must succeed."""
     async with environment.fault("cache full"):
         await environment.cache.fill(SPARE_BYTES)
         try:
             await environment.publish()
-            environment.problems.append("a publish into a full cache was not refused")
+            environment.problems.append("publish into a full cache: got success, expected an error")
         except (PublishError, CacheUnavailableError) as error:
             environment.abuses[f"publish into a full cache: {type(error).__name__}"] += 1
         await environment.calm(environment.fault_s)
@@ -70,16 +70,16 @@ async def full(environment: Environment) -> None:
 
 
 async def emptied(environment: Environment) -> None:
-    """It comes back with nothing: everybody is answered from the cold-start state until the next publish."""
+    """The cache restarts empty: all users are answered from the cold-start state until the next publish."""
     async with environment.fault("cache emptied"):
-        await environment.cache.forget()
+        await environment.cache.empty()
         await environment.calm(environment.fault_s)
         await environment.publish()
     await environment.calm(RETURN_S)
 
 
 async def corrupted(environment: Environment) -> None:
-    """Records are overwritten in place: a flipped bit, half of one, another user's, and no record at all."""
+    """Records are overwritten: with a flipped bit, half of the record, another user's, or no record at all."""
     generation = environment.published
     records = environment.records_of(generation)
     users = list(records)
@@ -101,17 +101,19 @@ async def corrupted(environment: Environment) -> None:
 
 
 async def kept(environment: Environment) -> None:
-    """SIGKILL: users whom the host tier holds go on being answered from their records."""
-    await environment.calm(EVERYBODY_S)
+    """SIGKILL the cache: users in the host tier are still answered from their records."""
+    await environment.calm(ALL_USERS_S)
     started_s = time.monotonic()
     async with environment.fault("cache killed behind the host tier"):
         environment.cache.kill()
         await environment.calm(environment.fault_s)
         await environment.cache.start()
-    meanwhile = [one for one in environment.outcomes if one.is_known and one.sent_s > started_s]
-    hits = sum(one.is_hit for one in meanwhile)
+    meanwhile = [o for o in environment.outcomes if o.is_known and o.sent_s > started_s]
+    hits = sum(outcome.is_hit for outcome in meanwhile)
     if 2 * hits < len(meanwhile):
-        environment.problems.append(f"the host tier kept {hits} of {len(meanwhile)} answers")
+        environment.problems.append(
+            f"host tier: got {hits} hits of {len(meanwhile)} answers, expected at least half"
+        )
     await environment.calm(RETURN_S)
 
 
@@ -119,32 +121,58 @@ UNAVAILABLE = frozenset({"unavailable"})
 MISS = frozenset({"miss"})
 CORRUPT = frozenset({"corrupt"})
 NO_HOST_TIER = {"ABSORB_HOST_CACHE_BYTES": "0"}
-"""Every request reads the cache: with the host tier on, most users would not notice that it is gone."""
+"""Every request reads the cache. With the host tier, most requests would not."""
 CACHE_FAULTS = (
     Scenario(
-        "cache-killed", "SIGKILL the cache, start it again", killed,
-        UNAVAILABLE, UNAVAILABLE, settings=NO_HOST_TIER,
+        "cache-killed",
+        "SIGKILL the cache, start it again",
+        killed,
+        UNAVAILABLE,
+        UNAVAILABLE,
+        settings=NO_HOST_TIER,
     ),
     Scenario(
-        "cache-paused", "SIGSTOP the cache, then SIGCONT", paused,
-        UNAVAILABLE, UNAVAILABLE, settings=NO_HOST_TIER,
+        "cache-paused",
+        "SIGSTOP the cache, then SIGCONT",
+        paused,
+        UNAVAILABLE,
+        UNAVAILABLE,
+        settings=NO_HOST_TIER,
     ),
     Scenario(
-        "cache-slow", "its answers come too late", slow,
-        UNAVAILABLE, UNAVAILABLE, settings=NO_HOST_TIER, with_proxy=True,
+        "cache-slow",
+        "the cache answers too late",
+        slow,
+        UNAVAILABLE,
+        UNAVAILABLE,
+        settings=NO_HOST_TIER,
+        with_proxy=True,
     ),
     Scenario(
-        "cache-cut", "its answers break off", cut,
-        UNAVAILABLE, UNAVAILABLE, settings=NO_HOST_TIER, with_proxy=True,
+        "cache-cut",
+        "the cache's answers are cut",
+        cut,
+        UNAVAILABLE,
+        UNAVAILABLE,
+        settings=NO_HOST_TIER,
+        with_proxy=True,
     ),
     Scenario(
-        "cache-emptied", "it restarts with nothing in it", emptied,
-        UNAVAILABLE | MISS, MISS, settings=NO_HOST_TIER,
+        "cache-emptied",
+        "the cache restarts empty",
+        emptied,
+        UNAVAILABLE | MISS,
+        MISS,
+        settings=NO_HOST_TIER,
     ),
     Scenario(
-        "records-corrupted", "records are overwritten in place", corrupted,
-        CORRUPT, CORRUPT, settings=NO_HOST_TIER,
+        "records-corrupted",
+        "records are overwritten in place",
+        corrupted,
+        CORRUPT,
+        CORRUPT,
+        settings=NO_HOST_TIER,
     ),
-    Scenario("cache-full", "a publish runs into maxmemory", full),
+    Scenario("cache-full", "a publish exceeds maxmemory", full),
     Scenario("host-tier", "SIGKILL the cache: users in the host tier stay hits", kept, UNAVAILABLE),
-)  # fmt: skip
+)

@@ -1,4 +1,4 @@
-"""Every scenario, by family, in the order they are played."""
+"""All scenarios by family, in the order in which they run."""
 
 from loadtest.chaos.cache_faults import CACHE_FAULTS
 from loadtest.chaos.client_faults import CLIENT_FAULTS

@@ -1,6 +1,6 @@
-"""`python -m loadtest.chaos.client PORT QUESTIONS RATE`: asks at a fixed rate until its standard input closes.
+"""`python -m loadtest.chaos.client PORT QUERIES RATE`: sends queries at a fixed rate until its standard input closes.
 
-A process of its own, so that nothing the environment does delays it. Writes one `Outcome` a line to standard output.
+It is a process of its own, so that faults do not delay it. It writes one `Outcome` per line to standard output.
 """
 
 import asyncio
@@ -16,23 +16,23 @@ from loadtest.chaos.outcome import Outcome, judge
 from loadtest.chaos.protocols import v1_request, v2_request
 
 HANG_LIMIT_S = 10.0
-"""A request without an answer after this long hangs: the longest wait of the service is far below."""
+"""A request without an answer after this time counts as hung; the service's longest wait is far shorter."""
 
 
 class Client:
-    """Asks queries over connections that are kept alive."""
+    """Sends queries over kept-alive connections."""
 
     def __init__(self, port: int, queries: Sequence[Query]) -> None:
         self._port = port
         self._queries = queries
-        # Each query through both protocols, one after the other.
-        self._requests = [(v1_request(one.body), v2_request(one.body, MODEL)) for one in queries]
+        # Each query is sent by both protocols in turn.
+        self._requests = [(v1_request(q.body), v2_request(q.body, MODEL)) for q in queries]
         self._idle: list[Connection] = []
 
-    async def ask(self, number: int) -> Outcome:
-        """Ask one query, and say what became of it."""
-        at = number % len(self._queries)
-        query, protocols = self._queries[at], self._requests[at]
+    async def send(self, number: int) -> Outcome:
+        """Send one query; return its outcome."""
+        position = number % len(self._queries)
+        query, protocols = self._queries[position], self._requests[position]
         request = protocols[number // len(self._queries) % len(protocols)]
         sent_s = time.monotonic()
         retried, failure, judged, status = False, "", {}, 0
@@ -49,7 +49,7 @@ class Client:
         return Outcome(sent_s, time.monotonic(), status, failure, retried, query.is_known, **judged)
 
     async def _exchange(self, request: bytes) -> tuple[bool, Reply]:
-        """The answer, and whether the request was sent twice to get it."""
+        """Whether the request was sent twice, and the answer."""
         while self._idle:
             connection = self._idle.pop()
             if not connection.is_open:
@@ -66,7 +66,7 @@ class Client:
 
     async def _over(self, connection: Connection, request: bytes) -> Reply:
         try:
-            reply = await connection.ask(request)
+            reply = await connection.send_and_read(request)
         except BaseException:
             connection.abort()
             raise
@@ -78,7 +78,7 @@ class Client:
 
 
 async def run(port: int, queries: Sequence[Query], rate_per_s: float) -> None:
-    """Ask on schedule, late or not, until standard input closes; then wait for the answers."""
+    """Send queries on schedule until standard input closes, then wait for the answers."""
     client = Client(port, queries)
     stop = asyncio.create_task(asyncio.to_thread(sys.stdin.buffer.read))
     open_requests: set[asyncio.Task[None]] = set()
@@ -95,7 +95,7 @@ async def run(port: int, queries: Sequence[Query], rate_per_s: float) -> None:
 
 
 async def _report(client: Client, number: int) -> None:
-    sys.stdout.buffer.write((await client.ask(number)).to_line())
+    sys.stdout.buffer.write((await client.send(number)).to_line())
     sys.stdout.buffer.flush()
 
 

@@ -1,4 +1,4 @@
-"""Clients that misbehave: they vanish, dribble, send what is too long or no request at all, or come all at once."""
+"""Faults of clients: closed connections, slow bodies, bad requests, and too many requests at once."""
 
 import asyncio
 import gzip
@@ -20,14 +20,14 @@ ALL_AT_ONCE = 300
 ANSWER_LIMIT_S = 15.0
 FREED_LIMIT_S = 15.0
 FREED_SLACK = 20
-"""Descriptors that may stay open beyond those before: connections of the steady load and to the cache."""
+"""Additional descriptors that may stay open: connections of the steady load and to the cache."""
 BOMB_BYTES = 64 << 20
 BODY_LIMIT_BYTES = 1 << 16
 SCORE = "/v1/score"
 
 
 async def vanish(environment: Environment) -> None:
-    """Clients go away: after a whole request, within the head, within the body."""
+    """Clients close connections after a request, within its head, or within its body."""
     body = _body(environment)
     whole = post(SCORE, body)
     parts = (whole, whole[:30], whole[: len(whole) - len(body) // 2], whole * 20)
@@ -37,13 +37,13 @@ async def vanish(environment: Environment) -> None:
             connection = await Connection.open(environment.service.port)
             await connection.send(parts[number % len(parts)])
             if number % 3 == 0:
-                await asyncio.sleep(0.005)  # some vanish while they are being answered
+                await asyncio.sleep(0.005)  # some close while their answer is being sent
             connection.abort()
-    await _are_freed(environment, before)
+    await _check_freed(environment, before)
 
 
 async def dribble(environment: Environment) -> None:
-    """Slow-loris: a hundred connections send a byte at a time, half of them of a head, half of a body."""
+    """Slow-loris: a hundred connections send one byte at a time, half of them of a head, half of a body."""
     before = environment.service.open_files()
     body = _body(environment)
     whole = post(SCORE, body)
@@ -61,15 +61,15 @@ async def dribble(environment: Environment) -> None:
                     with suppress(OSError):
                         await connection.send(whole[at : at + 1])
         for answer in answers[::2]:
-            await _is_refused(environment, answer)
+            await _check_refused(environment, answer)
         for connection in opened:
             connection.abort()
         await asyncio.gather(*answers, return_exceptions=True)
-    await _are_freed(environment, before)
+    await _check_freed(environment, before)
 
 
-async def _is_refused(environment: Environment, answer: Awaitable[Reply]) -> None:
-    """A body that does not come to its end gets 408, or finds the connection closed while it sends."""
+async def _check_refused(environment: Environment, answer: Awaitable[Reply]) -> None:
+    """Check that an incomplete body gets 408 or a closed connection."""
     try:
         async with asyncio.timeout(ANSWER_LIMIT_S):
             came = str((await answer).status)
@@ -81,7 +81,7 @@ async def _is_refused(environment: Environment, answer: Awaitable[Reply]) -> Non
 
 
 async def bad_bodies(environment: Environment) -> None:
-    """What is too long, no JSON, no HTTP, or a bomb: each gets a 4xx or a closed connection, and none a 5xx."""
+    """Requests that are too long, not JSON, not HTTP, or bombs: each must get a 4xx or a closed connection."""
     async with environment.fault("bad bodies"):
         for name, request in _bad_requests(environment):
             try:
@@ -108,7 +108,10 @@ def _bad_requests(environment: Environment) -> Sequence[tuple[str, bytes]]:
     return (
         ("oversize", post(SCORE, long)),
         ("oversize, chunked", chunked + chunks + b"0\r\n\r\n"),
-        ("oversize, only said", post(SCORE, b"{}").replace(b"Length: 2", b"Length: 99999999999")),
+        (
+            "oversize, by its header only",
+            post(SCORE, b"{}").replace(b"Length: 2", b"Length: 99999999999"),
+        ),
         ("no JSON", post(SCORE, b'{"user_id": ')),
         ("not UTF-8", post(SCORE, b'{"user_id": "\xff\xfe", "candidates": ["1"]}')),
         ("nested", post(SCORE, b"[" * 30000)),
@@ -121,27 +124,31 @@ def _bad_requests(environment: Environment) -> Sequence[tuple[str, bytes]]:
         ("no HTTP", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 64 + b"\r\n\r\n"),
         ("a head that is too long", post(SCORE, b"{}", "X-Long: " + "y" * 200_000)),
         ("two lengths", post(SCORE, b"{}", "Content-Length: 3")),
-        ("a length that is none", post(SCORE, b"{}").replace(b"Length: 2", b"Length: -2")),
+        ("a negative length", post(SCORE, b"{}").replace(b"Length: 2", b"Length: -2")),
         ("a gzip bomb", post(SCORE, gzipped, "Content-Encoding: gzip")),
         ("a deflate bomb", post(SCORE, deflated, "Content-Encoding: deflate")),
         ("a gzip bomb on /v2", post(infer, gzipped, "Content-Encoding: gzip")),
         ("a deflate bomb on /v2", post(infer, deflated, "Content-Encoding: deflate")),
         ("a torn gzip", post(SCORE, gzipped[:100], "Content-Encoding: gzip")),
         ("no JSON on /v2", post(infer, b"{")),
-        ("binary lengths that lie", post(infer, b"{}", "Inference-Header-Content-Length: 999999")),
+        ("a wrong binary length", post(infer, b"{}", "Inference-Header-Content-Length: 999999")),
     )
 
 
 async def overload(environment: Environment) -> None:
-    """Three hundred clients at once: each is answered or sent away, and says so; the rest goes on."""
+    """Three hundred clients at once: each must get an answer or a rejection with its status."""
     request = post(SCORE, _body(environment))
     async with environment.fault("overload"):
         waves = max(1, round(environment.fault_s))
         for _ in range(waves):
-            burst = [_came(environment.service.port, request) for _ in range(ALL_AT_ONCE)]
-            *answers, probed = await asyncio.gather(*burst, _came(environment.service.port, READY))
+            burst = [_outcome(environment.service.port, request) for _ in range(ALL_AT_ONCE)]
+            *answers, probed = await asyncio.gather(
+                *burst, _outcome(environment.service.port, READY)
+            )
             if probed != "200":
-                environment.problems.append(f"overload: the readiness probe got {probed}")
+                environment.problems.append(
+                    f"overload: readiness probe: got {probed}, expected 200"
+                )
             for came in answers:
                 environment.abuses[f"overload: {came}"] += 1
                 if came not in {"200", "429", "503", "504"}:
@@ -150,7 +157,7 @@ async def overload(environment: Environment) -> None:
                     )
 
 
-async def _came(port: int, request: bytes) -> str:
+async def _outcome(port: int, request: bytes) -> str:
     try:
         return str((await fetch(port, request, ANSWER_LIMIT_S)).status)
     except TimeoutError:
@@ -163,29 +170,37 @@ def _body(environment: Environment) -> bytes:
     return orjson.dumps(environment.fixtures.queries[0].body)
 
 
-async def _are_freed(environment: Environment, before: int) -> None:
-    """The service lets go of connections whose clients are gone."""
+async def _check_freed(environment: Environment, before: int) -> None:
+    """Check that the service closes connections whose clients are gone."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + FREED_LIMIT_S
     while (now := environment.service.open_files()) > before + FREED_SLACK:
         if loop.time() > deadline:
-            environment.problems.append(f"{now - before} descriptors are still open")
+            environment.problems.append(
+                f"descriptors: got {now - before} more than before, expected at most {FREED_SLACK}"
+            )
             return
         await asyncio.sleep(0.1)
 
 
 LIMITS = {"ABSORB_MAX_BODY_BYTES": str(BODY_LIMIT_BYTES)}
 CLIENT_FAULTS = (
-    Scenario("clients-vanish", "they close or reset, before and within answers", vanish),
     Scenario(
-        "slow-loris", "heads and bodies that come byte by byte", dribble,
+        "clients-vanish", "clients close or reset connections before and within answers", vanish
+    ),
+    Scenario(
+        "slow-loris",
+        "heads and bodies arrive byte by byte",
+        dribble,
         settings={"ABSORB_BODY_TIMEOUT_S": "0.5"},
     ),
     Scenario("bad-bodies", "oversize, malformed, bombs", bad_bodies, settings=LIMITS),
     Scenario(
-        "overload", "three hundred clients at once, sixteen may enter", overload,
-        # Three hundred connections hold up the event loop for longer than the cache gets.
+        "overload",
+        "three hundred clients at once, sixteen are admitted",
+        overload,
+        # Three hundred connections block the event loop for longer than the cache timeout.
         frozenset({"unavailable"}),
         settings={"ABSORB_MAX_IN_FLIGHT": "16", "ABSORB_MAX_QUEUE": "0"},
     ),
-)  # fmt: skip
+)

@@ -1,4 +1,4 @@
-"""The service's own counters: whether they add up."""
+"""Checks that the service's own counters add up."""
 
 from collections import defaultdict
 
@@ -8,11 +8,11 @@ PAIRS = (
     ("absorb_cache_lookups_total", "absorb_cache_results_total", "model"),
     ("absorb_cache_tier_lookups_total", "absorb_cache_tier_results_total", "tier"),
 )
-"""Lookups, their results, and the label by which they add up."""
+"""Counter of lookups, counter of their results, and the label for each value of which both must be equal."""
 
 
 def problems_of(text: str) -> list[str]:
-    """What does not add up in a scrape: for every model and every tier, results must come to the lookups."""
+    """Counters of a scrape that do not add up: each model and tier must have as many results as lookups."""
     problems = []
     for lookups_name, results_name, label in PAIRS:
         lookups, results = _by(text, lookups_name, label), _by(text, results_name, label)
@@ -27,9 +27,9 @@ def problems_of(text: str) -> list[str]:
 
 
 def _by(text: str, name: str, label: str) -> dict[str, float]:
-    found: dict[str, float] = defaultdict(float)
+    sums: dict[str, float] = defaultdict(float)
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             if sample.name == name:
-                found[sample.labels[label]] += sample.value
-    return found
+                sums[sample.labels[label]] += sample.value
+    return sums

@@ -1,4 +1,4 @@
-"""The environment: cache, service and client as processes of their own, and what a scenario may do with them."""
+"""The environment of a scenario: cache, service and client processes, faults, and a record of what happened."""
 
 import asyncio
 import shutil
@@ -25,31 +25,39 @@ from models.contract.generation import Generation
 LOOK_EVERY_S = 0.01
 LINE_LIMIT_BYTES = 1 << 20
 DAMAGED_AT = 100
-"""Byte of a record or of a graph that is made wrong: behind the header of either."""
+"""Position of the byte that is changed in a record or a graph: behind the header of both."""
 SETTINGS = {
     "ABSORB_POLL_INTERVAL_S": "0.1",
-    # Far too long for a cache beside it, but the machine is shared with the load, and a late answer is no fault.
+    # Long for a local cache. The machine also runs the load, and an answer that is late for that reason is not a fault.
     "ABSORB_CACHE_TIMEOUT_MS": "400",
     "ABSORB_LOG_LEVEL": "WARNING",
 }
 
 
 def damaged(good: bytes) -> bytes:
-    """The same with one bit the other way."""
+    """The same bytes with one bit flipped."""
     return good[:DAMAGED_AT] + bytes([good[DAMAGED_AT] ^ 1]) + good[DAMAGED_AT + 1 :]
 
 
 @dataclass
 class Environment:
-    """A service over a cache, under load, and a diary.
+    """A service over a cache under load, and what happened.
 
     Attributes:
         fixtures: artifacts, records, queries.
-        cache: may be made to fail.
-        proxy: between service and cache, in scenarios that ask for it.
-        service: may be killed.
-        folder: of this scenario: log, queries, artifacts.
-        fault_s: how long a fault lasts, in seconds.
+        cache: the cache; scenarios make it fail.
+        proxy: proxy between service and cache; None: the scenario has none.
+        service: the service; scenarios kill or drain it.
+        folder: folder of this scenario: log, queries, artifacts.
+        fault_s: duration of a fault in seconds.
+        outcomes: requests of the steady load.
+        generations: name -> artifact id of every published generation.
+        faults: faults that ended.
+        downtimes: periods without a process that takes requests.
+        memory: bytes of the service after each round.
+        abuses: "request: outcome" -> count, for requests outside the steady load.
+        problems: other violations that scenarios found.
+        current: the latest generation.
     """
 
     fixtures: Fixtures
@@ -70,12 +78,12 @@ class Environment:
 
     @property
     def artifact_dir(self) -> Path:
-        """Where the service looks for artifacts."""
+        """The service's artifact folder."""
         return self.folder / "artifacts"
 
     @property
     def next_artifact(self) -> Artifact:
-        """What the next generation is published with."""
+        """Artifact of the next generation."""
         return self.fixtures.artifacts[self._published % len(self.fixtures.artifacts)]
 
     @property
@@ -83,37 +91,37 @@ class Environment:
         """The latest generation.
 
         Raises:
-            ValueError: there is none.
+            ValueError: nothing is published.
         """
         if self.current is None:
             raise ValueError("nothing is published")
         return self.current
 
     @property
-    def wire(self) -> Proxy:
+    def required_proxy(self) -> Proxy:
         """The proxy.
 
         Raises:
-            ValueError: the scenario did not ask for it.
+            ValueError: the scenario has no proxy.
         """
         if self.proxy is None:
             raise ValueError("this scenario needs the proxy")
         return self.proxy
 
     def records_of(self, generation: Generation) -> Mapping[str, bytes]:
-        """User -> record, as published."""
+        """Records of a generation: user -> encoded record."""
         ids = [artifact.artifact_id for artifact in self.fixtures.artifacts]
         return self.fixtures.records[ids.index(generation.artifact_id)]
 
     async def calm(self, seconds: float) -> None:
-        """Let the load run on, with nothing broken."""
+        """Wait while the load goes on."""
         await asyncio.sleep(seconds)
 
     async def publish(self) -> Generation:
-        """Publish the next generation: both artifacts take turns.
+        """Publish the next generation. Both artifacts are used in turn.
 
         Raises:
-            PublishError: it does not fit.
+            PublishError: the generation does not fit into the cache.
             CacheUnavailableError: the cache stopped answering.
         """
         at = self._published % len(self.fixtures.artifacts)
@@ -124,7 +132,7 @@ class Environment:
         return generation
 
     def announce(self, generation: Generation) -> None:
-        """Note a generation before it can serve."""
+        """Record a generation before it can serve."""
         self.generations[generation.name] = generation.artifact_id
 
     async def serves(self, generation: Generation) -> bool:
@@ -132,7 +140,7 @@ class Environment:
         deadline = time.monotonic() + RECOVERY_LIMIT_S
         seen = len(self.outcomes)
         while time.monotonic() < deadline:
-            if any(one.generation == generation.name for one in self.outcomes[seen:]):
+            if any(o.generation == generation.name for o in self.outcomes[seen:]):
                 return True
             seen = len(self.outcomes)
             await asyncio.sleep(LOOK_EVERY_S)
@@ -140,7 +148,7 @@ class Environment:
 
     @asynccontextmanager
     async def fault(self, name: str) -> AsyncIterator[None]:
-        """Something is broken inside the block, and mended at its end; then wait for the first hit."""
+        """A fault: it begins and ends inside the block. Then wait for the first hit."""
         started_s = time.monotonic()
         yield
         ended_s = time.monotonic()
@@ -153,19 +161,24 @@ class Environment:
         while time.monotonic() < deadline:
             new = self.outcomes[seen:]
             seen += len(new)
-            if hits := [one.ended_s for one in new if one.is_hit and one.sent_s >= since_s]:
+            if hits := [o.ended_s for o in new if o.is_hit and o.sent_s >= since_s]:
                 return min(hits)
             await asyncio.sleep(LOOK_EVERY_S)
         return None
 
-    async def is_back(self, started_s: float, is_kill: bool) -> None:
-        """Wait until a service that was launched again can score; `started_s` is when the old one was told to end."""
+    async def wait_until_restarted(self, started_s: float, is_kill: bool) -> None:
+        """Wait until a restarted service can score.
+
+        Args:
+            started_s: when the old process was told to end, on the monotonic clock.
+            is_kill: it was killed, not drained.
+        """
         await self.service.wait_until_ready()
         self.downtimes.append(Downtime(started_s, time.monotonic(), is_kill))
-        self.memory.clear()  # of another process
+        self.memory.clear()  # it belongs to the old process
 
     async def metrics(self) -> str:
-        """A scrape."""
+        """Text of /metrics."""
         return (await fetch(self.service.port, get("/metrics"))).body.decode()
 
 
@@ -173,24 +186,24 @@ class Environment:
 async def running_environment(
     fixtures: Fixtures, folder: Path, settings: Mapping[str, str], fault_s: float, with_proxy: bool
 ) -> AsyncIterator[Environment]:
-    """Everything started and one generation serving; stopped in the end, whatever happened."""
+    """Start everything and publish one generation; stop everything at the end, also after an error."""
     async with AsyncExitStack() as stack:
-        place = Path(tempfile.mkdtemp(prefix="ab", dir="/tmp"))
-        cache = Cache(place)
+        cache_folder = Path(tempfile.mkdtemp(prefix="ab", dir="/tmp"))
+        cache = Cache(cache_folder)
         stack.push_async_callback(cache.close)
         await cache.start()
-        for artifact in fixtures.artifacts:  # copies: scenarios damage them
+        for artifact in fixtures.artifacts:  # copies, because scenarios damage them
             shutil.copytree(artifact.path, folder / "artifacts" / artifact.artifact_id)
         proxy = None
         if with_proxy:
-            proxy = Proxy(Path(cache.url.removeprefix("unix://")), place / "proxy.sock")
+            proxy = Proxy(Path(cache.url.removeprefix("unix://")), cache_folder / "proxy.sock")
             stack.push_async_callback(proxy.close)
             await proxy.start()
-        places = {
+        paths = {
             "ABSORB_CACHE_URL": proxy.url if proxy else cache.url,
             "ABSORB_ARTIFACT_DIR": str((folder / "artifacts").resolve()),
         }
-        service = Service({**SETTINGS, **places, **settings}, folder / "service.log")
+        service = Service({**SETTINGS, **paths, **settings}, folder / "service.log")
         stack.callback(service.close)
         environment = Environment(fixtures, cache, proxy, service, folder, fault_s)
         await environment.publish()
@@ -201,15 +214,19 @@ async def running_environment(
 
 @asynccontextmanager
 async def steady_load(environment: Environment, rate_per_s: float) -> AsyncIterator[None]:
-    """Queries at a fixed rate inside the block; its end waits for their answers."""
+    """Send queries at a fixed rate inside the block; at its end, wait for their answers."""
     queries = environment.folder / "queries.json"
     save_queries(environment.fixtures.queries, queries)
     options = [str(environment.service.port), str(queries), str(rate_per_s)]
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "loadtest.chaos.client", *options, cwd=ROOT,
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=LINE_LIMIT_BYTES,
-    )  # fmt: skip
-    reading = asyncio.create_task(_note(process, environment.outcomes))
+        sys.executable,
+        *("-m", "loadtest.chaos.client", *options),
+        cwd=ROOT,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        limit=LINE_LIMIT_BYTES,
+    )
+    reading = asyncio.create_task(_read_outcomes(process, environment.outcomes))
     try:
         while not environment.outcomes and not reading.done():
             await asyncio.sleep(LOOK_EVERY_S)
@@ -223,7 +240,7 @@ async def steady_load(environment: Environment, rate_per_s: float) -> AsyncItera
             environment.problems.append(f"the client ended with status {status}")
 
 
-async def _note(process: asyncio.subprocess.Process, outcomes: list[Outcome]) -> None:
+async def _read_outcomes(process: asyncio.subprocess.Process, outcomes: list[Outcome]) -> None:
     if process.stdout is not None:
         async for line in process.stdout:
             outcomes.append(Outcome.from_line(line))

@@ -1,8 +1,8 @@
-"""What is right: the scores that each artifact gives to each query, computed here and not by the service.
+"""Expected scores of each query by each artifact, computed from the graphs without the service.
 
-Users have made-up histories; their states come from the artifact's own encode graph, as the builder's do. A query is
-answered from the user's record or, where the cache has none to give, from the cold-start state: both are known
-beforehand, so every answer can be checked against the artifact and the state that it names.
+Users have generated histories; the artifact's encode graph makes their states, as in the builder. A query is answered
+from the user's record or, without one, from the cold-start state. Both scores are computed before the run, so every
+answer can be checked against the artifact and the state that it names.
 """
 
 from collections.abc import Sequence
@@ -21,14 +21,14 @@ from models.contract.schema import PADDING, UNKNOWN
 from models.contract.vocabulary import Vocabulary
 
 MODEL = "chaos"
-"""Name under which both artifacts are published, by turns."""
+"""Name under which both artifacts are published in turn."""
 NUM_USERS = 40
 NUM_QUERIES = 64
 NUM_CANDIDATES = 30
 SHARE_UNKNOWN_USERS = 0.05
 SHARE_WITHOUT_RECENT = 0.5
 LIMIT = 1e-6
-"""Largest difference of a right score."""
+"""Largest allowed difference of a score."""
 EVENT_AGE = 1
 
 Origin = Literal["record", "cold"]
@@ -38,11 +38,11 @@ State = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Query:
-    """One request that is asked again and again.
+    """One request that is sent repeatedly.
 
     Attributes:
-        body: as JSON.
-        is_known: the user is published.
+        body: body of a request to /v1/score.
+        is_known: the user has a record.
         expected: artifact id -> origin of the state -> scores.
     """
 
@@ -51,7 +51,7 @@ class Query:
     expected: dict[str, dict[Origin, list[float]]]
 
     def matches(self, scores: Sequence[float], artifact_id: str, origin: Origin) -> bool:
-        """These are the scores that the artifact gives from a state of that origin."""
+        """Whether scores are those of the artifact from a state of that origin."""
         expected = self.expected[artifact_id][origin]
         return len(scores) == len(expected) and bool(
             np.abs(np.subtract(scores, expected)).max(initial=0.0) <= LIMIT
@@ -59,7 +59,7 @@ class Query:
 
 
 class Graphs:
-    """An artifact's two graphs, run on one thread, one user at a time."""
+    """An artifact's two graphs on one thread, for one user at a time."""
 
     def __init__(self, artifact: Artifact) -> None:
         self.artifact = artifact
@@ -72,7 +72,7 @@ class Graphs:
         )
 
     def state(self, history: Sequence[str]) -> State:
-        """Of a user with these events and no profile."""
+        """State of a user with these events and no profile."""
         schema = self.artifact.manifest.schema
         rows = self.artifact.vocabulary.item_rows(history)
         feed = {
@@ -81,11 +81,11 @@ class Graphs:
             "user_fields": np.full((1, len(schema.user_fields)), UNKNOWN, np.int64),
         }
         names = [tensor.name for tensor in self.artifact.manifest.state_spec]
-        found = self._encode.run(names, _taken(self._encode, feed))
-        return {name: values[0] for name, values in zip(names, found, strict=True)}
+        values_of_names = self._encode.run(names, _inputs_of(self._encode, feed))
+        return {name: values[0] for name, values in zip(names, values_of_names, strict=True)}
 
     def scores(self, state: State, recent: Ids, body: dict[str, Any]) -> list[float]:
-        """Probabilities of the candidates of a request."""
+        """Click probabilities of the candidates of a request."""
         vocabulary, schema = self.artifact.vocabulary, self.artifact.manifest.schema
         feed = {
             **{name: values[None] for name, values in state.items()},
@@ -93,35 +93,35 @@ class Graphs:
             "context_fields": vocabulary.context_ids(body["context"])[None],
             "items": vocabulary.item_rows(body["candidates"])[None],
         }
-        (logits,) = self._score.run(["logits"], _taken(self._score, feed))
+        (logits,) = self._score.run(["logits"], _inputs_of(self._score, feed))
         return [float(p) for p in 1 / (1 + np.exp(-logits[0].astype(np.float64)))]
 
     def answers(self, body: dict[str, Any], history: Sequence[str]) -> dict[Origin, list[float]]:
-        """What is right for a request, from the user's record and from the cold-start state."""
+        """Expected scores of a request from the user's record and from the cold-start state."""
         rows = self.artifact.vocabulary.item_rows
-        asked = rows(body["recent"]) if "recent" in body else None
+        given = rows(body["recent"]) if "recent" in body else None
         own = rows(history[-self.artifact.manifest.schema.recent_length :])
         nothing = np.zeros(0, np.int64)
         return {
-            "record": self.scores(self.state(history), own if asked is None else asked, body),
-            "cold": self.scores(self.state([]), nothing if asked is None else asked, body),
+            "record": self.scores(self.state(history), own if given is None else given, body),
+            "cold": self.scores(self.state([]), nothing if given is None else given, body),
         }
 
     def records(self, histories: dict[str, list[str]]) -> dict[str, bytes]:
-        """User -> encoded record, as the builder would write it."""
+        """User -> encoded record, as the builder writes it."""
         manifest = self.artifact.manifest
-        made = {}
+        records = {}
         for user, history in histories.items():
             rows = self.artifact.vocabulary.item_rows(history[-manifest.schema.recent_length :])
             state = self.state(history)
             record = UserRecord(user, manifest.as_of_s, rows.astype(np.int32), state)
             spec, artifact_id = manifest.state_spec, self.artifact.artifact_id
-            made[user] = encode_record(record, spec, artifact_id, "fp32")
-        return made
+            records[user] = encode_record(record, spec, artifact_id, "fp32")
+        return records
 
 
 def make_histories(vocabulary: Vocabulary, longest: int, seed: int = 0) -> dict[str, list[str]]:
-    """User -> events of a made-up history, oldest first."""
+    """User -> events of a generated history, oldest first."""
     rng = np.random.default_rng(seed)
     items = list(vocabulary.items)
     return {
@@ -133,16 +133,16 @@ def make_histories(vocabulary: Vocabulary, longest: int, seed: int = 0) -> dict[
 def make_queries(
     graphs: Sequence[Graphs], histories: dict[str, list[str]], seed: int = 0
 ) -> list[Query]:
-    """Queries with their right answers by each of the artifacts."""
+    """Queries with the scores expected from each artifact."""
     rng = np.random.default_rng(seed)
     vocabulary = graphs[0].artifact.vocabulary
     queries = []
     for number in range(NUM_QUERIES):
         body = _body(rng, vocabulary, list(histories), number)
-        # A user without a record is only ever answered from the cold-start state.
+        # A user without a record is answered from the cold-start state.
         history = histories.get(body["user_id"], [])
-        right = {one.artifact.artifact_id: one.answers(body, history) for one in graphs}
-        queries.append(Query(body, body["user_id"] in histories, right))
+        expected = {g.artifact.artifact_id: g.answers(body, history) for g in graphs}
+        queries.append(Query(body, body["user_id"] in histories, expected))
     return queries
 
 
@@ -163,7 +163,7 @@ def _body(
 
 
 def save_queries(queries: Sequence[Query], path: Path) -> None:
-    """Write as JSON, for the process that asks."""
+    """Write as JSON, for the client process."""
     path.write_bytes(orjson.dumps([asdict(query) for query in queries]))
 
 
@@ -177,5 +177,5 @@ def _padded(rows: Ids, length: int) -> Ids:
     return np.concatenate([np.full(length - len(latest), PADDING, np.int64), latest])
 
 
-def _taken(session: ort.InferenceSession, feed: dict[str, NDArray[Any]]) -> dict[str, Any]:
-    return {put.name: feed[put.name] for put in session.get_inputs()}
+def _inputs_of(session: ort.InferenceSession, feed: dict[str, NDArray[Any]]) -> dict[str, Any]:
+    return {node.name: feed[node.name] for node in session.get_inputs()}

@@ -1,4 +1,4 @@
-"""Who is on environment: two artifacts whose answers are known, the users' records by each, the queries."""
+"""Fixtures of all scenarios: two artifacts with known scores, users' records by both, and queries."""
 
 import os
 import re
@@ -17,18 +17,18 @@ from models.contract.errors import ArtifactError
 
 RECIPE = ROOT / "builder" / "recipes" / "tiny.toml"
 STEPS = 12
-"""Of the training: the scores have to be known, not good."""
+"""Training steps: few, because the scores need not be good."""
 SEEDS = (0, 1)
 
 
 @dataclass(frozen=True)
 class Fixtures:
-    """What every scenario plays with.
+    """Fixtures that every scenario uses.
 
     Attributes:
-        artifacts: two, of one shape and other weights.
-        records: for each artifact: user -> encoded record.
-        queries: with right answers by both.
+        artifacts: two artifacts of one shape with different weights.
+        records: for each artifact, user -> encoded record.
+        queries: queries with the scores expected from both artifacts.
     """
 
     artifacts: Sequence[Artifact]
@@ -37,34 +37,34 @@ class Fixtures:
 
 
 def make_fixtures(artifacts: Sequence[Artifact]) -> Fixtures:
-    """Users, records and queries for these artifacts."""
+    """Make users, records and queries for some artifacts."""
     graphs = [Graphs(artifact) for artifact in artifacts]
     first = artifacts[0]
     histories = make_histories(first.vocabulary, first.manifest.schema.history_length)
-    records = [one.records(histories) for one in graphs]
+    records = [graph.records(histories) for graph in graphs]
     return Fixtures(artifacts, records, make_queries(graphs, histories))
 
 
 def trained_artifacts(root: Path) -> list[Artifact]:
-    """Two small artifacts, trained by the builder unless they lie under `root` already.
+    """Two small artifacts under `root`; the builder trains those that are missing.
 
     Raises:
-        ArtifactError: the builder fails; says what it wrote last.
+        ArtifactError: the builder failed; with its output.
     """
     return [_trained(root / f"seed-{seed}", seed) for seed in SEEDS]
 
 
 def _trained(root: Path, seed: int) -> Artifact:
-    found = _found(root)
-    if found is None:
+    artifact = _load(root)
+    if artifact is None:
         _build(root, seed)
-        found = _found(root)
-    if found is None:
-        raise ArtifactError(f"artifact: the builder left none under {root}")
-    return found
+        artifact = _load(root)
+    if artifact is None:
+        raise ArtifactError(f"artifact: got none under {root} from the builder, expected one")
+    return artifact
 
 
-def _found(root: Path) -> Artifact | None:
+def _load(root: Path) -> Artifact | None:
     names = [path.parent.name for path in sorted(root.glob(f"*/{MANIFEST}"))]
     return load_artifact(root, names[0]) if names else None
 
@@ -76,13 +76,13 @@ def _build(root: Path, seed: int) -> None:
     with TemporaryDirectory(prefix="ab", dir="/tmp") as folder:
         recipe, cache = Path(folder) / "chaos.toml", Path(folder) / "cache"
         recipe.write_text(text)
-        places = {
+        paths = {
             "ABSORB_CACHE_URL": f"embedded:{cache}",
             "ABSORB_ARTIFACT_DIR": str(root.resolve()),
             "ABSORB_RUNS_DIR": f"{folder}/runs",
         }
         command = [sys.executable, "-m", "builder", "run", str(recipe)]
-        variables = {**os.environ, **places}
+        variables = {**os.environ, **paths}
         done = subprocess.run(
             command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False
         )

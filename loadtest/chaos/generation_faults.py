@@ -1,4 +1,4 @@
-"""Generations change, fast; and generations that must not serve."""
+"""Faults of generations: frequent changes, and generations that must not serve."""
 
 import json
 
@@ -12,7 +12,7 @@ FLIPS = 10
 
 
 async def flips(environment: Environment) -> None:
-    """Both artifacts take turns, faster than anybody would publish."""
+    """Publish both artifacts in turn, about once a second."""
     for _ in range(FLIPS):
         async with environment.fault("generation flipped"):
             generation = await environment.publish()
@@ -23,7 +23,7 @@ async def flips(environment: Environment) -> None:
 
 
 async def artifact_missing(environment: Environment) -> None:
-    """The next generation's artifact is not there, then is: the old one serves meanwhile."""
+    """The next generation's artifact is missing at first: the old generation must serve until it is there."""
     path = environment.artifact_dir / environment.next_artifact.artifact_id
     away = path.with_name("away")
     path.rename(away)
@@ -36,7 +36,7 @@ async def artifact_missing(environment: Environment) -> None:
 
 
 async def artifact_tampered(environment: Environment) -> None:
-    """One bit of the next generation's graph is wrong, then right."""
+    """One bit of the next generation's graph is flipped at first."""
     path = environment.artifact_dir / environment.next_artifact.artifact_id / SCORE
     good = path.read_bytes()
     path.write_bytes(damaged(good))
@@ -49,7 +49,7 @@ async def artifact_tampered(environment: Environment) -> None:
 
 
 async def pointer_broken(environment: Environment) -> None:
-    """The pointer holds no JSON, then points at nothing sensible, then at what it should."""
+    """The pointer holds no JSON, then another model's generation, then a list, then the right value."""
     key = pointer_key(environment.published.model)
     good = await environment.cache.get(key)
     elsewhere = json.loads(good)
@@ -66,13 +66,13 @@ async def pointer_broken(environment: Environment) -> None:
 async def _must_not_serve(environment: Environment, name: str) -> None:
     seen = len(environment.outcomes)
     await environment.calm(environment.fault_s)
-    if any(one.generation == name for one in environment.outcomes[seen:]):
-        environment.problems.append(f"{name} serves, and must not")
+    if any(outcome.generation == name for outcome in environment.outcomes[seen:]):
+        environment.problems.append(f"{name} serves, expected the generation before")
 
 
 GENERATION_FAULTS = (
     Scenario("flips", "a new generation every second or so", flips, rounds=12),
-    Scenario("artifact-missing", "the next artifact is not there", artifact_missing),
-    Scenario("artifact-tampered", "a bit of the next artifact is wrong", artifact_tampered),
+    Scenario("artifact-missing", "the next artifact is missing", artifact_missing),
+    Scenario("artifact-tampered", "a bit of the next artifact is flipped", artifact_tampered),
     Scenario("pointer-broken", "the generation pointer is overwritten", pointer_broken),
 )

@@ -1,4 +1,4 @@
-"""HTTP/1.1 as bytes over a socket: little enough to be fast, and nothing hidden about what came back."""
+"""A minimal HTTP/1.1 client: requests are bytes, and broken answers are told apart from missing ones."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -11,17 +11,17 @@ READ_LIMIT_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Reply:
-    """One whole answer."""
+    """One complete answer."""
 
     status: int
     headers: dict[str, str]
     body: bytes
 
     def json(self) -> object:
-        """The body.
+        """The body as JSON.
 
         Raises:
-            ValueError: it is no JSON.
+            ValueError: the body is not JSON.
         """
         return orjson.loads(self.body)
 
@@ -31,7 +31,7 @@ class TornAnswerError(ConnectionError):
 
 
 class Connection:
-    """One connection that is kept alive."""
+    """One kept-alive connection."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -40,7 +40,7 @@ class Connection:
 
     @property
     def is_open(self) -> bool:
-        """It can carry another request, as far as is known here."""
+        """Whether another request can be sent, as far as this side knows."""
         return self._is_free and not self._reader.at_eof()
 
     @classmethod
@@ -48,17 +48,17 @@ class Connection:
         """Connect to a port of this machine.
 
         Raises:
-            OSError: nobody listens.
+            OSError: no process listens on the port.
         """
         return cls(*await asyncio.open_connection("127.0.0.1", port, limit=READ_LIMIT_BYTES))
 
-    async def ask(self, request: bytes) -> Reply:
-        """Send a request as it is and read the answer.
+    async def send_and_read(self, request: bytes) -> Reply:
+        """Send a request and read the answer.
 
         Raises:
-            OSError: the connection broke, or was closed, before the whole answer came.
+            OSError: the connection ended before the complete answer.
         """
-        self._is_free = False  # until the whole answer is there
+        self._is_free = False  # until the complete answer is read
         self._writer.write(request)
         await self._writer.drain()
         return await self.read()
@@ -76,8 +76,8 @@ class Connection:
         """Read one answer.
 
         Raises:
-            TornAnswerError: the connection broke, or was closed, in the middle of it.
-            OSError: likewise, before its first byte.
+            TornAnswerError: the connection ended in the middle of the answer.
+            OSError: the connection ended before the first byte.
         """
         head = await self._receive(self._reader.readuntil(b"\r\n\r\n"), is_begun=False)
         status, headers = parse_head(head)
@@ -96,12 +96,12 @@ class Connection:
             raise ConnectionResetError("closed before the answer") from error
 
     def close(self) -> None:
-        """Close, politely."""
+        """Close after what is buffered is sent."""
         self._is_free = False
         self._writer.close()
 
     def abort(self) -> None:
-        """Vanish: whatever is buffered is thrown away."""
+        """Close at once; what is buffered is dropped."""
         self._is_free = False
         self._writer.transport.abort()
 
@@ -114,25 +114,25 @@ def parse_head(head: bytes) -> tuple[int, dict[str, str]]:
 
 
 def post(path: str, body: bytes, *headers: str) -> bytes:
-    """A whole POST request."""
+    """A complete POST request."""
     lines = [f"POST {path} HTTP/1.1", "Host: chaos", f"Content-Length: {len(body)}", *headers]
     return "\r\n".join([*lines, "Content-Type: application/json", "", ""]).encode() + body
 
 
 def get(path: str) -> bytes:
-    """A whole GET request."""
+    """A complete GET request."""
     return f"GET {path} HTTP/1.1\r\nHost: chaos\r\n\r\n".encode()
 
 
 async def fetch(port: int, request: bytes, limit_s: float = 10.0) -> Reply:
-    """Ask once, over a connection of its own.
+    """Send one request over a new connection.
 
     Raises:
-        OSError: no connection, no whole answer, or none in time (TimeoutError is one).
+        OSError: no connection, no complete answer, or none in time (TimeoutError is an OSError).
     """
     async with asyncio.timeout(limit_s):
         connection = await Connection.open(port)
         try:
-            return await connection.ask(request)
+            return await connection.send_and_read(request)
         finally:
             connection.close()

@@ -6,29 +6,29 @@ import numpy as np
 import psutil
 
 LIMIT = 1.05
-"""Memory after over memory before: more is a leak."""
+"""Largest allowed ratio of the memory at the end to the memory at the beginning."""
 SLACK_BYTES = 1 << 20
-"""Growth that is no news: a page here and there of a small process."""
+"""Growth that is ignored: a few pages of a small process."""
 
 
 def resident_bytes(pid: int) -> int:
-    """Resident memory of a process and all its children; 0 if it is gone."""
+    """Resident memory of a process and all its children; 0 if the process has ended."""
     try:
         process = psutil.Process(pid)
         family = [process, *process.children(recursive=True)]
-        return sum(int(one.memory_info().rss) for one in family)
+        return sum(int(member.memory_info().rss) for member in family)
     except psutil.NoSuchProcess:
         return 0
 
 
 def growth(samples: Sequence[int]) -> float:
-    """Memory at the end over memory at the beginning: medians of the first and the last fifth, past single peaks."""
+    """Ratio of the memory at the end to that at the beginning: medians of a fifth each, which ignore single peaks."""
     part = max(len(samples) // 5, 1)
     return float(np.median(samples[-part:]) / max(float(np.median(samples[:part])), 1.0))
 
 
 def leak(samples: Sequence[int]) -> str:
-    """Why the memory is not flat; empty if it is. Samples are bytes, after warm-up, in order."""
+    """The reason why memory is not flat; empty if it is. Samples are bytes after warm-up, in order."""
     if len(samples) < 2:
         return ""
     grown = growth(samples)

@@ -17,16 +17,16 @@ class Outcome:
     """One request.
 
     Attributes:
-        sent_s: on the monotonic clock, which all processes of a machine share; so is `ended_s`.
-        ended_s: the answer was there, or there will be none.
-        status: of the answer; 0: there was none.
-        failure: without an answer: refused (no connection), closed (before the whole answer) or hung; else empty.
-        retried: sent a second time, since a connection that was kept alive closed before a byte of the answer.
+        sent_s: time of sending, on the monotonic clock that all processes of a machine share.
+        ended_s: time at which the answer was complete or the request failed, on the same clock.
+        status: HTTP status; 0: there was no answer.
+        failure: why there was no answer: "refused", "closed" (before the complete answer) or "hung"; else empty.
+        retried: sent a second time, because a kept-alive connection closed before the first byte of the answer.
         is_known: the user has a record.
-        source: of the state.
-        generation: that it says it was answered by.
-        artifact_id: likewise.
-        problem: what is wrong with the answer: wrong, mixed or form, and a text; empty: nothing.
+        source: source of the state, as the answer names it.
+        generation: generation that the answer names.
+        artifact_id: artifact that the answer names, or whose scores it has.
+        problem: "wrong", "mixed" or "form", and a text; empty: the answer is right.
     """
 
     sent_s: float
@@ -41,7 +41,7 @@ class Outcome:
     problem: str = ""
 
     def to_line(self) -> bytes:
-        """As JSON, with a line's end."""
+        """The outcome as one line of JSON."""
         return orjson.dumps(self, option=orjson.OPT_APPEND_NEWLINE)
 
     @classmethod
@@ -56,7 +56,7 @@ class Outcome:
 
 
 def judge(query: Query, reply: Reply) -> dict[str, str]:
-    """`source`, `generation`, `artifact_id` and `problem` of an answer."""
+    """Fields of the outcome that an answer gives: `source`, `generation`, `artifact_id`, `problem`."""
     try:
         body = reply.json()
         if not isinstance(body, dict):
@@ -67,17 +67,17 @@ def judge(query: Query, reply: Reply) -> dict[str, str]:
         source, generation = body["state"]["source"], body["generation"]
         artifact_id = body["artifact_id"] or _fitting(query, body["scores"], source)
         problem = _problem(query, body, source, artifact_id)
-        told = {"source": source, "generation": generation, "artifact_id": artifact_id}
-        return {**told, "problem": problem}
+        named = {"source": source, "generation": generation, "artifact_id": artifact_id}
+        return {**named, "problem": problem}
     except (ValueError, KeyError, TypeError) as error:
         return {"problem": f"form: {error!r} in {reply.body[:200]!r}"}
 
 
 def _problem_of_refusal(reply: Reply, body: dict[str, object]) -> str:
     if not body.get("error"):
-        return f"form: status {reply.status} gives no reason: {body}"
+        return f"form: got status {reply.status} without a reason: {body}"
     if reply.status in RETRY_AFTER and "retry-after" not in reply.headers:
-        return f"form: status {reply.status} has no Retry-After"
+        return f"form: got status {reply.status} without Retry-After"
     return ""
 
 
@@ -86,15 +86,16 @@ def _origin(source: str) -> Origin:
 
 
 def _fitting(query: Query, scores: list[float], source: str) -> str:
-    """The artifact that gives these scores; empty if none does. Whether it is the generation's is asked later."""
-    fitting = (one for one in query.expected if query.matches(scores, one, _origin(source)))
+    """The artifact that gives these scores; empty if none does. `verdict.py` checks that it is the generation's."""
+    origin = _origin(source)
+    fitting = (known for known in query.expected if query.matches(scores, known, origin))
     return next(fitting, "")
 
 
 def _problem(query: Query, body: dict[str, object], source: str, artifact_id: str) -> str:
     degraded, reason = body["degraded"], body["degraded_reason"]
     if degraded != (source != "hit") or bool(reason) != degraded:
-        return f"form: source {source}, degraded {degraded}, reason {reason!r}"
+        return f"form: got source {source} with degraded {degraded} and reason {reason!r}"
     scores = body["scores"]
     if not isinstance(scores, list) or artifact_id not in query.expected:
         return f"wrong: scores {scores!r} by {artifact_id}"
@@ -108,5 +109,5 @@ def _problem(query: Query, body: dict[str, object], source: str, artifact_id: st
         if query.matches(scores, other, kind)
     ]
     if others:
-        return f"mixed: says {artifact_id} from {origin}, is {' or '.join(others)}"
+        return f"mixed: named {artifact_id} from {origin}, got scores of {' or '.join(others)}"
     return f"wrong: {scores[:3]}…, expected {query.expected[artifact_id][origin][:3]}…"

@@ -25,18 +25,18 @@ class Service:
     """`python -m service` on a port of this machine.
 
     Attributes:
-        port: the same after every start.
+        port: the port; the same after every start.
     """
 
     def __init__(self, settings: Mapping[str, str], log_path: Path) -> None:
-        """Keep what it is started with.
+        """Keep the settings; `launch` starts the process.
 
         Args:
-            settings: variables, beside those of the environment that are not the service's.
-            log_path: file for its log; all starts write to it.
+            settings: the service's environment variables. Others are passed on; the caller's `ABSORB_*` are not.
+            log_path: file for the logs of all starts.
         """
         self.port = free_port()
-        # Only what a scenario says: an operator's own settings would change what is tested.
+        # The caller's own settings would change what is tested.
         plain = {
             name: value for name, value in os.environ.items() if not name.startswith("ABSORB_")
         }
@@ -45,7 +45,7 @@ class Service:
         self._process: subprocess.Popen[bytes] | None = None
 
     def launch(self) -> None:
-        """Start it; `wait_until_ready` says when it can score."""
+        """Start the process; `wait_until_ready` waits until it can score."""
         command = [sys.executable, "-m", "service"]
         with self._log_path.open("ab") as log:
             self._process = subprocess.Popen(
@@ -54,7 +54,7 @@ class Service:
 
     @property
     def pid(self) -> int:
-        """Of the process that was started last."""
+        """Process id of the last start."""
         return self._running.pid
 
     @property
@@ -64,10 +64,10 @@ class Service:
         return self._process
 
     async def wait_until_ready(self) -> None:
-        """Wait until it can score.
+        """Wait until the service can score.
 
         Raises:
-            NotReadyError: it ends, or is not ready in time; says what it logged last.
+            NotReadyError: the process ended or is not ready in time; with its last log lines.
         """
         deadline = time.monotonic() + START_LIMIT_S
         while not await self._is_ready():
@@ -82,28 +82,28 @@ class Service:
         return await self.readiness() == 200
 
     async def readiness(self) -> int:
-        """Status of its readiness; 0 if it gives no answer."""
+        """HTTP status of the readiness probe; 0 if there is no answer."""
         try:
             return (await fetch(self.port, READY, limit_s=5.0)).status
         except OSError:
             return 0
 
     def kill(self) -> None:
-        """SIGKILL, its children too."""
+        """SIGKILL the process and its children."""
         for child in psutil.Process(self.pid).children(recursive=True):
             child.kill()
         self._running.kill()
         self._running.wait()
 
-    def ask_to_end(self) -> None:
-        """SIGTERM."""
+    def terminate(self) -> None:
+        """Send SIGTERM."""
         self._running.send_signal(signal.SIGTERM)
 
-    async def end(self) -> int:
-        """Wait for its end; its exit status.
+    async def wait(self) -> int:
+        """Wait until the process ends; return its exit status.
 
         Raises:
-            NotReadyError: it does not end.
+            NotReadyError: the process does not end in time.
         """
         deadline = time.monotonic() + STOP_LIMIT_S
         while (status := self._running.poll()) is None:
@@ -113,18 +113,18 @@ class Service:
         return status
 
     def resident_bytes(self) -> int:
-        """Memory of it and its children."""
+        """Memory of the process and its children."""
         return resident_bytes(self.pid)
 
     def open_files(self) -> int:
-        """Descriptors that it holds: sockets, files."""
+        """Number of open descriptors: sockets and files."""
         return int(psutil.Process(self.pid).num_fds())
 
     def log(self) -> str:
-        """All that it logged."""
+        """The whole log."""
         return self._log_path.read_text(errors="replace")
 
     def close(self) -> None:
-        """End it, at once."""
+        """Kill the process if it runs."""
         if self._process is not None and self._process.poll() is None:
             self.kill()

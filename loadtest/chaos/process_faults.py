@@ -1,4 +1,4 @@
-"""The service itself ends under load: killed, or told to stop."""
+"""Faults of the service process: killed, or drained."""
 
 import time
 
@@ -7,31 +7,33 @@ from loadtest.chaos.scenario import Scenario
 
 
 async def killed(environment: Environment) -> None:
-    """SIGKILL, and a new process on the same port."""
+    """SIGKILL the service, then start a new process on the same port."""
     started_s = time.monotonic()
     async with environment.fault("service killed"):
         environment.service.kill()
         await environment.calm(environment.fault_s / 3)
         environment.service.launch()
-    await environment.is_back(started_s, is_kill=True)
+    await environment.wait_until_restarted(started_s, is_kill=True)
     await environment.calm(environment.fault_s)
 
 
 async def drained(environment: Environment) -> None:
-    """SIGTERM: not ready at once, all served during the delay, what is in flight answered; then a new process."""
+    """SIGTERM the service: it must be unready at once, serve during the delay, and answer what is in flight."""
     async with environment.fault("service drained"):
-        environment.service.ask_to_end()
+        environment.service.terminate()
         closing_s = time.monotonic() + DRAIN_DELAY_S
         await environment.calm(DRAIN_DELAY_S / 2)
-        if (told := await environment.service.readiness()) != NOT_READY:
+        if (status := await environment.service.readiness()) != NOT_READY:
             environment.problems.append(
-                f"readiness of a draining service: {told}, expected {NOT_READY}"
+                f"readiness of a draining service: got {status}, expected {NOT_READY}"
             )
-        status = await environment.service.end()
+        status = await environment.service.wait()
         if status:
-            environment.problems.append(f"a drained service ended with status {status}, expected 0")
+            environment.problems.append(
+                f"exit status of a drained service: got {status}, expected 0"
+            )
         environment.service.launch()
-    await environment.is_back(closing_s, is_kill=False)
+    await environment.wait_until_restarted(closing_s, is_kill=False)
     await environment.calm(environment.fault_s)
 
 
@@ -40,7 +42,10 @@ NOT_READY = 503
 PROCESS_FAULTS = (
     Scenario("service-killed", "SIGKILL the service, start it again", killed, rate_per_s=60),
     Scenario(
-        "service-drained", "SIGTERM the service, start it again", drained, rate_per_s=60,
+        "service-drained",
+        "SIGTERM the service, start it again",
+        drained,
+        rate_per_s=60,
         settings={"ABSORB_DRAIN_DELAY_S": str(DRAIN_DELAY_S)},
     ),
-)  # fmt: skip
+)

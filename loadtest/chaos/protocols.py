@@ -1,4 +1,4 @@
-"""The protocols of the service: the same query through /v1 and through the Open Inference Protocol, the same answer."""
+"""Requests and answers of both protocols: /v1 and the Open Inference Protocol V2."""
 
 from typing import Any
 
@@ -12,12 +12,12 @@ Json = dict[str, Any]
 
 
 def v1_request(body: Json) -> bytes:
-    """As /v1/score takes it."""
+    """A request to /v1/score."""
     return post(V1, orjson.dumps(body))
 
 
 def v2_request(body: Json, model: str) -> bytes:
-    """As tensors."""
+    """The same request to V2, as tensors."""
     columns = {
         "user_id": [body["user_id"]],
         "candidates": body["candidates"],
@@ -32,20 +32,20 @@ def v2_request(body: Json, model: str) -> bytes:
 
 
 def as_v1(body: Json) -> Json:
-    """An answer of either door in the form of /v1. V2 names no artifact: it is the generation's.
+    """An answer of either protocol in the form of /v1. V2 names no artifact, so `artifact_id` is None.
 
     Raises:
-        KeyError: it is neither's.
+        KeyError: the body is an answer of neither protocol.
     """
     if "outputs" not in body:
         return body
-    outputs = {one["name"]: one["data"] for one in body["outputs"]}
-    said = body["parameters"]
+    outputs = {output["name"]: output["data"] for output in body["outputs"]}
+    parameters = body["parameters"]
     return {
         "state": {"source": outputs["state_source"][0]},
         "generation": outputs["generation"][0],
         "artifact_id": None,
         "scores": outputs["scores"],
-        "degraded": said["degraded"],
-        "degraded_reason": said.get("degraded_reason"),
+        "degraded": parameters["degraded"],
+        "degraded_reason": parameters.get("degraded_reason"),
     }

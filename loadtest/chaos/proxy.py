@@ -1,4 +1,4 @@
-"""Stands between the service and its cache: passes bytes on, late, or only half of them."""
+"""A proxy between the service and its cache that delays or cuts answers."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,11 +9,11 @@ CHUNK_BYTES = 1 << 16
 
 
 class Proxy:
-    """A unix socket in front of another one.
+    """A unix socket in front of another unix socket.
 
     Attributes:
-        delay_s: that every answer waits; changed at any time.
-        is_cutting: every answer is cut after its first half, and the connection with it.
+        delay_s: delay of every answer in seconds; may be changed at any time.
+        is_cutting: cut every answer after its first half and close the connection.
     """
 
     def __init__(self, target: Path, path: Path) -> None:
@@ -26,7 +26,7 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """For the service."""
+        """URL of the cache for the service."""
         return f"unix://{self._path}"
 
     async def start(self) -> None:
@@ -35,19 +35,22 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            theirs, ours = await asyncio.open_unix_connection(str(self._target))
+            cache_reader, cache_writer = await asyncio.open_unix_connection(str(self._target))
         except OSError:
             writer.close()
             return
-        for coroutine in (self._ask(reader, ours), self._answer(theirs, writer)):
+        for coroutine in (
+            self._requests(reader, cache_writer),
+            self._answers(cache_reader, writer),
+        ):
             task = asyncio.create_task(coroutine)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await _pump(reader, writer, self._unchanged)
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await _pump(reader, writer, self._spoil)
 
     async def _unchanged(self, part: bytes) -> tuple[bytes, bool]:
@@ -58,7 +61,7 @@ class Proxy:
         return (part[: len(part) // 2], False) if self.is_cutting else (part, True)
 
     async def close(self) -> None:
-        """Stop listening and cut what is open."""
+        """Stop listening and close all connections."""
         if self._server is not None:
             self._server.close()
         for task in list(self._tasks):
@@ -70,11 +73,11 @@ Change = Callable[[bytes], Awaitable[tuple[bytes, bool]]]
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, change: Change) -> None:
-    """Pass parts on, each as `change` gives it, until it says to stop or either side closes."""
-    goes_on = True
+    """Pass parts on, each changed by `change`, until `change` returns false or either side closes."""
+    is_going_on = True
     with suppress(OSError):
-        while goes_on and (part := await reader.read(CHUNK_BYTES)):
-            changed, goes_on = await change(part)
+        while is_going_on and (part := await reader.read(CHUNK_BYTES)):
+            changed, is_going_on = await change(part)
             writer.write(changed)
             await writer.drain()
     writer.close()

@@ -1,4 +1,4 @@
-"""The figures of all scenarios: a table for the terminal, one for Markdown, and JSON."""
+"""Figures of all scenarios: as a table for the terminal, as Markdown, and as JSON."""
 
 import json
 import platform
@@ -15,19 +15,29 @@ from rich.table import Table
 from loadtest.chaos.verdict import Figures
 
 COLUMNS = (
-    "scenario", "requests", "faults", "answers by code", "degraded", "excused", "lost", "mixed", "wrong",
-    "recovery s", "MiB (growth)", "verdict",
-)  # fmt: skip
+    "scenario",
+    "requests",
+    "faults",
+    "answers by code",
+    "degraded",
+    "excused",
+    "lost",
+    "mixed",
+    "wrong",
+    "recovery s",
+    "MiB (growth)",
+    "verdict",
+)
 
 WIDE = ("answers by code", "degraded", "excused")
-"""Left to the page: a terminal has 80 columns."""
+"""Columns of the Markdown page only: the terminal is too narrow."""
 
 
 def row(figures: Figures) -> list[str]:
-    """One scenario as cells."""
+    """Cells of one scenario."""
     degraded = {name: count for name, count in figures.sources.items() if name != "hit"}
     recovery = figures.recovery_s
-    shown = f"{np.median(recovery):.2f} / {max(recovery):.2f}" if recovery else ""
+    recovery_text = f"{np.median(recovery):.2f} / {max(recovery):.2f}" if recovery else ""
     grown = figures.memory_growth
     memory = f"{figures.memory_bytes / (1 << 20):.0f}"
     return [
@@ -40,58 +50,62 @@ def row(figures: Figures) -> list[str]:
         str(figures.lost),
         str(figures.mixed),
         str(figures.wrong),
-        shown,
+        recovery_text,
         memory if grown is None else f"{memory} ({100 * (grown - 1):+.1f}%)",
         "passed" if not figures.broken else "; ".join(figures.broken),
     ]
 
 
-def total(played: Sequence[Figures]) -> Figures:
-    """All scenarios as one."""
+def total(results: Sequence[Figures]) -> Figures:
+    """Sum of all scenarios."""
     codes: Counter[str] = Counter()
     sources: Counter[str] = Counter()
-    for one in played:
-        codes.update(one.codes)
-        sources.update(one.sources)
+    for figures in results:
+        codes.update(figures.codes)
+        sources.update(figures.sources)
     sums = {
-        name: sum(getattr(one, name) for one in played)
+        name: sum(getattr(figures, name) for figures in results)
         for name in ("requests", "faults", "lost", "mixed", "wrong", "excused", "retried")
     }
     return Figures(
         scenario="all",
         codes=dict(codes),
         sources=dict(sources),
-        recovery_s=[seconds for one in played for seconds in one.recovery_s],
+        recovery_s=[seconds for figures in results for seconds in figures.recovery_s],
         memory_growth=None,
-        memory_bytes=max(one.memory_bytes for one in played),
+        memory_bytes=max(figures.memory_bytes for figures in results),
         abuses={},
-        broken=[f"{one.scenario} failed" for one in played if one.broken],
+        broken=[f"{figures.scenario} failed" for figures in results if figures.broken],
         **sums,
     )
 
 
-def terminal_table(played: Sequence[Figures]) -> Table:
-    """For a terminal."""
-    made = Table(title="Chaos")
+def terminal_table(results: Sequence[Figures]) -> Table:
+    """Table for a terminal."""
+    shown = Table(title="Chaos")
     for column in COLUMNS:
         if column not in WIDE:
-            made.add_column(column, no_wrap=True)
-    for figures in [*played, total(played)]:
+            shown.add_column(column, no_wrap=True)
+    for figures in [*results, total(results)]:
         cells = dict(zip(COLUMNS, row(figures), strict=True))
         cells["verdict"] = "failed" if figures.broken else "passed"
-        made.add_row(*(cell for column, cell in cells.items() if column not in WIDE))
-    return made
+        shown.add_row(*(cell for column, cell in cells.items() if column not in WIDE))
+    return shown
 
 
-def markdown(played: Sequence[Figures], command: str) -> str:
-    """The report as a page."""
-    rows = [COLUMNS, ["---"] * len(COLUMNS), *(row(one) for one in [*played, total(played)])]
+def markdown(results: Sequence[Figures], command: str) -> str:
+    """Markdown page."""
+    rows = [
+        COLUMNS,
+        ["---"] * len(COLUMNS),
+        *(row(figures) for figures in [*results, total(results)]),
+    ]
     table = "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
     abuses = [
-        f"- {one.scenario}: "
-        + ", ".join(f"{what} ({times})" for what, times in sorted(one.abuses.items()))
-        for one in played
-        if one.abuses
+        f"- {figures.scenario}: "
+        + ", ".join(f"{what} ({times})" for what, times in sorted(figures.abuses.items()))
+        for figures in results
+        if figures.abuses
     ]
     machine = (
         f"{psutil.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
@@ -109,7 +123,7 @@ def markdown(played: Sequence[Figures], command: str) -> str:
             "",
             table,
             "",
-            "What misbehaving clients sent, and what came back:",
+            "Requests of misbehaving clients, and what they got:",
             "",
             *abuses,
             "",
@@ -117,9 +131,9 @@ def markdown(played: Sequence[Figures], command: str) -> str:
     )
 
 
-def save(played: Sequence[Figures], path: Path) -> None:
-    """Write as JSON."""
-    path.write_text(json.dumps([asdict(one) for one in played], indent=1))
+def save(results: Sequence[Figures], path: Path) -> None:
+    """Write the figures as JSON."""
+    path.write_text(json.dumps([asdict(figures) for figures in results], indent=1))
 
 
 def _counts(counts: dict[str, int]) -> str:

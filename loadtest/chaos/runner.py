@@ -1,4 +1,4 @@
-"""Play a scenario: set the environment, warm up, break things in rounds under load, collect the evidence."""
+"""Runs a scenario: start the environment, warm up, run its rounds of faults under load, collect the evidence."""
 
 import shutil
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ QUICK_FAULT_S = 1.0
 WARM_UP_S = 2.0
 QUICK_WARM_UP_S = 0.5
 UNEXPECTED = ("request failed", "Traceback", "Exception in ASGI", "poll failed")
-"""In the service's log: something that nobody expected."""
+"""Texts that must not be in the service's log."""
 
 
 async def run_scenario(
@@ -25,18 +25,18 @@ async def run_scenario(
     is_quick: bool,
     settings: Mapping[str, str],
 ) -> Evidence:
-    """Play one scenario over a cache and a service of its own.
+    """Run one scenario over a cache and a service of its own.
 
     Args:
-        scenario: what breaks.
+        scenario: the scenario.
         fixtures: artifacts, records, queries.
-        folder: for logs; emptied first.
-        is_quick: fewer rounds, shorter faults.
-        settings: variables of the service, beside the scenario's.
+        folder: folder of logs; emptied first.
+        is_quick: run fewer rounds and shorter faults.
+        settings: environment variables of the service; the scenario's win.
 
     Raises:
-        NotReadyError: the service does not start, or not again.
-        CacheUnavailableError: the cache does not start, or not again.
+        NotReadyError: the service does not start, or does not restart.
+        CacheUnavailableError: the cache does not start, or does not restart.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -57,7 +57,11 @@ async def run_scenario(
 async def _evidence(scenario: Scenario, environment: Environment) -> Evidence:
     counters = await environment.metrics()
     log = environment.service.log()
-    odd = [f"the log has {log.count(text)} × {text!r}" for text in UNEXPECTED if text in log]
+    unexpected = [
+        f"log: got {text!r} {log.count(text)} times, expected never"
+        for text in UNEXPECTED
+        if text in log
+    ]
     return Evidence(
         scenario.name,
         scenario.sources,
@@ -67,6 +71,6 @@ async def _evidence(scenario: Scenario, environment: Environment) -> Evidence:
         environment.downtimes,
         environment.memory,
         environment.abuses,
-        [*environment.problems, *problems_of(counters), *odd],
+        [*environment.problems, *problems_of(counters), *unexpected],
         scenario.required,
     )

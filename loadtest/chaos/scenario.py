@@ -1,4 +1,4 @@
-"""A scenario: one round of faults, how often it is played, and what its faults may cause."""
+"""A scenario: one round of faults, the number of rounds, and the degraded answers that its faults may cause."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -8,19 +8,19 @@ from loadtest.chaos.environment import Environment
 
 @dataclass(frozen=True)
 class Scenario:
-    """One kind of trouble.
+    """One kind of fault.
 
     Attributes:
         name: on the command line.
-        about: one line for `--list`.
+        about: description, one line for `--list`.
         run_round: one round; the service's memory is compared after the first round and after the last.
         sources: degraded sources that known users may be answered from.
-        required: those of them that some answers have to come from, or the faults were none.
-        rounds: in a whole run.
-        quick_rounds: in a quick one.
-        rate_per_s: of the steady load.
-        settings: variables of the service.
-        with_proxy: between service and cache.
+        required: sources that some answers must come from; otherwise the faults had no effect.
+        rounds: number of rounds of a whole run.
+        quick_rounds: number of rounds of a quick run.
+        rate_per_s: requests per second of the steady load.
+        settings: environment variables of the service.
+        with_proxy: put a proxy between service and cache.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The soak: many model swaps under light load. Memory has to stay, and so has the p99."""
+"""Soak test: many model swaps under light load. Memory and p99 must not grow."""
 
 import asyncio
 import json
@@ -22,21 +22,21 @@ from loadtest.chaos.verdict import Evidence, conclude
 SWAPS = "swaps"
 RATE_PER_S = 20.0
 WARM_UP_SHARE = 0.1
-"""Of the swaps: memory and latency are compared after them."""
+"""Share of the swaps that is ignored before memory and latency are compared."""
 PARTS = 5
 P99_LIMIT = 1.5
-"""p99 of the last part over that of the first."""
+"""Largest allowed ratio of the last part's p99 to the first part's."""
 SETTINGS = {"ABSORB_POLL_INTERVAL_S": "0.02"}
 
 
 @dataclass(frozen=True)
 class Soak:
-    """What the swaps left.
+    """Results of the swaps.
 
     Attributes:
-        memory: bytes after each swap.
-        p99_ms: of each part of the run, the warm-up left out.
-        broken: rules that do not hold.
+        memory: bytes of the service after each swap.
+        p99_ms: p99 of each part of the run without the warm-up.
+        broken: rules that did not hold.
     """
 
     swaps: int
@@ -49,7 +49,7 @@ class Soak:
 
 
 def swaps(fixtures: Fixtures, out: Path, count: int, console: Console) -> int:
-    """Run the soak, print and write its figures; return the exit code."""
+    """Run the soak test, print and write its figures; return the exit code."""
     soak = asyncio.run(_soak(fixtures, out / SWAPS, count, console))
     (out / "swaps.json").write_text(json.dumps(asdict(soak)))
     console.print(
@@ -91,7 +91,7 @@ async def _soak(fixtures: Fixtures, folder: Path, count: int, console: Console) 
         settled,
         growth(settled),
         p99_ms,
-        [*conclude(evidence).broken, *(one for one in problems if one)],
+        [*conclude(evidence).broken, *(problem for problem in problems if problem)],
     )
 
 
@@ -103,9 +103,9 @@ async def _swap(environment: Environment) -> None:
 
 
 def p99_by_part(outcomes: Sequence[Outcome]) -> list[float]:
-    """p99 in milliseconds of each of the parts, in order, the warm-up left out."""
-    ordered = sorted(outcomes, key=lambda one: one.sent_s)
-    took_ms = [1000 * (one.ended_s - one.sent_s) for one in ordered if one.status == 200]
+    """p99 in milliseconds of each part in order, without the warm-up."""
+    ordered = sorted(outcomes, key=lambda outcome: outcome.sent_s)
+    took_ms = [1000 * (o.ended_s - o.sent_s) for o in ordered if o.status == 200]
     settled = took_ms[int(WARM_UP_SHARE * len(took_ms)) :]
     parts = np.array_split(np.array(settled), PARTS)
     return [float(np.percentile(part, 99)) if len(part) else 0.0 for part in parts]

@@ -1,8 +1,8 @@
-"""From what happened to a verdict: figures, and the rules that were broken, one sentence each.
+"""The verdict on a scenario: figures, and one sentence for each broken rule.
 
-A request is lost if it was sent to a process that lives and got no whole answer. While a process is killed (from the
-signal until it is ready again) no answer is the only answer; while it drains, what was sent before the signal is
-answered, and what came after may be refused.
+A request is lost if it was sent to a running process and got no complete answer. Requests without an answer are
+excused from a kill until the new process is ready. While a process drains, requests sent before the signal must be
+answered, and later ones may be refused.
 """
 
 from collections import Counter
@@ -12,22 +12,25 @@ from dataclasses import dataclass, field
 from loadtest.chaos.memory import growth, leak
 from loadtest.chaos.outcome import Outcome
 
-NOT_NOW = frozenset({429, 503, 504})
-"""Refusals of a request that is itself in order: too many at once, not ready, too late."""
+REJECTIONS = frozenset({429, 503, 504})
+"""Rejections of valid requests: too many at once, not ready, deadline exceeded."""
 RECOVERY_LIMIT_S = 20.0
-"""Seconds from the end of a fault to the first hit; a killed service has to start in them."""
+"""Longest time from the end of a fault to the first hit, in seconds; it includes the start of a killed service."""
 DRAIN_RACE_S = 0.1
-"""A request sent so shortly before the signal may meet a listener that is already closing."""
+"""A request sent this short a time before the signal may find the listener closing."""
 TOLERATED_SHARE, TOLERATED = 0.02, 5
-"""Of requests, or so many, that a busy machine may answer degraded outside of any fault: the cache came late."""
+"""Share or number of requests that may be degraded without a fault: on a busy machine the cache answers late."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that was broken on purpose, on the monotonic clock.
+    """One fault; times are on the monotonic clock.
 
     Attributes:
-        recovered_s: the first hit after the end was answered; None: there was none in time.
+        name: name of the fault.
+        started_s: begin of the fault.
+        ended_s: end of the fault.
+        recovered_s: end of the first hit after the fault; None: there was none in time.
     """
 
     name: str
@@ -37,40 +40,41 @@ class Fault:
 
     @property
     def recovery_s(self) -> float | None:
-        """Seconds from the end of the fault to the first answer that was not degraded."""
+        """Seconds from the end of the fault to the first hit."""
         return None if self.recovered_s is None else self.recovered_s - self.ended_s
 
 
 @dataclass(frozen=True)
 class Downtime:
-    """While no process, or none that takes requests, was there."""
+    """A period without a process that takes requests."""
 
     started_s: float
     ended_s: float
     is_kill: bool
 
-    def excuses(self, one: Outcome) -> bool:
-        """That this request got no answer."""
-        if one.failure == "hung" or one.sent_s > self.ended_s or one.ended_s < self.started_s:
+    def excuses(self, outcome: Outcome) -> bool:
+        """Whether it explains that a request got no answer."""
+        is_outside = outcome.sent_s > self.ended_s or outcome.ended_s < self.started_s
+        if outcome.failure == "hung" or is_outside:
             return False
-        return self.is_kill or one.sent_s >= self.started_s - DRAIN_RACE_S
+        return self.is_kill or outcome.sent_s >= self.started_s - DRAIN_RACE_S
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What one scenario left.
+    """Record of one scenario's run.
 
     Attributes:
-        scenario: its name.
+        scenario: name of the scenario.
         sources: degraded sources that its faults may cause.
-        outcomes: every request of the steady load.
-        generations: name -> artifact id of every generation that was published.
-        faults: in order.
-        downtimes: likewise.
-        memory: bytes of the service after each round, of the process that lived last.
-        abuses: "what was sent: what came" -> times, for requests that were not the steady load's.
-        problems: what else was found wrong: by the scenario, in the counters, in the log.
-        required: sources that some answers have to come from, or the faults were none.
+        outcomes: outcomes of all requests of the steady load.
+        generations: name -> artifact id of every published generation.
+        faults: faults in order.
+        downtimes: downtimes in order.
+        memory: bytes of the last service process after each round.
+        abuses: "request: outcome" -> count, for requests outside the steady load.
+        problems: violations found by the scenario, in the counters and in the log.
+        required: sources that some answers must come from; otherwise the faults had no effect.
     """
 
     scenario: str
@@ -87,7 +91,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Figures:
-    """One scenario in numbers, and the rules that it broke."""
+    """Figures of one scenario, and the rules that it broke."""
 
     scenario: str
     requests: int
@@ -107,24 +111,24 @@ class Figures:
 
 
 def conclude(evidence: Evidence) -> Figures:
-    """The figures and the verdict."""
+    """Compute the figures and check the rules."""
     outcomes = evidence.outcomes
-    unanswered = [one for one in outcomes if one.failure]
-    lost = [one for one in unanswered if not _is_excused(one, evidence.downtimes)]
-    mixed = [one for one in outcomes if _is_mixed(one, evidence.generations)]
+    unanswered = [o for o in outcomes if o.failure]
+    lost = [o for o in unanswered if not _is_excused(o, evidence.downtimes)]
+    mixed = [o for o in outcomes if _is_mixed(o, evidence.generations)]
     recovered = [f.recovery_s for f in evidence.faults if f.recovery_s is not None]
     memory = evidence.memory
     return Figures(
         evidence.scenario,
         len(outcomes),
         len(evidence.faults),
-        dict(Counter(str(one.status) for one in outcomes if one.status)),
-        dict(Counter(one.source for one in outcomes if one.source)),
+        dict(Counter(str(o.status) for o in outcomes if o.status)),
+        dict(Counter(o.source for o in outcomes if o.source)),
         len(lost),
         len(mixed),
-        sum(one.problem.startswith("wrong") for one in outcomes),
+        sum(o.problem.startswith("wrong") for o in outcomes),
         len(unanswered) - len(lost),
-        sum(one.retried for one in outcomes),
+        sum(o.retried for o in outcomes),
         recovered,
         growth(memory) if len(memory) > 1 else None,
         memory[-1] if memory else 0,
@@ -139,50 +143,60 @@ def broken_rules(
     """One sentence for each rule that does not hold."""
     outcomes = evidence.outcomes
     broken = list(evidence.problems)
-    if not any(one.is_hit for one in outcomes):
+    if not any(o.is_hit for o in outcomes):
         broken.append("no request was answered from a user's record")
     if lost:
         broken.append(f"{len(lost)} requests lost, the first: {lost[0].failure}")
     if mixed:
         broken.append(f"{len(mixed)} answers mix generations, the first: {_shown(mixed[0])}")
     for kind in ("wrong", "form"):
-        found = [one.problem for one in outcomes if one.problem.startswith(kind)]
-        if found:
-            broken.append(f"{len(found)} answers are {kind}, the first: {found[0]}")
-    codes = Counter(one.status for one in outcomes if one.status not in {0, 200} | NOT_NOW)
+        problems = [o.problem for o in outcomes if o.problem.startswith(kind)]
+        if problems:
+            broken.append(f"{len(problems)} answers are {kind}, the first: {problems[0]}")
+    codes = Counter(o.status for o in outcomes if o.status not in {0, 200} | REJECTIONS)
     broken += [f"status {code} for {times} good requests" for code, times in codes.items()]
-    broken += _degraded_for_nothing(evidence)
-    unfelt = evidence.required - {one.source for one in outcomes if one.is_known}
-    broken += [f"no answer was {name}: nobody required the fault" for name in sorted(unfelt)]
-    broken += [f"no hit after {one.name}" for one in evidence.faults if one.recovery_s is None]
-    slow = [one for one in evidence.faults if (one.recovery_s or 0) > RECOVERY_LIMIT_S]
-    broken += [f"{one.recovery_s:.1f} s until the first hit after {one.name}" for one in slow]
+    broken += _unexplained_degraded(evidence)
+    missing = evidence.required - {o.source for o in outcomes if o.is_known}
+    broken += [f"no answer was {name}: the fault had no effect" for name in sorted(missing)]
+    broken += [
+        f"no hit after {fault.name}" for fault in evidence.faults if fault.recovery_s is None
+    ]
+    slow = [fault for fault in evidence.faults if (fault.recovery_s or 0) > RECOVERY_LIMIT_S]
+    broken += [f"{fault.recovery_s:.1f} s until the first hit after {fault.name}" for fault in slow]
     broken += [problem for problem in (leak(evidence.memory),) if problem]
     return broken
 
 
-def _is_excused(one: Outcome, downtimes: Sequence[Downtime]) -> bool:
-    return any(downtime.excuses(one) for downtime in downtimes)
+def _is_excused(outcome: Outcome, downtimes: Sequence[Downtime]) -> bool:
+    return any(downtime.excuses(outcome) for downtime in downtimes)
 
 
-def _is_mixed(one: Outcome, generations: Mapping[str, str]) -> bool:
-    if one.status != 200 or not one.generation or one.problem.startswith("wrong"):
+def _is_mixed(outcome: Outcome, generations: Mapping[str, str]) -> bool:
+    if outcome.status != 200 or not outcome.generation or outcome.problem.startswith("wrong"):
         return False
-    return one.problem.startswith("mixed") or generations.get(one.generation) != one.artifact_id
+    return (
+        outcome.problem.startswith("mixed")
+        or generations.get(outcome.generation) != outcome.artifact_id
+    )
 
 
-def _shown(one: Outcome) -> str:
-    return one.problem or f"{one.generation} by {one.artifact_id}"
+def _shown(outcome: Outcome) -> str:
+    return outcome.problem or f"{outcome.generation} by {outcome.artifact_id}"
 
 
-def _degraded_for_nothing(evidence: Evidence) -> list[str]:
-    """Known users that were answered degraded though nothing that was broken explains it."""
-    known = [one for one in evidence.outcomes if one.is_known and one.status == 200]
-    odd = Counter(one.source for one in known if one.source != "hit")
-    unexplained = {name: n for name, n in odd.items() if name not in evidence.sources}
-    # A busy machine may be late with the cache's answer; nothing else may happen by itself.
+def _unexplained_degraded(evidence: Evidence) -> list[str]:
+    """Degraded answers to known users that no fault of the scenario explains."""
+    known = [o for o in evidence.outcomes if o.is_known and o.status == 200]
+    degraded = Counter(o.source for o in known if o.source != "hit")
+    unexplained = {name: n for name, n in degraded.items() if name not in evidence.sources}
+    # On a busy machine the cache may answer late. Nothing else may happen without a fault.
     late = unexplained.pop("unavailable", 0)
-    broken = [f"{n} answers are {name}, and nothing broke that" for name, n in unexplained.items()]
+    broken = [
+        f"{n} answers are {name} without a fault that explains it"
+        for name, n in unexplained.items()
+    ]
     if late > max(TOLERATED_SHARE * len(known), TOLERATED):
-        broken.append(f"{late} of {len(known)} answers are unavailable, and nothing broke that")
+        broken.append(
+            f"{late} of {len(known)} answers are unavailable without a fault that explains it"
+        )
     return broken

@@ -55,16 +55,16 @@ def test_a_calm_run_breaks_nothing() -> None:
         (answer(scores=[0.1 + 1e-7, 0.2]), ""),
         (answer(scores=[0.1 + 1e-5, 0.2]), "wrong"),
         (answer(scores=[0.1]), "wrong"),
-        (answer(scores=[0.3, 0.4]), "mixed: says a from record, is b from record"),
-        (answer(scores=[0.5, 0.5]), "mixed: says a from record, is a from cold"),
+        (answer(scores=[0.3, 0.4]), "mixed: named a from record, got scores of b from record"),
+        (answer(scores=[0.5, 0.5]), "mixed: named a from record, got scores of a from cold"),
         (answer(artifact_id="c"), "wrong"),
-        (answer(state={"source": "miss"}), "form: source miss, degraded False"),
+        (answer(state={"source": "miss"}), "form: got source miss with degraded False"),
         (answer(degraded=True), "form"),
         (answer(degraded=True, degraded_reason="gone", state={"source": "miss"}), "mixed"),
         (Reply(200, {}, b"["), "form"),
         (answer(429, {"retry-after": "1"}, error="too many"), ""),
-        (answer(429, error="too many"), "form: status 429 has no Retry-After"),
-        (answer(503, {"retry-after": "1"}), "form: status 503 gives no reason"),
+        (answer(429, error="too many"), "form: got status 429 without Retry-After"),
+        (answer(503, {"retry-after": "1"}), "form: got status 503 without a reason"),
         (answer(400, error="no"), ""),
     ],
 )
@@ -112,7 +112,7 @@ def test_a_cold_answer_that_says_why_is_right() -> None:
         (replace(HIT, problem="mixed: a is b"), "1 answers mix generations"),
         (replace(HIT, generation="g2"), "1 answers mix generations"),
         (replace(HIT, generation="g3"), "1 answers mix generations"),
-        (replace(HIT, source="miss"), "1 answers are miss, and nothing broke that"),
+        (replace(HIT, source="miss"), "1 answers are miss without a fault that explains it"),
         (replace(HIT, problem="form: no reason"), "1 answers are form"),
     ],
 )
@@ -155,7 +155,7 @@ def test_only_a_process_that_is_down_excuses(
 
 def test_a_fault_that_nobody_felt_proves_nothing() -> None:
     corrupt = replace(GOOD, sources=frozenset({"corrupt"}), required=frozenset({"corrupt"}))
-    assert broken(corrupt) == "no answer was corrupt: nobody required the fault"
+    assert broken(corrupt) == "no answer was corrupt: the fault had no effect"
     required = replace(HIT, source="corrupt")
     assert broken(replace(corrupt, outcomes=[*GOOD.outcomes, required])) == ""
 
