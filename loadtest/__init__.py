@@ -1,1 +1,1 @@
-"""Load test: realistic scoring requests, sent in a closed loop and on a fixed schedule. Read README.md first."""
+"""Load tests: realistic requests in a closed loop and on a schedule, faults, other servers, GPUs. See README.md."""

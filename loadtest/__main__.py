@@ -80,7 +80,7 @@ def conclude(runs: list[tuple[Scenario, Samples]], out: Path) -> int:
 
 
 def run_locust(scenario: Scenario, url: str, sample: Path, out: Path) -> Samples:
-    """Run one scenario in a process of its own, since locust patches the standard library.
+    """Run one scenario in a process of its own, because locust patches the standard library.
 
     Raises:
         ValueError: locust wrote no result.
@@ -88,14 +88,15 @@ def run_locust(scenario: Scenario, url: str, sample: Path, out: Path) -> Samples
     written = out / f"{scenario.name}.samples.json"
     written.unlink(missing_ok=True)
     command = [
-        sys.executable, "-m", "locust", "--locustfile", str(LOCUSTFILE), "--headless",
-        "--only-summary", "--host", url, "--sample", str(sample.resolve()),
-        "--samples-out", str(written.resolve()), "--users", str(scenario.users or 1),
-        "--spawn-rate", str(scenario.users or 1), "--stop-timeout", str(STOP_LIMIT_S),
+        *(sys.executable, "-m", "locust", "--locustfile", str(LOCUSTFILE)),
+        *("--headless", "--only-summary", "--host", url),
+        *("--sample", str(sample.resolve()), "--samples-out", str(written.resolve())),
+        *("--users", str(scenario.users or 1), "--spawn-rate", str(scenario.users or 1)),
+        *("--stop-timeout", str(STOP_LIMIT_S)),
         # Locust's own exit code is ignored: the limits decide.
-        "--exit-code-on-error", "0",
+        *("--exit-code-on-error", "0"),
         *_loop(scenario),
-    ]  # fmt: skip
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if not written.exists():
         raise ValueError(f"locust ended with status {done.returncode}:\n{done.stdout}{done.stderr}")

@@ -1,7 +1,7 @@
-"""Open loop: requests leave on a schedule, late or not, and their latency counts from when they were due.
+"""Open loop: requests are sent on a schedule, and their latency counts from their due time.
 
-A generator that waits for an answer before it sends the next request stops measuring exactly when the service stalls
-(coordinated omission). Here a stall of one second at 100 requests per second costs a hundred requests their latency.
+A generator that waits for each answer before it sends the next request stops measuring when the service stalls
+(coordinated omission). Here a stall of one second at 100 requests per second raises the latency of a hundred requests.
 """
 
 from collections.abc import Callable, Iterable
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 
 def poisson_schedule(rate_per_s: float, duration_s: float, seed: int) -> NDArray[np.float64]:
-    """Seconds from the start at which requests are due: a Poisson process with exactly the mean number of arrivals.
+    """Due times in seconds from the start: a Poisson process with exactly the mean number of arrivals.
 
     Args:
         rate_per_s: mean arrivals per second.
-        duration_s: every arrival is before this.
-        seed: the same seed gives the same schedule.
+        duration_s: end of the schedule.
+        seed: seed; the same seed gives the same schedule.
     """
     count = round(rate_per_s * duration_s)
     # Given their number, the arrivals of a Poisson process are independent and uniform.
@@ -29,13 +29,13 @@ def pace(
     sleep: Callable[[float], None],
     send: Callable[[float], None],
 ) -> None:
-    """Call `send` with the due time of each arrival, no earlier than that time and never leaving one out.
+    """Call `send` with the due time of each arrival, at that time or as soon after it as possible.
 
     Args:
-        schedule_s: seconds from now, not decreasing.
+        schedule_s: due times in seconds from now, not decreasing.
         now: clock in seconds.
         sleep: waits for some seconds.
-        send: must not block; gets the time, on `now`'s clock, at which the request was due.
+        send: called with the due time on `now`'s clock; must not block.
     """
     start = now()
     for offset in schedule_s:

@@ -1,10 +1,10 @@
-"""Locust users that send `Traffic`: in a closed loop, or on a schedule. `python -m loadtest` runs it.
+"""Locust users that send `Traffic` in a closed loop or on a schedule. `absorb load` runs this file.
 
     python -m locust -f loadtest/locustfile.py --headless --host http://127.0.0.1:8000 \
         --users 1 --rate-per-s 50 --duration-s 20 \
         --sample var/load/sample.json --samples-out var/load/open.samples.json OpenLoop
 
-Importing locust patches the standard library for gevent, so this file has a process of its own.
+Importing locust patches the standard library for gevent, so this file runs in a process of its own.
 """
 
 import json
@@ -25,12 +25,12 @@ from loadtest.arrivals import pace, poisson_schedule
 from loadtest.traffic import Sample, Traffic
 
 NUM_BODIES = 1000
-"""Made before the run, so that making them costs the run nothing; then used in turn."""
+"""Number of bodies, made before the run and sent in turn."""
 HEADERS = {"Content-Type": "application/json"}
 
 
 class Recorder:
-    """Keeps every single latency: locust's own statistics round them."""
+    """Keeps every latency, because locust's own statistics round them."""
 
     def __init__(self, environment: Environment) -> None:
         self._latency_ms: list[float] = []
@@ -43,7 +43,7 @@ class Recorder:
     def _record(self, response_time: float, exception: object, **_: object) -> None:
         self._last_answer_s = time.perf_counter()
         due_s = self._last_answer_s - response_time / 1000
-        # Not the first to be answered: after a stall that may be one of the last.
+        # The first answer need not be that of the first request: after a stall it may be one of the last.
         self._first_due_s = min(self._first_due_s, due_s)
         if exception is not None:
             text = str(exception)[:200]
@@ -53,7 +53,7 @@ class Recorder:
         self._due_s.append(due_s)
 
     def save(self, path: Path) -> None:
-        """Write what `report.Samples` reads."""
+        """Write the file that `report.Samples` reads."""
         fields = {
             "latency_ms": self._latency_ms,
             "due_s": [due_s - self._first_due_s for due_s in self._due_s],
@@ -64,26 +64,26 @@ class Recorder:
 
 
 class ClosedLoop(FastHttpUser):
-    """Sends the next request when the last one is answered."""
+    """Sends the next request when the previous one is answered."""
 
     wait_time = constant(0)
 
     @task
     def score(self) -> None:
-        """One request."""
+        """Send one request."""
         body = next(self.environment.bodies)
         self.client.post("/v1/score", data=body, headers=HEADERS)
 
 
 class OpenLoop(FastHttpUser):
-    """Sends requests when they are due. One user does it all, so `--users` must be 1."""
+    """Sends requests when they are due. One user sends all of them, so `--users` must be 1."""
 
     concurrency = 1000  # connections: a slow service must not delay a request that is due
     wait_time = constant(0)
 
     @task
     def send_schedule(self) -> None:
-        """The whole schedule, then the end of the test."""
+        """Send the whole schedule, then end the test."""
         options = self.environment.parsed_options
         in_flight = Group()
         pace(
@@ -105,8 +105,12 @@ class OpenLoop(FastHttpUser):
 
 @events.init_command_line_parser.add_listener
 def _add_options(parser: LocustArgumentParser) -> None:
-    parser.add_argument("--rate-per-s", type=float, help="of OpenLoop")
-    parser.add_argument("--duration-s", type=float, help="of OpenLoop; ClosedLoop: --run-time")
+    parser.add_argument("--rate-per-s", type=float, help="requests per second of OpenLoop")
+    parser.add_argument(
+        "--duration-s",
+        type=float,
+        help="duration of OpenLoop in seconds; ClosedLoop has --run-time",
+    )
     parser.add_argument("--sample", type=Path, required=True)
     parser.add_argument("--samples-out", type=Path, required=True)
 

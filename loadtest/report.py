@@ -1,4 +1,4 @@
-"""From single latencies to a verdict: percentiles, limits met or not, a table and a plot."""
+"""Percentiles, verdict, table and plot of measured latencies."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,18 +12,18 @@ from rich.table import Table
 from loadtest.scenarios import Scenario
 
 PERMILLES = (500, 900, 950, 990, 999)
-"""Whole numbers: 0.999 × 1000 as floats is above 999, and would name the wrong request."""
+"""Whole numbers, because 0.999 × 1000 as floats is above 999 and would select the wrong request."""
 
 
 @dataclass(frozen=True)
 class Samples:
-    """What one run measured, one entry per request.
+    """Measurements of one run, one entry per request.
 
     Attributes:
-        latency_ms: closed loop: from sending; open loop: from when the request was due.
-        due_s: seconds from the start at which each was sent (closed) or due (open).
-        failures: error text -> how often.
-        elapsed_s: from the first request to the last answer.
+        latency_ms: latencies from sending (closed loop) or from the due time (open loop).
+        due_s: seconds from the start at which each request was sent (closed loop) or due (open loop).
+        failures: error text -> count.
+        elapsed_s: seconds from the first request to the last answer.
     """
 
     latency_ms: NDArray[np.float64]
@@ -33,7 +33,7 @@ class Samples:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> "Samples":
-        """From what the locust file wrote."""
+        """Read the file that the locust file wrote."""
         return cls(
             np.asarray(fields["latency_ms"], np.float64),
             np.asarray(fields["due_s"], np.float64),
@@ -43,7 +43,7 @@ class Samples:
 
 
 def percentiles(latency_ms: NDArray[np.float64]) -> dict[str, float]:
-    """Nearest-rank percentiles, "p50" and so on, each a latency that a request really had; also "max" and "mean"."""
+    """Nearest-rank percentiles ("p50", …), each a measured latency; also "max" and "mean"."""
     ranked = np.sort(latency_ms)
     named = {
         f"p{permille / 10:g}": float(ranked[-(-permille * len(ranked) // 1000) - 1])
@@ -53,7 +53,7 @@ def percentiles(latency_ms: NDArray[np.float64]) -> dict[str, float]:
 
 
 def judge(scenario: Scenario, samples: Samples) -> list[str]:
-    """Why the run fails, one sentence each; empty if it passes."""
+    """The reasons why the run fails, one sentence each; empty if it passes."""
     if not len(samples.latency_ms):
         return ["no request was answered"]
     problems = [f"{count} requests failed: {text}" for text, count in samples.failures.items()]
@@ -68,7 +68,7 @@ def judge(scenario: Scenario, samples: Samples) -> list[str]:
 
 
 def summarise(scenario: Scenario, samples: Samples) -> dict[str, Any]:
-    """The run as JSON."""
+    """Summary of the run as JSON."""
     problems = judge(scenario, samples)
     answered = len(samples.latency_ms)
     return {
@@ -88,13 +88,13 @@ def summarise(scenario: Scenario, samples: Samples) -> dict[str, Any]:
 
 
 def table(summaries: list[dict[str, Any]]) -> Table:
-    """The runs for a terminal, one row each."""
-    made = Table(title="Load test")
+    """Table for a terminal, one row for each run."""
+    shown = Table(title="Load test")
     for column in ("scenario", "requests", "per second", "p50 ms", "p99 ms", "limit ms", "verdict"):
-        made.add_column(column, justify="left" if column in ("scenario", "verdict") else "right")
+        shown.add_column(column, justify="left" if column in ("scenario", "verdict") else "right")
     for summary in summaries:
         latency = summary["latency_ms"]
-        made.add_row(
+        shown.add_row(
             summary["scenario"],
             str(summary["requests"]),
             f"{summary['answered_per_s']:.1f}",
@@ -102,20 +102,19 @@ def table(summaries: list[dict[str, Any]]) -> Table:
             f"{summary['p99_limit_ms']:g}",
             "met" if summary["is_met"] else "; ".join(summary["problems"]),
         )
-    return made
+    return shown
 
 
 def plot(runs: list[tuple[Scenario, Samples]], path: Path) -> None:
-    """Latency by percentile and over time, one colour per scenario, dashed lines for the limits."""
+    """Plot latency by percentile and over time, one colour per scenario, limits dashed."""
     mpl.use("agg")
     from matplotlib import pyplot  # after the backend is chosen: there may be no display
 
     figure, (by_rank, by_time) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
     for number, (scenario, samples) in enumerate(runs):
         latency = np.sort(samples.latency_ms)
-        beyond = 1 - np.arange(len(latency)) / max(
-            len(latency), 1
-        )  # share that is at least as slow
+        # Share of requests that are at least as slow.
+        beyond = 1 - np.arange(len(latency)) / max(len(latency), 1)
         color = f"C{number}"
         by_rank.loglog(1 / beyond, latency, color=color, label=scenario.name)
         by_rank.axhline(scenario.p99_ms, color=color, linestyle="--", linewidth=1)

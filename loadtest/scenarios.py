@@ -1,19 +1,20 @@
-"""The scenarios: how much load, for how long, and how slow the 99th percentile may be."""
+"""The load scenarios: load, duration, and limit of the 99th percentile."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """One load. Either `users` or `rate_per_s` is set: it says which loop.
+    """One scenario. Either `users` (closed loop) or `rate_per_s` (open loop) is set.
 
     Attributes:
-        name: of its files under `var/load/`.
-        duration_s: seconds of load.
-        p99_ms: the run fails above this.
-        users: closed loop: each sends its next request when the last one is answered. Finds the throughput.
-        rate_per_s: open loop: requests leave on a schedule whether or not earlier ones are answered. Finds the
-            latency that callers see at that rate.
+        name: name of its files under `var/load/`.
+        duration_s: duration in seconds.
+        p99_ms: the run fails if its p99 is above this.
+        users: number of users, each of which sends its next request when the previous one is answered: measures
+            throughput.
+        rate_per_s: requests per second on a schedule, whether or not earlier ones are answered: measures the latency
+            that callers see at that rate.
     """
 
     name: str
@@ -24,10 +25,12 @@ class Scenario:
 
     def __post_init__(self) -> None:
         if (self.users is None) == (self.rate_per_s is None):
-            raise ValueError(f"scenario {self.name!r}: set either users or rate_per_s")
+            raise ValueError(
+                f"scenario {self.name!r}: got both or neither, expected either users or rate_per_s"
+            )
 
 
-# Limits are for two cores that the service and the load generator share.
+# The limits are for two cores shared by the service and the load generator.
 SCENARIOS = (
     Scenario("closed", duration_s=20, p99_ms=100, users=4),
     Scenario("open", duration_s=20, p99_ms=50, rate_per_s=50),

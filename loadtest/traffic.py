@@ -1,4 +1,4 @@
-"""Requests as a ranking front end sends them: few users send most, slates and recents vary in length."""
+"""Requests like those of a ranking front end: few users send most requests, slates and recent events vary in length."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -12,10 +12,10 @@ USER_EXPONENT = 1.0
 ITEM_EXPONENT = 0.8
 MEDIAN_CANDIDATES = 200
 SIGMA_CANDIDATES = 0.7
-"""Of the logarithm: nine slates in ten have 63 to 632 candidates."""
+"""Standard deviation of the logarithm: nine slates in ten have 63 to 632 candidates."""
 MIN_CANDIDATES, MAX_CANDIDATES = 50, 1000
 SHARE_WITHOUT_RECENT = 0.3
-"""Requests that name no recent events, so that the record's own are used."""
+"""Share of requests without recent events, for which the record's own are used."""
 SHARE_UNKNOWN_USERS = 0.02
 SHARE_RANKED = 0.5
 TOP_K = 20
@@ -23,14 +23,14 @@ TOP_K = 20
 
 @dataclass(frozen=True)
 class Sample:
-    """What requests are made of.
+    """Users, items and context of the requests.
 
     Attributes:
-        model: name in the request.
-        users: user ids, all of them published.
+        model: name of the model.
+        users: ids of published users.
         items: item ids of the model's catalogue.
         context: context field -> values that occur.
-        recent_length: most recent events in a request.
+        recent_length: largest number of recent events in a request.
     """
 
     model: str
@@ -42,7 +42,7 @@ class Sample:
     def __post_init__(self) -> None:
         if not self.users or not self.items:
             raise ValueError(
-                f"sample: got {len(self.users)} users and {len(self.items)} items, expected some"
+                f"sample: got {len(self.users)} users and {len(self.items)} items, expected at least one of each"
             )
 
     def save(self, path: Path) -> None:
@@ -63,18 +63,18 @@ class Zipf:
         self._upper = np.cumsum(weight) / weight.sum()
 
     def draw(self, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
-        """`count` ranks."""
-        # The last bound can round to just below 1, and the draw above it.
+        """Draw `count` ranks."""
+        # The last bound may round to just below 1, and a draw may lie above it.
         return np.minimum(np.searchsorted(self._upper, rng.random(count)), len(self._upper) - 1)
 
 
 class Traffic:
-    """An endless source of request bodies; the same seed gives the same ones."""
+    """A source of request bodies; the same seed gives the same bodies."""
 
     def __init__(self, sample: Sample, seed: int) -> None:
         self._sample = sample
         self._rng = np.random.default_rng(seed)
-        # Which users and items are the popular ones must not follow from the order they are stored in.
+        # Popularity must not depend on the order in which users and items are stored.
         self._users = self._rng.permutation(len(sample.users))
         self._items = self._rng.permutation(len(sample.items))
         self._user_rank = Zipf(len(sample.users), USER_EXPONENT)
@@ -85,7 +85,7 @@ class Traffic:
         return [json.dumps(self.request()).encode() for _ in range(count)]
 
     def request(self) -> dict[str, Any]:
-        """One request."""
+        """One request body."""
         sample, rng = self._sample, self._rng
         request: dict[str, Any] = {
             "model": sample.model,
@@ -108,7 +108,7 @@ class Traffic:
     def _candidates(self) -> list[str]:
         size = self._rng.lognormal(np.log(MEDIAN_CANDIDATES), SIGMA_CANDIDATES)
         count = int(np.clip(size, MIN_CANDIDATES, MAX_CANDIDATES))
-        # A slate names an item once. A small catalogue gives shorter slates than asked for.
+        # A slate names each item once. A small catalogue gives shorter slates.
         return list(dict.fromkeys(self._draw_items(4 * count)))[:count]
 
     def _draw_items(self, count: int) -> list[str]:

@@ -74,7 +74,7 @@ def chaos(
 
 def _list(console: Console) -> None:
     for scenario in SCENARIOS:
-        console.print(f"{scenario.name:18} {scenario.about}")
+        console.print(f"{scenario.name:18} {scenario.summary}")
     console.print(f"{SWAPS:18} model swaps under light load: --count of them, memory and p99")
 
 
@@ -83,7 +83,7 @@ def _run_all(
 ) -> list[Figures]:
     results: list[Figures] = []
     for scenario in chosen:
-        console.print(f"{scenario.name}: {scenario.about} …")
+        console.print(f"{scenario.name}: {scenario.summary} …")
         evidence = asyncio.run(run_scenario(scenario, fixtures, out / scenario.name, is_quick, {}))
         results.append(conclude(evidence))
         for problem in results[-1].broken:

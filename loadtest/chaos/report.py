@@ -118,7 +118,7 @@ def markdown(results: Sequence[Figures], command: str) -> str:
             "",
             "Every answer's scores were compared with those of the artifact and the state that it names (within 1e-6).",
             "Excused: requests without an answer while the process was killed or draining. Recovery: from the end of a",
-            "fault to the first answer from the user's record, p50 / max; a killed service starts in it. Memory:",
+            "fault to the first answer from the user's record, p50 / max; it includes the start of a killed service. Memory:",
             "of the service, and its growth from the first round to the last.",
             "",
             table,

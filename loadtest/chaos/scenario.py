@@ -12,7 +12,7 @@ class Scenario:
 
     Attributes:
         name: on the command line.
-        about: description, one line for `--list`.
+        summary: description, one line for `--list`.
         run_round: one round; the service's memory is compared after the first round and after the last.
         sources: degraded sources that known users may be answered from.
         required: sources that some answers must come from; otherwise the faults had no effect.
@@ -24,7 +24,7 @@ class Scenario:
     """
 
     name: str
-    about: str
+    summary: str
     run_round: Callable[[Environment], Awaitable[None]]
     sources: frozenset[str] = frozenset()
     required: frozenset[str] = frozenset()

@@ -84,17 +84,17 @@ def page(parts: Parts, has_plot: bool) -> str:
 
 def targets(parts: Parts) -> list[tuple[str, float, float, str]]:
     """Targets that have a figure: name, figure, limit, unit."""
-    found = []
+    measured = []
     for row in _times(parts):
         limit = FUSED_TARGETS_US.get(row["B"])
         if row["engine"] == "fused graph" and row["users"] == 1 and limit is not None:
             name = f"fused engine, device p50 at B = {row['B']:,}"
-            found.append((name, row["device p50"], limit, "µs"))
+            measured.append((name, row["device p50"], limit, "µs"))
     for row in _rows(parts, "service", serving.LOOP):
         if (row["service"], row["B"], row["concurrency"]) == ("cuda", HTTP_SLATE, 1):
             name = f"whole HTTP request on CUDA, p50 at B = {HTTP_SLATE:,}"
-            found.append((name, row["p50"], HTTP_TARGET_MS, "ms"))
-    return found
+            measured.append((name, row["p50"], HTTP_TARGET_MS, "ms"))
+    return measured
 
 
 def _targets_table(parts: Parts) -> list[str]:

@@ -1,1 +1,1 @@
-"""Absorb beside ONNX Runtime alone and six other servers of the same model. Read README.md first."""
+"""Comparison of Absorb with ONNX Runtime alone and with six other servers of the same model. See README.md."""

@@ -196,7 +196,7 @@ def describe_machine() -> str:
 def _commit() -> str:
     command = ["git", "describe", "--always", "--dirty"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "an unknown commit"
+    return done.stdout.strip() or "unknown commit"
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""ONNX Runtime alone, a process of its own: `python -m loadtest.peers.bare` with a plan as JSON on stdin.
+"""ONNX Runtime alone, in a process of its own: `python -m loadtest.peers.bare` with a plan as JSON on stdin.
 
-The same session options, the same queries; feeds are made beforehand, so that only `session.run` is timed. At
-concurrency 8, as many threads as there are cores run it: no server over this graph can do more.
+Same session options and queries as the servers. Inputs are made before the measurement, so only `session.run` is timed.
+At concurrency 8 there is one thread for each core: no server of this graph can answer more.
 """
 
 import gc
@@ -20,14 +20,14 @@ from loadtest.peers.ranker import Feed, Ranker
 
 
 def keep_running(ranker: Ranker, feeds: list[Feed], start: float, end: float) -> list[float]:
-    """Seconds of every run that began after `start` and ended before `end`."""
+    """Durations in seconds of the runs that began after `start` and ended before `end`."""
     took_s: list[float] = []
-    at, now = 0, time.perf_counter()
+    number, now = 0, time.perf_counter()
     while now < end:
         began = now
-        ranker.run(feeds[at % len(feeds)])
+        ranker.run(feeds[number % len(feeds)])
         now = time.perf_counter()
-        at += 1
+        number += 1
         if began >= start and now <= end:
             took_s.append(now - began)
     return took_s
@@ -38,7 +38,7 @@ def main() -> None:
     plan = json.loads(sys.stdin.read())
     ranker, queries, figures = Ranker(), read_queries(), {}
     for cell in (Cell(**cell) for cell in plan["cells"]):
-        feeds = [ranker.feed(one.user_id, one.candidates) for one in queries[cell.slate]]
+        feeds = [ranker.feed(q.user_id, q.candidates) for q in queries[cell.slate]]
         gc.collect()
         gc.disable()
         threads = min(cell.concurrency, os.cpu_count() or 1)
@@ -46,7 +46,7 @@ def main() -> None:
         end = start + plan["seconds"]
         with ThreadPoolExecutor(threads) as pool:
             running = [pool.submit(keep_running, ranker, feeds, start, end) for _ in range(threads)]
-            took_s = np.concatenate([one.result() for one in running])
+            took_s = np.concatenate([future.result() for future in running])
         figures[str(cell)] = asdict(measured(took_s, plan["seconds"]))
     print(json.dumps(figures))
 

@@ -1,7 +1,7 @@
-"""The bench: every server's number of workers is chosen, then all rows are measured in rounds, one after another.
+"""The bench: choose each server's number of workers, then measure all rows in rounds, one after another.
 
-A server runs only while it is measured: an idle one would still take some of the cores. What is measured is kept, one
-file for a row and round, so a run that was cut short goes on where it ended.
+A server runs only while it is measured, because an idle server uses some of the cores. Figures are kept in one file for
+each row and round, so a run that was interrupted continues where it ended.
 """
 
 import json
@@ -21,20 +21,20 @@ from loadtest.peers.queries import SLATES, Query
 from loadtest.peers.servers import BARE, Route, Server
 
 Figures = dict[str, dict[str, float]]
-"""Cell -> what was measured there."""
+"""Cell -> figure name -> value."""
 TRIAL_CELLS = tuple(Cell(max(CONCURRENCIES), slate) for slate in SLATES)
 SLACK_S = 120
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is measured.
+    """Amount of measuring.
 
     Attributes:
-        rounds: how often every row is measured.
-        seconds: of measuring, for each cell.
-        warm_up_s: before each cell.
-        trial_s: of measuring, for each cell of the trial that chooses the number of workers.
+        rounds: number of measurements of every row.
+        seconds: duration of each cell.
+        warm_up_s: duration of the warm-up before each cell.
+        trial_s: duration of each cell of the trial that chooses the number of workers.
     """
 
     rounds: int
@@ -48,37 +48,37 @@ QUICK = Effort(rounds=1, seconds=1.0, warm_up_s=0.3, trial_s=1.0)
 
 
 def run_rounds(
-    servers: tuple[Server, ...], effort: Effort, probe: Query, say: Callable[[str], None]
+    servers: tuple[Server, ...], effort: Effort, probe: Query, log: Callable[[str], None]
 ) -> dict[str, str]:
-    """Measure what is not measured yet.
+    """Measure the rows and rounds that have no figures yet.
 
     Returns:
-        Server -> why it has no figures, for those that failed.
+        Server -> reason of its failure, for servers that failed.
     """
     problems: dict[str, str] = {}
     for server in servers:
         try:
-            _choose_workers(server, effort, probe, say)
+            _choose_workers(server, effort, probe, log)
         except PeerError as error:
             problems[server.name] = str(error)
-            say(f"{server.title}: {error}")
+            log(f"{server.title}: {error}")
     for number in range(1, effort.rounds + 1):
-        say(f"round {number} of {effort.rounds}")
+        log(f"round {number} of {effort.rounds}")
         if not _path(BARE, number).exists():
             _save(BARE, number, _bare(effort))
         for server in _rotated(servers, number):
             if server.name not in problems and not _is_measured(server, number):
-                say(f"  {server.title}")
+                log(f"  {server.title}")
                 try:
                     _measure(server, effort, probe, number)
                 except PeerError as error:
                     problems[server.name] = str(error)
-                    say(f"{server.title}: {error}")
+                    log(f"{server.title}: {error}")
     return problems
 
 
 def chosen_workers(server: Server) -> tuple[int, dict[int, float]]:
-    """The number of workers taken, and the answers per second of each that was tried (geometric mean over B)."""
+    """The chosen number of workers, and answers per second by number of workers (geometric mean over B)."""
     if len(server.workers) == 1:
         return server.workers[0], {}
     tried = {int(n): per_s for n, per_s in json.loads(_trial_path(server).read_text()).items()}
@@ -91,12 +91,12 @@ def has_trial(server: Server) -> bool:
 
 
 def read_figures(row: str) -> list[Figures]:
-    """A row's figures, one entry for each round that it has."""
+    """Figures of a row, one entry for each measured round."""
     return [json.loads(path.read_text()) for path in sorted(RESULTS.glob(f"{row}/round-*.json"))]
 
 
 def _choose_workers(
-    server: Server, effort: Effort, probe: Query, say: Callable[[str], None]
+    server: Server, effort: Effort, probe: Query, log: Callable[[str], None]
 ) -> None:
     if has_trial(server):
         return
@@ -107,11 +107,11 @@ def _choose_workers(
             tried[workers] = _trial(server, workers, effort, probe)
         except PeerError as error:
             problem = error
-            say(f"{server.title}, workers: {workers}: {error}")
+            log(f"{server.title}, workers: {workers}: {error}")
     if problem is not None and not tried:
         raise problem
     _write(_trial_path(server), tried)
-    say(f"{server.title}: answers/s by workers: { {n: round(x) for n, x in tried.items()} }")
+    log(f"{server.title}: answers/s by workers: { {n: round(x) for n, x in tried.items()} }")
 
 
 def _trial(server: Server, workers: int, effort: Effort, probe: Query) -> float:
@@ -131,7 +131,7 @@ def _measure(server: Server, effort: Effort, probe: Query, number: int) -> None:
 
 
 def _rotated(servers: tuple[Server, ...], number: int) -> tuple[Server, ...]:
-    """Another one first in each round: what drifts with time hits all alike."""
+    """Start each round with another server, so that drift affects all servers alike."""
     first = (number - 1) % len(servers) if servers else 0
     return servers[first:] + servers[:first]
 
@@ -160,12 +160,17 @@ def _figures(module: str, plan: dict[str, Any]) -> Figures:
     try:
         done = subprocess.run(
             [sys.executable, "-m", module],
-            input=json.dumps(plan), cwd=ROOT, capture_output=True, text=True, check=False, timeout=limit_s,
-        )  # fmt: skip
+            input=json.dumps(plan),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=limit_s,
+        )
     except subprocess.TimeoutExpired as error:
-        raise PeerError(f"load: no end after {limit_s:.0f} s") from error
+        raise PeerError(f"load: still running after {limit_s:.0f} s") from error
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no word why"])[-1]
+        last = (done.stderr.strip().splitlines() or ["no error message"])[-1]
         raise PeerError(f"load: {last}")
     figures: Figures = json.loads(done.stdout)
     return figures
@@ -189,6 +194,6 @@ def _save(row: str, number: int, figures: Figures) -> None:
 
 def _write(path: Path, value: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".part")
-    beside.write_text(json.dumps(value, indent=1))
-    beside.replace(path)
+    staged = path.with_suffix(".part")
+    staged.write_text(json.dumps(value, indent=1))
+    staged.replace(path)

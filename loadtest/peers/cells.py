@@ -1,4 +1,4 @@
-"""One cell of the bench: a concurrency, a slate, and what was measured there."""
+"""One cell of the bench: a concurrency, a slate size, and the figures."""
 
 from dataclasses import dataclass
 from itertools import product
@@ -13,7 +13,7 @@ CONCURRENCIES = (1, 8)
 
 @dataclass(frozen=True)
 class Cell:
-    """How many requests are under way at once, and how many candidates each has."""
+    """Number of requests in flight, and number of candidates of each."""
 
     concurrency: int
     slate: int
@@ -27,13 +27,15 @@ CELLS = tuple(Cell(c, slate) for c, slate in product(CONCURRENCIES, SLATES))
 
 @dataclass(frozen=True)
 class Measured:
-    """One row's cell in one round.
+    """Figures of one row and cell in one round.
 
     Attributes:
-        answers: in the measured seconds.
+        answers: number of answers.
         per_s: answers per second.
-        p50_ms: median latency; p90_ms and p99_ms likewise (nearest rank).
-        degraded: answers that Absorb scored from the cold-start state, since the cache was late, say.
+        p50_ms: median latency.
+        p90_ms: 90th percentile, nearest rank.
+        p99_ms: 99th percentile, nearest rank.
+        degraded: answers that Absorb scored from the cold-start state, for example because the cache was late.
     """
 
     answers: int
@@ -48,7 +50,7 @@ def measured(latency_s: NDArray[np.float64], elapsed_s: float, degraded: int = 0
     """Summary of a cell's latencies.
 
     Raises:
-        ValueError: there are none.
+        ValueError: there are no latencies.
     """
     if not len(latency_s):
         raise ValueError(f"no answer in {elapsed_s:.1f} s")

@@ -1,7 +1,7 @@
-"""The load generator, a process of its own: `python -m loadtest.peers.driver` with a plan as JSON on stdin.
+"""The load generator, in a process of its own: `python -m loadtest.peers.driver` with a plan as JSON on stdin.
 
-Closed loop over connections that stay open. Bodies are made beforehand, answers are parsed by httptools and, once the
-first ones are checked, thrown away: what the generator does for a request is some microseconds.
+A closed loop over connections that stay open. Bodies are made before the measurement. Answers are parsed by httptools
+and dropped, after the first ones are checked: the generator spends some microseconds on a request.
 """
 
 import asyncio
@@ -26,14 +26,14 @@ from loadtest.peers.wire_formats import http_request, scores_of
 
 HOST = "127.0.0.1"
 TOLERANCE = 1e-6
-"""Largest difference of a probability between an answer and the call in process."""
+"""Largest allowed difference between a score of an answer and that of the in-process call."""
 ANSWER_LIMIT_S = 20
 LEAST_ANSWERS = 10
 DEGRADED = b'"degraded":true'
 
 
 class Connection(asyncio.Protocol):
-    """One connection with at most one request under way."""
+    """One connection with at most one request in flight."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -42,8 +42,8 @@ class Connection(asyncio.Protocol):
         self.headers: dict[str, str] = {}
         self._body = bytearray()
 
-    async def ask(self, request: bytes) -> bytes:
-        """Send and wait for the answer's body.
+    async def send(self, request: bytes) -> bytes:
+        """Send a request and wait for the body of the answer.
 
         Raises:
             ConnectionError: the server closed the connection.
@@ -58,29 +58,29 @@ class Connection(asyncio.Protocol):
         return await self._answer
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
-        # uvloop's transports are no subclass of asyncio's.
+        """Keep the transport. Called by the event loop."""
+        # uvloop's transports are not subclasses of asyncio's.
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        """Feed the parser."""
+        """Feed the parser. Called by the event loop."""
         self._parser.feed_data(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell who waits."""
+        """Fail the request in flight. Called by the event loop."""
         if not self._answer.done():
             self._answer.set_exception(ConnectionError(f"the server closed the connection: {exc}"))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Called by httptools."""
+        """Called by the parser."""
         self.headers[name.decode().lower()] = value.decode()
 
     def on_body(self, body: bytes) -> None:
-        """Called by httptools."""
+        """Called by the parser."""
         self._body += body
 
     def on_message_complete(self) -> None:
-        """Called by httptools."""
+        """Called by the parser."""
         status = self._parser.get_status_code()
         if status == 200:
             self._answer.set_result(bytes(self._body))
@@ -88,14 +88,14 @@ class Connection(asyncio.Protocol):
             self._answer.set_exception(ValueError(f"status {status}: {bytes(self._body[:300])!r}"))
 
     def close(self) -> None:
-        """Close it."""
+        """Close the connection."""
         if self._transport is not None:
             self._transport.close()
 
 
 @asynccontextmanager
 async def connected(port: int, count: int) -> AsyncIterator[list[Connection]]:
-    """New connections, closed in the end."""
+    """Open connections; they are closed at the end."""
     loop = asyncio.get_running_loop()
     connections: list[Connection] = []
     try:
@@ -109,15 +109,15 @@ async def connected(port: int, count: int) -> AsyncIterator[list[Connection]]:
 
 
 async def check(port: int, route: Route, queries: list[Query]) -> None:
-    """Compare answers with what the ranker said in process.
+    """Compare answers with the scores of the in-process ranker.
 
     Raises:
-        ValueError: one is wrong.
+        ValueError: an answer is wrong.
     """
     async with connected(port, 1) as (connection,):
         for query in (query for query in queries if query.scores):
             request = http_request(route, f"{HOST}:{port}", query.user_id, query.candidates)
-            body = await asyncio.wait_for(connection.ask(request), ANSWER_LIMIT_S)
+            body = await asyncio.wait_for(connection.send(request), ANSWER_LIMIT_S)
             got = scores_of(route, connection.headers, body)
             if got.shape != (len(query.scores),):
                 raise ValueError(f"got {got.shape} scores, expected {len(query.scores)}")
@@ -128,23 +128,31 @@ async def check(port: int, route: Route, queries: list[Query]) -> None:
 async def load(
     port: int, concurrency: int, requests: list[bytes], warm_up_s: float, seconds: float
 ) -> tuple[NDArray[np.float64], float, int]:
-    """Latencies of the requests answered after the warm-up, the seconds in which they were, and how many are degraded.
+    """Send requests in a closed loop.
 
-    The seconds are more than asked for where so few answers came in them that a percentile would mean nothing.
+    Args:
+        port: port of the server.
+        concurrency: number of connections.
+        requests: complete HTTP requests, sent in turn.
+        warm_up_s: time before the measurement.
+        seconds: duration of the measurement; longer if there are fewer than `LEAST_ANSWERS` answers.
+
+    Returns:
+        Latencies in seconds after the warm-up, the measured seconds, and the number of degraded answers.
     """
     start = time.perf_counter() + warm_up_s
     end = last = start + seconds
     latency_s: list[float] = []
     degraded = 0
 
-    async def keep_asking(connection: Connection, at: int) -> None:
+    async def keep_sending(connection: Connection, number: int) -> None:
         nonlocal last, degraded
         now = time.perf_counter()
         while now < end or len(latency_s) < LEAST_ANSWERS:
             sent = now
-            body = await connection.ask(requests[at % len(requests)])
+            body = await connection.send(requests[number % len(requests)])
             now = time.perf_counter()
-            at += 1
+            number += 1
             degraded += DEGRADED in body
             if start <= now and (now <= end or len(latency_s) < LEAST_ANSWERS):
                 latency_s.append(now - sent)
@@ -157,12 +165,14 @@ async def load(
     ):
         for number, connection in enumerate(connections):
             first = number * len(requests) // concurrency
-            group.create_task(keep_asking(connection, first))
+            group.create_task(keep_sending(connection, first))
     return np.array(latency_s), last - start, degraded
 
 
-async def drive(port: int, route: Route, cells: list[Cell], warm_up_s: float, seconds: float) -> str:  # fmt: skip
-    """Check the answers, then measure every cell; the figures as JSON."""
+async def drive(
+    port: int, route: Route, cells: list[Cell], warm_up_s: float, seconds: float
+) -> str:
+    """Check the answers, then measure every cell; return the figures as JSON."""
     queries = read_queries()
     figures = {}
     for slate in sorted({cell.slate for cell in cells}):
@@ -171,15 +181,14 @@ async def drive(port: int, route: Route, cells: list[Cell], warm_up_s: float, se
     gc.collect()
     gc.disable()
     for cell in cells:
-        asked = queries[cell.slate]
-        requests = [http_request(route, host, one.user_id, one.candidates) for one in asked]
-        found = await load(port, cell.concurrency, requests, warm_up_s, seconds)
-        figures[str(cell)] = asdict(measured(*found))
+        requests = [http_request(route, host, q.user_id, q.candidates) for q in queries[cell.slate]]
+        times = await load(port, cell.concurrency, requests, warm_up_s, seconds)
+        figures[str(cell)] = asdict(measured(*times))
     return json.dumps(figures)
 
 
 def main() -> None:
-    """Read the plan, print the figures; a failure goes to stderr in one line."""
+    """Read the plan and print the figures. A failure is one line on stderr."""
     plan = json.loads(sys.stdin.read())
     cells = [Cell(**cell) for cell in plan["cells"]]
     driving = drive(plan["port"], Route(**plan["route"]), cells, plan["warm_up_s"], plan["seconds"])

@@ -1,4 +1,4 @@
-"""Each peer's own virtual environment under `var/peers/<name>/venv`, from its committed requirements."""
+"""The virtual environment of each peer, `var/peers/<name>/venv`, made from its requirements."""
 
 import hashlib
 import subprocess
@@ -15,21 +15,21 @@ STAMP = ".installed"
 
 
 class PeerError(Exception):
-    """A peer cannot be installed, started or asked; says why. The others go on."""
+    """A peer cannot be installed, started or measured. The other peers are measured anyway."""
 
 
 def bin_of(server: Server) -> Path:
-    """Folder with the server's interpreter."""
+    """Folder of the server's interpreter."""
     if server.package is None:
         return Path(sys.executable).parent
     return WORK / server.name / "venv/bin"
 
 
 def install(server: Server) -> None:
-    """Make the environment unless it is there as the requirements say.
+    """Make the environment unless one of the same requirements exists.
 
     Raises:
-        PeerError: it cannot be made.
+        PeerError: the environment cannot be made.
     """
     if server.package is None:
         return
@@ -46,12 +46,12 @@ def install(server: Server) -> None:
 
 
 def version_of(server: Server) -> str:
-    """Version of the peer's package, by its requirements; of ONNX Runtime for this repository."""
+    """Name and version of the peer's package from its requirements; for this repository, ONNX Runtime's."""
     if server.package is None:
         return f"onnxruntime {version('onnxruntime')}"
     lines = (HERE / server.name / "requirements.txt").read_text().splitlines()
-    found = [line.partition("==")[2] for line in lines if _names(line, server.package)]
-    return f"{server.package} {found[0]}" if found else server.package
+    versions = [line.partition("==")[2] for line in lines if _names(line, server.package)]
+    return f"{server.package} {versions[0]}" if versions else server.package
 
 
 def _names(line: str, package: str) -> bool:
@@ -59,7 +59,7 @@ def _names(line: str, package: str) -> bool:
 
 
 def _base_python() -> str:
-    """The interpreter that this one's environment was made from."""
+    """The interpreter from which this environment was made."""
     return f"{sys.base_prefix}/bin/python{sys.version_info.major}.{sys.version_info.minor}"
 
 

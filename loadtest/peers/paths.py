@@ -1,4 +1,4 @@
-"""Where the bench keeps things. Standard library only: the peers' own environments import it too."""
+"""Paths of the bench. Standard library only, because the peers' environments import it too."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ ROOT = Path(__file__).parents[2]
 HERE = ROOT / "loadtest/peers"
 WORK = ROOT / "var/peers"
 JOB = WORK / "job.json"
-"""What is served: cache, artifact folder, model."""
+"""File that names what is served: cache, artifact folder, model."""
 QUERIES = WORK / "queries.json"
 RESULTS = WORK / "results"
 PUBLISHED = ROOT / "loadtest/results/peers"
-"""The table and the plot."""
+"""Folder of the table and the plot."""

@@ -1,4 +1,4 @@
-"""A server as processes of its own: started, waited for, and stopped with everything that it started."""
+"""Starts a server, waits until it scores, and stops it with all processes below it."""
 
 import os
 import shlex
@@ -20,7 +20,7 @@ from loadtest.peers.wire_formats import http_request
 
 START_LIMIT_S = 120.0
 START_TRIES = 2
-"""Ray and PyTriton give up after 30 s and less of their own, where the machine is busy."""
+"""On a busy machine Ray and PyTriton give up after 30 s or less."""
 STOP_LIMIT_S = 15.0
 LOOK_EVERY_S = 0.2
 LOG_TAIL_LINES = 5
@@ -28,18 +28,18 @@ LOG_TAIL_LINES = 5
 
 @contextmanager
 def running(server: Server, workers: int, probe: Query) -> Iterator[int]:
-    """Start a server, wait until it scores, stop it in the end.
+    """Start a server, wait until it scores, and stop it at the end.
 
     Args:
-        server: which.
-        workers: how many of its workers.
-        probe: a query that it must answer with status 200.
+        server: the server.
+        workers: number of its workers.
+        probe: query that it must answer with status 200.
 
     Yields:
-        The port that it listens on.
+        The port on which it listens.
 
     Raises:
-        PeerError: it ends, or does not score in time.
+        PeerError: the server ends, or does not score in time.
     """
     for tries_left in range(START_TRIES - 1, -1, -1):
         process, port = _launch(server, workers)
@@ -64,10 +64,10 @@ def _launch(server: Server, workers: int) -> tuple["subprocess.Popen[bytes]", in
     folder.mkdir(parents=True, exist_ok=True)
     port = _free_ports()
     words = {"port": port, "port1": port + 1, "port2": port + 2, "workers": workers}
-    places = {"bin": bin_of(server), "here": HERE / server.name, "work": folder}
-    command = [word.format(**words, **places) for word in shlex.split(server.command)]
-    own = {name: value.format(**words, **places) for name, value in server.environment.items()}
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **own}
+    paths = {"bin": bin_of(server), "here": HERE / server.name, "work": folder}
+    command = [word.format(**words, **paths) for word in shlex.split(server.command)]
+    variables = {name: value.format(**words, **paths) for name, value in server.environment.items()}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **variables}
     with (folder / "server.log").open("wb") as log:
         try:
             process = subprocess.Popen(
@@ -85,14 +85,14 @@ def _wait_until_it_scores(
     raw = http_request(server.routes[0], "127.0.0.1", probe.user_id, probe.candidates)
     body = raw.partition(b"\r\n\r\n")[2]
     url = f"http://127.0.0.1:{port}{server.routes[0].path}"
-    while (problem := _ask(url, body)) != "":
+    while (problem := _problem(url, body)) != "":
         if process.poll() is not None or time.monotonic() > deadline:
             raise PeerError(f"start: {problem}; its log ends with {_tail(server)!r}")
         time.sleep(LOOK_EVERY_S)
 
 
-def _ask(url: str, body: bytes) -> str:
-    """Why the server does not score yet; empty once it does."""
+def _problem(url: str, body: bytes) -> str:
+    """The reason why the server does not score yet; empty once it does."""
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
     try:
         with urllib.request.urlopen(request, timeout=10):
@@ -110,7 +110,7 @@ def _tail(server: Server) -> str:
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
-    """End the server and every process below it: some start daemons in sessions of their own."""
+    """Stop the server and every process below it; some servers start daemons in sessions of their own."""
     try:
         below = psutil.Process(process.pid).children(recursive=True)
     except psutil.NoSuchProcess:
@@ -122,14 +122,14 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
         process.kill()
         process.wait()
     _, alive = psutil.wait_procs(below, timeout=2)
-    for one in alive:
+    for child in alive:
         with suppress(psutil.NoSuchProcess):
-            one.kill()
+            child.kill()
     psutil.wait_procs(alive, timeout=STOP_LIMIT_S)
 
 
 def _free_ports() -> int:
-    """The first of three ports in a row that nobody listens on."""
+    """The first of three consecutive free ports."""
     while True:
         with socket.socket() as first:
             first.bind(("127.0.0.1", 0))

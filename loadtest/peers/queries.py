@@ -1,4 +1,4 @@
-"""What is asked: users by Zipf's law, slates of exactly B items, and the right answers to the first of them."""
+"""The queries: users by Zipf's law, slates of exactly B items, and the expected scores of the first queries."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -12,7 +12,7 @@ from loadtest.traffic import ITEM_EXPONENT, USER_EXPONENT, Zipf
 from service.tools.published import Published
 
 SLATES = (200, 1000)
-"""B, candidates of a request."""
+"""B, numbers of candidates of a request."""
 QUERIES_OF_A_SLATE = 500
 CHECKED = 20
 SEED = 20261125
@@ -20,7 +20,7 @@ SEED = 20261125
 
 @dataclass(frozen=True)
 class Query:
-    """One request and its answer; `scores` is empty where nobody checks them."""
+    """One request and its expected scores; `scores` is empty if they are not checked."""
 
     user_id: str
     candidates: list[str]
@@ -28,7 +28,7 @@ class Query:
 
 
 def write_job(published: Published, cache_url: str, artifact_dir: Path) -> None:
-    """Say what every server serves."""
+    """Write the file that names what every server serves."""
     JOB.parent.mkdir(parents=True, exist_ok=True)
     job = {
         "cache_url": cache_url,
@@ -41,7 +41,7 @@ def write_job(published: Published, cache_url: str, artifact_dir: Path) -> None:
 
 
 def write_queries(published: Published) -> None:
-    """Draw the queries, always the same ones for a generation, and score the checked ones in process."""
+    """Draw the queries and score the checked ones in process. A generation always gives the same queries."""
     rng, ranker = np.random.default_rng(SEED), Ranker()
     users = rng.permutation(sorted(published.users))
     items = rng.permutation(np.array(published.artifact.vocabulary.items))
@@ -52,17 +52,17 @@ def write_queries(published: Published) -> None:
         drawn[slate] = []
         for number, rank in enumerate(user_rank.draw(rng, QUERIES_OF_A_SLATE)):
             user = str(users[rank])
-            # The smallest of exponential noise over weight: a draw without repetition, in one sort. A
-            # catalogue smaller than the slate repeats itself.
+            # Smallest values of exponential noise over weight: a draw without replacement in one sort. A
+            # catalogue that is smaller than the slate is repeated.
             noise = rng.exponential(size=len(items)) / weight
             slated = np.resize(items[np.argsort(noise)[:slate]], slate).tolist()
             scores = ranker.score(user, slated).tolist() if number < CHECKED else []
             drawn[slate].append(Query(user, slated, scores))
-    found = {str(slate): [asdict(one) for one in queries] for slate, queries in drawn.items()}
-    QUERIES.write_text(json.dumps(found))
+    content = {str(slate): [asdict(q) for q in queries] for slate, queries in drawn.items()}
+    QUERIES.write_text(json.dumps(content))
 
 
 def read_queries() -> dict[int, list[Query]]:
-    """B -> its queries."""
-    found = json.loads(QUERIES.read_text())
-    return {int(slate): [Query(**one) for one in queries] for slate, queries in found.items()}
+    """B -> queries."""
+    content = json.loads(QUERIES.read_text())
+    return {int(slate): [Query(**q) for q in queries] for slate, queries in content.items()}

@@ -1,7 +1,7 @@
-"""What every peer serves: read the user's record, decode it, ids to rows, one run of the score graph.
+"""The ranker that every peer serves: read and decode the user's record, map ids to rows, run the score graph once.
 
-Written as a good engineer would in the afternoon a first version takes: a synchronous client, no cache, no fallback.
-Imports only what is light in `models`, so it runs in each peer's own environment.
+A first version as it is written in an afternoon: a synchronous client, no cache, no fallback. It imports only light
+modules of `models`, so it runs in each peer's environment.
 """
 
 import json
@@ -27,16 +27,16 @@ class Ranker:
     """Scores candidates for a user. Safe to use from several threads."""
 
     def __init__(self, job: Path = JOB) -> None:
-        """Load what `job` names: the current generation's artifact, the cache's client."""
-        named = json.loads(job.read_text())
+        """Load the artifact of the current generation and connect to the cache, as `job` names them."""
+        served = json.loads(job.read_text())
         # redis-py types every answer as bytes or str, though the client's settings decide which.
-        self._redis = cast(Any, Redis.from_url(named["cache_url"]))
-        key = pointer_key(named["model"])
+        self._redis = cast(Any, Redis.from_url(served["cache_url"]))
+        key = pointer_key(served["model"])
         self._generation = Pointer.from_bytes(self._redis.get(key), key).current
-        artifact_dir = Path(named["artifact_dir"])
+        artifact_dir = Path(served["artifact_dir"])
         self._artifact = load_artifact(artifact_dir, self._generation.artifact_id)
         self._session = make_session(self._artifact.file(SCORE))
-        self._inputs = [put.name for put in self._session.get_inputs()]
+        self._inputs = [node.name for node in self._session.get_inputs()]
 
     def score(self, user_id: str, candidates: Sequence[str]) -> NDArray[np.float64]:
         """Click probability of each candidate."""
@@ -44,12 +44,12 @@ class Ranker:
         return 1 / (1 + np.exp(-logits.astype(np.float64)))
 
     def run(self, feed: Feed) -> NDArray[np.float32]:
-        """The bare call of ONNX Runtime: one logit per candidate."""
+        """Call ONNX Runtime; one logit per candidate."""
         (logits,) = self._session.run(["logits"], feed)
         return np.asarray(logits[0])
 
     def feed(self, user_id: str, candidates: Sequence[str]) -> Feed:
-        """What the graph takes for a request."""
+        """Inputs of the graph for a request."""
         manifest, vocabulary = self._artifact.manifest, self._artifact.vocabulary
         raw = self._redis.get(self._generation.key(user_id))
         record = decode_record(raw, manifest.state_spec, self._generation.artifact_id, user_id)
@@ -66,7 +66,7 @@ class Ranker:
 
 
 def make_session(path: Path) -> ort.InferenceSession:
-    """The score graph on one thread of the CPU, with the options that the service uses."""
+    """Open the score graph on one CPU thread, with the service's session options."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1

@@ -1,4 +1,4 @@
-"""From figures to the table, the two verdicts and the plot."""
+"""The table, the verdicts and the plot of the figures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from loadtest.peers.queries import SLATES
 
 MAX_OVERHEAD_MS = 1.5
 MIN_RATIO = 1.3
-"""Over the best of the general servers, at concurrency 8."""
+"""Smallest ratio of answers per second to the best general server, at concurrency 8."""
 ONE, MANY = 1, 8
 
 
@@ -22,11 +22,11 @@ class Row:
     """One line of the table.
 
     Attributes:
-        name: of its results.
-        title: as shown, with what was chosen for it.
-        is_general: one of the servers that the throughput must beat by `MIN_RATIO`.
-        rounds: figures of each round; empty where it failed.
-        problem: why it has none, or stopped having any.
+        name: name of its results.
+        title: title with the chosen number of workers.
+        is_general: a general server, which Absorb's throughput must beat by `MIN_RATIO`.
+        rounds: figures of each round; empty if it failed.
+        problem: reason of a failure; empty: none.
     """
 
     name: str
@@ -38,50 +38,50 @@ class Row:
 
 @dataclass(frozen=True)
 class Spread:
-    """Median, smallest and largest over the rounds."""
+    """Median, smallest and largest value over the rounds."""
 
     median: float
     low: float
     high: float
 
     def text(self, digits: int) -> str:
-        """For a table."""
+        """Text for a table."""
         return f"{self.median:,.{digits}f} ({self.low:,.{digits}f}–{self.high:,.{digits}f})"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One claim and whether the figures bear it out; `is_met` is None where figures are missing."""
+    """One claim and whether the figures meet it; `is_met` is None if figures are missing."""
 
     claim: str
-    found: str
+    measured: str
     is_met: bool | None
 
     def line(self) -> str:
-        """For the table's page."""
-        word = {True: "met", False: "NOT met", None: "cannot be said"}[self.is_met]
-        return f"| {self.claim} | {self.found} | **{word}** |"
+        """Row of the table of verdicts."""
+        word = {True: "met", False: "NOT met", None: "unknown"}[self.is_met]
+        return f"| {self.claim} | {self.measured} | **{word}** |"
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Summary over rounds; of at least one."""
+    """Summary over at least one round."""
     return Spread(median(values), min(values), max(values))
 
 
 def over_rounds(row: Row, cell: Cell, what: str) -> list[float]:
-    """One figure of each round."""
+    """One figure for each round."""
     return [figures[str(cell)][what] for figures in row.rounds]
 
 
 def verdicts(ours: Row, bare: Row, rows: Sequence[Row]) -> list[Verdict]:
-    """The issue's two claims at both slates, on one row of ours."""
-    found = [_overhead(ours, bare, slate) for slate in SLATES]
+    """The claims on overhead and throughput at both slate sizes, for one row of ours."""
+    judged = [_overhead(ours, bare, slate) for slate in SLATES]
     general = [row for row in rows if row.is_general and row.rounds]
     alone = [row for row in rows if row.name == "fastapi" and row.rounds]
     for slate in SLATES:
-        found.append(_ratio(ours, general, slate, MIN_RATIO, "the best of the general servers"))
-        found.append(_ratio(ours, alone, slate, 1.0, "FastAPI alone"))
-    return found
+        judged.append(_ratio(ours, general, slate, MIN_RATIO, "the best of the general servers"))
+        judged.append(_ratio(ours, alone, slate, 1.0, "FastAPI alone"))
+    return judged
 
 
 def _overhead(ours: Row, bare: Row, slate: int) -> Verdict:
@@ -90,15 +90,15 @@ def _overhead(ours: Row, bare: Row, slate: int) -> Verdict:
     pairs = zip(
         over_rounds(ours, cell, "p50_ms"), over_rounds(bare, cell, "p50_ms"), strict=False
     )  # of the same round
-    differences = [one - other for one, other in pairs]
+    differences = [mine - theirs for mine, theirs in pairs]
     if not differences:
         return Verdict(claim, "no figures", None)
-    found = spread(differences)
-    return Verdict(claim, f"{found.text(2)} ms", found.median <= MAX_OVERHEAD_MS)
+    overhead = spread(differences)
+    return Verdict(claim, f"{overhead.text(2)} ms", overhead.median <= MAX_OVERHEAD_MS)
 
 
-def _ratio(ours: Row, others: Sequence[Row], slate: int, least: float, whom: str) -> Verdict:
-    claim = f"B = {slate:,}, concurrency 8: answers/s ≥ {least:g} × {whom}"
+def _ratio(ours: Row, others: Sequence[Row], slate: int, least: float, name: str) -> Verdict:
+    claim = f"B = {slate:,}, concurrency 8: answers/s ≥ {least:g} × {name}"
     cell = Cell(MANY, slate)
     if not others or not ours.rounds:
         return Verdict(claim, "no figures", None)
@@ -106,8 +106,8 @@ def _ratio(ours: Row, others: Sequence[Row], slate: int, least: float, whom: str
     best = max(per_s, key=lambda title: per_s[title])
     mine = median(over_rounds(ours, cell, "per_s"))
     ratio = mine / per_s[best]
-    found = f"{mine:,.0f} / {per_s[best]:,.0f} ({best}) = {ratio:.2f}"
-    return Verdict(claim, found, ratio >= least)
+    measured = f"{mine:,.0f} / {per_s[best]:,.0f} ({best}) = {ratio:.2f}"
+    return Verdict(claim, measured, ratio >= least)
 
 
 def table(rows: Sequence[Row], slate: int) -> list[str]:
@@ -141,19 +141,24 @@ def _on_one_line(text: str) -> str:
     return shown if len(shown) <= 200 else f"{shown[:200]}…"
 
 
-def page(ours: Sequence[Row], bare: Row, peers: Sequence[Row], about: Mapping[str, str]) -> str:
-    """The whole of `peers.md`. The verdicts are on the first of `ours`: Absorb as it comes."""
+def page(ours: Sequence[Row], bare: Row, peers: Sequence[Row], facts: Mapping[str, str]) -> str:
+    """The page `peers.md`. The verdicts are on the first row of `ours`: Absorb with its defaults."""
     rows = [bare, *ours, *peers]
     judged = verdicts(ours[0], bare, peers) if ours else []
     lines = ["# Absorb beside other servers of the same model", ""]
-    lines += [f"- {what}: {value}" for what, value in about.items()]
+    lines += [f"- {what}: {value}" for what, value in facts.items()]
     lines += ["", f"Verdicts, on the row “{ours[0].title}”:" if ours else "", ""]
-    lines += ["| claim | found | |", "|---|---|---|", *(verdict.line() for verdict in judged), ""]
+    lines += [
+        "| claim | measured | |",
+        "|---|---|---|",
+        *(verdict.line() for verdict in judged),
+        "",
+    ]
     for slate in SLATES:
         lines += [f"## B = {slate:,} candidates", "", *table(rows, slate), ""]
     lines += [
         "Medians over the rounds, in brackets the smallest and the largest. `onnxruntime alone` at 8 at a time is the",
-        "call from as many threads as there are cores. What is asked, and how: `loadtest/peers/README.md`.",
+        "call from one thread for each core. Queries and method: `loadtest/peers/README.md`.",
         "",
         "![latency and throughput](peers.png)",
         "",
@@ -162,7 +167,7 @@ def page(ours: Sequence[Row], bare: Row, peers: Sequence[Row], about: Mapping[st
 
 
 def plot(rows: Sequence[Row], path: Path) -> None:
-    """For each slate: median latency one at a time, and answers per second at 8, whiskers over the rounds."""
+    """For each slate size: median latency one at a time and answers per second at 8; whiskers over the rounds."""
     mpl.use("agg")
     from matplotlib import pyplot  # after the backend is chosen: there may be no display
 
@@ -171,11 +176,11 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     kinds = ((ONE, "p50_ms", "p50 ms, one at a time"), (MANY, "per_s", "answers/s, 8 at a time"))
     for line, (concurrency, what, label) in zip(grid, kinds, strict=True):
         for axes, slate in zip(line, SLATES, strict=True):
-            found = [spread(over_rounds(row, Cell(concurrency, slate), what)) for row in shown]
-            middle = [one.median for one in found]
+            spreads = [spread(over_rounds(row, Cell(concurrency, slate), what)) for row in shown]
+            middle = [s.median for s in spreads]
             whiskers = [
-                [one.median - one.low for one in found],
-                [one.high - one.median for one in found],
+                [s.median - s.low for s in spreads],
+                [s.high - s.median for s in spreads],
             ]
             colors = ["C1" if row.name.startswith("absorb") else "C0" for row in shown]
             axes.barh([row.title for row in shown], middle, xerr=whiskers, color=colors)

@@ -1,4 +1,4 @@
-"""The servers of the bench: how each is started, which wires it speaks, how many workers it may choose from."""
+"""The servers of the bench: how each is started, its wire formats, and numbers of workers to try."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,17 +6,17 @@ from typing import Literal
 
 Wire = Literal["json", "v2", "v2-binary"]
 BARE = "bare"
-"""Row of ONNX Runtime alone, in process."""
+"""Name of the row of ONNX Runtime alone, in process."""
 
 
 @dataclass(frozen=True)
 class Route:
-    """One way to ask a server: a row of the table.
+    """One endpoint and wire format of a server: a row of the table.
 
     Attributes:
-        name: of the row.
-        path: of the URL.
-        wire: form of request and answer.
+        name: name of the row.
+        path: path of the URL.
+        wire: format of request and answer.
     """
 
     name: str
@@ -29,15 +29,15 @@ class Server:
     """One server.
 
     Attributes:
-        name: of its folder, and for `--only`.
-        title: as the table says it.
-        routes: rows that it gives.
+        name: name of its folder, and for `--only`.
+        title: title in the table.
+        routes: its rows.
         command: words with `{bin}` (of its environment), `{here}` (its folder), `{port}`, `{workers}`.
-        workers: numbers of workers to try; the better one is taken.
-        package: whose version is said; None: this repository.
-        is_general: one of those that the throughput must beat by a factor.
-        on_system_python: needs Debian's own interpreter.
-        environment: variables; values may hold what `command` may.
+        workers: numbers of workers to try; the best is taken.
+        package: package whose version is reported; None: this repository.
+        is_general: a general server, which Absorb's throughput must beat by a factor.
+        on_system_python: needs Debian's interpreter.
+        environment: environment variables; values may contain the same fields as `command`.
     """
 
     name: str
@@ -106,10 +106,10 @@ PEERS: tuple[Server, ...] = (
         package="ray",
         environment={
             "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_worker_niceness": "0",  # by default replicas yield to all else, the generator too
-            "RAY_AUTH_MODE": "disabled",  # else it writes a token into the home folder
+            "RAY_worker_niceness": "0",  # by default replicas have a lower priority than the load generator
+            "RAY_AUTH_MODE": "disabled",  # otherwise it writes a token into the home folder
             "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-            "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0",  # it is for HAProxy, which is not in the wheel
+            "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0",  # it needs HAProxy, which is not in the wheel
         },
     ),
     Server(
@@ -151,4 +151,4 @@ ABSORBS: tuple[Server, ...] = (
         environment={**_SETTINGS, "ABSORB_HOST_CACHE_BYTES": "0"},
     ),
 )
-"""Absorb as it comes, through each of its doors, and without the cache tier in its own memory."""
+"""Absorb with its defaults, by each of its protocols, and without the cache tier in its own memory."""

@@ -1,4 +1,4 @@
-"""Requests as bytes and answers as scores, in each form that the servers speak."""
+"""Requests as bytes and answers as scores, in each wire format of the servers."""
 
 import json
 import struct
@@ -13,7 +13,7 @@ HEADER_LENGTH = "Inference-Header-Content-Length"
 
 
 def http_request(route: Route, host: str, user_id: str, candidates: Sequence[str]) -> bytes:
-    """A whole HTTP/1.1 request, ready to be sent again and again on one connection."""
+    """A complete HTTP/1.1 request, which can be sent repeatedly on one connection."""
     headers = {"Host": host, "Content-Type": "application/json"}
     if route.wire == "json":
         body = _dumps({"user_id": user_id, "candidates": list(candidates)})
@@ -29,15 +29,15 @@ def http_request(route: Route, host: str, user_id: str, candidates: Sequence[str
 
 
 def scores_of(route: Route, headers: Mapping[str, str], body: bytes) -> NDArray[np.float64]:
-    """Scores in an answer.
+    """Scores of an answer.
 
     Args:
-        route: that was asked.
-        headers: of the answer, names in lower case.
-        body: of the answer.
+        route: route of the request.
+        headers: headers of the answer, names in lower case.
+        body: body of the answer.
 
     Raises:
-        ValueError: there are none in it.
+        ValueError: the body has no scores.
     """
     try:
         if route.wire == "v2-binary":
@@ -47,7 +47,7 @@ def scores_of(route: Route, headers: Mapping[str, str], body: bytes) -> NDArray[
             answer = answer["outputs"][0]["data"]
         return np.asarray(answer if isinstance(answer, list) else answer["scores"], np.float64)
     except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise ValueError(f"no scores in the answer {body[:200]!r}") from error
+        raise ValueError(f"answer: got {body[:200]!r}, expected scores") from error
 
 
 def _text(name: str, values: Sequence[str]) -> dict[str, object]:

@@ -60,7 +60,7 @@ def test_a_run_without_any_answer_fails() -> None:
 
 def test_a_scenario_is_either_closed_or_open() -> None:
     for users, rate_per_s in ((1, 1.0), (None, None)):
-        with pytest.raises(ValueError, match="either users or rate_per_s"):
+        with pytest.raises(ValueError, match="expected either users or rate_per_s"):
             Scenario("x", duration_s=1, p99_ms=1, users=users, rate_per_s=rate_per_s)
 
 

@@ -6,7 +6,7 @@ from pydantic import BaseModel
 from loadtest.peers.ranker import Ranker
 
 
-class Asked(BaseModel):
+class Request(BaseModel):
     """A request."""
 
     user_id: str
@@ -24,6 +24,6 @@ app = FastAPI()
 
 
 @app.post("/score")
-def score(asked: Asked) -> Answer:
+def score(request: Request) -> Answer:
     """Score candidates for a user."""
-    return Answer(scores=ranker.score(asked.user_id, asked.candidates).tolist())
+    return Answer(scores=ranker.score(request.user_id, request.candidates).tolist())

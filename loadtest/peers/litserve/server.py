@@ -9,19 +9,19 @@ from loadtest.peers.ranker import Ranker
 
 
 class RankerAPI(litserve.LitAPI):  # type: ignore[misc] # LitServe is in the peer's own environment only
-    """The ranker in LitServe's four steps."""
+    """The ranker as the four steps of LitServe."""
 
     def setup(self, device: str) -> None:
         """Load the ranker, once in every worker."""
         self._ranker = Ranker()
 
     def decode_request(self, request: dict[str, Any]) -> dict[str, Any]:
-        """As it came."""
+        """The body as it is."""
         return request
 
-    def predict(self, asked: dict[str, Any]) -> list[float]:
+    def predict(self, query: dict[str, Any]) -> list[float]:
         """Score candidates for a user."""
-        scores: list[float] = self._ranker.score(asked["user_id"], asked["candidates"]).tolist()
+        scores: list[float] = self._ranker.score(query["user_id"], query["candidates"]).tolist()
         return scores
 
     def encode_response(self, output: list[float]) -> dict[str, list[float]]:

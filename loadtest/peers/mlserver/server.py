@@ -1,4 +1,4 @@
-"""MLServer: a custom runtime, asked over the Open Inference Protocol in JSON."""
+"""MLServer: a custom runtime that speaks the Open Inference Protocol in JSON."""
 
 from mlserver import MLModel
 from mlserver.codecs import NumpyCodec, StringCodec
@@ -17,7 +17,7 @@ class RankerRuntime(MLModel):  # type: ignore[misc] # MLServer is in the peer's 
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
         """Score candidates for a user."""
-        asked = {put.name: StringCodec.decode_input(put) for put in payload.inputs}
-        scores = self._ranker.score(asked["user_id"][0], asked["candidates"])
+        query = {tensor.name: StringCodec.decode_input(tensor) for tensor in payload.inputs}
+        scores = self._ranker.score(query["user_id"][0], query["candidates"])
         outputs = [NumpyCodec.encode_output("scores", scores)]
         return InferenceResponse(model_name=self.name, outputs=outputs)

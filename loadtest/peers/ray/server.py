@@ -19,8 +19,8 @@ class RankerDeployment:
 
     async def __call__(self, request: Request) -> dict[str, Any]:
         """Score candidates for a user."""
-        asked = await request.json()
-        return {"scores": self._ranker.score(asked["user_id"], asked["candidates"]).tolist()}
+        query = await request.json()
+        return {"scores": self._ranker.score(query["user_id"], query["candidates"]).tolist()}
 
 
 def main() -> None:

@@ -28,8 +28,12 @@ def main() -> None:
     """Serve until a signal says to stop."""
     port, instances = int(sys.argv[1]), int(sys.argv[2])
     config = TritonConfig(
-        http_address="127.0.0.1", http_port=port, allow_grpc=True, grpc_port=port + 1, allow_metrics=False
-    )  # fmt: skip
+        http_address="127.0.0.1",
+        http_port=port,
+        allow_grpc=True,
+        grpc_port=port + 1,
+        allow_metrics=False,
+    )
     with Triton(config=config) as triton:
         triton.bind(
             model_name="ranker",

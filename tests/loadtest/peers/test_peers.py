@@ -61,7 +61,7 @@ def test_the_overhead_is_taken_within_each_round() -> None:
     # 1.4 and 1.2 over the bare call, though the rounds differ by a whole millisecond.
     overhead, *_ = verdicts(row("absorb", (2.4, 400), (3.2, 400)), BARE, [ALONE])
     assert overhead.is_met is True
-    assert overhead.found == "1.30 (1.20–1.40) ms"
+    assert overhead.measured == "1.30 (1.20–1.40) ms"
     overhead, *_ = verdicts(row("absorb", (2.7, 400), (3.4, 400)), BARE, [ALONE])
     assert overhead.is_met is False
 
@@ -73,7 +73,7 @@ def test_the_throughput_must_beat_the_best_of_the_others(per_s: float, is_met: l
     peers = [row("slow", (9, 50)), row("fast", (5, 200), (5, 200), (5, 9000)), ALONE]
     ratios = verdicts(row("absorb", (2, per_s)), BARE, peers)[2:4]
     assert [verdict.is_met for verdict in ratios] == is_met
-    assert "(Fast)" in ratios[0].found
+    assert "(Fast)" in ratios[0].measured
 
 
 def test_what_was_not_measured_is_no_verdict() -> None:
@@ -82,7 +82,7 @@ def test_what_was_not_measured_is_no_verdict() -> None:
     assert {verdict.is_met for verdict in found} == {None}
     text = page([row("absorb")], BARE, [failed], {"Machine": "none"})
     assert "| Ray | no figures: start: no / room |" in text
-    assert text.count("**cannot be said**") == 6
+    assert text.count("**unknown**") == 6
 
 
 def test_the_page_and_the_plot_show_every_row(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_scores_are_read_from_every_form_of_answer() -> None:
         0.25,
         0.5,
     ]
-    with pytest.raises(ValueError, match="no scores in the answer"):
+    with pytest.raises(ValueError, match="expected scores"):
         scores_of(ROUTES["json"], {}, b'{"detail": "no"}')
 
 
