@@ -1,4 +1,4 @@
-"""How many held-out values a language model puts nearest to their own field."""
+"""Share of held-out values whose nearest field vector is that of their own field."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ from builder.recipe.language import Template
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Shares that are right.
+    """Shares of correct values.
 
     Attributes:
         of_values: of all held-out values; None if there are none.
-        of_fields: mean over the fields that have any.
+        of_fields: mean over the fields with held-out values.
         by_field: field -> share.
     """
 
@@ -30,7 +30,7 @@ class Accuracy:
 def measure_accuracy(
     model: LanguageModel, texts: FieldTexts, pairs: Sequence[Pair], template: Template
 ) -> Accuracy:
-    """Of the nearest field by cosine, prompts and descriptions encoded as they are now."""
+    """Accuracy of the nearest field by cosine, with prompts and descriptions encoded by the current weights."""
     if not pairs:
         return Accuracy(None, None, {})
     prompts = model.tokenise(write_prompts(pairs, texts.descriptions, template))

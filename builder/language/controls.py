@@ -1,4 +1,4 @@
-"""Vectors beside the language model's own: what they leave out is what it knows of the fields."""
+"""Control vectors: like those of the language model, without its knowledge of the fields."""
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +9,7 @@ from builder.recipe.language import LanguageRule
 
 
 def chosen_vectors(vectors: Float[Tensor, "K D"], rule: LanguageRule) -> Float[Tensor, "K D"]:
-    """What `rule.vectors` makes of the vectors of its model."""
+    """The vectors that `rule.vectors` selects: the model's own, shuffled ones or random ones."""
     if rule.vectors == "random":
         return random_like(vectors, rule.seed)
     if rule.vectors == "shuffled":
@@ -18,17 +18,17 @@ def chosen_vectors(vectors: Float[Tensor, "K D"], rule: LanguageRule) -> Float[T
 
 
 def random_like(vectors: Float[Tensor, "K D"], seed: int) -> Float[Tensor, "K D"]:
-    """Gaussian directions, the rows' lengths."""
+    """Random directions with the lengths of the rows."""
     drawn = torch.randn(vectors.shape, generator=torch.Generator().manual_seed(seed))
     lengths: Tensor = vectors.norm(dim=-1, keepdim=True)
     return F.normalize(drawn, dim=-1) * lengths
 
 
 def derangement(size: int, seed: int) -> Int64[Tensor, "K"]:
-    """A permutation in which nothing stays at its place: one cycle through all, in random order.
+    """A permutation without a fixed point: one cycle through all places, in random order.
 
     Raises:
-        ValueError: there is none of so few.
+        ValueError: `size` is below 2.
     """
     if size < 2:
         raise ValueError(f"shuffled vectors: got {size} field(s), expected at least 2")
@@ -39,7 +39,7 @@ def derangement(size: int, seed: int) -> Int64[Tensor, "K"]:
 
 
 def cosine_summary(vectors: Float[Tensor, "K D"]) -> dict[str, float]:
-    """Of the cosines between different fields; nothing if there is only one."""
+    """Minimum, mean, maximum and deviation of the cosines between fields; empty for a single field."""
     unit = F.normalize(vectors, dim=-1)
     first, second = torch.triu_indices(len(unit), len(unit), 1)
     cosines = (unit[first] * unit[second]).sum(-1)

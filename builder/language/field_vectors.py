@@ -1,4 +1,4 @@
-"""Vectors of a log's fields, for the models that read them: made once for their texts, then read from a folder."""
+"""Vectors of a log's fields, for models that read them: made once for the fields' texts, then read from a folder."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,13 +18,13 @@ from builder.run_folder import RunFolder
 def vectors_of(
     events: Events, recipe: Recipe, folder: RunFolder, progress: Progress = silent
 ) -> Float[Tensor, "K Dl"] | None:
-    """Of the recipe's fields; None for a model that reads none.
+    """Vectors of the recipe's fields; None for a model that reads none.
 
     Args:
         events: the ingested log.
         recipe: with the model, and the section on language.
         folder: of the run.
-        progress: told how far the tuning is.
+        progress: called after every step of tuning.
     """
     if recipe.language is None or not recipe.model.config.get("llm_dim"):
         return None
@@ -34,11 +34,11 @@ def vectors_of(
 def make_vectors(
     events: Events, recipe: Recipe, folder: RunFolder, progress: Progress = silent
 ) -> FieldVectors:
-    """Of the recipe's fields, with a report on how they were made.
+    """Vectors of the recipe's fields, with a report on how they were made.
 
     Raises:
-        StepError: the recipe has no section on language, or the log was ingested by a version that kept no values.
-        RecipeError: a description is of no field.
+        StepError: the recipe has no section on language, or the ingested log has no values of fields.
+        RecipeError: a description names an unknown field.
         WeightsError: the language model is not installed.
     """
     if recipe.language is None:

@@ -116,7 +116,7 @@ class LanguageModel:
         return weight
 
     def add_lora(self, rule: LanguageRule) -> None:
-        """Freeze the network and add LoRA matrices, which start as the identity of the model."""
+        """Freeze the network and add LoRA matrices, which change nothing before training."""
         config = LoraConfig(
             r=rule.rank,
             lora_alpha=rule.alpha,

@@ -1,8 +1,8 @@
 """Pairs of a prompt and the field that answers it, for tuning and held out.
 
 Differs from LLaCTR's released code, which keeps a dictionary from value to field and so gives a value of two fields
-("3" children, "3" in the morning) the label of the last one: here it is a pair for each, and `limit` says what accuracy
-that leaves possible.
+("3" children, "3" in the morning) the label of the last one: here each field has its own pair, and `limit` is the
+accuracy that this allows.
 """
 
 import hashlib
@@ -14,11 +14,11 @@ from builder.language.texts import FieldTexts
 from builder.recipe.language import LanguageRule, Template
 
 HELD_OUT = 10
-"""One value in so many; a field with fewer values has none to spare."""
+"""One value of 10 is held out; a field with fewer values holds none out."""
 MAX_HELD_OUT = 40
-"""Of a field: enough for ±0.02 over all fields, and a small part of the time of tuning."""
+"""Most held-out values of a field: enough for ±0.02 over all fields, at a small part of the tuning time."""
 MAX_CHARACTERS = 120
-"""Of a value. What follows says little more of the field, and a batch waits for its longest."""
+"""Values are cut here: the rest tells little about the field, and the longest value sets a batch's time."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Sample:
     Attributes:
         train: to tune on.
         held_out: to measure on.
-        limit: accuracy on `held_out` of whoever knows every value of every field, and guesses among the fields that
-            a value is of; 1 where no value is shared.
+        limit: best possible accuracy on `held_out`: a value of several fields is guessed among these; 1 where no
+            value is shared.
     """
 
     train: tuple[Pair, ...]
@@ -50,7 +50,7 @@ def sample_pairs(texts: FieldTexts, rule: LanguageRule) -> Sample:
     train: list[Pair] = []
     held_out: list[Pair] = []
     for place, name in enumerate(texts.names):
-        # A value that is cut may equal another: once is enough.
+        # Cut values may be equal: each is kept once.
         values = dict.fromkeys(value[:MAX_CHARACTERS] for value in texts.values[place])
         order = sorted(values, key=lambda value: _draw(rule.seed, name, value))
         pairs = [Pair(value, place) for value in order[: rule.values_per_field]]
@@ -74,7 +74,7 @@ def _limit(texts: FieldTexts, pairs: Sequence[Pair]) -> float:
 def write_prompts(
     pairs: Iterable[Pair], descriptions: Sequence[str], template: Template
 ) -> list[str]:
-    """A prompt for each pair; its answer, the field's description, is to come next."""
+    """A prompt for each pair, without its answer, the field's description."""
     if template == "short":
         return [f"Value: {pair.value}\nField:\n" for pair in pairs]
     candidates = ", ".join(descriptions)

@@ -27,10 +27,10 @@ def fine_tune(
 ) -> tuple[Float[Tensor, "K D"], dict[str, Any]]:
     """Vectors of the descriptions, and a report in JSON's types.
 
-    The same seed gives the same vectors, on processors of one kind.
+    The same seed gives the same vectors on the same kind of processor.
 
     Raises:
-        WeightsError: a package of the language model is not there, or not what was published.
+        WeightsError: a package of the language model is missing, or differs from the published one.
     """
     clock, cpu_start = Stopwatch(), time.process_time()
     sample = sample_pairs(texts, rule)
@@ -62,7 +62,7 @@ def fine_tune(
             "after": asdict(after),
         },
         "seconds": clock.seconds,
-        # Of all threads: what other programs on the machine do to the seconds, they do not do to these.
+        # Processor time of all threads: other programs on the machine do not change it.
         "cpu_s": time.process_time() - cpu_start,
     }
     return vectors, report
@@ -70,7 +70,7 @@ def fine_tune(
 
 @contextmanager
 def _threads(threads: int) -> Iterator[None]:
-    """So many threads, 0 for one per core, and afterwards as many as there were."""
+    """Run with `threads` threads (0: one per core); restore the former number afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads or os.cpu_count() or 1)
     try:

@@ -1,4 +1,4 @@
-"""What the language model reads: the fields in words, and values of each, from training data only."""
+"""Texts for the language model: descriptions of fields, and values of each, from training data only."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -34,15 +34,15 @@ def field_texts(
     """Texts of a schema's fields.
 
     Args:
-        schema: says which fields there are, in which order.
+        schema: the fields, in order.
         user: field -> raw values; as `Vocabulary.user`.
         context: field -> raw values; as `Vocabulary.context`.
         item: field -> raw values, the item's id and popularity among them.
-        descriptions: field -> what it is in words; the name stands for a field without. Fields of one name are told
-            apart as "user.region", "context.region", "item.region".
+        descriptions: field -> its description; a field without one is described by its name. Fields of the same name
+            are written "user.region", "context.region", "item.region".
 
     Raises:
-        RecipeError: `descriptions` names no field, is empty, or says the same of two fields.
+        RecipeError: a description names an unknown field, is empty, or equals that of another field.
     """
     kinds = {
         "user": (schema.user_fields, user),
@@ -55,7 +55,7 @@ def field_texts(
         for kind, (fields, values) in kinds.items()
         for field in fields
     ]
-    # A user's region and an item's are two fields.
+    # A user's region and an item's region are two fields.
     names = tuple(f"{kind}.{name}" if often[name] > 1 else name for kind, name, _ in triples)
     described = tuple(descriptions.get(name, name) for name in names)
     problems = _problems(names, described, descriptions)
@@ -74,8 +74,10 @@ def _problems(
     ]
     for place, (name, text) in enumerate(zip(names, described, strict=True)):
         if not text.strip():
-            problems.append(f"{name}: got {text!r}, expected words")
+            problems.append(f"{name}: got {text!r}, expected a description")
         elif text in described[:place]:
             other = names[described.index(text)]
-            problems.append(f"{name}: got {text!r}, expected other words than those of {other}")
+            problems.append(
+                f"{name}: got {text!r}, expected a description other than that of {other}"
+            )
     return problems

@@ -26,9 +26,9 @@ from builder.train.learning_rate import share_of_rate
 
 TEMPERATURE = 0.02
 MICRO_BATCH = 32
-"""Prompts at once: what is kept for the gradient fits into 2 GB, and short prompts do not wait for the longest."""
+"""Prompts per pass: activations fit into 2 GB, and short prompts are not padded to the longest."""
 MAX_NORM = 1.0
-"""Of the gradient."""
+"""Largest norm of the gradient."""
 
 
 class Tuner:
@@ -38,8 +38,8 @@ class Tuner:
         model: to tune; LoRA is added to it.
         pairs: to tune on.
         descriptions: of the K fields.
-        rule: of the recipe.
-        clock: takes the seconds.
+        rule: the recipe's section on language.
+        clock: measures the phases.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Tuner:
         self.labels = torch.tensor([pair.field for pair in pairs])
 
     def run(self, progress: Progress) -> list[float]:
-        """Tune; the loss of each step."""
+        """Tune; return the loss of each step."""
         steps = self.rule.steps
         self.model.add_lora(self.rule)
         self.model.network.train()
@@ -80,7 +80,7 @@ class Tuner:
         return losses
 
     def _batches(self) -> Iterator[Int64[Tensor, "B"]]:
-        """Places of each step's pairs: all of them once, in random order, and again."""
+        """Indices of each step's pairs: random permutations of all pairs, one after another."""
         rule = self.rule
         draw = torch.Generator().manual_seed(rule.seed)
         size = len(self.prompts)
@@ -89,8 +89,8 @@ class Tuner:
         yield from torch.split(places[: rule.steps * rule.batch], rule.batch)
 
     def _accumulate(self, batch: Int64[Tensor, "B"]) -> float:
-        """Gradients of a batch, in micro-batches; its loss."""
-        # Sorted within the batch alone: over all prompts, a batch would hold values of one field.
+        """Accumulate the gradients of a batch in micro-batches; return its loss."""
+        # Sorted within the batch only: sorted over all prompts, a batch would hold values of a single field.
         ordered = sorted(batch.tolist(), key=lambda place: len(self.prompts[place]))
         total = 0.0
         for start in range(0, len(ordered), MICRO_BATCH):

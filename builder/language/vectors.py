@@ -4,8 +4,8 @@
         vectors.safetensors    [K, D], as the language model encodes the descriptions
         report.json            what tuning did: losses, accuracies, seconds
 
-The hash is of all that decides them but the processor: where it multiplies bfloat16 matrices, tuning uses that.
-"shuffled" and "random" are made of the tuned ones when they are read.
+The hash covers everything that decides the vectors except the processor: tuning uses bfloat16 where it has matrix
+units for it. "shuffled" and "random" vectors are made from the tuned ones when these are read.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ from builder.recipe.language import LanguageRule
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
-"""Of the prompts, the tuning and the files: another one makes all vectors anew."""
+"""Version of prompts, tuning and files: with another one, all vectors are made again."""
 VECTORS_FILE, REPORT_FILE = "vectors.safetensors", "report.json"
 
 
@@ -42,7 +42,7 @@ class FieldVectors:
 
     Attributes:
         vectors: in the order of `FieldTexts`; float32.
-        report: what they are and how they came to be; JSON's types.
+        report: how the vectors were made, in JSON types.
     """
 
     vectors: Float[Tensor, "K D"]
@@ -52,20 +52,20 @@ class FieldVectors:
 def field_vectors(
     texts: FieldTexts, rule: LanguageRule, folder: Path, progress: Progress = silent
 ) -> FieldVectors:
-    """Vectors of the fields, from `folder` if they were made before.
+    """Vectors of the fields, read from `folder` if they were made before.
 
     Args:
         texts: fields and values.
         rule: of the recipe.
-        folder: of all vectors ever made; made if absent.
-        progress: steps of tuning.
+        folder: where vectors are kept; made if absent.
+        progress: called after every step of tuning.
 
     Raises:
-        WeightsError: a package of the language model is not there, or not what was published.
+        WeightsError: a package of the language model is missing, or differs from the published one.
     """
     key = content_hash(texts, rule)
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f"{key}.lock"):  # who comes second waits, and finds them
+    with FileLock(folder / f"{key}.lock"):  # a second process waits here and then reads them
         if not (folder / key).exists():
             _make(texts, rule, folder / key, progress)
     vectors = load_file(folder / key / VECTORS_FILE)["vectors"]
@@ -77,9 +77,9 @@ def field_vectors(
 
 
 def content_hash(texts: FieldTexts, rule: LanguageRule) -> str:
-    """Of all that decides the vectors of the model, 32 hex digits."""
+    """32 hex digits of a hash of everything that decides the vectors of the model."""
     tuned = asdict(rule)
-    # Descriptions are in the texts; threads only take longer; controls are made of tuned vectors.
+    # Descriptions are part of the texts, threads change only the time, controls are made from tuned vectors.
     for key in ("descriptions", "threads", "vectors"):
         del tuned[key]
     if rule.vectors == "raw":
@@ -91,7 +91,9 @@ def content_hash(texts: FieldTexts, rule: LanguageRule) -> str:
 
 def _make(texts: FieldTexts, rule: LanguageRule, place: Path, progress: Progress) -> None:
     check_libraries()
-    from builder.language.ssft import fine_tune  # here: what was made before needs no such library
+    from builder.language.ssft import (
+        fine_tune,
+    )  # imported here: reading stored vectors must not need it
 
     vectors, report = fine_tune(texts, rule, progress)
     after = report["accuracy"]["after"]["of_values"]
@@ -103,9 +105,9 @@ def _make(texts: FieldTexts, rule: LanguageRule, place: Path, progress: Progress
 
 @contextmanager
 def _appearing(place: Path) -> Iterator[Path]:
-    """A folder to write to, which is seen as `place` when the block ends well."""
+    """A folder to write to; renamed to `place` when the block ends without an error."""
     staged = place.with_name(f"{place.name}.new")
-    shutil.rmtree(staged, ignore_errors=True)  # of a killed builder
+    shutil.rmtree(staged, ignore_errors=True)  # left by a killed builder
     staged.mkdir()
     yield staged
     staged.rename(place)

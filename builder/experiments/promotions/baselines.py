@@ -1,4 +1,4 @@
-"""What counts and ages alone reach: logistic regression and boosted trees, on the same test visits."""
+"""Baselines on counts and ages: logistic regression and boosted trees, on the same test visits."""
 
 import json
 import time
@@ -21,7 +21,7 @@ from builder.experiments.promotions.task import MAX_POSITIVES, NEGATIVES
 Matrix = NDArray[np.float32]
 Predict = Callable[[Matrix], NDArray[np.floating]]
 NEVER_H = 1 << 14
-"""Hours since a purchase that never was."""
+"""Hours that stand for "never bought"."""
 ROUNDS = 300
 
 

@@ -1,6 +1,6 @@
-"""All trainings of the comparison: workers take them from one list, most important first; each finished one is a file.
+"""All trainings of the comparison: workers take them from one list, most important first, and write a file for each.
 
-A cut leaves complete rows: the same command goes on where it stopped.
+An interrupted run leaves complete rows; the same command then continues with the others.
 """
 
 import json
@@ -30,20 +30,20 @@ PACK_EVERY_S = 20
 
 @dataclass(frozen=True)
 class Plan:
-    """What to train, and how long.
+    """Trainings to run, and for how long.
 
     Attributes:
         prepared: folder of the prepared task.
         out: folder of results: LABEL/SEED.json and .npz, LABEL/search.json.
         device: "cuda" or "cpu".
-        minutes: after which no training goes on.
-        workers: processes at once.
-        only: labels; none: all.
-        seeds: of each row; 0: what the row says.
-        pack: a tar file of `out`, written now and then; None: none.
+        minutes: time after which trainings stop.
+        workers: number of processes.
+        only: labels to train; empty: all.
+        seeds: number of seeds of each row; 0: the row's own.
+        pack: tar file of `out`, rewritten every 20 s; None writes none.
         budget: of each training.
-        test_visits: behind the metrics.
-        length: L at most; 0: what the row says.
+        test_visits: number of visits behind the metrics.
+        length: largest L; 0: the row's own.
     """
 
     prepared: Path
@@ -62,7 +62,7 @@ class Plan:
         """Rows with their first seeds, then the further seeds of rows that have more.
 
         Raises:
-            ValueError: a label that is no row.
+            ValueError: a label of `only` is unknown.
         """
         for label in self.only:
             if label not in ROWS:
@@ -80,14 +80,14 @@ class Plan:
 
 
 def _turns(seeds: int) -> tuple[tuple[int, int], ...]:
-    """From and to which seed each of three turns goes: rows with many seeds have their first three at once."""
+    """First and last seed (exclusive) of each of three turns; rows with many seeds start with three."""
     if seeds > FIRST_SEEDS:
         return (0, FIRST_SEEDS), (0, 0), (FIRST_SEEDS, seeds)
     return (0, FIRST_SEEDS - 1), (FIRST_SEEDS - 1, FIRST_SEEDS), (0, 0)
 
 
 def run(plan: Plan, say: Callable[[str], None]) -> int:
-    """Start the workers, pack results, wait; return how many trainings are there.
+    """Start the workers, pack results, wait; return the number of finished trainings.
 
     Raises:
         ValueError: see `Plan.jobs`.
@@ -135,7 +135,7 @@ def pack(plan: Plan) -> None:
 
 
 def _work(plan: Plan, jobs: Sequence[tuple[str, tuple[int, ...]]], deadline: float) -> None:
-    """One process: take the first job that no other has taken, until all are done or time is up."""
+    """One process: take the first job that no other process has claimed, until all are done or the time is up."""
     torch.set_num_threads(1)
     torch.backends.cuda.matmul.allow_tf32 = True
     prepared = Prepared.load(plan.prepared)

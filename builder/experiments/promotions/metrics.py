@@ -1,4 +1,4 @@
-"""Metrics over whole pools, on the device; in the end compared with scikit-learn's in the tests."""
+"""Metrics over whole pools, computed on the device."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ class VisitMetrics:
 
     Attributes:
         gauc: AUC of the visit's candidates.
-        gauc_repeat: the same with those of its positives alone that stand in the history.
-        gauc_new: and with those that do not.
-        gauc_inside: AUC of the candidates that stand in the history.
+        gauc_repeat: AUC of its positives that are in the history against all negatives.
+        gauc_new: AUC of its positives that are not in the history against all negatives.
+        gauc_inside: AUC of the candidates that are in the history.
         log_loss: mean over its candidates, nats.
         ndcg: NDCG@10 with gain 1.
         recall: share of its positives among the first ten.
@@ -53,9 +53,9 @@ def measure_visits(
     Args:
         logit: of each candidate.
         label: 1: bought.
-        is_real: false where the pool has ended.
-        is_repeat: the candidate stands in the history.
-        most: no visit has more positives.
+        is_real: false at padding.
+        is_repeat: true where the candidate is in the history.
+        most: largest number of positives of a visit.
     """
     logit = logit.masked_fill(~is_real, -torch.inf)
     bought = label.sum(1)
@@ -129,7 +129,7 @@ def _auc(logit: Float[Tensor, "N"], label: Float[Tensor, "N"]) -> float:
 def repeats(
     items: Int[Tensor, "B C"], rows: Int[Tensor, "B L"], catalogue: int
 ) -> Bool[Tensor, "B C"]:
-    """Whether each candidate stands in the history."""
+    """Whether each candidate is in the history."""
     seen = torch.zeros(len(rows), catalogue, dtype=torch.bool, device=rows.device)
     seen.scatter_(1, rows, True)
     seen[:, 0] = False

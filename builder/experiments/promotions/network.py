@@ -1,4 +1,4 @@
-"""Everything around the blocks, the same for all: embeddings, what a head sees, tower, linear path."""
+"""The network around the blocks, the same for all rows: embeddings, inputs of the head, tower, linear path."""
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,7 @@ class Dropout(nn.Module):
         self.register_buffer("rate", torch.zeros(()), persistent=False)
 
     def forward(self, x: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch D"]:
-        """x, with some of its numbers zero in training."""
+        """x, with random zeros in training."""
         if not self.training:
             return x
         return x * (torch.rand_like(x) >= self.rate) / (1 - self.rate)
@@ -33,10 +33,10 @@ class Network(nn.Module):
     """logit = b + b_item + w · asinh(masses) + tower(ê_t ⊕ placement ⊕ asinh(masses) ⊕ pooled ⊕ ê_t ⊙ pooled ⊕ log n).
 
     Args:
-        blocks: what reads the history; none: a model without history.
-        items: of the catalogue.
-        placement: of candidates.
-        log_odds: of the base rate, where b starts.
+        blocks: readers of the history; empty: a model without history.
+        items: embeddings of the catalogue.
+        placement: features of candidates.
+        log_odds: start of b: log odds of the base rate.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Network(nn.Module):
     def train_forward(
         self, slates: Slates
     ) -> tuple[Float[Tensor, "B C"], Float[Tensor, ""] | None]:
-        """Log odds, and what the blocks add to the loss (only in training)."""
+        """Log odds, and the blocks' penalties (in training only)."""
         table = self.items.table()
         target = take_rows(table, slates.items)
         placed, bias = self.placement(slates.items, slates.display, slates.mailer)

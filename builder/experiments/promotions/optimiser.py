@@ -1,6 +1,6 @@
-"""Adagrad by hand, whose rates are numbers on the device, and a running mean of weights.
+"""Adagrad with its rate in a tensor on the device, and a running mean of weights.
 
-Torch's own reads its step on the host; this one is a few fused calls that a CUDA graph holds.
+Torch's own Adagrad reads its step on the host; this one is a few fused calls that a CUDA graph can capture.
 """
 
 from collections.abc import Iterable
@@ -9,15 +9,15 @@ import torch
 from torch import Tensor, nn
 
 DECAY = 0.998
-"""Of the running mean; less in the first steps."""
+"""Decay of the running mean; smaller in the first steps."""
 
 
 class Adagrad:
     """w −= rate · share · g / √(Σ g² + ε) (Duchi et al. 2011), and mean ← mean + (1 − decay)(w − mean).
 
     Args:
-        weights: what is trained.
-        means: as many tensors, which follow them.
+        weights: trained parameters.
+        means: tensors of the same shapes: running means of the weights.
         slow: weights that learn at `share` of the rate.
         share: see `slow`.
     """
@@ -43,7 +43,7 @@ class Adagrad:
 
     @torch.no_grad()
     def reset(self) -> None:
-        """Forget what was seen; the mean starts at the weights."""
+        """Clear the sums of squares; set the mean to the weights."""
         self.step.zero_()
         for square in self.squares:
             square.fill_(1e-8)

@@ -1,4 +1,4 @@
-"""The prepared task: integer arrays alone, in one compressed file that every machine with numpy reads."""
+"""The prepared task: integer arrays in one compressed file; reading it needs numpy only."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FIRST_WEEK, VALIDATION_WEEK, TEST_WEEK = 24, 45, 48
-"""Slates begin in week 24, so that half a year of history is there; three weeks choose, the last weeks measure."""
+"""First weeks of training, validation and test: slates begin in week 24, after almost half a year of history."""
 PARTS = ("train", "validation", "test")
 FILE = "promotions.npz"
 
@@ -24,10 +24,10 @@ class Prepared:
         pool_row: int32 [P] promoted products, rising within a pool.
         pool_display: uint8 [P] where in the shop it was displayed; 0: nowhere.
         pool_mailer: uint8 [P] where in the mailer it was; 0: nowhere.
-        household: int16 [N] whose visit it is; visits are in the order of time.
+        household: int16 [N] household of the visit; visits are in the order of time.
         week: int8 [N].
         hour: int16 [N], as `event_hour`.
-        pool: int32 [N] what was promoted there and then.
+        pool: int32 [N] number of the visit's pool.
         start: int32 [N] the household's first event.
         end: int32 [N] its first event that is not before the visit: history is event[start:end].
         positive_first: int32 [N + 1] where each visit's positives begin.

@@ -37,10 +37,9 @@ class Row:
 
     Attributes:
         title: in tables.
-        make: its blocks, of (item fields, anchors, L).
-        length: L, events it may see.
-        seeds: trainings.
-        share: of the batch of 64 visits that fits the device well (DIN's activations are r times larger).
+        make: builds its blocks.
+        length: L, the number of latest events that it sees.
+        seeds: number of trainings.
     """
 
     title: str
@@ -51,7 +50,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Parts:
-    """What blocks are made of.
+    """Inputs of a block's constructor.
 
     Attributes:
         item_fields: of every catalogue row.

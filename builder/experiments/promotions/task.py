@@ -1,4 +1,4 @@
-"""The prepared task on a device, and batches made there: nothing but a visit's number comes from the host.
+"""The prepared task on a device, where batches are made: no data is copied from the host during training.
 
 Axis letters: B visits, C candidates of each, L history length, D width, H heads, R slots.
 """
@@ -21,7 +21,7 @@ MAX_POSITIVES = 64
 AGES = 28
 """Buckets of age, two to the octave above an hour; 0 is padding."""
 SPREAD = 512
-"""Rows of zeros behind the catalogue that padding reads, so that its gradients do not all add to one row."""
+"""Rows of zeros behind the catalogue for padding, so that its gradients are not all added to a single row."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Slates:
         mailer: placement codes of candidates.
         label: 1 where the candidate was bought.
         weight: of each candidate in the loss; 0 where there is none.
-        offset: what sampling added to the log odds: log(sampling rate of positives / that of negatives).
+        offset: change of the log odds by sampling: log(sampling rate of positives / that of negatives).
     """
 
     rows: Int[Tensor, "B L"]
@@ -122,13 +122,13 @@ class Task:
         draws: Float[Tensor, "B draws"],
         positives: int = POSITIVES,
     ) -> Slates:
-        """Up to `positives` of what was bought, and K uniform draws (with replacement) of what was not.
+        """Up to `positives` bought candidates, and K uniform draws (with replacement) from the others.
 
         Args:
-            visits: whose candidates to draw.
+            visits: visits to draw candidates for.
             weight: of each visit.
             draws: uniform in [0, 1): one for the positives, K for the negatives.
-            positives: above so many, a random run of so many stands for all, with the weight of all.
+            positives: of more, a random run of so many is taken, with the weight of all.
         """
         first = self.positive_first[visits]
         bought = self.positive_first[visits + 1] - first  # (B,)

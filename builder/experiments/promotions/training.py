@@ -42,7 +42,7 @@ class Budget:
     validation_visits: int = 1536
 
     def settings(self) -> "list[Setting]":
-        """What the search tries."""
+        """Settings that the search tries."""
         return [Setting(rate, drop) for rate in self.rates for drop in self.dropouts]
 
 
@@ -56,15 +56,15 @@ class Setting:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training left.
+    """Result of a training.
 
     Attributes:
-        steps: done.
-        best_step: whose weights were kept.
+        steps: number of steps.
+        best_step: step of the kept weights.
         best: their validation metrics.
-        curve: of validations: step, training loss, GAUC, log loss.
+        curve: validations: step, training loss, GAUC, log loss.
         seconds: of wall time.
-        step_ms: of a step, validation left out.
+        step_ms: time of a step, without validation.
         ended: "patience", "steps" or "time".
     """
 
@@ -84,8 +84,8 @@ class Trainer:
         label: of the row.
         prepared: the task.
         task: the same on the device.
-        budget: see there.
-        say: takes lines of progress.
+        budget: steps, patience and search.
+        say: called with each line of progress.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class Trainer:
             self._capture()
 
     def search(self) -> tuple[Setting, list[dict[str, float]]]:
-        """The setting with the best validation GAUC after a short training, and what each gave."""
+        """The setting with the best validation GAUC after a short training, and the metrics of all."""
         trials = []
         for setting in self.budget.settings():
             self._start(1000, setting)
@@ -138,7 +138,7 @@ class Trainer:
         Args:
             seed: of weights and batches.
             setting: from the search.
-            deadline: in `time.monotonic()`; training ends there, and says so.
+            deadline: in `time.monotonic()`; training ends there with `ended` "time".
         """
         begun = time.monotonic()
         self._start(seed, setting)

@@ -58,8 +58,8 @@ def test_wrong_descriptions_are_all_listed() -> None:
     unknown, empty, same = caught.value.problems
     assert unknown.startswith("brnad: unknown field")
     assert "'brand'" in unknown
-    assert empty == "age: got ' ', expected words"
-    assert same == "item: got 'hour', expected other words than those of hour"
+    assert empty == "age: got ' ', expected a description"
+    assert same == "item: got 'hour', expected a description other than that of hour"
 
 
 def test_a_tenth_of_the_values_is_held_out() -> None:

@@ -1,8 +1,8 @@
-"""The terms on which every block is compared: what it sees, and what it must give.
+"""The interface that all compared blocks share: inputs and outputs.
 
-A block is cut as a served model is: `encode` turns a history into a state, `read` asks the state about candidates. It
-gives *masses* (how much of the history matched) and *pooled* vectors (what matched). `network.py` does the same with
-both for every block: log masses go to the logit directly and to the tower, pooled and ê_t ⊙ pooled to the tower.
+A block is split as a served model is: `encode` turns a history into a state, `read` scores candidates against it. It
+returns *masses* (how much of the history matched) and *pooled* vectors (what matched). `network.py` treats both alike
+for every block: asinh masses go to the logit and to the tower, pooled and ê_t ⊙ pooled to the tower.
 """
 
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Read:
-    """What a block says of each candidate; pooled vectors of a head are D wide."""
+    """Output of a block for each candidate; each head's pooled vector is D wide."""
 
     mass: Float[Tensor, "B C M"]
     pooled: Float[Tensor, "B C W"]
@@ -60,17 +60,17 @@ class Block(nn.Module):
     heads: int = HEADS
 
     def encode(self, history: History) -> State:
-        """What is known before any candidate is."""
+        """State of a history, without candidates."""
         raise NotImplementedError
 
     def read(self, state: State, candidates: Candidates) -> Read:
-        """What the state says of candidates."""
+        """Masses and pooled vectors of candidates."""
         raise NotImplementedError
 
     def penalty(
         self, history: History, state: State, candidates: Candidates, target: "Target"
     ) -> Float[Tensor, ""] | None:
-        """What training adds to the loss; None: nothing."""
+        """Term that training adds to the loss; None adds nothing."""
         return None
 
     def state_bytes(self, length: int) -> int:
@@ -80,7 +80,7 @@ class Block(nn.Module):
 
 @dataclass(frozen=True)
 class Target:
-    """What a penalty may fit: labels, weights and offsets as in `Slates`."""
+    """Targets that a penalty may fit: labels, weights and offsets as in `Slates`."""
 
     label: Float[Tensor, "B C"]
     weight: Float[Tensor, "B C"]

@@ -25,7 +25,7 @@ from builder.experiments.promotions.embeddings import COLUMNS
 CELLS = (512, 256, 256, 256)
 """Cells of each of a sketch's tables: two for each of four keys. 2,560 in all."""
 ABSENT = 1
-"""What `item_fields` says of a product without the field: equal to nothing."""
+"""Code of a missing field in `item_fields`; it matches no key."""
 
 
 def keys_of(item_fields: Int[Tensor, "V F"]) -> Int[Tensor, "V K"]:
@@ -50,7 +50,7 @@ class Counts(Block):
         self.ages = AgeBias(len(COLUMNS))
 
     def encode(self, history: History) -> State:
-        """Keys of events, and what each counts."""
+        """Keys of events, and the weight of each."""
         return {"keys": self.keys[history.rows], "worth": self.ages(history.ages)}
 
     def read(self, state: State, candidates: Candidates) -> Read:
@@ -79,7 +79,7 @@ class Sketch(Counts):
         self.keys = torch.stack(hashed, 1)
 
     def encode(self, history: History) -> State:
-        """Cells of events, and what each counts: what the read makes of them is what tables of cells would hold."""
+        """Cells of events, and the weight of each; `read` computes what tables of cells would hold."""
         worth = self.ages(history.ages).repeat_interleave(2, -1)
         return {"keys": self.keys[history.rows], "worth": worth}
 

@@ -33,7 +33,7 @@ DISTILLED = 0.5
 
 
 class SlotKernel(Block):
-    """Reads slots {"mean": [B, R, D], "count": [B, R, H]}; how events are dealt out is a subclass's idea.
+    """Reads slots {"mean": [B, R, D], "count": [B, R, H]}; subclasses assign events to slots.
 
     Args:
         rank: r.
@@ -50,7 +50,7 @@ class SlotKernel(Block):
         self.register_buffer("width", torch.tensor(WIDTHS, dtype=torch.float32), persistent=False)
 
     def encode(self, history: History) -> State:
-        """Deal events out, and keep means and counts."""
+        """Assign events to slots; keep means and counts."""
         share = self.deal(history)  # (B, L, R)
         real = (history.ages > 0).to(share.dtype)[..., None]
         share = share * real
@@ -78,7 +78,7 @@ class SlotKernel(Block):
     def penalty(
         self, history: History, state: State, candidates: Candidates, target: Target
     ) -> Float[Tensor, ""] | None:
-        """Mean squared difference of asinh masses from those over all events, which are not taught in turn."""
+        """Mean squared difference of asinh masses from those over all events, which get no gradient."""
         if not self.distilled:
             return None
         with torch.no_grad():
