@@ -1,0 +1,16 @@
+"""Outcomes and evidence that several tests of the chaos runs change."""
+
+from dataclasses import replace
+from typing import Any
+
+from loadtest.chaos.outcome import Outcome
+from loadtest.chaos.verdict import Evidence
+
+HIT = Outcome(1.0, 1.1, 200, source="hit", generation="g1", artifact_id="a")
+
+
+GOOD = Evidence("calm", frozenset(), [HIT] * 100, {"g1": "a", "g2": "b"})
+
+
+def with_one(one: Outcome, **changes: Any) -> Evidence:
+    return replace(GOOD, outcomes=[*GOOD.outcomes, one], **changes)
