@@ -7,6 +7,8 @@ import hypothesis
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
+from tests.tiers import tier_of
+
 if TYPE_CHECKING:
     from tests.builds import Builds
 
@@ -31,6 +33,11 @@ class ByFile(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByFile | None:
     return ByFile(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        item.add_marker(tier_of(item.nodeid, getattr(item, "fixturenames", ())))
 
 
 @pytest.fixture(scope="session")
