@@ -6,12 +6,19 @@ import pytest
 from typer.testing import CliRunner
 
 from builder.cli.main import app
+from builder.cli.progress_bar import console
 from builder.publish.capacity import load_of_spec, make_plan
 from models.contract.record import TensorSpec
 
 
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A console that wraps no cell, whatever COLUMNS was when it was made."""
+    monkeypatch.setattr(console, "_width", 160)
+
+
 def asked(*arguments: object) -> str:
-    said = CliRunner().invoke(app, ["plan", *map(str, arguments)], env={"COLUMNS": "160"})
+    said = CliRunner().invoke(app, ["plan", *map(str, arguments)])
     assert said.exit_code == 0, said.output
     return said.stdout
 
