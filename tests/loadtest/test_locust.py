@@ -92,7 +92,7 @@ def test_an_open_loop_counts_a_stall_against_every_request_that_was_due(
 def test_a_closed_loop_sends_what_the_sample_holds_and_counts_failures(
     tmp_path: Path, sample: Path
 ) -> None:
-    scenario = Scenario("closed", duration_s=1.5, p99_ms=1, users=2)
+    scenario = Scenario("closed", duration_s=2, p99_ms=1, users=2)
 
     with scorer(fail_every=2) as (url, bodies):
         samples = run_locust(scenario, url, sample, tmp_path)
