@@ -3,6 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from builder.experiments.compare.cost import CANDIDATES, cost_key, find_costs
 from builder.pipeline import Build
 from builder.recipe.models import ModelChoice, Sweep, Variant
@@ -11,7 +13,10 @@ from models.contract.record import USER_ID_BYTES, record_bytes
 SMALL = {"mlp": [8], "item_dim": 4, "hidden": 4, "heads": 2}
 
 
-def test_cost_is_measured_once_for_variants_and_sweeps(finished: Build, tmp_path: Path) -> None:
+def test_cost_is_measured_once_for_variants_and_sweeps(
+    finished: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("builder.experiments.compare.cost.BUDGET_S", 0.1)
     short = ModelChoice("din", {**SMALL, "long": False})
     lrea = ModelChoice("lrea", {**SMALL, "rank": 4, "slots": "hash"})
     recipe = replace(
@@ -35,11 +40,11 @@ def test_cost_is_measured_once_for_variants_and_sweeps(finished: Build, tmp_path
     assert told == [(done, 4) for done in range(5)]
     swept = ModelChoice("lrea", {**lrea.config, "rank": 2})
     assert list(costs.of) == [cost_key(model) for model in (short, lrea, swept)]
-    assert all(0 < one.p10_us <= one.us_per_candidate <= one.p90_us for one in costs.of.values())
-    assert all(0 < one.block <= CANDIDATES for one in costs.of.values())
+    assert all(0 < c.p10_us <= c.us_per_candidate <= c.p90_us for c in costs.of.values())
+    assert all(0 < cost.block <= CANDIDATES for cost in costs.of.values())
     assert costs.machine["cores"]
     recent = finished.recipe.history.recent
-    found = costs.find(short)
-    assert found is not None
-    assert found.state_bytes == record_bytes((), "fp32", USER_ID_BYTES, recent)
+    cost = costs.find(short)
+    assert cost is not None
+    assert cost.state_bytes == record_bytes((), "fp32", USER_ID_BYTES, recent)
     assert costs.find(ModelChoice("din", {"heads": 2})) is None
