@@ -54,6 +54,8 @@ def chaos(
     if is_listing:
         _list(console)
         return
+    # As with Ctrl-C: the cache, the service and the client are stopped.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if not (out / "artifacts").exists():
             console.print("training two small artifacts, once …")
@@ -98,6 +100,4 @@ def _chosen(names: Sequence[str]) -> list[Scenario]:
 
 
 if __name__ == "__main__":
-    # As with Ctrl-C: the cache, the service and the client are stopped.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     run_app(app, "python -m loadtest.chaos")

@@ -30,7 +30,7 @@ def check_machine(options: Options, results: Results) -> None:
     for name, value in machine().items():
         results.add(MACHINE, {"name": name, "value": value})
     if options.device != "cuda":
-        raise NotRunError("no CUDA device")
+        raise NotRunError("no CUDA device: only versions are recorded")
     for name, limit in _limits(options.effort.seconds).items():
         results.add(LIMITS, {"name": name, **limit})
 

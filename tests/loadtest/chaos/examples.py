@@ -12,5 +12,5 @@ HIT = Outcome(1.0, 1.1, 200, source="hit", generation="g1", artifact_id="a")
 GOOD = Evidence("calm", frozenset(), [HIT] * 100, {"g1": "a", "g2": "b"})
 
 
-def with_one(one: Outcome, **changes: Any) -> Evidence:
-    return replace(GOOD, outcomes=[*GOOD.outcomes, one], **changes)
+def with_outcome(outcome: Outcome, **changes: Any) -> Evidence:
+    return replace(GOOD, outcomes=[*GOOD.outcomes, outcome], **changes)

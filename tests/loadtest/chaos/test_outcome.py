@@ -45,9 +45,9 @@ def answer(status: int = 200, headers: dict[str, str] | None = None, **changes: 
 def test_an_answer_must_have_the_scores_of_the_artifact_and_state_that_it_names(
     reply: Reply, problem: str
 ) -> None:
-    found = judge(QUERY, reply)["problem"]
-    assert found.startswith(problem)
-    assert bool(found) == bool(problem)
+    got = judge(QUERY, reply)["problem"]
+    assert got.startswith(problem)
+    assert bool(got) == bool(problem)
 
 
 def tensors(first: float) -> Reply:
@@ -57,8 +57,8 @@ def tensors(first: float) -> Reply:
 
 
 def test_the_scores_of_a_v2_answer_name_its_artifact() -> None:
-    told = judge(QUERY, tensors(0.3))
-    assert told == {"source": "hit", "generation": "g2", "artifact_id": "b", "problem": ""}
+    fields = judge(QUERY, tensors(0.3))
+    assert fields == {"source": "hit", "generation": "g2", "artifact_id": "b", "problem": ""}
     assert judge(QUERY, tensors(0.9))["problem"].startswith("wrong")
 
 
@@ -70,5 +70,5 @@ def test_a_cold_answer_with_a_reason_is_right() -> None:
 
 
 def test_an_outcome_survives_its_line() -> None:
-    one = replace(HIT, sent_s=time.monotonic(), retried=True, problem="form: \n")
-    assert Outcome.from_line(one.to_line()) == one
+    outcome = replace(HIT, sent_s=time.monotonic(), retried=True, problem="form: \n")
+    assert Outcome.from_line(outcome.to_line()) == outcome

@@ -27,7 +27,7 @@ async def both(environment: Environment) -> None:
 
 def test_a_killed_cache_and_a_flip_break_no_rule(tmp_path: Path) -> None:
     fixtures = make_fixtures([Toy(seed).save(tmp_path / "artifacts") for seed in (1, 2)])
-    # On a busy machine a poll of the pointer may take the place of one hit and more.
+    # On a busy machine, polls of the pointer may delay some hits.
     scenario = Scenario(
         "both", "", both, cache_faults.UNAVAILABLE, settings=cache_faults.NO_HOST_TIER
     )
@@ -40,7 +40,7 @@ def test_a_killed_cache_and_a_flip_break_no_rule(tmp_path: Path) -> None:
     assert figures.broken == []
     assert (figures.lost, figures.mixed, figures.wrong, figures.faults) == (0, 0, 0, 2)
     assert {"hit", "unavailable"} <= set(figures.sources)
-    assert len({one.artifact_id for one in evidence.outcomes if one.is_hit}) == 2
+    assert len({o.artifact_id for o in evidence.outcomes if o.is_hit}) == 2
 
 
 def test_the_list_starts_nothing(capsys: pytest.CaptureFixture[str]) -> None:

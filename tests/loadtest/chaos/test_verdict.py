@@ -8,7 +8,7 @@ import pytest
 from loadtest.chaos.http_client import Reply
 from loadtest.chaos.outcome import Outcome
 from loadtest.chaos.verdict import Downtime, Evidence, Fault, conclude
-from tests.loadtest.chaos.examples import GOOD, HIT, with_one
+from tests.loadtest.chaos.examples import GOOD, HIT, with_outcome
 
 
 def answer(status: int = 200, headers: dict[str, str] | None = None, **changes: object) -> Reply:
@@ -30,7 +30,7 @@ def test_a_calm_run_breaks_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "text"),
+    ("outcome", "text"),
     [
         (replace(HIT, status=0, failure="hung"), "1 requests lost, the first: hung"),
         (replace(HIT, status=500), "status 500 for 1 good requests"),
@@ -43,12 +43,12 @@ def test_a_calm_run_breaks_nothing() -> None:
         (replace(HIT, problem="form: no reason"), "1 answers are form"),
     ],
 )
-def test_a_broken_rule_is_named(one: Outcome, text: str) -> None:
-    assert text in broken(with_one(one))
+def test_a_broken_rule_is_named(outcome: Outcome, text: str) -> None:
+    assert text in broken(with_outcome(outcome))
 
 
 @pytest.mark.parametrize(
-    "one",
+    "outcome",
     [
         replace(HIT, status=429),
         replace(HIT, status=503, source="", generation=""),
@@ -56,8 +56,8 @@ def test_a_broken_rule_is_named(one: Outcome, text: str) -> None:
         replace(HIT, source="unavailable"),
     ],
 )
-def test_rejections_and_rare_late_answers_break_no_rule(one: Outcome) -> None:
-    assert broken(with_one(one)) == ""
+def test_rejections_and_rare_late_answers_break_no_rule(outcome: Outcome) -> None:
+    assert broken(with_outcome(outcome)) == ""
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_rejections_and_rare_late_answers_break_no_rule(one: Outcome) -> None:
     [
         (9.0, "closed", True, True),  # ended before the kill
         (9.95, "closed", True, False),
-        (9.5, "closed", False, True),  # in flight when it was told to stop: has to be answered
+        (9.5, "closed", False, True),  # in flight when it was told to stop: must be answered
         (9.95, "closed", False, False),
         (10.5, "refused", False, False),
         (13.0, "refused", True, True),
@@ -75,8 +75,8 @@ def test_rejections_and_rare_late_answers_break_no_rule(one: Outcome) -> None:
 def test_only_a_process_that_is_down_excuses(
     sent_s: float, failure: str, is_kill: bool, is_lost: bool
 ) -> None:
-    one = Outcome(sent_s, sent_s + 0.6, failure=failure)
-    figures = conclude(with_one(one, downtimes=[Downtime(10.0, 12.0, is_kill)]))
+    outcome = Outcome(sent_s, sent_s + 0.6, failure=failure)
+    figures = conclude(with_outcome(outcome, downtimes=[Downtime(10.0, 12.0, is_kill)]))
     assert (figures.lost, figures.excused) == ((1, 0) if is_lost else (0, 1))
 
 

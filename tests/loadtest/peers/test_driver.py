@@ -17,9 +17,9 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     with suppress(asyncio.IncompleteReadError):
         while head := await reader.readuntil(b"\r\n\r\n"):
             length = int(head.lower().partition(b"content-length: ")[2].split(b"\r")[0])
-            asked = json.loads(await reader.readexactly(length))
-            is_known = asked["user_id"] != "x"
-            body = json.dumps({"scores": [int(asked["user_id"]) / 2] if is_known else []}).encode()
+            query = json.loads(await reader.readexactly(length))
+            is_known = query["user_id"] != "x"
+            body = json.dumps({"scores": [int(query["user_id"]) / 2] if is_known else []}).encode()
             status = f"HTTP/1.1 {200 if is_known else 404} Word\r\nContent-Length: {len(body)}"
             writer.write(f"{status}\r\n\r\n".encode() + body)
     writer.close()

@@ -16,11 +16,11 @@ def figures(p50_ms: float, per_s: float) -> bench.Figures:
         "degraded": 0,
         "p99_ms": 3 * p50_ms,
     }
-    return {str(one): cell for one in CELLS}
+    return {str(key): cell for key in CELLS}
 
 
 def row(name: str, *rounds: tuple[float, float], is_general: bool = True) -> Row:
-    return Row(name, name.title(), is_general, [figures(*one) for one in rounds])
+    return Row(name, name.title(), is_general, [figures(*values) for values in rounds])
 
 
 BARE = row("bare", (1.0, 900), (2.0, 500), is_general=False)
@@ -54,8 +54,8 @@ def test_the_throughput_must_beat_the_best_of_the_others(per_s: float, is_met: l
 
 def test_missing_figures_give_no_verdict() -> None:
     failed = Row("ray", "Ray", True, [], "start: no | room")
-    found = verdicts(row("absorb"), BARE, [failed])
-    assert {verdict.is_met for verdict in found} == {None}
+    judged = verdicts(row("absorb"), BARE, [failed])
+    assert {verdict.is_met for verdict in judged} == {None}
     text = page([row("absorb")], BARE, [failed], {"Machine": "none"})
     assert "| Ray | no figures: start: no / room |" in text
     assert text.count("**unknown**") == 6
