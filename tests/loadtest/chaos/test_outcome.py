@@ -10,15 +10,25 @@ from loadtest.chaos.outcome import Outcome, judge
 from tests.loadtest.chaos.examples import HIT
 
 QUERY = Query(
-    {}, True, {"a": {"record": [0.1, 0.2], "cold": [0.5, 0.5]}, "b": {"record": [0.3, 0.4], "cold": [0.6, 0.6]}}
-)  # fmt: skip
+    {},
+    True,
+    {
+        "a": {"record": [0.1, 0.2], "cold": [0.5, 0.5]},
+        "b": {"record": [0.3, 0.4], "cold": [0.6, 0.6]},
+    },
+)
 
 
 def answer(status: int = 200, headers: dict[str, str] | None = None, **changes: object) -> Reply:
     body = {
-        "artifact_id": "a", "generation": "g1", "state": {"source": "hit"}, "degraded": False,
-        "degraded_reason": None, "scores": [0.1, 0.2], **changes,
-    }  # fmt: skip
+        "artifact_id": "a",
+        "generation": "g1",
+        "state": {"source": "hit"},
+        "degraded": False,
+        "degraded_reason": None,
+        "scores": [0.1, 0.2],
+        **changes,
+    }
     return Reply(status, headers or {}, orjson.dumps(body))
 
 

@@ -13,9 +13,14 @@ from tests.loadtest.chaos.examples import GOOD, HIT, with_outcome
 
 def answer(status: int = 200, headers: dict[str, str] | None = None, **changes: object) -> Reply:
     body = {
-        "artifact_id": "a", "generation": "g1", "state": {"source": "hit"}, "degraded": False,
-        "degraded_reason": None, "scores": [0.1, 0.2], **changes,
-    }  # fmt: skip
+        "artifact_id": "a",
+        "generation": "g1",
+        "state": {"source": "hit"},
+        "degraded": False,
+        "degraded_reason": None,
+        "scores": [0.1, 0.2],
+        **changes,
+    }
     return Reply(status, headers or {}, orjson.dumps(body))
 
 
