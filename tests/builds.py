@@ -57,11 +57,11 @@ def with_profiles(events: Events) -> Events:
 
 @dataclass
 class Builds:
-    """Checkpoints and artifacts by case.
+    """The checkpoint and the artifact of each case.
 
     Attributes:
         artifacts: folder of all artifacts, shared by the processes that run tests.
-        events: the log behind all of them.
+        events: the log that all cases are trained on.
     """
 
     artifacts: Path
@@ -86,21 +86,21 @@ class Builds:
         return self.source(case).batch(found, latest, np.random.default_rng(0))[0]
 
     def checkpoint(self, case: Case) -> Checkpoint:
-        """A model after a few steps."""
+        """A model trained for a few steps."""
         if case not in self._checkpoints:
             vectors = self._vectors(case.config.get("llm_dim", 0))
             self._checkpoints[case] = train(self.events, self.recipe(case), vectors=vectors)
         return self._checkpoints[case]
 
     def _vectors(self, dim: int) -> torch.Tensor | None:
-        """Of the fields, as a language model may have made them."""
+        """Field vectors, with random numbers in place of a language model's."""
         schema = self.events.schema
         size = len(schema.user_fields) + len(schema.context_fields) + len(schema.item_fields)
         generator = torch.Generator().manual_seed(0)
         return torch.randn(size, dim, generator=generator) if dim else None
 
     def artifact(self, case: Case) -> Artifact:
-        """The same, exported: by one of the test processes, for all of them."""
+        """The model as an artifact, exported by one test process for all."""
         if case not in self._artifacts:
             self.artifacts.mkdir(parents=True, exist_ok=True)
             exported = self.artifacts / f"{case}.exported"

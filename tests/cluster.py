@@ -1,4 +1,4 @@
-"""A real cluster of three nodes without replicas, each a process whose node a test may kill, stop and start again."""
+"""A real cluster of three nodes without replicas. Each node is a process that a test may kill, stop and start again."""
 
 import contextlib
 import shutil
@@ -67,7 +67,7 @@ class Node:
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
-        """It neither answers nor refuses inside the block."""
+        """The node neither answers nor refuses connections inside the block."""
         self.process.send_signal(signal.SIGSTOP)
         try:
             yield
@@ -76,7 +76,7 @@ class Node:
 
 
 class Cluster:
-    """Three nodes that know each other."""
+    """Three connected nodes."""
 
     def __init__(self, folder: Path) -> None:
         third = NUM_SLOTS // 3
@@ -111,8 +111,8 @@ class Cluster:
             node.ask("FLUSHALL")
 
     def _is_whole(self, node: Node) -> bool:
-        told = node.ask("CLUSTER INFO")
-        return told["cluster_state"] == "ok" and int(told["cluster_slots_ok"]) == NUM_SLOTS
+        info = node.ask("CLUSTER INFO")
+        return info["cluster_state"] == "ok" and int(info["cluster_slots_ok"]) == NUM_SLOTS
 
 
 @contextmanager
@@ -129,7 +129,7 @@ def running_cluster() -> Iterator[Cluster]:
 
 
 def free_ports(number: int) -> list[int]:
-    """Ports that nobody listens on; held together, so that they differ."""
+    """Free ports. All are bound at the same time, so that they differ."""
     with contextlib.ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(number)]
         for one in sockets:

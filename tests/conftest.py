@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 E2E = "tests/e2e/"
 
-# Tests compute little at a time: on a busy machine threads would mostly wait for each other.
+# Tests compute little at a time: on a busy machine, several threads would mostly wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# No deadline: a busy machine is no failure. Fewer draws than usual: all tests have to end in a quarter of an hour.
+# No deadline: a busy machine is not a failure. Fewer draws than usual: all tests have to end within 15 minutes.
 hypothesis.settings.register_profile("absorb", deadline=None, max_examples=40)
-# `make fuzz`: minutes of other draws in each run.
+# `make fuzz`: different draws in each run, for minutes.
 hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=3000)
 hypothesis.settings.load_profile("absorb")
 

@@ -1,4 +1,4 @@
-"""What tests share that send many requests which nobody thought of."""
+"""Shared by tests that send many generated requests."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +19,7 @@ PROFILE = "fuzz"
 
 @contextmanager
 def serving(world: World, **how: Any) -> Iterator[Send]:
-    """The service in process, asked from outside of its event loop: hypothesis does not wait for coroutines."""
+    """The service in this process, called from outside its event loop: hypothesis does not wait for coroutines."""
     world.publish(Toy())
     service = world.service(**how)
     with asyncio.Runner() as runner:
@@ -37,7 +37,7 @@ def serving(world: World, **how: Any) -> Iterator[Send]:
 
 
 def drawn(examples: int) -> settings:
-    """So many draws, the same in every run; with `--hypothesis-profile fuzz` others in each, and as many as it says."""
+    """`examples` draws, the same in every run. The profile `fuzz` draws others, as many as it sets."""
     quiet = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
     if settings.get_current_profile_name() == PROFILE:
         return settings(suppress_health_check=quiet)
@@ -47,10 +47,10 @@ def drawn(examples: int) -> settings:
 
 
 def check_refusal(response: httpx.Response) -> None:
-    """It went well, or the client is told what was wrong with what it sent."""
-    # 504: the request itself may say that it cannot wait.
+    """Check that the request succeeded, or that the error says what was wrong with it."""
+    # 504: the request may set a deadline that is too short.
     assert response.status_code < 500 or response.status_code == 504, response.text
     if response.status_code >= 400:
-        said = response.json()
-        assert list(said) == ["error"]
-        assert said["error"]
+        body = response.json()
+        assert list(body) == ["error"]
+        assert body["error"]

@@ -1,4 +1,4 @@
-"""One real server for the tests of a file, empty for each of them; and one finished build for all."""
+"""One real cache server for the tests of a file, emptied for each test, and one finished build for all tests."""
 
 import shutil
 import tempfile
@@ -37,7 +37,7 @@ def client(server: Path) -> Iterator[CacheClient]:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Build]:
-    """All steps done once. Nobody changes it: see `build`."""
+    """A build with all steps done. Tests must not change it; `build` is a copy that they may change."""
     threads = torch.get_num_threads()
     home = tmp_path_factory.mktemp("finished")
     cache = Path(tempfile.mkdtemp(prefix="ab", dir="/tmp"))

@@ -1,4 +1,4 @@
-"""Logs written down event by event, in dense ids, for tests that check what becomes of each."""
+"""Logs given event by event, in dense ids, for tests that check each event."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -31,15 +31,15 @@ def make_events(
     recent: int = 2,
     split: Split = SPLIT,
 ) -> Events:
-    """A log of each user's events, which must be in the order of time.
+    """A log of each user's events, which must be sorted by time.
 
     Args:
-        users: events of each.
-        categories: of items 2, 3, …; empty: all items share one.
+        users: events of each user.
+        categories: categories of items 2, 3, …; empty: all items share one.
         num_items: rows of the catalogue.
         length: L.
         recent: N.
-        split: of the time.
+        split: the split by time.
     """
     log = [event for events in users for event in events]
     item = np.array([event.item for event in log], np.int32)

@@ -1,4 +1,4 @@
-"""Small logs and recipes for them, built as a user would: files on disk and plain recipe values."""
+"""Small logs and their recipes, as a user would write them: files on disk and plain recipe values."""
 
 import gzip
 from pathlib import Path
@@ -30,7 +30,7 @@ def plain_recipe(**sections: Any) -> dict[str, Any]:
 
 
 def problems_of(values: dict[str, Any]) -> list[str]:
-    """Of a recipe that cannot be."""
+    """The error text of a recipe that is rejected."""
     with pytest.raises(RecipeError) as caught:
         recipe_from(values, Path("recipe.toml"))
     return caught.value.problems
@@ -42,7 +42,7 @@ def small_recipe(folder: Path, **sections: Any) -> Recipe:
 
 
 def log_frame(rows: int = 40) -> pl.DataFrame:
-    """Events of four users and five items, one a minute, in the order of time."""
+    """Events of four users and five items, one per minute, sorted by time."""
     place = range(rows)
     return pl.DataFrame(
         {
@@ -75,7 +75,7 @@ def write_lines(path: Path, lines: list[str]) -> None:
 
 
 def ingest_at(recipe: Recipe, now_s: float = NOW_S) -> Events:
-    """As `ingest`, at a known time."""
+    """`ingest` with a fixed current time."""
     return ingest_log(SOURCES[recipe.data.source].read(recipe), recipe, now_s)
 
 

@@ -1,4 +1,4 @@
-"""Small records to publish, and what must hold of a cache afterwards."""
+"""Small records to publish, and checks of the cache afterwards."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -45,7 +45,7 @@ def assert_whole(client: CacheClient, generation: Generation) -> None:
 
 
 def assert_only(client: CacheClient, pointer: Pointer | None, model: str = "lrea") -> None:
-    """The cache holds the pointer's generations, whole, nothing else of the model, and no lock."""
+    """Check that the cache holds only the pointer's generations of the model, complete, and no lock."""
     kept = [g for g in (pointer.current, pointer.previous) if g] if pointer else []
     assert read_pointer(client, model)[0] == pointer
     assert count_all(client).get(model, {}) == {g.name: g.num_users for g in kept}

@@ -1,4 +1,4 @@
-"""Errors of the builder leave its worker processes whole: class, text and attributes."""
+"""Errors of the builder keep class, text and attributes when they leave a worker process."""
 
 import pickle
 

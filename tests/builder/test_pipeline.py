@@ -1,4 +1,4 @@
-"""The chain of steps: done once, done again from where something changed, and never built upon a half-done one."""
+"""The chain of steps: a step runs once, runs again only after a change, and never uses an unfinished output."""
 
 import shutil
 import signal
@@ -226,18 +226,18 @@ def test_what_is_published_is_every_user_as_of_the_end_of_the_log(finished: Buil
 
 
 def test_steps_tell_how_far_they_are(build: Build) -> None:
-    told: list[tuple[int, int]] = []
-    watched = replace(build, progress=lambda done, total, note="": told.append((done, total)))
+    calls: list[tuple[int, int]] = []
+    watched = replace(build, progress=lambda done, total, note="": calls.append((done, total)))
 
     run_step(watched, "precompute")
 
-    assert told == [(done, 60) for done in range(61)]
+    assert calls == [(done, 60) for done in range(61)]
 
 
 def test_a_build_is_published_in_place_and_an_older_artifact_again(
     build: Build, server: Path
 ) -> None:
-    """What `rollback` cannot bring back, `republish` encodes anew from the ingested log."""
+    """`republish` encodes generations from the ingested log that `rollback` cannot restore."""
     rolling = replace(build.recipe, publish=PublishRule(mode="rolling", wait_s=0.0))
     build = replace(build, recipe=rolling, cache_url=f"embedded:{server}")
     artifact_id = build.artifact().artifact_id
@@ -259,7 +259,7 @@ def test_a_build_is_published_in_place_and_an_older_artifact_again(
     assert is_due(build, "publish")  # the next run publishes the newest
 
 
-def test_how_it_is_published_is_no_part_of_a_build(build: Build) -> None:
+def test_the_publish_section_does_not_change_a_build(build: Build) -> None:
     rolling = replace(build.recipe, publish=PublishRule(mode="rolling"))
     assert rolling.to_dict() == build.recipe.to_dict()
     assert fingerprints(rolling) == fingerprints(build.recipe)

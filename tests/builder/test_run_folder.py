@@ -1,4 +1,4 @@
-"""A run's folder: stamps survive, half-written outcomes are never taken, and one builder works in it at a time."""
+"""A run's folder: stamps are kept, half-written outputs are never used, and one builder works in it at a time."""
 
 import os
 import signal
@@ -57,7 +57,7 @@ def test_stamps_are_read_as_written(folder) -> None:
     assert RunFolder(folder.path).stamps() == {"ingest": ingest, "train": train}
 
 
-def test_a_step_is_stamped_anew(folder) -> None:
+def test_a_new_stamp_replaces_the_old_one(folder) -> None:
     folder.stamp("ingest", Stamp("old", 1.0))
     folder.stamp("ingest", Stamp("new", 2.0))
 
@@ -78,8 +78,8 @@ def test_a_new_folder_has_no_stamps(folder) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"ingest": 3}', '{"ingest": {"when": 3}}'])
-def test_stamps_that_cannot_be_read_count_as_none(folder, text) -> None:
-    """The steps are then done again, which is always right."""
+def test_unreadable_stamps_are_ignored(folder, text) -> None:
+    """Then the steps run again, which is always safe."""
     (folder.path / STEPS_FILE).write_text(text)
 
     assert folder.stamps() == {}
@@ -135,7 +135,7 @@ def test_a_killed_step_leaves_the_old_and_does_not_disturb_the_next(folder) -> N
     assert [path.name for path in folder.events.iterdir()] == ["new.npy"]
 
 
-def test_a_second_builder_is_told_who_builds(folder) -> None:
+def test_the_error_of_a_second_builder_names_the_first(folder) -> None:
     with start(HOLD, folder) as builder:
         assert builder.stdout is not None
         assert builder.stdout.readline() == "held\n"

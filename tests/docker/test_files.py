@@ -127,11 +127,11 @@ def test_both_health_checks_speak_the_scheme_of_the_service(
     monkeypatch.setenv("ABSORB_PORT", "8000")
     if certificate:
         monkeypatch.setenv("ABSORB_TLS_CERT_FILE", certificate)
-    asked: list[str] = []
-    monkeypatch.setattr(urllib.request, "urlopen", lambda url, **_: asked.append(url))
+    urls: list[str] = []
+    monkeypatch.setattr(urllib.request, "urlopen", lambda url, **_: urls.append(url))
     for code in codes:
         exec(code)
-    assert asked == [f"{scheme}://127.0.0.1:8000/health/ready"] * 2
+    assert urls == [f"{scheme}://127.0.0.1:8000/health/ready"] * 2
 
 
 def test_commands_are_in_exec_form() -> None:

@@ -1,6 +1,7 @@
 """Each image's steps outside a container: install, then start its program with only what the image copies.
 
-The builder's image builds the tiny recipe into a cache, the service's image serves it, the load generator's image asks.
+The builder's image builds the tiny recipe into a cache, the service's image serves it, and the load generator's image
+sends requests.
 """
 
 import json

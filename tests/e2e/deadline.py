@@ -1,4 +1,4 @@
-"""Waiting for what another process does: by looking at it until a deadline, never by sleeping and hoping."""
+"""Waits for another process: polls a condition until a deadline, never sleeps for a fixed time."""
 
 import time
 from collections.abc import Callable
@@ -13,7 +13,7 @@ Found = TypeVar("Found")
 
 
 def wait_until(look: Callable[[], Found], what: str, limit_s: float = LIMIT_S) -> Found:
-    """What `look` finds as soon as it finds something."""
+    """The first result of `look` that is true."""
     deadline = time.monotonic() + limit_s
     while not (found := look()):
         assert time.monotonic() < deadline, f"waited {limit_s:g} s in vain for {what}"

@@ -20,7 +20,7 @@ from tests.e2e.traffic import Answer, Ask
 LIMIT = 1e-4
 """Largest difference of a score."""
 COLD = ("miss", "unavailable")
-"""Sources that are scored as a user of whom nothing is known."""
+"""Sources that are scored from the cold-start state."""
 
 
 @dataclass
@@ -29,8 +29,8 @@ class Expected:
 
     Attributes:
         artifact: the model.
-        records: user id -> bytes, as they lay in the cache.
-        dtype: of the records.
+        records: user id -> bytes in the cache.
+        dtype: dtype of the records.
     """
 
     artifact: Artifact
@@ -88,7 +88,7 @@ def _run(graph: ort.InferenceSession, feed: Mapping[str, NDArray[Any]]) -> list[
 
 
 def read_expected(client: CacheClient, generation: Generation, artifacts: Path) -> Expected:
-    """What the cache and the artifact folder hold for a generation."""
+    """The model and the records of a generation, read from the cache and the artifact folder."""
     start = len(generation.key(""))
     keys = [key.decode() for key in client.scan_iter(generation.key_pattern(), 1000)]
     with client.pipeline(transaction=False) as pipeline:

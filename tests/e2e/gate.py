@@ -1,4 +1,4 @@
-"""A way to the cache that stalls at a chosen command: a builder is kept inside a step that takes milliseconds."""
+"""A proxy to the cache that stalls at a chosen command: it keeps a builder inside a step that takes milliseconds."""
 
 import socket
 import threading
@@ -15,7 +15,7 @@ CHUNK_BYTES = 1 << 13
 
 
 class Gate:
-    """A unix socket that passes everything on to another, until `marker` comes by from a client.
+    """A unix socket that forwards everything to another one, until a client sends `marker`.
 
     What comes with the marker still goes through. From then on that connection is slow, or dead: then the
     cache's answer is held back, too. Others are not touched, so a builder's lock goes on being renewed.
@@ -27,7 +27,7 @@ class Gate:
         """Listen.
 
         Args:
-            path: of the socket.
+            path: path of the socket.
             target: the cache's.
             marker: bytes of the command to wait for.
             pause_s: between two chunks from the marker on; None: the connection is dead.

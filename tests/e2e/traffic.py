@@ -1,4 +1,4 @@
-"""Live requests: a few clients that never stop asking, and everything they were answered."""
+"""Live requests: a few clients that send requests without a break, and all their answers."""
 
 import random
 import threading
@@ -13,7 +13,7 @@ from tests.e2e.deadline import wait_until
 
 CLIENTS = 2
 PAUSE_S = 0.05
-"""Between two requests of a client: a fault must meet requests, not a machine that is out of breath."""
+"""Pause between two requests of a client, so that requests do not overload the machine before the fault."""
 MAX_ANSWERS = 20_000
 TIMEOUT_S = 30.0
 UNKNOWN_ITEM = "no-such-item"

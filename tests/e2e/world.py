@@ -1,4 +1,4 @@
-"""Where a fault happens: a cache server of its own, and builds to publish there."""
+"""A cache server of the test's own, in which faults happen, and builds to publish there."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""`absorb`: lists every command, imports the one that is asked for, and says which extra is missing."""
+"""`absorb`: lists every command, imports the requested one, and names a missing extra."""
 
 import subprocess
 import sys
@@ -101,7 +101,7 @@ def without_extras(*arguments: str) -> tuple[int, str]:
     ],
 )
 def test_a_missing_extra_is_named(arguments: tuple[str, ...], extras: str) -> None:
-    """The text must not send anybody to an index: the name belongs to another project there."""
+    """The text must not send users to a package index: there the name belongs to another project."""
     code, text = without_extras(*arguments)
 
     assert code == 1

@@ -58,9 +58,15 @@ def test_answers_are_those_that_the_document_describes(kind: str, world: World):
             @drawn(4)
             @given(operation.as_strategy(mode, path_parameters=known or None))
             def run(case: Any) -> None:
-                asked: Any = requests.Request(**case.as_transport_kwargs("http://test")).prepare()
-                body = asked.body.encode() if isinstance(asked.body, str) else asked.body or b""
-                response = send(asked.method, asked.url, body, asked.headers)
+                prepared: Any = requests.Request(
+                    **case.as_transport_kwargs("http://test")
+                ).prepare()
+                body = (
+                    prepared.body.encode()
+                    if isinstance(prepared.body, str)
+                    else prepared.body or b""
+                )
+                response = send(prepared.method, prepared.url, body, prepared.headers)
                 check_refusal(response)
                 case.validate_response(response, checks=CHECKS)
                 answered.add((case.operation.label, response.is_success))

@@ -46,7 +46,7 @@ def test_a_class_without_a_status_has_that_of_the_one_above():
 
 
 @pytest.mark.parametrize(("status", "says"), [(429, True), (503, True), (400, False), (500, False)])
-def test_only_those_sent_away_are_told_when_to_come_back(status: int, says: bool):
+def test_only_rejected_requests_get_retry_after(status: int, says: bool):
     assert ("Retry-After" in retry_headers(status)) == says
 
 

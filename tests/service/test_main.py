@@ -36,7 +36,7 @@ def test_a_wrong_argument_ends_with_status_2(capsys: pytest.CaptureFixture[str])
     assert "--nope" in capsys.readouterr().err
 
 
-def test_an_embedded_cache_that_cannot_start_is_said(tmp_path: Path):
+def test_an_embedded_cache_that_cannot_start_is_reported(tmp_path: Path):
     log = tmp_path / "log"
     with service_process(log, cache_url="embedded:/tmp/" + "x" * 120) as process:
         assert process.wait(60) == 1

@@ -1,4 +1,4 @@
-"""A model small enough to know by heart, as a real artifact, and its arithmetic again in numpy.
+"""A very small model as a real artifact, and its arithmetic in numpy.
 
 interest = [Σ item[history], Σ profile[user_fields]]            length = events in the history
 logit    = item[candidate] · (Σ interest + Σ item[recent]) + length / 10 + Σ context[context_fields]

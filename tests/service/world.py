@@ -68,7 +68,7 @@ class Running:
         return response.json()
 
     async def ready(self) -> httpx.Response:
-        """What a probe is told, after a look of which a process would make several a second."""
+        """The answer to a probe, after one check of readiness, which a process makes several times a second."""
         await self.dependencies.readiness.look()
         return await self.client.get("/health/ready")
 
@@ -163,7 +163,7 @@ def record_of(
 
 
 def flipped(raw: bytes, at: int) -> bytes:
-    """The same with one bit the other way."""
+    """The same bytes with one bit flipped."""
     return raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :]
 
 

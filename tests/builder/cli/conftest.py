@@ -12,7 +12,7 @@ from builder.cli.main import main
 
 @dataclass(frozen=True)
 class Finished:
-    """What a command left behind."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -24,7 +24,7 @@ Call = Callable[..., Finished]
 
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """`python -m builder` with these arguments."""
+    """Run `python -m builder` with these arguments."""
 
     def run(*arguments: object) -> Finished:
         monkeypatch.setattr(sys, "argv", ["builder", *map(str, arguments)])

@@ -1,4 +1,4 @@
-"""Commands on the cache: what is in it, and back to the previous generation."""
+"""Commands on the cache: `status` and `rollback`."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The experiments' commands refuse what they cannot run before anything is built."""
+"""The experiments' commands reject wrong arguments before anything is built."""
 
 import re
 from pathlib import Path

@@ -39,7 +39,7 @@ def test_every_command_has_a_usage_an_example_and_exit_codes(name: str) -> None:
 
 
 def test_help_shows_all_that_was_written() -> None:
-    """What stands in square brackets is markup, unless it is escaped."""
+    """Text in square brackets is markup, unless it is escaped."""
     for name, command in EVERY.items():
         missing = set(re.findall(r"\w+", command.help)) - set(re.findall(r"\w+", shown(name)))
         assert not missing, name

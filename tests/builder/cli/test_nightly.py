@@ -68,7 +68,7 @@ def test_a_step_that_does_not_exist_cannot_be_redone(call: Call, places) -> None
     assert "got 'trian', expected one of: ingest, train, evaluate" in words
 
 
-def test_a_second_builder_is_told_who_builds(call: Call, places, tmp_path: Path) -> None:
+def test_the_error_of_a_second_builder_names_the_first(call: Call, places, tmp_path: Path) -> None:
     with RunFolder(tmp_path / "runs" / "tiny").locked():
         finished = call("ingest", RECIPE, *places)
 

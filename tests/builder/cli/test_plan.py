@@ -13,38 +13,38 @@ from models.contract.record import TensorSpec
 
 @pytest.fixture(autouse=True)
 def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A console that wraps no cell, whatever COLUMNS was when it was made."""
+    """Make the console so wide that no cell wraps, whatever COLUMNS was when it was created."""
     monkeypatch.setattr(console, "_width", 160)
 
 
-def asked(*arguments: object) -> str:
-    said = CliRunner().invoke(app, ["plan", *map(str, arguments)])
-    assert said.exit_code == 0, said.output
-    return said.stdout
+def run_plan(*arguments: object) -> str:
+    result = CliRunner().invoke(app, ["plan", *map(str, arguments)])
+    assert result.exit_code == 0, result.output
+    return result.stdout
 
 
 def test_numbers_give_a_table_with_every_dtype():
-    shown = asked("numbers", "--users", 1000000, "--rank", 16, "--dim", 32, "--shards", 3)
+    shown = run_plan("numbers", "--users", 1000000, "--rank", 16, "--dim", 32, "--shards", 3)
     assert "lrea: 1,000,000 users, 3 shard(s)" in shown
     for word in ("fp32", "fp16", "int8", "one generation", "roll back to", "being written"):
         assert word in shown
 
 
 def test_the_answer_to_a_program_has_the_same_numbers():
-    told = json.loads(asked("numbers", "--users", 1000, "--rank", 4, "--dim", 8, "--json"))
+    plan = json.loads(run_plan("numbers", "--users", 1000, "--rank", 4, "--dim", 8, "--json"))
     spec = (TensorSpec("a", (4, 8)), TensorSpec("b", (4, 8)))
     expected = make_plan(load_of_spec("lrea", 1000, spec, 32, 16), 0, 1)
-    assert [one["user_bytes"] for one in told["needs"]] == [one.user_bytes for one in expected]
-    assert told["measured"] == 0
+    assert [need["user_bytes"] for need in plan["needs"]] == [need.user_bytes for need in expected]
+    assert plan["measured"] == 0
 
 
 def test_an_artifact_and_a_published_model_say_the_same(finished):
     artifact = finished.artifact()
     users = finished.events().num_users
     options = ["--artifacts", finished.artifacts, "--json"]
-    by_artifact = json.loads(asked("artifact", artifact.artifact_id, "--users", users, *options))
+    by_artifact = json.loads(run_plan("artifact", artifact.artifact_id, "--users", users, *options))
     by_model = json.loads(
-        asked("model", finished.recipe.serve_as, "--cache", finished.cache_url, *options)
+        run_plan("model", finished.recipe.serve_as, "--cache", finished.cache_url, *options)
     )
     assert by_model["users"] == by_artifact["users"] == users
     assert by_model["measured"] == users
@@ -62,7 +62,7 @@ def test_an_artifact_and_a_published_model_say_the_same(finished):
         (["numbers", "--users", "0", "--bytes", "9"], "--users"),
     ],
 )
-def test_what_cannot_be_planned_is_said(arguments: list[str], words: str):
-    said = CliRunner().invoke(app, ["plan", *arguments])
-    assert said.exit_code == 2
-    assert words in said.output
+def test_incomplete_sizes_are_rejected(arguments: list[str], words: str):
+    result = CliRunner().invoke(app, ["plan", *arguments])
+    assert result.exit_code == 2
+    assert words in result.output

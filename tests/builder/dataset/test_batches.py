@@ -1,4 +1,4 @@
-"""Slates and batches: no event of a history is as late as its target, and nothing of the log is lost or doubled."""
+"""Slates and batches: history events are earlier than the target, and no event is lost or duplicated."""
 
 from collections import Counter
 from dataclasses import replace
@@ -126,7 +126,7 @@ def test_periods_hold_their_first_second_and_not_their_last(ts_s, part) -> None:
 
 
 @pytest.mark.parametrize(("last_s", "part"), [(150, "train"), (250, "validate"), (350, "test")])
-def test_last_slate_is_the_only_target_in_whatever_part_it_falls(last_s, part) -> None:
+def test_last_slate_is_the_only_target_in_each_part(last_s, part) -> None:
     log = [Event(110, 2), Event(120, 3), Event(last_s, 4), Event(last_s, 5), Event(last_s, 6)]
     events = make_events([log, [], [Event(101, 7)]], split=replace(SPLIT, last_only=True))
 

@@ -1,4 +1,4 @@
-"""Negatives: never touched, by popularity and category as asked, the same for the same seed."""
+"""Negatives: items without an event of the user, drawn by popularity and category, the same for the same seed."""
 
 from dataclasses import replace
 
@@ -78,7 +78,7 @@ def test_same_seed_draws_the_same() -> None:
     assert not np.array_equal(draw(events, seed=1), draw(events, seed=2))
 
 
-def test_none_is_drawn_where_there_is_none() -> None:
+def test_no_negative_is_drawn_where_no_item_is_left() -> None:
     everything = tuple(range(2, 20))
 
     assert not draw(world({2: 1}, mine=everything)).any()
@@ -105,7 +105,7 @@ def test_users_are_kept_apart() -> None:
 
 @pytest.mark.parametrize(("part", "sees_new_items"), [("train", False), ("test", True)])
 def test_training_draws_by_the_popularity_of_its_days_only(part, sees_new_items) -> None:
-    """An item that only comes later would be always negative in training, and a positive never."""
+    """An item that appears only later would always be a negative in training and never a positive."""
     later = [Event(350, item) for item in range(12, 18)]
     targets = [Event(120, 2), Event(320, 3)]
     events = make_events([targets, [Event(110, item) for item in range(4, 10)] + later])

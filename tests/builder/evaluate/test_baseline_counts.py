@@ -17,7 +17,7 @@ CATEGORIES = [2 + row % 3 for row in range(2, 20)]
 
 
 def loyal_user(seed: int) -> list[Event]:
-    """Buys three items over and over; which ones, only the user's own history tells."""
+    """Each user buys three items repeatedly; only the user's own history shows which."""
     rng = np.random.default_rng(seed)
     loved = rng.choice(np.arange(2, 20), 3, replace=False)
     return [Event(second, int(rng.choice(loved))) for second in range(60)]

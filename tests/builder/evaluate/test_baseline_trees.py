@@ -1,4 +1,4 @@
-"""The stronger baseline: it sees what counts do not, and is the same each time."""
+"""The boosted-trees baseline: it uses ages, which counts lack, and gives the same result in each run."""
 
 from collections.abc import Iterator
 
@@ -20,7 +20,7 @@ def log() -> Events:
 
 
 def where_recency_decides(seed: int) -> Iterator[Targets]:
-    """Each user has had the target once, and clicks it if that was lately; 10% of the labels are flipped."""
+    """Each history has the target once; it is clicked if that event is recent; 10% of the labels are flipped."""
     rng = np.random.default_rng(seed)
     item = rng.integers(2, 20, (USERS, 1))
     history = 2 + (item - 2 + rng.integers(1, 18, (USERS, LENGTH))) % 18  # anything else

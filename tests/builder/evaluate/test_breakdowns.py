@@ -87,7 +87,7 @@ def test_matches_of_batches_are_joined_in_their_order() -> None:
         (10_000, "over 91 days"),
     ],
 )
-def test_age_falls_into_the_group_that_says_so(days: float, group: str) -> None:
+def test_age_falls_into_the_group_of_its_limits(days: float, group: str) -> None:
     bucket = age_buckets(np.array([int(days * DAY_S)]))
 
     assert AGES[age_groups(bucket)[0]] == group
@@ -102,10 +102,10 @@ def predictions(targets: int, seed: int = 0) -> Predictions:
     age = np.where(rng.random((targets, 1)) < 0.3, 0, rng.integers(1, 50, (targets, 1)))
     count = np.where(age > 0, rng.integers(1, 4, (targets, 1)), 0)
     recent = np.minimum(count, rng.integers(0, 2, (targets, 1)))
-    nobody = np.zeros(targets, np.int64)
+    zeros = np.zeros(targets, np.int64)
     label = rng.integers(0, 2, targets).astype(np.float32)
     return Predictions(
-        rng.random(targets), label, nobody, nobody, nobody, HistoryMatches(count, recent, age)
+        rng.random(targets), label, zeros, zeros, zeros, HistoryMatches(count, recent, age)
     )
 
 
@@ -152,8 +152,8 @@ def test_a_small_group_or_one_of_a_single_label_is_left_out() -> None:
 
 
 def test_breakdowns_need_matches() -> None:
-    nobody = np.zeros(1, np.int64)
-    found = Predictions(np.zeros(1), np.zeros(1, np.float32), nobody, nobody, nobody)
+    zeros = np.zeros(1, np.int64)
+    found = Predictions(np.zeros(1), np.zeros(1, np.float32), zeros, zeros, zeros)
 
     with pytest.raises(ValueError, match="got no history matches"):
         break_down(found, ["item"])

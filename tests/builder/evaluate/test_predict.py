@@ -1,4 +1,4 @@
-"""Evaluation: predictions belong to their targets, and the report says what it should of oracle, gap and floor."""
+"""Evaluation: predictions belong to their targets; the report has the oracle, the trained graph and the baseline."""
 
 from dataclasses import replace
 
@@ -72,17 +72,20 @@ def test_every_target_is_predicted_once_and_keeps_its_own_values() -> None:
 
 
 def test_the_last_batch_may_be_smaller() -> None:
-    told = []
+    calls = []
     events = impressions(num_users=5)
     slates = find_slates(events, "test", min_events=0, max_events=1)
     source = BatchSource(events, None, slate_events=1, per_positive=0)
 
     found = predict(
-        RowModel(), source, slates, progress=lambda done, total, note="": told.append((done, total))
+        RowModel(),
+        source,
+        slates,
+        progress=lambda done, total, note="": calls.append((done, total)),
     )
 
     assert len(found.probability) == 150
-    assert told == [(1, 2), (2, 2)]
+    assert calls == [(1, 2), (2, 2)]
 
 
 def test_oracle_is_the_auc_of_the_true_probabilities() -> None:
@@ -106,9 +109,9 @@ def test_cuts_by_history_hold_the_targets_of_their_lengths() -> None:
     label, probability = rng.integers(0, 2, 4_000).astype(np.float32), rng.random(4_000)
     history = rng.integers(0, 301, 4_000)
     label[history >= 200] = 1
-    nobody = np.zeros(4_000, np.int64)
+    zeros = np.zeros(4_000, np.int64)
 
-    found = auc_by_history(Predictions(probability, label, nobody, nobody, history), 300)
+    found = auc_by_history(Predictions(probability, label, zeros, zeros, history), 300)
 
     assert list(found) == ["0-99", "100-199"]  # from 200 on all labels are equal
     middle = (history >= 100) & (history < 200)
@@ -118,8 +121,8 @@ def test_cuts_by_history_hold_the_targets_of_their_lengths() -> None:
 def test_the_longest_history_is_in_the_last_cut() -> None:
     history = np.array([150, 300, 300])
     label = np.array([1, 1, 0], np.float32)
-    nobody = np.zeros(3, np.int64)
-    predictions = Predictions(np.array([0.1, 0.9, 0.2]), label, nobody, nobody, history)
+    zeros = np.zeros(3, np.int64)
+    predictions = Predictions(np.array([0.1, 0.9, 0.2]), label, zeros, zeros, history)
 
     assert auc_by_history(predictions, 300) == {"200-300": 1.0}
 

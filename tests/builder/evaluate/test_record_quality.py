@@ -1,4 +1,4 @@
-"""What smaller records cost: states really go through a record's bytes, and what does not fit is left out."""
+"""Quality of smaller records: states pass through a record's bytes; a dtype that cannot hold a state is left out."""
 
 import pytest
 import torch

@@ -17,7 +17,7 @@ from tests.builder.logs import ingest_at, with_late_users, write_log
 
 
 class Built(NamedTuple):
-    """What was built."""
+    """The artifact, the log and the records of a build."""
 
     events: Events
     artifact: Artifact

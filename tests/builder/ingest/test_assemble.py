@@ -1,4 +1,4 @@
-"""Ingest: a log becomes sorted arrays of dense ids known from the training days; a bad one is refused by name."""
+"""Ingest: a log becomes sorted arrays of dense ids that the training days define; errors name the place."""
 
 import dataclasses
 import json
@@ -67,7 +67,7 @@ def test_first_two_catalogue_rows_are_reserved(tmp_path: Path) -> None:
     assert events.schema.num_items == len(events.item_fields) == 7
 
 
-def test_unsorted_times_are_sorted_and_said(
+def test_unsorted_times_are_sorted_and_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     frame = log_frame()
@@ -297,7 +297,9 @@ def test_times_are_read_in_every_form(tmp_path: Path, kind: str) -> None:
         ("2020-09-13", START_S - 44_800),
     ],
 )
-def test_iso_texts_are_utc_unless_they_say(tmp_path: Path, text: str, second: int) -> None:
+def test_iso_texts_are_utc_unless_they_have_an_offset(
+    tmp_path: Path, text: str, second: int
+) -> None:
     frame = with_value("timestamp", 0, text)
     later = [f"2020-09-14T00:{i:02}:00Z" for i in range(1, 40)]
     frame = frame.with_columns(pl.Series("timestamp", [text, *later]))
@@ -461,7 +463,7 @@ def test_events_of_the_same_time_are_no_history(tmp_path: Path) -> None:
     assert "got no target to train on" in text
 
 
-def test_history_that_nobody_has_is_refused(tmp_path: Path) -> None:
+def test_min_events_that_no_user_has_is_rejected(tmp_path: Path) -> None:
     text = refusal(tmp_path, log_frame(), history={"min_events": 10})
 
     assert "got no target to train on" in text
@@ -507,10 +509,10 @@ def test_ingest_takes_the_time_from_the_clock(tmp_path: Path) -> None:
 def test_events_saved_before_users_could_be_split_still_load(tmp_path: Path) -> None:
     events = ingest_at(write_log(tmp_path, log_frame()))
     events.save(tmp_path / "events")
-    about = json.loads((tmp_path / "events" / "events.json").read_text())
+    saved = json.loads((tmp_path / "events" / "events.json").read_text())
     for key in ("validate_users", "test_users", "last_only", "validate_events", "test_events"):
-        del about["split"][key]
-    (tmp_path / "events" / "events.json").write_text(json.dumps(about))
+        del saved["split"][key]
+    (tmp_path / "events" / "events.json").write_text(json.dumps(saved))
 
     assert Events.load(tmp_path / "events").split == events.split
 

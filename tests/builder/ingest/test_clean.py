@@ -71,7 +71,7 @@ def test_numbers_are_texts_too(tmp_path: Path) -> None:
 
 
 def test_without_an_item_table_the_first_text_of_an_item_counts(tmp_path: Path) -> None:
-    """Of two texts the earlier; an event without a text is passed over."""
+    """The earlier of two texts is taken; events without a text are skipped."""
     titles = [f"title {i}" for i in range(40)]
     titles[0] = ""
     frame = log_frame().with_columns(title=pl.Series(titles))

@@ -1,4 +1,4 @@
-"""Splits by time, by user and by event: what is to train, validate and test, and what training may know."""
+"""Splits by time, by user and by event: which targets are in which part, and what training may use."""
 
 import hashlib
 from pathlib import Path
@@ -53,7 +53,7 @@ def parts_of(events: Events) -> dict[tuple[str, str], int]:
 
 
 def expected_part(user: str, item: str) -> int:
-    """One pair, in Python's integers: other constants would split anew what was split before."""
+    """One pair, computed with Python's integers: other constants would change existing splits."""
     word = 0x9E3779B97F4A7C15
     for raw, kind in ((user, b"user"), (item, b"item")):
         digest = hashlib.blake2b(
@@ -98,7 +98,7 @@ def test_user_and_item_of_the_same_id_are_told_apart() -> None:
     assert (straight != crossed).mean() > 0.2
 
 
-def test_event_keeps_its_part_whatever_else_is_in_the_log(tmp_path: Path) -> None:
+def test_event_keeps_its_part_in_any_log(tmp_path: Path) -> None:
     frame = baskets()
     parts = parts_of(ingested(tmp_path, frame))
 

@@ -1,4 +1,4 @@
-"""Publish against a real server: what serves is always whole."""
+"""Publish against a real server: the serving generation is always complete."""
 
 import time
 from collections.abc import Iterator
@@ -204,7 +204,7 @@ def test_a_lock_lost_early_stops_the_writing(client, monkeypatch):
 
 
 def test_a_builder_that_was_stopped_does_not_sweep_what_another_is_writing(client, monkeypatch):
-    """Stopped for longer than the lock lives, at the worst moment: while it looks for what is dead."""
+    """The builder is stopped for longer than its lock lives, while it searches for dead generations."""
     old = publish_new(client)
     living = generation_of(9)
 

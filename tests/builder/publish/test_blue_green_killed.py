@@ -1,4 +1,4 @@
-"""Builders that are killed, and builders that meet: real processes, a real server."""
+"""Killed builders and concurrent builders: real processes, a real server."""
 
 import random
 import signal
@@ -78,7 +78,7 @@ def start_publisher(server: Path, point: str, num_users: int) -> subprocess.Pope
 
 
 def assert_survives(client: CacheClient, old: Pointer) -> None:
-    """What serves is whole, and so is what served before the kill."""
+    """The serving generation is complete, and so is the one that served before the kill."""
     now, _ = read_pointer(client, "lrea")
     assert now
     assert now == old or now.previous == old.current
@@ -124,7 +124,7 @@ def test_a_builder_killed_at_random_moments_leaves_a_whole_generation(client, se
     assert_only(client, publish_new(client))
 
 
-def test_of_two_builders_at_once_the_second_is_told_who_the_first_is(client, server):
+def test_of_two_builders_at_once_the_error_of_the_second_names_the_first(client, server):
     with start_publisher(server, "wait", 20) as builder:
         assert builder.stdin
         assert builder.stdout

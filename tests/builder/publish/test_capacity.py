@@ -1,4 +1,4 @@
-"""What a plan says is what a real server takes."""
+"""The memory that a plan computes is the memory that a real server uses."""
 
 import time
 
@@ -58,13 +58,13 @@ def test_jemallocs_size_classes(size: int, rounded: int):
 def test_a_published_model_is_measured(client):
     pointer = publish_new(client, 1500)
     load = load_of_spec("lrea", 1500, SPEC, 1, 9)
-    told = measured(client, pointer.current, load)
+    measured_load = measured(client, pointer.current, load)
     used = sum(
         client.memory_usage(key, samples=0)
         for key in client.scan_iter(pointer.current.key_pattern(), 1000)
     )
-    (need,) = [one for one in make_plan(told, 0, 1) if one.dtype == "fp16"]
-    assert told.measured >= 200
+    (need,) = [one for one in make_plan(measured_load, 0, 1) if one.dtype == "fp16"]
+    assert measured_load.measured >= 200
     assert need.gib["rolling"] * GIB == pytest.approx(used + 18 * 1500, rel=0.02)
     assert need.record_bytes == pytest.approx(record_bytes(SPEC, "fp16", 9, 1), abs=1)
 

@@ -47,7 +47,7 @@ def test_the_holder_is_named(client):
     assert holder is not None
     assert holder.startswith(f"{socket.gethostname()} pid {os.getpid()} since 20")
     assert held.token.startswith(holder)
-    assert len(held.token) > len(holder) + 32  # a random part that is nobody's to read
+    assert len(held.token) > len(holder) + 32  # a random part, which the holder's text lacks
 
 
 def test_models_do_not_lock_each_other(client):
@@ -56,9 +56,11 @@ def test_models_do_not_lock_each_other(client):
         assert lock_holder(client, "din")
 
 
-def test_the_second_builder_is_told_who_holds_the_lock(client, monkeypatch, caplog):
+def test_the_error_of_the_second_builder_names_the_holder_of_the_lock(client, monkeypatch, caplog):
     caplog.set_level(logging.INFO, "builder.publish.lock")
-    monkeypatch.setattr(lock_module, "RENEW_EVERY_S", 0.3)  # told at the first renewal it sees
+    monkeypatch.setattr(
+        lock_module, "RENEW_EVERY_S", 0.3
+    )  # the wait ends at the first renewal that it sees
     expected = rf"model 'lrea' is being built .*\({socket.gethostname()} pid {os.getpid()} since "
 
     with hold_lock(client, "lrea") as held:
@@ -77,7 +79,7 @@ def test_a_lock_that_never_expires_is_not_waited_for(client):
 
 
 def test_the_lock_of_a_killed_builder_is_waited_for_until_it_expires(client):
-    client.set(KEY, "host pid 1 since then abc", px=700)  # nobody renews it
+    client.set(KEY, "host pid 1 since then abc", px=700)  # no builder renews it
 
     with hold_lock(client, "lrea") as held:
         assert client.get(KEY) == held.token.encode()
@@ -93,7 +95,7 @@ def test_of_many_builders_at_once_one_holds_the_lock_at_a_time(client):
                 assert inside.acquire(blocking=False)
                 turns.append(number)
                 inside.release()
-        except LockHeldError:  # taken anew by another while this one waited
+        except LockHeldError:  # taken by another waiter meanwhile
             turns.append(number)
 
     with ThreadPoolExecutor(8) as pool:

@@ -194,7 +194,7 @@ def test_a_service_that_has_not_loaded_both_stops_it_before_anything_changes(cli
     assert client.smembers(SERVICES_KEY) == {b"late-1", b"broken-2", b"of-another-model-3"}
 
 
-def test_what_says_nothing_readable_is_not_waited_for(client):
+def test_a_service_with_an_unreadable_announcement_is_not_waited_for(client):
     blue_green(client)
     for raw in (b"", b"\xff", b"[]"):
         client.sadd(SERVICES_KEY, "odd")
@@ -213,7 +213,7 @@ def test_a_lost_lock_stops_the_overwriting(client):
         roll(client, B, range(30), progress=lose)
 
     mixture = pointer_of(client).current
-    assert artifacts(client, mixture) == {B: 30, A: 90}  # nobody was taken for a leaver
+    assert artifacts(client, mixture) == {B: 30, A: 90}  # no user of the log was removed
     client.delete(lock_key("lrea"))
 
 
@@ -226,7 +226,7 @@ def test_a_rollback_says_that_the_records_are_gone_and_what_to_do(client):
     assert artifacts(client, new) == {B: 120}
 
 
-def test_a_rollback_in_the_middle_says_so(client):
+def test_a_rollback_during_a_rolling_publish_names_the_reason(client):
     blue_green(client)
     with pytest.raises(ZeroDivisionError):
         roll(client, B, source=interrupted(70, B))

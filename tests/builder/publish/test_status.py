@@ -11,7 +11,7 @@ def test_status_of_an_empty_cache_is_empty(client):
     assert status(client) == []
 
 
-def test_status_tells_what_is_there(client):
+def test_status_shows_generations_and_locks(client):
     publish_new(client)
     pointer = publish_new(client, 30)
     left = generation_of(9)

@@ -44,7 +44,7 @@ def test_a_recipes_own_variants_come_after_the_included_ones(tmp_path: Path):
     assert [variant["label"] for variant in values["variant"]] == ["one", "two", "three"]
 
 
-def test_defaults_fill_what_a_variant_does_not_say(tmp_path: Path):
+def test_defaults_fill_the_keys_that_a_variant_does_not_set(tmp_path: Path):
     values = included(tmp_path, {"variant_defaults": {"dropout": 0.1, "heads": 2}})
     one, two = (variant["model"] for variant in values["variant"])
     assert one == {"name": "din", "dropout": 0.5, "heads": 2}

@@ -1,4 +1,4 @@
-"""What a recipe says of models to compare: variants, search, sweeps; every problem names its key."""
+"""The models of a comparison in a recipe: variants, search, sweeps. Every problem names its key."""
 
 from typing import Any
 
@@ -126,7 +126,7 @@ def test_every_problem_of_the_sweeps_is_listed_at_once() -> None:
         assert problem.startswith(words)
 
 
-def test_a_sweep_of_one_value_is_none() -> None:
+def test_a_sweep_needs_two_values() -> None:
     one = {"label": "a", "variant": "DIN", "key": "heads", "values": [2]}
 
     (problem,) = problems_of(plain_recipe(variant=[DIN], sweep=[one]))

@@ -1,4 +1,4 @@
-"""A recipe: what is wrong is said, all of it at once; what is right arrives typed."""
+"""Recipes: all problems are listed at once; valid values become typed dataclasses."""
 
 import json
 import tomllib
@@ -224,7 +224,7 @@ def test_missing_file_lists_the_shipped_recipes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"name = ", b"\xff\xfe"])
-def test_file_that_is_no_toml_is_said(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_toml_is_rejected(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "broken.toml").write_bytes(content)
 
     with pytest.raises(RecipeError, match="not TOML"):
@@ -257,7 +257,7 @@ def test_fingerprint_changes_with_its_sections_only() -> None:
 def test_recipes_without_the_later_keys_keep_their_fingerprints(
     name: str, fingerprint: str
 ) -> None:
-    """As it was before a split had these keys: finished ingests and comparisons stay valid."""
+    """The fingerprint from before these keys existed: finished ingests and comparisons stay valid."""
     recipe = load_recipe(f"builder/recipes/{name}.toml")
 
     assert recipe.fingerprint(["split", "history"]) == fingerprint
@@ -280,7 +280,7 @@ def test_later_keys_of_a_split_change_its_fingerprint(rule: dict[str, Any]) -> N
 
 
 def test_recipes_without_neutral_ratings_keep_the_fingerprint_of_their_data() -> None:
-    """As it was before data had this key."""
+    """The fingerprint from before this key existed."""
     recipe = load_recipe("builder/recipes/experiments/movielens-100k-compare.toml")
     neutral = replace(recipe, data=replace(recipe.data, positive_from=4.0, negative_to=2.0))
     without = replace(recipe, data=replace(recipe.data, positive_from=4.0))

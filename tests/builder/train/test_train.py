@@ -1,4 +1,4 @@
-"""Training: one seed gives one model, the best validated weights are what is kept, and all steps are taken."""
+"""Training: the same seed gives the same model, the best validated weights are kept, and every step is taken."""
 
 import json
 from collections.abc import Iterator
@@ -76,17 +76,17 @@ def test_the_best_validated_weights_are_kept(events) -> None:
     assert again.auc == pytest.approx(max(curve), abs=1e-9)
 
 
-def test_every_step_is_taken_and_told_and_the_last_is_validated(events) -> None:
-    told = []
+def test_every_step_is_taken_and_reported_and_the_last_is_validated(events) -> None:
+    calls = []
 
     checkpoint = train(
         events,
         recipe_of(steps=7, validate_every=3),
-        lambda done, total, note="": told.append((done, total, bool(note))),
+        lambda done, total, note="": calls.append((done, total, bool(note))),
     )
 
-    assert [(done, total) for done, total, _ in told] == [(step, 7) for step in range(1, 8)]
-    assert [noted for *_, noted in told] == [False, False] + [True] * 5
+    assert [(done, total) for done, total, _ in calls] == [(step, 7) for step in range(1, 8)]
+    assert [noted for *_, noted in calls] == [False, False] + [True] * 5
     assert [line["step"] for line in checkpoint.history] == [3, 6, 7]
 
 

@@ -15,7 +15,7 @@ K, D = 5, 3
 
 
 @pytest.mark.parametrize("name", ["fm", "deep_fm", "fwfm", "fmfm", "final_mlp", "wukong"])
-def test_fie_weighs_each_pair_by_the_likeness_of_its_fields(name: str):
+def test_fie_weighs_each_pair_by_the_similarity_of_its_fields(name: str):
     """The enhanced model's logit minus the plain one's is λ_fm·Σ m_kl <e_k, e_l>."""
     plain, batch = field_model(name), random_batch()
     enhanced = field_model(name, llm_dim=7, fie=0.5)

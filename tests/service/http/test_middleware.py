@@ -62,7 +62,7 @@ async def test_a_request_id_is_echoed(service: Running, offered: str):
 
 
 @pytest.mark.parametrize("offered", [b"", b"x" * 129, b"a b", b"a\tb", b"caf\xe9", b"\x7f"])
-async def test_an_id_that_is_none_is_replaced(service: Running, offered: bytes):
+async def test_an_invalid_id_is_replaced(service: Running, offered: bytes):
     made = set()
     for _ in range(2):
         answer = await service.client.get("/health/live", headers=[(b"x-request-id", offered)])
@@ -95,18 +95,18 @@ async def test_every_line_of_a_request_has_its_ids(world: World, lines):
     assert "trace_id" not in alive
 
 
-async def test_the_access_log_says_how_it_went_and_names_no_user(world: World, lines):
+async def test_the_access_log_has_the_outcome_and_no_user(world: World, lines):
     generation = world.publish(TOY)
     async with world.service(access_log="DEBUG") as service:
         await service.client.post("/v1/score", json=BODY)
         await service.client.get("/v1/users/secret-ann")
     line, other = [one for one in lines if one["logger"] == "service.access"]
     assert line["level"] == "DEBUG"
-    about = {
+    fields = {
         name: line[name]
         for name in ("method", "route", "status", "model", "generation", "source", "degraded")
     }
-    assert about == {
+    assert fields == {
         "method": "POST",
         "route": "/v1/score",
         "status": 200,
@@ -129,7 +129,7 @@ async def test_users_are_in_the_access_log_if_a_setting_says_so(world: World, li
     assert line["user_id"] == "secret-ann"
 
 
-async def test_there_is_no_access_log_unless_it_is_asked_for(world: World, lines):
+async def test_there_is_no_access_log_by_default(world: World, lines):
     async with world.service() as service:
         await service.client.get("/health/live")
     assert not [one for one in lines if one["logger"] == "service.access"]
@@ -165,7 +165,7 @@ async def test_defaults_are_counted_by_why(world: World):
     assert found == {"hit": 0, "corrupt": 1, "miss": 2, "unavailable": 0}
 
 
-async def test_ages_and_the_build_are_told(world: World):
+async def test_metrics_have_ages_and_the_build(world: World):
     world.publish(TOY)
     async with world.service(now_s=AS_OF_S + 100) as service:
         assert service.metric("absorb_generation_age_seconds", model="toy") == 40
@@ -173,7 +173,7 @@ async def test_ages_and_the_build_are_told(world: World):
     assert 'absorb_build_info{python="3.' in text
 
 
-async def test_openmetrics_is_given_where_it_is_asked_for(world: World):
+async def test_openmetrics_is_returned_if_the_accept_header_names_it(world: World):
     world.publish(TOY)
     async with world.service() as service:
         await service.score()
@@ -186,13 +186,13 @@ async def test_openmetrics_is_given_where_it_is_asked_for(world: World):
 
 
 class Slow(Collector):
-    """A collector that waits for the test, and counts how often it is asked."""
+    """A collector that waits for the test, and counts its calls."""
 
     def __init__(self) -> None:
-        self.release, self.asked = threading.Event(), 0
+        self.release, self.num_collected = threading.Event(), 0
 
     def collect(self):
-        self.asked += 1
+        self.num_collected += 1
         self.release.wait(10)
         return iter(())
 
@@ -203,7 +203,7 @@ async def test_scrapes_at_the_same_time_share_one_and_leave_the_loop_free():
     registry.register(slow)  # which asks once, for names
     Gauge("g", "", registry=registry).set(7)
     slow.release.clear()
-    slow.asked = 0
+    slow.num_collected = 0
     scrape = Scrape(registry)
     waiting = [asyncio.create_task(scrape.text("")) for _ in range(8)]
     await asyncio.sleep(0.05)  # the loop turns while the thread hangs
@@ -212,7 +212,7 @@ async def test_scrapes_at_the_same_time_share_one_and_leave_the_loop_free():
     await asyncio.sleep(0)
     slow.release.set()
     texts = await asyncio.gather(*waiting[1:])
-    assert slow.asked == 1
+    assert slow.num_collected == 1
     assert all(b"g 7.0" in text for text, _ in texts)
     scrape.close()
 
@@ -224,7 +224,7 @@ async def test_scrapes_at_the_same_time_share_one_and_leave_the_loop_free():
         ("Unexpected ASGI message", True),
     ],
 )
-async def test_a_client_that_is_gone_is_no_error_of_ours(
+async def test_a_disconnected_client_is_not_an_error(
     world: World, lines: list[dict[str, object]], reason: str, is_ours: bool
 ):
     scope = {

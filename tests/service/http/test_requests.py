@@ -74,7 +74,7 @@ async def test_a_missing_field_is_named(service: Running, field: str):
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[]", b"null", b'{"user_id": "\\ud800"}', b"\xff", b"3"]
 )
-async def test_a_body_that_is_no_json_object_is_refused(service: Running, body: bytes):
+async def test_a_body_that_is_not_a_json_object_is_rejected(service: Running, body: bytes):
     response = await service.client.post("/v1/score", content=body)
     assert response.status_code == 400
     assert error_of(response).startswith("body: got ")
@@ -117,7 +117,7 @@ async def test_the_body_limit_holds_whether_or_not_the_length_is_declared(world:
             assert "at most 1000 bytes" in error_of(response)
 
 
-async def test_a_chunked_body_is_refused_before_it_has_all_come(world: World):
+async def test_a_chunked_body_is_rejected_before_its_end(world: World):
     world.publish(Toy())
     sent = 0
 
@@ -166,8 +166,8 @@ async def test_nothing_published_is_503_and_says_when_to_try_again(world: World)
 async def test_one_request_too_many_is_429(world: World):
     world.publish(Toy())
     async with world.service(max_in_flight=2, max_queue=0) as service:
-        asked = (service.client.post("/v1/score", json=GOOD) for _ in range(20))
-        responses = await asyncio.gather(*asked)
+        posts = (service.client.post("/v1/score", json=GOOD) for _ in range(20))
+        responses = await asyncio.gather(*posts)
         after = await service.client.post("/v1/score", json=GOOD)
     assert {response.status_code for response in responses} == {200, 429}
     refused = next(response for response in responses if response.status_code == 429)

@@ -49,8 +49,8 @@ async def test_server_timing_says_what_the_body_says(world: World):
     async with world.service() as service:
         body = {"user_id": "ann", "candidates": ["i1"]}
         response = await service.client.post("/v1/score", json=body)
-    said = dict(part.split(";dur=") for part in response.headers["server-timing"].split(", "))
-    assert {stage: float(took) for stage, took in said.items()} == response.json()["timings_ms"]
+    timings = dict(part.split(";dur=") for part in response.headers["server-timing"].split(", "))
+    assert {stage: float(took) for stage, took in timings.items()} == response.json()["timings_ms"]
 
 
 async def test_scores_are_in_request_order_and_top_k_sorts_them(world: World):
@@ -96,13 +96,13 @@ async def test_recent_replaces_what_the_record_holds(world: World):
         given = await service.score(recent=["i7"])
         none = await service.score(recent=[])
         latest = await service.score(recent=many)
-        nobody = await service.score("carl", recent=["i7"])
+        without_record = await service.score("carl", recent=["i7"])
     candidates = ["i1", "i5"]
     assert given["scores"] == pytest.approx(TOY.scores(ANN, candidates, ["i7"]), abs=1e-6)
     assert none["scores"] == pytest.approx(TOY.scores(ANN, candidates), abs=1e-6)
     assert latest["scores"] == pytest.approx(TOY.scores(ANN, candidates, many[1:]), abs=1e-6)
     expected = TOY.scores(TOY.state([]), candidates, ["i7"])
-    assert nobody["scores"] == pytest.approx(expected, abs=1e-6)
+    assert without_record["scores"] == pytest.approx(expected, abs=1e-6)
 
 
 async def test_null_recent_is_none_given(world: World):
@@ -206,7 +206,7 @@ async def test_users_are_described(world: World, user: str):
     assert norms == pytest.approx(expected)
 
 
-async def test_nobody_is_404(world: World):
+async def test_an_unknown_user_is_404(world: World):
     world.publish(TOY)
     async with world.service() as service:
         response = await service.client.get("/v1/users/carl")

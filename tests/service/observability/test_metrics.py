@@ -61,8 +61,12 @@ async def test_metrics_name_the_generation_and_every_stage(world: World):
         await service.score()
         found = await scrape(service)
     (info,) = found["absorb_generation_info"]
-    about = {"generation": generation.name, "artifact_id": generation.artifact_id, "model": "toy"}
-    assert (info.labels, info.value) == (about, 1)
+    expected_labels = {
+        "generation": generation.name,
+        "artifact_id": generation.artifact_id,
+        "model": "toy",
+    }
+    assert (info.labels, info.value) == (expected_labels, 1)
     assert found["absorb_generation_as_of_timestamp_seconds"][0].value == AS_OF_S
     assert found["absorb_generation_users"][0].value == len(HISTORIES)
     stages = {s.labels["stage"] for s in found["absorb_stage_duration_seconds"]}

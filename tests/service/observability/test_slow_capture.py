@@ -55,8 +55,10 @@ async def test_a_slow_request_is_captured_with_everything_for_a_replay(
     assert json.loads(shown.text) == record
     assert json.loads(record["body"]) == BODY
     assert json.loads(record["answer"]) == answer.json()
-    about = {name: record[name] for name in ("method", "path", "route", "status", "request_id")}
-    assert about == {
+    request_fields = {
+        name: record[name] for name in ("method", "path", "route", "status", "request_id")
+    }
+    assert request_fields == {
         "method": "POST",
         "path": "/v1/score",
         "route": "/v1/score",

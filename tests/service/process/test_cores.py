@@ -11,7 +11,7 @@ MINE = len(os.sched_getaffinity(0)) if "sched_getaffinity" in dir(os) else os.cp
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
+    ("quota", "expected"),
     [
         ("max 100000", MINE),
         ("150000 100000", 1),
@@ -20,9 +20,9 @@ MINE = len(os.sched_getaffinity(0)) if "sched_getaffinity" in dir(os) else os.cp
         (None, MINE),
     ],
 )
-def test_a_cpu_quota_limits_the_cores(tmp_path: Path, said: str | None, expected: int):
-    if said is not None:
-        (tmp_path / "cpu.max").write_text(said)
+def test_a_cpu_quota_limits_the_cores(tmp_path: Path, quota: str | None, expected: int):
+    if quota is not None:
+        (tmp_path / "cpu.max").write_text(quota)
     assert num_cores(tmp_path) == min(MINE, expected)
 
 

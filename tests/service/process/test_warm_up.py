@@ -1,4 +1,4 @@
-"""Warm-up: slates and recorded requests are scored before the swap, within a time limit; effects of failures."""
+"""Warm-up: slates and recorded requests are scored before the swap, within a time limit; failures are handled."""
 
 import asyncio
 import json

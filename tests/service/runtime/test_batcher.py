@@ -1,4 +1,4 @@
-"""Joining requests: no batch exceeds a limit, everybody is answered once, and nobody waits for nothing."""
+"""Batching: no batch exceeds a limit, every request gets one answer, and none waits while a runner is free."""
 
 import asyncio
 import threading
@@ -23,7 +23,7 @@ Job = tuple[str, int, int]
 
 @dataclass
 class Runs:
-    """Doubles every number; remembers the batches; holds back while the gate is closed."""
+    """Doubles every number; keeps the batches; waits while the gate is closed."""
 
     batches: list[list[Job]] = field(default_factory=list)
     gate: threading.Event = field(default_factory=threading.Event)
@@ -46,8 +46,8 @@ class Runs:
 
 
 async def _ask(batcher: Batcher[str, Job, int], jobs: Sequence[Job]) -> list[int | BaseException]:
-    asked = [batcher.submit(job[0], job, job[1]) for job in jobs]
-    return await asyncio.gather(*asked, return_exceptions=True)
+    pending = [batcher.submit(job[0], job, job[1]) for job in jobs]
+    return await asyncio.gather(*pending, return_exceptions=True)
 
 
 @settings(max_examples=60)
@@ -80,22 +80,22 @@ def test_those_that_wait_for_a_busy_runner_leave_together():
 
     async def scenario() -> None:
         batcher = runs.batcher(LIMITS, threads)
-        asked = [asyncio.create_task(_ask(batcher, [("a", 1, 0)]))]
+        pending = [asyncio.create_task(_ask(batcher, [("a", 1, 0)]))]
         while not runs.batches:  # the first one leaves at once, alone
             await asyncio.sleep(0.001)
-        asked += [asyncio.create_task(_ask(batcher, [("a", 1, n)])) for n in (1, 2, 3, 4, 5)]
+        pending += [asyncio.create_task(_ask(batcher, [("a", 1, n)])) for n in (1, 2, 3, 4, 5)]
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert batcher.waiting == 5
         runs.gate.set()
-        await asyncio.gather(*asked)
+        await asyncio.gather(*pending)
 
     with ThreadPoolExecutor(1) as threads:
         asyncio.run(scenario())
     assert [[n for _, _, n in batch] for batch in runs.batches] == [[0], [1, 2, 3, 4], [5]]
 
 
-def test_a_free_runner_waits_for_company_as_long_as_it_is_told():
+def test_a_free_runner_waits_wait_s_for_more_requests():
     runs = Runs()
     runs.gate.set()
 
@@ -111,7 +111,7 @@ def test_a_free_runner_waits_for_company_as_long_as_it_is_told():
     assert [[n for _, _, n in batch] for batch in runs.batches] == [[1, 2]]
 
 
-def test_an_error_reaches_the_one_it_is_about():
+def test_an_error_reaches_only_its_own_request():
     runs = Runs()
     runs.gate.set()
     limits = replace(LIMITS, wait_s=0.05)
@@ -122,7 +122,7 @@ def test_an_error_reaches_the_one_it_is_about():
     assert len(runs.batches) == 1
 
 
-def test_a_run_that_fails_fails_everybody_in_it_and_nobody_else():
+def test_a_failed_run_fails_exactly_its_requests():
     def broken(jobs: Sequence[Job]) -> list[int | Exception]:
         if any(n == 0 for _, _, n in jobs):
             raise RuntimeError("broken")
@@ -185,7 +185,7 @@ async def test_joined_requests_get_the_scores_that_each_would_get_alone(world: W
 
 
 @pytest.mark.anyio
-async def test_a_cpu_does_not_join_unless_it_is_told_to(world: World):
+async def test_a_cpu_joins_requests_only_if_a_setting_says_so(world: World):
     world.publish(Toy())
     async with world.service() as service:
         await asyncio.gather(*(service.score() for _ in range(4)))

@@ -1,4 +1,4 @@
-"""POST /v1/compare: each model answers as /v1/score would, alone; the rankings' agreement; whose fault an error is."""
+"""POST /v1/compare: each model answers as /v1/score would, alone; the rankings' agreement; the status of each error."""
 
 import asyncio
 import logging
@@ -61,7 +61,7 @@ async def service(module_world: World) -> AsyncIterator[Running]:
 
 @pytest.mark.parametrize("user", ["ann", "bob", "nobody"])
 @pytest.mark.parametrize("more", [{}, {"recent": ["i7"], "context": {"hour": "night"}}])
-async def test_each_model_says_what_score_says(world: World, user: str, more: dict[str, Any]):
+async def test_each_model_answers_as_score_does(world: World, user: str, more: dict[str, Any]):
     publish_three(world)
     async with world.service(host_cache_bytes=0) as service:
         answer = await compare(service, user_id=user, **more)
@@ -104,10 +104,10 @@ async def test_agreement_is_that_of_the_scores_given(world: World):
     best = {name: set(np.argsort(-s, kind="stable")[:10].tolist()) for name, s in scores.items()}
     pairs = list(combinations(NAMES, 2))
     assert [tuple(one["models"]) for one in answer["agreement"]] == pairs
-    for (a, b), said in zip(pairs, answer["agreement"], strict=True):
+    for (a, b), agreement in zip(pairs, answer["agreement"], strict=True):
         tau = float(kendalltau(scores[a], scores[b]).statistic)
-        assert said["kendall_tau"] == pytest.approx(tau, abs=1e-12)
-        assert said["overlap"] == len(best[a] & best[b]) / 10
+        assert agreement["kendall_tau"] == pytest.approx(tau, abs=1e-12)
+        assert agreement["overlap"] == len(best[a] & best[b]) / 10
     assert len({one["kendall_tau"] for one in answer["agreement"]}) > 1
 
 
@@ -138,11 +138,11 @@ async def test_one_candidate_has_no_order(world: World):
         answer = await compare(service, candidates=["i1"], top_k=5)
     assert answer["top_k"] == 1
     assert [[one["rank"] for one in model["ranked"]] for model in answer["models"]] == [[1]] * 3
-    said = [(one["kendall_tau"], one["overlap"]) for one in answer["agreement"]]
-    assert said == [(None, 1.0)] * 3
+    agreements = [(one["kendall_tau"], one["overlap"]) for one in answer["agreement"]]
+    assert agreements == [(None, 1.0)] * 3
 
 
-async def test_some_models_in_the_order_asked(world: World):
+async def test_named_models_answer_in_the_order_of_the_request(world: World):
     publish_three(world)
     async with world.service() as service:
         two = await compare(service, models=["gamma", "alpha"])
@@ -221,7 +221,7 @@ async def test_what_score_takes_and_compare_does_not_is_named(world: World):
     assert (long.status_code, nothing.status_code) == (413, 400)
 
 
-async def test_damaged_and_missing_records_are_said_in_the_models_entry(world: World):
+async def test_damaged_and_missing_records_are_reported_in_the_models_entry(world: World):
     publish_three(world)
     async with world.service() as service:
         beta, gamma = (service.selection.pick(name).generation for name in ("beta", "gamma"))
@@ -283,7 +283,7 @@ async def test_a_model_that_does_not_load_leaves_the_others_answering(
 
 FAILING = {
     "a score that is not finite": ([0, 0, *[math.nan] * KNOWN], "not finite", "ArtifactError"),
-    "what nobody expected": ([0, 0], "internal error; the log says more", "InvalidArgument"),
+    "an unexpected exception": ([0, 0], "internal error; the log says more", "InvalidArgument"),
 }
 
 
@@ -386,18 +386,18 @@ async def test_timings_add_the_models_up(world: World):
     assert list(timings) == ["cache", "queue", "decode", "score", "agreement", "total"]
     each = [one["timings_ms"]["score"] for one in response.json()["models"]]
     assert timings["score"] == pytest.approx(sum(each), abs=0.01)
-    said = dict(part.split(";dur=") for part in response.headers["server-timing"].split(", "))
-    assert {stage: float(took) for stage, took in said.items()} == timings
+    stages_ms = dict(part.split(";dur=") for part in response.headers["server-timing"].split(", "))
+    assert {stage: float(took) for stage, took in stages_ms.items()} == timings
 
 
 async def test_openapi_describes_it(world: World):
     async with world.service() as service:
         described = (await service.client.get("/openapi.json")).json()
     route = described["paths"]["/v1/compare"]["post"]
-    asked = route["requestBody"]["content"]["application/json"]["schema"]
+    request_schema = route["requestBody"]["content"]["application/json"]["schema"]
     fields = "user_id candidates recent context models top_k"
-    assert list(asked["properties"]) == fields.split()
-    assert all(field["description"] for field in asked["properties"].values())
+    assert list(request_schema["properties"]) == fields.split()
+    assert all(field["description"] for field in request_schema["properties"].values())
     (answer,) = route["responses"]["200"]["content"]["application/json"]["schema"].values()
     assert answer.endswith("/CompareResponse")
     assert "PairAgreement" in described["components"]["schemas"]

@@ -28,8 +28,8 @@ async def test_a_request_ends_at_its_deadline_also_while_it_waits(world: World):
     world.publish(Toy())
     async with world.service(max_in_flight=1) as service:
         with busy(service):
-            asked = [post_score(service, X_Request_Timeout_Ms="60") for _ in range(2)]
-            answers = await asyncio.gather(*asked)
+            pending = [post_score(service, X_Request_Timeout_Ms="60") for _ in range(2)]
+            answers = await asyncio.gather(*pending)
             # The first had a permit and waited for a thread, the second waited for the permit: both are free again.
             await until(lambda: service.metric("absorb_in_flight") == 0)
             late = service.metric("absorb_rejected_total", reason="deadline")
@@ -52,9 +52,9 @@ async def test_a_score_that_outlives_its_request_keeps_the_permit(world: World):
             return score(*args)
 
         serving.scorer.score_many = slow  # type: ignore[method-assign,assignment]
-        asked = post_score(service, X_Request_Timeout_Ms="1000")
+        pending = post_score(service, X_Request_Timeout_Ms="1000")
         await until(begun.is_set)
-        late = await asked
+        late = await pending
         during = await post_score(service)
         in_flight = service.metric("absorb_in_flight")
         end.set()
@@ -187,8 +187,8 @@ async def test_a_cache_that_hangs_is_not_waited_for(stoppable: World, own_cache:
         await until_source(service, "hit")
         os.kill(pid, signal.SIGSTOP)
         try:
-            asked = (service.score(candidates=CANDIDATES) for _ in range(30))
-            hung = await asyncio.gather(*asked)
+            pending = (service.score(candidates=CANDIDATES) for _ in range(30))
+            hung = await asyncio.gather(*pending)
         finally:
             os.kill(pid, signal.SIGCONT)
         await until_source(service, "hit")

@@ -100,7 +100,7 @@ class Lookups(RuleBasedStateMachine):
         self.prefetcher = Prefetcher(self.store, self.host, self.counts)
         self.servings: list[Serving] = []
         self.waiting: list[tuple[asyncio.Task[FoundState], Serving, str]] = []
-        self.asked = self.hinted = 0
+        self.num_lookups = self.hinted = 0
         self.flip()
 
     def clock(self) -> float:
@@ -150,7 +150,7 @@ class Lookups(RuleBasedStateMachine):
         async def start() -> asyncio.Task[FoundState]:
             return asyncio.create_task(self.states.find(serving, user_id))
 
-        self.asked += 1
+        self.num_lookups += 1
         self.waiting.append((self.runner.run(start()), serving, user_id))
         self.turn()
 
@@ -202,7 +202,7 @@ class Lookups(RuleBasedStateMachine):
                 one.value for one in mine if one.name == "absorb_cache_tier_results_total"
             )
             assert results == lookups == self.counts.total.lookups(tier)
-        assert self.counts.total.lookups("host") == self.asked
+        assert self.counts.total.lookups("host") == self.num_lookups
 
     @invariant()
     def the_host_tier_keeps_its_limit(self) -> None:

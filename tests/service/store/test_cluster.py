@@ -84,7 +84,7 @@ def node_without_pointers(cluster: Cluster) -> Node:
 
 async def test_published_records_are_served_from_every_node(client, world, cluster):
     generation = publish_toy(client, world)
-    (told,) = status(client)
+    (model_status,) = status(client)
     async with world.service() as service:
         found = await sources(service)
         stranger = await service.score("nobody", ITEMS)
@@ -93,7 +93,7 @@ async def test_published_records_are_served_from_every_node(client, world, clust
     assert stranger["state"]["source"] == "miss"
     assert sum(held) == len(USERS) + 4  # pointer, models, services, presence
     assert min(held) > 2
-    assert told.records == {generation.name: len(USERS)}
+    assert model_status.records == {generation.name: len(USERS)}
 
 
 async def test_load_and_demo_find_users_on_every_node(client, world, cluster):
@@ -162,21 +162,21 @@ async def test_a_slot_that_moves_is_followed(client, world, cluster):
     target = next(node for node in cluster.nodes if node is not source)
     slot = client.keyslot(key)
     names = {node: node.ask("CLUSTER MYID") for node in cluster.nodes}
-    asked = []
+    replies = []
     async with world.service() as service:
-        asked.append(await service.score(user, ITEMS))
+        replies.append(await service.score(user, ITEMS))
         target.ask("CLUSTER SETSLOT", slot, "IMPORTING", names[source])
         source.ask("CLUSTER SETSLOT", slot, "MIGRATING", names[target])
         source.ask("MIGRATE", "127.0.0.1", target.port, key, 0, 5000)
-        asked.append(await service.score(user, ITEMS))
+        replies.append(await service.score(user, ITEMS))
         _assign(cluster, slot, names[target])
-        asked += [await service.score(user, ITEMS) for _ in range(3)]
+        replies += [await service.score(user, ITEMS) for _ in range(3)]
         target.ask("CLUSTER SETSLOT", slot, "MIGRATING", names[source])
         source.ask("CLUSTER SETSLOT", slot, "IMPORTING", names[target])
         target.ask("MIGRATE", "127.0.0.1", source.port, key, 0, 5000)
         _assign(cluster, slot, names[source])
-        asked.append(await service.score(user, ITEMS))
-    assert {answer["state"]["source"] for answer in asked} == {"hit"}
+        replies.append(await service.score(user, ITEMS))
+    assert {answer["state"]["source"] for answer in replies} == {"hit"}
 
 
 def _assign(cluster: Cluster, slot: int, owner: object) -> None:

@@ -1,4 +1,4 @@
-"""Who may ask for what, with which key; and what the service refuses to start with."""
+"""Which key grants which request, and which settings keep the service from starting."""
 
 import hashlib
 from typing import Any
@@ -92,7 +92,7 @@ async def test_what_changes_the_service_needs_an_administrators_key(world: World
         admin = await service.client.post(path, headers=key(ADMIN))
     assert (none.status_code, scoring.status_code) == (401, 403)
     assert "expected an administrator's" in scoring.json()["error"]
-    assert admin.status_code in {200, 405}  # log and trace settings cannot be changed by anybody
+    assert admin.status_code in {200, 405}  # no key may change log and trace settings
 
 
 @pytest.mark.parametrize(

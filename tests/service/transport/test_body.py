@@ -1,4 +1,4 @@
-"""Bodies: unpacked within the limit, refused by name where they are too long, too slow or not what they say."""
+"""Bodies: decompressed within the limit; rejected if they are too long, too slow or not in the stated encoding."""
 
 import asyncio
 import gzip
@@ -57,7 +57,7 @@ def test_what_was_packed_comes_out(body: bytes, size: int, encoding: str):
 
 
 @given(body=st.binary(max_size=60), encoding=st.sampled_from(["gzip", "deflate"]))
-def test_bytes_that_are_no_such_stream_are_refused_by_name(body: bytes, encoding: str):
+def test_bytes_in_another_format_are_rejected(body: bytes, encoding: str):
     with pytest.raises(RequestError, match=f"expected one whole {encoding} stream"):
         asyncio.run(read_body(request_of(chunks(body, 20), content_encoding=encoding), LIMIT))
 
@@ -71,7 +71,7 @@ def test_a_stream_cut_short_or_followed_by_more_is_refused(encoding: str, change
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
-def test_a_bomb_is_refused_before_it_is_unpacked(encoding: str):
+def test_a_decompression_bomb_is_rejected_before_it_is_decompressed(encoding: str):
     sent = PACK[encoding](bytes(20_000_000))
     request = request_of(chunks(sent, 1 << 20), content_encoding=encoding)
     with pytest.raises(BodyTooLargeError):
@@ -104,7 +104,7 @@ async def slowly() -> AsyncIterator[bytes]:
 
 
 @pytest.mark.anyio
-async def test_the_routes_say_it_with_a_status(world: World):
+async def test_errors_of_bodies_have_their_status(world: World):
     world.publish(Toy())
     body = json.dumps({"user_id": "ann", "candidates": ["i1"]}).encode()
     async with world.service(body_timeout_s=0.05, max_body_bytes=2000) as service:

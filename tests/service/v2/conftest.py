@@ -19,7 +19,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def target(
     request: pytest.FixtureRequest, shared_cache: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Target]:
-    """A server that must do what the protocol says."""
+    """A server that must conform to the protocol."""
     other: str | None = request.config.getoption("--v2-url", None)
     folder: Path = tmp_path_factory.mktemp(request.param)
     if other is not None:

@@ -1,4 +1,4 @@
-"""A real Triton that takes and gives the tensors our models do: what the protocol means, when its text leaves doubts.
+"""A real Triton with the same tensors as our models: it shows what the protocol means where its text is unclear.
 
 Run by the interpreter of a venv that has nvidia-pytriton (`make conformance`), not by ours: it needs numpy below 2 and
 Debian's own Python 3.11. Arguments: ports for HTTP, gRPC and metrics. Ends when its standard input does.

@@ -1,4 +1,4 @@
-"""What unmodified clients are let loose on: this service as a process, a real Triton, or any other V2 server."""
+"""Servers that unmodified clients are run against: this service as a process, a real Triton, or any other V2 server."""
 
 import os
 import socket

@@ -54,7 +54,7 @@ def test_what_is_packed_as_bytes_comes_back(tensor: InferTensor) -> None:
 
 @FEW
 @given(tensors(), st.booleans())
-def test_what_is_said_in_json_comes_back(tensor: InferTensor, is_nested: bool) -> None:
+def test_tensors_from_json_come_back(tensor: InferTensor, is_nested: bool) -> None:
     said = orjson.loads(orjson.dumps(tensor_to_json(tensor), option=orjson.OPT_SERIALIZE_NUMPY))
     data = said["data"]
     if is_nested and tensor.shape:
@@ -65,7 +65,7 @@ def test_what_is_said_in_json_comes_back(tensor: InferTensor, is_nested: bool) -
 
 @FEW
 @given(st.binary(max_size=40), st.sampled_from([*DTYPES, BYTES, "BF16", ""]), shapes)
-def test_bytes_that_are_no_tensor_are_a_request_error(
+def test_invalid_bytes_are_a_request_error(
     raw: bytes, datatype: str, shape: tuple[int, ...]
 ) -> None:
     with suppress(RequestError):
@@ -74,7 +74,7 @@ def test_bytes_that_are_no_tensor_are_a_request_error(
 
 @FEW
 @given(json_values, st.sampled_from([*DTYPES, BYTES, "BF16", ""]), shapes)
-def test_json_that_is_no_tensor_is_a_request_error(
+def test_invalid_json_is_a_request_error(
     value: object, datatype: str, shape: tuple[int, ...]
 ) -> None:
     with suppress(RequestError):
@@ -111,7 +111,7 @@ def test_one_wrong_byte_in_many_strings_is_seen(at: int, value: int) -> None:
         (b"\1\0\0\0a\1\0\0\0b", "number of elements: got 2, expected 1"),
     ],
 )
-def test_what_is_wrong_with_strings_is_said(raw: bytes, expected: str) -> None:
+def test_errors_of_strings_name_the_problem(raw: bytes, expected: str) -> None:
     with pytest.raises(RequestError, match=expected):
         tensor_from_bytes("x", BYTES, (1,), raw, {})
 
@@ -130,7 +130,7 @@ def test_what_is_wrong_with_strings_is_said(raw: bytes, expected: str) -> None:
         ("TEXT", ["a", "b"], "one of BOOL, UINT8"),
     ],
 )
-def test_what_is_wrong_with_json_is_said(datatype: str, data: object, expected: str) -> None:
+def test_errors_of_json_name_the_problem(datatype: str, data: object, expected: str) -> None:
     with pytest.raises(RequestError, match=expected):
         tensor_from_json("x", datatype, (2,), data, {})
 

@@ -1,4 +1,4 @@
-"""The data plane without a transport: what a door hands in, and what it gets."""
+"""The data plane without a transport: requests of a transport, and their answers."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -129,7 +129,7 @@ BAD = {
 }
 
 
-async def test_what_a_model_does_not_take_is_said(world: World) -> None:
+async def test_unknown_inputs_are_rejected(world: World) -> None:
     world.publish(Toy())
     async with world.service() as running:
         for inputs, expected in BAD.values():
@@ -139,7 +139,7 @@ async def test_what_a_model_does_not_take_is_said(world: World) -> None:
     assert statistics.durations["fail"].count == len(BAD)
 
 
-async def test_an_output_that_no_model_gives_is_said(world: World) -> None:
+async def test_an_unknown_output_is_rejected(world: World) -> None:
     world.publish(Toy())
     async with world.service() as running:
         with pytest.raises(RequestError, match="did you mean 'scores'"):

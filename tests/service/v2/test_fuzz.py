@@ -33,7 +33,7 @@ LENGTHS = [
     "٣".encode(),
     b"\xb2",
 ]
-"""What else a client may say of its header's length."""
+"""Other values of the header's length that a client may send."""
 
 WORDS = ["", "scores", "user_id", "candidates", "recent", "hour", "BF16", BYTES, *DTYPES, "ø", "\0"]
 NUMBERS = [-1, 0, 1, 2, 3, 255, 2**31, 2**63, 2**64, 10**30, -(2**63) - 1, 1e308, 0.5]
@@ -104,7 +104,7 @@ def documents(draw: st.DrawFn, document: Any) -> bytes:
 
 @st.composite
 def broken_bytes(draw: st.DrawFn, raw: bytes) -> bytes:
-    """The bytes, cut, with others among them, or with a length that is none."""
+    """The bytes: truncated, with inserted bytes, or with an invalid length."""
     at = draw(st.integers(0, len(raw)))
     some = draw(st.binary(max_size=8) | st.sampled_from([b"\xff" * 4, b"\0" * 4, b"\xff\xff\0\0"]))
     return draw(st.sampled_from([raw, raw[:at], raw[at:], raw[:at] + some + raw[at + len(some) :]]))
@@ -112,7 +112,7 @@ def broken_bytes(draw: st.DrawFn, raw: bytes) -> bytes:
 
 @st.composite
 def packed_bodies(draw: st.DrawFn, raw: bytes) -> tuple[bytes, dict[str, bytes]]:
-    """The body, and what it says of its packing; seldom the truth."""
+    """The body, and a Content-Encoding that is seldom the right one."""
     packers: list[Callable[[bytes], bytes]] = [gzip.compress, zlib.compress, bytes]
     pack = draw(st.sampled_from(packers))
     said = draw(

@@ -1,7 +1,7 @@
-"""The gRPC door of a real process, asked by the unmodified tritonclient.
+"""The gRPC server of a real process, called by the unmodified tritonclient.
 
 The client's stubs and the service's name the same symbols, which one process cannot hold twice: nothing here imports
-the door.
+the server.
 """
 
 import asyncio
@@ -149,7 +149,7 @@ def test_scores_are_those_of_the_model(door: Door):
     assert said.parameters["degraded"].bool_param is False
 
 
-def test_an_unknown_user_is_said_to_be_degraded(door: Door):
+def test_an_unknown_user_is_marked_as_degraded(door: Door):
     answer = door.client.infer("toy", slate("nobody")).get_response()
     assert answer.parameters["degraded"].bool_param is True
     assert "not in the cache" in answer.parameters["degraded_reason"].string_param
@@ -168,7 +168,7 @@ def test_compressed_requests_are_read(algorithm: str, door: Door):
     assert packed.as_numpy("scores").tolist() == plain.tolist()
 
 
-def test_typed_contents_say_the_same_as_raw_ones(door: Door):
+def test_typed_contents_give_the_scores_of_raw_ones(door: Door):
     raw = door.client.infer("toy", slate("ann", "i1", "i5")).get_response()
     typed = send(door, message())
     assert typed.raw_output_contents == raw.raw_output_contents
@@ -245,7 +245,7 @@ BAD: dict[str, tuple[Any, str, str]] = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_is_wrong_is_said(name: str, door: Door):
+def test_wrong_requests_name_the_problem(name: str, door: Door):
     request, code, pattern = BAD[name]
     got, text = refused(door, request)
     assert got == code, text
@@ -264,7 +264,7 @@ def test_calls_beyond_the_protocols_file_are_unimplemented(door: Door):
         door.client.get_system_shared_memory_status()
 
 
-def test_the_client_waits_no_longer_than_it_said(door: Door):
+def test_the_deadline_of_the_client_is_kept(door: Door):
     with pytest.raises(InferenceServerException, match=r"DEADLINE_EXCEEDED|Deadline Exceeded"):
         door.client.infer("toy", slate(), client_timeout=1e-6)
     assert door.client.infer("toy", slate(), client_timeout=60, timeout=60_000_000, priority=1)
@@ -289,7 +289,7 @@ def test_models_are_unloaded_and_loaded(door: Door):
         client.load_model("nosuch")
 
 
-def test_what_was_asked_is_counted(door: Door):
+def test_requests_are_counted_by_call(door: Door):
     before = door.client.get_inference_statistics("toy").model_stats[0]
     for _ in range(3):
         door.client.infer("toy", slate())

@@ -1,4 +1,4 @@
-"""The door over HTTP, byte by byte, in process. What unmodified clients make of it is in test_clients.py."""
+"""The protocol over HTTP, byte by byte, in this process. What unmodified clients make of it is in test_clients.py."""
 
 import gzip
 import os
@@ -159,7 +159,7 @@ BAD: dict[str, tuple[bytes, dict[str, str], str]] = {
     "nothing": (b"", {}, "an input 'user_id'"),
     "no inputs": (b'{"inputs": 7}', {}, "inputs: got 7, expected a list"),
     "raw mode": (b"abc", {LENGTH: "0"}, "raw mode"),
-    "a length that is none": (b"{}", {LENGTH: "-1"}, "a number of bytes"),
+    "an invalid length": (b"{}", {LENGTH: "-1"}, "a number of bytes"),
     "a length beyond the body": (b"{}", {LENGTH: "3"}, "at most the 2 bytes"),
     "bytes without a length": (in_bytes()[0], {}, "expected JSON"),
     "bytes too many": (in_bytes()[0] + b"x", in_bytes()[1], "1 bytes more than the inputs name"),
@@ -169,10 +169,10 @@ BAD: dict[str, tuple[bytes, dict[str, str], str]] = {
         {},
         "no data beside binary_data_size",
     ),
-    "a shape that is none": (with_input(0, shape=[-1]), {}, "inputs[user_id].shape: got [-1]"),
+    "an invalid shape": (with_input(0, shape=[-1]), {}, "inputs[user_id].shape: got [-1]"),
     "a shape too long": (with_input(0, shape=[10**19] * 230), {}, "at most 8 numbers"),
     "a size too large": (with_input(0, shape=[1 << 41]), {}, "inputs[user_id].shape: got [2199"),
-    "a datatype that is none": (with_input(0, datatype=7), {}, ".datatype: got 7"),
+    "an invalid datatype": (with_input(0, datatype=7), {}, ".datatype: got 7"),
     "a datatype that is not spoken": (with_input(0, datatype="BF16"), {}, "one of BOOL"),
     "no data": (with_input(1, data=None), {}, "inputs[candidates].data: got None"),
     "shared memory": (
@@ -190,13 +190,13 @@ BAD: dict[str, tuple[bytes, dict[str, str], str]] = {
         {},
         "each name once",
     ),
-    "an id that is none": (orjson.dumps(in_json(id=7)), {}, "id: got 7"),
-    "a timeout that is none": (
+    "an invalid id": (orjson.dumps(in_json(id=7)), {}, "id: got 7"),
+    "an invalid timeout": (
         orjson.dumps(in_json(parameters={"timeout": -1})),
         {},
         "parameters.timeout: got -1",
     ),
-    "a priority that is none": (
+    "an invalid priority": (
         orjson.dumps(in_json(parameters={"priority": "high"})),
         {},
         "parameters.priority",
@@ -276,7 +276,7 @@ def test_timeout_and_priority_become_the_querys() -> None:
         ({"X-Request-Priority": "-1"}, {}, 400),
     ],
 )
-async def test_headers_say_the_terms_where_parameters_do_not(
+async def test_headers_give_timeout_and_priority_if_parameters_do_not(
     world: World, headers: dict[str, str], parameters: dict[str, int], status: int
 ) -> None:
     world.publish(Toy())

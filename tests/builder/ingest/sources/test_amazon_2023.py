@@ -1,4 +1,4 @@
-"""Amazon Reviews 2023: official files, small ones, through the shipped recipe; and what is refused."""
+"""Amazon Reviews 2023: small files in the official format, read with the shipped recipe; bad files are rejected."""
 
 import json
 import logging
@@ -48,7 +48,7 @@ def reviews() -> list[dict[str, Any]]:
 
 
 def metadata() -> list[dict[str, Any]]:
-    """The last one was never reviewed; the first has nothing but its id."""
+    """The last item has no review; the first has only an id."""
     full: list[dict[str, Any]] = [
         {
             "main_category": "Gift Cards",
@@ -100,7 +100,7 @@ def test_official_files_become_events(
     assert (len(events.item), events.num_users) == (REVIEWS * 4 // 5, 7)
     assert events.label.mean() == 0.75
     assert (events.ts_s.min(), events.ts_s.max()) == (1_549_866_158, 1_549_866_158 + 60 * 59)
-    # The item that nobody reviewed is not in the catalogue.
+    # The item without a review is not in the catalogue.
     assert sorted(events.vocabulary.items) == [asin(item) for item in range(ITEMS)]
     assert [field.name for field in events.schema.user_fields] == ["user"]
     rows = {item: row for row, item in enumerate(events.vocabulary.items, FIRST_KNOWN)}

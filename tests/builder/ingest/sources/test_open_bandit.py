@@ -1,4 +1,4 @@
-"""Open Bandit: the official layout and its conversion, small ones; cohorts, items of campaigns, and what is refused."""
+"""Open Bandit: small files in the official layout and in its conversion; cohorts, items of campaigns, bad files."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -33,12 +33,12 @@ def read(folder: Path) -> RawLog:
 
 
 def hashed(*parts: object) -> str:
-    """32 characters, as the hashes of the files."""
+    """A hash of 32 characters, as in the files."""
     return "-".join(map(str, parts)).ljust(32, "0")
 
 
 def impressions() -> Frames:
-    """Each policy shows three items of each campaign to three cohorts, the same under both."""
+    """Each policy shows three items of each campaign to three cohorts, which are the same for both policies."""
     frames = {}
     for place, (policy, campaign) in enumerate(FILES):
         number = range(ROWS)
@@ -60,7 +60,7 @@ def impressions() -> Frames:
 
 
 def contexts() -> Frames:
-    """Features 1 to 3 are hashed anew for each policy and campaign; feature 0 is a number."""
+    """Features 1 to 3 are hashed differently for each policy and campaign; feature 0 is a number."""
     return {
         (policy, campaign): pl.DataFrame(
             {
@@ -83,7 +83,7 @@ def write_official(folder: Path) -> None:
 
 
 def write_joined(folder: Path) -> None:
-    """As a conversion to Parquet: of all files one, with columns of their types."""
+    """As a conversion to Parquet: all files joined into one, with typed columns."""
     for frames, name in ((impressions(), "impressions"), (contexts(), "item_context")):
         joined = [
             frame.drop(
@@ -137,7 +137,7 @@ def test_position_is_that_of_each_impression(tmp_path: Path, write: Any) -> None
 
 
 @each_layout
-def test_cohort_is_who_shares_all_four_features(tmp_path: Path, write: Any) -> None:
+def test_users_who_share_all_four_features_are_one_cohort(tmp_path: Path, write: Any) -> None:
     write(tmp_path)
 
     raw = read(tmp_path)

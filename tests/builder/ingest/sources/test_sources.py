@@ -1,4 +1,4 @@
-"""Sources: the official file formats, found where the recipe says, or a clear word on what was looked for."""
+"""Sources: the official file formats are found where the recipe names them, or the error says what was searched for."""
 
 from pathlib import Path
 from typing import Any

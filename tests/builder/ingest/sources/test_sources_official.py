@@ -1,4 +1,4 @@
-"""Amazon's and Taobao's official files, small ones, through the shipped recipes: counts, split, and what is refused."""
+"""Small files in Amazon's and Taobao's official formats, read with the shipped recipes: counts, split, bad files."""
 
 import json
 import logging
@@ -87,7 +87,7 @@ def reviews() -> list[dict[str, Any]]:
 
 
 def metadata() -> list[dict[str, Any]]:
-    """Of item 0 nothing is known, of item 1 no category; three items were never reviewed."""
+    """Item 0 has only an id, item 1 no category; three items have no review."""
     names = list(CATEGORIES)
     items: list[dict[str, Any]] = [
         {
@@ -315,7 +315,7 @@ CLICKS = 12
 
 
 def behaviours() -> list[str]:
-    """Clicks of each user, one an hour, the last at a time of its own; then what is no click of the nine days."""
+    """Clicks of each user, one per hour, the last at another time; then lines that are not clicks of these days."""
     lines = []
     for user in range(USERS):
         for place in range(CLICKS):

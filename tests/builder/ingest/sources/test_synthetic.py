@@ -114,7 +114,7 @@ def test_labels_are_drawn_from_the_oracle() -> None:
         assert abs(label[inside].sum() - chance[inside].sum()) < 4 * deviation
 
 
-def test_recent_events_say_less_than_the_whole_history() -> None:
+def test_recent_events_predict_less_than_the_whole_history() -> None:
     """The point of this log, at the shipped recipe's law: counts of 20 events rank worse than of all."""
     recipe = load_recipe("builder/recipes/synthetic.toml")
     events = ingest(
