@@ -129,7 +129,7 @@ BAD = {
 }
 
 
-async def test_unknown_inputs_are_rejected(world: World) -> None:
+async def test_wrong_inputs_are_rejected(world: World) -> None:
     world.publish(Toy())
     async with world.service() as running:
         for inputs, expected in BAD.values():
