@@ -56,4 +56,4 @@ def test_an_empty_cache_is_code_2_and_says_what_to_run(
 ) -> None:
     assert run(program.app, "--out", tmp_path) == 2
 
-    assert "python -m builder run" in capsys.readouterr().err
+    assert "absorb build" in capsys.readouterr().err
