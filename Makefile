@@ -36,7 +36,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	fi; \
 	rm -f $(VENV)/.installed-*; \
 	$$python -m venv $(VENV)
-	@$(PIP) uninstall --quiet --yes $(OTHER_RUNTIME)
+	@$(PIP) uninstall --quiet --quiet --yes $(OTHER_RUNTIME)
 	@echo "setup: installing the pinned packages into $(VENV); this takes minutes, and some GB with torch"
 	@$(PIP) install --quiet --quiet --no-cache-dir \
 	    --constraint constraints.txt --editable '.[builder,language,load,grpc,otel,dev,docs,$(EXTRA)]'

@@ -102,7 +102,7 @@ def test_an_empty_cache_is_reported_before_the_service_starts(in_a_folder: World
     result = run()
 
     assert result.exit_code == 1
-    assert "python -m builder run" in result.stderr
+    assert "absorb build RECIPE" in result.stderr
     assert not LOG.exists()
 
 
