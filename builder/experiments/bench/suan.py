@@ -33,7 +33,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 """Label -> model of the registry and its options. A gate over all tokens requires one run per candidate."""
 SIZES = {"item_dim": 16, "field_dim": 4, "blocks": 2, "block_heads": 2}
 LENGTH, CANDIDATES = 1_000, (10, 100, 1_000)
-QUICK_LENGTH, QUICK_CANDIDATES = 50, (10,)
+QUICK_LENGTH, QUICK_CANDIDATES, QUICK_SIZES = 50, (10,), {**SIZES, "blocks": 1}
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,8 @@ def run_suan_bench(
         quick: a short history and one slate size, as a check; its times mean nothing.
     """
     length, slates = (QUICK_LENGTH, QUICK_CANDIDATES) if quick else (LENGTH, CANDIDATES)
-    contenders = [_contender(label, length) for label in MODELS]
+    sizes = QUICK_SIZES if quick else SIZES
+    contenders = [_contender(label, length, sizes) for label in MODELS]
     costs: list[Cost] = []
     for done, candidates in enumerate(slates):
         progress(done, len(slates), f"{candidates} candidates")
@@ -77,14 +78,14 @@ def run_suan_bench(
         costs += _costs(dict(zip(MODELS, all_times, strict=True)), candidates)
     progress(len(slates), len(slates))
     plain = {**header, "length": length, "costs": [asdict(cost) for cost in costs]}
-    return write_report(out, "suan", _to_markdown(costs, length, header), plain)
+    return write_report(out, "suan", _to_markdown(costs, length, sizes, header), plain)
 
 
-def _contender(label: str, length: int) -> Contender:
+def _contender(label: str, length: int, sizes: Mapping[str, int]) -> Contender:
     name, options = MODELS[label]
     schema = bench_schema(length)
-    model = random_model(name, schema, SIZES | options)
-    per_candidate = 4 * SIZES["block_heads"] * (length + 1) ** 2 if label == ONE_BY_ONE else None
+    model = random_model(name, schema, {**sizes, **options})
+    per_candidate = 4 * sizes["block_heads"] * (length + 1) ** 2 if label == ONE_BY_ONE else None
     return make_contender(label, model, schema, per_candidate)
 
 
@@ -110,7 +111,9 @@ def _costs(all_times: Mapping[str, GraphTimes], candidates: int) -> Iterator[Cos
         )
 
 
-def _to_markdown(costs: list[Cost], length: int, header: Mapping[str, str]) -> str:
+def _to_markdown(
+    costs: list[Cost], length: int, sizes: Mapping[str, int], header: Mapping[str, str]
+) -> str:
     lines = [
         "# What a request costs when SUAN scores it",
         "",
@@ -118,10 +121,10 @@ def _to_markdown(costs: list[Cost], length: int, header: Mapping[str, str]) -> s
         "",
     ]
     lines += [f"- {name}: {value}" for name, value in header.items() if name != "command"]
-    width = make_config("suan", SIZES).item_width(bench_schema(length))
+    width = make_config("suan", sizes).item_width(bench_schema(length))
     lines += [
         "",
-        f"L = {length:,}, {SIZES['blocks']} blocks of width {width}, one thread; LightSUAN: window",
+        f"L = {length:,}, {sizes['blocks']} block(s) of width {width}, one thread; LightSUAN: window",
         f"{LIGHT_OPTIONS['window']}, stride {LIGHT_OPTIONS['stride']}. Milliseconds: median (10th to 90th percentile).",
         "`times faster`: than SUAN one by one, with as many candidates. `bytes/user`: read from the cache, fp32.",
         "",
