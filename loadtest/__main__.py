@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -54,10 +55,18 @@ def load(
     sample: Annotated[
         Path | None, typer.Option(help="users and items as JSON; by default those of the cache")
     ] = None,
+    duration_s: Annotated[
+        int | None,
+        typer.Option(min=1, help="seconds of load; by default as each scenario says"),
+    ] = None,
     out: Annotated[Path, typer.Option(help="folder of the results")] = OUT,
 ) -> None:
     """Send scoring requests in a closed loop and on a schedule; fail if a p99 exceeds its limit or a request fails."""
-    chosen = [s for s in SCENARIOS if not scenario or s.name in scenario]
+    chosen = [
+        replace(s, duration_s=duration_s or s.duration_s)
+        for s in SCENARIOS
+        if not scenario or s.name in scenario
+    ]
     out.mkdir(parents=True, exist_ok=True)
     try:
         sample_path = sample or _sample_the_cache(out, model)

@@ -40,7 +40,7 @@ def metrics() -> dict[str, set[str]]:
     dependencies = build_dependencies(Settings(), "redis://127.0.0.1:1", registry, lambda: 0.0)
     create_app(dependencies)
     found: dict[str, set[str]] = {
-        family.name + suffix: set()
+        family.name + suffix: set().union(*(sample.labels for sample in family.samples))
         for family in registry.collect()
         for suffix in SUFFIXES[family.type]
     } | {"absorb_generation_age_seconds": {"model"}}
