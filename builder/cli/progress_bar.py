@@ -19,7 +19,7 @@ from rich.text import Text
 
 from builder.progress import Progress
 
-LINE_EVERY_S = 5.0
+LINE_EVERY_S = 20.0
 
 console = Console()
 

@@ -115,11 +115,11 @@ def ranking(answer: Json, recent: set[str], names: Mapping[str, str]) -> Table:
     """The ranked candidates, with their names if any item has one."""
     table = Table(title=Text(f"Candidates for user {answer['user_id']}, best first"))
     table.add_column("rank", justify="right")
-    table.add_column("item")
+    table.add_column("item", no_wrap=True)
     if names:
-        table.add_column("name", max_width=56, no_wrap=True)
+        table.add_column("name", max_width=44, no_wrap=True)
     table.add_column("score", justify="right")
-    table.add_column("among the user's latest")
+    table.add_column("recent", no_wrap=True)
     for rank, entry in enumerate(answer["ranked"], 1):
         item = entry["item"]
         name = [Text(names.get(item, ""))] if names else []
