@@ -117,7 +117,7 @@ def ranking(answer: Json, recent: set[str], names: Mapping[str, str]) -> Table:
     table.add_column("rank", justify="right")
     table.add_column("item", no_wrap=True)
     if names:
-        table.add_column("name", max_width=44, no_wrap=True)
+        table.add_column("name", max_width=38, no_wrap=True)
     table.add_column("score", justify="right")
     table.add_column("recent", no_wrap=True)
     for rank, entry in enumerate(answer["ranked"], 1):

@@ -62,7 +62,7 @@ def test_it_shows_names_where_the_artifact_has_them(in_a_folder: World) -> None:
     out = run("--user", "ann", *(f"--candidate=i{i}" for i in range(1, 5))).stdout
 
     shown = {m[1]: m[2].strip() for m in re.finditer(r"│ (i\d) +│ ([^│]*)│ +0\.", out)}
-    assert shown == {"i1": NAMES["i1"], "i2": NAMES["i2"], "i3": "x" * 55 + "…", "i4": ""}
+    assert shown == {"i1": NAMES["i1"], "i2": NAMES["i2"], "i3": "x" * 37 + "…", "i4": ""}
     assert "newest first: " + "x" * 40 in out
 
 
