@@ -7,7 +7,6 @@ sends requests.
 import json
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -22,6 +21,7 @@ import pytest
 from models.contract.embedded_cache import stop_server
 from service.settings import Settings
 from service.tools.published import read_published
+from service.tools.running_service import free_port
 from tests.docker.dockerfile import ROOT, Image
 
 pytestmark = pytest.mark.timeout(1200)  # three installations
@@ -76,7 +76,7 @@ def url(tmp_path_factory: pytest.TempPathFactory, cache: str, artifacts: Path) -
         "ABSORB_ARTIFACT_DIR": str(artifacts),
         "ABSORB_ALLOW_OPEN": "true",
         "ABSORB_DRAIN_DELAY_S": "0",
-        "ABSORB_PORT": str(_free_port()),
+        "ABSORB_PORT": str(free_port()),
         "ABSORB_GRPC_PORT": "0",
     }
     with _started(image, own) as address:
@@ -160,10 +160,3 @@ def _json(url: str, body: object = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
     with urllib.request.urlopen(request, data, timeout=10) as response:
         return json.load(response)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

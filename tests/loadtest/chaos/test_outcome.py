@@ -7,7 +7,7 @@ import pytest
 from loadtest.chaos.expected import Query
 from loadtest.chaos.http_client import Reply
 from loadtest.chaos.outcome import Outcome, judge
-from tests.loadtest.chaos.examples import HIT
+from tests.loadtest.chaos.examples import HIT, answer
 
 QUERY = Query(
     {},
@@ -17,19 +17,6 @@ QUERY = Query(
         "b": {"record": [0.3, 0.4], "cold": [0.6, 0.6]},
     },
 )
-
-
-def answer(status: int = 200, headers: dict[str, str] | None = None, **changes: object) -> Reply:
-    body = {
-        "artifact_id": "a",
-        "generation": "g1",
-        "state": {"source": "hit"},
-        "degraded": False,
-        "degraded_reason": None,
-        "scores": [0.1, 0.2],
-        **changes,
-    }
-    return Reply(status, headers or {}, orjson.dumps(body))
 
 
 @pytest.mark.parametrize(

@@ -2,26 +2,11 @@
 
 from dataclasses import replace
 
-import orjson
 import pytest
 
-from loadtest.chaos.http_client import Reply
 from loadtest.chaos.outcome import Outcome
 from loadtest.chaos.verdict import Downtime, Evidence, Fault, conclude
 from tests.loadtest.chaos.examples import GOOD, HIT, with_outcome
-
-
-def answer(status: int = 200, headers: dict[str, str] | None = None, **changes: object) -> Reply:
-    body = {
-        "artifact_id": "a",
-        "generation": "g1",
-        "state": {"source": "hit"},
-        "degraded": False,
-        "degraded_reason": None,
-        "scores": [0.1, 0.2],
-        **changes,
-    }
-    return Reply(status, headers or {}, orjson.dumps(body))
 
 
 def broken(evidence: Evidence) -> str:
