@@ -61,9 +61,16 @@ class Slate(_Tensors):
 
     Attributes:
         items: their catalogue rows.
+        fields: dense ids of their candidate fields, which a request gives; Fs may be 0.
     """
 
     items: Int[Tensor, "B C"]
+    fields: Int[Tensor, "B C Fs"]
+
+    @classmethod
+    def of(cls, items: Int[Tensor, "B C"]) -> "Slate":
+        """A slate of candidates without candidate fields."""
+        return cls(items, items.new_zeros(*items.shape, 0))
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,9 @@ class Batch:
         slate: candidates of each request.
         label: 1 where the candidate was clicked or bought, else 0.
         mask: true where a slate holds a candidate, false where it is padded.
+        weight: weight of each candidate in the loss; 0 where the slate is padded.
+        offset: what sampling adds to a candidate's log odds: log of the sampling rate of positives over that of
+            negatives. The loss compares the label with logit + offset, so that the logit is that of the real task.
     """
 
     user: User
@@ -83,6 +93,22 @@ class Batch:
     slate: Slate
     label: Float[Tensor, "B C"]
     mask: Bool[Tensor, "B C"]
+    weight: Float[Tensor, "B C"]
+    offset: Float[Tensor, "B 1"]
+
+    @classmethod
+    def unweighted(
+        cls,
+        user: User,
+        context: Context,
+        slate: Slate,
+        label: Float[Tensor, "B C"],
+        mask: Bool[Tensor, "B C"],
+    ) -> "Batch":
+        """A batch in which every candidate counts alike and log odds need no correction."""
+        return cls(
+            user, context, slate, label, mask, mask.to(label.dtype), label.new_zeros(len(label), 1)
+        )
 
     def to(self, device: torch.device) -> "Batch":
         """A copy with all tensors on `device`."""

@@ -152,7 +152,7 @@ def random_batch(
     history[torch.arange(schema.history_length) < schema.history_length - length] = 0
     profile = [ids(field.size, users) for field in schema.user_fields]
     context = [ids(field.size, users) for field in schema.context_fields]
-    return Batch(
+    return Batch.unweighted(
         User(
             history,
             ids(NUM_AGES, *history.shape) * (history > 0),
@@ -162,7 +162,7 @@ def random_batch(
             history[:, -schema.recent_length :].clone(),
             torch.stack(context, 1) if context else ids(2, users, 0),
         ),
-        Slate(ids(schema.num_items, users, candidates)),
+        Slate.of(ids(schema.num_items, users, candidates)),
         torch.randint(0, 2, (users, candidates), generator=generator).float(),
         torch.ones(users, candidates, dtype=torch.bool),
     )

@@ -98,8 +98,8 @@ def test_what_git_tracks_is_small() -> None:
 
 
 def test_a_wrong_shape_is_an_error_in_tests() -> None:
-    Slate(torch.zeros(2, 3, dtype=torch.int64))
+    Slate.of(torch.zeros(2, 3, dtype=torch.int64))
     with pytest.raises((TypeCheckError, BeartypeException)):
-        Slate(torch.zeros(2, dtype=torch.int64))
+        Slate.of(torch.zeros(2, dtype=torch.int64))
     with pytest.raises((TypeCheckError, BeartypeException)):
-        Slate(torch.zeros(2, 3))
+        Slate.of(torch.zeros(2, 3))

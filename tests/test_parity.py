@@ -76,7 +76,7 @@ class Served:
                     batch_of_one(profile),
                 ),
                 Context(aligned(latest, schema.recent_length), batch_of_one(fields)),
-                Slate(batch_of_one(rows(candidates))),
+                Slate.of(batch_of_one(rows(candidates))),
             )
         probabilities: list[float] = logits[0].double().sigmoid().tolist()
         return probabilities

@@ -118,7 +118,7 @@ class BatchSource:
         items, label, event = self._targets(slates, chosen, rng)
         mask = items > 0
         items = _cycle_padding(items, mask)
-        tensors = Batch(
+        tensors = Batch.unweighted(
             User(
                 _tensor(history[:, -length:]),
                 _tensor(ages[:, -length:]),
@@ -128,7 +128,7 @@ class BatchSource:
                 _tensor(history[:, history.shape[1] - events.schema.recent_length :]),
                 _tensor(events.context[slates.begin[chosen]]),
             ),
-            Slate(_tensor(items)),
+            Slate.of(_tensor(items)),
             torch.from_numpy(label),
             torch.from_numpy(mask),
         )

@@ -65,7 +65,7 @@ class ScoreGraph(nn.Module):
     ) -> Tensor:
         """Score."""
         named = dict(zip(self.names, state, strict=True))
-        return self.model.score(named, Context(recent, context_fields), Slate(items))
+        return self.model.score(named, Context(recent, context_fields), Slate.of(items))
 
 
 @dataclass(frozen=True)
@@ -203,10 +203,10 @@ def largest_difference(model: CtrModel, graphs: Graphs, sample: Batch) -> float:
 
 
 def _part(sample: Batch, user: slice, size: int) -> Batch:
-    return Batch(
+    return Batch.unweighted(
         User(sample.user.history[user], sample.user.ages[user], sample.user.fields[user]),
         Context(sample.context.recent[user], sample.context.fields[user]),
-        Slate(sample.slate.items[user, :size]),
+        Slate.of(sample.slate.items[user, :size]),
         sample.label[user, :size],
         sample.mask[user, :size],
     )

@@ -131,14 +131,19 @@ def _step(model: CtrModel, optimizer: torch.optim.Optimizer, batch: Batch) -> fl
 
 
 def losses(model: CtrModel, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Mean binary cross-entropy over the real candidates; and the sum that a step minimises, with auxiliary losses."""
+    """Weighted mean of the cross-entropy of the candidates; and the sum that a step minimises, with auxiliary losses."""
     out = model.train_forward(batch.user, batch.context, batch.slate)
-    loss, *others = (
-        F.binary_cross_entropy_with_logits(logits[batch.mask], batch.label[batch.mask])
-        for logits in (out.logits, *out.auxiliary)
-    )
+    loss, *others = (weighted_loss(logits, batch) for logits in (out.logits, *out.auxiliary))
     total = torch.stack([loss, *others]).sum()
     return loss, total if out.penalty is None else total + out.penalty
+
+
+def weighted_loss(logits: Float[Tensor, "B C"], batch: Batch) -> Float[Tensor, ""]:
+    """Weighted mean of the binary cross-entropy of the real candidates, at the odds that sampling gave them."""
+    total = F.binary_cross_entropy_with_logits(
+        logits + batch.offset, batch.label, batch.weight, reduction="sum"
+    )
+    return total / batch.weight.sum()
 
 
 def _some(slates: Slates) -> NDArray[np.int64]:

@@ -55,4 +55,4 @@ def captured(run: Callable[[], object]) -> Callable[[], None]:
 def _score(model: CtrModel, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
     state = {name: tensor for name, tensor in inputs.items() if name not in REQUEST}
     recent, fields, items = (inputs[name] for name in REQUEST)
-    return model.score(state, Context(recent, fields), Slate(items))
+    return model.score(state, Context(recent, fields), Slate.of(items))

@@ -38,6 +38,8 @@ class FeatureSchema:
         num_items: rows of the catalogue, including `PADDING` and `UNKNOWN`.
         history_length: L, number of latest events that `encode` reads.
         recent_length: N, number of latest events that `score` reads.
+        candidate_fields: fields that a request gives with each candidate (its placement, its price); the model does
+            not find them in the catalogue.
     """
 
     item_fields: tuple[Field, ...]
@@ -46,14 +48,19 @@ class FeatureSchema:
     num_items: int
     history_length: int
     recent_length: int
+    candidate_fields: tuple[Field, ...] = ()
 
     def fingerprint(self) -> str:
-        """Hash of all attributes, 16 hex digits."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+        """Hash of all attributes, 16 hex digits; empty candidate fields are left out, as in older artifacts."""
+        values = asdict(self)
+        if not self.candidate_fields:
+            del values["candidate_fields"]
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> "FeatureSchema":
         """Inverse of `dataclasses.asdict`."""
-        kinds = ("item_fields", "user_fields", "context_fields")
+        fields = {"candidate_fields": (), **fields}  # older artifacts have none
+        kinds = ("item_fields", "user_fields", "context_fields", "candidate_fields")
         lists = {kind: tuple(Field(**field) for field in fields[kind]) for kind in kinds}
         return cls(**{**fields, **lists})

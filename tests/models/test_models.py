@@ -115,7 +115,7 @@ def test_candidates_do_not_change_each_others_scores(case: Case):
     model, batch = settled(case), random_batch(candidates=7)
     every = logits_of(model, batch)
     for chosen in ([6, 0, 3, 1, 5, 2, 4], [2, 5], [4], [1, 1, 1]):
-        some = replace(batch, slate=Slate(batch.slate.items[:, chosen]))
+        some = replace(batch, slate=Slate.of(batch.slate.items[:, chosen]))
         assert_close(logits_of(model, some), every[:, chosen])
 
 
@@ -129,10 +129,10 @@ def test_users_do_not_change_each_others_scores(case: Case):
 
 def one_user(batch: Batch, row: int) -> Batch:
     at = slice(row, row + 1)
-    return Batch(
+    return Batch.unweighted(
         User(batch.user.history[at], batch.user.ages[at], batch.user.fields[at]),
         Context(batch.context.recent[at], batch.context.fields[at]),
-        Slate(batch.slate.items[at]),
+        Slate.of(batch.slate.items[at]),
         batch.label[at],
         batch.mask[at],
     )
@@ -146,7 +146,7 @@ def test_a_score_depends_on_every_input(case: Case):
     changed = {
         "profile": replace(full, user=replace(full.user, fields=5 - full.user.fields - 1)),
         "context": replace(full, context=Context(full.context.recent, 6 - full.context.fields)),
-        "candidate": replace(full, slate=Slate(full.slate.items % 20 + 2)),
+        "candidate": replace(full, slate=Slate.of(full.slate.items % 20 + 2)),
     }
     if model.reads_history:
         recent = Context(full.context.recent % 20 + 2, full.context.fields)

@@ -191,14 +191,14 @@ def random_batch(
         return torch.cat([torch.zeros(users, 0, dtype=torch.int64), *columns], 1)
 
     items = schema.num_items
-    return Batch(
+    return Batch.unweighted(
         User(
             draw(items, users, schema.history_length),
             draw(NUM_AGES, users, schema.history_length),
             draw_fields(schema.user_fields),
         ),
         Context(draw(items, users, schema.recent_length), draw_fields(schema.context_fields)),
-        Slate(draw(items, users, candidates)),
+        Slate.of(draw(items, users, candidates)),
         torch.zeros(users, candidates),
         torch.ones(users, candidates, dtype=torch.bool),
     )

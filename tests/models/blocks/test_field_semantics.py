@@ -124,7 +124,7 @@ def test_fre_is_the_same_for_whole_tables_and_for_looked_up_rows(alignment: str,
     """With few clicks, rows are looked up; with many, most tables are read whole. The loss is the same."""
     model, batch = field_model("fm", llm_dim=7, fre=0.3, alignment=alignment), random_batch()
     items = torch.randint(2, SCHEMA.num_items, (len(batch.slate.items), candidates))
-    batch = replace(batch, slate=Slate(items))
+    batch = replace(batch, slate=Slate.of(items))
     out = model.train_forward(batch.user, batch.context, batch.slate)
     assert model.semantics is not None
     expected = pull(model.semantics, embedded(model, batch).flatten(0, 1))

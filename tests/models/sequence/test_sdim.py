@@ -120,7 +120,7 @@ def test_an_output_has_at_most_length_one():
     assert long_of(model, batch).norm(dim=-1).max() <= 1
     history = torch.full_like(batch.user.history, 7)
     user = User(history, torch.ones_like(history), batch.user.fields)
-    same = Batch(user, batch.context, Slate(history[:, :5]), batch.label, batch.mask)
+    same = Batch.unweighted(user, batch.context, Slate.of(history[:, :5]), batch.label, batch.mask)
     norms = long_of(model, same).norm(dim=-1)
     torch.testing.assert_close(norms, torch.ones_like(norms), rtol=0, atol=1e-6)
     assert norms.max() < 1

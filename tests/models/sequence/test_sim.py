@@ -90,7 +90,7 @@ def test_hard_search_takes_the_latest_events_of_the_category():
         ages = torch.ones_like(history)
         older = ages.clone()
         older[0, changed] = 40
-        fields, slate = batch.user.fields[-1:], Slate(batch.slate.items[-1:, :1])
+        fields, slate = batch.user.fields[-1:], Slate.of(batch.slate.items[-1:, :1])
         context = Context(batch.context.recent[-1:], batch.context.fields[-1:])
         logits = [model(User(history, age, fields), context, slate) for age in (ages, older)]
         assert (logits[0] == logits[1]).all() != matters

@@ -44,7 +44,7 @@ def test_candidates_in_one_pass_score_as_in_a_pass_each(name: str, config):
     packed = model(batch.user, batch.context, batch.slate)
     torch.testing.assert_close(packed, one_by_one(model, batch), rtol=0, atol=1e-9)
     order = [4, 2, 0, 1, 3]
-    shuffled = model(batch.user, batch.context, Slate(batch.slate.items[:, order]))
+    shuffled = model(batch.user, batch.context, Slate.of(batch.slate.items[:, order]))
     torch.testing.assert_close(shuffled, packed[:, order], rtol=0, atol=1e-9)
 
 
