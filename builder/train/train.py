@@ -131,7 +131,7 @@ def _step(model: CtrModel, optimizer: torch.optim.Optimizer, batch: Batch) -> fl
 
 
 def losses(model: CtrModel, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Weighted mean of the cross-entropy of the candidates; and the sum that a step minimises, with auxiliary losses."""
+    """Weighted mean of the cross-entropy; and the sum that a step minimises, with auxiliary losses."""
     out = model.train_forward(batch.user, batch.context, batch.slate)
     loss, *others = (weighted_loss(logits, batch) for logits in (out.logits, *out.auxiliary))
     total = torch.stack([loss, *others]).sum()
