@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Interval
 
 from builder.errors import RecipeError
+from builder.recipe.audit import AuditRule, audit_problems
 from builder.recipe.data import Data, data_problems
 from builder.recipe.include import with_included
 from builder.recipe.language import LanguageRule
@@ -188,6 +189,7 @@ class Recipe:
     sweep: tuple[Sweep, ...] = ()
     language: LanguageRule | None = None
     """Field vectors from a language model, for field models with `fre` or `fie`. Unset: no field vectors."""
+    audit: AuditRule = field(default_factory=AuditRule)
     path: Path = field(default=Path("recipe.toml"), compare=False, metadata=NOT_A_KEY)
 
     def to_dict(self) -> dict[str, Any]:
@@ -205,6 +207,8 @@ class Recipe:
                     del table[key]
         if self.language is None:
             del values["language"]
+        if self.audit == AuditRule():
+            del values["audit"]  # so that older fingerprints stay valid
         plain: dict[str, Any] = json.loads(json.dumps(values))
         return plain
 
@@ -260,6 +264,7 @@ def recipe_from(values: dict[str, Any], path: Path) -> Recipe:
         problems = data_problems(recipe.data, values["data"])
         problems += comparison_problems(recipe.variant, recipe.sweep, recipe.search)
         problems += vector_problems(recipe.model, recipe.variant, recipe.language)
+        problems += audit_problems(recipe.audit.allow)
         if not problems:
             return recipe
     raise RecipeError(str(path), problems)

@@ -237,7 +237,12 @@ def test_to_dict_is_json_and_holds_no_path_of_this_machine() -> None:
     values = recipe.to_dict()
 
     assert json.loads(json.dumps(values)) == values
-    assert set(values) == {field.name for field in fields(Recipe)} - {"path", "language", "publish"}
+    assert set(values) == {field.name for field in fields(Recipe)} - {
+        "path",
+        "language",
+        "publish",
+        "audit",
+    }
     assert values["data"]["item_fields"][0] == "product_type"
 
 
