@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from annotated_types import Interval
-
+from builder.recipe.limits import Interval
 from models.contract.errors import did_you_mean
 
 RESERVED_FIELDS = ("item", "user", "popularity")

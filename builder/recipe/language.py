@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from annotated_types import Interval
+from builder.recipe.limits import Interval
 
 Architecture = Literal["smollm2", "minilm"]
 Vectors = Literal["tuned", "raw", "random", "shuffled"]

@@ -11,24 +11,13 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from annotated_types import Interval
-
 from builder.errors import RecipeError
 from builder.recipe.audit import AuditRule, audit_problems
 from builder.recipe.data import Data, data_problems
 from builder.recipe.include import with_included
 from builder.recipe.language import LanguageRule
-from builder.recipe.models import (
-    ModelChoice,
-    SearchRule,
-    Sweep,
-    Variant,
-    comparison_problems,
-    nest_models,
-    vector_problems,
-    with_llm_dim,
-)
-from builder.recipe.validate import NOT_A_KEY, OpenShare, Share, config_problems, make_config
+from builder.recipe.limits import NOT_A_KEY, Interval, OpenShare, Share
+from builder.recipe.models import ModelChoice, SearchRule, Sweep, Variant, with_llm_dim
 from models.contract.generation import MODEL_NAME, MODEL_NAME_RULE
 
 
@@ -254,6 +243,10 @@ def recipe_from(values: dict[str, Any], path: Path) -> Recipe:
     Raises:
         RecipeError: a key or a value is wrong; all problems are listed.
     """
+    # Here: only reading TOML needs pydantic, and training runs where it is not installed.
+    from builder.recipe.model_problems import comparison_problems, nest_models, vector_problems
+    from builder.recipe.validate import config_problems, make_config
+
     values = with_included(values, path)
     problems = nest_models(values)
     problems += config_problems(Recipe, values)

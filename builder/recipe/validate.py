@@ -13,20 +13,14 @@ from dataclasses import fields, is_dataclass
 from functools import lru_cache
 from typing import Annotated, Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
-from annotated_types import Interval
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, to_json
 
+from builder.recipe.limits import NOT_A_KEY
 from models.contract.errors import did_you_mean, shown
 
 Config = TypeVar("Config")
 Place = tuple[int | str, ...]
-NOT_A_KEY = {"not a key": True}
-"""Metadata of a dataclass field that no file may set."""
-Share = Annotated[float, Interval(ge=0, le=1)]
-"""A number from 0 to 1."""
-OpenShare = Annotated[float, Interval(gt=0, le=1)]
-"""A number above 0 and at most 1."""
 TYPES = {
     "int_type": "a whole number",
     "float_type": "a number",

@@ -10,7 +10,8 @@ from annotated_types import Interval
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.recipe.validate import NOT_A_KEY, config_problems, make_config
+from builder.recipe.limits import NOT_A_KEY
+from builder.recipe.validate import config_problems, make_config
 
 
 @dataclass(frozen=True)
