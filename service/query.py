@@ -1,7 +1,7 @@
 """The types of one request on its way through the service: the query, the state it is scored from, the answer."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Literal
 
@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from models.contract.generation import Generation
 from models.contract.record import UserRecord
+from models.contract.vocabulary import Vocabulary
 from service.generations.serving import Serving
 from service.observability.metrics import StateSource, milliseconds
-from service.runtime.scorer import State
+from service.runtime.scorer import CandidateFields, State, UnknownFields
 
 Tier = Literal["host", "redis"]
 """Where a state was looked up: the memory of this process, or the cache."""
@@ -28,6 +29,7 @@ class Query:
         model: name of a published model or of an experiment; None: the default model.
         recent: raw ids of the latest items, newest last; None: those in the user's record.
         context: context field -> raw value.
+        candidate_fields: candidate field -> raw value of each candidate, None where it has none.
         deadline: moment of `time.monotonic()` at which the client stops waiting; None: it waits without limit.
         priority: 1 is the highest, 5 the lowest; 0 means the usual one, 3.
     """
@@ -37,8 +39,17 @@ class Query:
     model: str | None
     recent: Sequence[str] | None
     context: Mapping[str, object]
+    candidate_fields: CandidateFields = field(default_factory=dict)
     deadline: float | None = None
     priority: int = 0
+
+    def known_to(self, vocabulary: Vocabulary) -> "Query":
+        """The query without the context and candidate fields that a model does not have: it was made for another."""
+        return replace(
+            self,
+            context=vocabulary.known_context(self.context),
+            candidate_fields=vocabulary.known_candidate_fields(self.candidate_fields),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +136,7 @@ class Scores:
         found: the state it was scored from.
         scores: click probability of each candidate, in the order of the query.
         unknown_candidates: raw ids of candidates that the catalogue does not hold.
+        unknown_fields: candidate field -> its values that are scored as the unknown value, each once.
         stages: stage -> seconds it took: cache, queue (waiting for a thread), decode (ids to rows), score.
     """
 
@@ -133,6 +145,7 @@ class Scores:
     found: FoundState
     scores: NDArray[np.float64]
     unknown_candidates: list[str]
+    unknown_fields: UnknownFields
     stages: Mapping[str, float]
 
 

@@ -152,6 +152,8 @@ def random_batch(
     history[torch.arange(schema.history_length) < schema.history_length - length] = 0
     profile = [ids(field.size, users) for field in schema.user_fields]
     context = [ids(field.size, users) for field in schema.context_fields]
+    items = ids(schema.num_items, users, candidates)
+    given = [ids(field.size, users, candidates) for field in schema.candidate_fields]
     return Batch.unweighted(
         User(
             history,
@@ -162,7 +164,7 @@ def random_batch(
             history[:, -schema.recent_length :].clone(),
             torch.stack(context, 1) if context else ids(2, users, 0),
         ),
-        Slate.of(ids(schema.num_items, users, candidates)),
+        Slate(items, torch.stack(given, 2)) if given else Slate.of(items),
         torch.randint(0, 2, (users, candidates), generator=generator).float(),
         torch.ones(users, candidates, dtype=torch.bool),
     )

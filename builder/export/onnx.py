@@ -53,7 +53,10 @@ class EncodeGraph(nn.Module):
 
 
 class ScoreGraph(nn.Module):
-    """state tensors, recent [B, N], context_fields [B, Fc], items [B, C] -> logits [B, C]."""
+    """State tensors, recent [B, N], context_fields [B, Fc], items [B, C], candidate_fields [B, C, Fs] -> logits [B, C].
+
+    A model without candidate fields is called, and traced, without the last input.
+    """
 
     def __init__(self, model: CtrModel) -> None:
         super().__init__()
@@ -61,11 +64,17 @@ class ScoreGraph(nn.Module):
         self.names = [tensor.name for tensor in model.state_spec()]
 
     def forward(
-        self, state: tuple[Tensor, ...], recent: Tensor, context_fields: Tensor, items: Tensor
+        self,
+        state: tuple[Tensor, ...],
+        recent: Tensor,
+        context_fields: Tensor,
+        items: Tensor,
+        candidate_fields: Tensor | None = None,
     ) -> Tensor:
         """Score."""
         named = dict(zip(self.names, state, strict=True))
-        return self.model.score(named, Context(recent, context_fields), Slate.of(items))
+        slate = Slate.of(items) if candidate_fields is None else Slate(items, candidate_fields)
+        return self.model.score(named, Context(recent, context_fields), slate)
 
 
 @dataclass(frozen=True)
@@ -134,6 +143,7 @@ def build_graphs(model: CtrModel, sample: Batch) -> Graphs:
         state = encode(user.history, user.ages, user.fields)
     users = torch.export.Dim("users", min=1, max=65536)
     candidates = torch.export.Dim("candidates", min=1, max=1 << 20)
+    in_slate = slate_feed(slate)
     return Graphs(
         _trace(
             encode,
@@ -144,12 +154,23 @@ def build_graphs(model: CtrModel, sample: Batch) -> Graphs:
         ),
         _trace(
             score,
-            (state, context.recent, context.fields, slate.items),
-            [*score.names, "recent", "context_fields", "items"],
+            (state, context.recent, context.fields, *in_slate.values()),
+            [*score.names, "recent", "context_fields", *in_slate],
             ["logits"],
-            (tuple({0: users} for _ in state), {0: users}, {0: users}, {0: users, 1: candidates}),
+            (
+                tuple({0: users} for _ in state),
+                {0: users},
+                {0: users},
+                *({0: users, 1: candidates} for _ in in_slate),
+            ),
         ),
     )
+
+
+def slate_feed(slate: Slate) -> dict[str, Tensor]:
+    """Inputs of the score graph that describe the candidates: there are candidate fields only if the schema has any."""
+    items = {"items": slate.items}
+    return items | ({"candidate_fields": slate.fields} if slate.fields.shape[2] else {})
 
 
 def _trace(
@@ -195,7 +216,7 @@ def largest_difference(model: CtrModel, graphs: Graphs, sample: Batch) -> float:
         feed = dict(zip(names, state, strict=True)) | {
             "recent": part.context.recent.numpy(),
             "context_fields": part.context.fields.numpy(),
-            "items": part.slate.items.numpy(),
+            **{name: values.numpy() for name, values in slate_feed(part.slate).items()},
         }
         got = 1 / (1 + np.exp(-run_graph(score, feed)[0].astype(np.float64)))
         worst = max(worst, float(np.abs(got - expected).max()))
@@ -206,7 +227,7 @@ def _part(sample: Batch, user: slice, size: int) -> Batch:
     return Batch.unweighted(
         User(sample.user.history[user], sample.user.ages[user], sample.user.fields[user]),
         Context(sample.context.recent[user], sample.context.fields[user]),
-        Slate.of(sample.slate.items[user, :size]),
+        Slate(sample.slate.items[user, :size], sample.slate.fields[user, :size]),
         sample.label[user, :size],
         sample.mask[user, :size],
     )

@@ -48,6 +48,7 @@ def make_vectors(
         events.vocabulary.user,
         events.vocabulary.context,
         _item_values(events),
+        events.vocabulary.candidate,
         recipe.language.descriptions,
     )
     return field_vectors(texts, recipe.language, folder.language, progress)

@@ -11,7 +11,7 @@ from models.contract.schema import FeatureSchema
 
 @dataclass(frozen=True)
 class FieldTexts:
-    """K fields in the order of a model's frame: the user's, the context's, the item's.
+    """K fields in the order of a model's frame: the user's, the context's, the item's, the candidate's.
 
     Attributes:
         names: [K].
@@ -29,6 +29,7 @@ def field_texts(
     user: Mapping[str, Sequence[str]],
     context: Mapping[str, Sequence[str]],
     item: Mapping[str, Sequence[str]],
+    candidate: Mapping[str, Sequence[str]],
     descriptions: Mapping[str, str],
 ) -> FieldTexts:
     """Texts of a schema's fields.
@@ -38,8 +39,10 @@ def field_texts(
         user: field -> raw values; as `Vocabulary.user`.
         context: field -> raw values; as `Vocabulary.context`.
         item: field -> raw values, the item's id and popularity among them.
+        candidate: field -> raw values; as `Vocabulary.candidate`.
         descriptions: field -> its description; a field without one is described by its name. Fields of the same name
-            are written "user.region", "context.region", "item.region".
+            are written "user.region", "context.region", "item.region",
+            "candidate.region".
 
     Raises:
         RecipeError: a description names an unknown field, is empty, or equals that of another field.
@@ -48,6 +51,7 @@ def field_texts(
         "user": (schema.user_fields, user),
         "context": (schema.context_fields, context),
         "item": (schema.item_fields, item),
+        "candidate": (schema.candidate_fields, candidate),
     }
     often = Counter(field.name for fields, _ in kinds.values() for field in fields)
     triples = [

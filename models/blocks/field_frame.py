@@ -1,4 +1,4 @@
-"""Embeddings and first-order weights of all fields of a click, in this order: user, context, item."""
+"""Embeddings and first-order weights of all fields of a click, in this order: user, context, item, candidate."""
 
 from dataclasses import dataclass
 
@@ -43,12 +43,17 @@ class FieldFrame(nn.Module):
         has_linear: bool,
     ) -> None:
         super().__init__()
-        self.num_user, self.num_context, self.num_item = (
+        self.num_user, self.num_context, self.num_item, self.num_candidate = (
             len(fields)
-            for fields in (schema.user_fields, schema.context_fields, schema.item_fields)
+            for fields in (
+                schema.user_fields,
+                schema.context_fields,
+                schema.item_fields,
+                schema.candidate_fields,
+            )
         )
         self.dim = config.dim
-        self.items, self.profile, self.context = _tables(
+        self.items, self.profile, self.context, self.candidate = _tables(
             schema, item_fields, config.dim, config.embedding_std
         )
         self.linear = nn.ModuleList(_tables(schema, item_fields, 1, 0.0) if has_linear else ())
@@ -61,8 +66,8 @@ class FieldFrame(nn.Module):
 
     @property
     def num_online(self) -> int:
-        """Ko, number of fields that are known only online: those of the context and of the item."""
-        return self.num_context + self.num_item
+        """Ko, number of fields that are known only online: those of the context, the item and the candidate."""
+        return self.num_context + self.num_item + self.num_candidate
 
     def user(self, fields: Int[Tensor, "B Fu"]) -> Float[Tensor, "B Fu D"]:
         """Embeddings of the profile's fields."""
@@ -70,15 +75,18 @@ class FieldFrame(nn.Module):
         return out
 
     def online(self, context: Context, slate: Slate) -> Float[Tensor, "B C Ko D"]:
-        """Embeddings of the context's fields, repeated for each candidate, and of the candidates' fields."""
+        """Embeddings of the context's fields, repeated for each candidate, and of the candidates' own fields."""
         B, C = slate.items.shape
         items: Tensor = self.items(slate.items).view(B, C, self.num_item, self.dim)
-        if not self.num_context:
-            return items
-        shared = self.context(context.fields).view(B, 1, self.num_context, self.dim)
-        # Added to zeros instead of expanded: the exporter would write the slate's size as a constant.
-        shared = shared + torch.zeros_like(items[:, :, :1])
-        return torch.cat([shared, items], 2)
+        parts = [items]
+        if self.num_context:
+            shared = self.context(context.fields).view(B, 1, self.num_context, self.dim)
+            # Added to zeros instead of expanded: the exporter would write the slate's size as a constant.
+            parts = [shared + torch.zeros_like(items[:, :, :1]), items]
+        if self.num_candidate:
+            given = self.candidate(slate.fields.flatten(0, 1))
+            parts.append(given.view(B, C, self.num_candidate, self.dim))
+        return torch.cat(parts, 2) if len(parts) > 1 else items
 
     def embedded_rows(
         self,
@@ -104,8 +112,13 @@ class FieldFrame(nn.Module):
         B, C = slate.items.shape
         items = self.items.item_fields[slate.items].flatten(0, 1)  # (N, F)
         ids = [(column, C) for column in torch.cat([user, context.fields], 1).T]
-        ids += [(column, 1) for column in items.T]
-        tables = [*self.profile.tables, *self.context.tables, *self.items.tables]
+        ids += [(column, 1) for column in torch.cat([items, slate.fields.flatten(0, 1)], 1).T]
+        tables = [
+            *self.profile.tables,
+            *self.context.tables,
+            *self.items.tables,
+            *self.candidate.tables,
+        ]
         rows, weights = [], []
         for k, ((column, repeats), table) in enumerate(zip(ids, tables, strict=True)):
             if len(table.weight) < B * C:
@@ -132,16 +145,20 @@ class FieldFrame(nn.Module):
         """Sum of the first-order weights of the context and of each candidate."""
         if not self.linear:
             return torch.zeros_like(slate.items, dtype=self.bias.dtype)
-        items = self.linear[0](slate.items).sum(2)
-        out: Tensor = items + self.linear[2](context.fields).sum(1, keepdim=True)
+        out: Tensor = self.linear[0](slate.items).sum(2)
+        out = out + self.linear[2](context.fields).sum(1, keepdim=True)
+        if self.num_candidate:
+            given = self.linear[3](slate.fields.flatten(0, 1)).sum(1)
+            out = out + given.view(slate.items.shape)
         return out
 
 
 def _tables(
     schema: FeatureSchema, item_fields: Int[Tensor, "V F"], dim: int, std: float
-) -> tuple[ItemEmbedding, FieldEmbedding, FieldEmbedding]:
+) -> tuple[ItemEmbedding, FieldEmbedding, FieldEmbedding, FieldEmbedding]:
     return (
         ItemEmbedding(item_fields, schema.item_fields, item_dim=dim, field_dim=dim, std=std),
         FieldEmbedding(schema.user_fields, dim=dim, std=std),
         FieldEmbedding(schema.context_fields, dim=dim, std=std),
+        FieldEmbedding(schema.candidate_fields, dim=dim, std=std),
     )

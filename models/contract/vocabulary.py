@@ -61,6 +61,19 @@ def check_context_fields(names: Iterable[str], known: Collection[str]) -> None:
             raise RequestError("context", name, expected)
 
 
+def check_candidate_fields(names: Iterable[str], known: Collection[str]) -> None:
+    """Check that a request's candidates name only fields in `known`.
+
+    Raises:
+        RequestError: a name is not in `known`.
+    """
+    for name in names:
+        if name not in known:
+            listed = f"a field among: {', '.join(known)}{did_you_mean(name, known)}"
+            expected = listed if known else "no field: the model has no candidate fields"
+            raise RequestError("candidates[].fields", name, expected)
+
+
 @dataclass(frozen=True)
 class Vocabulary:
     """Raw values in the order of their dense ids, which start at `FIRST_KNOWN`.
@@ -69,11 +82,13 @@ class Vocabulary:
         items: raw item ids; position + `FIRST_KNOWN` is an item's catalogue row.
         user: name of a user field -> its raw values.
         context: name of a context field -> its raw values.
+        candidate: name of a candidate field -> its raw values; empty in older artifacts.
     """
 
     items: Sequence[str]
     user: Mapping[str, Sequence[str]]
     context: Mapping[str, Sequence[str]]
+    candidate: Mapping[str, Sequence[str]] = field(default_factory=dict)
     _rows: dict[str, int] = field(init=False, repr=False, compare=False)
     _index: RowIndex | None = field(init=False, repr=False, compare=False)
     _ids: dict[tuple[str, str], dict[str, int]] = field(init=False, repr=False, compare=False)
@@ -83,7 +98,11 @@ class Vocabulary:
         object.__setattr__(self, "_index", _row_index(self.items))
         ids = {
             (kind, name): _index(values)
-            for kind, fields in (("user", self.user), ("context", self.context))
+            for kind, fields in (
+                ("user", self.user),
+                ("context", self.context),
+                ("candidate", self.candidate),
+            )
             for name, values in fields.items()
         }
         object.__setattr__(self, "_ids", ids)
@@ -108,6 +127,33 @@ class Vocabulary:
         check_context_fields(values, self.context)
         return self._encode("context", self.context, values)
 
+    def candidate_ids(
+        self, values: Mapping[str, Sequence[str | None]], num_candidates: int
+    ) -> NDArray[np.int64]:
+        """Dense ids of the candidates' fields, [num candidates, num candidate fields].
+
+        Args:
+            values: field -> the raw value of each candidate, None where it has none; fields may be absent.
+            num_candidates: number of candidates.
+
+        Returns:
+            The ids; `UNKNOWN` where a value is missing, or where training has not seen it.
+
+        Raises:
+            RequestError: `values` names a field that the model does not have.
+        """
+        check_candidate_fields(values, self.candidate)
+        ids = np.full((num_candidates, len(self.candidate)), UNKNOWN, np.int64)
+        for column, name in enumerate(self.candidate):
+            if name in values:
+                known = map(self._ids["candidate", name].get, values[name], repeat(UNKNOWN))  # type: ignore[arg-type]
+                ids[:, column] = np.fromiter(known, np.int64, num_candidates)
+        return ids
+
+    def known_candidate_fields(self, values: Mapping[str, Value]) -> dict[str, Value]:
+        """The fields of a request's candidates that the model has, for a request made for another model."""
+        return {name: value for name, value in values.items() if name in self.candidate}
+
     def known_context(self, values: Mapping[str, Value]) -> dict[str, Value]:
         """The fields of a request's context that the model has, for a request made for another model."""
         return {name: value for name, value in values.items() if name in self.context}
@@ -131,14 +177,17 @@ class Vocabulary:
             ("items", len(self.items) + FIRST_KNOWN, schema.num_items),
             ("user fields", _fields(self.user), schema.user_fields),
             ("context fields", _fields(self.context), schema.context_fields),
+            ("candidate fields", _fields(self.candidate), schema.candidate_fields),
         )
         for what, got, expected in checks:
             if got != expected:
                 raise ValueError(f"vocabulary, {what}: got {got}, the schema expects {expected}")
 
     def to_bytes(self) -> bytes:
-        """The vocabulary as JSON, for the artifact."""
+        """The vocabulary as JSON, for the artifact; without candidate fields as in older artifacts."""
         fields = {"items": list(self.items), "user": dict(self.user), "context": dict(self.context)}
+        if self.candidate:
+            fields["candidate"] = dict(self.candidate)
         return json.dumps(fields, ensure_ascii=False).encode()
 
     @classmethod

@@ -101,8 +101,8 @@ class Shadows:
 
     async def _score(self, rule: ShadowRule, answer: "Scores", score: Score) -> "Scores":
         serving = self._selection.pick(rule.shadow)
-        context = serving.artifact.vocabulary.known_context(answer.query.context)
-        query = replace(answer.query, model=rule.shadow, context=context, deadline=None)
+        known = answer.query.known_to(serving.artifact.vocabulary)
+        query = replace(known, model=rule.shadow, deadline=None)
         other = await score(serving, query, self._thread)
         self._metrics.looked_up(rule.shadow, other.found.source)
         return other

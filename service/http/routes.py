@@ -50,8 +50,8 @@ def scoring_routes(pipeline: Pipeline, settings: Settings) -> APIRouter:
             body.model,
             body.recent,
             body.context,
-            deadline,
-            priority,
+            deadline=deadline,
+            priority=priority,
         )
         scores = await pipeline.score(query)
         headers = {"Server-Timing": server_timing(scores.stages)}
@@ -64,7 +64,13 @@ def scoring_routes(pipeline: Pipeline, settings: Settings) -> APIRouter:
     async def compare(body: CompareRequest, deadline: float, priority: int) -> Response:
         """Rank candidates for a user with several models, and say how far they agree."""
         query = Query(
-            body.user_id, body.candidates, None, body.recent, body.context, deadline, priority
+            body.user_id,
+            body.candidates,
+            None,
+            body.recent,
+            body.context,
+            deadline=deadline,
+            priority=priority,
         )
         comparison = await pipeline.compare(query, body.models, body.top_k)
         headers = {"Server-Timing": server_timing(comparison.stages)}

@@ -11,7 +11,6 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -93,9 +92,8 @@ class WarmUp:
         vocabulary = serving.artifact.vocabulary
         for query in queries:
             if query.model in (None, serving.generation.model):
-                context = vocabulary.known_context(query.context)
                 try:
-                    await self._score(serving, replace(query, context=context), self._thread)
+                    await self._score(serving, query.known_to(vocabulary), self._thread)
                     num_scored += 1
                 except Exception as error:  # any error of one request: the others are still scored
                     num_failed += 1

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime as ort
@@ -21,8 +21,10 @@ State = Mapping[str, NDArray[Any]]
 Ids = NDArray[np.int64]
 Feed = dict[str, NDArray[Any]]
 Probabilities = NDArray[np.float64]
-Scored = tuple[Probabilities, list[str]]
-"""Click probabilities in the order of the candidates, and the candidates that the catalogue does not hold."""
+CandidateFields = Mapping[str, Sequence[str | None]]
+"""Candidate field -> raw value of each candidate; None where a candidate has no value."""
+UnknownFields = dict[str, list[str | None]]
+"""Candidate field -> its values that training has not seen, each once; None: a candidate has no value."""
 
 MAX_EXPONENT = 700.0
 """exp of it still fits a float64; the probability is then 1e-304."""
@@ -45,6 +47,20 @@ def runtime_providers() -> list[str]:
     return [name for name in (CUDA, CPU) if name in available]
 
 
+class Scored(NamedTuple):
+    """Scores of one slate.
+
+    Attributes:
+        scores: click probabilities in the order of the candidates.
+        unknown_candidates: raw ids of the candidates that the catalogue does not hold.
+        unknown_fields: values of candidate fields that are scored as the unknown value.
+    """
+
+    scores: Probabilities
+    unknown_candidates: list[str]
+    unknown_fields: UnknownFields
+
+
 @dataclass(frozen=True)
 class Slate:
     """One user's candidates and what they are scored with.
@@ -55,6 +71,7 @@ class Slate:
         record_recent: catalogue rows of the latest items in the user's record, newest last.
         context: ids of the context fields, [num context fields].
         candidates: raw item ids.
+        candidate_fields: only fields that the model has; those that are absent are unknown.
         ended: stage -> moment of `perf_counter()` at which it ended. The scorer adds queue, decode and score.
     """
 
@@ -63,15 +80,17 @@ class Slate:
     record_recent: Ids
     context: Ids
     candidates: Sequence[str]
+    candidate_fields: CandidateFields
     ended: dict[str, float]
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """A slate whose ids are catalogue rows."""
+    """A slate whose ids are catalogue rows, and whose fields are dense ids."""
 
     recent: Ids
     items: Ids
+    fields: Ids
 
 
 class Scorer:
@@ -97,6 +116,7 @@ class Scorer:
         """
         self._schema = artifact.manifest.schema
         self._spec = artifact.manifest.state_spec
+        self._vocabulary = artifact.vocabulary
         self._item_rows = artifact.vocabulary.item_rows
         with _artifact_errors(artifact.path):
             self._encode = _session(artifact.file(ENCODE), num_threads)
@@ -121,14 +141,16 @@ class Scorer:
         contexts = [slate.context for slate in slates]
         probabilities = self._run(states, rows, contexts)
         return [
-            _result(slate, its_rows, scores)
+            self._result(slate, its_rows, scores)
             for slate, its_rows, scores in zip(slates, rows, probabilities, strict=True)
         ]
 
     def _decode(self, slate: Slate) -> _Rows:
         slate.ended["queue"] = perf_counter()
         recent = slate.record_recent if slate.recent is None else self._item_rows(slate.recent)
-        rows = _Rows(recent, self._item_rows(slate.candidates))
+        items = self._item_rows(slate.candidates)
+        fields = self._vocabulary.candidate_ids(slate.candidate_fields, len(items))
+        rows = _Rows(recent, items, fields)
         slate.ended["decode"] = perf_counter()
         return rows
 
@@ -141,6 +163,7 @@ class Scorer:
         feed["recent"] = _stacked([right_aligned(slate.recent, recent_length) for slate in rows])
         feed["context_fields"] = _stacked(contexts)
         feed["items"] = _stacked([_padded(slate.items, longest) for slate in rows])
+        feed["candidate_fields"] = _stacked([_padded(slate.fields, longest) for slate in rows])
         # Exporters drop the inputs that a graph does not use.
         declared = {name: feed[name] for name in self._inputs}
         (logits,) = self._score.run(["logits"], declared)
@@ -156,12 +179,23 @@ class Scorer:
         """
         context = np.full(len(self._schema.context_fields), UNKNOWN, np.int64)
         items = np.full(num_candidates, UNKNOWN, np.int64)
-        rows = _Rows(np.zeros(0, np.int64), items)
+        fields = np.full((num_candidates, len(self._schema.candidate_fields)), UNKNOWN, np.int64)
+        rows = _Rows(np.zeros(0, np.int64), items, fields)
         (scores,) = self._run([self.cold_start], [rows], [context])
         if isinstance(scores, ArtifactError):
             raise scores
         if scores.shape != items.shape:
             raise ArtifactError(f"score: got logits of {scores.shape}, expected {items.shape}")
+
+    def _result(
+        self, slate: Slate, rows: _Rows, scores: Probabilities | ArtifactError
+    ) -> Scored | Exception:
+        slate.ended["score"] = perf_counter()
+        if isinstance(scores, ArtifactError):
+            return scores
+        unknown = [slate.candidates[at] for at in np.flatnonzero(rows.items == UNKNOWN).tolist()]
+        names = [field.name for field in self._schema.candidate_fields]
+        return Scored(scores, unknown, _unknown_fields(names, slate.candidate_fields, rows.fields))
 
     def _encode_unknown_user(self) -> State:
         feed: Feed = {
@@ -180,11 +214,15 @@ class Scorer:
         return state
 
 
-def _result(slate: Slate, rows: _Rows, scores: Probabilities | ArtifactError) -> Scored | Exception:
-    slate.ended["score"] = perf_counter()
-    if isinstance(scores, ArtifactError):
-        return scores
-    return scores, [slate.candidates[at] for at in np.flatnonzero(rows.items == UNKNOWN).tolist()]
+def _unknown_fields(names: Sequence[str], values: CandidateFields, ids: Ids) -> UnknownFields:
+    """Values of each field whose id is `UNKNOWN`, each once, in the order of the candidates."""
+    unknown: UnknownFields = {}
+    for column, name in enumerate(names):
+        places = np.flatnonzero(ids[:, column] == UNKNOWN).tolist()
+        if places:
+            raw = values.get(name)
+            unknown[name] = [None] if raw is None else list(dict.fromkeys(raw[at] for at in places))
+    return unknown
 
 
 def right_aligned(rows: Ids, length: int) -> Ids:
@@ -216,11 +254,12 @@ def _stacked(tensors: Sequence[NDArray[Any]]) -> NDArray[Any]:
     return tensors[0][None] if len(tensors) == 1 else np.stack(tensors)
 
 
-def _padded(items: Ids, length: int) -> Ids:
-    """Append unknown items up to `length`; candidates do not see each other, so this changes no score."""
-    if len(items) == length:
-        return items
-    return np.concatenate([items, np.full(length - len(items), UNKNOWN, np.int64)])
+def _padded(ids: Ids, length: int) -> Ids:
+    """Append unknown candidates up to `length`; candidates do not see each other, so this changes no score."""
+    if len(ids) == length:
+        return ids
+    padding = np.full((length - len(ids), *ids.shape[1:]), UNKNOWN, np.int64)
+    return np.concatenate([ids, padding])
 
 
 def _probabilities(logits: NDArray[Any]) -> Probabilities | ArtifactError:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
-from models.contract.vocabulary import check_context_fields
+from models.contract.vocabulary import check_candidate_fields, check_context_fields
 from service.errors import NotReadyError
 from service.experiments.ranking import Agreement, agreements
 from service.generations.serving import Serving
@@ -16,7 +16,7 @@ class Comparison:
     """What several models answer to one query, and how far their rankings agree.
 
     Attributes:
-        query: the request's query. The query of a model's scores has only the context fields that the model knows.
+        query: the request's query. The query of a model's scores has only the fields that the model knows.
         outcomes: model -> its scores, or the error that it failed with.
         top_k: candidates of each ranking, and of the overlaps.
         agreements: one for each pair of models that gave scores.
@@ -30,19 +30,20 @@ class Comparison:
     stages: Mapping[str, float]
 
 
-def check_context(
-    picked: Mapping[str, Serving | NotReadyError], context: Mapping[str, object]
-) -> None:
-    """Reject context fields that no model has. If a model is not loaded, its fields are unknown: nothing is rejected.
+def check_fields(picked: Mapping[str, Serving | NotReadyError], query: Query) -> None:
+    """Reject context and candidate fields that no model has.
+
+    If a model is not loaded, its fields are unknown: nothing is rejected.
 
     Raises:
         RequestError: a field that none of the models has.
     """
     loaded = [serving for serving in picked.values() if isinstance(serving, Serving)]
     if len(loaded) == len(picked):
-        vocabularies = [serving.artifact.vocabulary for serving in loaded]
-        known = {name: None for vocabulary in vocabularies for name in vocabulary.context}
-        check_context_fields(context, known)
+        known = [serving.artifact.vocabulary for serving in loaded]
+        check_context_fields(query.context, {name: None for one in known for name in one.context})
+        candidate = {name: None for one in known for name in one.candidate}
+        check_candidate_fields(query.candidate_fields, candidate)
 
 
 def join(

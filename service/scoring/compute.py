@@ -6,14 +6,15 @@ Candidates do not see each other, so the scores of a slate's pieces are the scor
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import pairwise
+from functools import partial
+from itertools import pairwise, starmap
 from time import perf_counter
 from typing import ParamSpec, TypeVar
 
 import numpy as np
 
 from service.runtime.batcher import Batcher
-from service.runtime.scorer import CPU, Scored, Scorer, Slate
+from service.runtime.scorer import CPU, Scored, Scorer, Slate, UnknownFields
 from service.runtime.workers import Workers
 from service.scoring.admission import Admission, Permit
 
@@ -111,9 +112,13 @@ def _pieces(slate: Slate, workers: Workers) -> list[Slate]:
     if num_pieces == 1:
         return [slate]
     bounds = np.linspace(0, num_candidates, num_pieces + 1).astype(int).tolist()
-    parts = [slate.candidates[begin:end] for begin, end in pairwise(bounds)]
-    others = [replace(slate, candidates=part, ended={}) for part in parts[1:]]
-    return [replace(slate, candidates=parts[0]), *others]
+    first, *others = starmap(partial(_piece, slate), pairwise(bounds))
+    return [first, *(replace(other, ended={}) for other in others)]
+
+
+def _piece(slate: Slate, begin: int, end: int) -> Slate:
+    fields = {name: values[begin:end] for name, values in slate.candidate_fields.items()}
+    return replace(slate, candidates=slate.candidates[begin:end], candidate_fields=fields)
 
 
 def _score(scorer: Scorer, slate: Slate) -> Scored | Exception:
@@ -122,13 +127,15 @@ def _score(scorer: Scorer, slate: Slate) -> Scored | Exception:
 
 
 def _joined(results: list[Scored | Exception]) -> Scored | Exception:
-    scores, unknown = [], []
+    scores, unknown, unknown_fields = [], [], UnknownFields()
     for result in results:
         if isinstance(result, Exception):
             return result
-        scores.append(result[0])
-        unknown += result[1]
-    return np.concatenate(scores), unknown
+        scores.append(result.scores)
+        unknown += result.unknown_candidates
+        for name, values in result.unknown_fields.items():
+            unknown_fields[name] = list(dict.fromkeys([*unknown_fields.get(name, ()), *values]))
+    return Scored(np.concatenate(scores), unknown, unknown_fields)
 
 
 def unless_error(result: Scored | Exception) -> Scored:

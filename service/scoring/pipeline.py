@@ -22,6 +22,7 @@ from functools import partial
 from time import perf_counter
 
 from models.contract.errors import AbsorbError, CorruptRecordError, RecordError, RequestError
+from models.contract.vocabulary import check_candidate_fields
 from service.errors import NotReadyError, UnknownUserError
 from service.experiments.shadow import Shadows
 from service.experiments.split import Traffic
@@ -39,7 +40,7 @@ from service.query import (
 )
 from service.runtime.scorer import Ids, Slate
 from service.scoring.admission import Admission, Permit
-from service.scoring.comparison import Comparison, check_context, join
+from service.scoring.comparison import Comparison, check_fields, join
 from service.scoring.compute import Dispatcher, unless_error
 from service.settings import Settings
 from service.state.build import Tiers
@@ -92,7 +93,7 @@ class Pipeline:
         Raises:
             OverloadedError: too many requests at once.
             DeadlineError: the query's deadline passed.
-            RequestError: no candidates, too many, or a context field that the model does not have.
+            RequestError: no candidates, too many, or a context or candidate field that the model does not have.
             UnknownModelError: no such model.
             NotReadyError: nothing is loaded yet.
         """
@@ -127,7 +128,7 @@ class Pipeline:
         Raises:
             OverloadedError: too many requests at once.
             DeadlineError: the query's deadline passed.
-            RequestError: no candidates, too many, or a context field that none of the models has.
+            RequestError: no candidates, too many, or a context or candidate field that none of the models has.
             UnknownModelError: no such model.
             NotReadyError: none of the models is loaded yet.
             ArtifactError: none of the models can score.
@@ -136,7 +137,7 @@ class Pipeline:
         top_k = min(top_k or DEFAULT_TOP_K, len(query.candidates))
         async with self._admission.admit(query.deadline, query.priority) as permit:
             picked = self._selection.pick_several(models)
-            check_context(picked, query.context)
+            check_fields(picked, query)
             # One after another: a comparison holds one permit, and no more than one thread at a time.
             outcomes = {
                 model: await self._attempt(serving, query, permit)
@@ -150,8 +151,8 @@ class Pipeline:
     ) -> Scores | Exception:
         if isinstance(serving, NotReadyError):
             return serving
-        context = serving.artifact.vocabulary.known_context(query.context)
-        query = replace(query, model=serving.generation.model, context=context)
+        known = query.known_to(serving.artifact.vocabulary)
+        query = replace(known, model=serving.generation.model)
         try:
             return await self._score(serving, query, permit)
         except Exception as error:  # ONNX Runtime's errors have no base class of their own
@@ -170,7 +171,7 @@ class Pipeline:
             log.warning("model failed in a comparison", extra=fields, exc_info=unexpected)
 
     async def _score(self, serving: Serving, query: Query, permit: Permit) -> Scores:
-        context = serving.artifact.vocabulary.context_ids(query.context)
+        context = _context_ids(serving, query)
         stages = Stages()
         model = serving.generation.model
         found = await self._find(serving, query)
@@ -181,32 +182,32 @@ class Pipeline:
         finally:
             # Counted also if scoring fails or is cancelled: results always add up to lookups.
             self._telemetry.looked_up(model, found.source)
-        scores, unknown = scored
         seconds = stages.seconds()
-        count = partial(self._telemetry.scored, model, len(scores), len(unknown), seconds)
+        num_unknown = len(scored.unknown_candidates)
+        count = partial(self._telemetry.scored, model, len(scored.scores), num_unknown, seconds)
         request = CURRENT.get()
         if request is None:
             count()
         else:  # after the answer is sent
             request.later.append(count)
-        return Scores(query, found.serving.generation, found, scores, unknown, seconds)
+        return Scores(query, found.serving.generation, found, *scored, seconds)
 
     async def rehearse(self, serving: Serving, query: Query, threads: Executor) -> Scores:
         """Score without limits, counters and the host tier, in the caller's threads: for shadows and warm-up.
 
         Raises:
-            RequestError: a context field that the model does not have.
+            RequestError: a context or candidate field that the model does not have.
             ArtifactError: scoring does not work.
         """
-        context = serving.artifact.vocabulary.context_ids(query.context)
+        context = _context_ids(serving, query)
         stages = Stages()
         found = await self._tiers.states.peek(serving, query.user_id)
         stages.ended["cache"] = perf_counter()
         slate = _slate(serving, found, query, context, stages)
         score_many = found.serving.scorer.score_many
         (result,) = await asyncio.get_running_loop().run_in_executor(threads, score_many, [slate])
-        scores, unknown = unless_error(result)
-        return Scores(query, found.serving.generation, found, scores, unknown, stages.seconds())
+        scored = unless_error(result)
+        return Scores(query, found.serving.generation, found, *scored, stages.seconds())
 
     def _check_candidates(self, candidates: Sequence[str]) -> None:
         limit = self._settings.max_candidates
@@ -286,6 +287,17 @@ class Pipeline:
         await self._dispatcher.run_unlimited(self._selection.pick_to_probe().scorer.probe)
 
 
+def _context_ids(serving: Serving, query: Query) -> Ids:
+    """Ids of the context fields, once the names of all fields are known to be the model's.
+
+    Raises:
+        RequestError: a context or candidate field that the model does not have.
+    """
+    vocabulary = serving.artifact.vocabulary
+    check_candidate_fields(query.candidate_fields, vocabulary.candidate)
+    return vocabulary.context_ids(query.context)
+
+
 def _slate(picked: Serving, found: FoundState, query: Query, context: Ids, stages: Stages) -> Slate:
     """What the scorer of `found.serving` scores.
 
@@ -297,7 +309,15 @@ def _slate(picked: Serving, found: FoundState, query: Query, context: Ids, stage
         stages: the scorer notes its stages here.
     """
     if found.serving is not picked:
-        older = found.serving
-        vocabulary = older.artifact.vocabulary
-        context = vocabulary.context_ids(vocabulary.known_context(query.context))
-    return Slate(found.state, query.recent, found.recent, context, query.candidates, stages.ended)
+        older = found.serving.artifact.vocabulary
+        query = query.known_to(older)
+        context = older.context_ids(query.context)
+    return Slate(
+        found.state,
+        query.recent,
+        found.recent,
+        context,
+        query.candidates,
+        query.candidate_fields,
+        stages.ended,
+    )

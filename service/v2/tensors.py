@@ -66,7 +66,15 @@ def queries_of(
     deadline = deadline_after(settings, timeout_us / 1e6 if timeout_us else None)
     priority = _whole_number(request.parameters, "priority", "0 or more")
     return [
-        Query(user, candidates[at], request.model, recent[at], contexts[at], deadline, priority)
+        Query(
+            user,
+            candidates[at],
+            request.model,
+            recent[at],
+            contexts[at],
+            deadline=deadline,
+            priority=priority,
+        )
         for at, user in enumerate(users)
     ]
 

@@ -2,6 +2,7 @@
 
 interest = [Σ item[history], Σ profile[user_fields]]            length = events in the history
 logit    = item[candidate] · (Σ interest + Σ item[recent]) + length / 10 + Σ context[context_fields]
+           + Σ placement[candidate_fields], if the toy has candidate fields
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,6 +36,8 @@ VOCABULARY_OF_TOYS = Vocabulary(
     user={"age": ["young", "old"]},
     context={"hour": ["day", "night"], "device": ["web", "app"]},
 )
+PLACEMENTS = {"display": ["front", "aisle", "3"], "mailer": ["cover", "inside", "none"]}
+"""Candidate fields that a toy may have, and their values."""
 SCHEMA = FeatureSchema(
     item_fields=(Field("item", 32),),
     user_fields=(Field("age", 4),),
@@ -53,24 +56,29 @@ class Toy:
 
     Attributes:
         context_names: the context fields that it has.
+        candidate_names: the candidate fields that it has.
         texts: display texts of items; empty: the artifact has none.
     """
 
     seed: int = 0
     context_names: tuple[str, ...] = ("hour", "device")
+    candidate_names: tuple[str, ...] = ()
     texts: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def vocabulary(self) -> Vocabulary:
         known = VOCABULARY_OF_TOYS.context
         return replace(
-            VOCABULARY_OF_TOYS, context={name: known[name] for name in self.context_names}
+            VOCABULARY_OF_TOYS,
+            context={name: known[name] for name in self.context_names},
+            candidate={name: PLACEMENTS[name] for name in self.candidate_names},
         )
 
     @property
     def schema(self) -> FeatureSchema:
         fields = tuple(one for one in SCHEMA.context_fields if one.name in self.context_names)
-        return replace(SCHEMA, context_fields=fields)
+        given = tuple(Field(name, 5) for name in self.candidate_names)
+        return replace(SCHEMA, context_fields=fields, candidate_fields=given)
 
     def table(self, kind: int, rows: int, width: int) -> Array:
         """Embeddings: row 0, the padding, is zero."""
@@ -90,6 +98,10 @@ class Toy:
     def context(self) -> Array:
         return self.table(2, 4, 1)
 
+    @property
+    def placement(self) -> Array:
+        return self.table(3, 5, 1)
+
     def state(self, history: Sequence[str], age: str | None = None) -> dict[str, Array]:
         rows = VOCABULARY_OF_TOYS.item_rows(history[-SCHEMA.history_length :])
         user = VOCABULARY_OF_TOYS.user_ids({} if age is None else {"age": age})
@@ -102,12 +114,15 @@ class Toy:
         candidates: Sequence[str],
         recent: Sequence[str] = (),
         context: dict[str, object] | None = None,
+        placed: Mapping[str, Sequence[str | None]] | None = None,
     ) -> list[float]:
         """Probabilities, as the service has to give them."""
         item_rows = VOCABULARY_OF_TOYS.item_rows
         query = state["interest"].sum(0) + self.item[item_rows(recent[-3:])].sum(0)
         bias = self.context[self.vocabulary.context_ids(context or {})].sum()
         logits = self.item[item_rows(candidates)] @ query + state["length"] / 10 + bias
+        ids = self.vocabulary.candidate_ids(placed or {}, len(candidates))
+        logits = logits + self.placement[ids].sum((1, 2))
         return [float(p) for p in 1 / (1 + np.exp(-logits.astype(np.float64)))]
 
     def save(self, root: Path, **changes: bytes) -> Artifact:
@@ -154,7 +169,7 @@ class Toy:
             helper.make_node("ReduceSum", ["fields", "axis1"], ["where"], keepdims=0),
             helper.make_node("Mul", ["length", "tenth"], ["history_bias"]),
             helper.make_node("Add", ["dots", "where"], ["in_context"]),
-            helper.make_node("Add", ["in_context", "history_bias"], ["logits"]),
+            helper.make_node("Add", ["in_context", "history_bias"], ["unplaced"]),
         ]
         inputs = [
             _floats("interest", 2, D),
@@ -163,18 +178,34 @@ class Toy:
             _ints("context_fields", "Fc"),
             _ints("items", "C"),
         ]
+        nodes += _placed() if self.candidate_names else [_identity("unplaced", "logits")]
+        if self.candidate_names:
+            inputs.append(_ints("candidate_fields", "C", len(self.candidate_names)))
         tables = {
             "item": self.item,
+            "placement": self.placement,
             "context": self.context * np.float32(context_weight),
             "tenth": np.array([0.1], np.float32),
         }
         return _graph(nodes, inputs, [_floats("logits", "C")], tables)
 
 
+def _placed():
+    return [
+        helper.make_node("Gather", ["placement", "candidate_fields"], ["given"]),
+        helper.make_node("ReduceSum", ["given", "axes23"], ["place"], keepdims=0),
+        helper.make_node("Add", ["unplaced", "place"], ["logits"]),
+    ]
+
+
+def _identity(name: str, output: str):
+    return helper.make_node("Identity", [name], [output])
+
+
 def slate_of(toy: Toy, history: Sequence[str], candidates: Sequence[str]) -> Slate:
     """A slate of a user with that history, who is on the site by day."""
     context = VOCABULARY_OF_TOYS.context_ids({"hour": "day"})
-    return Slate(toy.state(history), history, np.zeros(0, np.int64), context, candidates, {})
+    return Slate(toy.state(history), history, np.zeros(0, np.int64), context, candidates, {}, {})
 
 
 def bare_score_graph(bias: float = 0.0) -> bytes:
@@ -196,6 +227,7 @@ def listed_score_graph(logits: Sequence[float]) -> bytes:
 
 def _graph(nodes, inputs, outputs, tables: dict[str, Array]) -> bytes:
     axes: dict[str, NDArray[Any]] = {f"axis{n}": np.array([n], np.int64) for n in (1, 2)}
+    axes["axes23"] = np.array([2, 3], np.int64)
     constants = [numpy_helper.from_array(value, name) for name, value in {**tables, **axes}.items()]
     graph = helper.make_graph(nodes, "toy", inputs, outputs, constants)
     opset = [helper.make_opsetid("", 18)]
@@ -203,8 +235,8 @@ def _graph(nodes, inputs, outputs, tables: dict[str, Array]) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def _ints(name: str, axis: str):
-    return helper.make_tensor_value_info(name, TensorProto.INT64, ["B", axis])
+def _ints(name: str, *axes: int | str):
+    return helper.make_tensor_value_info(name, TensorProto.INT64, ["B", *axes])
 
 
 def _floats(name: str, *axes: int | str):

@@ -33,7 +33,7 @@ def two_fields(num_first: int, num_second: int) -> FieldTexts:
 
 
 def test_fields_come_in_the_order_of_the_frame() -> None:
-    texts = field_texts(SCHEMA, USER, CONTEXT, ITEM, {"hour": "hour of day"})
+    texts = field_texts(SCHEMA, USER, CONTEXT, ITEM, {}, {"hour": "hour of day"})
 
     assert texts.names == ("age", "hour", "item", "brand")
     assert texts.descriptions == ("age", "hour of day", "item", "brand")
@@ -41,9 +41,18 @@ def test_fields_come_in_the_order_of_the_frame() -> None:
     assert texts.values[2:] == (("1", "2"), ("acme",))
 
 
+def test_candidate_fields_come_last() -> None:
+    schema = replace(SCHEMA, candidate_fields=(Field("brand", 3), Field("display", 4)))
+    given = {"brand": ["z"], "display": ["front", "aisle"]}
+    texts = field_texts(schema, USER, CONTEXT, ITEM, given, {"candidate.brand": "shelf brand"})
+
+    assert texts.names == ("age", "hour", "item", "item.brand", "candidate.brand", "display")
+    assert texts.values[-1] == ("front", "aisle")
+
+
 def test_fields_of_one_name_are_told_apart() -> None:
     schema = replace(SCHEMA, user_fields=(Field("brand", 4),))
-    texts = field_texts(schema, {"brand": ["x"]}, CONTEXT, ITEM, {"item.brand": "maker"})
+    texts = field_texts(schema, {"brand": ["x"]}, CONTEXT, ITEM, {}, {"item.brand": "maker"})
 
     assert texts.names == ("user.brand", "hour", "item", "item.brand")
     assert texts.descriptions == ("user.brand", "hour", "item", "maker")
@@ -53,7 +62,7 @@ def test_wrong_descriptions_are_all_listed() -> None:
     wrong = {"brnad": "maker", "age": " ", "item": "hour"}
 
     with pytest.raises(RecipeError) as caught:
-        field_texts(SCHEMA, USER, CONTEXT, ITEM, wrong)
+        field_texts(SCHEMA, USER, CONTEXT, ITEM, {}, wrong)
 
     unknown, empty, same = caught.value.problems
     assert unknown.startswith("brnad: unknown field")

@@ -87,6 +87,41 @@ def test_a_context_field_that_the_model_lacks_is_refused():
         replace(VOCABULARY, context={}).context_ids({"hour": 1})
 
 
+PLACED = replace(VOCABULARY, candidate={"display": ["front", "aisle"], "mailer": ["A"]})
+
+
+def test_candidate_fields_become_one_row_of_ids_for_each_candidate():
+    ids = PLACED.candidate_ids({"mailer": ["A", "B", None], "display": ["aisle", "front", ""]}, 3)
+
+    assert ids.dtype == np.int64
+    assert ids.tolist() == [
+        [FIRST_KNOWN + 1, FIRST_KNOWN],
+        [FIRST_KNOWN, UNKNOWN],
+        [UNKNOWN, UNKNOWN],
+    ]
+
+
+def test_candidate_fields_that_a_request_does_not_give_are_unknown():
+    assert PLACED.candidate_ids({"mailer": ["A"]}, 1).tolist() == [[UNKNOWN, FIRST_KNOWN]]
+    assert PLACED.candidate_ids({}, 2).tolist() == [[UNKNOWN, UNKNOWN]] * 2
+    assert VOCABULARY.candidate_ids({}, 2).shape == (2, 0)
+
+
+def test_a_candidate_field_that_the_model_lacks_is_refused():
+    with pytest.raises(RequestError, match="got 'displya', expected a field among: display, mail"):
+        PLACED.candidate_ids({"displya": ["front"]}, 1)
+    with pytest.raises(RequestError, match="expected no field: the model has no candidate fields"):
+        VOCABULARY.candidate_ids({"display": ["front"]}, 1)
+    assert PLACED.known_candidate_fields({"display": [1], "price": [2]}) == {"display": [1]}
+
+
+def test_a_vocabulary_without_candidate_fields_has_the_bytes_of_older_artifacts():
+    assert VOCABULARY.to_bytes() == (
+        b'{"items": ["apple", "pear", "7"], '
+        b'"user": {"age": ["25-34", "65+"], "income": ["low"]}, "context": {"hour": ["0", "1", "23"]}}'
+    )
+
+
 def test_a_vocabulary_without_fields_gives_empty_ids():
     empty = Vocabulary(items=[], user={}, context={})
 
@@ -95,9 +130,9 @@ def test_a_vocabulary_without_fields_gives_empty_ids():
     assert empty.item_rows(["x"]).tolist() == [UNKNOWN]
 
 
-@given(values, fields, fields)
-def test_a_vocabulary_survives_a_round_trip(items, user, context):
-    vocabulary = Vocabulary(items, user, context)
+@given(values, fields, fields, fields)
+def test_a_vocabulary_survives_a_round_trip(items, user, context, candidate):
+    vocabulary = Vocabulary(items, user, context, candidate)
 
     returned = Vocabulary.from_bytes(vocabulary.to_bytes())
 
@@ -126,6 +161,7 @@ def test_a_vocabulary_fits_its_schema():
         ({"user_fields": SCHEMA.user_fields[::-1]}, "user fields"),
         ({"user_fields": (Field("age", 4), Field("income", 4))}, "user fields"),
         ({"context_fields": (Field("day", 5),)}, "context fields"),
+        ({"candidate_fields": (Field("display", 3),)}, "candidate fields"),
         (
             {
                 "user_fields": (Field("age", 4),),

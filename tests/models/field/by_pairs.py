@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from models.contract.schema import Field
 from models.field.base import FieldModel
 from models.registry import build_model
 from tests.cases import SCHEMA, item_fields, small
@@ -15,6 +16,7 @@ SPLITS = [
     replace(SCHEMA, user_fields=()),
     replace(SCHEMA, context_fields=()),
     replace(SCHEMA, item_fields=SCHEMA.item_fields[:1]),
+    replace(SCHEMA, candidate_fields=(Field("display", 4), Field("mailer", 3))),
 ]
 
 

@@ -16,7 +16,9 @@ from tests.models.field.by_pairs import (
 )
 
 
-@pytest.mark.parametrize("schema", SPLITS, ids=["all", "no user", "no context", "no item"])
+@pytest.mark.parametrize(
+    "schema", SPLITS, ids=["all", "no user", "no context", "no item", "candidate"]
+)
 def test_fmfm_equals_its_equation(schema):
     model, batch = field_model("fmfm", schema), random_batch(schema)
     assert isinstance(model, FmFM)

@@ -9,7 +9,9 @@ from tests.cases import random_batch
 from tests.models.field.by_pairs import SPLITS, by_pairs, dot, embedded, field_model, logits_of
 
 
-@pytest.mark.parametrize("schema", SPLITS, ids=["all", "no user", "no context", "no item"])
+@pytest.mark.parametrize(
+    "schema", SPLITS, ids=["all", "no user", "no context", "no item", "candidate"]
+)
 def test_fwfm_equals_its_equation(schema):
     model, batch = field_model("fwfm", schema), random_batch(schema)
     assert isinstance(model, FwFM)

@@ -1,5 +1,7 @@
 """Slates of several users in one run of the graph."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.contract.errors import ArtifactError
-from service.runtime.scorer import Scorer, Slate, right_aligned
+from service.runtime.scorer import CandidateFields, Scorer, Slate, right_aligned
+from service.scoring.compute import unless_error
 from tests.service.toy import VOCABULARY_OF_TOYS, Toy, listed_score_graph, slate_of
 
 SLATES = [(["i1"], ["i2", "i3"]), (["i9", "i4"], ["i5"]), ([], ["i7", "i7", "unknown", "i0"])]
@@ -28,7 +31,7 @@ def test_slates_of_several_lengths_score_together_as_each_does_alone(tmp_path: P
     for (history, items), result in zip(SLATES, results, strict=True):
         expected = toy.scores(toy.state(history), items, history, {"hour": "day"})
         assert not isinstance(result, Exception)
-        scores, unknown = result
+        scores, unknown, _ = result
         assert scores.tolist() == pytest.approx(expected, abs=1e-6)
         assert unknown == [item for item in items if item == "unknown"]
     assert all(list(slate.ended) == ["queue", "decode", "score"] for slate in slates)
@@ -63,7 +66,9 @@ def test_recent_items_of_the_request_replace_those_of_the_record(tmp_path: Path)
     scorer = Scorer(toy.save(tmp_path), 1)
     state, context = toy.state(["i1"]), VOCABULARY_OF_TOYS.context_ids({})
     in_record = VOCABULARY_OF_TOYS.item_rows(["i4"])
-    slates = [Slate(state, recent, in_record, context, ["i2"], {}) for recent in (None, ["i9"], [])]
+    slates = [
+        Slate(state, recent, in_record, context, ["i2"], {}, {}) for recent in (None, ["i9"], [])
+    ]
 
     results = scorer.score_many(slates)
 
@@ -71,6 +76,46 @@ def test_recent_items_of_the_request_replace_those_of_the_record(tmp_path: Path)
     for result, scores in zip(results, expected, strict=True):
         assert not isinstance(result, Exception)
         np.testing.assert_allclose(result[0], scores, atol=1e-6)
+
+
+PLACED = Toy(candidate_names=("display", "mailer"))
+
+
+def placed_slate(fields: CandidateFields, items: Sequence[str]) -> Slate:
+    return replace(slate_of(PLACED, ["i1"], items), candidate_fields=fields)
+
+
+def test_candidate_fields_change_the_scores_of_slates_that_score_together(tmp_path: Path):
+    scorer = Scorer(PLACED.save(tmp_path), 1)
+    fields: list[CandidateFields] = [
+        {"display": ["front", "3"], "mailer": ["cover", None]},
+        {"mailer": ["inside"]},
+        {},
+    ]
+    items = [["i2", "i2"], ["i5"], ["i7", "i8", "i9"]]
+
+    results = scorer.score_many(list(map(placed_slate, fields, items)))
+
+    for given_fields, its_items, result in zip(fields, items, results, strict=True):
+        assert not isinstance(result, Exception)
+        state = PLACED.state(["i1"])
+        expected = PLACED.scores(state, its_items, ["i1"], {"hour": "day"}, given_fields)
+        assert result.scores.tolist() == pytest.approx(expected, abs=1e-6)
+    first = unless_error(results[0]).scores
+    assert abs(first[0] - first[1]) > 1e-3  # one item, two placements
+
+
+def test_unknown_and_missing_values_of_candidate_fields_are_listed_once(tmp_path: Path):
+    scorer = Scorer(PLACED.save(tmp_path), 1)
+    slates = [
+        placed_slate({"display": ["9", "front", "9", None], "mailer": ["cover"] * 4}, ["i2"] * 4),
+        placed_slate({"display": ["front", "3"]}, ["i2", "i3"]),
+        placed_slate({"display": ["aisle"], "mailer": ["none"]}, ["i2"]),
+    ]
+
+    unknown = [unless_error(result).unknown_fields for result in scorer.score_many(slates)]
+
+    assert unknown == [{"display": ["9", None]}, {"mailer": [None]}, {}]
 
 
 @given(rows=st.lists(st.integers(2, 31), max_size=8), length=st.integers(0, 8))

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,13 +80,28 @@ def test_pieces_give_the_scores_and_the_unknown_candidates_of_the_whole(
     scorer, slate = Scorer(Toy().save(tmp_path), 1), slate_of(Toy(), ["i1", "i4"], items)
 
     with threads(num_threads) as workers:
-        scores, unknown = unless_error(in_pieces(scorer, slate, workers))
+        scores, unknown, _ = unless_error(in_pieces(scorer, slate, workers))
 
-    expected_scores, expected_unknown = whole(scorer, items)
+    expected_scores, expected_unknown, _ = whole(scorer, items)
     np.testing.assert_allclose(scores, expected_scores, atol=1e-6)
     assert unknown == expected_unknown
     assert bool(unknown) == (num_candidates > 39)
     assert list(slate.ended) == ["queue", "decode", "score"]
+
+
+def test_pieces_take_their_part_of_the_candidate_fields(tmp_path: Path) -> None:
+    toy, number = Toy(candidate_names=("display",)), 3 * MIN_PIECE + 1
+    values = [("front", "new", None)[at % 3] for at in range(number - 1)] + ["newer"]
+    slate = replace(slate_of(toy, ["i1"], candidates(number)), candidate_fields={"display": values})
+    scorer = Scorer(toy.save(tmp_path), 1)
+
+    with threads(3) as workers:
+        scored = unless_error(in_pieces(scorer, slate, workers))
+
+    (result,) = scorer.score_many([slate])
+    expected = unless_error(result)
+    np.testing.assert_allclose(scored.scores, expected.scores, atol=1e-6)
+    assert scored.unknown_fields == expected.unknown_fields == {"display": ["new", None, "newer"]}
 
 
 @pytest.mark.parametrize(
@@ -127,7 +143,7 @@ def test_pieces_that_no_thread_begins_are_scored_by_the_first(
     monkeypatch.setattr(Workers, "num_idle", 3)  # they got other work a moment later
 
     with threads(1) as workers:
-        scores, _ = unless_error(in_pieces(scorer, slate_of(Toy(), ["i1", "i4"], items), workers))
+        scores, *_ = unless_error(in_pieces(scorer, slate_of(Toy(), ["i1", "i4"], items), workers))
 
     assert workers.num_ended == 1
     np.testing.assert_allclose(scores, whole(scorer, items)[0], atol=1e-6)
