@@ -10,16 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
+from builder.evaluate.age_groups import AGES, age_groups
 from builder.evaluate.predict import Predictions
 from builder.ingest.events import Events
-from models.contract.age import age_buckets
-from models.contract.schema import FIRST_KNOWN, PADDING
+from models.contract.schema import FIRST_KNOWN
 
 MIN_TARGETS = 200
 """Smallest group that is reported: with half of it clicked, the standard error of its AUC is at most about 0.04."""
-EDGES_DAYS = (1, 8, 32, 91)
-"""Just below the ends of age buckets, so that no bucket belongs to two groups."""
-AGES = ("never", "under 1 day", "1 to 8 days", "8 to 32 days", "32 to 91 days", "over 91 days")
 PLACES = ("nowhere", "in the long part only", "in the latest N")
 
 
@@ -63,13 +60,6 @@ def break_down(predictions: Predictions, names: list[str]) -> dict[str, dict[str
         place = np.where(matches.recent[:, column] > 0, 2, matches.count[:, column] > 0)
         breakdowns[f"where events with the same {name} are"] = _measure(predictions, place, PLACES)
     return breakdowns
-
-
-def age_groups(age: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Index into `AGES` of each age bucket."""
-    edges = age_buckets(np.array(EDGES_DAYS) * 86_400) + 1
-    groups = np.searchsorted(edges, age, side="right") + 1
-    return np.where(age == PADDING, 0, groups)
 
 
 def _measure(

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from builder.evaluate.breakdowns import AGES
+from builder.evaluate.age_groups import AGES
 from builder.experiments.compare.table import Comparison, Estimate, Row, SweepRows
 from builder.experiments.compare.text import FLOORS
 from builder.experiments.report.figure import new_figure

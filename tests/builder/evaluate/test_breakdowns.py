@@ -5,14 +5,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from builder.dataset.batches import Targets
-from builder.evaluate.breakdowns import (
-    AGES,
-    MIN_TARGETS,
-    PLACES,
-    age_groups,
-    break_down,
-    breakdown_keys,
-)
+from builder.evaluate.age_groups import AGES, age_groups
+from builder.evaluate.breakdowns import MIN_TARGETS, PLACES, break_down, breakdown_keys
 from builder.evaluate.history_matches import HistoryMatches, find_matches, join_matches
 from builder.evaluate.predict import Predictions
 from models.contract.age import age_buckets

@@ -1,0 +1,18 @@
+"""Groups of ages: how long ago the history last shows an item."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.contract.age import age_buckets
+from models.contract.schema import PADDING
+
+EDGES_DAYS = (1, 8, 32, 91)
+"""Just below the ends of age buckets, so that no bucket belongs to two groups."""
+AGES = ("never", "under 1 day", "1 to 8 days", "8 to 32 days", "32 to 91 days", "over 91 days")
+
+
+def age_groups(age: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Index into `AGES` of each age bucket; `PADDING` is "never"."""
+    edges = age_buckets(np.array(EDGES_DAYS) * 86_400) + 1
+    groups = np.searchsorted(edges, age, side="right") + 1
+    return np.where(age == PADDING, 0, groups)
