@@ -122,8 +122,8 @@ def test_vectors_are_written_whole_and_read_back(pools: Pools, tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir()] == ["0.npz"]
     assert found.keys() == vectors.keys()
     for name, values in vectors.items():
-        np.testing.assert_allclose(found[name], values, rtol=7e-5, err_msg=name)
-    assert found["log_loss"].mean() == pytest.approx(vectors["log_loss"].mean(), rel=3e-5)
+        np.testing.assert_allclose(found[name], values, rtol=2.5e-4, err_msg=name)
+    assert found["log_loss"].mean() == pytest.approx(vectors["log_loss"].mean(), rel=1e-4)
 
 
 def test_a_file_of_4096_slates_is_small(tmp_path: Path) -> None:
