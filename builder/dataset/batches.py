@@ -168,8 +168,7 @@ class BatchSource:
         event = np.where(valid, index, -1)
         if self.sampler is None:
             return items, label, event
-        users = np.broadcast_to(slates.user[chosen][:, None], items.shape)
-        drawn = [self._draw(users, items, valid, rng) for _ in range(self.per_positive)]
+        drawn = [self._draw(event, valid, rng) for _ in range(self.per_positive)]
         zeros = np.zeros((len(chosen), self.slate_events * self.per_positive), np.float32)
         absent = np.full(zeros.shape, -1, np.int64)
         return (
@@ -178,12 +177,10 @@ class BatchSource:
             np.concatenate([event, absent], 1),
         )
 
-    def _draw(
-        self, users: Ints, items: Ints, valid: NDArray[np.bool_], rng: np.random.Generator
-    ) -> Ints:
-        drawn = np.zeros(items.shape, np.int64)
+    def _draw(self, event: Ints, valid: NDArray[np.bool_], rng: np.random.Generator) -> Ints:
+        drawn = np.zeros(event.shape, np.int64)
         if self.sampler is not None:
-            drawn[valid] = self.sampler.draw(users[valid], items[valid], rng)
+            drawn[valid] = self.sampler.draw(event[valid], rng)
         return drawn
 
 

@@ -1,72 +1,109 @@
-"""Negatives for logs without impressions: items without an event of the user, by popularity and by category."""
+"""Negatives for logs without impressions: from where they are drawn, and which items never are."""
 
 import numpy as np
 from numpy.typing import NDArray
 
+from builder.dataset.lines import Line, OwnPast, Popularity, Recent
+from builder.dataset.runs import Ints, place_in, slate_runs
 from builder.ingest.events import Events
+from builder.recipe.negatives import NegativeRule
 
 TRIES = 20
-"""Draws per negative until it is an item without an event of the user; after that it is masked out."""
+"""Draws per negative until it is an item that is not excluded; after that it is masked out."""
+HOUR_S = 3_600
 
 
 class NegativeSampler:
-    """Draws items with probability proportional to popularity^power, from all items or from one category.
+    """Draws one item for each positive event.
 
     Args:
         events: the log.
-        popularity: events per catalogue row, [V]. For training they are counted in the training days: otherwise an
-            item that appears only later would be drawn as a negative and never be a positive. For evaluation they are
-            counted in the whole log: otherwise a new item would never be drawn as a negative.
-        power: exponent on popularity.
-        same_category: share of negatives drawn from the positive's category.
-        touched: events that count as touched, [E]. None: all.
+        rule: how.
+        known: events that training may count, [E]: negatives for training are drawn from these. None: from all, for
+            evaluation.
     """
 
     def __init__(
-        self,
-        events: Events,
-        popularity: NDArray[np.int64],
-        *,
-        power: float,
-        same_category: float,
-        touched: NDArray[np.bool_] | None = None,
+        self, events: Events, rule: NegativeRule, known: NDArray[np.bool_] | None = None
     ) -> None:
-        weight = popularity.astype(np.float64) ** power * (popularity > 0)
-        self._order = np.argsort(events.category, kind="stable")
-        self._cumulative = np.concatenate([[0.0], np.cumsum(weight[self._order])])
-        self._category = np.asarray(events.category)
-        edges = np.searchsorted(self._category[self._order], np.arange(self._category.max() + 2))
-        self._low, self._high = self._cumulative[edges[:-1]], self._cumulative[edges[1:]]
-        self._num_items = len(events.item_fields)
-        users = np.repeat(np.arange(events.num_users), np.diff(events.offsets))
-        keys = users * self._num_items + events.item
-        self._touched = np.unique(keys if touched is None else keys[touched])
-        self._same_category = same_category
+        # In a split by event, an item of a test event must not be missing among the user's training negatives: the
+        # model would learn which items those are. So training excludes only the items of the training events.
+        by_event = events.split.test_events > 0
+        self._excluded = _Excluded(events, rule.exclude, known if by_event else None)
+        drawn = np.ones(len(events.item), bool) if known is None else known
+        self._others: Line = Popularity(
+            events,
+            events.popularity if known is None else events.train_popularity,
+            power=rule.popularity_power,
+            same_category=rule.same_category,
+        )
+        if rule.window_hours is not None:
+            self._others = Recent(events, drawn, rule.window_hours * HOUR_S)
+        self._share = rule.own_past
+        self._past = OwnPast(events, drawn) if rule.own_past else None
 
-    def draw(
-        self, users: NDArray[np.int64], positives: NDArray[np.int64], rng: np.random.Generator
-    ) -> NDArray[np.int64]:
-        """One negative per positive, [n]; 0 (padding) where none was found."""
-        category = self._category[positives]
-        same = rng.random(len(positives)) < self._same_category
-        low = np.where(same, self._low[category], 0.0)
-        high = np.where(same, self._high[category], self._cumulative[-1])
-        drawn = np.zeros(len(positives), np.int64)
-        pending = np.arange(len(positives))
+    def draw(self, event: Ints, rng: np.random.Generator) -> Ints:
+        """One negative per positive, as catalogue rows, [n]; 0 (padding) where none was found.
+
+        Args:
+            event: index of each positive's event, [n].
+            rng: source of the draws.
+        """
+        drawn = np.zeros(len(event), np.int64)
+        is_own = np.zeros(len(event), bool)
+        if self._past is not None:
+            low, high = self._past.ranges(event, rng)
+            is_own = (rng.random(len(event)) < self._share) & (low < high)
+            drawn[is_own] = self._draw_from(self._past, event[is_own], rng)
+        drawn[~is_own] = self._draw_from(self._others, event[~is_own], rng)
+        return drawn
+
+    def _draw_from(self, line: Line, event: Ints, rng: np.random.Generator) -> Ints:
+        low, high = line.ranges(event, rng)
+        drawn = np.zeros(len(event), np.int64)
+        pending = np.flatnonzero(low < high)
         for _ in range(TRIES):
-            items = self._at(low[pending] + rng.random(len(pending)) * (high - low)[pending])
-            free = ~self._is_touched(users[pending], items)
-            drawn[pending[free]] = items[free]
-            pending = pending[~free]
+            items = line.items(low[pending] + rng.random(len(pending)) * (high - low)[pending])
+            is_free = ~self._excluded.has(event[pending], items)
+            drawn[pending[is_free]] = items[is_free]
+            pending = pending[~is_free]
             if not len(pending):
                 break
         return drawn
 
-    def _at(self, point: NDArray[np.float64]) -> NDArray[np.int64]:
-        position = np.searchsorted(self._cumulative, point, side="right") - 1
-        return self._order[np.minimum(position, len(self._order) - 1)]
 
-    def _is_touched(self, users: NDArray[np.int64], items: NDArray[np.int64]) -> NDArray[np.bool_]:
-        key = users * self._num_items + items
-        position = np.minimum(np.searchsorted(self._touched, key), len(self._touched) - 1)
-        return np.asarray(self._touched[position] == key)
+class _Excluded:
+    """Items that are never a negative of a positive event: those of a range of its user's events.
+
+    Args:
+        events: the log.
+        exclude: `NegativeRule.exclude`, which names the range.
+        touched: events that exclude their items, [E]. None: all.
+    """
+
+    def __init__(self, events: Events, exclude: str, touched: NDArray[np.bool_] | None) -> None:
+        self._exclude, self._size = exclude, len(events.item)
+        self._offsets, self._slates = np.asarray(events.offsets), slate_runs(events)
+        item = np.asarray(events.item).astype(np.int64)
+        place = np.arange(self._size) if touched is None else np.flatnonzero(touched)
+        # Events of one item are together, in the order of the log. The next event of an item at or after the begin of a
+        # range is then one search.
+        self._keys = np.sort(item[place] * self._size + place)
+
+    def has(self, event: Ints, items: Ints) -> NDArray[np.bool_]:
+        """Whether each item is excluded for its event, [n]."""
+        if not len(self._keys):
+            return np.zeros(len(event), bool)
+        begin, end = self._ranges(event)
+        key = items * self._size
+        place = np.searchsorted(self._keys, key + begin)
+        found = self._keys[np.minimum(place, len(self._keys) - 1)]
+        return np.asarray((found >= key + begin) & (found < key + end))
+
+    def _ranges(self, event: Ints) -> tuple[Ints, Ints]:
+        slate, user = place_in(self._slates, event), place_in(self._offsets, event)
+        if self._exclude == "slate":
+            return self._slates[slate], self._slates[slate + 1]
+        if self._exclude == "past":
+            return self._offsets[user], self._slates[slate + 1]
+        return self._offsets[user], self._offsets[user + 1]

@@ -7,7 +7,8 @@ import numpy as np
 from builder.dataset.batches import BatchSource, Part, Slates, find_slates
 from builder.dataset.negatives import NegativeSampler
 from builder.ingest.events import Events
-from builder.recipe.recipe import NegativeRule, Recipe
+from builder.recipe.negatives import NegativeRule
+from builder.recipe.recipe import Recipe
 
 
 def part_slates(events: Events, recipe: Recipe, part: Part) -> Slates:
@@ -44,14 +45,5 @@ def batch_source(events: Events, recipe: Recipe, part: Part) -> BatchSource:
 
 @lru_cache(maxsize=2)
 def _sampler(events: Events, rule: NegativeRule, is_training: bool) -> NegativeSampler:
-    """Cached: a comparison trains hundreds of models on one log, and sorting the touched items takes a second."""
-    # In a split by event, an item of a test event must not be missing among the user's training negatives: the model
-    # would learn which items those are. So training redraws only the items of the training events.
-    touched = events.is_known() if is_training and events.split.test_events > 0 else None
-    return NegativeSampler(
-        events,
-        events.train_popularity if is_training else events.popularity,
-        power=rule.popularity_power,
-        same_category=rule.same_category,
-        touched=touched,
-    )
+    """Cached: a comparison trains hundreds of models on one log, and sorting its events takes a second."""
+    return NegativeSampler(events, rule, events.is_known() if is_training else None)

@@ -39,6 +39,12 @@ def require_no_use_of_times(source: str, recipe: Recipe) -> None:
         problems.append(
             f"history.min_events: got {min_events}, expected 0: without times there is no history"
         )
+    if recipe.negatives.own_past:
+        problems.append(f"negatives.own_past: got {recipe.negatives.own_past:g}, expected 0")
+    if recipe.negatives.window_hours is not None:
+        problems.append(
+            f"negatives.window_hours: got {recipe.negatives.window_hours:g}, expected it unset"
+        )
     if problems:
         raise EventsError(source, f"the log has no times; {'; '.join(problems)}")
 

@@ -18,6 +18,7 @@ from builder.recipe.include import with_included
 from builder.recipe.language import LanguageRule
 from builder.recipe.limits import NOT_A_KEY, Interval, OpenShare, Share
 from builder.recipe.models import ModelChoice, SearchRule, Sweep, Variant, with_llm_dim
+from builder.recipe.negatives import NegativeRule
 from models.contract.generation import MODEL_NAME, MODEL_NAME_RULE
 
 
@@ -83,6 +84,7 @@ LATER_KEYS = {
     "train": ("share", "max_epochs", "weight_decay"),
     "data": ("negative_to",),
     "data.columns": ("item_text",),
+    "negatives": ("own_past", "window_hours"),
 }
 """Keys that were added to a section later. Left out of `to_dict` where unset, so that older fingerprints stay valid."""
 
@@ -97,18 +99,6 @@ class HistoryRule:
     """N: number of latest events that `score` sees."""
     min_events: Annotated[int, Interval(ge=0)] = 0
     """Targets with fewer events before them are left out of every part."""
-
-
-@dataclass(frozen=True)
-class NegativeRule:
-    """How negatives are drawn for a log without a label."""
-
-    per_positive: Annotated[int, Interval(ge=1)] = 1
-    """Negatives drawn for each positive."""
-    same_category: Share = 0.5
-    """Share of the negatives that is drawn from the positive's category."""
-    popularity_power: Annotated[float, Interval(ge=0)] = 0.75
-    """Exponent of an item's popularity in the draw; 0 draws all items with equal probability."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +159,7 @@ class Recipe:
     model: ModelChoice
     split: SplitRule = SplitRule()
     history: HistoryRule = HistoryRule()
-    negatives: NegativeRule = NegativeRule()
+    negatives: NegativeRule = field(default_factory=NegativeRule)
     train: TrainRule = TrainRule()
     cache: CacheRule = CacheRule()
     publish: PublishRule = PublishRule()

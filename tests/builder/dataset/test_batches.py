@@ -12,6 +12,7 @@ from builder.dataset.batches import BatchSource, Part, Slates, find_slates
 from builder.dataset.negatives import NegativeSampler
 from builder.ingest.events import Events
 from builder.ingest.split import Split
+from builder.recipe.negatives import NegativeRule
 from models.contract.schema import PADDING
 from tests.builder.hand_made import SPLIT, Event, make_events
 
@@ -39,7 +40,7 @@ def own_labels(events: Events, slate_events: int = 4) -> BatchSource:
 
 
 def drawing(events: Events, slate_events: int = 4, per_positive: int = 1) -> BatchSource:
-    sampler = NegativeSampler(events, events.popularity, power=1.0, same_category=0.0)
+    sampler = NegativeSampler(events, NegativeRule(popularity_power=1.0, same_category=0.0))
     return BatchSource(events, sampler, slate_events=slate_events, per_positive=per_positive)
 
 

@@ -1,4 +1,4 @@
-"""Negatives: items without an event of the user, drawn by popularity and category, the same for the same seed."""
+"""Negatives by popularity and category: their shares, their category, and what training may know."""
 
 from dataclasses import replace
 
@@ -10,6 +10,7 @@ from builder.dataset.batches import BatchSource, find_slates
 from builder.dataset.negatives import NegativeSampler
 from builder.dataset.parts import batch_source, part_slates
 from builder.ingest.events import Events
+from builder.recipe.negatives import NegativeRule
 from builder.recipe.recipe import load_recipe
 from tests.builder.hand_made import Event, make_events
 from tests.builds import RECIPE
@@ -32,15 +33,9 @@ def draw(
     positive: int = 2,
     seed: int = 0,
 ) -> NDArray[np.int64]:
-    sampler = NegativeSampler(events, events.popularity, power=power, same_category=same_category)
-    users, positives = np.zeros(DRAWS, np.int64), np.full(DRAWS, positive)
-    return sampler.draw(users, positives, np.random.default_rng(seed))
-
-
-def test_never_an_item_that_the_user_touches_at_any_time() -> None:
-    events = world(dict.fromkeys(range(2, 12), 5), mine=(2, 3, 4, 5, 6))
-
-    assert set(draw(events).tolist()) == {7, 8, 9, 10, 11}
+    rule = NegativeRule(popularity_power=power, same_category=same_category)
+    event = int(np.flatnonzero(events.item[: events.offsets[1]] == positive)[0])
+    return NegativeSampler(events, rule).draw(np.full(DRAWS, event), np.random.default_rng(seed))
 
 
 def test_never_an_item_without_an_event() -> None:
@@ -86,21 +81,10 @@ def test_no_negative_is_drawn_where_no_item_is_left() -> None:
 
 def test_a_positive_whose_category_is_exhausted_has_no_hard_negative() -> None:
     evens = tuple(range(2, 20, 2))
-    events = world({3: 50}, mine=evens)
+    events = world({3: 50, 5: 1}, mine=(*evens, 5))
 
     assert not draw(events, same_category=1.0, positive=2).any()
-    assert set(draw(events, same_category=1.0, positive=3).tolist()) == {3}
-
-
-def test_users_are_kept_apart() -> None:
-    events = world({7: 1, 8: 1}, mine=(9, 10))
-    sampler = NegativeSampler(events, events.popularity, power=1.0, same_category=0.0)
-
-    users = np.repeat([0, 1], 500)
-    found = sampler.draw(users, np.full(1_000, 9), np.random.default_rng(0))
-
-    assert set(found[:500].tolist()) == {7, 8}
-    assert set(found[500:].tolist()) == {9, 10}
+    assert set(draw(events, same_category=1.0, positive=5).tolist()) == {3}
 
 
 @pytest.mark.parametrize(("part", "sees_new_items"), [("train", False), ("test", True)])
@@ -127,7 +111,7 @@ def test_training_draws_by_the_popularity_of_its_days_only(part, sees_new_items)
 
 def test_positives_whose_negatives_are_masked_stay() -> None:
     events = make_events([[Event(101, item) for item in range(2, 20)], [Event(150, 5)]])
-    sampler = NegativeSampler(events, events.popularity, power=1.0, same_category=0.0)
+    sampler = NegativeSampler(events, NegativeRule(popularity_power=1.0, same_category=0.0))
     slates = find_slates(events, "train", min_events=0, max_events=18)
     source = BatchSource(events, sampler, slate_events=18, per_positive=1)
     batch, _ = source.batch(slates, np.array([0]), np.random.default_rng(0))

@@ -112,7 +112,8 @@ def test_a_split_by_time_is_refused(tmp_path: Path, log: Any, split: dict[str, A
 @each_log
 def test_everything_that_needs_a_time_is_named_at_once(tmp_path: Path, log: Any) -> None:
     data = {"context_fields": ["hour", "weekday"], **(DATA if log is files else {})}
-    recipe = log(tmp_path, split={}, history={"min_events": 3}, data=data)
+    negatives = {"own_past": 0.5, "window_hours": 24, "same_category": 0, "popularity_power": 1}
+    recipe = log(tmp_path, split={}, history={"min_events": 3}, data=data, negatives=negatives)
 
     with pytest.raises(EventsError) as caught:
         ingest_at(recipe)
@@ -122,6 +123,8 @@ def test_everything_that_needs_a_time_is_named_at_once(tmp_path: Path, log: Any)
         "data.context_fields: got 'weekday', which comes from the time",
         "split: got a split by time",
         "history.min_events: got 3, expected 0: without times there is no history",
+        "negatives.own_past: got 0.5, expected 0",
+        "negatives.window_hours: got 24, expected it unset",
     ):
         assert words in str(caught.value)
 

@@ -169,7 +169,7 @@ def test_training_knows_only_events_to_train_on(tmp_path: Path) -> None:
 
 
 def recipe_of(folder: Path) -> Recipe:
-    rule = {"per_positive": 20, "same_category": 0.0}
+    rule = {"per_positive": 20, "same_category": 0.0, "exclude": "ever"}
     return write_log(folder, baskets(20), split=BY_EVENT, negatives=rule)
 
 

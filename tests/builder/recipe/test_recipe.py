@@ -377,3 +377,41 @@ def test_reserved_names_are_refused_elsewhere(kind: str, name: str) -> None:
     (problem,) = problems_of(plain_recipe(data={kind: [name]}))
 
     assert problem == f"data.{kind}: got {name!r}, expected a name that is not reserved"
+
+
+@pytest.mark.parametrize(
+    ("rule", "problem"),
+    [
+        (
+            {"own_past": 0.5, "exclude": "past"},
+            'negatives.own_past: got 0.5 with exclude = "past", expected exclude = "slate"',
+        ),
+        (
+            {"window_hours": 1.0, "popularity_power": 1.0},
+            "negatives.window_hours: got 1 with same_category = 0.5, expected same_category = 0",
+        ),
+        (
+            {"window_hours": 1.0, "same_category": 0.0},
+            "negatives.window_hours: got 1 with popularity_power = 0.75, expected popularity_power = 1",
+        ),
+        (
+            {"exclude": "future"},
+            "negatives.exclude: got 'future', expected one of: slate, past, ever",
+        ),
+    ],
+)
+def test_rules_of_negatives_that_contradict_each_other_are_rejected(
+    rule: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(RecipeError) as caught:
+        recipe_from(plain_recipe(negatives=rule), HERE)
+
+    assert problem in str(caught.value)
+
+
+def test_what_is_excluded_is_part_of_the_fingerprint() -> None:
+    """Builds from before the key excluded everything ever touched: they must not pass for current ones."""
+    values = recipe_from(plain_recipe(), HERE).to_dict()
+
+    assert values["negatives"]["exclude"] == "slate"
+    assert "own_past" not in values["negatives"]
