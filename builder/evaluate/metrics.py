@@ -1,10 +1,12 @@
-"""Metrics of click predictions, each with its definition and its edge cases."""
+"""Metrics of click predictions, each with its definition and its edge cases. Needs numpy only.
+
+`slate_metrics.py` and `pooled_metrics.py` compute the same and more on a device, for whole pools.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import log_loss, roc_auc_score
 
 BINS = 20
 
@@ -22,6 +24,16 @@ class Metrics:
         ece: expected calibration error over `BINS` bins of equal count.
         targets: number of targets.
         positives: number of clicked targets.
+        slate_gauc: AUC within each slate's targets, mean over the slates that have both labels, each counting alike;
+            None where it was not measured.
+        slate_gauc_repeat: the same, of positives that are in the history against all negatives of their slate. These
+            and the next metrics are for logs with pools, whose slates are whole; None for others.
+        slate_gauc_new: the same, of positives that are not in the history.
+        slate_gauc_inside: the same, of the targets that are in the history.
+        slate_ndcg: NDCG@10 with gain 1, mean over the slates with a positive.
+        slate_recall: share of a slate's positives among its first ten, mean over the slates with a positive.
+        slates: number of slates.
+        mixed_slates: number of slates that have both labels.
     """
 
     auc: float
@@ -31,6 +43,14 @@ class Metrics:
     ece: float
     targets: int
     positives: int
+    slate_gauc: float | None = None
+    slate_gauc_repeat: float | None = None
+    slate_gauc_new: float | None = None
+    slate_gauc_inside: float | None = None
+    slate_ndcg: float | None = None
+    slate_recall: float | None = None
+    slates: int | None = None
+    mixed_slates: int | None = None
 
 
 def measure(
@@ -44,14 +64,25 @@ def measure(
     if len(np.unique(label)) < 2:
         raise ValueError(f"labels: got {len(label)} targets of one class, expected both classes")
     return Metrics(
-        auc=float(roc_auc_score(label, probability)),
+        auc=auc(probability, label),
         gauc=grouped_auc(probability, label, user),
-        log_loss=float(log_loss(label, np.clip(probability, 1e-7, 1 - 1e-7))),
+        log_loss=log_loss(probability, label),
         pcoc=float(probability.sum() / label.sum()),
         ece=calibration_error(probability, label),
         targets=len(label),
         positives=int(label.sum()),
     )
+
+
+def auc(probability: NDArray[np.floating], label: NDArray[np.floating]) -> float:
+    """AUC of all targets, ties counted one half; NaN if all labels are equal."""
+    return grouped_auc(probability, label, np.zeros(len(label), np.int64))
+
+
+def log_loss(probability: NDArray[np.floating], label: NDArray[np.floating]) -> float:
+    """Mean binary cross-entropy, nats; probabilities are kept 1e-7 away from 0 and 1."""
+    p = np.clip(probability.astype(np.float64), 1e-7, 1 - 1e-7)
+    return float(-np.where(label > 0, np.log(p), np.log1p(-p)).mean())
 
 
 def grouped_auc(

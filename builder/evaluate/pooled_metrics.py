@@ -74,6 +74,15 @@ def grouped_auc(
     logit: Float[Tensor, "N"], label: Float[Tensor, "N"], group: Int[Tensor, "N"]
 ) -> float:
     """Mean AUC within groups, weighted by the groups' candidates; NaN if no group has both labels."""
+    aucs, size = group_aucs(logit, label, group)
+    mixed = aucs.isfinite()
+    return float((aucs * size)[mixed].sum() / size[mixed].sum())
+
+
+def group_aucs(
+    logit: Float[Tensor, "N"], label: Float[Tensor, "N"], group: Int[Tensor, "N"]
+) -> tuple[Float[Tensor, "G"], Int[Tensor, "G"]]:
+    """AUC of each group that is there, groups rising, NaN where it has one label; and the groups' candidates."""
     order = logit.argsort()
     order = order[group[order].argsort(stable=True)]
     logit, group, positive = logit[order], group[order], (label[order] > 0).double()
@@ -84,11 +93,8 @@ def grouped_auc(
     rank = (last - (count - 1) / 2)[tie] - first[own]  # mid-rank within the group, from 1
     zeros = torch.zeros(len(size), dtype=torch.float64, device=logit.device)
     positives = zeros.index_add(0, own, positive)
-    pairs = positives * (size - positives)
     won = zeros.index_add(0, own, rank * positive) - positives * (positives + 1) / 2
-    mixed = pairs > 0
-    weight = size[mixed].double()
-    return float((weight * won[mixed] / pairs[mixed]).sum() / weight.sum())
+    return won / (positives * (size - positives)), size
 
 
 def _runs(is_new: Bool[Tensor, "M"]) -> tuple[Int[Tensor, "N"], Int[Tensor, "R"]]:

@@ -34,6 +34,7 @@ class Predictions:
         probability: click probability; [targets, T] where the forward returns T logits for each target.
         label: 1 for a click, else 0.
         user: index of the user.
+        slate: place of the slate among those that were predicted.
         event: index of the event that the target is; -1 for a drawn negative.
         history: number of events in the history that the model read.
         matches: events of that history that share the target's keys; None where no keys were given.
@@ -42,6 +43,7 @@ class Predictions:
     probability: NDArray[np.float64]
     label: NDArray[np.float32]
     user: NDArray[np.int64]
+    slate: NDArray[np.int64]
     event: NDArray[np.int64]
     history: NDArray[np.int64]
     matches: HistoryMatches | None = None
@@ -65,6 +67,12 @@ def trained(model: CtrModel, batch: Batch) -> Tensor:
     return model.train_forward(batch.user, batch.context, batch.slate).logits
 
 
+def device_of(model: CtrModel) -> torch.device:
+    """Where the model's weights are; the CPU for a model without any."""
+    weight = next(model.parameters(), None)
+    return torch.device("cpu") if weight is None else weight.device
+
+
 def predict(
     model: CtrModel,
     source: BatchSource,
@@ -86,25 +94,28 @@ def predict(
     columns: list[tuple[NDArray[Any], ...]] = []
     matches = []
     model.eval()
+    device = device_of(model)
     total = -(-len(slates) // EVALUATION_SLATES)
     epoch = source.epoch(slates, EVALUATION_SLATES, np.random.default_rng(SEED), shuffle=False)
     with torch.inference_mode():
         for done, (batch, targets) in enumerate(epoch, 1):
-            probability = forward(model, batch).double().sigmoid().numpy()
+            logit = forward(model, batch.to(device))
+            probability = logit.double().sigmoid().cpu().numpy()
             mask = targets.mask
-            per_user = (targets.user, (targets.history > 0).sum(1))
-            user, length = (np.broadcast_to(x[:, None], mask.shape)[mask] for x in per_user)
+            slate = (done - 1) * EVALUATION_SLATES + np.arange(len(mask))
+            of_slates = (targets.user, slate, (targets.history > 0).sum(1))
+            user, slate, length = (np.broadcast_to(x[:, None], mask.shape)[mask] for x in of_slates)
             columns.append(
-                (probability[mask], targets.label[mask], user, targets.event[mask], length)
+                (probability[mask], targets.label[mask], user, slate, targets.event[mask], length)
             )
             if keys:
                 matches.append(find_matches(keys, targets, source.events.schema.recent_length))
             progress(done, total)
-    probability, label, user, event, history = (
+    probability, label, user, slate, event, history = (
         np.concatenate(column) for column in zip(*columns, strict=True)
     )
     joined = join_matches(matches) if matches else None
-    return Predictions(probability, label, user, event, history, joined)
+    return Predictions(probability, label, user, slate, event, history, joined)
 
 
 def oracle_auc(events: Events, predictions: Predictions) -> float | None:
@@ -115,16 +126,3 @@ def oracle_auc(events: Events, predictions: Predictions) -> float | None:
     truth = events.oracle[predictions.event[known]]
     label, user = predictions.label[known], predictions.user[known]
     return measure(truth.astype(np.float64), label, user).auc
-
-
-def auc_by_history(predictions: Predictions, length: int) -> dict[str, float]:
-    """AUC by number of events in the history: "low-high" -> AUC; groups with a single label are left out."""
-    edges = [edge for edge in (0, 100, 200, 400, 800, 1600) if edge < length]
-    result = {}
-    for low, high in zip(edges, [*edges[1:], length + 1], strict=True):
-        chosen = (predictions.history >= low) & (predictions.history < high)
-        if len(np.unique(predictions.label[chosen])) == 2:
-            probability, label, user = predictions.for_metrics()
-            metrics = measure(probability[chosen], label[chosen], user[chosen])
-            result[f"{low}-{high - 1}"] = metrics.auc
-    return result

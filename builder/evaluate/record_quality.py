@@ -73,7 +73,7 @@ def _by_dtype(model: CtrModel, batch: Batch) -> Float[Tensor, "B C T"]:
         except ValueError:
             if dtype == "fp32":  # it holds every finite state
                 raise
-            logits.append(torch.full(batch.slate.items.shape, torch.nan))
+            logits.append(torch.full_like(batch.label, torch.nan))
         else:
             logits.append(model.score(stored, batch.context, batch.slate))
     return torch.stack(logits, -1)
@@ -87,8 +87,10 @@ def through_records(state: UserState, spec: StateSpec, dtype: RecordDtype) -> Us
     """
     users = []
     for row in range(len(next(iter(state.values())))):
-        arrays = {name: tensor[row].numpy() for name, tensor in state.items()}
+        arrays = {name: tensor[row].cpu().numpy() for name, tensor in state.items()}
         record = UserRecord("", 0, np.zeros(0, np.int32), arrays)
         raw = encode_record(record, spec, NO_ARTIFACT, dtype)
         users.append(decode_record(raw, spec, NO_ARTIFACT).state)
-    return {name: torch.from_numpy(tensor) for name, tensor in stack_states(users, spec).items()}
+    device = next(iter(state.values())).device
+    stacked = stack_states(users, spec)
+    return {name: torch.from_numpy(tensor).to(device) for name, tensor in stacked.items()}

@@ -1,49 +1,30 @@
-"""The evaluate step: the report on a trained model."""
+"""The evaluate step: the report on a trained model.
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+Without baselines it needs torch and numpy only, and it runs where the model is.
+"""
+
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from builder.checkpoint import Checkpoint
-from builder.dataset.batches import Part, Targets
+from builder.dataset.batches import BatchSource, Slates
 from builder.dataset.parts import batch_source, part_slates
-from builder.evaluate.baseline_counts import measure_counts
-from builder.evaluate.baseline_trees import measure_trees
-from builder.evaluate.breakdowns import Group, break_down, breakdown_keys
+from builder.evaluate.breakdowns import Group, break_down, break_down_history, breakdown_keys
 from builder.evaluate.metrics import Metrics, measure
-from builder.evaluate.predict import (
-    EVALUATION_SLATES,
-    SEED,
-    auc_by_history,
-    oracle_auc,
-    predict,
-    trained,
-)
+from builder.evaluate.predict import Forward, oracle_auc, predict, served, trained
+from builder.evaluate.prediction_vectors import prediction_vectors, reliability_of
 from builder.evaluate.record_quality import RecordQuality, measure_record_quality
+from builder.evaluate.slate_evaluation import Vectors
 from builder.ingest.events import Events
 from builder.progress import Progress, silent
 from builder.recipe.recipe import Recipe
+from models.base import CtrModel
 from models.contract.record import RecordDtype
 
-COUNTS_STEPS = 200
-"""Training batches of the counts baseline: about 60,000 targets for a handful of weights."""
-TREES_STEPS = 600
-"""Training batches of the trees baseline, and the most validation batches that it stops by."""
-
-
-@dataclass(frozen=True)
-class Baselines:
-    """Metrics of the baselines on the model's own test targets.
-
-    Attributes:
-        counts: logistic regression on counts (`baseline_counts.py`).
-        trees: boosted trees on counts and ages (`baseline_trees.py`).
-    """
-
-    counts: Metrics
-    trees: Metrics
+Rows = list[dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -56,10 +37,13 @@ class Report:
         floor: metrics of the counts baseline; None if it was not measured.
         trees_floor: metrics of the trees baseline; None if it was not measured.
         oracle_auc: AUC of the true click probabilities; None where the log does not hold them.
-        by_history: AUC by number of events in the history: "low-high" -> AUC.
+        by_history: number of events in the history, "low-high" -> its targets.
         stored: size and quality of records by dtype (`record_quality.py`).
-        cuts: AUC by groups of targets (`breakdowns.py`): breakdown -> group -> AUC and size.
+        cuts: groups of targets (`breakdowns.py`): breakdown -> group -> its targets.
+        reliability: predicted against observed rates (`pooled_metrics.reliability`).
         seconds: training time.
+        vectors: metrics of each slate, for intervals over users (`intervals.py`); not part of the manifest.
+            `slate_evaluation.save_vectors` writes them beside a finished training.
     """
 
     test: Metrics
@@ -67,14 +51,28 @@ class Report:
     floor: Metrics | None
     trees_floor: Metrics | None
     oracle_auc: float | None
-    by_history: dict[str, float]
+    by_history: dict[str, Group]
     stored: dict[RecordDtype, RecordQuality]
     cuts: dict[str, dict[str, Group]]
+    reliability: Rows
     seconds: float
+    vectors: Vectors = field(default_factory=dict, compare=False, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """The report in JSON types."""
-        return asdict(self)
+        """The report in JSON types, without the vectors."""
+        return {name: value for name, value in asdict(self).items() if name != "vectors"}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One forward of a model on the test period; the attributes are those of `Report`."""
+
+    test: Metrics
+    by_history: dict[str, Group]
+    cuts: dict[str, dict[str, Group]]
+    reliability: Rows
+    vectors: Vectors
+    oracle_auc: float | None = None
 
 
 def evaluate(
@@ -85,6 +83,7 @@ def evaluate(
     *,
     with_baselines: bool = True,
     is_lean: bool = False,
+    device: torch.device | None = None,
 ) -> Report:
     """Measure a checkpoint on the test period.
 
@@ -94,47 +93,72 @@ def evaluate(
         recipe: what the checkpoint was trained by.
         progress: called after every batch.
         with_baselines: measure the baselines too.
-        is_lean: metrics only: no breakdowns, no AUC by history length, no record quality.
+        is_lean: metrics only: no breakdowns, no quality by history length, no record quality.
+        device: where the model runs; None: the CPU.
     """
-    model = checkpoint.build()
+    model = checkpoint.build().to(device or torch.device("cpu"))
     source, slates = batch_source(events, recipe, "test"), part_slates(events, recipe, "test")
-    keys = {} if is_lean else breakdown_keys(events)
-    predictions = predict(model, source, slates, progress=progress, keys=list(keys.values()))
+    measured = measure_model(model, source, slates, progress, is_lean=is_lean)
     gap = None
     if not model.trains_what_it_serves:
-        gap = measure(*predict(model, source, slates, trained, progress).for_metrics())
+        gap = measure_model(model, source, slates, progress, forward=trained, is_lean=True).test
+    counts = trees = None
     if with_baselines:
+        from builder.evaluate.baselines import measure_baselines  # scikit-learn and LightGBM
+
         progress(1, 1, "fitting the baselines")
-    baselines = measure_baselines(events, recipe) if with_baselines else None
+        baselines = measure_baselines(events, recipe)
+        counts, trees = baselines.counts, baselines.trees
     return Report(
-        test=measure(*predictions.for_metrics()),
+        test=measured.test,
         trained_graph=gap,
-        floor=baselines.counts if baselines else None,
-        trees_floor=baselines.trees if baselines else None,
-        oracle_auc=oracle_auc(events, predictions),
-        by_history={} if is_lean else auc_by_history(predictions, events.schema.history_length),
+        floor=counts,
+        trees_floor=trees,
+        oracle_auc=measured.oracle_auc,
+        by_history=measured.by_history,
         stored={} if is_lean else measure_record_quality(model, source, slates),
-        cuts=break_down(predictions, list(keys)) if keys else {},
+        cuts=measured.cuts,
+        reliability=measured.reliability,
         seconds=checkpoint.history[-1]["seconds"],
+        vectors=measured.vectors,
     )
 
 
-def measure_baselines(events: Events, recipe: Recipe) -> Baselines:
-    """Fit and measure both baselines."""
+def measure_model(
+    model: CtrModel,
+    source: BatchSource,
+    slates: Slates,
+    progress: Progress = silent,
+    *,
+    forward: Forward = served,
+    is_lean: bool = False,
+) -> Measured:
+    """Measure a model on all targets of a part.
 
-    def targets(part: Part, limit: int | None = None) -> Iterator[Targets]:
-        source, slates = batch_source(events, recipe, part), part_slates(events, recipe, part)
-        rng = np.random.default_rng(SEED)
-        shuffle = limit is not None
-        for step, (_, batch_targets) in enumerate(
-            source.epoch(slates, EVALUATION_SLATES, rng, shuffle=shuffle)
-        ):
-            if step == limit:
-                return
-            yield batch_targets
-
-    counts = measure_counts(events, targets("train", COUNTS_STEPS), targets("test"))
-    trees = measure_trees(
-        events, targets("train", TREES_STEPS), targets("validate", TREES_STEPS), targets("test")
+    Args:
+        model: switched to evaluation mode.
+        source: makes the batches.
+        slates: of the part.
+        progress: called after every batch.
+        forward: makes the logits: `served` or `trained`.
+        is_lean: no breakdowns.
+    """
+    events = source.events
+    keys = {} if is_lean else breakdown_keys(events)
+    predictions = predict(model, source, slates, forward, progress, list(keys.values()))
+    vectors = prediction_vectors(predictions)
+    mixed = np.isfinite(vectors["gauc"])
+    test = replace(
+        measure(*predictions.for_metrics()),
+        slate_gauc=float(vectors["gauc"][mixed].mean()) if mixed.any() else None,
+        slates=len(mixed),
+        mixed_slates=int(mixed.sum()),
     )
-    return Baselines(counts, trees)
+    return Measured(
+        test,
+        {} if is_lean else break_down_history(predictions),
+        break_down(predictions, list(keys)) if keys else {},
+        reliability_of(predictions),
+        vectors,
+        oracle_auc(events, predictions),
+    )

@@ -5,7 +5,6 @@ Everything runs on the device of the batches and needs torch and numpy only: a c
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from builder.evaluate.age_groups import AGES
+from builder.evaluate.groups import AGES, history_groups
 from builder.evaluate.pooled_metrics import Pooled, by_group, overall, placements, reliability
 from builder.evaluate.slate_metrics import (
     NO_EVENT,
@@ -32,7 +31,6 @@ CANDIDATES_AT_ONCE = 20_000
 TEST_SLATES = 4096
 """Slates of whole pools that a test measures."""
 SEED = 7
-HISTORY_EDGES = (0, 100, 200, 400, 800, 1600)
 AGE_CUT = "age of the latest event with the same item"
 REPEAT_CUT = "whether the item is in the history"
 REPEATS = ("new", "bought before")
@@ -173,14 +171,6 @@ def _report(pooled: Pooled, columns: dict[str, Tensor], vectors: Vectors) -> dic
         "by_history": by_group(pooled, above, by_slate[pooled.slate], names),
         "reliability": reliability(pooled.logit, pooled.label),
     }
-
-
-def history_groups(length: NDArray[np.integer]) -> tuple[list[str], NDArray[np.int64]]:
-    """Names of groups of numbers of events, "low-high"; and the group of each number."""
-    edges = [edge for edge in HISTORY_EDGES if edge <= length.max(initial=0)] or [0]
-    names = [f"{low}-{high - 1}" for low, high in pairwise(edges)]
-    group = np.searchsorted(np.array(edges), length, side="right") - 1
-    return [*names, f"{edges[-1]}+"], group
 
 
 def save_vectors(vectors: Vectors, path: Path) -> None:

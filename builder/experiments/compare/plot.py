@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from builder.evaluate.age_groups import AGES
+from builder.evaluate.groups import AGES
 from builder.experiments.compare.table import Comparison, Estimate, Row, SweepRows
 from builder.experiments.compare.text import FLOORS
 from builder.experiments.report.figure import new_figure
@@ -143,7 +143,8 @@ def _cuts(comparison: Comparison) -> Figure | None:
 
 def _draw_cut(panel: Axes, comparison: Comparison, name: str) -> None:
     base = comparison.full.cut(name) if comparison.full else {}
-    groups = [group for group in AGES if group in comparison.rows[0].cut(name)]
+    aucs = comparison.rows[0].cut(name)
+    groups = [group for group in AGES if aucs.get(group) is not None]
     for row, mark in zip(comparison.rows, _marks(comparison.rows), strict=True):
         aucs = row.cut(name)
         values = [_mean(aucs[group]) - _mean(base.get(group)) for group in groups]

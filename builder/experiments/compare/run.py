@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from builder.errors import RecipeError
-from builder.evaluate.report import measure_baselines
+from builder.evaluate.baselines import measure_baselines
 from builder.experiments.compare.plan import Outcomes, Plan, Training
 from builder.experiments.compare.plot import plot_comparison
 from builder.experiments.compare.table import Comparison, Row, SweepRows

@@ -110,15 +110,13 @@ class Row:
             if all(dtype in each for each in stored)
         }
 
-    def cut(self, name: str) -> dict[str, Estimate | None]:
-        """Group -> AUC. Every training has the same groups: they are of targets, not of predictions."""
-        groups = [outcome["cuts"][name] for outcome in self.outcomes]
-        return {group: estimate([cut[group]["auc"] for cut in groups]) for group in groups[0]}
+    def cut(self, name: str, metric: str = "auc") -> dict[str, Estimate | None]:
+        """Group -> a metric. Every training has the same groups: they are of targets, not of predictions."""
+        return _by_group([outcome["cuts"][name] for outcome in self.outcomes], metric)
 
-    def by_history(self) -> dict[str, Estimate | None]:
-        """Number of events in the history -> AUC."""
-        groups = [outcome["by_history"] for outcome in self.outcomes]
-        return {group: estimate([aucs[group] for aucs in groups]) for group in groups[0]}
+    def by_history(self, metric: str = "auc") -> dict[str, Estimate | None]:
+        """Number of events in the history -> a metric."""
+        return _by_group([outcome["by_history"] for outcome in self.outcomes], metric)
 
     def to_dict(self) -> dict[str, Any]:
         """In JSON types, without the learning curves."""
@@ -127,6 +125,15 @@ class Row:
             for several in (self.outcomes, self.trials)
         )
         return {**asdict(self), "outcomes": outcomes, "trials": trials}
+
+
+def _by_group(outcomes: Sequence[Mapping[str, Any]], metric: str) -> dict[str, Estimate | None]:
+    """A metric of each group; None where it does not exist."""
+    values = {group: [cut[group][metric] for cut in outcomes] for group in outcomes[0]}
+    return {
+        group: estimate([value for value in several if value is not None])
+        for group, several in values.items()
+    }
 
 
 @dataclass(frozen=True)

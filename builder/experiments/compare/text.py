@@ -1,6 +1,6 @@
 """A comparison as Markdown and JSON: the table, what it was cut by, the sweeps, and how it was made."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -139,21 +139,26 @@ def _stored(comparison: Comparison) -> Iterable[str]:
 def _cuts(comparison: Comparison) -> Iterable[str]:
     first = comparison.rows[0]
     yield from ("", "## AUC by where the evidence lies", "")
-    yield "Means over seeds, within groups of targets (their number in brackets); small groups are left out. A history"
-    yield "is the latest L events; `recent` are its latest N, which every model sees."
-    for name in first.outcomes[0]["cuts"]:
-        sizes = {group: cut["targets"] for group, cut in first.outcomes[0]["cuts"][name].items()}
-        headings = [f"{group} ({targets:,})" for group, targets in sizes.items()]
+    yield "Means over seeds, within groups of targets. In brackets: the group's targets and its share of positives. A"
+    yield "group of one label, or of too few targets, has no AUC. A history is the latest L events; `recent` are its"
+    yield "latest N, which every model sees."
+    for name, groups in first.outcomes[0]["cuts"].items():
         yield from ("", f"### {name[0].upper()}{name[1:]}", "")
         yield from markdown_table(
-            ["model", *headings],
+            ["model", *_group_headings(groups)],
             ([row.label, *map(_mean, row.cut(name).values())] for row in comparison.rows),
         )
     yield from ("", "### Number of events in the history", "")
     yield from markdown_table(
-        ["model", *first.by_history()],
+        ["model", *_group_headings(first.outcomes[0]["by_history"])],
         ([row.label, *map(_mean, row.by_history().values())] for row in comparison.rows),
     )
+
+
+def _group_headings(groups: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    return [
+        f"{name} ({group['targets']:,}; {group['share']:.2%})" for name, group in groups.items()
+    ]
 
 
 def _sweep(sweep: SweepRows) -> Iterable[str]:

@@ -8,7 +8,7 @@ import pytest
 
 from builder.dataset.batches import Targets
 from builder.evaluate.baseline_counts import collect, count_features, measure_counts
-from builder.evaluate.report import measure_baselines
+from builder.evaluate.baselines import measure_baselines
 from builder.ingest.split import Split
 from models.contract.schema import PADDING
 from tests.builder.hand_made import Event, make_events

@@ -5,8 +5,14 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from builder.dataset.batches import Targets
-from builder.evaluate.age_groups import AGES, age_groups
-from builder.evaluate.breakdowns import MIN_TARGETS, PLACES, break_down, breakdown_keys
+from builder.evaluate.breakdowns import (
+    MIN_TARGETS,
+    PLACES,
+    break_down,
+    break_down_history,
+    breakdown_keys,
+)
+from builder.evaluate.groups import AGES, age_groups
 from builder.evaluate.history_matches import HistoryMatches, find_matches, join_matches
 from builder.evaluate.predict import Predictions
 from models.contract.age import age_buckets
@@ -99,7 +105,7 @@ def predictions(targets: int, seed: int = 0) -> Predictions:
     zeros = np.zeros(targets, np.int64)
     label = rng.integers(0, 2, targets).astype(np.float32)
     return Predictions(
-        rng.random(targets), label, zeros, zeros, zeros, HistoryMatches(count, recent, age)
+        rng.random(targets), label, zeros, zeros, zeros, zeros, HistoryMatches(count, recent, age)
     )
 
 
@@ -122,32 +128,60 @@ def test_cuts_are_what_a_loop_finds() -> None:
         "where events with the same brand are",
     ]
     for measured, groups in zip(cuts.values(), (by_age, by_place), strict=True):
-        assert list(measured) == [name for name, own in groups.items() if len(own) >= MIN_TARGETS]
+        assert list(measured) == [name for name, own in groups.items() if own]
         for name, group in measured.items():
             own = groups[name]
             assert group.targets == len(own)
             assert group.positives == found.label[own].sum()
+            assert group.share == pytest.approx(group.positives / group.targets)
+            if len(own) < MIN_TARGETS:
+                assert group.auc is None
+                continue
             assert group.auc == pytest.approx(
                 roc_auc_score(found.label[own], found.probability[own])
             )
     assert len(cuts["where events with the same brand are"]) == 3
 
 
-def test_a_small_group_or_one_of_a_single_label_is_left_out() -> None:
-    assert break_down(predictions(MIN_TARGETS - 1), ["item"]) == {
-        "age of the latest event with the same item": {},
-        "where events with the same item are": {},
-    }
+def test_a_small_group_has_no_auc_but_is_shown() -> None:
+    found = break_down(predictions(MIN_TARGETS - 1), ["item"])
+
+    groups = [group for cut in found.values() for group in cut.values()]
+    assert sum(group.targets for group in groups) == 2 * (MIN_TARGETS - 1)
+    assert all(group.auc is None for group in groups)
+
+
+def test_a_group_of_one_label_is_shown() -> None:
+    """It is the sign of a leak: items in no history are all positives here."""
     found = predictions(4_000)
     assert found.matches is not None
     found.label[found.matches.count[:, 0] == 0] = 1
 
-    assert "nowhere" not in break_down(found, ["item"])["where events with the same item are"]
+    group = break_down(found, ["item"])["where events with the same item are"]["nowhere"]
+
+    assert (group.auc, group.share) == (None, 1.0)
+    assert group.positives == group.targets > MIN_TARGETS
+
+
+def test_groups_by_history_hold_the_targets_of_their_lengths() -> None:
+    rng = np.random.default_rng(0)
+    label, probability = rng.integers(0, 2, 4_000).astype(np.float32), rng.random(4_000)
+    history = rng.integers(0, 301, 4_000)
+    label[history >= 200] = 1
+    zeros = np.zeros(4_000, np.int64)
+
+    found = break_down_history(Predictions(probability, label, zeros, zeros, zeros, history))
+
+    assert list(found) == ["0-99", "100-199", "200+"]
+    middle = (history >= 100) & (history < 200)
+    assert found["100-199"].auc == pytest.approx(roc_auc_score(label[middle], probability[middle]))
+    assert found["200+"].auc is None
+    assert found["200+"].targets == (history >= 200).sum()
 
 
 def test_breakdowns_need_matches() -> None:
     zeros = np.zeros(1, np.int64)
-    found = Predictions(np.zeros(1), np.zeros(1, np.float32), zeros, zeros, zeros)
+    found = Predictions(np.zeros(1), np.zeros(1, np.float32), zeros, zeros, zeros, zeros)
 
     with pytest.raises(ValueError, match="got no history matches"):
         break_down(found, ["item"])

@@ -12,7 +12,6 @@ from builder.dataset.parts import batch_source, part_slates
 from builder.evaluate.predict import (
     EVALUATION_SLATES,
     Predictions,
-    auc_by_history,
     oracle_auc,
     predict,
 )
@@ -104,27 +103,13 @@ def test_a_real_log_has_no_oracle() -> None:
     assert oracle_auc(events, predicted(events)) is None
 
 
-def test_cuts_by_history_hold_the_targets_of_their_lengths() -> None:
-    rng = np.random.default_rng(0)
-    label, probability = rng.integers(0, 2, 4_000).astype(np.float32), rng.random(4_000)
-    history = rng.integers(0, 301, 4_000)
-    label[history >= 200] = 1
-    zeros = np.zeros(4_000, np.int64)
+def test_slates_are_numbered_in_their_order() -> None:
+    events = impressions(num_users=150)
 
-    found = auc_by_history(Predictions(probability, label, zeros, zeros, history), 300)
+    found = predicted(events)
 
-    assert list(found) == ["0-99", "100-199"]  # from 200 on all labels are equal
-    middle = (history >= 100) & (history < 200)
-    assert found["100-199"] == pytest.approx(roc_auc_score(label[middle], probability[middle]))
-
-
-def test_the_longest_history_is_in_the_last_cut() -> None:
-    history = np.array([150, 300, 300])
-    label = np.array([1, 1, 0], np.float32)
-    zeros = np.zeros(3, np.int64)
-    predictions = Predictions(np.array([0.1, 0.9, 0.2]), label, zeros, zeros, history)
-
-    assert auc_by_history(predictions, 300) == {"200-300": 1.0}
+    assert len(np.unique(found.slate)) == 150 * 30 > EVALUATION_SLATES
+    assert (np.diff(found.slate) >= 0).all()
 
 
 def test_report_of_a_model_that_serves_what_it_trains(builds: Builds) -> None:

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from builder.evaluate.groups import history_groups
 from builder.evaluate.slate_evaluation import (
     AGE_CUT,
     REPEAT_CUT,
     WholeSlates,
     choose_slates,
     evaluate_slates,
-    history_groups,
     load_vectors,
     save_vectors,
     size_groups,

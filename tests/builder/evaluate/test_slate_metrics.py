@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.metrics import log_loss, ndcg_score
 
-from builder.evaluate.age_groups import AGES
+from builder.evaluate.groups import AGES
 from builder.evaluate.slate_metrics import (
     NO_EVENT,
     age_group_table,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from builder.errors import RecipeError, StepError
-from builder.evaluate.report import measure_baselines
+from builder.evaluate.baselines import measure_baselines
 from builder.experiments.compare.plan import Outcomes, Plan
 from builder.experiments.compare.run import run_comparison
 from builder.experiments.compare.search import TRIAL_SEED

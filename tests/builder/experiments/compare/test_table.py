@@ -25,8 +25,9 @@ FLOOR = {"auc": 0.65, "gauc": 0.6, "log_loss": 0.6, "pcoc": 1.1}
 def outcome(seed: int, auc: float, validation: float = 0.7, trained: float | None = None) -> Any:
     test = {"auc": auc, "gauc": auc, "log_loss": 0.5, "pcoc": 1.0, "targets": 1_234}
     groups = {
-        "never": {"auc": auc - 0.1, "targets": 1_000},
-        "1 to 8 days": {"auc": auc, "targets": 234},
+        "never": {"auc": auc - 0.1, "targets": 1_000, "share": 0.25},
+        "1 to 8 days": {"auc": auc, "targets": 234, "share": 0.5},
+        "over 91 days": {"auc": None, "targets": 7, "share": 1.0},
     }
     return {
         "seed": seed,
@@ -35,7 +36,7 @@ def outcome(seed: int, auc: float, validation: float = 0.7, trained: float | Non
         "seconds": 10 * (seed + 1),
         "trained_graph": None if trained is None else {**test, "auc": trained, "log_loss": 0.4},
         "cuts": {CUT: groups},
-        "by_history": {"0-99": auc},
+        "by_history": {"0-99": {"auc": auc, "targets": 1_234, "share": 0.3}},
         "oracle_auc": None,
         "history": [{}],
     }
@@ -168,8 +169,11 @@ def test_text_says_what_made_it_and_every_table_is_whole() -> None:
     lines = text.splitlines()
     assert "Made by `python -m builder x`." in lines
     assert "1,234 test targets. Budget." in lines
-    assert "| model | never (1,000) | 1 to 8 days (234) |" in lines
-    assert "| SIM | 0.6500 | 0.7500 |" in lines
+    assert (
+        "| model | never (1,000; 25.00%) | 1 to 8 days (234; 50.00%) | over 91 days (7; 100.00%) |"
+        in lines
+    )
+    assert "| SIM | 0.6500 | 0.7500 |  |" in lines
     assert lines[-2:] == [
         f"| {heads} | 0.6500 ± 0.6353 |  | 0.5000 ± 0.0000 | 2 |  |  |" for heads in (2, 4)
     ]
