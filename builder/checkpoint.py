@@ -25,15 +25,25 @@ class Checkpoint:
         model: name in the registry.
         config: every key of the model's config.
         schema: the model's inputs.
-        weights: state dict of the step with the best validation AUC.
-        history: one entry per validation: step, train_loss, validation metrics, seconds.
+        weights: state dict of the step with the best validation.
+        history: learning curve, one entry per validation: step, epoch, train_loss, validation metrics, learning_rate,
+            seconds.
+        best_step: step of the weights.
+        ended: why training ended: "patience" (it had stopped improving), "max_steps" or "time".
     """
 
     model: str
     config: Mapping[str, Any]
     schema: FeatureSchema
     weights: Mapping[str, Tensor]
-    history: list[dict[str, int | float]]
+    history: list[dict[str, Any]]
+    best_step: int
+    ended: str
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """The validation of the weights."""
+        return next(line for line in self.history if line["step"] == self.best_step)
 
     def build(self) -> CtrModel:
         """Rebuild the model, in evaluation mode."""
@@ -50,6 +60,8 @@ class Checkpoint:
             "config": dict(self.config),
             "schema": asdict(self.schema),
             "history": self.history,
+            "best_step": self.best_step,
+            "ended": self.ended,
         }
         (folder / "checkpoint.json").write_text(json.dumps(description, indent=1))
 

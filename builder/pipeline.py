@@ -34,6 +34,7 @@ from builder.publish.records import Records
 from builder.publish.rolling import publish_in_place
 from builder.recipe.recipe import Recipe
 from builder.run_folder import RunFolder, Stamp
+from builder.train.curve import plot_curve
 from builder.train.train import train
 from models.batch import Batch
 from models.contract.artifact import Artifact, load_artifact
@@ -94,11 +95,18 @@ def _train(build: Build) -> Result:
             f"train: model {name!r} reads histories, and the log has no times to order them by; expected a field model"
         )
     vectors = vectors_of(events, build.recipe, build.folder, build.progress)
-    checkpoint = train(events, build.recipe, build.progress, vectors)
+    saved = build.folder.training
+    checkpoint = train(events, build.recipe, build.progress, vectors, folder=saved)
     with build.folder.replacing(build.folder.checkpoint) as folder:
         checkpoint.save(folder)
-    best = max(checkpoint.history, key=lambda line: line["auc"])
-    return {"best_step": best["step"], "validation_auc": best["auc"]}
+        plot_curve(checkpoint, folder)
+    return {
+        "best_step": checkpoint.best_step,
+        "steps": checkpoint.history[-1]["step"],
+        "ended": checkpoint.ended,
+        "validation_auc": checkpoint.best["auc"],
+        "validation_gauc": checkpoint.best["gauc"],
+    }
 
 
 def _evaluate(build: Build) -> Result:

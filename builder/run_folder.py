@@ -4,6 +4,7 @@
         steps.json      finished steps: fingerprint of their inputs, seconds, what they report
         log.txt         log of every run
         events/ checkpoint/ records.bin     outputs
+        training/       state of an unfinished training
 
 A step writes to a temporary place, renames it, and is stamped last: a killed builder leaves finished steps only.
 """
@@ -56,6 +57,11 @@ class RunFolder:
     def checkpoint(self) -> Path:
         """Folder of the trained model."""
         return self.path / "checkpoint"
+
+    @property
+    def training(self) -> Path:
+        """Folder of the state of an unfinished training."""
+        return self.path / "training"
 
     @property
     def records(self) -> Path:

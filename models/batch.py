@@ -8,7 +8,7 @@ newest event is last.
 """
 
 from dataclasses import dataclass, fields
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -21,10 +21,17 @@ Tensors = TypeVar("Tensors", bound="_Tensors")
 class _Tensors:
     """Base of frozen dataclasses of tensors, which move to a device together."""
 
-    def to(self: Tensors, device: torch.device) -> Tensors:
-        """A copy with all tensors on `device`."""
-        moved = {f.name: getattr(self, f.name).to(device) for f in fields(self)}  # type: ignore[arg-type]
+    def to(self: Tensors, device: torch.device, *, non_blocking: bool = False) -> Tensors:
+        """A copy with all tensors on `device`; with `non_blocking` from pinned memory, the caller does not wait."""
+        moved = {
+            f.name: getattr(self, f.name).to(device, non_blocking=non_blocking)
+            for f in fields(self)  # type: ignore[arg-type]
+        }
         return type(self)(**moved)
+
+    def pinned(self: Tensors) -> Tensors:
+        """A copy in memory from which a GPU reads by itself."""
+        return type(self)(**{f.name: getattr(self, f.name).pin_memory() for f in fields(self)})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -110,7 +117,17 @@ class Batch:
             user, context, slate, label, mask, mask.to(label.dtype), label.new_zeros(len(label), 1)
         )
 
-    def to(self, device: torch.device) -> "Batch":
-        """A copy with all tensors on `device`."""
-        parts = {f.name: getattr(self, f.name).to(device) for f in fields(self)}
+    def to(self, device: torch.device, *, non_blocking: bool = False) -> "Batch":
+        """A copy with all tensors on `device`; with `non_blocking` from pinned memory, the caller does not wait."""
+        parts = {
+            f.name: getattr(self, f.name).to(device, non_blocking=non_blocking)
+            for f in fields(self)
+        }
+        return Batch(**parts)
+
+    def pinned(self) -> "Batch":
+        """A copy in memory from which a GPU reads by itself."""
+        parts: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        for name, part in parts.items():
+            parts[name] = part.pin_memory() if isinstance(part, Tensor) else part.pinned()
         return Batch(**parts)

@@ -12,6 +12,14 @@ from builder.pipeline import STEPS, Build, is_due, run_step
 Result = Mapping[str, Any]
 
 
+WHY = {
+    "patience": "where it had stopped improving",
+    "max_steps": "the most that the recipe allows; it may have improved further",
+    "time": "where the time was up; it may have improved further",
+}
+"""Why a training ended -> the same in words."""
+
+
 def do_due_steps(build: Build) -> None:
     """Do every step that is due, in the order of the pipeline."""
     for name in STEPS:
@@ -35,8 +43,11 @@ def _ingest(result: Result) -> str:
 
 
 def _train(result: Result) -> str:
+    gauc, auc = result["validation_gauc"], result["validation_auc"]
+    metric = f"AUC {auc:.4f}" if gauc is None else f"GAUC {gauc:.4f}"
     return (
-        f"validation AUC {result['validation_auc']:.4f}, the best, at step {result['best_step']:,}"
+        f"best validation {metric} at step {result['best_step']:,} of {result['steps']:,}, "
+        f"{WHY[result['ended']]}"
     )
 
 

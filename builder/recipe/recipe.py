@@ -105,20 +105,29 @@ class HistoryRule:
 class TrainRule:
     """How the model is fitted."""
 
-    steps: Annotated[int, Interval(ge=1)] = 3000
-    """Largest number of optimizer steps."""
+    steps: Annotated[int, Interval(ge=1)] = 20_000
+    """Largest number of optimizer steps. Training ends earlier where it stops learning: see `patience`."""
+    patience: Annotated[int, Interval(ge=0)] = 8
+    """Validations in a row that are not better than the best one, after which training ends. 0: only `steps` end it."""
     slates_per_step: Annotated[int, Interval(ge=1)] = 48
     """Slates (a user with its history) per step."""
     positives_per_slate: Annotated[int, Interval(ge=1)] = 8
     """Largest number of positives per slate."""
     learning_rate: Annotated[float, Interval(gt=0)] = 0.05
-    """Highest learning rate: it rises over the first tenth of the steps, then falls."""
+    """Learning rate after `warm_up`."""
+    warm_up: Annotated[int, Interval(ge=0)] = 200
+    """Steps in which the learning rate rises; at most a tenth of `steps`."""
+    drops: Annotated[int, Interval(ge=0)] = 0
+    """Times that the learning rate is lowered to 0.3 of itself where `patience` runs out, before that ends training."""
+    running_mean: Annotated[float, Interval(ge=0, lt=1)] = 0.998
+    """Decay of the running mean of the weights, which is what is validated and kept. 0: the weights themselves."""
     optimizer: Literal["adagrad", "adam"] = "adagrad"
     """torch's Adagrad or Adam."""
     weight_decay: Annotated[float, Interval(ge=0)] = 0.0
     """Factor of each weight that is added to its gradient."""
     validate_every: Annotated[int, Interval(ge=1)] = 500
-    """Steps between validations; the best validated weights are kept."""
+    """Steps between validations; the best validated weights are kept: by GAUC per slate, or by AUC where slates are
+    too small for it."""
     seed: Annotated[int, Interval(ge=0)] = 0
     """Seed of the initial weights and of the batches."""
     threads: Annotated[int, Interval(ge=0)] = 0
@@ -127,6 +136,10 @@ class TrainRule:
     """Share of the training slates that is used, drawn with the seed. A larger share contains a smaller one."""
     max_epochs: Annotated[float, Interval(gt=0)] | None = None
     """Ends the training before `steps` where every slate has been seen this often."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where training runs; "auto": on a GPU if there is one. Not part of what is built."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """"bf16": products of matrices in bfloat16, on a GPU only."""
 
 
 @dataclass(frozen=True)
@@ -172,9 +185,9 @@ class Recipe:
     path: Path = field(default=Path("recipe.toml"), compare=False, metadata=NOT_A_KEY)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types, without `publish`, this machine's paths and unset `LATER_KEYS`."""
+        """Plain JSON types, without `publish`, `train.device`, this machine's paths and unset `LATER_KEYS`."""
         values = asdict(self)
-        del values["path"], values["publish"]
+        del values["path"], values["publish"], values["train"]["device"]
         for section, keys in LATER_KEYS.items():
             table: dict[str, Any] = values
             owner: Any = self

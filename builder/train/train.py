@@ -1,28 +1,33 @@
-"""Events -> Checkpoint: train for a fixed budget of steps, validate on the way, keep the weights that validate best."""
+"""Events -> Checkpoint: train until validation stops improving, and keep the weights that validate best."""
 
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Tensor
 
 from builder.checkpoint import Checkpoint
-from builder.dataset.batches import Slates
-from builder.dataset.parts import batch_source, part_slates, train_slates
+from builder.dataset.parts import batch_source, train_slates
 from builder.errors import RecipeError
-from builder.evaluate.metrics import measure
-from builder.evaluate.predict import predict
 from builder.ingest.events import Events
 from builder.progress import Progress, silent
 from builder.recipe.recipe import Recipe, TrainRule
-from builder.train.learning_rate import share_of_rate
+from builder.train.device import find_device
+from builder.train.feed import Feed
+from builder.train.learning_rate import rise
+from builder.train.optimiser import RunningMean, make_optimizer
+from builder.train.resume import Saved
+from builder.train.stopping import Ended, Stopping
+from builder.train.validation import Validation
 from models.base import CtrModel
 from models.batch import Batch
 from models.field.base import FieldModel
@@ -30,13 +35,8 @@ from models.registry import build_model, make_config
 
 logger = logging.getLogger(__name__)
 
-VALIDATION_SLATES = 2000
-"""Smallest number of slates in a validation: with baskets, the AUC is known to ±0.003, in a small part of the time of
-the training steps between two validations."""
-VALIDATION_EVENTS = 8000
-"""Smallest number of events in a validation, or all if there are fewer: slates of one impression each say little."""
-FINAL_RATE = 0.05
-"""Share of its start that the learning rate falls to: at a low rate, the last steps reduce the noise in the weights."""
+SECTIONS = ("data", "split", "history", "negatives", "model", "train", "language")
+"""Sections of a recipe that decide what a training does."""
 
 
 def train(
@@ -44,51 +44,157 @@ def train(
     recipe: Recipe,
     progress: Progress = silent,
     vectors: Float[Tensor, "K Dl"] | None = None,
+    *,
+    folder: Path | None = None,
+    deadline_s: float = math.inf,
 ) -> Checkpoint:
     """Fit the recipe's model.
 
     Args:
         events: the log.
-        recipe: model, budget, seed.
+        recipe: model, budget, seed, device.
         progress: called after every step, with the latest validation as its note.
         vectors: field vectors, for a model that reads them; None for other models.
+        folder: where the state is kept after each validation; a training that was interrupted goes on from there.
+            None: it is not kept.
+        deadline_s: in `time.monotonic()`; training ends with the first validation after it.
 
     Raises:
         RecipeError: the model reads field vectors and got none, or got some and does not read them.
+        StepError: the recipe wants a GPU, and there is none.
     """
-    rule = recipe.train
-    torch.set_num_threads(rule.threads or torch.get_num_threads())
-    item_fields = torch.from_numpy(np.array(events.item_fields))
-    model = build_model(
-        recipe.model.name, events.schema, item_fields, recipe.model.config, rule.seed
-    )
-    _set_vectors(model, vectors, recipe)
-    optimizer = make_optimizer(model, rule)
-    slates = train_slates(events, recipe)
-    steps = num_steps(rule, len(slates))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: share_of_rate(step, steps, FINAL_RATE)
-    )
-    validation = _Validation(events, recipe)
-    note = ""
-    for step, batch in enumerate(_batches(events, recipe, slates, steps), 1):
-        loss = _step(model, optimizer, batch)
-        schedule.step()
-        validation.add_loss(loss)
-        if step % rule.validate_every == 0 or step == steps:
-            note = validation.run(model, step)
-        progress(step, steps, note)
+    torch.set_num_threads(recipe.train.threads or torch.get_num_threads())
+    training = _Training(events, recipe, vectors, folder)
+    while training.ended is None:
+        training.run(progress)
+        if time.monotonic() > deadline_s and training.ended is None:
+            training.ended = "time"
     # Defaults included: another version of the code may have other defaults.
     config = asdict(make_config(recipe.model.name, recipe.model.config))
-    return Checkpoint(recipe.model.name, config, events.schema, validation.best, validation.history)
+    weights = {name: value.cpu() for name, value in training.best.items()}
+    stopping = training.stopping
+    best_step = stopping.curve[stopping.best]["step"]
+    if training.saved is not None and training.ended != "time":
+        training.saved.forget()
+    return Checkpoint(
+        recipe.model.name,
+        config,
+        events.schema,
+        weights,
+        stopping.curve,
+        best_step,
+        training.ended or "max_steps",
+    )
 
 
-def make_optimizer(model: CtrModel, rule: TrainRule) -> torch.optim.Optimizer:
-    """The recipe's optimiser, over the model's parameter groups."""
-    groups = model.parameter_groups(rule.learning_rate)
-    if rule.optimizer == "adagrad":
-        return torch.optim.Adagrad(groups, weight_decay=rule.weight_decay)
-    return torch.optim.Adam(groups, weight_decay=rule.weight_decay)
+class _Training:
+    """The state of a training between two validations."""
+
+    def __init__(
+        self, events: Events, recipe: Recipe, vectors: Tensor | None, folder: Path | None
+    ) -> None:
+        rule = self.rule = recipe.train
+        self.device = find_device(rule.device)
+        item_fields = torch.from_numpy(np.array(events.item_fields))
+        model = build_model(
+            recipe.model.name, events.schema, item_fields, recipe.model.config, rule.seed
+        )
+        _set_vectors(model, vectors, recipe)
+        self.model = model.to(self.device)
+        self.mean = RunningMean(self.model, rule.running_mean)
+        self.optimizer = make_optimizer(self.model, rule)
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]
+        slates = train_slates(events, recipe)
+        self.steps = num_steps(rule, len(slates))
+        self.rise = rise(rule.warm_up, self.steps)
+        self.feed = Feed(
+            batch_source(events, recipe, "train"), slates, rule.slates_per_step, rule.seed
+        )
+        self.slates_per_epoch = len(slates)
+        self.validation = Validation(events, recipe, self.device)
+        self.stopping = Stopping(rule.patience, rule.drops)
+        self.best: dict[str, Tensor] = {}
+        self.ended: Ended | None = None
+        self.note, seconds = "", 0.0
+        self.saved = None if folder is None else Saved(folder, recipe.fingerprint(SECTIONS))
+        if self.saved is not None:
+            self.best, seconds = self.saved.read(
+                self.model, self.mean, self.optimizer, self.stopping
+            )
+        self.began_s = time.monotonic() - seconds
+        self._end_if_over()
+
+    @property
+    def step(self) -> int:
+        """Steps so far."""
+        curve = self.stopping.curve
+        return int(curve[-1]["step"]) if curve else 0
+
+    def run(self, progress: Progress) -> None:
+        """Train up to the next validation, validate, and save."""
+        first = self.step
+        last = min(self.steps, first + self.rule.validate_every)
+        # Dropout from here on depends on the seed and the step alone.
+        torch.manual_seed(self.rule.seed * 1_000_003 + first)
+        self.model.train()
+        total = torch.zeros((), device=self.device)
+        for step, batch in enumerate(self.feed.batches(first, last, self.device), first + 1):
+            # On a GPU nothing here waits for the device: the loss is read once per validation.
+            total += self._step(batch, step)
+            if step < last:
+                progress(step, self.steps, self.note)
+        self._validate(last, float(total) / (last - first))
+        progress(last, self.steps, self.note)
+
+    def _step(self, batch: Batch, step: int) -> Tensor:
+        share = self.rise(step - 1) * self.stopping.share_of_rate
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * share
+        with self._precision():
+            loss, total = losses(self.model, batch)
+        self.optimizer.zero_grad()
+        total.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.mean.update(step)
+        return loss.detach()
+
+    def _precision(self) -> AbstractContextManager[object]:
+        if self.rule.precision == "bf16" and self.device.type == "cuda":
+            return torch.autocast("cuda", torch.bfloat16)
+        return nullcontext()
+
+    def _validate(self, step: int, train_loss: float) -> None:
+        model = self.mean.ready()
+        line = {
+            "step": step,
+            "epoch": step * self.rule.slates_per_step / self.slates_per_epoch,
+            "train_loss": train_loss,
+            **self.validation.run(model),
+            "learning_rate": self.rule.learning_rate * self.stopping.share_of_rate,
+            "seconds": time.monotonic() - self.began_s,
+        }
+        if self.stopping.add(line):
+            self.best = {name: value.clone() for name, value in model.state_dict().items()}
+        self.note = in_words(line)
+        logger.info("step %d: %s", step, self.note)
+        if self.saved is not None:
+            self.saved.write(
+                self.model, self.mean, self.optimizer, self.stopping, self.best, line["seconds"]
+            )
+        self._end_if_over()
+
+    def _end_if_over(self) -> None:
+        if self.stopping.is_out_of_patience:
+            self.ended = "patience"
+        elif self.step >= self.steps:
+            self.ended = "max_steps"
+
+
+def in_words(line: Mapping[str, Any]) -> str:
+    """A validation in a line."""
+    gauc = "" if line["gauc"] is None else f", GAUC {line['gauc']:.4f}"
+    start = f"loss {line['train_loss']:.4f}, validation AUC {line['auc']:.4f}"
+    return f"{start}{gauc}, log loss {line['log_loss']:.4f}"
 
 
 def _set_vectors(model: CtrModel, vectors: Float[Tensor, "K Dl"] | None, recipe: Recipe) -> None:
@@ -102,32 +208,10 @@ def _set_vectors(model: CtrModel, vectors: Float[Tensor, "K Dl"] | None, recipe:
 
 
 def num_steps(rule: TrainRule, slates: int) -> int:
-    """Number of training steps: `steps`, or fewer where `max_epochs` over this many slates take fewer."""
+    """Most training steps: `steps`, or fewer where `max_epochs` over this many slates take fewer."""
     if rule.max_epochs is None:
         return rule.steps
     return min(rule.steps, math.ceil(rule.max_epochs * slates / rule.slates_per_step))
-
-
-def _batches(events: Events, recipe: Recipe, slates: Slates, steps: int) -> Iterator[Batch]:
-    """Exactly `steps` batches, epoch after epoch."""
-    source = batch_source(events, recipe, "train")
-    rng = np.random.default_rng(recipe.train.seed)
-    left = steps
-    while left:
-        for batch, _ in source.epoch(slates, recipe.train.slates_per_step, rng, shuffle=True):
-            yield batch
-            left -= 1
-            if not left:
-                return
-
-
-def _step(model: CtrModel, optimizer: torch.optim.Optimizer, batch: Batch) -> float:
-    model.train()
-    loss, total = losses(model, batch)
-    optimizer.zero_grad()
-    total.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
-    return loss.item()
 
 
 def losses(model: CtrModel, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -141,54 +225,6 @@ def losses(model: CtrModel, batch: Batch) -> tuple[Tensor, Tensor]:
 def weighted_loss(logits: Float[Tensor, "B C"], batch: Batch) -> Float[Tensor, ""]:
     """Weighted mean of the binary cross-entropy of the real candidates, at the odds that sampling gave them."""
     total = F.binary_cross_entropy_with_logits(
-        logits + batch.offset, batch.label, batch.weight, reduction="sum"
+        logits.float() + batch.offset, batch.label, batch.weight, reduction="sum"
     )
     return total / batch.weight.sum()
-
-
-def _some(slates: Slates) -> NDArray[np.int64]:
-    """Indices of the slates that a validation measures: the same in every training."""
-    order = np.random.default_rng(0).permutation(len(slates))
-    events = np.cumsum((slates.end - slates.begin)[order])
-    enough = int(np.searchsorted(events, VALIDATION_EVENTS)) + 1
-    return np.sort(order[: max(VALIDATION_SLATES, enough)])
-
-
-class _Validation:
-    """Validates, and keeps the weights with the best AUC and the history of all validations."""
-
-    def __init__(self, events: Events, recipe: Recipe) -> None:
-        self.source = batch_source(events, recipe, "validate")
-        slates = part_slates(events, recipe, "validate")
-        self.slates = slates.at(_some(slates))
-        self.history: list[dict[str, int | float]] = []
-        self.best: dict[str, Tensor] = {}
-        self._losses: list[float] = []
-        self._best_auc = -1.0
-        self._began_s = time.monotonic()
-
-    def add_loss(self, loss: float) -> None:
-        self._losses.append(loss)
-
-    def run(self, model: CtrModel, step: int) -> str:
-        """Validate, and describe the result in a line."""
-        probability, label, user = predict(model, self.source, self.slates).for_metrics()
-        # A diverged model predicts NaN. Training goes on: an earlier step may be the best.
-        metrics = measure(np.nan_to_num(probability, nan=0.5), label, user)
-        line = {
-            "step": step,
-            "train_loss": float(np.mean(self._losses)),
-            "auc": metrics.auc,
-            "log_loss": metrics.log_loss,
-            "seconds": time.monotonic() - self._began_s,
-        }
-        self._losses.clear()
-        self.history.append(line)
-        if metrics.auc > self._best_auc:
-            self._best_auc = metrics.auc
-            self.best = {name: value.clone() for name, value in model.state_dict().items()}
-        text = "loss {train_loss:.4f}, validation AUC {auc:.4f}, log loss {log_loss:.4f}".format(
-            **line
-        )
-        logger.info("step %d: %s", step, text)
-        return text

@@ -10,7 +10,8 @@ from torch import Tensor
 from builder.checkpoint import Checkpoint
 from builder.evaluate.record_quality import through_records
 from builder.export.session import open_graph, run_graph, user_feed
-from builder.train.train import losses, make_optimizer
+from builder.train.optimiser import make_optimizer
+from builder.train.train import losses
 from models.base import CtrModel
 from models.batch import Batch, Context, Slate, User
 from models.contract.artifact import ENCODE, SCORE

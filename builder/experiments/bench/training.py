@@ -19,7 +19,8 @@ from builder.ingest.events import Events
 from builder.ingest.run import ingest
 from builder.progress import Progress
 from builder.recipe.recipe import Recipe, load_recipe
-from builder.train.train import losses, make_optimizer
+from builder.train.optimiser import make_optimizer
+from builder.train.train import losses
 from models.base import CtrModel
 from models.registry import build_model
 

@@ -84,7 +84,8 @@ def run_training(training: Training, folder: RunFolder, place: Path, revision: s
         "weight_decay": recipe.train.weight_decay,
         "steps": checkpoint.history[-1]["step"],
         "revision": revision,
-        "validation": max(checkpoint.history, key=lambda line: line["auc"]),
+        "validation": checkpoint.best,
+        "ended": checkpoint.ended,
         "history": checkpoint.history,
         "seconds": checkpoint.history[-1]["seconds"],
     }
