@@ -155,10 +155,10 @@ def test_a_trial_does_not_even_load_the_test_period(
 
     import builder.dataset.parts
     import builder.evaluate.report
-    import builder.train.train
+    import builder.train.validation
 
     original = builder.dataset.parts.part_slates
-    for module in (builder.dataset.parts, builder.train.train, builder.evaluate.report):
+    for module in (builder.dataset.parts, builder.train.validation, builder.evaluate.report):
         monkeypatch.setattr(module, "part_slates", watched)
     plan = Plan(with_search(comparison).recipe, 1, Outcomes(tmp_path, comparison.recipe))
 
