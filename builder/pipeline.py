@@ -197,7 +197,7 @@ class Step:
 
 STEPS: dict[str, Step] = {
     "ingest": Step(_ingest, ("data", "split", "history")),
-    "train": Step(_train, ("model", "negatives", "train", "language")),
+    "train": Step(_train, ("model", "negatives", "sampling", "train", "language")),
     "evaluate": Step(_evaluate, ()),
     "export": Step(_export, (), _artifact_is_there),
     "precompute": Step(_precompute, ("cache",)),

@@ -32,14 +32,16 @@ def train_slates(events: Events, recipe: Recipe) -> Slates:
 
 
 def batch_source(events: Events, recipe: Recipe, part: Part) -> BatchSource:
-    """Batches of a part. Negatives are drawn by the recipe's rule unless the log has its own."""
+    """Batches of a part. Negatives are drawn by the recipe's rule unless the log has its own, or pools."""
     is_training = part == "train"
-    sampler = None if events.has_impressions else _sampler(events, recipe.negatives, is_training)
+    has_own = events.has_impressions or events.pools is not None
+    sampler = None if has_own else _sampler(events, recipe.negatives, is_training)
     return BatchSource(
         events,
         sampler,
         slate_events=recipe.train.positives_per_slate,
         per_positive=recipe.negatives.per_positive,
+        sampling=recipe.sampling,
     )
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from builder.ingest.assemble_pools import assemble_pools
 from builder.ingest.catalogue import make_catalogue
 from builder.ingest.clean import CleanLog, context_column
 from builder.ingest.dense import dense_ids, encode_columns, schema_fields
@@ -48,7 +49,9 @@ def assemble(log: CleanLog, split: Split, recipe: Recipe) -> Events:
     user_fields, user_values = encode_columns(profiles, {n: n for n in data.user_fields}, has_known)
     columns = {name: context_column(name) for name in data.context_fields}
     context, context_values = encode_columns(events, columns, pl.Series(is_known))
-    catalogue = make_catalogue(log.items, rows.item, is_known, recipe)
+    is_popular = _counts_as_popular(log, split, is_known)
+    catalogue = make_catalogue(log.items, rows.item, is_known, is_popular, recipe)
+    pools = assemble_pools(log, rows.part, is_known, data.candidate_fields)
     return Events(
         user_ids=rows.user_ids.to_list(),
         offsets=rows.offsets,
@@ -70,12 +73,34 @@ def assemble(log: CleanLog, split: Split, recipe: Recipe) -> Events:
             num_items=len(log.items) + FIRST_KNOWN,
             history_length=recipe.history.length,
             recent_length=recipe.history.recent,
+            candidate_fields=schema_fields(pools.values if pools else {}),
         ),
-        vocabulary=Vocabulary(log.items["item"].to_list(), user_values, context_values),
+        vocabulary=Vocabulary(
+            log.items["item"].to_list(),
+            user_values,
+            context_values,
+            pools.values if pools else {},
+        ),
         oracle=events["oracle"].to_numpy() if log.has_oracle else None,
         item_values=catalogue.values,
         item_texts=None if log.item_texts is None else log.item_texts.to_list(),
+        event_pool=pools.event_pool if pools else None,
+        pools=pools.pools if pools else None,
     )
+
+
+def _counts_as_popular(
+    log: CleanLog, split: Split, is_known: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Events that the field "popularity" counts, [E].
+
+    Where pools bring items that are not bought, the events of the training part would tell which items those are: a
+    pool's item that was never bought in training is a negative with certainty there, but not in the test part.
+    """
+    if log.pools is None:
+        return is_known
+    is_before = is_known & (log.times_s < split.train_from_s)
+    return is_before if is_before.any() else is_known
 
 
 def _order_by_part(log: CleanLog, split: Split) -> tuple[CleanLog, _Rows]:

@@ -38,7 +38,11 @@ class Catalogue:
 
 
 def make_catalogue(
-    items: pl.DataFrame, item: NDArray[np.int32], is_known: NDArray[np.bool_], recipe: Recipe
+    items: pl.DataFrame,
+    item: NDArray[np.int32],
+    is_known: NDArray[np.bool_],
+    is_popular: NDArray[np.bool_],
+    recipe: Recipe,
 ) -> Catalogue:
     """Encode the items' fields and count their events.
 
@@ -46,6 +50,7 @@ def make_catalogue(
         items: item and its fields as text, one row per item.
         item: catalogue row of each event, [E].
         is_known: events that training may count, [E].
+        is_popular: events that the field "popularity" counts, [E].
         recipe: names the fields.
     """
     num_rows = len(items) + FIRST_KNOWN
@@ -57,7 +62,7 @@ def make_catalogue(
     own_ids = _own_ids(counts, recipe.data.min_item_count)
     columns = {name: name for name in recipe.data.item_fields}
     field_ids, values = encode_columns(items, columns, pl.Series(counts > 0))
-    buckets = _popularity_buckets(counts)
+    buckets = _popularity_buckets(np.bincount(item[is_popular], minlength=num_rows)[FIRST_KNOWN:])
     num_buckets = int(buckets.max()) + 1 - FIRST_KNOWN
     return Catalogue(
         fields=_with_reserved_rows(own_ids, field_ids, buckets),

@@ -61,8 +61,10 @@ def require_targets(source: str, events: Events, min_events: int) -> None:
 
 
 def _is_target(events: Events, min_events: int) -> NDArray[np.bool_]:
-    """Positives with enough history; with `last_only`, those at their user's latest time. [E]."""
+    """Positives with enough history, of a pool where there are pools; with `last_only`, at their user's latest time."""
     is_target: NDArray[np.bool_] = (events.label == 1) & (_num_before(events) >= min_events)
+    if events.pools is not None and events.event_pool is not None:
+        is_target &= events.pools.places(events.event_pool, events.item) >= 0
     if events.split.last_only:
         latest_s = events.ts_s[events.offsets[1:] - 1]
         is_target &= events.ts_s == latest_s[events.users()]

@@ -13,6 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from builder.errors import EventsError
+from builder.ingest.clean_pools import CleanPools, clean_pools
 from builder.ingest.columns import (
     as_display_text,
     as_ids,
@@ -28,6 +29,7 @@ from builder.recipe.data import TIME_FIELDS, Data
 logger = logging.getLogger(__name__)
 
 TEXT = "text"
+POOL = "pool"
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class CleanLog:
         item_texts: display text of each row of `items`, null where an item has none. None: the log has no texts.
         has_impressions: the labels come from the log.
         has_oracle: the true probabilities are known; otherwise `oracle` is NaN.
+        pools: candidates of each request; then `events` has a column `POOL` with indices of pools, and events of equal
+            times are sorted by it. None: the log has no pools.
     """
 
     events: pl.DataFrame
@@ -51,6 +55,7 @@ class CleanLog:
     item_texts: pl.Series | None
     has_impressions: bool
     has_oracle: bool
+    pools: CleanPools | None = None
 
     @property
     def times_s(self) -> NDArray[np.int64]:
@@ -81,7 +86,10 @@ def clean(raw: RawLog, data: Data, now_s: float) -> CleanLog:
     Raises:
         EventsError: a table does not hold what the recipe says.
     """
-    events = _clean_events(raw, data, now_s)
+    pools = None
+    if raw.pools is not None:
+        pools = clean_pools(raw.pools, raw.events, data.candidate_fields)
+    events = _clean_events(raw, data, now_s, pools)
     items, item_texts = _clean_items(raw, data.item_fields, events)
     return CleanLog(
         events,
@@ -90,10 +98,11 @@ def clean(raw: RawLog, data: Data, now_s: float) -> CleanLog:
         item_texts,
         has_impressions=raw.columns.label is not None,
         has_oracle=raw.oracle is not None,
+        pools=pools,
     )
 
 
-def _clean_events(raw: RawLog, data: Data, now_s: float) -> pl.DataFrame:
+def _clean_events(raw: RawLog, data: Data, now_s: float, pools: CleanPools | None) -> pl.DataFrame:
     table, columns = raw.events, raw.columns
     context = [name for name in data.context_fields if name not in TIME_FIELDS]
     item_fields = data.item_fields if raw.items is None else ()
@@ -110,6 +119,8 @@ def _clean_events(raw: RawLog, data: Data, now_s: float) -> pl.DataFrame:
         "label": as_label(table, columns.label, data.positive_from, data.negative_to),
         "oracle": as_probability(table, raw.oracle),
     }
+    if pools is not None:
+        series[POOL] = pools.of_events
     if item_text is not None:
         series[TEXT] = as_display_text(table, item_text)
     series |= {context_column(name): as_text(table, name) for name in context}
@@ -148,7 +159,9 @@ def _add_time_fields(events: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame
 def _sort(source: str, events: pl.DataFrame) -> pl.DataFrame:
     if not events["ts_s"].is_sorted():
         logger.info("%s: events are not sorted by time; sorting them", source)
-    return events.sort("user", "ts_s", maintain_order=True)
+    # A slate has one pool and must be a range of events.
+    by = ["user", "ts_s", *([POOL] if POOL in events.columns else [])]
+    return events.sort(by, maintain_order=True)
 
 
 def _clean_items(

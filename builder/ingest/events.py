@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from builder.ingest.pools import Pools
 from builder.ingest.split import Split
 from models.contract.item_texts import ITEM_TEXTS, texts_from_bytes, texts_to_bytes
 from models.contract.schema import FIRST_KNOWN, FeatureSchema
@@ -28,6 +29,7 @@ ARRAYS = (
     "popularity",
 )
 ORACLE = "oracle.npy"
+EVENT_POOL = "event_pool.npy"
 ITEM_VALUES = "item_values.json"
 
 
@@ -54,6 +56,9 @@ class Events:
             saved by earlier versions. Used by the builder only: no artifact holds them.
         item_texts: display text of each item, in the order of `vocabulary.items`; None where an item has no text.
             None: the log has no texts.
+        event_pool: pool of each event, `NO_POOL` (-1) where the event is history only; int32 [E]. None: no pools.
+        pools: candidates of each request, for a log that knows them. An event is a positive of its slate if its item
+            is in the slate's pool; the pool's other candidates are negatives. None: no pools.
     """
 
     user_ids: list[str]
@@ -74,6 +79,12 @@ class Events:
     oracle: NDArray[np.float32] | None = None
     item_values: dict[str, list[str]] = field(default_factory=dict)
     item_texts: list[str | None] | None = None
+    event_pool: NDArray[np.int32] | None = None
+    pools: Pools | None = None
+
+    def __post_init__(self) -> None:
+        if (self.event_pool is None) != (self.pools is None):
+            raise ValueError("event_pool, pools: got one of them, expected both or none")
 
     def parts(self) -> NDArray[np.int8]:
         """Part of each event as a place in `PARTS`, -1 for none; int8 [E]."""
@@ -110,6 +121,9 @@ class Events:
             np.save(folder / f"{name}.npy", getattr(self, name))
         if self.oracle is not None:
             np.save(folder / ORACLE, self.oracle)
+        if self.pools is not None and self.event_pool is not None:
+            np.save(folder / EVENT_POOL, self.event_pool)
+            self.pools.save(folder)
         (folder / "vocabulary.json").write_bytes(self.vocabulary.to_bytes())
         (folder / ITEM_VALUES).write_text(json.dumps(self.item_values))
         if self.item_texts is not None:
@@ -118,6 +132,7 @@ class Events:
             "user_ids": self.user_ids,
             "has_impressions": self.has_impressions,
             "has_oracle": self.oracle is not None,
+            "has_pools": self.pools is not None,
             "split": asdict(self.split),
             "schema": asdict(self.schema),
         }
@@ -129,6 +144,7 @@ class Events:
         header = json.loads((folder / "events.json").read_text())
         values, texts = folder / ITEM_VALUES, folder / ITEM_TEXTS
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
+        has_pools = header.get("has_pools", False)  # events saved by earlier versions have none
         return cls(
             user_ids=header["user_ids"],
             has_impressions=header["has_impressions"],
@@ -137,6 +153,8 @@ class Events:
             schema=FeatureSchema.from_json(header["schema"]),
             item_values=json.loads(values.read_text()) if values.is_file() else {},
             item_texts=texts_from_bytes(texts.read_bytes()) if texts.is_file() else None,
+            event_pool=np.load(folder / EVENT_POOL, mmap_mode="r") if has_pools else None,
+            pools=Pools.load(folder) if has_pools else None,
             vocabulary=Vocabulary.from_bytes((folder / "vocabulary.json").read_bytes()),
             **arrays,
         )

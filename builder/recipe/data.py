@@ -37,6 +37,26 @@ class Columns:
 
 
 @dataclass(frozen=True)
+class PoolFile:
+    """The candidates of each request (its pool), where they are known: what was on offer, shown or in stock.
+
+    Requests that name the same values have the same pool. Events whose pool has no row in the file are history only.
+    Source "files" only.
+    """
+
+    file: str
+    """Parquet or CSV file, or a glob: one row per pool and item, with the candidate fields."""
+    key: tuple[str, ...]
+    """Columns that name a pool, in this file and in the events: a store and a week, or a request's id."""
+    item: str | None = None
+    """Item id, in this file. Unset: the same name as in the events."""
+
+    def __post_init__(self) -> None:
+        if not self.key or len(set(self.key)) < len(self.key):
+            raise ValueError(f"key: got {list(self.key)}, expected different columns, at least one")
+
+
+@dataclass(frozen=True)
 class Synthetic:
     """Size of the synthetic log. Source "synthetic" only."""
 
@@ -77,14 +97,21 @@ class Data:
         "taobao",
         "amazon-reviews-2023",
         "open-bandit",
+        "promotions",
     ]
     """Kind of log, which decides which of the other keys are used."""
     item_fields: tuple[str, ...] = ()
-    """Columns of the item table. The item's id and its popularity (log2 of training events) are always added."""
+    """Columns of the item table. The item's id and its popularity are always added.
+
+    Popularity is log2 of the item's training events; with pools, of its events before the training part, if there are
+    any: an item of a pool that training never sees bought would otherwise be known by its popularity.
+    """
     user_fields: tuple[str, ...] = ()
     """Columns of the user table. "user" is the user's own id, which needs no table."""
     context_fields: tuple[str, ...] = ("hour", "weekday")
     """"hour" and "weekday" (0 is Monday) are computed from the time, in UTC; other names are columns of the events."""
+    candidate_fields: tuple[str, ...] = ()
+    """Columns of the pools: what a request knows of a candidate beside its id, such as its placement or its price."""
     category: str | None = None
     """Item field that groups the items: same-category negatives share its value. Unset: all items are one group."""
     min_item_count: Annotated[int, Interval(ge=1)] = 3
@@ -105,12 +132,19 @@ class Data:
     """For ratings: the label is 0 where the rating is at most this, and ratings between the limits are dropped. Unset:
     every rating below `positive_from` is a 0."""
     columns: Columns = Columns()
+    pools: PoolFile | None = None
+    """Unset: the log does not say what else could have been bought or clicked, and negatives are drawn."""
     synthetic: Synthetic = Synthetic()
 
     @property
     def profile_fields(self) -> tuple[str, ...]:
         """User fields that are read from the user table."""
         return tuple(name for name in self.user_fields if name != USER_FIELD)
+
+    @property
+    def has_pools(self) -> bool:
+        """Whether the log knows the candidates of each request."""
+        return self.pools is not None or self.source == "promotions"
 
     def __post_init__(self) -> None:
         low, high = self.negative_to, self.positive_from
@@ -131,6 +165,8 @@ SOURCE_KEYS = {
     "positive_from": ("files", "movielens", "amazon-reviews-2023"),
     "negative_to": ("files", "movielens", "amazon-reviews-2023"),
     "synthetic": ("synthetic",),
+    "pools": ("files",),
+    "candidate_fields": ("files", "promotions"),
 }
 """Keys that only some sources read."""
 
@@ -160,12 +196,24 @@ def _source_problems(data: Data, given: dict[str, Any]) -> list[str]:
         problems.append(
             "data.columns.label: missing, expected the column of ratings for data.positive_from"
         )
+    return problems + _pool_problems(data)
+
+
+def _pool_problems(data: Data) -> list[str]:
+    problems = []
+    if data.source == "files" and data.candidate_fields and data.pools is None:
+        problems.append("data.pools: missing, expected the file with data.candidate_fields")
+    if data.pools is not None and data.columns.label:
+        problems.append(
+            f"data.columns.label: got {data.columns.label!r} beside data.pools, expected one of them: "
+            "every event of a log with pools is a positive"
+        )
     return problems
 
 
 def _field_problems(data: Data) -> list[str]:
     problems = []
-    for kind in ("item_fields", "user_fields", "context_fields"):
+    for kind in ("item_fields", "user_fields", "context_fields", "candidate_fields"):
         names = getattr(data, kind)
         for name in sorted({name for name in names if names.count(name) > 1}):
             problems.append(f"data.{kind}: got {name!r} twice, expected each name once")

@@ -19,6 +19,7 @@ from builder.recipe.language import LanguageRule
 from builder.recipe.limits import NOT_A_KEY, Interval, OpenShare, Share
 from builder.recipe.models import ModelChoice, SearchRule, Sweep, Variant, with_llm_dim
 from builder.recipe.negatives import NegativeRule
+from builder.recipe.sampling import SamplingRule
 from models.contract.generation import MODEL_NAME, MODEL_NAME_RULE
 
 
@@ -82,7 +83,7 @@ def _require_shares(names: str, *shares: float | None) -> None:
 LATER_KEYS = {
     "split": ("validate_users", "test_users", "validate_events", "test_events", "last_only"),
     "train": ("share", "max_epochs", "weight_decay"),
-    "data": ("negative_to",),
+    "data": ("negative_to", "candidate_fields", "pools"),
     "data.columns": ("item_text",),
     "negatives": ("own_past", "window_hours"),
 }
@@ -173,6 +174,7 @@ class Recipe:
     split: SplitRule = SplitRule()
     history: HistoryRule = HistoryRule()
     negatives: NegativeRule = field(default_factory=NegativeRule)
+    sampling: SamplingRule = field(default_factory=SamplingRule)
     train: TrainRule = TrainRule()
     cache: CacheRule = CacheRule()
     publish: PublishRule = PublishRule()
@@ -201,6 +203,8 @@ class Recipe:
             del values["language"]
         if self.audit == AuditRule():
             del values["audit"]  # so that older fingerprints stay valid
+        if self.sampling == SamplingRule():
+            del values["sampling"]
         plain: dict[str, Any] = json.loads(json.dumps(values))
         return plain
 
@@ -258,6 +262,10 @@ def recipe_from(values: dict[str, Any], path: Path) -> Recipe:
         recipe = replace(make_config(Recipe, values), path=path)
         recipe = replace(recipe, model=with_llm_dim(recipe.model, recipe.language))
         problems = data_problems(recipe.data, values["data"])
+        if recipe.data.has_pools and recipe.split.test_events:
+            problems.append(
+                "split.test_events: got a split by event, but slates with pools are whole"
+            )
         problems += comparison_problems(recipe.variant, recipe.sweep, recipe.search)
         problems += vector_problems(recipe.model, recipe.variant, recipe.language)
         problems += audit_problems(recipe.audit.allow)

@@ -1,11 +1,12 @@
 """Logs given event by event, in dense ids, for tests that check each event."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from builder.ingest.events import Events
+from builder.ingest.pools import Pools
 from builder.ingest.split import Split
 from models.contract.schema import FIRST_KNOWN, FeatureSchema, Field
 from models.contract.vocabulary import Vocabulary
@@ -72,6 +73,29 @@ def make_events(
             {},
             {"second": [str(second) for second in range(FIRST_KNOWN, 1_000)]},
         ),
+    )
+
+
+def with_pools(
+    events: Events, pools: Sequence[Mapping[int, int]], event_pool: Sequence[int]
+) -> Events:
+    """The log with known candidates, which have one candidate field.
+
+    Args:
+        events: the log.
+        pools: item -> id of its field "place" (2 to 11), for each pool.
+        event_pool: pool of each event, -1 for none.
+    """
+    pairs = [sorted(pool.items()) for pool in pools]
+    rows = np.array([pair for pool in pairs for pair in pool], np.int32).reshape(-1, 2)
+    first = np.cumsum([0, *map(len, pairs)]).astype(np.int64)
+    places = {"place": [str(place) for place in range(10)]}
+    return replace(
+        events,
+        event_pool=np.array(event_pool, np.int32),
+        pools=Pools(first, rows[:, 0].copy(), rows[:, 1:].astype(np.uint8)),
+        schema=replace(events.schema, candidate_fields=(Field("place", 12),)),
+        vocabulary=replace(events.vocabulary, candidate=places),
     )
 
 

@@ -18,7 +18,7 @@ from builder.recipe.recipe import Recipe
 from models.registry import make_config
 
 Outcome = dict[str, Any]
-SECTIONS = ("data", "split", "history", "negatives", "train", "language")
+SECTIONS = ("data", "split", "history", "negatives", "sampling", "train", "language")
 
 
 @dataclass(frozen=True)

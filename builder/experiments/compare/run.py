@@ -206,7 +206,7 @@ def _floors(events: Events, recipe: Recipe, folder: Path) -> Mapping[str, Mappin
     """Metrics of the baselines, measured once for a log, its split, histories and negatives."""
     parts = [
         input_fingerprint(recipe),
-        recipe.fingerprint(("data", "split", "history", "negatives")),
+        recipe.fingerprint(("data", "split", "history", "negatives", "sampling")),
     ]
     parts.append(str(recipe.train.positives_per_slate))  # decides which negatives are drawn
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

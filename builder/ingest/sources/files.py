@@ -7,13 +7,13 @@ from pathlib import Path
 import polars as pl
 
 from builder.errors import EventsError
-from builder.ingest.sources.raw import RawLog, Table, require_columns
-from builder.recipe.data import TIME_FIELDS
+from builder.ingest.sources.raw import RawLog, RawPools, Table, require_columns
+from builder.recipe.data import TIME_FIELDS, PoolFile
 from builder.recipe.recipe import Recipe
 
 
 def read_files(recipe: Recipe) -> RawLog:
-    """Read the events, and the item and user tables if the recipe names them.
+    """Read the events, and the item and user tables and the pools if the recipe names them.
 
     Raises:
         EventsError: a file does not exist, cannot be read, or lacks a column.
@@ -22,7 +22,8 @@ def read_files(recipe: Recipe) -> RawLog:
     context = [name for name in data.context_fields if name not in TIME_FIELDS]
     of_items = [*data.item_fields, *([columns.item_text] if columns.item_text else [])]
     optional = [name for name in (columns.time, columns.label) if name]
-    of_events = [columns.user, columns.item, *optional, *context]
+    key = data.pools.key if data.pools else ()
+    of_events = [columns.user, columns.item, *optional, *context, *key]
     item_id, user_id = columns.item_id or columns.item, columns.user_id or columns.user
     return RawLog(
         events=read_table(
@@ -31,6 +32,7 @@ def read_files(recipe: Recipe) -> RawLog:
         columns=columns,
         items=_read_optional(recipe, data.items, [item_id, *of_items]),
         users=_read_optional(recipe, data.users, [user_id, *data.profile_fields]),
+        pools=_read_pools(recipe, data.pools) if data.pools else None,
     )
 
 
@@ -40,8 +42,15 @@ def find_files(recipe: Recipe) -> list[Path]:
     Raises:
         EventsError: a file does not exist.
     """
-    patterns = (recipe.data.events, recipe.data.items, recipe.data.users)
+    data = recipe.data
+    patterns = (data.events, data.items, data.users, data.pools.file if data.pools else None)
     return [path for pattern in patterns if pattern for path in _find(recipe, pattern)]
+
+
+def _read_pools(recipe: Recipe, pools: PoolFile) -> RawPools:
+    item = pools.item or recipe.data.columns.item
+    columns = [*pools.key, item, *recipe.data.candidate_fields]
+    return RawPools(read_table(recipe, pools.file, columns), pools.key, item)
 
 
 def _read_optional(recipe: Recipe, pattern: str | None, columns: Sequence[str]) -> Table | None:

@@ -21,6 +21,21 @@ class Table:
 
 
 @dataclass(frozen=True)
+class RawPools:
+    """The candidates of each request, not checked yet.
+
+    Attributes:
+        table: one row per pool and item, with the candidate fields.
+        key: columns that name a pool, in this table and in the events.
+        item: column of the item's id.
+    """
+
+    table: Table
+    key: tuple[str, ...]
+    item: str
+
+
+@dataclass(frozen=True)
 class RawLog:
     """The tables of a log, not checked yet.
 
@@ -30,6 +45,7 @@ class RawLog:
         items: one row per item. None: item fields are columns of the events.
         users: one row per user. None: users have no profile.
         oracle: column of the events with the true click probability; None for real logs.
+        pools: the candidates of each request; None where the log does not know them.
     """
 
     events: Table
@@ -37,6 +53,7 @@ class RawLog:
     items: Table | None
     users: Table | None
     oracle: str | None = None
+    pools: RawPools | None = None
 
 
 @dataclass(frozen=True)

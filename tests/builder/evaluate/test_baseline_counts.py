@@ -38,7 +38,17 @@ def test_features_count_what_the_history_shares_with_the_target() -> None:
     history[1] = PADDING
     mask = rng.random((3, 4)) < 0.7
     label = rng.integers(0, 2, (3, 4)).astype(np.float32)
-    targets = Targets(np.arange(3), items, label, mask, history, history * 0, np.full((3, 4), -1))
+    targets = Targets(
+        np.arange(3),
+        items,
+        label,
+        mask,
+        history,
+        history * 0,
+        np.full((3, 4), -1),
+        mask * np.float32(1),
+        np.arange(3),
+    )
 
     features, labels, users = collect([targets], lambda batch: count_features(events, batch))
 
@@ -84,6 +94,8 @@ def test_the_items_own_count_separates_the_classes() -> None:
                     own[None].astype(int),
                     own[None].astype(int) * 0,
                     items * 0 - 1,
+                    mask * np.float32(1),
+                    np.array([user]),
                 )
             )
 

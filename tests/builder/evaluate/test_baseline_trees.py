@@ -30,7 +30,17 @@ def where_recency_decides(seed: int) -> Iterator[Targets]:
     is_late = np.take_along_axis(ages, place, 1) < NUM_AGES // 2
     label = (is_late ^ (rng.random((USERS, 1)) < 0.1)).astype(np.float32)
     mask = np.ones((USERS, 1), bool)
-    yield Targets(np.arange(USERS) % 20, item, label, mask, history, ages, np.full((USERS, 1), -1))
+    yield Targets(
+        np.arange(USERS) % 20,
+        item,
+        label,
+        mask,
+        history,
+        ages,
+        np.full((USERS, 1), -1),
+        mask * np.float32(1),
+        np.arange(USERS),
+    )
 
 
 def test_trees_are_better_where_recency_decides_and_the_same_each_time() -> None:

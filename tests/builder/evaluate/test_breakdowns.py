@@ -31,7 +31,17 @@ def batch(seed: int, users: int = 5, candidates: int = 4, length: int = 9) -> Ta
     history[1] = ages[1] = 0
     mask = rng.random((users, candidates)) < 0.7
     label = rng.integers(0, 2, (users, candidates)).astype(np.float32)
-    return Targets(np.arange(users), items, label, mask, history, ages, np.full(items.shape, -1))
+    return Targets(
+        np.arange(users),
+        items,
+        label,
+        mask,
+        history,
+        ages,
+        np.full(items.shape, -1),
+        mask * np.float32(1),
+        np.arange(users),
+    )
 
 
 def look(key: np.ndarray, targets: Targets, row: int, column: int) -> tuple[int, int, int]:
