@@ -18,9 +18,9 @@ PROFILE = "fuzz"
 
 
 @contextmanager
-def serving(world: World, **how: Any) -> Iterator[Send]:
+def serving(world: World, toy: Toy | None = None, **how: Any) -> Iterator[Send]:
     """The service in this process, called from outside its event loop: hypothesis does not wait for coroutines."""
-    world.publish(Toy())
+    world.publish(toy or Toy())
     service = world.service(**how)
     with asyncio.Runner() as runner:
         running = runner.run(service.__aenter__())

@@ -92,6 +92,7 @@ class Graphs:
             "recent": _padded(recent, schema.recent_length)[None],
             "context_fields": vocabulary.context_ids(body["context"])[None],
             "items": vocabulary.item_rows(body["candidates"])[None],
+            "candidate_fields": vocabulary.candidate_ids({}, len(body["candidates"]))[None],
         }
         (logits,) = self._score.run(["logits"], _inputs_of(self._score, feed))
         return [float(p) for p in 1 / (1 + np.exp(-logits[0].astype(np.float64)))]

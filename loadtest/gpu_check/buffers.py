@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from loadtest.gpu_check.inputs import REQUEST, Feed
+from loadtest.gpu_check.inputs import REQUEST, Feed, request_of
 
 ALIGNMENT_BYTES = 256
 
@@ -68,7 +68,7 @@ class Buffers:
         """
         self.device = device
         self.state = Block({n: v for n, v in feed.items() if n not in REQUEST}, device)
-        self.request = Block({n: feed[n] for n in REQUEST}, device)
+        self.request = Block(request_of(feed), device)
         self.inputs = {**self.state.on_device, **self.request.on_device}
         shape = feed["items"].shape
         self.logits = torch.zeros(shape, dtype=torch.float32, device=device)

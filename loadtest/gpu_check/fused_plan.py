@@ -82,13 +82,17 @@ def make_plan(model: CtrModel) -> Plan:
     """Fold a model's weights, on the CPU.
 
     Raises:
-        ValueError: the model is not an LREA with hash slots, or its head does not have two hidden layers.
+        ValueError: the model is not an LREA with hash slots, its head does not have two hidden layers, or it has
+            candidate fields, which the kernels do not read.
     """
     if not isinstance(model, LREA) or not isinstance(model.slots, HashSlots) or model.wide is None:
         raise ValueError(f"model: got {type(model).__name__}, expected LREA with hash slots")
     head = model.frame.head
     if len(head.norms) != HIDDEN_LAYERS:
         raise ValueError(f"mlp: got {len(head.norms)} hidden layers, expected {HIDDEN_LAYERS}")
+    if model.schema.candidate_fields:
+        names = [field.name for field in model.schema.candidate_fields]
+        raise ValueError(f"candidate fields: got {names}, expected none: the kernels read none")
     with torch.no_grad():
         plan = _fold(model, model.slots, model.wide.weight[0])
     return plan.to("cpu")  # contiguous, as the kernels read them

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from loadtest.gpu_check.buffers import Buffers
-from loadtest.gpu_check.inputs import REQUEST, Feed, Inputs
+from loadtest.gpu_check.inputs import Feed, Inputs, request_of
 from loadtest.gpu_check.options import Options
 from loadtest.gpu_check.results import Results
 from loadtest.gpu_check.timing import columns, device_us, host_us
@@ -82,4 +82,4 @@ def _feed(model: CtrModel, length: int, inputs: Inputs, candidates: int) -> Feed
     with torch.inference_mode():
         state = {name: values.numpy() for name, values in model.encode(user).items()}
     request = inputs.feed([0], candidates)
-    return {**state, **{name: request[name] for name in REQUEST}}
+    return {**state, **request_of(request)}

@@ -2,10 +2,10 @@
 
 import gzip
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import onnxruntime as ort
@@ -18,12 +18,19 @@ from models.contract.record import UserRecord, decode_record, stack_states
 from models.contract.schema import FIRST_KNOWN, PADDING, UNKNOWN, FeatureSchema
 from models.registry import build_model
 
+Value = TypeVar("Value")
 Feed = dict[str, NDArray[Any]]
-"""Inputs of the score graph: the state's tensors, `recent`, `context_fields`, `items`."""
-REQUEST = ("recent", "context_fields", "items")
+"""Inputs of the score graph: the state's tensors, and those of `REQUEST`."""
+REQUEST = ("recent", "context_fields", "items", "candidate_fields")
+"""Inputs that a request brings; the last one only if the model has candidate fields."""
 ITEM_FIELDS = "frame.items.item_fields"
 LENGTH = struct.Struct("<I")
 SEED = 20261127
+
+
+def request_of(inputs: Mapping[str, Value]) -> dict[str, Value]:
+    """The inputs that a request brings."""
+    return {name: inputs[name] for name in REQUEST if name in inputs}
 
 
 @dataclass(frozen=True)
@@ -77,6 +84,9 @@ class Inputs:
             if len(known):
                 slate[: candidates // 5] = rng.choice(known, candidates // 5)
         feed["items"] = items
+        sizes = [field.size for field in self.schema.candidate_fields]
+        if sizes:
+            feed["candidate_fields"] = rng.integers(UNKNOWN, sizes, (*items.shape, len(sizes)))
         return feed
 
     def _recent(self, record: UserRecord) -> NDArray[np.int64]:
@@ -97,6 +107,9 @@ class Inputs:
             "one candidate": self.feed([1], 1),
             "first and last row": real | {"items": _ends(real["items"], self.schema.num_items)},
         }
+        if "candidate_fields" in real:
+            unknown = np.full_like(real["candidate_fields"], UNKNOWN)
+            cases["unknown candidate fields"] = real | {"candidate_fields": unknown}
         if "counts" in real:
             # Every other slot is emptied, in all tensors of the state that have a row per slot.
             num_slots = real["counts"].shape[1:]

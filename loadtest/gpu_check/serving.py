@@ -137,7 +137,9 @@ def _compare(url: str, inputs: Inputs, options: Options) -> dict[str, Any]:
     for number, (user_id, candidates) in enumerate(queries):
         answer = _fetch(f"{url}/v1/score", _body(user_id, candidates))
         feed = inputs.feed([number], 1)
-        feed["context_fields"] = np.full_like(feed["context_fields"], UNKNOWN)
+        for name in ("context_fields", "candidate_fields"):  # the requests give none
+            if name in feed:
+                feed[name] = np.full_like(feed[name], UNKNOWN)
         feed["items"] = inputs.artifact.vocabulary.item_rows(candidates)[None]
         logits: NDArray[np.float64] = run_plain(session, feed)[0].astype(np.float64)
         difference = np.abs(answer["scores"] - 1 / (1 + np.exp(-logits)))

@@ -54,5 +54,6 @@ def captured(run: Callable[[], object]) -> Callable[[], None]:
 
 def _score(model: CtrModel, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
     state = {name: tensor for name, tensor in inputs.items() if name not in REQUEST}
-    recent, fields, items = (inputs[name] for name in REQUEST)
-    return model.score(state, Context(recent, fields), Slate.of(items))
+    context, items = Context(inputs["recent"], inputs["context_fields"]), inputs["items"]
+    given = inputs.get("candidate_fields")
+    return model.score(state, context, Slate.of(items) if given is None else Slate(items, given))

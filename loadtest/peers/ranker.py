@@ -56,11 +56,13 @@ class Ranker:
         recent = np.full(manifest.schema.recent_length, PADDING, np.int64)
         latest = record.recent[-len(recent) :]
         recent[len(recent) - len(latest) :] = latest
+        items = vocabulary.item_rows(candidates)
         values: Feed = {
             **record.state,
             "recent": recent,
             "context_fields": np.full(len(manifest.schema.context_fields), UNKNOWN, np.int64),
-            "items": vocabulary.item_rows(candidates),
+            "items": items,
+            "candidate_fields": vocabulary.candidate_ids({}, len(items)),
         }
         return {name: values[name][None] for name in self._inputs}
 

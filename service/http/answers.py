@@ -35,6 +35,7 @@ def score_answer(answer: Scores, top_k: int | None) -> Json:
         "scores": answer.scores if top_k is None else None,
         "ranked": None if top_k is None else ranked(answer, top_k),
         "unknown_candidates": answer.unknown_candidates,
+        "unknown_candidate_fields": answer.unknown_fields,
         "timings_ms": timings_ms(answer.stages),
     }
 
@@ -69,12 +70,15 @@ def _compared(
     if isinstance(outcome, Exception):
         return {**empty, "model": name, "error": text_of(outcome)}
     answer = score_answer(outcome, comparison.top_k)
-    known = outcome.query.context
+    sent, known = comparison.query, outcome.query
     return {
         **{field: answer.get(field) for field in empty},
         "scores": outcome.scores if top_k is None else None,
         "ranked": _with_ranks(cast(list[Json], answer["ranked"])),
-        "ignored_context": [field for field in comparison.query.context if field not in known],
+        "ignored_context": [name for name in sent.context if name not in known.context],
+        "ignored_candidate_fields": [
+            name for name in sent.candidate_fields if name not in known.candidate_fields
+        ],
     }
 
 
@@ -110,6 +114,7 @@ def model_answer(serving: Serving, is_default: bool) -> Json:
         "item_fields": _names(schema.item_fields),
         "user_fields": _names(schema.user_fields),
         "context_fields": _names(schema.context_fields),
+        "candidate_fields": _names(schema.candidate_fields),
         "report": manifest.report,
     }
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Annotated, TypeGuard, TypeVar, cast
+from typing import Annotated, TypeVar
 
 from fastapi import Request, Response
 from pydantic import (
@@ -16,73 +16,57 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from models.contract.errors import RequestError, Unquoted, did_you_mean, shown
-from models.contract.vocabulary import are_ids, check_id
+from models.contract.errors import RequestError, Unquoted, did_you_mean
+from service.http.candidates import (
+    CANDIDATES_SCHEMA,
+    CHECK_CANDIDATES,
+    ID_SCHEMA,
+    Candidates,
+    are_texts,
+    read_id,
+    short,
+)
 from service.settings import Settings
 from service.transport.body import BodyLimit, read_body
 from service.transport.deadline import read_deadline_and_priority
 from service.transport.disconnect import cancelled_on_disconnect
 
-MAX_SHOWN = 80
-"""Characters of a wrong value that an error repeats."""
 MAX_PREFETCH = 1000
 """Users of one prefetch request."""
 MAX_PROBLEMS = 100
 """Wrong values of a body above which the error only counts them: pydantic lists either all of them or none."""
-ID_SCHEMA = {"anyOf": [{"type": "string", "minLength": 1, "maxLength": 128}, {"type": "integer"}]}
-
-
-def _short(value: object) -> object:
-    text = shown(value)
-    return value if len(text) <= MAX_SHOWN else Unquoted(f"{text[:MAX_SHOWN]}…")
-
-
-def _id(field: str, value: object) -> str:
-    if type(value) is str:
-        return check_id(field, value)
-    if type(value) is int:
-        return check_id(field, str(value))
-    raise RequestError(field, _short(value), "a string or an integer")
 
 
 def _user_id(value: object) -> str:
-    return _id("user_id", value)
-
-
-def _are_ids(values: list[object]) -> TypeGuard[list[str]]:
-    """Whether all are strings that `check_id` accepts. No Python loop: slates are long."""
-    return set(map(type, values)) == {str} and are_ids(cast(list[str], values))
+    return read_id("user_id", value)
 
 
 def _users_to_prefetch(value: object) -> list[str]:
     expected = f"a list of 1 to {MAX_PREFETCH} user ids"
     if not isinstance(value, list):
-        raise RequestError("user_ids", _short(value), expected)
+        raise RequestError("user_ids", short(value), expected)
     if not 0 < len(value) <= MAX_PREFETCH:
         raise RequestError("user_ids", Unquoted(f"{len(value)} of them"), expected)
-    return [_id(f"user_ids[{at}]", user_id) for at, user_id in enumerate(value)]
+    return [read_id(f"user_ids[{at}]", user_id) for at, user_id in enumerate(value)]
 
 
-def _item_ids(field: str) -> PlainValidator:
-    def check(value: object) -> list[str]:
-        if not isinstance(value, list):
-            raise RequestError(field, _short(value), "a list of item ids")
-        if _are_ids(value):
-            return value
-        return [_id(f"{field}[{at}]", item) for at, item in enumerate(value)]
-
-    return PlainValidator(check)
+def _recent(value: object) -> list[str]:
+    if not isinstance(value, list):
+        raise RequestError("recent", short(value), "a list of item ids")
+    if are_texts(value):
+        return value
+    return [read_id(f"recent[{at}]", item) for at, item in enumerate(value)]
 
 
 def _model_names(value: object) -> list[str]:
     if not isinstance(value, list) or not value:
-        raise RequestError("models", _short(value), "a list of at least one model's name")
+        raise RequestError("models", short(value), "a list of at least one model's name")
     for at, name in enumerate(value):
         if type(name) is not str:
-            raise RequestError(f"models[{at}]", _short(name), "a string")
+            raise RequestError(f"models[{at}]", short(name), "a string")
     name, times = Counter(value).most_common(1)[0]
     if times > 1:
-        raise RequestError("models", _short(name), f"each name once, not {times} times")
+        raise RequestError("models", short(name), f"each name once, not {times} times")
     return value
 
 
@@ -111,10 +95,14 @@ class SlateRequest(BaseModel):
     user_id: UserId
     """The user; an unknown one is scored from the cold-start state."""
 
-    candidates: Annotated[list[str], _item_ids("candidates"), ITEMS_SCHEMA]
-    """Item ids to score; unknown ones are scored as the out-of-vocabulary item, and listed."""
+    candidates: Annotated[Candidates, CHECK_CANDIDATES, CANDIDATES_SCHEMA]
+    """What to score: item ids, or objects with an id and the candidate's fields; a list may hold both.
 
-    recent: Annotated[list[str], _item_ids("recent"), ITEMS_SCHEMA] | None = None
+    An unknown item is scored as the out-of-vocabulary item, and listed in the answer. A value of a candidate field is
+    unknown if training has not seen it, or if the candidate has none; it is scored as the field's unknown value, and
+    listed in the answer. A field that the model does not have is an error."""
+
+    recent: Annotated[list[str], PlainValidator(_recent), ITEMS_SCHEMA] | None = None
     """Item ids of the user's latest events, newest last; absent or null: those in the user's record."""
 
     context: dict[StrictStr, StrictStr | StrictInt] = {}
@@ -125,7 +113,18 @@ class ScoreRequest(SlateRequest):
     """Score candidates for a user."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"user_id": "42", "candidates": ["7", 9], "top_k": 1}]}
+        json_schema_extra={
+            "examples": [
+                {"user_id": "42", "candidates": ["7", 9], "top_k": 1},
+                {
+                    "user_id": "42",
+                    "candidates": [
+                        {"id": "7", "fields": {"display": "front end cap", "mailer": "cover"}},
+                        {"id": 9, "fields": {"mailer": None}},
+                    ],
+                },
+            ]
+        }
     )
 
     model: StrictStr | None = None
@@ -224,7 +223,7 @@ def _request_error(error: ValidationError, fields: list[str]) -> RequestError:
             hint = did_you_mean(field, fields)
             return RequestError("body", field, f"only the fields {', '.join(fields)}{hint}")
         case "json_invalid":
-            return RequestError("body", _short(first["input"]), f"JSON ({first['ctx']['error']})")
+            return RequestError("body", short(first["input"]), f"JSON ({first['ctx']['error']})")
         case _:
             expected = first["msg"].removeprefix("Input should be ")
-            return RequestError(field, _short(first["input"]), expected)
+            return RequestError(field, short(first["input"]), expected)

@@ -46,12 +46,13 @@ def scoring_routes(pipeline: Pipeline, settings: Settings) -> APIRouter:
         """Score candidates for a user."""
         query = Query(
             body.user_id,
-            body.candidates,
+            body.candidates.ids,
             body.model,
             body.recent,
             body.context,
-            deadline=deadline,
-            priority=priority,
+            body.candidates.fields,
+            deadline,
+            priority,
         )
         scores = await pipeline.score(query)
         headers = {"Server-Timing": server_timing(scores.stages)}
@@ -65,12 +66,13 @@ def scoring_routes(pipeline: Pipeline, settings: Settings) -> APIRouter:
         """Rank candidates for a user with several models, and say how far they agree."""
         query = Query(
             body.user_id,
-            body.candidates,
+            body.candidates.ids,
             None,
             body.recent,
             body.context,
-            deadline=deadline,
-            priority=priority,
+            body.candidates.fields,
+            deadline,
+            priority,
         )
         comparison = await pipeline.compare(query, body.models, body.top_k)
         headers = {"Server-Timing": server_timing(comparison.stages)}

@@ -58,6 +58,10 @@ class ScoreResponse(Answer):
     unknown_candidates: list[str]
     """Candidates that the model's catalogue does not hold."""
 
+    unknown_candidate_fields: dict[str, list[str | None]]
+    """Candidate field -> its values that were scored as the field's unknown value, each once: training has not seen
+    them. null: a candidate has no value. Empty if every value is known."""
+
     timings_ms: dict[str, float]
     """Stage -> milliseconds: cache, queue (waiting for a thread), decode, score, total."""
 
@@ -98,6 +102,12 @@ class ComparedModel(Answer):
 
     unknown_candidates: list[str] | None
     """Candidates that the model's catalogue does not hold."""
+
+    unknown_candidate_fields: dict[str, list[str | None]] | None
+    """Candidate field -> its values that were scored as the field's unknown value, as in POST /v1/score."""
+
+    ignored_candidate_fields: list[str] | None
+    """Candidate fields of the request that this model does not have; another of the compared models has them."""
 
     ignored_context: list[str] | None
     """Context fields of the request that this model does not have; another of the compared models has them."""
@@ -179,6 +189,9 @@ class ModelInfo(Answer):
     user_fields: list[str]
     context_fields: list[str]
     """Names that a request's `context` may have."""
+
+    candidate_fields: list[str]
+    """Names that the `fields` of a request's candidates may have."""
 
     report: dict[str, Any]
     """Metrics on the test period, as the builder measured them."""

@@ -117,6 +117,7 @@ def _query(line: bytes) -> Iterator[Query]:
         record = orjson.loads(line)
         if record["path"] == PATH:
             body = parse_request(ScoreRequest, record["body"].encode())
-            yield Query(body.user_id, body.candidates, body.model, body.recent, body.context)
+            ids, fields = body.candidates.ids, body.candidates.fields
+            yield Query(body.user_id, ids, body.model, body.recent, body.context, fields)
     except (orjson.JSONDecodeError, RequestError, KeyError, TypeError, AttributeError):
         return

@@ -1,6 +1,7 @@
 """The V2 data plane: answers the calls of the protocol, whatever transport carries them (HTTP or gRPC)."""
 
 import asyncio
+import json
 import time
 from collections.abc import Callable, Sequence
 
@@ -115,7 +116,7 @@ class DataPlane:
         started_ns = time.perf_counter_ns()
         version = version_of(serving.generation)
         try:
-            queries = queries_of(request, list(serving.artifact.vocabulary.context), self._settings)
+            queries = queries_of(request, serving.artifact.vocabulary, self._settings)
             answers = await self._score(queries)
             version = version_of(answers[0].generation)
             if request.version not in ("", version):
@@ -125,7 +126,7 @@ class DataPlane:
                 version,
                 request.id,
                 outputs_of(request, answers),
-                _degradation(answers),
+                {**_degradation(answers), **_unknown_fields(answers)},
             )
         except Exception:
             self._statistics.failed(request.model, version, time.perf_counter_ns() - started_ns)
@@ -161,7 +162,7 @@ class DataPlane:
             NotReadyError: the model does not serve.
         """
         serving = self._pick(model, version)
-        inputs = inputs_of(list(serving.artifact.vocabulary.context))
+        inputs = inputs_of(serving.artifact.vocabulary)
         return ModelMetadata(model, (version_of(serving.generation),), PLATFORM, inputs, OUTPUTS)
 
     def config(self, model: str, version: str = "") -> Json:
@@ -234,6 +235,18 @@ def _degradation(answers: Sequence[Scores]) -> Parameters:
     """Parameters of a response that say whether its scores are degraded, and why."""
     reasons = [answer.found.reason for answer in answers if answer.found.reason is not None]
     return {"degraded": True, "degraded_reason": reasons[0]} if reasons else {"degraded": False}
+
+
+def _unknown_fields(answers: Sequence[Scores]) -> Parameters:
+    """A parameter with the unknown values of candidate fields as JSON, as in POST /v1/score; none if all are known."""
+    unknown: dict[str, dict[str | None, None]] = {}
+    for answer in answers:
+        for name, values in answer.unknown_fields.items():
+            unknown.setdefault(name, {}).update(dict.fromkeys(values))
+    if not unknown:
+        return {}
+    listed = {name: list(values) for name, values in unknown.items()}
+    return {"unknown_candidate_fields": json.dumps(listed, ensure_ascii=False)}
 
 
 def _configured(tensor: TensorMetadata) -> Json:

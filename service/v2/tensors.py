@@ -1,11 +1,11 @@
 """Models as tensors: input tensors become queries, scores become output tensors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from models.contract.errors import RequestError, did_you_mean
-from models.contract.vocabulary import check_ids
+from models.contract.vocabulary import Vocabulary, check_ids
 from service.query import Query, Scores
 from service.settings import Settings
 from service.transport.deadline import deadline_after
@@ -25,34 +25,37 @@ MAX_USERS = 64
 """Users of one request. Each is looked up and scored separately."""
 
 
-def inputs_of(context_fields: Sequence[str]) -> tuple[TensorMetadata, ...]:
-    """Inputs of a model. Integer datatypes are accepted as well: the number 7 is the id `7`."""
+def inputs_of(vocabulary: Vocabulary) -> tuple[TensorMetadata, ...]:
+    """Inputs of a model: ids, context fields, candidate fields.
+
+    Integer datatypes are accepted as well: the number 7 is the id, or the value, `7`.
+    """
     return (
         TensorMetadata(USER_ID, BYTES, (1,)),
         TensorMetadata(CANDIDATES, BYTES, (-1,)),
         TensorMetadata(RECENT, BYTES, (-1,), is_optional=True),
-        *(TensorMetadata(name, BYTES, (1,), is_optional=True) for name in context_fields),
+        *(TensorMetadata(name, BYTES, (1,), is_optional=True) for name in vocabulary.context),
+        *(TensorMetadata(name, BYTES, (-1,), is_optional=True) for name in vocabulary.candidate),
     )
 
 
-def queries_of(
-    request: InferRequest, context_fields: Sequence[str], settings: Settings
-) -> list[Query]:
+def queries_of(request: InferRequest, vocabulary: Vocabulary, settings: Settings) -> list[Query]:
     """Make one query for each user.
 
     Shapes for one user: `user_id` [1], `candidates` [C]. For several: `user_id` [B] or [B, 1], `candidates` [B, C],
-    `recent` [B, N] and each context field [B] or [B, 1].
+    `recent` [B, N] and each context field [B] or [B, 1]. A candidate field has the shape of `candidates`.
 
     Args:
         request: a request with `user_id` and `candidates` among its inputs.
-        context_fields: those that the model has.
+        vocabulary: the model's; it names the context and candidate fields.
         settings: limits of deadlines.
 
     Raises:
         RequestError: naming the input, what came and what was expected.
     """
     _check_outputs(request)
-    inputs = _by_name(request.inputs, (*REQUIRED, RECENT, *context_fields))
+    known = (*REQUIRED, RECENT, *vocabulary.context, *vocabulary.candidate)
+    inputs = _by_name(request.inputs, known)
     users = _ids(inputs[USER_ID])
     if not 1 <= len(users) <= MAX_USERS:
         raise RequestError(_field(USER_ID), len(users), f"1 to {MAX_USERS} user ids")
@@ -60,8 +63,10 @@ def queries_of(
     _check_column(inputs[USER_ID], num_users)
     candidates = _rows(inputs[CANDIDATES], num_users)
     recent = _rows(inputs[RECENT], num_users) if RECENT in inputs else [None] * num_users
-    context = {name: inputs[name] for name in context_fields if name in inputs}
-    contexts = _contexts(context, num_users)
+    contexts = _contexts(_those(inputs, vocabulary.context), num_users)
+    fields = _candidate_fields(
+        _those(inputs, vocabulary.candidate), inputs[CANDIDATES].shape, num_users
+    )
     timeout_us = _whole_number(request.parameters, "timeout", "0 or more microseconds")
     deadline = deadline_after(settings, timeout_us / 1e6 if timeout_us else None)
     priority = _whole_number(request.parameters, "priority", "0 or more")
@@ -72,8 +77,9 @@ def queries_of(
             request.model,
             recent[at],
             contexts[at],
-            deadline=deadline,
-            priority=priority,
+            fields[at],
+            deadline,
+            priority,
         )
         for at, user in enumerate(users)
     ]
@@ -169,15 +175,42 @@ def _check_column(tensor: InferTensor, num_users: int) -> None:
         raise RequestError(f"{_field(tensor.name)}.shape", list(tensor.shape), expected)
 
 
+def _those(inputs: Mapping[str, InferTensor], names: Iterable[str]) -> dict[str, InferTensor]:
+    return {name: inputs[name] for name in names if name in inputs}
+
+
 def _contexts(tensors: Mapping[str, InferTensor], num_users: int) -> list[dict[str, object]]:
     contexts: list[dict[str, object]] = [{} for _ in range(num_users)]
     for name, tensor in tensors.items():
         _check_column(tensor, num_users)
-        if isinstance(tensor.data, np.ndarray) and tensor.data.dtype.kind not in "iu":
-            raise RequestError(f"{_field(name)}.datatype", tensor.datatype, "BYTES or INT64")
-        for context, value in zip(contexts, tensor.data, strict=True):
-            context[name] = str(value)
+        for context, value in zip(contexts, _values(tensor), strict=True):
+            context[name] = value
     return contexts
+
+
+def _candidate_fields(
+    tensors: Mapping[str, InferTensor], shape: tuple[int, ...], num_users: int
+) -> list[dict[str, list[str | None]]]:
+    """Candidate field -> the value of each candidate, for each user."""
+    fields: list[dict[str, list[str | None]]] = [{} for _ in range(num_users)]
+    width = shape[-1]
+    for name, tensor in tensors.items():
+        if tensor.shape != shape:
+            expected = f"{list(shape)}, the shape of {_field(CANDIDATES)}: a value for each"
+            raise RequestError(f"{_field(name)}.shape", list(tensor.shape), expected)
+        values = _values(tensor)
+        for at, its_fields in enumerate(fields):
+            its_fields[name] = [*values[at * width : (at + 1) * width]]
+    return fields
+
+
+def _values(tensor: InferTensor) -> list[str]:
+    """Values of a context or candidate field; any text may be one."""
+    if not isinstance(tensor.data, np.ndarray):
+        return list(tensor.data)
+    if tensor.data.dtype.kind not in "iu":
+        raise RequestError(f"{_field(tensor.name)}.datatype", tensor.datatype, "BYTES or INT64")
+    return list(map(str, tensor.data.tolist()))
 
 
 def _field(name: str) -> str:

@@ -60,6 +60,7 @@ class Expected:
             "recent": np.concatenate([padding, recent])[-length:][None],
             "context_fields": vocabulary.context_ids(ask.context)[None],
             "items": vocabulary.item_rows(ask.candidates)[None],
+            "candidate_fields": vocabulary.candidate_ids({}, len(ask.candidates))[None],
         }
         (logits,) = _run(self._score_graph, feed)
         scores: NDArray[np.float64] = 1 / (1 + np.exp(-logits[0].astype(np.float64)))

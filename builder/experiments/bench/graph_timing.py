@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime as ort
 import torch
 
-from builder.export.onnx import Graphs, build_graphs
+from builder.export.onnx import Graphs, build_graphs, slate_feed
 from builder.export.session import Feed, kept_inputs, open_graph, user_feed
 from models.base import CtrModel
 from models.batch import Batch, Context, Slate, User
@@ -145,7 +145,7 @@ def _prepare(contender: Contender, candidates: int, threads: int) -> _Ready:
     feed = dict(zip(names, state, strict=True)) | {
         "recent": batch.context.recent.numpy(),
         "context_fields": batch.context.fields.numpy(),
-        "items": batch.slate.items.numpy(),
+        **{name: values.numpy() for name, values in slate_feed(batch.slate).items()},
     }
     feed, user = kept_inputs(score, feed), kept_inputs(encode, user)
     block = _fastest_block(score, feed, contender.candidate_bytes)
@@ -169,9 +169,10 @@ def _fastest_block(session: ort.InferenceSession, feed: Feed, candidate_bytes: i
 
 
 def _score(session: ort.InferenceSession, feed: Feed, block: int) -> None:
-    items = feed["items"]
-    for start in range(0, items.shape[1], block):
-        session.run(None, {**feed, "items": items[:, start : start + block]})
+    slate = {name: feed[name] for name in ("items", "candidate_fields") if name in feed}
+    for start in range(0, feed["items"].shape[1], block):
+        piece: Feed = {name: values[:, start : start + block] for name, values in slate.items()}
+        session.run(None, feed | piece)
 
 
 def _encode(session: ort.InferenceSession, user: Feed) -> None:
@@ -190,7 +191,8 @@ def random_batch(
         columns = [draw(field.size, users, 1) for field in fields]
         return torch.cat([torch.zeros(users, 0, dtype=torch.int64), *columns], 1)
 
-    items = schema.num_items
+    items, given = schema.num_items, schema.candidate_fields
+    placed = [draw(field.size, users, candidates, 1) for field in given]
     return Batch.unweighted(
         User(
             draw(items, users, schema.history_length),
@@ -198,7 +200,10 @@ def random_batch(
             draw_fields(schema.user_fields),
         ),
         Context(draw(items, users, schema.recent_length), draw_fields(schema.context_fields)),
-        Slate.of(draw(items, users, candidates)),
+        Slate(
+            draw(items, users, candidates),
+            torch.cat([torch.zeros(users, candidates, 0, dtype=torch.int64), *placed], 2),
+        ),
         torch.zeros(users, candidates),
         torch.ones(users, candidates, dtype=torch.bool),
     )

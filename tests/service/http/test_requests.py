@@ -25,6 +25,39 @@ BAD = [
     ({"candidates": ["i1", True]}, 400, ["candidates[1]: got True", "a string or an integer"]),
     ({"candidates": [None]}, 400, ["candidates[0]: got None", "a string or an integer"]),
     ({"candidates": ["i" * 129]}, 400, ["candidates[0]", "129 characters", "1 to 128 printable"]),
+    ({"candidates": [{"fields": {}}]}, 400, ["candidates[0].id: got nothing", "required"]),
+    ({"candidates": ["i1", {"id": 1.5}]}, 400, ["candidates[1].id: got 1.5", "an integer"]),
+    (
+        {"candidates": [{"id": "i1", "field": {}}]},
+        400,
+        ["candidates[0]: got 'field'", "only the keys id, fields", "did you mean 'fields'"],
+    ),
+    (
+        {"candidates": [{"id": "i1", "fields": ["front"]}]},
+        400,
+        ["candidates[0].fields: got ['front']", "an object: candidate field -> value"],
+    ),
+    (
+        {"candidates": ["i1", {"id": "i1", "fields": {"display": 1.5}}]},
+        400,
+        ["candidates[1].fields.display: got 1.5", "a string, an integer or null"],
+    ),
+    (
+        {"candidates": [{"id": "i1", "fields": {"display": True}}]},
+        400,
+        ["candidates[0].fields.display: got True", "a string, an integer or null"],
+    ),
+    (
+        {"candidates": [{"id": "i1", "fields": {"dispaly": "front"}}]},
+        400,
+        ["candidates[].fields: got 'dispaly'", "display, mailer", "did you mean 'display'"],
+    ),
+    (
+        {"candidates": [{"id": "i1", "fields": {f"f{n}": 1}} for n in range(33)]},
+        400,
+        ["candidates[].fields: got 33 different names, the last of them 'f32'", "at most 32"],
+    ),
+    ({"candidates": [{"id": "i1"}] * 21}, 400, ["candidates: got 21", "1 to 20 item ids"]),
     ({"user_id": None}, 400, ["user_id: got None", "a string or an integer"]),
     ({"user_id": ""}, 400, ["user_id: got ''", "1 to 128 printable"]),
     ({"user_id": "u" * 5000}, 400, ["user_id", "5000 characters", "1 to 128 printable"]),
@@ -50,7 +83,7 @@ def error_of(response: httpx.Response) -> str:
 
 @pytest.fixture(scope="module")
 async def service(module_world: World) -> AsyncIterator[Running]:
-    module_world.publish(Toy())
+    module_world.publish(Toy(candidate_names=("display", "mailer")))
     async with module_world.service(max_candidates=20) as service:
         yield service
 
@@ -87,6 +120,10 @@ LARGE = {
     "a model": json.dumps({**GOOD, "model": LONG}).encode(),
     "a context field": json.dumps({**GOOD, "context": {LONG: "x"}}).encode(),
     "many names": json.dumps(GOOD | {f"a{at}": 1 for at in range(20_000)}).encode(),
+    "a candidate field": json.dumps(
+        {**GOOD, "candidates": [{"id": "i1", "fields": {LONG: "x"}}]}
+    ).encode(),
+    "a key of a candidate": json.dumps({**GOOD, "candidates": [{"id": "i1", LONG: "x"}]}).encode(),
     "a deep body": DEEP,
     "a deep value": b'{"user_id": ' + DEEP[900:1100] + b"}",
 }
@@ -181,8 +218,19 @@ ANYTHING = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=5,
 )
+CANDIDATE = st.just("i1") | st.fixed_dictionaries(
+    {"id": st.just("i1") | ANYTHING},
+    optional={
+        "fields": st.dictionaries(
+            st.sampled_from(["display", "mailer", "x"]),
+            st.sampled_from(["front", "cover", 3, None]) | ANYTHING,
+        )
+        | ANYTHING
+    },
+)
+CANDIDATES = st.just(["i1"]) | st.lists(CANDIDATE, min_size=1, max_size=4)
 REQUESTS = st.fixed_dictionaries(
-    {"user_id": st.just("ann") | ANYTHING, "candidates": st.just(["i1"]) | ANYTHING},
+    {"user_id": st.just("ann") | ANYTHING, "candidates": CANDIDATES | ANYTHING},
     optional={
         "model": ANYTHING,
         "models": st.lists(st.just("toy") | ANYTHING, max_size=3) | ANYTHING,
@@ -199,7 +247,7 @@ REQUESTS = st.fixed_dictionaries(
     max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_no_json_whatsoever_gives_a_5xx(world: World, bodies: list[Any]):
-    world.publish(Toy())
+    world.publish(Toy(candidate_names=("display", "mailer")))
 
     async def ask(service: Running, body: Any) -> None:
         for route in ("/v1/score", "/v1/compare"):

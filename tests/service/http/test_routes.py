@@ -41,6 +41,7 @@ async def test_every_field_of_the_answer(world: World):
         "degraded_reason": None,
         "ranked": None,
         "unknown_candidates": ["nope"],
+        "unknown_candidate_fields": {},
     }
 
 

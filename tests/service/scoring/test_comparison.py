@@ -195,7 +195,10 @@ async def test_bad_models_are_named(service: Running, models: Any, status: int, 
     assert (response.status_code, error_of(response)) == (status, text)
 
 
-SAME: list[Any] = [bad for bad in BAD if "model" not in str(bad[0])]
+# None of the compared models has candidate fields, so that the list of known ones is another.
+SAME: list[Any] = [
+    bad for bad in BAD if "model" not in str(bad[0]) and "dispaly" not in str(bad[0])
+]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from service.v2.messages import BYTES, DTYPES
 from tests.fuzzing import check_refusal, drawn, serving
+from tests.service.toy import Toy
 from tests.service.v2.test_http import INFER, LENGTH, in_bytes, in_json, packed
 from tests.service.world import World
 
@@ -35,7 +36,9 @@ LENGTHS = [
 ]
 """Other values of the header's length that a client may send."""
 
-WORDS = ["", "scores", "user_id", "candidates", "recent", "hour", "BF16", BYTES, *DTYPES, "ø", "\0"]
+PLACED = Toy(candidate_names=("display", "mailer"))
+NAMES = ["user_id", "candidates", "recent", "hour", "display", "mailer"]
+WORDS = ["", "scores", *NAMES, "BF16", BYTES, *DTYPES, "ø", "\0"]
 NUMBERS = [-1, 0, 1, 2, 3, 255, 2**31, 2**63, 2**64, 10**30, -(2**63) - 1, 1e308, 0.5]
 SCALARS = st.one_of(
     st.none(),
@@ -68,6 +71,10 @@ FIELDS: list[tuple[tuple[str | int, ...], st.SearchStrategy[Any]]] = [
     (("inputs", 1, "data"), st.lists(SCALARS, min_size=3, max_size=3) | VALUES),
     (("inputs", 1, "parameters"), VALUES),
     (("inputs", 1, "parameters"), st.fixed_dictionaries({"binary_data_size": SCALARS})),
+    (("inputs", 2, "name"), st.sampled_from(WORDS) | VALUES),
+    (("inputs", 2, "datatype"), st.sampled_from(WORDS)),
+    (("inputs", 2, "shape"), SHAPES),
+    (("inputs", 2, "data"), st.lists(SCALARS, min_size=3, max_size=3) | VALUES),
     (("id",), VALUES),
     (("outputs",), VALUES),
     (("outputs",), st.lists(st.fixed_dictionaries({"name": st.sampled_from(WORDS)}), max_size=3)),
@@ -121,9 +128,17 @@ def packed_bodies(draw: st.DrawFn, raw: bytes) -> tuple[bytes, dict[str, bytes]]
     return draw(broken_bytes(pack(raw))), {"content-encoding": said}
 
 
+def placed() -> Any:
+    """A request that gives a candidate field."""
+    document = in_json()
+    values = ["front", "ceiling", ""]
+    field = {"name": "display", "shape": [3], "datatype": BYTES, "data": values}
+    return {**document, "inputs": [*document["inputs"], field]}
+
+
 @st.composite
 def in_json_broken(draw: st.DrawFn) -> tuple[bytes, dict[str, bytes]]:
-    raw = draw(documents(in_json()))
+    raw = draw(documents(draw(st.sampled_from([in_json(), placed()]))))
     if draw(st.booleans()):
         return raw, {}
     return draw(st.one_of(broken_bytes(raw).map(lambda one: (one, {})), packed_bodies(raw)))
@@ -145,7 +160,7 @@ def test_no_request_breaks_the_service(
     requests: st.SearchStrategy[tuple[bytes, dict[str, bytes]]], world: World
 ):
     statuses = set()
-    with serving(world, max_body_bytes=MAX_BYTES) as send:
+    with serving(world, PLACED, max_body_bytes=MAX_BYTES) as send:
 
         @drawn(80)
         @given(requests)

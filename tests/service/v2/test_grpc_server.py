@@ -30,6 +30,7 @@ from tests.service.toy import AS_OF_S, Toy
 from tests.service.world import HISTORIES, RECENT, World
 
 TOY = Toy()
+PLACED = Toy(candidate_names=("display",))
 VERSION = str(AS_OF_S + 60)
 SLATE = ["i1", "i5", "no such"]
 CALL = "/inference.GRPCInferenceService/"
@@ -58,7 +59,9 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
     out = tmp_path_factory.mktemp("grpc")
     world = World(f"unix://{folder}/valkey.sock", out / "artifacts")
     world.publish(TOY)
-    settings = {"cache_url": world.url, "artifact_dir": str(world.artifacts)}
+    world.publish(PLACED, model="placed")
+    settings = {"default_model": "toy"}
+    settings |= {"cache_url": world.url, "artifact_dir": str(world.artifacts)}
     settings |= {
         "grpc_port": "0",
         "max_body_bytes": str(MAX_BYTES),
@@ -147,6 +150,18 @@ def test_scores_are_those_of_the_model(door: Door):
     said = answer.get_response()
     assert (said.model_name, said.model_version, said.id) == ("toy", VERSION, "7")
     assert said.parameters["degraded"].bool_param is False
+
+
+def test_candidate_fields_are_tensors_beside_the_candidates(door: Door):
+    display = ["front", "3", "ceiling"]
+    answer = door.client.infer("placed", [*slate(), texts("display", *display)])
+    state = PLACED.state(HISTORIES["ann"])
+    expected = PLACED.scores(state, SLATE, RECENT["ann"], placed={"display": display})
+    assert answer.as_numpy("scores") == pytest.approx(np.array(expected), abs=1e-6)
+    unknown = answer.get_response().parameters["unknown_candidate_fields"].string_param
+    assert json.loads(unknown) == {"display": ["ceiling"]}
+    with pytest.raises(InferenceServerException, match=r"inputs\[display\].shape: got \[1\]"):
+        door.client.infer("placed", [*slate(), texts("display", "front")])
 
 
 def test_an_unknown_user_is_marked_as_degraded(door: Door):
@@ -273,7 +288,7 @@ def test_the_deadline_of_the_client_is_kept(door: Door):
 def test_models_are_unloaded_and_loaded(door: Door):
     client = door.client
     client.unload_model("toy")
-    (entry,) = client.get_model_repository_index().models
+    _, entry = client.get_model_repository_index().models
     assert (entry.name, entry.state) == ("toy", "UNAVAILABLE")
     assert not client.is_model_ready("toy")
     with pytest.raises(InferenceServerException) as caught:
@@ -282,7 +297,7 @@ def test_models_are_unloaded_and_loaded(door: Door):
     with pytest.raises(InferenceServerException, match="artifact"):
         client.load_model("toy", config="{}")
     client.load_model("toy")
-    (entry,) = client.get_model_repository_index().models
+    _, entry = client.get_model_repository_index().models
     assert (entry.name, entry.version, entry.state) == ("toy", VERSION, "READY")
     assert client.is_model_ready("toy")
     with pytest.raises(InferenceServerException, match="nosuch"):
@@ -295,7 +310,8 @@ def test_requests_are_counted_by_call(door: Door):
         door.client.infer("toy", slate())
     with pytest.raises(InferenceServerException):
         door.client.infer("toy", slate()[:1])
-    (after,) = door.client.get_inference_statistics().model_stats
+    models = door.client.get_inference_statistics().model_stats
+    (after,) = [one for one in models if one.name == "toy"]
     assert after.inference_stats.success.count == before.inference_stats.success.count + 3
     assert after.inference_stats.fail.count == before.inference_stats.fail.count + 1
     assert after.last_inference > 0

@@ -253,7 +253,7 @@ async def test_what_is_too_long_unpacked_is_refused(world: World) -> None:
 
 def query(settings: Settings, **parameters: int) -> Query:
     asked = orjson.dumps(in_json(parameters=parameters))
-    (query,) = queries_of(read_infer("toy", "", asked, None), [], settings)
+    (query,) = queries_of(read_infer("toy", "", asked, None), Toy().vocabulary, settings)
     return query
 
 

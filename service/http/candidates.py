@@ -1,0 +1,141 @@
+"""The candidates of a request body: ids, objects that have candidate fields as well, or both in one list."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeGuard, cast
+
+from pydantic import PlainValidator, WithJsonSchema
+
+from models.contract.errors import RequestError, Unquoted, did_you_mean, shown
+from models.contract.vocabulary import are_ids, check_id
+
+MAX_SHOWN = 80
+"""Characters of a wrong value that an error repeats."""
+MAX_CANDIDATE_FIELDS = 32
+"""Names of candidate fields in one request. A column is kept for each, so this bounds the memory of a body."""
+KEYS = ("id", "fields")
+"""Keys of a candidate that is an object."""
+ID_SCHEMA = {"anyOf": [{"type": "string", "minLength": 1, "maxLength": 128}, {"type": "integer"}]}
+VALUE_SCHEMA = {"anyOf": [{"type": "string"}, {"type": "integer"}, {"type": "null"}]}
+OBJECT_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "id": ID_SCHEMA,
+        "fields": {
+            "type": "object",
+            "description": "Candidate field -> value; absent or null: the value is unknown.",
+            "additionalProperties": VALUE_SCHEMA,
+        },
+    },
+    "required": ["id"],
+    "additionalProperties": False,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Candidates in the order of the request.
+
+    Attributes:
+        ids: raw item ids.
+        fields: candidate field -> raw value of each candidate, None where it has none; empty if all are plain ids.
+    """
+
+    ids: list[str]
+    fields: dict[str, list[str | None]] = field(default_factory=dict)
+
+
+def short(value: object) -> object:
+    """Shorten a wrong value for an error."""
+    text = shown(value)
+    return value if len(text) <= MAX_SHOWN else Unquoted(f"{text[:MAX_SHOWN]}…")
+
+
+def read_id(name: str, value: object) -> str:
+    """A user or item id, which may be written as an integer.
+
+    Raises:
+        RequestError: `value` is neither, or cannot be an id.
+    """
+    if type(value) is str:
+        return check_id(name, value)
+    if type(value) is int:
+        return check_id(name, str(value))
+    raise RequestError(name, short(value), "a string or an integer")
+
+
+def are_texts(values: Sequence[object]) -> TypeGuard[list[str]]:
+    """Whether all are strings that `check_id` accepts. No Python loop: slates are long."""
+    return set(map(type, values)) == {str} and are_ids(cast(list[str], values))
+
+
+def read_candidates(value: object) -> Candidates:
+    """Read `candidates`: a candidate is an id, or an object with an id and perhaps fields.
+
+    Raises:
+        RequestError: names the candidate, what came and what was expected.
+    """
+    if not isinstance(value, list):
+        expected = "a list of item ids, or of objects with an id and fields"
+        raise RequestError("candidates", short(value), expected)
+    if are_texts(value):
+        return Candidates(value)
+    read = Candidates([])
+    for at, candidate in enumerate(value):
+        where = f"candidates[{at}]"
+        if isinstance(candidate, dict):
+            read.ids.append(_read_object(where, candidate))
+            _add_fields(read.fields, at, candidate.get("fields"), len(value))
+        else:
+            read.ids.append(_read_plain(where, candidate))
+    return read
+
+
+def _read_plain(where: str, candidate: object) -> str:
+    if type(candidate) not in (str, int):
+        expected = "an item id (a string or an integer), or an object with an id and fields"
+        raise RequestError(where, short(candidate), expected)
+    return read_id(where, candidate)
+
+
+def _read_object(where: str, candidate: dict[str, object]) -> str:
+    for key in candidate:
+        if key not in KEYS:
+            hint = did_you_mean(key, KEYS)
+            raise RequestError(where, short(key), f"only the keys {', '.join(KEYS)}{hint}")
+    if "id" not in candidate:
+        raise RequestError(f"{where}.id", Unquoted("nothing"), "an item id: this key is required")
+    return read_id(f"{where}.id", candidate["id"])
+
+
+def _add_fields(
+    columns: dict[str, list[str | None]], at: int, given: object, num_candidates: int
+) -> None:
+    if given is None:
+        return
+    if not isinstance(given, dict):
+        expected = "an object: candidate field -> value"
+        raise RequestError(f"candidates[{at}].fields", short(given), expected)
+    for name, value in given.items():
+        if name not in columns:
+            if len(columns) == MAX_CANDIDATE_FIELDS:
+                got = Unquoted(f"{len(columns) + 1} different names, the last of them {name!r}")
+                expected = f"at most {MAX_CANDIDATE_FIELDS}"
+                raise RequestError("candidates[].fields", short(got), expected)
+            columns[name] = [None] * num_candidates
+        columns[name][at] = _read_value(at, name, value)
+
+
+def _read_value(at: int, name: str, value: object) -> str | None:
+    if value is None or type(value) is str:
+        return value
+    if type(value) is int:
+        return str(value)
+    where = f"candidates[{at}].fields.{name}"
+    raise RequestError(where, short(value), "a string, an integer or null")
+
+
+CHECK_CANDIDATES = PlainValidator(read_candidates)
+CANDIDATES_SCHEMA = WithJsonSchema(
+    {"type": "array", "items": {"anyOf": [*ID_SCHEMA["anyOf"], OBJECT_SCHEMA]}}
+)
