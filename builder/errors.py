@@ -4,7 +4,8 @@ AbsorbError                    models/contract/errors.py
 ├── RecipeError                a recipe has unknown, missing or impossible keys
 ├── EventsError                an event log cannot be read
 ├── StepError                  a build step cannot start
-│   └── LockHeldError          another builder holds the lock
+│   ├── LockHeldError          another builder holds the lock
+│   └── LeakError              the leak audit found rules that give labels away
 ├── PublishError               the cache does not hold what the builder meant to write
 ├── WeightsError               the weights of a language model cannot be used
 │   ├── WeightsMissingError    the package that holds them is not installed
@@ -50,6 +51,18 @@ class LockHeldError(StepError):
     def __init__(self, what: str, holder: str) -> None:
         self.holder = holder
         super().__init__(f"{what} is being built by another builder ({holder}); this builder stops")
+
+
+class LeakError(StepError):
+    """The leak audit found rules that give labels away, and the recipe does not allow them.
+
+    Attributes:
+        rules: their names.
+    """
+
+    def __init__(self, rules: list[str], text: str) -> None:
+        self.rules = rules
+        super().__init__(text)
 
 
 class ExportMismatchError(ArtifactError):
