@@ -1,8 +1,8 @@
 """The nightly job as a chain of steps. A step runs again only if something that it depends on has changed.
 
-    ingest -> train -> evaluate -> export -> precompute -> publish
+    ingest -> audit -> train -> evaluate -> export -> precompute -> publish
 
-Read from top to bottom: a build, its six steps in order, the table of steps, then what runs them.
+Read from top to bottom: a build, its seven steps in order, the table of steps, then what runs them.
 """
 
 import hashlib
@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from builder.audit.report import JSON
+from builder.audit.run import audit
 from builder.checkpoint import Checkpoint
 from builder.dataset.parts import batch_source, part_slates
 from builder.errors import StepError
@@ -88,6 +90,17 @@ def _ingest(build: Build) -> Result:
     return {"events": len(events.item), "users": events.num_users, "items": items}
 
 
+def _audit(build: Build) -> Result:
+    found = audit(build.events(), build.recipe, progress=build.progress)
+    found.save(build.folder.path)  # before it fails: the table shows more than the error
+    found.require_no_leak()
+    return found.summary()
+
+
+def _has_audit(build: Build, result: Result) -> bool:
+    return (build.folder.path / JSON).is_file()
+
+
 def _train(build: Build) -> Result:
     events, name = build.events(), build.recipe.model.name
     if not events.has_times and model_entry(name).model.reads_history:
@@ -116,7 +129,8 @@ def _evaluate(build: Build) -> Result:
 
 def _export(build: Build) -> Result:
     checkpoint, events = Checkpoint.load(build.folder.checkpoint), build.events()
-    report, recipe = build.folder.stamps()["evaluate"].result, build.recipe.to_dict()
+    stamps, recipe = build.folder.stamps(), build.recipe.to_dict()
+    report = {**stamps["evaluate"].result, "audit": stamps["audit"].result}
     sample = _sample(events, build.recipe)
     artifact = export(checkpoint, report, recipe, events, sample, build.artifacts)
     difference = artifact.manifest.onnx_difference
@@ -188,15 +202,20 @@ class Step:
         run: does the step; returns what it reports.
         sections: sections of the recipe that it depends on, beside the steps before it.
         is_current: whether its output is still there and valid, given that its stamp matches.
+        used_by: the first later step that reads its output; empty: the next one. Every later step waits for it, but
+            those between need not run again when it does.
     """
 
     run: Callable[[Build], Result]
     sections: tuple[str, ...]
     is_current: Callable[[Build, Result], bool] = lambda build, result: True
+    used_by: str = ""
 
 
 STEPS: dict[str, Step] = {
     "ingest": Step(_ingest, ("data", "split", "history")),
+    # Another reason for an exception must not train the model again; the artifact's manifest holds it.
+    "audit": Step(_audit, ("negatives", "audit"), _has_audit, used_by="export"),
     "train": Step(_train, ("model", "negatives", "sampling", "train", "language")),
     "evaluate": Step(_evaluate, ()),
     "export": Step(_export, (), _artifact_is_there),
@@ -208,9 +227,15 @@ STEPS: dict[str, Step] = {
 def fingerprints(recipe: Recipe) -> dict[str, str]:
     """Step -> hash of everything that it depends on."""
     chain, hashes = input_fingerprint(recipe), {}
+    waiting: dict[str, str] = {}
     for name, step in STEPS.items():
-        chain = hashlib.sha256(f"{chain}{recipe.fingerprint(step.sections)}".encode()).hexdigest()
-        hashes[name] = chain[:16]
+        inputs = f"{chain}{waiting.pop(name, '')}{recipe.fingerprint(step.sections)}"
+        digest = hashlib.sha256(inputs.encode()).hexdigest()
+        hashes[name] = digest[:16]
+        if step.used_by:
+            waiting[step.used_by] = digest
+        else:
+            chain = digest
     return hashes
 
 
@@ -223,7 +248,7 @@ def is_due(build: Build, name: str) -> bool:
 
 
 def run_step(build: Build, name: str) -> Stamp:
-    """Run one step, even if it is not due; the steps after it become due.
+    """Run one step, even if it is not due; the steps that depend on it become due.
 
     Raises:
         StepError: a step before it has not run with this recipe and these input files.
@@ -237,7 +262,7 @@ def run_step(build: Build, name: str) -> Stamp:
             raise StepError(
                 f"{name}: step {before!r} {state}; run it first, or `absorb build` for all that is due"
             )
-    build.folder.forget(names[names.index(name) :])
+    build.folder.forget([name, *names[names.index(STEPS[name].used_by or name) :]])
     began_s = time.monotonic()
     result = STEPS[name].run(build)
     stamp = Stamp(due[name], time.monotonic() - began_s, result)

@@ -105,7 +105,7 @@ class Finding:
 
 def make_finding(
     names: tuple[str, str, str, str],
-    sums: tuple[float, float],
+    sums: tuple[int, int],
     share: Share,
     sizes: tuple[float, float, float],
 ) -> Finding:
@@ -117,9 +117,8 @@ def make_finding(
         share: share of positives.
         sizes: support, covers and base.
     """
-    targets, positives = (int(value) for value in sums)
     shares = (share.value, share.low, share.high)
-    return Finding(*names, targets, positives, *shares, *sizes).judged()
+    return Finding(*names, *sums, *shares, *sizes).judged()
 
 
 def with_reasons(findings: Iterable[Finding], reasons: Mapping[str, str]) -> list[Finding]:

@@ -27,6 +27,7 @@ from builder.recipe.audit import Allowed
 from builder.recipe.recipe import Recipe
 from models.contract.errors import did_you_mean
 
+PARTS: tuple[Part, ...] = ("train", "validate", "test")
 SLATES = 4_000
 """Sampled slates of each part. With 1,500 baskets of the promotions task the interval of a rule that covers a tenth of
 the candidates, none of them positive, is too wide to fail the rule."""
@@ -41,7 +42,7 @@ CHECKS = (DUPLICATES, HISTORIES, POPULARITY, VALUES, CONSTANT)
 def audit(
     events: Events,
     recipe: Recipe,
-    parts: Sequence[Part] = ("train", "validate", "test"),
+    parts: Sequence[Part] = PARTS,
     slates: int = SLATES,
     progress: Progress = silent,
 ) -> Audit:
@@ -135,15 +136,15 @@ class PartAudit:
         if len(small) > 1:
             tally = tally.joined(small)
             support, covers = (np.append(x, x[small].sum()) for x in (support, covers))
-            names, places = [*rule.groups, f"{len(small):,} rarer values"], [*large, -1]
+            names, places = [*rule.groups, f"{len(small):,} rarer values"], [*large.tolist(), -1]
         else:
-            names, places = [*rule.groups], [*large, *small]
+            names, places = [*rule.groups], [*large.tolist(), *small.tolist()]
         for place in places:
             yield make_finding(
                 (self._part, rule.name, names[place], rule.within),
-                (tally.targets[place], tally.positives[place]),
+                (int(tally.targets[place]), int(tally.positives[place])),
                 tally.share(place, effect),
-                (support[place], covers[place], positives / max(total, 1e-12)),
+                (float(support[place]), float(covers[place]), float(positives / max(total, 1e-12))),
             )
 
 

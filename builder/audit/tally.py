@@ -81,15 +81,15 @@ class Tally:
             group: place of the group.
             design_effect: of all targets; used where the group has one class, whose variance shows nothing.
         """
-        weight = self.weight[group]
+        weight = float(self.weight[group])
         if not weight:
             return Share(math.nan, 0.0, 1.0)
-        share = min(1.0, self.clicked[group] / weight)
-        own = self._own_squares[group]
+        share = min(1.0, float(self.clicked[group] / weight))
+        own = float(self._own_squares[group])
         effective = weight * weight / own / design_effect
         if 0 < share < 1:
             aa, ab, bb = self._squares[:, group]
-            between = max(0.0, aa - 2 * share * ab + share * share * bb)
+            between = max(0.0, float(aa - 2 * share * ab + share * share * bb))
             if between:
                 effective = min(weight * weight / own, share * (1 - share) * weight**2 / between)
         return Share(share, *wilson(share, effective))

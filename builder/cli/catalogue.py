@@ -11,6 +11,7 @@ NIGHTLY, RECOVER, INSPECT, EXPERIMENTS = (
 EXTRAS = "builder, and cpu or gpu"
 STEPS = {
     "ingest": "Read, check and index the recipe's event log.",
+    "audit": "Look for rules that give labels away; a build with one stops.",
     "train": "Train the recipe's model on the ingested log.",
     "evaluate": "Measure the trained model on the test period, beside the baselines.",
     "export": "Write the artifact: weights and ONNX graphs, compared with torch.",
@@ -26,7 +27,10 @@ def _command(name: str, panel: str, summary: str, module: str, extras: str = EXT
 
 COMMANDS = (
     _command("build", NIGHTLY, "Do every step that is due: the nightly job.", "nightly"),
-    *(_command(name, NIGHTLY, summary, "nightly") for name, summary in STEPS.items()),
+    *(
+        _command(name, NIGHTLY, summary, "audit" if name == "audit" else "nightly")
+        for name, summary in STEPS.items()
+    ),
     _command("rollback", RECOVER, "Make the previous generation serve again.", "cache", ""),
     _command("republish", RECOVER, "Publish with an older artifact.", "nightly"),
     _command("status", INSPECT, "Show what is published, and who is building.", "cache", ""),

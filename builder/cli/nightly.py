@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from builder.cli.catalogue import NIGHTLY, RECOVER, STEPS
 from builder.cli.options import (
@@ -44,6 +45,7 @@ def build(
 
     A step is due if its recipe sections, its input files or the steps before it changed, or if its output is gone.
     """
+    from builder.audit.report import exception_lines
     from builder.cli.steps import do_due_steps
     from builder.cli.tables import quality_table, run_summary
 
@@ -57,6 +59,8 @@ def build(
         do_due_steps(made)
         stamps = made.folder.stamps()
     console.print(quality_table(stamps["evaluate"].result))
+    for line in exception_lines(made.recipe):
+        console.print(f"[yellow]{escape(line)}[/]", highlight=False, soft_wrap=True)
     console.print(run_summary(made.recipe, stamps), highlight=False, soft_wrap=True, markup=False)
     console.print(f"  details     {made.folder.path}", highlight=False, soft_wrap=True)
 
@@ -80,7 +84,8 @@ def _add_step(name: str, summary: str) -> None:
 
 
 for _name, _summary in STEPS.items():
-    _add_step(_name, _summary)
+    if _name != "audit":  # it has options of its own: audit.py
+        _add_step(_name, _summary)
 
 
 @app.command(

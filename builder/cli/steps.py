@@ -42,6 +42,13 @@ def _ingest(result: Result) -> str:
     return f"{result['events']:,} events of {result['users']:,} users on {result['items']:,} items"
 
 
+def _audit(result: Result) -> str:
+    looked = f"{result['groups']:,} groups of targets in {sum(result['slates'].values()):,} slates"
+    allowed = len({found["rule"] for found in result["allowed"]})
+    verdict = f"{allowed} allowed to tell labels" if allowed else "none tells labels"
+    return f"{looked}, {verdict}"
+
+
 def _train(result: Result) -> str:
     gauc, auc = result["validation_gauc"], result["validation_auc"]
     metric = f"AUC {auc:.4f}" if gauc is None else f"GAUC {gauc:.4f}"
@@ -74,6 +81,7 @@ def _publish(result: Result) -> str:
 
 IN_WORDS: dict[str, Callable[[Result], str]] = {
     "ingest": _ingest,
+    "audit": _audit,
     "train": _train,
     "evaluate": _evaluate,
     "export": _export,

@@ -11,15 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from builder.errors import PublishError, StepError
+from builder.errors import LeakError, PublishError, StepError
 from builder.ingest.events import Events
 from builder.pipeline import STEPS, Build, fingerprints, is_due, republish, run_step
 from builder.publish.cache import connect_cache
 from builder.publish.generations import count_records, read_pointer, rollback
+from builder.recipe.audit import Allowed, AuditRule
 from builder.recipe.models import ModelChoice
 from builder.recipe.recipe import PublishRule, Recipe
 from models.contract.errors import CacheUnavailableError
 from models.contract.record import decode_record
+from models.contract.schema import FIRST_KNOWN
 from tests.builder.logs import log_frame, write_log
 
 ROOT = Path(__file__).parents[2]
@@ -85,7 +87,7 @@ def test_everything_is_due_in_a_new_folder(finished: Build, tmp_path: Path) -> N
         ("split", "ingest"),
         ("history", "ingest"),
         ("model", "train"),
-        ("negatives", "train"),
+        ("negatives", "audit"),
         ("train", "train"),
         ("cache", "precompute"),
         ("serve_as", "publish"),
@@ -157,7 +159,7 @@ def test_a_step_does_not_start_without_the_ones_before(build: Build, name: str) 
 def test_a_step_does_not_build_on_one_that_is_out_of_date(build: Build) -> None:
     other = replace(build, recipe=changed(build.recipe, "negatives"))
 
-    with pytest.raises(StepError, match="evaluate: step 'train' is out of date"):
+    with pytest.raises(StepError, match="evaluate: step 'audit' is out of date"):
         run_step(other, "evaluate")
 
     assert due(build) == []  # a refused step forgets nothing
@@ -167,6 +169,32 @@ def test_doing_a_step_again_makes_those_after_it_due(build: Build) -> None:
     run_step(build, "precompute")
 
     assert due(build) == ["publish"]
+
+
+def test_another_exception_of_the_audit_trains_nothing_again(build: Build) -> None:
+    allowed = Allowed("item in history", "Only to see what this changes.")
+    other = with_recipe(build, audit=AuditRule((allowed,)))
+    assert due(other) == ["audit", "export", "precompute", "publish"]
+
+    run_step(other, "audit")
+
+    assert due(other) == ["export", "precompute", "publish"]  # the manifest holds the reasons
+
+
+def test_a_leak_stops_the_build_before_training(build: Build) -> None:
+    """In the log as it is saved, every label becomes what the first context field says."""
+    events = build.events()
+    told = FIRST_KNOWN + np.asarray(events.label, np.int32)[:, None]
+    np.save(build.folder.events / "context.npy", told)
+
+    with pytest.raises(LeakError, match=r"context hour: .* of .* targets are positive") as caught:
+        run_step(build, "audit")
+
+    assert caught.value.rules == ["context hour"]
+    assert "remove it from data.context_fields" in str(caught.value)
+    assert "**Fails.**" in (build.folder.path / "audit.md").read_text()
+    with pytest.raises(StepError, match="train: step 'audit' is missing"):
+        run_step(build, "train")
 
 
 def test_a_failed_step_leaves_the_steps_before_it(build: Build, tmp_path: Path) -> None:
@@ -180,14 +208,14 @@ def test_a_failed_step_leaves_the_steps_before_it(build: Build, tmp_path: Path) 
 
 
 def test_a_builder_killed_in_training_leaves_finished_steps_and_no_checkpoint(build) -> None:
-    build.folder.forget(NAMES[1:])
+    build.folder.forget(NAMES[2:])
     shutil.rmtree(build.folder.checkpoint)
     places = (str(build.folder.path), str(build.artifacts), build.cache_url)
 
     killed = subprocess.run([sys.executable, "-c", DIE_TRAINING, *places], cwd=ROOT, check=False)
 
     assert killed.returncode == -signal.SIGKILL
-    assert list(build.folder.stamps()) == ["ingest"]
+    assert list(build.folder.stamps()) == ["ingest", "audit"]
     assert not build.folder.checkpoint.exists()
     assert is_due(build, "train")
     assert not is_due(build, "ingest")
@@ -197,6 +225,8 @@ def test_every_step_reports_what_it_did(finished: Build) -> None:
     stamps = finished.folder.stamps()
 
     assert stamps["ingest"].result == {"events": 7200, "users": 60, "items": 160}
+    assert stamps["audit"].result["allowed"] == []
+    assert set(stamps["audit"].result["checks"].values()) == {"passes"}
     assert stamps["train"].result["best_step"] == 12
     assert 0.4 < stamps["evaluate"].result["test"]["auc"] < 1
     assert stamps["export"].result["onnx_difference"] <= 1e-4

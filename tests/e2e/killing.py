@@ -15,6 +15,7 @@ from tests.e2e.world import Cache, FirstBuild
 
 SIGNS = {
     "ingest": r"ingest .* [1-3]/4 ",
+    "audit": r"audit .* [1-9][\d,]*/[\d,]+ ",
     "train": r"train .* 1\d/20 .* loss",
     "evaluate": r"evaluate .* [1-9]\d*/\d+ ",
     "export": r"export .* 0:00:0[1-9]",
