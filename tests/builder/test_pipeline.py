@@ -19,10 +19,12 @@ from builder.publish.generations import count_records, read_pointer, rollback
 from builder.recipe.audit import Allowed, AuditRule
 from builder.recipe.models import ModelChoice
 from builder.recipe.recipe import PublishRule, Recipe
+from builder.run_folder import RunFolder
 from models.contract.errors import CacheUnavailableError
 from models.contract.record import decode_record
 from models.contract.schema import FIRST_KNOWN
 from tests.builder.logs import log_frame, write_log
+from tests.builder.pool_logs import write_pools
 
 ROOT = Path(__file__).parents[2]
 NAMES = list(STEPS)
@@ -287,6 +289,24 @@ def test_a_build_is_published_in_place_and_an_older_artifact_again(
     assert pointer.previous.name == second
     assert count_records(client, pointer.current) == 60
     assert is_due(build, "publish")  # the next run publishes the newest
+
+
+def test_a_log_with_pools_is_built(tmp_path: Path) -> None:
+    recipe = write_pools(
+        tmp_path,
+        model={"name": "lrea", "slots": "hash", "rank": 8, "mlp": [8], "hidden": 4, "heads": 1},
+        history={"length": 16, "recent": 4},
+        train={"steps": 12, "validate_every": 6, "slates_per_step": 16},
+    )
+    build = Build(recipe, RunFolder(tmp_path / "run"), tmp_path / "artifacts", "embedded:unused")
+    build.folder.path.mkdir()
+
+    for name in NAMES[:-1]:
+        run_step(build, name)
+
+    schema = build.artifact().manifest.schema
+    assert [field.name for field in schema.candidate_fields] == ["placement"]
+    assert all(not is_due(build, name) for name in NAMES[:-1])
 
 
 def test_the_publish_section_does_not_change_a_build(build: Build) -> None:
