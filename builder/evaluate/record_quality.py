@@ -1,6 +1,7 @@
 """Quality by record dtype: the test period scored from states that were encoded to record bytes and decoded again."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -8,8 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from builder.dataset.batches import BatchSource, Slates
+from builder.evaluate.measure import whole_slates
 from builder.evaluate.metrics import measure
-from builder.evaluate.predict import predict
+from builder.evaluate.predict import device_of, predict
+from builder.evaluate.slate_evaluation import evaluate_slates
 from models.base import CtrModel, UserState
 from models.batch import Batch
 from models.contract.record import (
@@ -26,6 +29,8 @@ from models.contract.record import (
 
 QUALITY_SLATES = 4_000
 """Number of slates that are scored. They are the same for each dtype, so differences are less noisy than the AUC."""
+QUALITY_POOLS = 512
+"""Number of slates whose whole pools are scored, in a log with pools."""
 NO_ARTIFACT = "0" * 32
 
 
@@ -35,7 +40,7 @@ class RecordQuality:
 
     Attributes:
         bytes: size of a user's record.
-        auc: AUC over the targets of `QUALITY_SLATES` slates.
+        auc: AUC over the targets of `QUALITY_SLATES` slates, or over `QUALITY_POOLS` whole pools.
         log_loss: mean log loss over the same targets, nats.
     """
 
@@ -51,6 +56,8 @@ def measure_record_quality(
 
     A dtype that cannot hold a state (`encode_record`) is left out.
     """
+    if source.has_pools:
+        return _measure_pools(model, source, slates)
     chosen = np.sort(np.random.default_rng(0).permutation(len(slates))[:QUALITY_SLATES])
     predictions = predict(model, source, slates.at(chosen), _by_dtype)
     spec, recent = model.state_spec(), source.events.schema.recent_length
@@ -61,6 +68,34 @@ def measure_record_quality(
             size = record_bytes(spec, dtype, USER_ID_BYTES, recent)
             measured[dtype] = RecordQuality(size, metrics.auc, metrics.log_loss)
     return measured
+
+
+def _measure_pools(
+    model: CtrModel, source: BatchSource, slates: Slates
+) -> dict[RecordDtype, RecordQuality]:
+    spec, recent = model.state_spec(), source.events.schema.recent_length
+    measured: dict[RecordDtype, RecordQuality] = {}
+    for dtype in RECORD_DTYPES:
+        batches = whole_slates(source, slates, device_of(model), count=QUALITY_POOLS)
+        forward = partial(_through, model, spec, dtype)
+        try:
+            report, _ = evaluate_slates(forward, batches, len(source.events.item_fields))
+        except ValueError:
+            if dtype == "fp32":  # it holds every finite state
+                raise
+            continue
+        test, size = report["test"], record_bytes(spec, dtype, USER_ID_BYTES, recent)
+        measured[dtype] = RecordQuality(size, test["auc"], test["log_loss"])
+    return measured
+
+
+def _through(
+    model: CtrModel, spec: StateSpec, dtype: RecordDtype, batch: Batch
+) -> Float[Tensor, "B C"]:
+    """Logits of the served graph from records of a dtype."""
+    stored = through_records(model.encode(batch.user), spec, dtype)
+    logits: Float[Tensor, "B C"] = model.score(stored, batch.context, batch.slate)
+    return logits
 
 
 def _by_dtype(model: CtrModel, batch: Batch) -> Float[Tensor, "B C T"]:

@@ -1,30 +1,26 @@
 """The evaluate step: the report on a trained model.
 
-Without baselines it needs torch and numpy only, and it runs where the model is.
+A log with pools is measured on the whole pools of a fixed sample of test slates (`slate_evaluation.py`), any other log
+on all targets of its test period. Without baselines it needs torch and numpy only, and it runs where the model is.
 """
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 
 from builder.checkpoint import Checkpoint
-from builder.dataset.batches import BatchSource, Slates
 from builder.dataset.parts import batch_source, part_slates
-from builder.evaluate.breakdowns import Group, break_down, break_down_history, breakdown_keys
-from builder.evaluate.metrics import Metrics, measure
-from builder.evaluate.predict import Forward, oracle_auc, predict, served, trained
-from builder.evaluate.prediction_vectors import prediction_vectors, reliability_of
+from builder.evaluate.breakdowns import Group
+from builder.evaluate.measure import Rows, measure_model
+from builder.evaluate.metrics import Metrics
+from builder.evaluate.predict import trained
 from builder.evaluate.record_quality import RecordQuality, measure_record_quality
 from builder.evaluate.slate_evaluation import Vectors
 from builder.ingest.events import Events
 from builder.progress import Progress, silent
 from builder.recipe.recipe import Recipe
-from models.base import CtrModel
 from models.contract.record import RecordDtype
-
-Rows = list[dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -61,18 +57,6 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """The report in JSON types, without the vectors."""
         return {name: value for name, value in asdict(self).items() if name != "vectors"}
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One forward of a model on the test period; the attributes are those of `Report`."""
-
-    test: Metrics
-    by_history: dict[str, Group]
-    cuts: dict[str, dict[str, Group]]
-    reliability: Rows
-    vectors: Vectors
-    oracle_auc: float | None = None
 
 
 def evaluate(
@@ -121,44 +105,4 @@ def evaluate(
         reliability=measured.reliability,
         seconds=checkpoint.history[-1]["seconds"],
         vectors=measured.vectors,
-    )
-
-
-def measure_model(
-    model: CtrModel,
-    source: BatchSource,
-    slates: Slates,
-    progress: Progress = silent,
-    *,
-    forward: Forward = served,
-    is_lean: bool = False,
-) -> Measured:
-    """Measure a model on all targets of a part.
-
-    Args:
-        model: switched to evaluation mode.
-        source: makes the batches.
-        slates: of the part.
-        progress: called after every batch.
-        forward: makes the logits: `served` or `trained`.
-        is_lean: no breakdowns.
-    """
-    events = source.events
-    keys = {} if is_lean else breakdown_keys(events)
-    predictions = predict(model, source, slates, forward, progress, list(keys.values()))
-    vectors = prediction_vectors(predictions)
-    mixed = np.isfinite(vectors["gauc"])
-    test = replace(
-        measure(*predictions.for_metrics()),
-        slate_gauc=float(vectors["gauc"][mixed].mean()) if mixed.any() else None,
-        slates=len(mixed),
-        mixed_slates=int(mixed.sum()),
-    )
-    return Measured(
-        test,
-        {} if is_lean else break_down_history(predictions),
-        break_down(predictions, list(keys)) if keys else {},
-        reliability_of(predictions),
-        vectors,
-        oracle_auc(events, predictions),
     )

@@ -111,6 +111,7 @@ def test_the_variance_over_seeds_is_added() -> None:
     ]
     assert found.mean == pytest.approx(np.mean(gaps))
     assert found.seeds == pytest.approx(np.std(gaps, ddof=1) / 3**0.5)
+    assert found.seeds is not None
     assert found.half**2 == pytest.approx((1.96 * found.users) ** 2 + (4.303 * found.seeds) ** 2)
     assert (found.low, found.high) == (found.mean - found.half, found.mean + found.half)
 

@@ -1,0 +1,143 @@
+"""Metrics, groups and vectors of one model on one part of the log.
+
+Whole pools of a fixed sample of slates are measured where the log has pools, all targets elsewhere.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from functools import partial
+
+import numpy as np
+import torch
+
+from builder.dataset.batches import BatchSource, Slates
+from builder.evaluate.breakdowns import Group, break_down, break_down_history, breakdown_keys
+from builder.evaluate.metrics import Metrics, measure
+from builder.evaluate.predict import Forward, device_of, oracle_auc, predict, served
+from builder.evaluate.prediction_vectors import prediction_vectors, reliability_of
+from builder.evaluate.slate_evaluation import (
+    TEST_SLATES,
+    Vectors,
+    WholeSlates,
+    choose_slates,
+    evaluate_slates,
+    size_groups,
+)
+from builder.progress import Progress, silent
+from models.base import CtrModel
+
+Rows = list[dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One forward of a model on the test period; the attributes are those of `Report`."""
+
+    test: Metrics
+    by_history: dict[str, Group]
+    cuts: dict[str, dict[str, Group]]
+    reliability: Rows
+    vectors: Vectors
+    oracle_auc: float | None = None
+
+
+def measure_model(
+    model: CtrModel,
+    source: BatchSource,
+    slates: Slates,
+    progress: Progress = silent,
+    *,
+    forward: Forward = served,
+    is_lean: bool = False,
+) -> Measured:
+    """Measure a model on a part: on whole pools of a sample of its slates where the log has pools.
+
+    Args:
+        model: switched to evaluation mode.
+        source: makes the batches.
+        slates: of the part.
+        progress: called after every batch.
+        forward: makes the logits: `served` or `trained`.
+        is_lean: no breakdowns.
+    """
+    if source.has_pools:
+        return _measure_pools(model, source, slates, progress, forward)
+    return _measure_targets(model, source, slates, progress, forward, is_lean=is_lean)
+
+
+def _measure_targets(
+    model: CtrModel,
+    source: BatchSource,
+    slates: Slates,
+    progress: Progress,
+    forward: Forward,
+    *,
+    is_lean: bool,
+) -> Measured:
+    events = source.events
+    keys = {} if is_lean else breakdown_keys(events)
+    predictions = predict(model, source, slates, forward, progress, list(keys.values()))
+    vectors = prediction_vectors(predictions)
+    mixed = np.isfinite(vectors["gauc"])
+    test = replace(
+        measure(*predictions.for_metrics()),
+        slate_gauc=float(vectors["gauc"][mixed].mean()) if mixed.any() else None,
+        slates=len(mixed),
+        mixed_slates=int(mixed.sum()),
+    )
+    return Measured(
+        test,
+        {} if is_lean else break_down_history(predictions),
+        break_down(predictions, list(keys)) if keys else {},
+        reliability_of(predictions),
+        vectors,
+        oracle_auc(events, predictions),
+    )
+
+
+def _measure_pools(
+    model: CtrModel,
+    source: BatchSource,
+    slates: Slates,
+    progress: Progress,
+    forward: Forward,
+) -> Measured:
+    model.eval()
+    batches = whole_slates(source, slates, device_of(model), progress)
+    catalogue = len(source.events.item_fields)
+    report, vectors = evaluate_slates(partial(forward, model), batches, catalogue)
+    names = {name.name for name in fields(Metrics)}
+    return Measured(
+        Metrics(**{name: value for name, value in report["test"].items() if name in names}),
+        {name: Group(**group) for name, group in report["by_history"].items()},
+        {
+            cut: {name: Group(**group) for name, group in groups.items()}
+            for cut, groups in report["cuts"].items()
+        },
+        report["reliability"],
+        vectors,
+    )
+
+
+def whole_slates(
+    source: BatchSource,
+    slates: Slates,
+    device: torch.device,
+    progress: Progress = silent,
+    count: int = TEST_SLATES,
+) -> Iterator[WholeSlates]:
+    """Whole pools of a fixed sample of slates on a device, those of equal size together.
+
+    Args:
+        source: of a log with pools.
+        slates: of the part.
+        device: where the batches go.
+        progress: called after every batch.
+        count: number of slates of the sample.
+    """
+    chosen = choose_slates(len(slates), count)
+    groups = list(size_groups(source.pool_sizes(slates.at(chosen))))
+    for done, group in enumerate(groups, 1):
+        batch, targets = source.whole(slates, chosen[group])
+        yield WholeSlates(batch.to(device), chosen[group], targets.user)
+        progress(done, len(groups))
