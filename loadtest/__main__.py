@@ -128,10 +128,14 @@ def _loop(scenario: Scenario) -> list[str]:
 def _sample_the_cache(out: Path, model: str | None) -> Path:
     published = read_published(read_settings(), model, MAX_USERS)
     vocabulary, schema = published.artifact.vocabulary, published.artifact.manifest.schema
-    context = {name: list(values) for name, values in vocabulary.context.items() if values}
+    context, fields = (
+        {name: list(values) for name, values in known.items() if values}
+        for known in (vocabulary.context, vocabulary.candidate)
+    )
     name, length = published.generation.model, schema.recent_length
     path = out / "sample.json"
-    Sample(name, published.users, list(vocabulary.items), context, length).save(path)
+    items = list(vocabulary.items)
+    Sample(name, published.users, items, context, length, fields).save(path)
     return path
 
 

@@ -1,7 +1,7 @@
 """Requests like those of a ranking front end: few users send most requests, slates and recent events vary in length."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class Sample:
         items: item ids of the model's catalogue.
         context: context field -> values that occur.
         recent_length: largest number of recent events in a request.
+        candidate_fields: candidate field -> values that occur; each candidate draws one of each.
     """
 
     model: str
@@ -38,6 +39,7 @@ class Sample:
     items: list[str]
     context: dict[str, list[str]]
     recent_length: int
+    candidate_fields: dict[str, list[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.users or not self.items:
@@ -105,11 +107,17 @@ class Traffic:
         rank = int(self._user_rank.draw(self._rng, 1)[0])
         return self._sample.users[int(self._users[rank])]
 
-    def _candidates(self) -> list[str]:
+    def _candidates(self) -> list[Any]:
         size = self._rng.lognormal(np.log(MEDIAN_CANDIDATES), SIGMA_CANDIDATES)
         count = int(np.clip(size, MIN_CANDIDATES, MAX_CANDIDATES))
         # A slate names each item once. A small catalogue gives shorter slates.
-        return list(dict.fromkeys(self._draw_items(4 * count)))[:count]
+        items = list(dict.fromkeys(self._draw_items(4 * count)))[:count]
+        fields = self._sample.candidate_fields
+        if not fields:
+            return items
+        columns = [self._rng.choice(values, len(items)).tolist() for values in fields.values()]
+        given = [dict(zip(fields, values, strict=True)) for values in zip(*columns, strict=True)]
+        return [{"id": item, "fields": its} for item, its in zip(items, given, strict=True)]
 
     def _draw_items(self, count: int) -> list[str]:
         ranks = self._item_rank.draw(self._rng, count)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from builder.checkpoint import Checkpoint
 from builder.errors import ExportMismatchError
+from builder.export.example_slate import latest_slate
 from builder.export.session import open_graph, run_graph, user_feed
 from builder.ingest.events import Events
 from builder.provenance import code_revision
@@ -28,6 +29,7 @@ from models.contract.artifact import (
     Manifest,
     save_artifact,
 )
+from models.contract.example_slate import EXAMPLE_SLATE
 from models.contract.item_texts import ITEM_TEXTS, texts_to_bytes
 
 logger = logging.getLogger(__name__)
@@ -132,6 +134,9 @@ def export(
     }
     if events.item_texts is not None:
         contents[ITEM_TEXTS] = texts_to_bytes(events.item_texts)
+    slate = latest_slate(events)
+    if slate is not None:
+        contents[EXAMPLE_SLATE] = slate.to_bytes()
     return save_artifact(root, manifest, contents)
 
 

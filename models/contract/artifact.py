@@ -8,6 +8,7 @@ A folder `<artifacts>/<artifact_id>/` with
     score.onnx          state, context, slate -> logits     (service)
     vocabulary.json     raw ids <-> dense ids
     item_texts.txt      display text of each item, for people; optional, and read only on request
+    example_slate.json  candidates of one real request, for the demo; optional, and read only on request
 
 No file is a pickle. The folder is written under another name and then renamed, so that a partly written artifact is
 never visible.
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from models.contract.errors import ArtifactError, ArtifactMissingError, ArtifactTamperedError
+from models.contract.example_slate import EXAMPLE_SLATE, ExampleSlate
 from models.contract.item_texts import ITEM_TEXTS, texts_from_bytes
 from models.contract.record import StateSpec, TensorSpec
 from models.contract.schema import FeatureSchema
@@ -35,7 +37,7 @@ ENCODE = "encode.onnx"
 SCORE = "score.onnx"
 VOCABULARY = "vocabulary.json"
 FILES = (WEIGHTS, ENCODE, SCORE, VOCABULARY)
-OPTIONAL_FILES = (ITEM_TEXTS,)
+OPTIONAL_FILES = (ITEM_TEXTS, EXAMPLE_SLATE)
 """Files that an artifact may lack, as older ones do."""
 FORMAT = 1
 """Version of the layout of an artifact."""
@@ -139,6 +141,16 @@ class Artifact:
         texts = texts_from_bytes(_read(self.file(ITEM_TEXTS)))
         pairs = zip(self.vocabulary.items, texts, strict=True)
         return {item: text for item, text in pairs if text is not None}
+
+    def example_slate(self) -> ExampleSlate | None:
+        """The candidates of a real request; None if the artifact has none. Reads the file at each call.
+
+        Raises:
+            ArtifactMissingError: the file was removed after the artifact was loaded.
+        """
+        if EXAMPLE_SLATE not in self.manifest.files:
+            return None
+        return ExampleSlate.from_bytes(_read(self.file(EXAMPLE_SLATE)))
 
 
 def save_artifact(root: Path, manifest: Manifest, contents: Mapping[str, bytes]) -> Artifact:

@@ -5,7 +5,7 @@ Item names come from the artifact's display texts; the service itself never read
 
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -29,6 +29,9 @@ MAX_USERS_READ = 100
 NUM_FAMILIAR = 8
 """Candidates that the user bought recently; their ranks show whether the history counts."""
 NUM_OTHERS = 12
+NUM_SENT = 3
+"""Candidates of the printed request, where the whole slate is too long to print."""
+MAX_FIELD_WIDTH = 14
 NUM_NAMED = 6
 """Latest items of the user that are printed."""
 TIMEOUT_S = 30.0
@@ -38,6 +41,8 @@ ROWS = {"test": "this model", "floor": "counts only", "trees_floor": "trees on c
 EXIT_CODES = "Exit codes: 0 all is well; 1 nothing is published, or a request failed; 2 a setting or argument is wrong."
 
 Json = dict[str, Any]
+Candidate = str | Json
+"""An item id, or an object with an id and fields."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -49,7 +54,10 @@ def demo(
     ] = None,
     user: Annotated[str | None, typer.Option(help="user id; default: a user of the cache")] = None,
     candidate: Annotated[
-        list[str] | None, typer.Option(help="item id, may be repeated; default: a mixed slate")
+        list[str] | None,
+        typer.Option(
+            help="item id, may be repeated; default: the log's latest slate, or a mixed one"
+        ),
     ] = None,
     top_k: Annotated[int, typer.Option(help="number of candidates to print", min=1)] = 10,
 ) -> None:
@@ -59,9 +67,11 @@ def demo(
     """
     try:
         # Read before the service starts: it would wait until something is published.
-        published = read_published(read_settings(), model, MAX_USERS_READ)
+        settings = read_settings()
+        published = read_published(settings, model, MAX_USERS_READ)
+        slate = list(candidate or whole_slate(published)[: settings.max_candidates])
         with running_service(LOG) as url, httpx.Client(base_url=url, timeout=TIMEOUT_S) as client:
-            show(client, published, user, candidate or [], top_k, Console())
+            show(client, published, user, slate, top_k, Console())
     except AbsorbError as error:
         typer.echo(f"demo: {error}", err=True)
         raise typer.Exit(1) from error
@@ -71,20 +81,29 @@ def show(
     client: httpx.Client,
     published: Published,
     user_id: str | None,
-    candidates: list[str],
+    candidates: list[Candidate],
     top_k: int,
     console: Console,
 ) -> None:
     """Send the requests and print the answers.
+
+    Args:
+        client: of the service.
+        published: the generation that scores.
+        user_id: the user; None: one of the cache.
+        candidates: ids, or objects with fields; none: a mixed slate.
+        top_k: number of candidates to print.
+        console: prints.
 
     Raises:
         AbsorbError: an answer is an error, or the cache holds no user.
     """
     model = published.generation.model
     user = read_user(client, user_id, model) if user_id else pick_user(client, published)
+    candidates = candidates or [*pick_candidates(user["recent"], published)]
     request = {
         "user_id": user["user_id"],
-        "candidates": candidates or pick_candidates(user["recent"], published),
+        "candidates": candidates,
         "model": model,
         "top_k": top_k,
     }
@@ -92,13 +111,29 @@ def show(
     models = send(client, "GET", "/v1/models")["models"]
     served = next(entry for entry in models if entry["name"] == model)
     names = published.artifact.item_texts()
-    console.print(ranking(answer, set(user["recent"]), names))
+    console.print(ranking(answer, set(user["recent"]), names, candidates))
     console.print(DISCLAIMER)
     console.print(latest(user["recent"], names), overflow="ellipsis", no_wrap=True)
     console.print(state(answer, user, served), soft_wrap=True, markup=False)
     console.print(metrics(served["report"]))
-    console.print("The same request, to a service started by [bold]make serve[/]:")
+    is_long = len(candidates) > NUM_FAMILIAR + NUM_OTHERS
+    what = f"The same request with {NUM_SENT} of its candidates" if is_long else "The same request"
+    console.print(f"{what}, to a service started by [bold]make serve[/]:")
+    sent = candidates[:NUM_SENT] if is_long else candidates
+    request = {**request, "candidates": sent}
     console.print(curl("http://127.0.0.1:8000", request), soft_wrap=True, markup=False)
+
+
+def whole_slate(published: Published) -> list[Candidate]:
+    """The candidates of the log's latest request, with their fields; none if the artifact has no such slate."""
+    slate = published.artifact.example_slate()
+    if slate is None:
+        return []
+    columns = slate.fields.items()
+    return [
+        {"id": item, "fields": {name: values[at] for name, values in columns}}
+        for at, item in enumerate(slate.candidates)
+    ]
 
 
 def pick_candidates(recent: list[str | None], published: Published) -> list[str]:
@@ -111,20 +146,28 @@ def pick_candidates(recent: list[str | None], published: Published) -> list[str]
     return candidates
 
 
-def ranking(answer: Json, recent: set[str], names: Mapping[str, str]) -> Table:
-    """The ranked candidates, with their names if any item has one."""
-    table = Table(title=Text(f"Candidates for user {answer['user_id']}, best first"))
+def ranking(
+    answer: Json, recent: set[str], names: Mapping[str, str], candidates: Sequence[Candidate]
+) -> Table:
+    """The ranked candidates, with their names if any item has one, and with their fields."""
+    placed = {one["id"]: one["fields"] for one in candidates if isinstance(one, dict)}
+    fields = list(next(iter(placed.values()), {}))
+    count = f"{len(answer['ranked'])} of {len(candidates):,} candidates"
+    table = Table(title=Text(f"Candidates for user {answer['user_id']}, best first: {count}"))
     table.add_column("rank", justify="right")
     table.add_column("item", no_wrap=True)
     if names:
         table.add_column("name", max_width=38, no_wrap=True)
+    for field in fields:
+        table.add_column(Text(field), max_width=MAX_FIELD_WIDTH, no_wrap=True)
     table.add_column("score", justify="right")
     table.add_column("recent", no_wrap=True)
     for rank, entry in enumerate(answer["ranked"], 1):
         item = entry["item"]
         name = [Text(names.get(item, ""))] if names else []
         had = "yes" if item in recent else ""
-        table.add_row(str(rank), Text(item), *name, f"{entry['score']:.4f}", had)
+        given = [Text(placed[item][field] or "") for field in fields]
+        table.add_row(str(rank), Text(item), *name, *given, f"{entry['score']:.4f}", had)
     return table
 
 

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,6 +41,16 @@ def test_requests_name_what_the_sample_holds() -> None:
         assert MIN_CANDIDATES <= len(request["candidates"]) <= MAX_CANDIDATES
         assert request["context"]["hour"] in ("7", "8")
         assert 1 <= len(request.get("recent", ["-"])) <= SAMPLE.recent_length
+
+
+def test_candidates_have_fields_where_the_model_has_them() -> None:
+    fields = {"display": ["front", "aisle"], "mailer": ["A"]}
+    traffic = Traffic(replace(SAMPLE, candidate_fields=fields), seed=0)
+    candidates = [one for _ in range(20) for one in traffic.request()["candidates"]]
+    assert all(set(one) == {"id", "fields"} and one["id"] in SAMPLE.items for one in candidates)
+    assert {one["fields"]["display"] for one in candidates} == {"front", "aisle"}
+    assert {one["fields"]["mailer"] for one in candidates} == {"A"}
+    assert json.loads(traffic.bodies(1)[0])["candidates"][0].keys() == {"id", "fields"}
 
 
 def test_slates_and_recents_vary() -> None:

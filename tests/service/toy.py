@@ -23,6 +23,7 @@ from models.contract.artifact import (
     Manifest,
     save_artifact,
 )
+from models.contract.example_slate import EXAMPLE_SLATE, ExampleSlate
 from models.contract.item_texts import ITEM_TEXTS, texts_to_bytes
 from models.contract.record import TensorSpec
 from models.contract.schema import FeatureSchema, Field
@@ -58,12 +59,14 @@ class Toy:
         context_names: the context fields that it has.
         candidate_names: the candidate fields that it has.
         texts: display texts of items; empty: the artifact has none.
+        slate: example of a slate; None: the artifact has none.
     """
 
     seed: int = 0
     context_names: tuple[str, ...] = ("hour", "device")
     candidate_names: tuple[str, ...] = ()
     texts: Mapping[str, str] = field(default_factory=dict, hash=False)
+    slate: ExampleSlate | None = field(default=None, hash=False)
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -136,6 +139,8 @@ class Toy:
         if self.texts:
             texts = [self.texts.get(item) for item in self.vocabulary.items]
             contents[ITEM_TEXTS] = texts_to_bytes(texts)
+        if self.slate:
+            contents[EXAMPLE_SLATE] = self.slate.to_bytes()
         contents |= {f"{name}.onnx": content for name, content in changes.items()}
         report = {"test": {"auc": 0.75, "targets": 1200}, "seed": self.seed}
         manifest = Manifest("toy", {}, self.schema, SPEC, report, {}, "unknown", 0.0, AS_OF_S, {})

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from models.contract.example_slate import ExampleSlate
 from service.tools.demo import LOG, app
 from tests.service.toy import Toy
 from tests.service.world import World
@@ -64,6 +65,28 @@ def test_it_shows_names_where_the_artifact_has_them(in_a_folder: World) -> None:
     shown = {m[1]: m[2].strip() for m in re.finditer(r"│ (i\d) +│ ([^│]*)│ +0\.", out)}
     assert shown == {"i1": NAMES["i1"], "i2": NAMES["i2"], "i3": "x" * 37 + "…", "i4": ""}
     assert "newest first: " + "x" * 40 in out
+
+
+def test_it_ranks_the_logs_latest_slate_with_its_fields(in_a_folder: World) -> None:
+    items = [f"i{n}" for n in range(28)]
+    display = [None if n % 3 == 0 else ("front", "aisle")[n % 2] for n in range(28)]
+    slate = ExampleSlate(items, {"display": display})
+    toy = Toy(candidate_names=("display",), texts=NAMES, slate=slate)
+    in_a_folder.publish(toy)
+
+    out = run("--user", "ann", "--top-k", "28").stdout
+
+    scores = toy.scores(toy.state(["i1", "i2", "i3"]), items, ["i2", "i3"], placed=slate.fields)
+    shown = re.findall(r"│ (i\d+) +│ [^│]*│ (\w*) *│ +(0\.\d+)", out)
+    expected = {
+        (item, place or "", f"{score:.4f}")
+        for item, place, score in zip(items, display, scores, strict=True)
+    }
+    assert set(shown) == expected
+    assert "best first: 28 of 28 candidates" in out
+    request = json.loads(shlex.split(out[out.index("curl -s") :])[-1])
+    assert request["candidates"][1] == {"id": "i1", "fields": {"display": "aisle"}}
+    assert len(request["candidates"]) == 3
 
 
 def test_it_calls_its_scores_scores_and_fits_on_a_screen(in_a_folder: World) -> None:
