@@ -77,8 +77,8 @@ def _number(table: Table, events: Table, key: Sequence[str]) -> pl.DataFrame:
     """The pools of the file that an event names: the key as text, as `raw:…` in the file's type, and `pool`."""
     distinct = Table(table.source, table.frame.select(key).unique().sort(key))
     raw = [distinct.frame[name].alias(f"raw:{name}") for name in key]
-    asked = _text_key(events, key).unique()
-    named = _text_key(distinct, key).with_columns(raw).join(asked, on=key, how="semi")
+    of_events = _text_key(events, key).unique()
+    named = _text_key(distinct, key).with_columns(raw).join(of_events, on=key, how="semi")
     return named.with_columns(pool=pl.int_range(pl.len(), dtype=pl.Int32))
 
 

@@ -36,17 +36,17 @@ class Pools:
             pool: index of a pool, or `NO_POOL`, [n].
             item: catalogue row, [n].
         """
-        found = np.full(len(pool), -1, np.int32)
-        asked = np.flatnonzero(np.asarray(pool) != NO_POOL)
-        if not len(asked) or not len(self.item):
-            return found
+        place = np.full(len(pool), -1, np.int32)
+        event = np.flatnonzero(np.asarray(pool) != NO_POOL)
+        if not len(event) or not len(self.item):
+            return place
         rows = int(max(self.item.max(), item.max())) + 1
         keys = np.repeat(np.arange(len(self.sizes)), self.sizes) * rows + self.item
-        wanted = pool[asked].astype(np.int64) * rows + item[asked]
-        at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-        is_there = keys[at] == wanted
-        found[asked[is_there]] = (at - self.first[pool[asked]])[is_there]
-        return found
+        own_keys = pool[event].astype(np.int64) * rows + item[event]
+        at = np.minimum(np.searchsorted(keys, own_keys), len(keys) - 1)
+        is_there = keys[at] == own_keys
+        place[event[is_there]] = (at - self.first[pool[event]])[is_there]
+        return place
 
     def save(self, folder: Path) -> None:
         """Write one `.npy` file per array to an existing folder."""
