@@ -19,7 +19,7 @@ CAUSES: dict[str, tuple[str, str]] = {
         "not be bought yet",
         "draw negatives and pools from what existed at the target's time; see data.pools and [negatives]",
     ),
-    "training events of the item": (
+    "popularity of the item": (
         "candidates are drawn from items without events, or in proportion to another popularity than the positives'",
         "set negatives.popularity_power nearer to 1, or leave items that were never taken out of the pools",
     ),
@@ -27,6 +27,10 @@ CAUSES: dict[str, tuple[str, str]] = {
         "the log lists the positives of a slate at fixed places, so that the order of its rows tells the label",
         "write the rows in the order in which they were shown; or put the place into data.candidate_fields only if the "
         "request knows it",
+    ),
+    "position in the pool": (
+        "a range of the catalogue is in the pools, but could not be bought: items that were never sold there",
+        "leave such items out of the pools (data.pools)",
     ),
     "order of item rows": (
         "item ids were given out by label or by time, or a range of the catalogue could not be bought",

@@ -64,13 +64,17 @@ def log_checks(events: Events) -> list[Check]:
 
 
 def _popularity(events: Events) -> Check:
-    """An item's popularity must follow from the events that training may count."""
+    """An item's popularity must follow from the events that training may count, or from those before training."""
     fields, size = np.asarray(events.item_fields), len(events.item_fields)
-    counts = np.bincount(np.asarray(events.item)[events.is_known()], minlength=size)
+    item, known = np.asarray(events.item), events.is_known()
+    counts = np.bincount(item[known], minlength=size)
     is_wrong = np.asarray(events.train_popularity) != counts
     names = [field.name for field in events.schema.item_fields]
     if "popularity" in names:
-        is_wrong |= _differs(counts, fields[:, names.index("popularity")])
+        bucket = fields[:, names.index("popularity")]
+        is_before = known & (np.asarray(events.ts_s) < events.split.train_from_s)
+        before = np.bincount(item[is_before], minlength=size)
+        is_wrong |= min((_differs(counts, bucket), _differs(before, bucket)), key=np.sum)
     wrong = int(is_wrong[FIRST_KNOWN:].sum())
     text = "items whose popularity does not follow from the training events"
     return Check(POPULARITY, "", wrong, size - FIRST_KNOWN, 0.0, text).judged()
@@ -116,7 +120,24 @@ def _late_values(events: Events) -> dict[str, NDArray[np.integer]]:
             if field.name != "popularity":  # `_popularity` checks it
                 ids = np.asarray(table)[:, column]
                 late[f"{kind} {field.name}"] = _only_in(ids[used], ids[seen])
-    return late
+    return late | _late_candidate_values(events, known)
+
+
+def _late_candidate_values(
+    events: Events, known: NDArray[np.bool_]
+) -> dict[str, NDArray[np.integer]]:
+    pools, pool_of = events.pools, events.event_pool
+    if pools is None or pool_of is None:
+        return {}
+    seen = np.zeros(len(pools.sizes), bool)
+    seen[np.unique(pool_of[known & (np.asarray(pool_of) >= 0)])] = True
+    is_seen = np.repeat(seen, pools.sizes)
+    fields = events.schema.candidate_fields
+    ids = [np.asarray(pools.fields)[:, column] for column in range(len(fields))]
+    return {
+        f"candidate {field.name}": _only_in(column, column[is_seen])
+        for field, column in zip(fields, ids, strict=True)
+    }
 
 
 def _only_in(ids: NDArray[np.integer], others: NDArray[np.integer]) -> NDArray[np.integer]:

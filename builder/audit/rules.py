@@ -11,7 +11,7 @@ from builder.ingest.events import Events
 from models.contract.age import age_buckets
 from models.contract.schema import FIRST_KNOWN, PADDING, UNKNOWN, Field
 
-IN_HISTORY = "item in history"
+IN_HISTORY, UNKNOWN_ITEM = "item in history", "item unknown to training"
 YES = 1
 NO_YES = ("no", "yes")
 COUNTS = (1, 2, 3, 5, 10)
@@ -27,7 +27,7 @@ AGES = (
 )
 AGE_EDGES_S = (20, 3_600, 86_400, 8 * 86_400, 32 * 86_400, 91 * 86_400)
 """Just below the ends of age buckets (`models/contract/age.py`), so that no bucket belongs to two groups."""
-PLACES = 10
+PLACES = 5
 TENTHS = tuple(f"tenth {place} of 10" for place in range(1, 11))
 NOT_APPLICABLE = -1
 """Group of a target that a rule says nothing of."""
@@ -43,12 +43,18 @@ class Rule:
         answer: place of each target's answer in `groups`, `NOT_APPLICABLE` for none, [N].
         within: a group of another rule, "rule: group", that holds all targets of this rule. Where that group fails,
             the groups of this rule follow from it and are not reported as failures of their own.
+        only: the group that this holds for; empty: every group.
     """
 
     name: str
     groups: Sequence[str]
     answer: Callable[[View], Ints]
     within: str = ""
+    only: str = ""
+
+    def within_of(self, group: str) -> str:
+        """The group of another rule that holds a group's targets; empty for none."""
+        return self.within if self.only in ("", group) else ""
 
 
 def match_keys(events: Events) -> dict[str, NDArray[np.integer]]:
@@ -99,17 +105,16 @@ def _has_match(place: int) -> Callable[[View], Ints]:
 
 
 def _item_rules(events: Events) -> Iterator[Rule]:
-    fields, popularity = np.asarray(events.item_fields), np.asarray(events.train_popularity)
+    fields = np.asarray(events.item_fields)
     is_unknown = (fields[:, 0] == UNKNOWN).astype(np.int64)
-    yield Rule("item unknown to training", NO_YES, lambda view: is_unknown[view.item])
-    bucket = np.ceil(np.log2(popularity + 1)).astype(np.int64)
-    lows = [0, *(1 << power for power in range(int(bucket.max())))]
-    yield Rule("training events of the item", _ranges(lows), lambda view: bucket[view.item])
+    yield Rule(UNKNOWN_ITEM, NO_YES, lambda view: is_unknown[view.item])
+    yield _popularity_rule(events, is_unknown)
     for column, field in enumerate(events.schema.item_fields):
         if field.name != "popularity":
             known = events.item_values.get(field.name, [])
             name = f"item {field.name}" if column else "item id"
-            yield Rule(name, _texts(field, known), _column_of(fields, column))
+            inside = f"{UNKNOWN_ITEM}: {NO_YES[YES]}" if column == 0 else ""
+            yield Rule(name, _texts(field, known), _column_of(fields, column), inside, "unknown")
     rows = len(fields) - FIRST_KNOWN
 
     def row_tenth(view: View) -> Ints:
@@ -118,21 +123,38 @@ def _item_rules(events: Events) -> Iterator[Rule]:
     yield Rule("order of item rows", TENTHS, row_tenth)
 
 
+def _popularity_rule(events: Events, is_unknown: Ints) -> Rule:
+    """Popularity as models read it, or the training events of an item where it is no field."""
+    fields, names = np.asarray(events.item_fields), [f.name for f in events.schema.item_fields]
+    if "popularity" in names:
+        column = names.index("popularity")
+        bucket = np.maximum(fields[:, column] - FIRST_KNOWN, 0)
+    else:
+        bucket = np.ceil(np.log2(np.asarray(events.train_popularity) + 1))
+    bucket = bucket.astype(np.int64)
+    texts = _ranges([0, *(1 << power for power in range(int(bucket.max())))])
+    without = (bucket[FIRST_KNOWN:] == 0) & (is_unknown[FIRST_KNOWN:] == 0)
+    inside = "" if without.any() else f"{UNKNOWN_ITEM}: {NO_YES[YES]}"
+    return Rule("popularity of the item", texts, lambda view: bucket[view.item], inside, texts[0])
+
+
 def _column_of(fields: NDArray[np.integer], column: int) -> Callable[[View], Ints]:
     return lambda view: fields[view.item, column].astype(np.int64)
 
 
 def _place_rules(events: Events) -> Iterator[Rule]:
     """Places of targets that the log itself orders. No model reads the place of a drawn negative."""
+    if events.pools is not None:
+        yield Rule("position in the pool", TENTHS, lambda view: _tenth(view.place, view.size))
     if not events.has_impressions:
         return
-    names = (*(str(place + 1) for place in range(PLACES - 1)), f"{PLACES} or later")
-    yield Rule("position in the slate", names, lambda view: np.minimum(view.place, PLACES - 1))
-    yield Rule(
-        "position from the end of the slate",
-        names,
-        lambda view: np.minimum(view.size - 1 - view.place, PLACES - 1),
-    )
+    names = (*(str(place + 1) for place in range(PLACES)), f"after {PLACES}", "last")
+
+    def place(view: View) -> Ints:
+        is_last = (view.place == view.size - 1) & (view.size > 1)
+        return np.where(is_last, PLACES + 1, np.minimum(view.place, PLACES))
+
+    yield Rule("position in the slate", names, place)
 
 
 def _field_rules(events: Events) -> Iterator[Rule]:
@@ -144,7 +166,8 @@ def _field_rules(events: Events) -> Iterator[Rule]:
         texts = _texts(field, vocabulary.user.get(field.name, []))
         yield Rule(f"user {field.name}", texts, _of("profile", place))
     for place, field in enumerate(schema.candidate_fields):
-        yield Rule(f"candidate {field.name}", _texts(field, []), _of("candidate", place))
+        texts = _texts(field, vocabulary.candidate.get(field.name, []))
+        yield Rule(f"candidate {field.name}", texts, _of("candidate", place))
 
 
 def _of(kind: str, place: int) -> Callable[[View], Ints]:

@@ -104,7 +104,12 @@ class PartAudit:
             slates: all slates of the part.
             chosen: indices of slates.
         """
-        batch, targets = source.batch(slates, chosen, self._rng)
+        if (
+            source.has_pools
+        ):  # sampled candidates are too few to see a rule of which a thousandth is positive
+            batch, targets = source.whole(slates, chosen)
+        else:
+            batch, targets = source.batch(slates, chosen, self._rng)
         self._histories.add(slates.at(chosen), targets)
         view = view_of(batch, targets, self._keys)
         self._constant.add(view)
@@ -141,7 +146,7 @@ class PartAudit:
             names, places = [*rule.groups], [*large.tolist(), *small.tolist()]
         for place in places:
             yield make_finding(
-                (self._part, rule.name, names[place], rule.within),
+                (self._part, rule.name, names[place], rule.within_of(names[place])),
                 (int(tally.targets[place]), int(tally.positives[place])),
                 tally.share(place, effect),
                 (float(support[place]), float(covers[place]), float(positives / max(total, 1e-12))),
