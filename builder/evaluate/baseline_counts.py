@@ -1,58 +1,45 @@
 """Baseline: logistic regression on popularity and on counts in the same history.
 
-A long-history model that scores below it is under-trained. Features of a target, from the latest L events and the
+A long-history model that scores below it is under-trained. Features of a candidate, from the latest L events and the
 candidates that the models see: log(1 + popularity in the training period), and log(1 + n), where n counts the events
-of the history that share the target's item; one such count for each other item field.
+of the history that share the candidate's item; one such count for each other item field; and the values of its
+candidate fields.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
-from builder.dataset.batches import Targets
-from builder.evaluate.history_matches import field_keys, find_matches
-from builder.evaluate.metrics import Metrics, measure
-from builder.ingest.events import Events
+from builder.evaluate.baseline import Candidates, Features, Floats, Samples, one_hot
+from builder.evaluate.logistic import fit_logistic
 
-Floats = NDArray[np.float64]
+RIDGE = 1.0
+"""Penalty on coefficients of standardised features, as scikit-learn's default."""
 
 
-def measure_counts(events: Events, train: Iterator[Targets], test: Iterator[Targets]) -> Metrics:
-    """Fit on `train`, measure on `test`."""
-
-    def features(targets: Targets) -> Floats:
-        return count_features(events, targets)
-
-    x, y, _ = collect(train, features)
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(x, y)
-    x, y, user = collect(test, features)
-    return measure(model.predict_proba(x)[:, 1], y, user)
-
-
-def count_features(events: Events, targets: Targets) -> Floats:
-    """Features of the real targets of a batch: [targets, 1 + F], popularity first, then the item fields in order."""
-    keys = list(field_keys(events).values())
-    matches = find_matches(keys, targets, events.schema.recent_length)
-    popularity = events.train_popularity[targets.items[targets.mask]]
-    return np.column_stack([np.log1p(popularity), np.log1p(matches.count)])
-
-
-def collect(
-    batches: Iterable[Targets], features: Callable[[Targets], Floats]
-) -> tuple[Floats, NDArray[np.float32], NDArray[np.int64]]:
-    """Features, labels and users of the real targets of all batches: [targets, K], [targets], [targets].
+def count_features(sizes: Sequence[int]) -> Features:
+    """Makes features [N, 1 + K + values]: popularity, the item fields' counts in order, the candidate fields' values.
 
     Args:
-        batches: what to collect from.
-        features: makes the features of one batch's real targets, [targets, K].
+        sizes: numbers of ids of the candidate fields.
     """
-    rows, labels, users = [], [], []
-    for targets in batches:
-        rows.append(features(targets))
-        labels.append(targets.label[targets.mask])
-        users.append(np.broadcast_to(targets.user[:, None], targets.mask.shape)[targets.mask])
-    return np.concatenate(rows), np.concatenate(labels), np.concatenate(users)
+
+    def features(candidates: Candidates) -> Floats:
+        counts = np.column_stack([candidates.popularity, candidates.matches.count])
+        return np.column_stack([np.log1p(counts), one_hot(candidates.fields, sizes)])
+
+    return features
+
+
+def fit_counts(samples: Samples) -> Callable[[Floats], Floats]:
+    """Fit; return features [N, K] -> logits [N]."""
+    mean, spread = samples.x.mean(0), samples.x.std(0)
+    spread[spread == 0] = 1.0
+
+    def widen(x: Floats) -> Floats:
+        return np.column_stack([(x - mean) / spread, np.ones(len(x))])
+
+    coefficients = fit_logistic(
+        widen(samples.x), samples.label, samples.weight, samples.offset, RIDGE
+    )
+    return lambda x: np.asarray(widen(x) @ coefficients)

@@ -1,21 +1,17 @@
 """Stronger baseline: boosted trees on counts and ages in the same history.
 
-Features of a target: those of `baseline_counts.py`; and, for the item and for each other item field, log(1 + n), where
-n counts the latest N events that share it, and the (logarithmic) age bucket of the latest event that shares it,
+Features of a candidate: those of `baseline_counts.py`; and, for the item and for each other item field, log(1 + n),
+where n counts the latest N events that share it, and the (logarithmic) age bucket of the latest event that shares it,
 missing where no event does.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from builder.dataset.batches import Targets
 from builder.errors import StepError
-from builder.evaluate.baseline_counts import Floats, collect
-from builder.evaluate.history_matches import field_keys, find_matches
-from builder.evaluate.metrics import Metrics, measure
-from builder.ingest.events import Events
+from builder.evaluate.baseline import Candidates, Floats, Samples
 from models.contract.schema import PADDING
 
 ROUNDS = 1000
@@ -28,6 +24,7 @@ OPTIONS: dict[str, Any] = {
     "learning_rate": 0.05,
     "num_leaves": 63,
     "min_data_in_leaf": 50,
+    "boost_from_average": False,  # the offset is where boosting begins
     "num_threads": 1,
     "deterministic": True,
     "force_row_wise": True,
@@ -36,39 +33,50 @@ OPTIONS: dict[str, Any] = {
 }
 
 
-def tree_features(events: Events, targets: Targets) -> Floats:
-    """Features of the real targets of a batch: [targets, 1 + 3K] for K item fields."""
-    keys = list(field_keys(events).values())
-    matches = find_matches(keys, targets, events.schema.recent_length)
+def tree_features(candidates: Candidates) -> Floats:
+    """Features [N, 1 + 3K + Fs] for K item fields and Fs candidate fields; the latter are last, as ids."""
+    matches = candidates.matches
     age = np.where(matches.age == PADDING, np.nan, matches.age)
-    popularity = events.train_popularity[targets.items[targets.mask]]
-    counts = (np.log1p(part) for part in (popularity, matches.count, matches.recent))
-    return np.column_stack([*counts, age])
+    counts = (np.log1p(part) for part in (candidates.popularity, matches.count, matches.recent))
+    return np.column_stack([*counts, age, candidates.fields])
 
 
-def measure_trees(
-    events: Events, train: Iterator[Targets], validate: Iterator[Targets], test: Iterator[Targets]
-) -> Metrics:
-    """Fit on `train`, stop early by the log loss on `validate`, measure on `test`.
+def fit_trees(train: Samples, validate: Samples, num_fields: int) -> Callable[[Floats], Floats]:
+    """Fit on `train`, stop early by the log loss on `validate`; return features [N, K] -> logits [N].
+
+    Args:
+        train: samples to fit on.
+        validate: samples to stop by.
+        num_fields: Fs, the number of last features that are ids.
 
     Raises:
         StepError: LightGBM's shared library cannot be loaded.
     """
-
-    def features(targets: Targets) -> Floats:
-        return tree_features(events, targets)
-
     lightgbm = _lightgbm()
-    x, y, _ = collect(train, features)
-    known = lightgbm.Dataset(x, y)
-    x, y, _ = collect(validate, features)
-    stop = lightgbm.early_stopping(PATIENCE, verbose=False)
-    trees = lightgbm.train(
-        OPTIONS, known, ROUNDS, valid_sets=[known.create_valid(x, y)], callbacks=[stop]
+    width = train.x.shape[1]
+    start = _log_odds(train)
+    known, held_out = (
+        lightgbm.Dataset(
+            samples.x,
+            samples.label,
+            weight=samples.weight,
+            init_score=samples.offset + start,
+            categorical_feature=list(range(width - num_fields, width)),
+        )
+        for samples in (train, validate)
     )
-    x, y, user = collect(test, features)
-    probability = np.asarray(trees.predict(x, num_iteration=trees.best_iteration))
-    return measure(probability, y, user)
+    held_out.set_reference(known)
+    stop = lightgbm.early_stopping(PATIENCE, verbose=False)
+    trees = lightgbm.train(OPTIONS, known, ROUNDS, valid_sets=[held_out], callbacks=[stop])
+    best = trees.best_iteration
+    return lambda x: start + np.asarray(trees.predict(x, num_iteration=best, raw_score=True))
+
+
+def _log_odds(samples: Samples) -> float:
+    """Of the labels, less the mean offset: where boosting begins."""
+    share = np.average(samples.label, weights=samples.weight)
+    share = np.clip(share, 1e-6, 1 - 1e-6)
+    return float(np.log(share / (1 - share)) - np.average(samples.offset, weights=samples.weight))
 
 
 def _lightgbm() -> Any:

@@ -1,21 +1,26 @@
-"""Both baselines on a recipe's targets. Needs scikit-learn and LightGBM, which no other part of the evaluation does."""
+"""Both baselines on a recipe's slates. Needs LightGBM, which no other part of the evaluation does."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 
-from builder.dataset.batches import Part, Targets
+from builder.dataset.batches import Part
 from builder.dataset.parts import batch_source, part_slates
-from builder.evaluate.baseline_counts import measure_counts
-from builder.evaluate.baseline_trees import measure_trees
+from builder.evaluate.baseline import BaselineModel, Describer, collect
+from builder.evaluate.baseline_counts import count_features, fit_counts
+from builder.evaluate.baseline_trees import fit_trees, tree_features
+from builder.evaluate.measure import Measured, measure_model
 from builder.evaluate.metrics import Metrics
 from builder.evaluate.predict import EVALUATION_SLATES, SEED
+from builder.evaluate.slate_evaluation import Vectors
 from builder.ingest.events import Events
 from builder.recipe.recipe import Recipe
+from models.batch import Batch
 
 COUNTS_STEPS = 200
-"""Training batches of the counts baseline: about 60,000 targets for a handful of weights."""
+"""Training batches of the counts baseline: about 60,000 targets, or a million with pools, for some dozen weights."""
 TREES_STEPS = 600
 """Training batches of the trees baseline, and the most validation batches that it stops by."""
 
@@ -27,28 +32,62 @@ class Baselines:
     Attributes:
         counts: logistic regression on counts (`baseline_counts.py`).
         trees: boosted trees on counts and ages (`baseline_trees.py`).
+        vectors: "counts" and "trees" -> metrics of each slate; not part of JSON files.
+        cuts: "counts" and "trees" -> `cuts`, `by_history` and `reliability`, as in `Report`.
     """
 
     counts: Metrics
     trees: Metrics
+    vectors: dict[str, Vectors] = field(default_factory=dict, compare=False, repr=False)
+    cuts: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Metrics and groups of both in JSON types."""
+        metrics = {"counts": asdict(self.counts), "trees": asdict(self.trees)}
+        return {name: {**own, **self.cuts.get(name, {})} for name, own in metrics.items()}
 
 
 def measure_baselines(events: Events, recipe: Recipe) -> Baselines:
-    """Fit and measure both baselines."""
-
-    def targets(part: Part, limit: int | None = None) -> Iterator[Targets]:
-        source, slates = batch_source(events, recipe, part), part_slates(events, recipe, part)
-        rng = np.random.default_rng(SEED)
-        shuffle = limit is not None
-        for step, (_, batch_targets) in enumerate(
-            source.epoch(slates, EVALUATION_SLATES, rng, shuffle=shuffle)
-        ):
-            if step == limit:
-                return
-            yield batch_targets
-
-    counts = measure_counts(events, targets("train", COUNTS_STEPS), targets("test"))
-    trees = measure_trees(
-        events, targets("train", TREES_STEPS), targets("validate", TREES_STEPS), targets("test")
+    """Fit both baselines on batches of the training part and measure them as a model is measured."""
+    describer, sizes = Describer(events), [field.size for field in events.schema.candidate_fields]
+    counted = count_features(sizes)
+    logistic = fit_counts(
+        collect(_batches(events, recipe, "train", COUNTS_STEPS), describer, counted)
     )
-    return Baselines(counts, trees)
+    trees = fit_trees(
+        collect(_batches(events, recipe, "train", TREES_STEPS), describer, tree_features),
+        collect(_batches(events, recipe, "validate", TREES_STEPS), describer, tree_features),
+        len(sizes),
+    )
+    source, slates = batch_source(events, recipe, "test"), part_slates(events, recipe, "test")
+    measured = {
+        "counts": measure_model(BaselineModel(describer, counted, logistic), source, slates),
+        "trees": measure_model(BaselineModel(describer, tree_features, trees), source, slates),
+    }
+    return Baselines(
+        measured["counts"].test,
+        measured["trees"].test,
+        {name: each.vectors for name, each in measured.items()},
+        {name: _groups(each) for name, each in measured.items()},
+    )
+
+
+def _groups(measured: Measured) -> dict[str, Any]:
+    return {
+        "cuts": {
+            cut: {name: asdict(group) for name, group in groups.items()}
+            for cut, groups in measured.cuts.items()
+        },
+        "by_history": {name: asdict(group) for name, group in measured.by_history.items()},
+        "reliability": measured.reliability,
+    }
+
+
+def _batches(events: Events, recipe: Recipe, part: Part, limit: int) -> Iterator[Batch]:
+    source, slates = batch_source(events, recipe, part), part_slates(events, recipe, part)
+    rng = np.random.default_rng(SEED)
+    epoch = source.epoch(slates, EVALUATION_SLATES, rng, shuffle=True)
+    for step, (batch, _) in enumerate(epoch):
+        if step == limit:
+            return
+        yield batch

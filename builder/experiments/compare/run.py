@@ -9,14 +9,15 @@ import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from builder.errors import RecipeError
 from builder.evaluate.baselines import measure_baselines
+from builder.evaluate.slate_evaluation import save_vectors
 from builder.experiments.compare.plan import Outcomes, Plan, Training
 from builder.experiments.compare.plot import plot_comparison
 from builder.experiments.compare.table import Comparison, Row, SweepRows
@@ -202,7 +203,7 @@ def _length(rule: TrainRule) -> str:
     )
 
 
-def _floors(events: Events, recipe: Recipe, folder: Path) -> Mapping[str, Mapping[str, float]]:
+def _floors(events: Events, recipe: Recipe, folder: Path) -> Mapping[str, Mapping[str, Any]]:
     """Metrics of the baselines, measured once for a log, its split, histories and negatives."""
     parts = [
         input_fingerprint(recipe),
@@ -213,6 +214,9 @@ def _floors(events: Events, recipe: Recipe, folder: Path) -> Mapping[str, Mappin
     place = folder / f"floors-{key}.json"
     if not place.exists():
         logger.info("measuring the baselines")
-        place.write_text(json.dumps(asdict(measure_baselines(events, recipe)), indent=1))
-    metrics: dict[str, dict[str, float]] = json.loads(place.read_text())
+        measured = measure_baselines(events, recipe)
+        for name, vectors in measured.vectors.items():
+            save_vectors(vectors, place.with_name(f"{place.stem}-{name}.npz"))
+        place.write_text(json.dumps(measured.to_dict(), indent=1))
+    metrics: dict[str, dict[str, Any]] = json.loads(place.read_text())
     return metrics

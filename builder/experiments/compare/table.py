@@ -170,7 +170,7 @@ class Comparison:
     name: str
     rows: Sequence[Row]
     sweeps: Sequence[SweepRows]
-    floors: Mapping[str, Mapping[str, float]]
+    floors: Mapping[str, Mapping[str, Any]]
     reference: str | None
     budget: str
     machine: Mapping[str, str] = field(default_factory=dict)

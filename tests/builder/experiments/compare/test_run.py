@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +108,7 @@ def test_finished_trainings_are_not_done_again(
     ]
     one, other = found.rows[1].values("auc").values()
     assert one != other  # two seeds
-    assert found.floors == asdict(measure_baselines(comparison.events(), comparison.recipe))
+    assert found.floors == measure_baselines(comparison.events(), comparison.recipe).to_dict()
 
     cut_off = next(tmp_path.glob("LREA*-seed1-*.json"))
     cut_off.unlink()

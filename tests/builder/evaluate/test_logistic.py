@@ -1,0 +1,42 @@
+"""Newton's method against scikit-learn, and where features separate the labels."""
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from builder.evaluate.logistic import fit_logistic
+
+
+def test_coefficients_are_scikit_learns() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(500, 3))
+    label = (rng.random(500) < 1 / (1 + np.exp(-(x @ [2.0, -1.0, 0.3])))).astype(float)
+    weight = rng.uniform(0.5, 3, 500)
+
+    found = fit_logistic(x, label, weight, np.zeros(500), ridge=2.0)
+
+    model = LogisticRegression(C=1 / 2.0, fit_intercept=False, tol=1e-10).fit(
+        x, label, sample_weight=weight
+    )
+    assert found == pytest.approx(model.coef_[0], abs=1e-4)
+
+
+def test_an_offset_is_taken_off() -> None:
+    rng = np.random.default_rng(1)
+    x, offset = np.ones((4_000, 1)), rng.normal(size=4_000)
+    label = (rng.random(4_000) < 1 / (1 + np.exp(-(offset - 0.7)))).astype(float)
+
+    assert fit_logistic(x, label, np.ones(4_000), offset, ridge=1e-6)[0] == pytest.approx(
+        -0.7, abs=0.1
+    )
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e3])
+def test_separable_labels_have_a_finite_fit(scale: float) -> None:
+    x = scale * np.column_stack([np.linspace(-1, 1, 50), np.ones(50)])
+    label = (x[:, 0] > 0).astype(float)
+
+    found = fit_logistic(x, label, np.ones(50), np.zeros(50), ridge=1e-3)
+
+    assert np.isfinite(found).all()
+    assert ((x @ found > 0) == (label > 0)).mean() > 0.9
