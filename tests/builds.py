@@ -12,6 +12,7 @@ from builder.dataset.batches import BatchSource
 from builder.dataset.parts import batch_source, part_slates
 from builder.export.onnx import export
 from builder.ingest.events import Events
+from builder.ingest.pools import Pools
 from builder.ingest.run import ingest
 from builder.recipe.models import ModelChoice
 from builder.recipe.recipe import Recipe, load_recipe
@@ -23,6 +24,9 @@ from tests.cases import Case
 
 RECIPE = Path(__file__).parent.parent / "builder" / "recipes" / "tiny.toml"
 AGES = ["young", "old"]
+PLACEMENTS = {"display": ["front", "aisle", "3"], "mailer": ["cover", "inside"]}
+"""Candidate fields of the log with pools."""
+POOL_SIZE = 20
 STEPS = 12
 SAMPLE_SLATES = 4
 """Slates that the graphs are traced with; tests feed them other numbers."""
@@ -52,6 +56,33 @@ def with_profiles(events: Events) -> Events:
         user_fields=ages.astype(np.int32),
         schema=replace(events.schema, user_fields=fields),
         vocabulary=replace(events.vocabulary, user={"age": AGES}),
+    )
+
+
+def with_placed_pools(events: Events) -> Events:
+    """The log with pools, whose candidates have two fields: each request's pool holds its items and others."""
+    rng = np.random.default_rng(1)
+    user = np.repeat(np.arange(events.num_users), np.diff(events.offsets))
+    _, request = np.unique(np.stack([user, events.ts_s]), axis=1, return_inverse=True)
+    sizes = [len(values) + FIRST_KNOWN for values in PLACEMENTS.values()]
+    items = np.arange(FIRST_KNOWN, events.schema.num_items)
+    pools = [
+        np.union1d(rng.choice(items, POOL_SIZE, replace=False), events.item[request == one])
+        for one in range(request.max() + 1)
+    ]
+    item = np.concatenate(pools).astype(np.int32)
+    first = np.cumsum([0, *map(len, pools)]).astype(np.int64)
+    # Ids begin at 1, the unknown value.
+    fields = rng.integers(1, sizes, (len(item), len(sizes))).astype(np.uint8)
+    schema_fields = tuple(Field(*one) for one in zip(PLACEMENTS, sizes, strict=True))
+    return replace(
+        events,
+        label=np.ones_like(events.label),
+        has_impressions=False,
+        event_pool=request.reshape(-1).astype(np.int32),
+        pools=Pools(first, item, fields),
+        schema=replace(events.schema, candidate_fields=schema_fields),
+        vocabulary=replace(events.vocabulary, candidate=PLACEMENTS),
     )
 
 
@@ -95,7 +126,8 @@ class Builds:
     def _vectors(self, dim: int) -> torch.Tensor | None:
         """Field vectors, with random numbers in place of a language model's."""
         schema = self.events.schema
-        size = len(schema.user_fields) + len(schema.context_fields) + len(schema.item_fields)
+        kinds = (schema.user_fields, schema.context_fields, schema.item_fields)
+        size = sum(map(len, (*kinds, schema.candidate_fields)))
         generator = torch.Generator().manual_seed(0)
         return torch.randn(size, dim, generator=generator) if dim else None
 

@@ -28,13 +28,15 @@ from models.contract.artifact import Artifact
 from models.contract.embedded_cache import start_server, stop_server
 from models.contract.record import RecordDtype
 from models.contract.schema import PADDING, UNKNOWN
-from tests.builds import Builds
+from tests.builds import Builds, with_placed_pools
 from tests.cases import EXPORTED, Case
 from tests.service.world import Running, World
 
 pytestmark = pytest.mark.anyio
 each_case = pytest.mark.parametrize("case", EXPORTED, ids=str)
 LIMIT = 1e-4
+PLACED = [Case("deep_fm", "enhanced"), Case("fmfm", "default")]
+"""Cases that are also built from a log with candidate fields."""
 USERS = (0, 7, 59)
 SLATES = (["i3"], ["i5", "nobody sells this", "i5"], [f"i{n}" for n in range(120)])
 
@@ -61,6 +63,7 @@ class Served:
         candidates: Sequence[str],
         recent: Sequence[str] | None = None,
         context: Mapping[str, str] | None = None,
+        placed: Mapping[str, Sequence[str | None]] | None = None,
     ) -> list[float]:
         """Torch's probabilities for a user of the log; None: for a user without profile and history."""
         schema, rows = self.events.schema, self.events.vocabulary.item_rows
@@ -68,6 +71,7 @@ class Served:
         profile = np.full(1, UNKNOWN) if user is None else self.events.user_fields[user]
         latest = history if recent is None else rows(recent)
         fields = self.events.vocabulary.context_ids(context or {})
+        given = self.events.vocabulary.candidate_ids(placed or {}, len(candidates))
         with torch.inference_mode():
             logits = self.model(
                 User(
@@ -76,7 +80,7 @@ class Served:
                     batch_of_one(profile),
                 ),
                 Context(aligned(latest, schema.recent_length), batch_of_one(fields)),
-                Slate.of(batch_of_one(rows(candidates))),
+                Slate(batch_of_one(rows(candidates)), batch_of_one(given)),
             )
         probabilities: list[float] = logits[0].double().sigmoid().tolist()
         return probabilities
@@ -207,3 +211,49 @@ async def test_smaller_records_score_within_their_bound(
         for user in USERS:
             answer = await served.service.score(builds.events.user_ids[user], slate)
             assert answer["scores"] == pytest.approx(served.expected(user, slate), abs=bound)
+
+
+@pytest.fixture(scope="module")
+def placed_builds(builds: Builds) -> Builds:
+    """Builds from a log with candidate fields."""
+    return Builds(builds.artifacts.with_name("placed"), with_placed_pools(builds.events))
+
+
+@pytest.mark.parametrize("case", PLACED, ids=str)
+async def test_candidate_fields_over_every_door_are_those_of_torch(
+    placed_builds: Builds, case: Case, cache_url: str, tmp_path: Path
+):
+    slate = [f"i{n}" for n in range(40)] + ["nobody sells this"] + ["i3"] * 4
+    columns: dict[str, list[str | None]] = {
+        "display": [("front", "aisle", "3", "no such place")[at % 4] for at in range(len(slate))],
+        "mailer": [("cover", None, "inside")[at % 3] for at in range(len(slate))],
+    }
+    candidates = [
+        {"id": item, "fields": {name: values[at] for name, values in columns.items()}}
+        for at, item in enumerate(slate)
+    ]
+    display = [value or "" for value in columns["display"]]
+    async with serving(placed_builds, case, cache_url, tmp_path) as served:
+        for user in USERS:
+            user_id = placed_builds.events.user_ids[user]
+            placed = await served.service.score(user_id, candidates)
+            plain = await served.service.score(user_id, slate)
+            over_v2 = await served.service.client.post(
+                f"/v2/models/{case}/infer",
+                json={"inputs": [_texts(*one) for one in [
+                    ("user_id", [user_id]), ("candidates", slate), ("display", display),
+                ]]},
+            )  # fmt: skip
+            both = served.expected(user, slate, placed=columns)
+            one = served.expected(user, slate, placed={"display": display})
+            assert placed["scores"] == pytest.approx(both, abs=LIMIT)
+            assert plain["scores"] == pytest.approx(served.expected(user, slate), abs=LIMIT)
+            assert over_v2.json()["outputs"][0]["data"] == pytest.approx(one, abs=LIMIT)
+            unknown = {"display": ["no such place"], "mailer": [None]}
+            assert placed["unknown_candidate_fields"] == unknown
+            # One item in four placements: the scores must differ, or else equality proves little.
+            assert np.std(placed["scores"][-4:]) > LIMIT
+
+
+def _texts(name: str, values: list[str]) -> dict[str, object]:
+    return {"name": name, "shape": [len(values)], "datatype": "BYTES", "data": values}
