@@ -7,6 +7,8 @@ from builder.recipe.limits import Interval
 from models.contract.errors import did_you_mean
 
 RESERVED_FIELDS = ("item", "user", "popularity")
+INPUT_NAMES = ("user_id", "candidates", "recent")
+"""Inputs of every served model: V2 has one name space for them, context fields and candidate fields."""
 USER_FIELD = "user"
 """The user's id as a user field. Every log has it."""
 TIME_FIELDS = ("hour", "weekday")
@@ -220,6 +222,12 @@ def _field_problems(data: Data) -> list[str]:
         for name in names:
             if name in RESERVED_FIELDS and (kind, name) != ("user_fields", USER_FIELD):
                 problems.append(f"data.{kind}: got {name!r}, expected a name that is not reserved")
+    for name in data.candidate_fields:
+        if name in (*data.context_fields, *INPUT_NAMES):
+            problems.append(
+                f"data.candidate_fields: got {name!r}, expected a name that no context field and no other input of "
+                f"a request has ({', '.join(INPUT_NAMES)})"
+            )
     if data.category is not None and data.category not in data.item_fields:
         known = ", ".join(data.item_fields) or "none"
         hint = did_you_mean(data.category, data.item_fields)

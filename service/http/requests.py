@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from models.contract.errors import RequestError, Unquoted, did_you_mean
+from models.contract.vocabulary import check_id
 from service.http.candidates import (
     CANDIDATES_SCHEMA,
     CHECK_CANDIDATES,
@@ -38,7 +39,7 @@ MAX_PROBLEMS = 100
 
 
 def _user_id(value: object) -> str:
-    return read_id("user_id", value)
+    return check_id("user_id", value) if type(value) is str else read_id("user_id", value)
 
 
 def _users_to_prefetch(value: object) -> list[str]:

@@ -2,13 +2,21 @@
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from service.transport.schemas import Answer, Ready
 
 Scalar = bool | int | float | str
 Parameters = dict[str, Scalar]
 Sizes = list[int]
+EXAMPLE = {
+    "inputs": [
+        {"name": "user_id", "shape": [1], "datatype": "BYTES", "data": ["42"]},
+        {"name": "candidates", "shape": [2], "datatype": "BYTES", "data": ["7", "9"]},
+        {"name": "display", "shape": [2], "datatype": "BYTES", "data": ["front end cap", "none"]},
+    ]
+}
+"""`display` is a candidate field of the model."""
 
 
 class ModelReady(Ready):
@@ -123,7 +131,8 @@ class InferAnswer(Answer):
     """As in the request; absent if the request has none."""
 
     parameters: Parameters
-    """`degraded`, and `degraded_reason` if that is true."""
+    """`degraded`, and `degraded_reason` if that is true. `unknown_candidate_fields`, if any is: JSON text, candidate field
+    -> values that were scored as the field's unknown value, as in POST /v1/score."""
 
     outputs: list[OutputTensor]
 
@@ -150,6 +159,8 @@ class RequestedOutput(Answer):
 class InferBody(Answer):
     """Body of POST /v2/models/{model}/infer; the inputs `user_id` and `candidates` are required."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
+
     id: str = ""
     """The response repeats it."""
 
@@ -157,6 +168,8 @@ class InferBody(Answer):
     """`timeout` (microseconds; 0: none), `priority` (1 is the highest; 0: the default); others are ignored."""
 
     inputs: list[InputTensor]
+    """GET /v2/models/{model} lists them. A candidate field is an input with the shape of `candidates`."""
+
     outputs: list[RequestedOutput] = Field([])
     """Absent: all."""
 

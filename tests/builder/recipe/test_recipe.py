@@ -380,6 +380,15 @@ def test_reserved_names_are_refused_elsewhere(kind: str, name: str) -> None:
     assert problem == f"data.{kind}: got {name!r}, expected a name that is not reserved"
 
 
+@pytest.mark.parametrize("name", ["hour", "candidates", "recent"])
+def test_a_candidate_field_has_a_name_of_its_own(name: str) -> None:
+    data = {"candidate_fields": ["display", name], "context_fields": ["hour"]}
+    problems = problems_of(plain_recipe(data=data))
+
+    (problem,) = [one for one in problems if one.startswith("data.candidate_fields: got ")]
+    assert problem.startswith(f"data.candidate_fields: got {name!r}, expected a name that no cont")
+
+
 @pytest.mark.parametrize(
     ("rule", "problem"),
     [
