@@ -195,7 +195,7 @@ def test_every_route_is_in_the_reference() -> None:
     assert len(listed) > 20
     for route in listed:
         assert f"## `{route.method} {route.path}`" in text
-    assert "| `candidates` | list of string or integer | yes |" in text
+    assert "| `candidates` | list of string or integer or object | yes |" in text
 
 
 def test_every_grpc_call_is_in_the_reference() -> None:

@@ -131,8 +131,8 @@ class InferAnswer(Answer):
     """As in the request; absent if the request has none."""
 
     parameters: Parameters
-    """`degraded`, and `degraded_reason` if that is true. `unknown_candidate_fields`, if any is: JSON text, candidate field
-    -> values that were scored as the field's unknown value, as in POST /v1/score."""
+    """`degraded`, and `degraded_reason` if that is true. `unknown_candidate_fields`, if there are any: JSON text,
+    candidate field -> values that were scored as the field's unknown value, as in POST /v1/score."""
 
     outputs: list[OutputTensor]
 
