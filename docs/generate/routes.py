@@ -35,7 +35,7 @@ infer` as they are. [gRPC](grpc.md) answers the same from the same code.
 | `candidates` | input | BYTES or an integer type | [C] or [B, C] | item ids to score |
 | `recent` | input, optional | BYTES or an integer type | [N] or [B, N] | the user's latest items, newest last |
 | each context field | input, optional | BYTES or an integer type | [1], [B] or [B, 1] | a context field's value |
-| each candidate field | input, optional | BYTES or an integer type | as `candidates` | each candidate's value of the field |
+| each candidate field | input, optional | BYTES or an integer type | as `candidates` | a value for each candidate |
 | `scores` | output | FP32 | as `candidates` | in the order of the candidates |
 | `state_source` | output | BYTES | [1] or [B] | `hit`, `miss`, `stale`, `corrupt` or `unavailable` |
 | `unknown` | output | BOOL | as `candidates` | true where the catalogue does not hold the candidate |
