@@ -3,13 +3,14 @@
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
+from pydantic.config import JsonDict
 
 from service.transport.schemas import Answer, Ready
 
 Scalar = bool | int | float | str
 Parameters = dict[str, Scalar]
 Sizes = list[int]
-EXAMPLE = {
+EXAMPLE: JsonDict = {
     "inputs": [
         {"name": "user_id", "shape": [1], "datatype": "BYTES", "data": ["42"]},
         {"name": "candidates", "shape": [2], "datatype": "BYTES", "data": ["7", "9"]},
