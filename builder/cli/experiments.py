@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from builder.cli.catalogue import EXPERIMENTS
 from builder.cli.options import RUNS, RecipePath, Runs, make_build
@@ -94,14 +95,18 @@ def compare(
 
 @contextmanager
 def _ingested(build: "Build") -> Iterator[None]:
-    """Lock the run folder, and ingest the recipe's log if it is due."""
+    """Lock the run folder; ingest and audit the recipe's log where that is due, and say which leaks it allows."""
+    from builder.audit.report import exception_lines
     from builder.cli.steps import do_step
     from builder.pipeline import is_due
 
     with build.folder.locked(), run_log(build.folder):
-        if is_due(build, "ingest"):
-            do_step(build, "ingest")
+        for step in ("ingest", "audit"):
+            if is_due(build, step):
+                do_step(build, step)
         yield
+    for line in exception_lines(build.recipe):
+        console.print(f"[yellow]{escape(line)}[/]", highlight=False, soft_wrap=True)
 
 
 def _train(
