@@ -63,6 +63,7 @@ class Graphs:
 
     def __init__(self, artifact: Artifact) -> None:
         self.artifact = artifact
+        self._calibration = artifact.calibration()
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3
@@ -95,7 +96,10 @@ class Graphs:
             "candidate_fields": vocabulary.candidate_ids({}, len(body["candidates"]))[None],
         }
         (logits,) = self._score.run(["logits"], _inputs_of(self._score, feed))
-        return [float(p) for p in 1 / (1 + np.exp(-logits[0].astype(np.float64)))]
+        log_odds = logits[0].astype(np.float64)
+        if self._calibration is not None:
+            log_odds = self._calibration.log_odds(log_odds)
+        return [float(p) for p in 1 / (1 + np.exp(-log_odds))]
 
     def answers(self, body: dict[str, Any], history: Sequence[str]) -> dict[Origin, list[float]]:
         """Expected scores of a request from the user's record and from the cold-start state."""

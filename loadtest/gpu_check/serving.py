@@ -131,7 +131,7 @@ def _check_service(name: str, inputs: Inputs, options: Options, results: Results
 
 
 def _compare(url: str, inputs: Inputs, options: Options) -> dict[str, Any]:
-    session = open_cpu(inputs.artifact.file(SCORE), 1)
+    session, calibration = open_cpu(inputs.artifact.file(SCORE), 1), inputs.artifact.calibration()
     largest, degraded = 0.0, 0
     queries = _queries(inputs, options.effort.users, COMPARED_SLATE)
     for number, (user_id, candidates) in enumerate(queries):
@@ -142,6 +142,8 @@ def _compare(url: str, inputs: Inputs, options: Options) -> dict[str, Any]:
                 feed[name] = np.full_like(feed[name], UNKNOWN)
         feed["items"] = inputs.artifact.vocabulary.item_rows(candidates)[None]
         logits: NDArray[np.float64] = run_plain(session, feed)[0].astype(np.float64)
+        if calibration is not None:
+            logits = calibration.log_odds(logits)
         difference = np.abs(answer["scores"] - 1 / (1 + np.exp(-logits)))
         largest = max(largest, float(difference.max()))
         degraded += answer["degraded"]

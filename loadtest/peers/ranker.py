@@ -35,13 +35,16 @@ class Ranker:
         self._generation = Pointer.from_bytes(self._redis.get(key), key).current
         artifact_dir = Path(served["artifact_dir"])
         self._artifact = load_artifact(artifact_dir, self._generation.artifact_id)
+        self._calibration = self._artifact.calibration()
         self._session = make_session(self._artifact.file(SCORE))
         self._inputs = [node.name for node in self._session.get_inputs()]
 
     def score(self, user_id: str, candidates: Sequence[str]) -> NDArray[np.float64]:
         """Click probability of each candidate."""
-        logits = self.run(self.feed(user_id, candidates))
-        return 1 / (1 + np.exp(-logits.astype(np.float64)))
+        log_odds = self.run(self.feed(user_id, candidates)).astype(np.float64)
+        if self._calibration is not None:
+            log_odds = self._calibration.log_odds(log_odds)
+        return 1 / (1 + np.exp(-log_odds))
 
     def run(self, feed: Feed) -> NDArray[np.float32]:
         """Call ONNX Runtime; one logit per candidate."""

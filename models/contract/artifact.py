@@ -9,6 +9,7 @@ A folder `<artifacts>/<artifact_id>/` with
     vocabulary.json     raw ids <-> dense ids
     item_texts.txt      display text of each item, for people; optional, and read only on request
     example_slate.json  candidates of one real request, for the demo; optional, and read only on request
+    calibration.json    logits -> calibrated log odds; optional (`calibration.py`)
 
 No file is a pickle. The folder is written under another name and then renamed, so that a partly written artifact is
 never visible.
@@ -24,6 +25,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from models.contract.calibration import CALIBRATION, Calibration, calibration_from_bytes
 from models.contract.errors import ArtifactError, ArtifactMissingError, ArtifactTamperedError
 from models.contract.example_slate import EXAMPLE_SLATE, ExampleSlate
 from models.contract.item_texts import ITEM_TEXTS, texts_from_bytes
@@ -37,7 +39,7 @@ ENCODE = "encode.onnx"
 SCORE = "score.onnx"
 VOCABULARY = "vocabulary.json"
 FILES = (WEIGHTS, ENCODE, SCORE, VOCABULARY)
-OPTIONAL_FILES = (ITEM_TEXTS, EXAMPLE_SLATE)
+OPTIONAL_FILES = (ITEM_TEXTS, EXAMPLE_SLATE, CALIBRATION)
 """Files that an artifact may lack, as older ones do."""
 FORMAT = 1
 """Version of the layout of an artifact."""
@@ -141,6 +143,19 @@ class Artifact:
         texts = texts_from_bytes(_read(self.file(ITEM_TEXTS)))
         pairs = zip(self.vocabulary.items, texts, strict=True)
         return {item: text for item, text in pairs if text is not None}
+
+    def calibration(self) -> Calibration | None:
+        """How logits become calibrated log odds; None: as they are. Reads the file at each call.
+
+        Raises:
+            ArtifactError: the file is not a calibration, or was removed after the artifact was loaded.
+        """
+        if CALIBRATION not in self.manifest.files:
+            return None
+        try:
+            return calibration_from_bytes(_read(self.file(CALIBRATION)))
+        except ValueError as error:
+            raise ArtifactError(f"artifact: {self.file(CALIBRATION)}: {error}") from error
 
     def example_slate(self) -> ExampleSlate | None:
         """The candidates of a real request; None if the artifact has none. Reads the file at each call.

@@ -108,6 +108,7 @@ def model_answer(serving: Serving, is_default: bool) -> Json:
         "record_bytes": record_bytes(spec, generation.dtype, 0, schema.recent_length),
         "state": [{"name": tensor.name, "shape": tensor.shape} for tensor in spec],
         "provider": serving.scorer.provider,
+        "calibration": serving.scorer.calibration,
         "history_length": schema.history_length,
         "recent_length": schema.recent_length,
         "num_items": schema.num_items,

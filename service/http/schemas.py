@@ -182,6 +182,10 @@ class ModelInfo(Answer):
     provider: str
     """ONNX Runtime provider that runs the graphs."""
 
+    calibration: Literal["none", "temperature", "isotonic"]
+    """How the graph's logits become the log odds of the scores: as they are, by a scale and a shift, or by an isotonic
+    map. The builder fits it on validation and keeps it only where it helps."""
+
     history_length: int
     recent_length: int
     num_items: int

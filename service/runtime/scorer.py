@@ -13,6 +13,8 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from models.contract.artifact import ENCODE, SCORE, Artifact
+from models.contract.calibration import NONE as UNCALIBRATED
+from models.contract.calibration import Calibration
 from models.contract.errors import ArtifactError
 from models.contract.schema import PADDING, UNKNOWN
 
@@ -99,10 +101,12 @@ class Scorer:
     Attributes:
         cold_start: state of a user without history and with an unknown profile.
         provider: ONNX Runtime provider that runs the graphs.
+        calibration: kind of the artifact's calibration, which is applied after the graph; "none" without one.
     """
 
     cold_start: State
     provider: str
+    calibration: str
 
     def __init__(self, artifact: Artifact, num_threads: int) -> None:
         """Open both sessions, compute the cold-start state and score with it.
@@ -118,6 +122,8 @@ class Scorer:
         self._spec = artifact.manifest.state_spec
         self._vocabulary = artifact.vocabulary
         self._item_rows = artifact.vocabulary.item_rows
+        self._calibrated = artifact.calibration()
+        self.calibration = self._calibrated.kind if self._calibrated else UNCALIBRATED
         with _artifact_errors(artifact.path):
             self._encode = _session(artifact.file(ENCODE), num_threads)
             self._score = _session(artifact.file(SCORE), num_threads)
@@ -168,7 +174,8 @@ class Scorer:
         declared = {name: feed[name] for name in self._inputs}
         (logits,) = self._score.run(["logits"], declared)
         return [
-            _probabilities(row[: len(slate.items)]) for row, slate in zip(logits, rows, strict=True)
+            _probabilities(row[: len(slate.items)], self._calibrated)
+            for row, slate in zip(logits, rows, strict=True)
         ]
 
     def probe(self, num_candidates: int = 1) -> None:
@@ -262,8 +269,12 @@ def _padded(ids: Ids, length: int) -> Ids:
     return np.concatenate([ids, padding])
 
 
-def _probabilities(logits: NDArray[Any]) -> Probabilities | ArtifactError:
+def _probabilities(
+    logits: NDArray[Any], calibration: Calibration | None
+) -> Probabilities | ArtifactError:
     # Few passes, in place: for some hundred candidates each pass costs more than its arithmetic.
+    if calibration is not None:
+        logits = calibration.log_odds(logits.astype(np.float64))
     x: Probabilities = np.negative(logits, dtype=np.float64)
     if not isfinite(x.sum()):  # the sum is finite if and only if every logit is
         return ArtifactError("score: the graph gave a score that is not finite")

@@ -63,7 +63,10 @@ class Expected:
             "candidate_fields": vocabulary.candidate_ids({}, len(ask.candidates))[None],
         }
         (logits,) = _run(self._score_graph, feed)
-        scores: NDArray[np.float64] = 1 / (1 + np.exp(-logits[0].astype(np.float64)))
+        log_odds, calibration = logits[0].astype(np.float64), self.artifact.calibration()
+        if calibration is not None:
+            log_odds = calibration.log_odds(log_odds)
+        scores: NDArray[np.float64] = 1 / (1 + np.exp(-log_odds))
         return scores
 
     @cached_property

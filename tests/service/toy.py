@@ -23,6 +23,7 @@ from models.contract.artifact import (
     Manifest,
     save_artifact,
 )
+from models.contract.calibration import CALIBRATION, Calibration, calibration_to_bytes
 from models.contract.example_slate import EXAMPLE_SLATE, ExampleSlate
 from models.contract.item_texts import ITEM_TEXTS, texts_to_bytes
 from models.contract.record import TensorSpec
@@ -60,6 +61,7 @@ class Toy:
         candidate_names: the candidate fields that it has.
         texts: display texts of items; empty: the artifact has none.
         slate: example of a slate; None: the artifact has none.
+        calibration: of the scores; None: the artifact has none.
     """
 
     seed: int = 0
@@ -67,6 +69,7 @@ class Toy:
     candidate_names: tuple[str, ...] = ()
     texts: Mapping[str, str] = field(default_factory=dict, hash=False)
     slate: ExampleSlate | None = field(default=None, hash=False)
+    calibration: Calibration | None = None
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -126,7 +129,10 @@ class Toy:
         logits = self.item[item_rows(candidates)] @ query + state["length"] / 10 + bias
         ids = self.vocabulary.candidate_ids(placed or {}, len(candidates))
         logits = logits + self.placement[ids].sum((1, 2))
-        return [float(p) for p in 1 / (1 + np.exp(-logits.astype(np.float64)))]
+        log_odds = logits.astype(np.float64)
+        if self.calibration is not None:
+            log_odds = self.calibration.log_odds(log_odds)
+        return [float(p) for p in 1 / (1 + np.exp(-log_odds))]
 
     def save(self, root: Path, **changes: bytes) -> Artifact:
         """Write the artifact; `changes` replaces contents by name (without the suffix)."""
@@ -141,6 +147,8 @@ class Toy:
             contents[ITEM_TEXTS] = texts_to_bytes(texts)
         if self.slate:
             contents[EXAMPLE_SLATE] = self.slate.to_bytes()
+        if self.calibration:
+            contents[CALIBRATION] = calibration_to_bytes(self.calibration)
         contents |= {f"{name}.onnx": content for name, content in changes.items()}
         report = {"test": {"auc": 0.75, "targets": 1200}, "seed": self.seed}
         manifest = Manifest("toy", {}, self.schema, SPEC, report, {}, "unknown", 0.0, AS_OF_S, {})

@@ -7,13 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.contract.calibration import Isotonic
 from models.contract.errors import RequestError
 from service.http.candidates import Candidates, read_candidates
 from tests.service.toy import Toy
 from tests.service.world import HISTORIES, RECENT, Running, World
 
 pytestmark = pytest.mark.anyio
-TOY = Toy(candidate_names=("display", "mailer"))
+CALIBRATION = Isotonic((-2.0, 0.0, 1.0), (-2.5, -1.0, 0.5))
+TOY = Toy(candidate_names=("display", "mailer"), calibration=CALIBRATION)
 USER = "ann"
 STATE, LATELY = TOY.state(HISTORIES[USER]), RECENT[USER]
 PLACED = [
@@ -69,6 +71,15 @@ async def test_fields_change_the_scores_as_in_the_model(service: Running) -> Non
     assert answer["scores"] == pytest.approx(expected, abs=1e-6)
     assert len({round(score, 4) for score in answer["scores"][:3]}) == 3  # one item, three ways
     assert answer["unknown_candidates"] == ["7"]
+
+
+async def test_models_say_which_calibration_is_on(service: Running) -> None:
+    listed = (await service.client.get("/v1/models")).json()["models"]
+
+    assert {model["name"]: model["calibration"] for model in listed} == {
+        "toy": "isotonic",
+        "plain": "none",
+    }
 
 
 async def test_unknown_and_missing_values_are_listed(service: Running) -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.contract.calibration import CALIBRATION, Calibration, Isotonic, Temperature
 from models.contract.errors import ArtifactError
 from service.runtime.scorer import CandidateFields, Scorer, Slate, right_aligned
 from service.scoring.compute import unless_error
@@ -116,6 +117,35 @@ def test_unknown_and_missing_values_of_candidate_fields_are_listed_once(tmp_path
     unknown = [unless_error(result).unknown_fields for result in scorer.score_many(slates)]
 
     assert unknown == [{"display": ["9", None]}, {"mailer": [None]}, {}]
+
+
+CALIBRATIONS = [Temperature(0.6, -1.0), Isotonic((-0.5, 0.0, 0.5), (-0.7, -0.6, 0.2))]
+
+
+@pytest.mark.parametrize("calibration", CALIBRATIONS, ids=lambda one: one.kind)
+def test_scores_are_calibrated_after_the_graph(tmp_path: Path, calibration: Calibration):
+    toy = replace(Toy(), calibration=calibration)
+    scorer, plain = Scorer(toy.save(tmp_path), 1), Scorer(Toy().save(tmp_path), 1)
+    slates = _slates(toy)
+
+    results = list(map(unless_error, scorer.score_many(slates)))
+
+    for (history, items), result in zip(SLATES, results, strict=True):
+        expected = toy.scores(toy.state(history), items, history, {"hour": "day"})
+        assert result.scores.tolist() == pytest.approx(expected, abs=1e-6)
+    uncalibrated = list(map(unless_error, plain.score_many(_slates(toy))))
+    for result, raw in zip(results, uncalibrated, strict=True):
+        assert np.abs(result.scores - raw.scores).max() > 0.01
+        assert (np.argsort(result.scores) == np.argsort(raw.scores)).all()
+    assert (scorer.calibration, plain.calibration) == (calibration.kind, "none")
+
+
+def test_an_artifact_with_a_broken_calibration_does_not_load(tmp_path: Path):
+    artifact = replace(Toy(), calibration=Temperature(1.0, 0.0)).save(tmp_path)
+    artifact.file(CALIBRATION).write_text('{"kind": "temperature", "scale": -1, "shift": 0}')
+
+    with pytest.raises(ArtifactError, match=r"calibration.json: calibration: got scale -1.0"):
+        Scorer(artifact, 1)
 
 
 @given(rows=st.lists(st.integers(2, 31), max_size=8), length=st.integers(0, 8))

@@ -8,6 +8,7 @@ import numpy as np
 import orjson
 import pytest
 
+from models.contract.calibration import Temperature
 from models.contract.errors import RequestError
 from service.v2.messages import InferRequest, InferResponse, InferTensor
 from tests.service.toy import Toy
@@ -16,7 +17,7 @@ from tests.service.v2.test_http import INFER, LENGTH, packed
 from tests.service.world import HISTORIES, RECENT, Running, World
 
 pytestmark = pytest.mark.anyio
-TOY = Toy(candidate_names=("display", "mailer"))
+TOY = Toy(candidate_names=("display", "mailer"), calibration=Temperature(1.3, 0.4))
 SLATE = ["i1", "i5", "i5"]
 DISPLAY = ["front", "3", "ceiling"]
 USER, CANDIDATES = texts("user_id", "ann"), texts("candidates", *SLATE)

@@ -24,13 +24,14 @@ import tritonclient.grpc as triton
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.utils import InferenceServerException
 
+from models.contract.calibration import Temperature
 from models.contract.embedded_cache import start_server, stop_server
 from tests.service.running import service_process, wait_for
 from tests.service.toy import AS_OF_S, Toy
 from tests.service.world import HISTORIES, RECENT, World
 
 TOY = Toy()
-PLACED = Toy(candidate_names=("display",))
+PLACED = Toy(candidate_names=("display",), calibration=Temperature(0.7, -0.5))
 VERSION = str(AS_OF_S + 60)
 SLATE = ["i1", "i5", "no such"]
 CALL = "/inference.GRPCInferenceService/"
