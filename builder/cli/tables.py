@@ -32,7 +32,7 @@ def _measured(report: Mapping[str, Any]) -> Iterable[tuple[str, Mapping[str, flo
     if report["trees_floor"]:
         yield "baseline: trees", report["trees_floor"]
     if report["oracle_auc"] is not None:
-        yield "oracle (Bayes-optimal)", {"auc": report["oracle_auc"]}
+        yield "oracle (true probabilities)", {"auc": report["oracle_auc"]}
 
 
 def run_summary(recipe: Recipe, stamps: Mapping[str, Stamp]) -> str:

@@ -69,7 +69,7 @@ class Synthetic:
     categories: Annotated[int, Interval(ge=4)] = 60
     """Number of groups of items. An item's group is its field "category"."""
     interests: Annotated[int, Interval(ge=1)] = 12
-    """Number of categories that a user prefers. Only the older part of the history shows which."""
+    """Number of interests of a user, which drift and are active in turn. Mostly old events show them."""
     events_per_user: Annotated[int, Interval(ge=40)] = 500
     """Number of events per user: purchases and shown items together."""
     noise: Annotated[float, Interval(ge=0, le=0.49)] = 0.05

@@ -1,14 +1,20 @@
-"""A synthetic log with planted long-term interests, whose Bayes-optimal scores are known.
+"""A synthetic log with drifting interests that are not counts, whose true click probabilities are known.
 
-In the older half of the time users buy, mostly from the few categories that they prefer. In the newer half slates are
-shown, mostly of staples, which all users click with the same probability: recent clicks say little about preferences.
-An item that is not a staple is clicked with probability
+Items and interests are vectors, which no model sees. Items of one category are near each other, but not alike:
+interests are places between items, not categories. Each user has K interests; each drifts along a line while the log
+goes on, and they are active in turn.
 
-    p = ε + (1 - 2ε) σ(CATEGORY · (log(1 + n_c) - log(1 + n / K)) + ITEM · log(1 + n_i) + BIAS)
+In the older half of the time users buy: mostly an item near the active interest, at times one that they bought before.
+In the newer half slates are shown, mostly of staples, which all users click with the same probability: recent clicks
+say little. The rest are earlier purchases, items near an interest, and any items. An item that is not a staple is
+clicked with probability
 
-and a staple with ε + (1 - 2ε) STAPLE, where n, n_c and n_i count the user's earlier positives: all of them, those of
-the item's category, those of the item; K is the number of categories, ε the noise. p depends on the history only, so no
-model ranks better than p.
+    p = ε + (1 - 2ε) σ(SHARP · (max_k (⟨z_i, u_k(t)⟩ - REST · [k is not active]) - LIKE))
+
+and a staple with ε + (1 - 2ε) STAPLE, where z_i is the item's unit vector, u_k(t) that of interest k at time t of the
+log (0 to 1), and ε the noise. What was bought long ago may be liked no more, and what was never bought may be liked, so
+an item of the history is a 1 or a 0. No model ranks better than p. A model sees the history, not the interests, so at
+best it comes close.
 """
 
 from dataclasses import dataclass
@@ -29,16 +35,26 @@ SHOWN_SHARE = 0.5
 """Share of a user's events that are shown items; the others are purchases."""
 SLATE = 5
 """Number of items shown together."""
-LOVED_SHARE = 0.8
-"""Share of purchases from preferred categories."""
-STAPLE_SHARE = 0.6
-"""Share of staples among shown items; half of the others are from preferred categories."""
+LIKED_SHARE, AGAIN_SHARE = 0.9, 0.3
+"""Shares of purchases that are near the active interest, and that are of an item that was bought before."""
+STAPLE_SHARE = 0.5
+"""Share of staples among shown items; a third of the others each is bought before, near an interest, and any item."""
 STAPLE = 0.5
 CATEGORIES_PER_STAPLE = 4
 """One category in this many holds staples; they are the first ones."""
-CATEGORY, ITEM, BIAS = 1.5, 0.5, -1.0
+WIDTH = 8
+"""Dimensions of the vectors."""
+SPREAD = 0.9
+"""Distance of an item from the middle of its category, as a share of that from the origin."""
+DRIFT = 0.6
+"""How far an interest moves during the log, as a share of its distance from the origin."""
+TURN = 5
+"""Steps after which the next interest is active."""
+SEEN, CHOICE = 48, 12.0
+"""Items that a purchase is chosen from, and the weight of their likeness in that choice."""
+SHARP, LIKE, REST = 15.0, 0.6, 0.1
 USERS_AT_ONCE = 2_000
-"""Users drawn at once: bounds the memory of the [users, items] counts."""
+"""Users drawn at once: bounds the memory."""
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -46,12 +62,13 @@ COLUMNS = Columns(user="user_id", item="item_id", time="timestamp", label="label
 
 
 @dataclass(frozen=True)
-class _World:
-    """Constants of a log.
+class World:
+    """What all users share.
 
     Attributes:
         size: the recipe's section.
         num_staples: number of staple categories.
+        vectors: unit vector of each item; [items, WIDTH].
         appeal: probability of each item within its category; [items / categories].
         is_shown: whether a step shows a slate; the steps before the first slate are purchases.
         start_s: epoch second at which each step begins, and the end of the last.
@@ -59,23 +76,40 @@ class _World:
 
     size: Synthetic
     num_staples: int
+    vectors: Floats
     appeal: Floats
     is_shown: NDArray[np.bool_]
     start_s: Floats
+
+    def is_staple(self, item: Ints) -> NDArray[np.bool_]:
+        """Whether all users click an item with the same probability."""
+        return np.asarray(item % self.size.categories < self.num_staples)
+
+
+@dataclass(frozen=True)
+class Interests:
+    """Interests of n users: u_k(t) is the unit vector of `begin` + t · `drift`; both [n, K, WIDTH]."""
+
+    begin: Floats
+    drift: Floats
+
+    def at(self, share: float) -> Floats:
+        """Unit vectors when this share of the log is over, [n, K, WIDTH]."""
+        return _unit(self.begin + share * self.drift)
 
 
 def read_synthetic(recipe: Recipe) -> RawLog:
     """Draw a log. The same seed gives the same log."""
     size = recipe.data.synthetic
-    seeds = np.random.SeedSequence(size.seed)
-    world = _make_world(size)
-    starts = range(0, size.users, USERS_AT_ONCE)
-    parts = [
-        _draw_users(
-            world, first, min(USERS_AT_ONCE, size.users - first), np.random.default_rng(seed)
-        )
-        for first, seed in zip(starts, seeds.spawn(len(starts)), strict=True)
-    ]
+    world_seed, *seeds = np.random.SeedSequence(size.seed).spawn(
+        1 + -(-size.users // USERS_AT_ONCE)
+    )
+    world = make_world(size, np.random.default_rng(world_seed))
+    parts = []
+    for seed, first in zip(seeds, range(0, size.users, USERS_AT_ONCE), strict=True):
+        rng = np.random.default_rng(seed)
+        num_users = min(USERS_AT_ONCE, size.users - first)
+        parts.append(draw_events(world, draw_interests(world, num_users, rng), first, rng))
     item = np.arange(size.items)
     items = {
         "item_id": [f"i{i}" for i in item],
@@ -91,50 +125,59 @@ def read_synthetic(recipe: Recipe) -> RawLog:
 
 
 def find_synthetic(_recipe: Recipe) -> list[Path]:
-    """No files: the recipe alone decides the log."""
-    return []
+    """This module: with the recipe, it decides the log."""
+    return [Path(__file__)]
 
 
-def _make_world(size: Synthetic) -> _World:
+def make_world(size: Synthetic, rng: np.random.Generator) -> World:
+    """Draw the items' vectors, and lay out the steps."""
     num_slates = round(SHOWN_SHARE * size.events_per_user / SLATE)
     num_bought = size.events_per_user - num_slates * SLATE
     half_s = DAYS * 43_200
     bought_s = np.linspace(0, half_s, num_bought, endpoint=False)
     shown_s = np.linspace(half_s, 2 * half_s, num_slates + 1)
     rank = np.arange(1, size.items // size.categories + 1)
-    return _World(
+    middle = _unit(rng.normal(size=(size.categories, WIDTH)))
+    aside = _unit(rng.normal(size=(size.items, WIDTH)))
+    return World(
         size=size,
         num_staples=size.categories // CATEGORIES_PER_STAPLE,
+        vectors=_unit(middle[np.arange(size.items) % size.categories] + SPREAD * aside),
         appeal=rank**-0.8 / (rank**-0.8).sum(),
         is_shown=np.arange(num_bought + num_slates) >= num_bought,
         start_s=START_S + np.concatenate([bought_s, shown_s]),
     )
 
 
-def _draw_users(
-    world: _World, first: int, num_users: int, rng: np.random.Generator
+def draw_interests(world: World, num_users: int, rng: np.random.Generator) -> Interests:
+    """Interests that begin at items other than staples and drift in random directions."""
+    shape = (num_users, world.size.interests)
+    begin = world.vectors[_any_items(world, shape, rng)]
+    return Interests(begin, DRIFT * _unit(rng.normal(size=begin.shape)))
+
+
+def draw_events(
+    world: World, interests: Interests, first: int, rng: np.random.Generator
 ) -> pl.DataFrame:
     """Events of users `first`, `first` + 1, …, step by step, all users at once."""
-    size = world.size
-    others = size.categories - world.num_staples
-    loved = rng.random((num_users, others)).argsort(1)[:, : size.interests] + world.num_staples
-    by_category = np.zeros((num_users, size.categories))
-    by_item = np.zeros((num_users, size.items))
+    num_users, num_bought = len(interests.begin), int((~world.is_shown).sum())
+    bought = np.zeros((num_users, num_bought), np.int64)
     steps = []
     for step, is_shown in enumerate(world.is_shown):
-        width = SLATE if is_shown else 1
-        item = _draw_items(world, loved, width, rng)
-        click = _click_probability(world, item, by_category, by_item)
-        label = rng.random(item.shape) < click if is_shown else np.ones(item.shape, bool)
-        for column in range(width):  # one column at a time: a slate may show an item twice
-            rows = np.flatnonzero(label[:, column])
-            by_item[rows, item[rows, column]] += 1
-            by_category[rows, item[rows, column] % size.categories] += 1
+        now = interests.at(step / len(world.is_shown))
+        active = step // TURN % world.size.interests
+        if is_shown:
+            item = _show(world, now, bought, rng)
+            chance = click_chance(world, item, now, active)
+            label = rng.random(item.shape) < chance
+        else:
+            item = _buy(world, now[:, active], bought[:, :step], rng)
+            bought[:, step] = item[:, 0]
+            chance, label = np.full(item.shape, np.nan), np.ones(item.shape, bool)
         length_s = world.start_s[step + 1] - world.start_s[step]
         time_s = world.start_s[step] + length_s * rng.random(num_users)
-        known = click if is_shown else np.full(item.shape, np.nan)
-        steps.append((item, label, known, np.repeat(time_s[:, None], width, 1)))
-    item, label, known, time_s = (np.concatenate(part, 1) for part in zip(*steps, strict=True))
+        steps.append((item, label, chance, np.repeat(time_s[:, None], item.shape[1], 1)))
+    item, label, chance, time_s = (np.concatenate(part, 1) for part in zip(*steps, strict=True))
     user = np.repeat(np.arange(first, first + num_users), item.shape[1])
     return pl.DataFrame(
         {
@@ -142,7 +185,7 @@ def _draw_users(
             "item_id": item.ravel(),
             "timestamp": time_s.ravel().astype(np.int64),
             "label": label.ravel().astype(np.int8),
-            "click_probability": known.ravel().astype(np.float32),
+            "click_probability": chance.ravel().astype(np.float32),
         }
     ).with_columns(
         user_id=pl.format("u{}", "user_id"),
@@ -150,27 +193,68 @@ def _draw_users(
     )
 
 
-def _draw_items(world: _World, loved: Ints, width: int, rng: np.random.Generator) -> Ints:
-    """Items that are bought (one) or shown (several) in a step, [users, width]."""
-    size, shape = world.size, (len(loved), width)
-    favourite = np.take_along_axis(loved, rng.integers(size.interests, size=shape), 1)
-    other = rng.integers(world.num_staples, size.categories, size=shape)
+def click_chance(world: World, item: Ints, interests: Floats, active: int) -> Floats:
+    """Click probability by the module's equation, [n, C].
+
+    Args:
+        world: what all users share.
+        item: items, [n, C].
+        interests: unit vectors of the users' interests now, [n, K, WIDTH].
+        active: the active interest.
+    """
+    likeness = np.einsum("ncd,nkd->nck", world.vectors[item], interests)
+    is_resting = np.arange(interests.shape[1]) != active
+    nearest = (likeness - REST * is_resting).max(2)
+    liked = 1 / (1 + np.exp(-SHARP * (nearest - LIKE)))
+    sure = np.where(world.is_staple(item), STAPLE, liked)
+    chance: Floats = world.size.noise + (1 - 2 * world.size.noise) * sure
+    return chance
+
+
+def _buy(world: World, interest: Floats, bought: Ints, rng: np.random.Generator) -> Ints:
+    """One item for each user, [n, 1]: of some that it sees, or bought before, one near its active interest or any."""
+    seen = _any_items(world, (len(interest), SEEN), rng)
+    if bought.shape[1]:
+        earlier = rng.integers(bought.shape[1], size=seen.shape)
+        is_again = rng.random((len(seen), 1)) < AGAIN_SHARE
+        seen = np.where(is_again, np.take_along_axis(bought, earlier, 1), seen)
+    is_liked = rng.random(len(seen)) < LIKED_SHARE
+    return _choose(world, seen, np.where(is_liked[:, None], interest, 0.0), rng)
+
+
+def _show(world: World, interests: Floats, bought: Ints, rng: np.random.Generator) -> Ints:
+    """A slate for each user, [n, SLATE]."""
+    shape = (len(bought), SLATE)
     staple = rng.integers(world.num_staples, size=shape)
-    is_shown = width > 1
-    loved_share, staple_share = (0.5, STAPLE_SHARE) if is_shown else (LOVED_SHARE, 0.0)
-    category = np.where(rng.random(shape) < loved_share, favourite, other)
-    category = np.where(rng.random(shape) < staple_share, staple, category)
-    place = rng.choice(len(world.appeal), size=shape, p=world.appeal)
-    return place * size.categories + category
+    staple = _of_category(world, staple, rng)
+    again = np.take_along_axis(bought, rng.integers(bought.shape[1], size=shape), 1)
+    user, interest = np.arange(len(bought)), rng.integers(interests.shape[1], size=shape)
+    near = [
+        _choose(world, _any_items(world, (len(bought), SEEN), rng), interests[user, place], rng)
+        for place in interest.T
+    ]
+    kinds = np.stack([again, np.concatenate(near, 1), _any_items(world, shape, rng)])
+    kind = rng.integers(len(kinds), size=shape)
+    other = np.take_along_axis(kinds, kind[None], 0)[0]
+    return np.where(rng.random(shape) < STAPLE_SHARE, staple, other)
 
 
-def _click_probability(world: _World, item: Ints, by_category: Floats, by_item: Floats) -> Floats:
-    """Click probability by the equation above, [users, width]."""
-    size, category = world.size, item % world.size.categories
-    in_category = np.take_along_axis(by_category, category, 1)
-    of_item = np.take_along_axis(by_item, item, 1)
-    even = by_category.sum(1, keepdims=True) / size.categories
-    logit = CATEGORY * (np.log1p(in_category) - np.log1p(even)) + ITEM * np.log1p(of_item) + BIAS
-    sure = np.where(category < world.num_staples, STAPLE, 1 / (1 + np.exp(-logit)))
-    click: Floats = size.noise + (1 - 2 * size.noise) * sure
-    return click
+def _choose(world: World, seen: Ints, interest: Floats, rng: np.random.Generator) -> Ints:
+    """One of each user's items, by a softmax of their likeness to its interest; [n, 1]."""
+    likeness = np.einsum("nsd,nd->ns", world.vectors[seen], interest)
+    place = (CHOICE * likeness + rng.gumbel(size=seen.shape)).argmax(1)
+    return np.take_along_axis(seen, place[:, None], 1)
+
+
+def _any_items(world: World, shape: tuple[int, ...], rng: np.random.Generator) -> Ints:
+    """Items other than staples, by their appeal."""
+    return _of_category(world, rng.integers(world.num_staples, world.size.categories, shape), rng)
+
+
+def _of_category(world: World, category: Ints, rng: np.random.Generator) -> Ints:
+    place = rng.choice(len(world.appeal), size=category.shape, p=world.appeal)
+    return np.asarray(place * world.size.categories + category)
+
+
+def _unit(vectors: Floats) -> Floats:
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True))

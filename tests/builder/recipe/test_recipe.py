@@ -287,7 +287,7 @@ def test_later_keys_of_a_split_change_its_fingerprint(rule: dict[str, Any]) -> N
 
 def test_recipes_without_neutral_ratings_keep_the_fingerprint_of_their_data() -> None:
     """The fingerprint from before this key existed."""
-    recipe = load_recipe("builder/recipes/experiments/movielens-100k-compare.toml")
+    recipe = load_recipe("builder/recipes/experiments/movielens-100k-implicit.toml")
     neutral = replace(recipe, data=replace(recipe.data, positive_from=4.0, negative_to=2.0))
     without = replace(recipe, data=replace(recipe.data, positive_from=4.0))
 
