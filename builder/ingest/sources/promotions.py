@@ -68,12 +68,21 @@ def _pools(path: Path, purchases: pl.DataFrame) -> pl.DataFrame:
         .agg(pl.col("week").min().alias("first_sale"))
     )
     visited = purchases.lazy().select(KEY).unique()
-    return (
+    placements = [pl.col(column).alias(name) for name, column in PLACEMENTS.items()]
+    rows = (
         promotions.join(visited, on=KEY, how="semi")
         .join(first_sale, on=ITEM)
         .filter(pl.col("first_sale") < pl.col("week"))
-        .group_by(*KEY, ITEM)
-        .agg(pl.col(column).max().alias(name) for name, column in PLACEMENTS.items())
-        .sort(*KEY, ITEM)
+        .select(*KEY, ITEM, *placements)
         .collect()
     )
+    return _merged(rows)
+
+
+def _merged(rows: pl.DataFrame) -> pl.DataFrame:
+    """One row per store, week and product. Few have several: only these are grouped, which takes seconds less."""
+    key = [*KEY, ITEM]
+    repeated = rows.group_by(key).len().filter(pl.col("len") > 1)
+    once = rows.join(repeated, on=key, how="anti")
+    again = rows.join(repeated, on=key, how="semi").group_by(key, maintain_order=True)
+    return pl.concat([once, again.agg(pl.col(name).max() for name in PLACEMENTS)])

@@ -78,7 +78,7 @@ def test_pools_hold_what_the_promoting_stores_sold_before(package: Path, recipe:
 
     assert raw.pools is not None
     assert raw.pools.key == ("store_id", "week")
-    assert raw.pools.table.frame.rows() == [
+    assert sorted(raw.pools.table.frame.rows()) == [
         (10, 2, 501, "3", "A"),
         (10, 2, 502, "0", "D"),
         (10, 3, 502, "0", "A"),
