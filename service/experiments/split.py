@@ -34,6 +34,11 @@ class Split:
             if weight > 0
         ]
 
+    @property
+    def models(self) -> list[str]:
+        """The models that users are assigned to."""
+        return [name for name, _, _ in self._arms]
+
     def model_of(self, user_id: str) -> str:
         """The model assigned to a user."""
         user, best, smallest = user_id.encode(), "", inf
@@ -78,6 +83,12 @@ class Traffic:
         except (NotReadyError, UnknownModelError):
             self._metrics.fell_back(name, chosen)
             return self._selection.pick(None)
+
+    def models_of(self, model: str | None) -> list[str]:
+        """The models among which the request's experiment divides users; none if it belongs to no experiment."""
+        name = self._default if model is None else model
+        split = self._splits.get(name) if name is not None else None
+        return [] if split is None else split.models
 
     def foresee(self, model: str | None, user_id: str) -> Serving:
         """What `pick` would return, without counting a request.

@@ -1,7 +1,7 @@
 """Metrics of the service for Prometheus. The registry is an argument, so that tests have their own."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from platform import python_version
 from typing import Generic, Literal, TypeVar
 
@@ -82,6 +82,14 @@ class Telemetry:
                 "absorb_unknown_candidates",
                 "Candidates that are not in the catalogue.",
                 ["model"],
+                registry=registry,
+            )
+        )
+        self._unknown_fields = Children(
+            Counter(
+                "absorb_unknown_candidate_fields",
+                "Score requests in which a value of the candidate field was missing or unknown.",
+                ["model", "field"],
                 registry=registry,
             )
         )
@@ -191,11 +199,18 @@ class Telemetry:
             self._defaults.labels(model, source).inc()
 
     def scored(
-        self, model: str, num_candidates: int, num_unknown: int, stage_seconds: Mapping[str, float]
+        self,
+        model: str,
+        num_candidates: int,
+        num_unknown: int,
+        unknown_fields: Iterable[str],
+        stage_seconds: Mapping[str, float],
     ) -> None:
         """Count one answered score request."""
         self._candidates(model).observe(num_candidates)
         self._unknown_candidates(model).inc(num_unknown)
+        for field in unknown_fields:
+            self._unknown_fields(model, field).inc()
         for stage, took_s in stage_seconds.items():
             self.staged(model, STAGE_NAMES.get(stage, stage), took_s)
 

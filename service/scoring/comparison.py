@@ -1,6 +1,6 @@
 """Comparison of several models on one query: its type, and the parts that need no pipeline."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -30,15 +30,17 @@ class Comparison:
     stages: Mapping[str, float]
 
 
-def check_fields(picked: Mapping[str, Serving | NotReadyError], query: Query) -> None:
+def check_fields(picked: Collection[Serving | NotReadyError | None], query: Query) -> None:
     """Reject context and candidate fields that no model has.
 
-    If a model is not loaded, its fields are unknown: nothing is rejected.
+    Args:
+        picked: what serves each of the models. If a model is not loaded, its fields are unknown: nothing is rejected.
+        query: the request's query.
 
     Raises:
         RequestError: a field that none of the models has.
     """
-    loaded = [serving for serving in picked.values() if isinstance(serving, Serving)]
+    loaded = [serving for serving in picked if isinstance(serving, Serving)]
     if len(loaded) == len(picked):
         known = [serving.artifact.vocabulary for serving in loaded]
         check_context_fields(query.context, {name: None for one in known for name in one.context})

@@ -104,7 +104,7 @@ class Pipeline:
         self._check_candidates(query.candidates)
         async with self._admission.admit(query.deadline, query.priority) as permit:
             # After the permit: another generation may begin to serve while this request waits for it.
-            serving = self._pick(query)
+            serving, query = self._pick(query)
             if request is not None:
                 request.model = serving.generation.model
             answer = await self._score(serving, query, permit)
@@ -115,10 +115,20 @@ class Pipeline:
             self._shadows.offer(answer, self.rehearse)
             return answer
 
-    def _pick(self, query: Query) -> Serving:
+    def _pick(self, query: Query) -> tuple[Serving, Query]:
+        """What scores the query, and the query with the fields that it takes.
+
+        The models of an experiment need not have the same fields. Clients do not know which of them scores, so fields
+        of the others are no error.
+        """
         if self._traffic is None:
-            return self._selection.pick(query.model)
-        return self._traffic.pick(query.model, query.user_id)
+            return self._selection.pick(query.model), query
+        serving = self._traffic.pick(query.model, query.user_id)
+        names = self._traffic.models_of(query.model)
+        if not names:
+            return serving, query
+        check_fields([*map(self._selection.current, names), serving], query)
+        return serving, query.known_to(serving.artifact.vocabulary)
 
     async def compare(
         self, query: Query, models: Sequence[str] | None, top_k: int | None
@@ -137,7 +147,7 @@ class Pipeline:
         top_k = min(top_k or DEFAULT_TOP_K, len(query.candidates))
         async with self._admission.admit(query.deadline, query.priority) as permit:
             picked = self._selection.pick_several(models)
-            check_fields(picked, query)
+            check_fields(picked.values(), query)
             # One after another: a comparison holds one permit, and no more than one thread at a time.
             outcomes = {
                 model: await self._attempt(serving, query, permit)
@@ -183,8 +193,14 @@ class Pipeline:
             # Counted also if scoring fails or is cancelled: results always add up to lookups.
             self._telemetry.looked_up(model, found.source)
         seconds = stages.seconds()
-        num_unknown = len(scored.unknown_candidates)
-        count = partial(self._telemetry.scored, model, len(scored.scores), num_unknown, seconds)
+        count = partial(
+            self._telemetry.scored,
+            model,
+            len(scored.scores),
+            len(scored.unknown_candidates),
+            list(scored.unknown_fields),
+            seconds,
+        )
         request = CURRENT.get()
         if request is None:
             count()

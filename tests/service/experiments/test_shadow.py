@@ -65,6 +65,24 @@ async def test_a_shadow_is_compared_and_never_returned(world: World):
     assert (lookups, others, apart) == (1, 0, 1)
 
 
+async def test_a_shadow_gets_the_candidate_fields_that_it_has(world: World):
+    one = Toy(seed=1, candidate_names=("display", "mailer"))
+    two = Toy(seed=2, candidate_names=("display",))
+    world.publish(one, "one")
+    world.publish(two, "two")
+    given = {"display": "front", "mailer": "cover"}
+    columns = {"display": ["front"], "mailer": ["cover"]}
+    left, right = (
+        toy.scores(toy.state(HISTORIES["ann"]), ["i4"], RECENT["ann"], placed=known)[0]
+        for toy, known in ((one, columns), (two, {"display": ["front"]}))
+    )
+    async with world.service(shadow=[RULE]) as service:
+        await service.score(candidates=[{"id": "i4", "fields": given}], model="one")
+        await until(service, compared=1)
+        difference = service.metric("absorb_shadow_score_difference_sum", **PAIR)
+    assert difference == pytest.approx(abs(left - right), abs=1e-6)
+
+
 async def test_only_the_models_own_requests_and_only_a_share_are_shadowed(world: World):
     world.publish(ONE, "one")
     world.publish(TWO, "two")

@@ -107,6 +107,33 @@ async def test_requests_are_split_and_the_answer_names_the_model(world: World):
     assert unknown.status_code == 404
 
 
+async def test_models_of_an_experiment_need_not_have_the_same_fields(world: World):
+    placed = Toy(seed=1, candidate_names=("display",), context_names=("hour",))
+    plain = Toy(seed=2, context_names=("device",))
+    world.publish(placed, "one")
+    world.publish(plain, "two")
+    candidates = [{"id": "i1", "fields": {"display": "front"}}, "i5"]
+    context: dict[str, object] = {"hour": "day", "device": "app"}
+    columns = {"display": ["front", None]}
+    expected = {
+        "one": placed.scores(
+            placed.state([]), ["i1", "i5"], context={"hour": "day"}, placed=columns
+        ),
+        "two": plain.scores(plain.state([]), ["i1", "i5"], context={"device": "app"}),
+    }
+    seen = set()
+    async with world.service(split={"home": {"weights": {"one": 1, "two": 1}}}) as service:
+        for number in range(12):
+            answer = await service.score(f"u{number}", candidates, model="home", context=context)
+            assert answer["scores"] == pytest.approx(expected[answer["model"]], abs=1e-6)
+            seen.add(answer["model"])
+        wrong = {"user_id": "u", "model": "home", "candidates": ["i1"], "context": {"day": "1"}}
+        refused = await service.client.post("/v1/score", json=wrong)
+    assert seen == {"one", "two"}
+    assert refused.status_code == 400
+    assert "context: got 'day', expected a field among: hour, device" in refused.json()["error"]
+
+
 async def test_the_default_model_replaces_an_assigned_model_that_does_not_serve(world: World):
     world.publish(ONE, "one")
     split = {"home": {"weights": {"absent": 1}, "default": True}}

@@ -94,6 +94,18 @@ async def test_unknown_and_missing_values_are_listed(service: Running) -> None:
     assert known["unknown_candidate_fields"] == {}
 
 
+async def test_requests_with_unknown_values_are_counted_by_field(service: Running) -> None:
+    def counted() -> list[float]:
+        name = "absorb_unknown_candidate_fields_total"
+        return [service.metric(name, model="toy", field=one) for one in ("display", "mailer")]
+
+    before = counted()
+    await service.score(USER, [{"id": "i2", "fields": {"display": "new", "mailer": "none"}}] * 3)
+    after = counted()
+
+    assert [now - then for then, now in zip(before, after, strict=True)] == [1, 0]
+
+
 async def test_a_ranking_names_items_and_keeps_their_fields_apart(service: Running) -> None:
     answer = await service.score(USER, PLACED[:3], top_k=3)
 

@@ -150,6 +150,16 @@ async def test_a_missing_warm_up_file_is_logged(
     assert "absent" in caplog.records[0].__dict__["recorded_error"]
 
 
+def test_recorded_candidates_keep_their_fields(tmp_path: Path):
+    candidates = [{"id": "i1", "fields": {"display": "front"}}, "i2"]
+    path = recorded(tmp_path / "r.jsonl", {"user_id": "ann", "candidates": candidates})
+
+    (query,) = read_queries(path)
+
+    assert query.candidates == ["i1", "i2"]
+    assert query.candidate_fields == {"display": ["front", None]}
+
+
 def test_only_the_latest_score_requests_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(warm_up_module, "MAX_RECORDED", 2)
     path = recorded(
