@@ -4,15 +4,14 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from builder.audit.rules import NOT_APPLICABLE
 from builder.audit.view import Ints, View
 
 Z = 1.96
 """95 % intervals."""
-DENSE = 1 << 20
-"""Largest number of (user, group) cells that are counted in a dense array."""
+DENSE = 1 << 16
+"""Largest number of (user, group) pairs that are counted in a dense array; larger ones are mostly empty."""
 
 
 class Tally:
@@ -35,22 +34,27 @@ class Tally:
 
     def add(self, view: View, group: Ints) -> None:
         """Add targets. All targets of a user must come in one view."""
-        chosen = group != NOT_APPLICABLE
-        if not chosen.any():
-            return
-        group, weight = group[chosen], view.weight[chosen]
-        label, size = view.label[chosen], len(self.targets)
-        self.targets += np.bincount(group, minlength=size)
-        self.positives += np.bincount(group, label, size)
-        self._own_squares += np.bincount(group, weight * weight, size)
-        users, user = np.unique(view.user[chosen], return_inverse=True)
-        cell, group = _cells(user, len(users), group, size)
-        clicked = np.bincount(cell, weight * label, len(group))
-        total = np.bincount(cell, weight, len(group))
-        self.weight += np.bincount(group, total, size)
-        self.clicked += np.bincount(group, clicked, size)
+        size, weight, user = len(self.targets), view.weight, view.user_place
+        if (group == NOT_APPLICABLE).any():
+            chosen = np.flatnonzero(group != NOT_APPLICABLE)
+            group, weight, user = group[chosen], weight[chosen], user[chosen]
+            positive = np.flatnonzero(view.label[chosen])
+        else:
+            positive = view.positive
+        pair = user * size + group
+        cells, cell = _cells(pair, view.num_users * size)
+        of_cell = cells % size
+        targets = np.bincount(cell, minlength=len(cells))
+        total = targets if view.is_unweighted else np.bincount(cell, weight, len(cells))
+        clicked = np.bincount(cell[positive], weight[positive], len(cells))
+        self.targets += np.bincount(of_cell, targets, size)
+        self.positives += np.bincount(group[positive], minlength=size)
+        self.weight += np.bincount(of_cell, total, size)
+        self.clicked += np.bincount(of_cell, clicked, size)
+        own = targets if view.is_unweighted else np.bincount(cell, weight * weight, len(cells))
+        self._own_squares += np.bincount(of_cell, own, size)
         for row, product in enumerate((clicked * clicked, clicked * total, total * total)):
-            self._squares[row] += np.bincount(group, product, size)
+            self._squares[row] += np.bincount(of_cell, product, size)
 
     def joined(self, groups: Ints) -> "Tally":
         """A tally with one more group: the sum of some groups."""
@@ -119,11 +123,9 @@ def wilson(share: float, trials: float) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def _cells(user: Ints, num_users: int, group: Ints, size: int) -> tuple[Ints, Ints]:
-    """Index of each target's cell (a user's targets in a group), and the group of each cell."""
-    pair = user * size + group
-    if num_users * size <= DENSE:
-        return pair, np.tile(np.arange(size), num_users)
-    pairs: NDArray[np.int64]
+def _cells(pair: Ints, num_pairs: int) -> tuple[Ints, Ints]:
+    """Numbers of the (user, group) pairs that are counted, and the place among them of each target's."""
+    if num_pairs <= DENSE:
+        return np.arange(num_pairs), pair
     pairs, cell = np.unique(pair, return_inverse=True)
-    return cell, pairs % size
+    return pairs, cell

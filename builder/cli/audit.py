@@ -110,5 +110,5 @@ def _part(name: str) -> "Part":
 def _print(found: "Audit", rows: int) -> None:
     from builder.cli.audit_table import checks_table, findings_table
 
-    console.print(findings_table(found, rows))
+    console.print(findings_table(found, rows, console.width))
     console.print(checks_table(found))
