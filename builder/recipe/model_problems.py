@@ -6,6 +6,7 @@ from typing import Any
 
 from builder.recipe.language import LanguageRule
 from builder.recipe.models import SHARE, ModelChoice, SearchRule, Sweep, Variant
+from builder.recipe.recipe import TrainRule
 from builder.recipe.validate import config_problems
 from models.contract.errors import UnknownModelError, did_you_mean
 from models.registry import MODELS
@@ -89,6 +90,7 @@ def comparison_problems(
                 others = ", ".join(other for other in known if other != variant.label) or "none"
                 problem = f"got {label!r}, expected one of: {others}{did_you_mean(label, known)}"
                 problems.append(f"variant[{place}].against: {problem}")
+        problems += config_problems(TrainRule, variant.train, f"variant[{place}].train")
     for place, sweep in enumerate(sweeps):
         problems += _sweep_problems(known, sweep, f"sweep[{place}]")
     return problems + _search_problems(variants, search)

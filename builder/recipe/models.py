@@ -37,6 +37,9 @@ class Variant:
     model: ModelChoice
     against: tuple[str, ...] = ()
     """Labels of further variants to show the difference to, such as its control."""
+    train: dict[str, Any] = field(default_factory=dict)
+    """Keys of `train` for this variant alone, such as a paper's own setting. A learning rate among them is not
+    searched."""
     vectors: Vectors | None = None
     """Field vectors of the variant, as in `language.vectors`. Unset: it reads no field vectors."""
 

@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from builder.dataset.batches import BatchSource, Slates
 from models.batch import Batch
 
+Chosen = tuple[NDArray[np.int64], NDArray[np.float64] | None]
 AHEAD = 3
 """Batches that are made ahead of the step that runs."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Feed:
-    """Endless batches: the slates in a random order, then in another one, and so on, in pieces of equal size.
+    """Endless batches, epoch after epoch (`BatchSource.order`).
 
     Attributes:
         source: makes batches.
@@ -40,7 +41,8 @@ class Feed:
     def batch(self, step: int) -> Batch:
         """The batch of a step, counted from 0."""
         rng = np.random.default_rng([self.seed, 1, step])
-        return self.source.batch(self.slates, self._chosen(step), rng)[0]
+        chosen, weight = self.chosen(step)
+        return self.source.batch(self.slates, chosen, rng, weight)[0]
 
     def batches(self, first: int, last: int, device: torch.device) -> Iterator[Batch]:
         """Batches of the steps from `first` to before `last` on `device`, made in a thread ahead of their use."""
@@ -83,14 +85,13 @@ class Feed:
             if is_over.is_set() or isinstance(made, BaseException):
                 return
 
-    def _chosen(self, step: int) -> NDArray[np.int64]:
-        count = len(self.slates)
-        place = np.arange(step * self.size, (step + 1) * self.size)
-        turn = place // count
-        orders = {int(n): _order(self.seed, int(n), count) for n in np.unique(turn)}
-        return np.array([orders[int(n)][p] for n, p in zip(turn, place % count, strict=True)])
+    def chosen(self, step: int) -> Chosen:
+        """The slates of a step, and their weights."""
+        per_epoch = max(1, -(-len(self.slates) // self.size))
+        return _order(self, step // per_epoch)[step % per_epoch]
 
 
-@lru_cache(maxsize=8)
-def _order(seed: int, turn: int, count: int) -> NDArray[np.int64]:
-    return np.random.default_rng([seed, 0, turn]).permutation(count)
+@lru_cache(maxsize=2)
+def _order(feed: Feed, epoch: int) -> list[Chosen]:
+    rng = np.random.default_rng([feed.seed, 0, epoch])
+    return list(feed.source.order(feed.slates, feed.size, rng, shuffle=True))

@@ -35,7 +35,7 @@ from models.registry import build_model, make_config
 
 logger = logging.getLogger(__name__)
 
-SECTIONS = ("data", "split", "history", "negatives", "model", "train", "language")
+SECTIONS = ("data", "split", "history", "negatives", "sampling", "model", "train", "language")
 """Sections of a recipe that decide what a training does."""
 
 
@@ -46,6 +46,7 @@ def train(
     vectors: Float[Tensor, "K Dl"] | None = None,
     *,
     folder: Path | None = None,
+    save_every_s: float = 0.0,
     deadline_s: float = math.inf,
 ) -> Checkpoint:
     """Fit the recipe's model.
@@ -57,6 +58,7 @@ def train(
         vectors: field vectors, for a model that reads them; None for other models.
         folder: where the state is kept after each validation; a training that was interrupted goes on from there.
             None: it is not kept.
+        save_every_s: least seconds between two states.
         deadline_s: in `time.monotonic()`; training ends with the first validation after it.
 
     Raises:
@@ -65,10 +67,15 @@ def train(
     """
     torch.set_num_threads(recipe.train.threads or torch.get_num_threads())
     training = _Training(events, recipe, vectors, folder)
+    saved_s = time.monotonic()
     while training.ended is None:
         training.run(progress)
-        if time.monotonic() > deadline_s and training.ended is None:
+        now_s = time.monotonic()
+        if now_s > deadline_s and training.ended is None:
             training.ended = "time"
+        if training.ended == "time" or now_s >= saved_s + save_every_s:
+            training.save()
+            saved_s = now_s
     # Defaults included: another version of the code may have other defaults.
     config = asdict(make_config(recipe.model.name, recipe.model.config))
     weights = {name: value.cpu() for name, value in training.best.items()}
@@ -177,11 +184,15 @@ class _Training:
             self.best = {name: value.clone() for name, value in model.state_dict().items()}
         self.note = in_words(line)
         logger.info("step %d: %s", step, self.note)
-        if self.saved is not None:
-            self.saved.write(
-                self.model, self.mean, self.optimizer, self.stopping, self.best, line["seconds"]
-            )
         self._end_if_over()
+
+    def save(self) -> None:
+        """Write the state, if there is a folder for it."""
+        if self.saved is not None:
+            seconds = self.stopping.curve[-1]["seconds"]
+            self.saved.write(
+                self.model, self.mean, self.optimizer, self.stopping, self.best, seconds
+            )
 
     def _end_if_over(self) -> None:
         if self.stopping.is_out_of_patience:

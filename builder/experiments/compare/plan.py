@@ -8,16 +8,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from builder.experiments.compare.search import TRIAL_SEED, in_words, settings
-from builder.ingest.run import input_fingerprint
 from builder.recipe.language import LanguageRule
 from builder.recipe.models import SHARE, ModelChoice, Setting, Sweep, Variant, with_llm_dim
-from builder.recipe.recipe import Recipe
+from builder.recipe.recipe import Recipe, TrainRule
+from builder.train.stopping import goodness
 from models.registry import make_config
 
 Outcome = dict[str, Any]
+FIRST_SEEDS = 3
+"""Seeds that every variant gets before any gets more."""
 SECTIONS = ("data", "split", "history", "negatives", "sampling", "train", "language")
 
 
@@ -71,12 +71,11 @@ class Outcomes:
 
     Args:
         folder: of their files.
-        recipe: of the comparison; its log is part of each training's key.
+        log: fingerprint of the log's files, part of each training's key.
     """
 
-    def __init__(self, folder: Path, recipe: Recipe) -> None:
-        self.folder = folder
-        self._log = input_fingerprint(recipe)
+    def __init__(self, folder: Path, log: str) -> None:
+        self.folder, self._log = folder, log
         self._read: dict[str, Outcome] = {}
         self._there = {path.stem.rsplit("-", 1)[-1]: path for path in folder.glob("*.json")}
 
@@ -142,7 +141,7 @@ class Plan:
         return self._made[variant.label]
 
     def _trials(self, variant: Variant) -> list[Training]:
-        steps = self.recipe.search.steps or self.recipe.train.steps
+        steps = self.recipe.search.steps or rule_of(self.recipe, variant).steps
         return [
             self._training(
                 f"{variant.label}, trial of {in_words(setting)}",
@@ -157,14 +156,15 @@ class Plan:
         ]
 
     def chosen(self, variant: Variant) -> Setting | None:
-        """Of the trial with the best validation AUC, the first of equals; None while one is missing."""
+        """Of the trial with the best validation, the first of equals; None while one is missing."""
         tried = settings(self.recipe, variant)
         if not tried:
-            return self.usual
+            rule = rule_of(self.recipe, variant)
+            return Setting(rule.learning_rate, rule.weight_decay)
         finished = self.finished(self.trials(variant))
         if len(finished) < len(tried):
             return None
-        return tried[int(np.argmax([outcome["validation"]["auc"] for outcome in finished]))]
+        return tried[max(range(len(tried)), key=lambda i: goodness(finished[i]["validation"]))]
 
     @property
     def usual(self) -> Setting:
@@ -207,9 +207,30 @@ class Plan:
         outcomes = (self.outcomes.find(training) for training in trainings)
         return [outcome for outcome in outcomes if outcome is not None]
 
+    def wanted(self, only: Sequence[str]) -> list[Variant]:
+        """The variants with these labels, in the recipe's order; without labels all."""
+        return [variant for variant in self.recipe.variant if not only or variant.label in only]
+
     def variant(self, label: str) -> Variant:
         """By its label."""
         return next(variant for variant in self.recipe.variant if variant.label == label)
+
+    def in_order(self, variants: Sequence[Variant]) -> list[Training]:
+        """Trainings that can start, most important first.
+
+        Variants are in the recipe's order: the trials and the first seeds of each, then its sweeps, and further seeds
+        when every variant has its first ones.
+        """
+        first: list[Training] = []
+        further: list[Training] = []
+        for variant in variants:
+            first += self.trials(variant)
+            chosen = self.chosen(variant)
+            if chosen is not None:
+                own = list(self.all_of(variant, chosen))
+                first += [training for training in own if training.seed < FIRST_SEEDS]
+                further += [training for training in own if training.seed >= FIRST_SEEDS]
+        return self._missing([*first, *further])
 
     def all_of(self, variant: Variant, setting: Setting) -> Iterator[Training]:
         """Everything but trials: its seeds, then the sweeps that start from it."""
@@ -252,13 +273,14 @@ class Plan:
         steps: int | None = None,
         is_trial: bool = False,
     ) -> Training:
+        own = rule_of(self.recipe, variant)
         rule = replace(
-            self.recipe.train,
+            own,
             seed=seed,
             threads=1,
             learning_rate=setting.learning_rate,
             weight_decay=setting.weight_decay,
-            steps=steps or self.recipe.train.steps,
+            steps=steps or own.steps,
         )
         language = language_of(self.recipe, variant)
         model = with_llm_dim(replace(model, config={**model.config, **setting.config}), language)
@@ -266,6 +288,11 @@ class Plan:
             self.recipe, model=model, train=rule, variant=(), sweep=(), language=language
         )
         return Training(label, variant.label, recipe, is_trial, self.is_lean)
+
+
+def rule_of(recipe: Recipe, variant: Variant) -> TrainRule:
+    """The recipe's rule of training with the variant's own keys."""
+    return replace(recipe.train, **variant.train)
 
 
 def language_of(recipe: Recipe, variant: Variant) -> LanguageRule | None:

@@ -15,12 +15,14 @@ TRIAL_SEED = 10_000
 
 
 def settings(recipe: Recipe, variant: Variant) -> list[Setting]:
-    """What a search tries with a variant; none without a search.
+    """What a search tries with a variant; none without a search, or for a variant with a learning rate of its own.
 
     Variants share their draws: trial i has the same learning rate and weight decay for all, and the same value of each
     key of a model's config for those that have it.
     """
     search, rule = recipe.search, recipe.train
+    if "learning_rate" in variant.train:
+        return []
     if search.trials is None:
         return [Setting(rate, rule.weight_decay) for rate in search.learning_rate]
     config = make_config(variant.model.name, variant.model.config)
