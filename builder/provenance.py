@@ -6,8 +6,6 @@ import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
-import onnxruntime as ort
-
 from models.contract.version import checkout, package_version
 
 REVISION_DIGITS = 12
@@ -45,6 +43,8 @@ def _git(folder: Path, *arguments: str) -> str:
 
 def describe_machine(command: str) -> dict[str, str]:
     """What a reader needs to judge measured times: the command, the machine, the code and the date."""
+    import onnxruntime as ort  # here: training on a GPU machine asks for the revision only
+
     return {
         "command": command,
         "cpu": _cpu_name(),

@@ -38,6 +38,7 @@ COMMANDS = (
         "plan", INSPECT, "Compute the memory that the cache needs.", "builder.cli.plan", EXTRAS
     ),
     _command("compare", EXPERIMENTS, "Train and compare a recipe's variants.", "experiments"),
+    _command("prepare", EXPERIMENTS, "Write a folder to train from elsewhere.", "experiments"),
     _command(
         "scaling", EXPERIMENTS, "Fit power laws of the loss to model and data size.", "experiments"
     ),

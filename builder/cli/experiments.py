@@ -1,5 +1,6 @@
 """Comparisons, scaling laws and benchmarks on the command line. The only module that imports `builder.experiments`."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,7 +11,15 @@ import typer
 from rich.markup import escape
 
 from builder.cli.catalogue import EXPERIMENTS
-from builder.cli.options import RUNS, RecipePath, Runs, make_build
+from builder.cli.options import (
+    RUNS,
+    DeviceName,
+    Minutes,
+    PreparedFolder,
+    RecipePath,
+    Runs,
+    make_build,
+)
 from builder.cli.progress_bar import bar, console
 from builder.cli.run_log import run_log
 from models.command_line import EXIT_CODES
@@ -58,13 +67,18 @@ app = typer.Typer()
     epilog="Example: absorb compare builder/recipes/experiments/synthetic-compare.toml --seeds 3\n\n"
     + EXIT_CODES,
 )
-def compare(
-    recipe: RecipePath,
+def compare(  # noqa: PLR0913 - options of a command
+    recipe: Annotated[
+        Path | None, typer.Argument(help="recipe (TOML) with variants; none with --prepared")
+    ] = None,
     seeds: Seeds = 3,
     jobs: Jobs = 0,
     only: Only = None,
     folder: Trainings = COMPARE,
     out: Tables = None,
+    device: DeviceName = None,
+    prepared: PreparedFolder = None,
+    minutes: Minutes = 0.0,
     runs: Runs = RUNS,
 ) -> None:
     """Train every `variant` of a recipe on the same data and budget; write tables and plots with 95% intervals.
@@ -74,12 +88,21 @@ def compare(
 
     Every finished training is a file: an interrupted comparison goes on where it stopped. With --only, the tables also
     show the variants that were trained before.
+
+    With --prepared, the variants of a folder that `absorb prepare` wrote are trained, and their outcomes are written to
+    --out; tables are then made by `absorb compare RECIPE --folder`, with the outcomes in that folder.
+    `python -m builder.cli.prepared compare` does the same where only torch, numpy and safetensors are installed.
     """
+    if prepared is not None:
+        _compare_prepared(prepared, out, device, minutes, jobs, seeds, only or ())
+        return
+    if recipe is None:
+        raise typer.BadParameter("missing, expected a recipe, or --prepared", param_hint="RECIPE")
     from builder.experiments.compare.cost import find_costs
     from builder.experiments.compare.run import write_comparison
     from builder.experiments.tables import comparison_table
 
-    build = make_build(recipe, runs)
+    build = make_build(recipe, runs, device=device)
     _check(only, [variant.label for variant in build.recipe.variant], "--only")
     place = folder / build.recipe.name
     with _ingested(build):
@@ -91,6 +114,52 @@ def compare(
     written = write_comparison(comparison, command, out or place)
     console.print(comparison_table(comparison))
     console.print(*written, sep="\n")
+
+
+def _compare_prepared(
+    prepared: Path,
+    out: Path | None,
+    device: str | None,
+    minutes: float,
+    jobs: int,
+    seeds: int,
+    only: Sequence[str],
+) -> None:
+    from builder.cli.prepared import compare_prepared
+    from builder.prepared import Prepared
+
+    found = Prepared.load(prepared).on(device or "auto")
+    _check(only, [variant.label for variant in found.recipe.variant], "--only")
+    with bar("train", has_estimate=False) as progress:
+        line = compare_prepared(
+            found,
+            out or COMPARE / found.recipe.name,
+            progress,
+            minutes=minutes,
+            workers=jobs or os.cpu_count() or 1,
+            seeds=seeds,
+            only=only,
+        )
+    console.print(line, soft_wrap=True)
+
+
+@app.command(
+    rich_help_panel=EXPERIMENTS,
+    epilog="Example: absorb prepare builder/recipes/experiments/synthetic-compare.toml --out var/prepared\n\n"
+    + EXIT_CODES,
+)
+def prepare(
+    recipe: RecipePath,
+    out: Annotated[Path, typer.Option(help="folder to write")],
+    runs: Runs = RUNS,
+) -> None:
+    """Write the ingested log and the recipe to a folder from which a machine with torch and numpy alone can train."""
+    from builder.experiments.compare.run import prepare as write_plan
+
+    build = make_build(recipe, runs)
+    with _ingested(build):
+        write_plan(build, out)
+    console.print(f"{out}: made of {recipe}", soft_wrap=True)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The nightly job on the command line: all steps that are due, one step, or a publish with an older artifact."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,6 +15,9 @@ from builder.cli.options import (
     RUNS,
     Artifacts,
     CacheUrl,
+    DeviceName,
+    Minutes,
+    PreparedFolder,
     RecipePath,
     Runs,
     make_build,
@@ -84,8 +88,43 @@ def _add_step(name: str, summary: str) -> None:
 
 
 for _name, _summary in STEPS.items():
-    if _name != "audit":  # it has options of its own: audit.py
+    if _name not in ("audit", "train"):  # they have options of their own: audit.py, and below
         _add_step(_name, _summary)
+
+
+@app.command(
+    rich_help_panel=NIGHTLY,
+    epilog=f"Example: absorb train builder/recipes/tiny.toml --device cpu\n\n{EXIT_CODES}",
+)
+def train(
+    recipe: RecipePath = DEFAULT_RECIPE,
+    device: DeviceName = None,
+    prepared: PreparedFolder = None,
+    out: Annotated[Path, typer.Option(help="with --prepared: folder of the checkpoint")] = Path(
+        "var/checkpoint"
+    ),
+    minutes: Minutes = 0.0,
+    runs: Runs = RUNS,
+) -> None:
+    """Train the recipe's model on the ingested log, until it stops learning.
+
+    A training that was interrupted goes on from its last validation. With --prepared, the model of a folder that
+    `absorb prepare` wrote is trained, and its checkpoint is written to --out; `python -m builder.cli.prepared train`
+    does the same where only torch, numpy and safetensors are installed.
+    """
+    from builder.cli.steps import do_step
+
+    if prepared is not None:
+        from builder.cli.prepared import train_prepared
+        from builder.prepared import Prepared
+
+        found = Prepared.load(prepared).on(device or "auto")
+        with bar("train") as progress:
+            console.print(train_prepared(found, out, progress, minutes=minutes), soft_wrap=True)
+        return
+    made = make_build(recipe, runs, device=device)
+    with made.folder.locked(), run_log(made.folder):
+        do_step(made, "train")
 
 
 @app.command(

@@ -14,7 +14,7 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -22,8 +22,8 @@ import torch
 from builder.errors import StepError
 from builder.experiments.compare.pace import Pace, in_words
 from builder.experiments.compare.plan import Outcomes, Plan, Training
-from builder.experiments.compare.prepared import Prepared
 from builder.experiments.compare.training import run_training
+from builder.prepared import Prepared
 from builder.progress import Progress, silent
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,6 @@ class Jobs:
     pack: Path | None = None
     is_lean: bool = False
     revision: str = ""
-    failures: list[str] = field(default_factory=list, compare=False)
 
     def plan(self) -> Plan:
         """All trainings, with the outcomes so far."""
@@ -95,41 +94,37 @@ def run_jobs(jobs: Jobs, progress: Progress = silent) -> None:
 
 
 def _watch(jobs: Jobs, progress: Progress) -> None:
-    """Start the processes, report what they finish, pack."""
+    """Start the processes, and report and pack what they finish."""
     plan = jobs.plan()
-    pace, variants = Pace(plan, plan.wanted(jobs.only)), plan.wanted(jobs.only)
-    state = plan.state(variants)
+    variants = plan.wanted(jobs.only)
+    pace, state = Pace(plan, variants), plan.state(variants)
     progress(state.done, state.total)
-    if not state.due:
-        return _pack(jobs)
+    done, packed_s = state.done, time.monotonic()
     # Spawned, not forked: torch's threads and CUDA do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=work, args=(jobs,), daemon=True) for _ in range(jobs.workers)]
+    number = min(jobs.workers, len(state.due) + len(state.waiting))
+    workers = [context.Process(target=work, args=(jobs,), daemon=True) for _ in range(number)]
     for worker in workers:
         worker.start()
-    done, packed_s = state.done, time.monotonic()
     try:
-        while any(worker.is_alive() for worker in workers):
+        is_over = not workers
+        while not is_over:
             time.sleep(POLL_S)
+            # Looked at before the outcomes: what a process finished last is reported, too.
+            is_over = not any(worker.is_alive() for worker in workers)
+            is_over |= time.monotonic() > jobs.deadline_s + GRACE_S
             for training in pace.new(plan, variants):
                 done += 1
-                line = in_words(training, plan.outcomes)
-                logger.info("%d of %d trained: %s", done, state.total, line)
-                progress(done, state.total, f"{line}; {pace.estimate(plan, variants, jobs.workers)}")
+                left = pace.estimate(plan, variants, jobs.workers)
+                progress(done, state.total, f"{in_words(training, plan.outcomes)}; {left}")
             if time.monotonic() > packed_s + PACK_EVERY_S:
                 _pack(jobs)
                 packed_s = time.monotonic()
-            if time.monotonic() > jobs.deadline_s + GRACE_S:
-                break
     finally:
         for worker in workers:
             worker.terminate()
             worker.join()
-    for training in pace.new(plan, variants):
-        done += 1
-        progress(done, state.total, in_words(training, plan.outcomes) + "; all trained" * (done == state.total))
-    _pack(jobs)
-    return None
+        _pack(jobs)
 
 
 def work(jobs: Jobs) -> None:

@@ -26,12 +26,11 @@ class Pace:
             chosen = plan.chosen(variant)
             rest = [] if chosen is None else plan.all_of(variant, chosen)
             for training in (*plan.trials(variant), *rest):
-                place = str(plan.outcomes.place(training))
-                if place in self._seen:
-                    continue
-                outcome = plan.outcomes.find(training)
+                # A sweep's value may be the variant's own: then one training is both.
+                key = training.key("")
+                outcome = None if key in self._seen else plan.outcomes.find(training)
                 if outcome is not None:
-                    self._seen.add(place)
+                    self._seen.add(key)
                     self._seconds[training.is_trial].append(outcome["total_seconds"])
                     found.append(training)
         return found

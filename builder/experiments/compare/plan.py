@@ -230,7 +230,7 @@ class Plan:
                 own = list(self.all_of(variant, chosen))
                 first += [training for training in own if training.seed < FIRST_SEEDS]
                 further += [training for training in own if training.seed >= FIRST_SEEDS]
-        return self._missing([*first, *further])
+        return self._missing(_distinct([*first, *further]))
 
     def all_of(self, variant: Variant, setting: Setting) -> Iterator[Training]:
         """Everything but trials: its seeds, then the sweeps that start from it."""
@@ -249,8 +249,7 @@ class Plan:
             trials, chosen = self.trials(variant), self.chosen(variant)
             # Before the search is over any setting will do to count what waits for it.
             rest = list(self.all_of(variant, chosen or self.usual))
-            # A sweep's value may be the variant's own: then one training is both, under the variant's name.
-            rest = list({training.key(""): training for training in reversed(rest)}.values())[::-1]
+            rest = _distinct(rest)
             total += len(trials) + len(rest)
             due += self._missing(trials)
             if chosen is None:
@@ -288,6 +287,11 @@ class Plan:
             self.recipe, model=model, train=rule, variant=(), sweep=(), language=language
         )
         return Training(label, variant.label, recipe, is_trial, self.is_lean)
+
+
+def _distinct(trainings: Sequence[Training]) -> list[Training]:
+    """Each once: a sweep's value may be the variant's own; then one training is both, under the variant's name."""
+    return list({training.key(""): training for training in reversed(trainings)}.values())[::-1]
 
 
 def rule_of(recipe: Recipe, variant: Variant) -> TrainRule:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,18 @@ import torch
 from builder.errors import RecipeError
 from builder.evaluate.baselines import measure_baselines
 from builder.evaluate.slate_evaluation import save_vectors
+from builder.experiments.compare.jobs import Jobs, run_jobs
 from builder.experiments.compare.plan import Outcomes, Plan, Training
 from builder.experiments.compare.plot import plot_comparison
 from builder.experiments.compare.table import Comparison, Row, SweepRows
 from builder.experiments.compare.text import to_json, to_markdown
-from builder.experiments.compare.training import train_all
 from builder.experiments.report.markdown import write_report
 from builder.ingest.events import Events
 from builder.ingest.run import input_fingerprint
 from builder.pipeline import Build
+from builder.prepared import Prepared
 from builder.progress import Progress
+from builder.provenance import code_revision
 from builder.recipe.models import SearchRule, Setting, Variant
 from builder.recipe.recipe import Recipe, TrainRule
 from models.registry import build_model
@@ -58,7 +61,7 @@ def run_comparison(
 
     Raises:
         RecipeError: the recipe has no variants, or one that cannot be built.
-        StepError: the process of a training died.
+        StepError: a training failed, or its process died.
     """
     recipe = build.recipe
     if not recipe.variant:
@@ -68,9 +71,11 @@ def run_comparison(
     events = build.events()
     _check_models(recipe, events)
     folder.mkdir(parents=True, exist_ok=True)
-    plan = Plan(recipe, seeds, Outcomes(folder, recipe), is_lean)
-    wanted = [variant for variant in recipe.variant if not only or variant.label in only]
-    train_all(plan, wanted, jobs or os.cpu_count() or 1, build.folder, progress)
+    prepared = prepare(build)
+    workers = jobs or os.cpu_count() or 1
+    todo = Jobs(prepared, folder, seeds, workers, only, is_lean=is_lean, revision=code_revision())
+    run_jobs(todo, progress)
+    plan = todo.plan()
     full = [variant.label for variant in recipe.variant if variant.family == "full"]
     return Comparison(
         name=recipe.name,
@@ -80,6 +85,21 @@ def run_comparison(
         reference=full[0] if full else None,
         budget=_budget(recipe, seeds),
     )
+
+
+def prepare(build: Build, out: Path | None = None) -> Prepared:
+    """Make a prepared folder of the ingested log and the recipe.
+
+    Args:
+        build: recipe, and run folder with the ingested log.
+        out: the folder; None: the run folder itself.
+    """
+    log = input_fingerprint(build.recipe)
+    prepared = Prepared(out or build.folder.path, build.recipe, log)
+    if out is not None:
+        shutil.copytree(build.folder.events, out / "events", dirs_exist_ok=True)
+    prepared.save()
+    return prepared
 
 
 def write_comparison(comparison: Comparison, command: str, out: Path) -> list[Path]:
@@ -99,7 +119,7 @@ def write_comparison(comparison: Comparison, command: str, out: Path) -> list[Pa
 def _check_models(recipe: Recipe, events: Events) -> None:
     """Validate every model against the schema before training."""
     item_fields = torch.from_numpy(np.array(events.item_fields))
-    plan = Plan(recipe, 1, Outcomes(Path(), recipe))
+    plan = Plan(recipe, 1, Outcomes(Path(), ""))
     choices = [
         (f"variant {variant.label!r}", plan.trainings(variant, plan.usual)[0].recipe.model)
         for variant in recipe.variant

@@ -16,8 +16,8 @@ from builder.errors import StepError
 from builder.evaluate.report import evaluate
 from builder.evaluate.slate_evaluation import save_vectors
 from builder.experiments.compare.plan import Outcome, Training
-from builder.experiments.compare.prepared import Prepared
 from builder.ingest.events import Events
+from builder.prepared import Prepared
 from builder.recipe.recipe import Recipe
 from builder.train.device import find_device
 from builder.train.train import train

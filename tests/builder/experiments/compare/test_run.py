@@ -11,13 +11,13 @@ import pytest
 
 from builder.errors import RecipeError, StepError
 from builder.evaluate.baselines import measure_baselines
+from builder.experiments.compare.jobs import Jobs, run_jobs
 from builder.experiments.compare.plan import Outcomes, Plan
-from builder.experiments.compare.run import run_comparison
+from builder.experiments.compare.run import prepare, run_comparison
 from builder.experiments.compare.search import TRIAL_SEED
 from builder.experiments.compare.table import Comparison
-from builder.experiments.compare.training import run_training, train_all
+from builder.experiments.compare.training import run_training
 from builder.pipeline import Build
-from builder.progress import silent
 from builder.recipe.models import ModelChoice, SearchRule, Setting, Sweep, Variant
 
 SMALL: dict[str, Any] = {"mlp": [8], "item_dim": 4, "hidden": 4, "heads": 2}
@@ -66,10 +66,18 @@ def compare(tmp_path: Path) -> Compare:
     return run
 
 
+class Deadly(type(Path())):  # type: ignore[misc]
+    """Ends the process that reads a file below it."""
+
+    def __truediv__(self, name: object) -> Path:
+        os._exit(1)
+
+
 def fake(plan: Plan, variant: Variant, aucs: Sequence[float]) -> None:
     """Trials of a variant as if they had come to these validation AUCs."""
     for trial, auc in zip(plan.trials(variant), aucs, strict=True):
-        outcome = {"learning_rate": trial.recipe.train.learning_rate, "validation": {"auc": auc}}
+        rate, validation = trial.recipe.train.learning_rate, {"auc": auc, "log_loss": 0.5}
+        outcome = {"learning_rate": rate, "validation": validation, "total_seconds": 1.0}
         plan.outcomes.place(trial).write_text(json.dumps(outcome))
 
 
@@ -160,13 +168,13 @@ def test_a_trial_does_not_even_load_the_test_period(
     original = builder.dataset.parts.part_slates
     for module in (builder.dataset.parts, builder.train.validation, builder.evaluate.report):
         monkeypatch.setattr(module, "part_slates", watched)
-    plan = Plan(with_search(comparison).recipe, 1, Outcomes(tmp_path, comparison.recipe))
+    plan = Plan(with_search(comparison).recipe, 1, Outcomes(tmp_path, "log"))
 
-    run_training(plan.trials(VARIANTS[0])[0], comparison.folder, tmp_path / "trial.json", "")
+    run_training(plan.trials(VARIANTS[0])[0], prepare(comparison), tmp_path / "trial.json", "")
     assert set(parts) == {"train", "validate"}
 
     run_training(
-        plan.trainings(VARIANTS[0], plan.usual)[0], comparison.folder, tmp_path / "one.json", ""
+        plan.trainings(VARIANTS[0], plan.usual)[0], prepare(comparison), tmp_path / "one.json", ""
     )
     assert set(parts) == {"train", "validate", "test"}
 
@@ -175,7 +183,7 @@ def test_search_ends_with_the_last_trial_and_picks_the_best_validated(
     comparison: Build, tmp_path: Path
 ) -> None:
     recipe = with_search(comparison).recipe
-    plan = Plan(recipe, 2, Outcomes(tmp_path, recipe))
+    plan = Plan(recipe, 2, Outcomes(tmp_path, "log"))
     fake(plan, VARIANTS[0], [0.6, 0.7])
 
     assert plan.chosen(VARIANTS[0]) == Setting(GRID[1], 0.0)
@@ -205,7 +213,7 @@ def test_a_sweep_trains_what_is_not_the_variant_itself(
     assert same == found.rows[1].outcomes[0]
     assert (other["config"]["rank"], other["seed"]) == (2, 0)
     assert other["learning_rate"] == same["learning_rate"]
-    assert [path.name.split("-seed")[0] for path in tmp_path.glob("*rank*")] == [
+    assert [path.name.split("-seed")[0] for path in tmp_path.glob("*rank*.json")] == [
         "LREA r = 4-8, rank = 2"
     ]
 
@@ -221,30 +229,32 @@ def test_only_some_are_trained_and_those_that_are_there_are_shown(
     assert [row.label for row in second.rows] == [v.label for v in VARIANTS]
 
 
-class Deadly(str):
-    """Ends the process that unpickles it."""
-
-    def __reduce__(self) -> Any:
-        return os._exit, (1,)
-
-
 def test_a_process_that_dies_is_said_so(comparison: Build, tmp_path: Path) -> None:
-    recipe = replace(
-        comparison.recipe, variant=(replace(VARIANTS[0], label=Deadly("no long history")),)
-    )
-    plan = Plan(recipe, 1, Outcomes(tmp_path, recipe))
+    prepared = prepare(comparison)
+    deadly = replace(prepared, folder=Deadly(prepared.folder))
 
-    with pytest.raises(
-        StepError, match=r"process of 'no long history'.* died.*finished trainings are kept"
-    ):
-        train_all(plan, recipe.variant, 1, comparison.folder, silent)
+    with pytest.raises(StepError, match=r"process of .* died.*finished trainings are kept"):
+        run_jobs(Jobs(deadly, tmp_path, seeds=1, workers=1))
+
+
+def test_a_training_that_fails_is_said_so_after_the_others(
+    comparison: Build, tmp_path: Path
+) -> None:
+    prepared = prepare(comparison)
+    broken = replace(VARIANTS[1], label="broken", model=ModelChoice("lrea", {"rank": 0}))
+    recipe = replace(prepared.recipe, variant=(broken, VARIANTS[1]))
+
+    with pytest.raises(StepError, match=r"'broken-seed0-.*' failed: Traceback"):
+        run_jobs(Jobs(replace(prepared, recipe=recipe), tmp_path, seeds=1, workers=1))
+
+    assert len(list(tmp_path.glob("LREA*.json"))) == 1
 
 
 def test_another_label_or_a_default_written_out_is_no_other_training(
     comparison: Build, tmp_path: Path
 ) -> None:
     recipe = comparison.recipe
-    plan = Plan(recipe, 1, Outcomes(tmp_path, recipe))
+    plan = Plan(recipe, 1, Outcomes(tmp_path, "log"))
     model = VARIANTS[0].model
     same = Variant("renamed", "control", replace(model, config={**model.config, "dropout": 0.0}))
     other = Variant("x", "none", replace(model, config={**model.config, "dropout": 0.1}))
