@@ -1,4 +1,4 @@
-"""Comparisons, scaling laws and benchmarks on the command line. The only module that imports `builder.experiments`."""
+"""Comparisons, scaling laws and benchmarks on the command line. It and `prepared.py` alone import `builder.experiments`."""
 
 import os
 from collections.abc import Iterator, Sequence
