@@ -1,4 +1,4 @@
-"""Comparisons, scaling laws and benchmarks on the command line. It and `prepared.py` alone import `builder.experiments`."""
+"""Comparisons, scaling laws and benchmarks. This module and `prepared.py` alone import `builder.experiments`."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -125,21 +125,23 @@ def _compare_prepared(
     seeds: int,
     only: Sequence[str],
 ) -> None:
-    from builder.cli.prepared import compare_prepared
+    from builder.cli.prepared import compare_prepared, deadline_in
+    from builder.experiments.compare.jobs import Jobs as Plan
     from builder.prepared import Prepared
+    from builder.provenance import code_revision
 
     found = Prepared.load(prepared).on(device or "auto")
-    _check(only, [variant.label for variant in found.recipe.variant], "--only")
+    todo = Plan(
+        found,
+        out or COMPARE / found.recipe.name,
+        seeds,
+        jobs or os.cpu_count() or 1,
+        only,
+        deadline_in(minutes),
+        revision=code_revision(),
+    )
     with bar("train", has_estimate=False) as progress:
-        line = compare_prepared(
-            found,
-            out or COMPARE / found.recipe.name,
-            progress,
-            minutes=minutes,
-            workers=jobs or os.cpu_count() or 1,
-            seeds=seeds,
-            only=only,
-        )
+        line = compare_prepared(todo, progress)
     console.print(line, soft_wrap=True)
 
 

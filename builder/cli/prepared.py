@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from builder.errors import StepError
+from builder.evaluate.slate_evaluation import TEST_SLATES
 from builder.experiments.compare.jobs import Jobs, run_jobs
 from builder.prepared import Prepared
 from builder.progress import Progress
@@ -22,53 +23,22 @@ from builder.provenance import code_revision
 from builder.train.train import train
 from models.contract.errors import AbsorbError, did_you_mean
 
-PACK = "outcomes.tar"
 
-
-def compare_prepared(
-    prepared: Prepared,
-    out: Path,
-    progress: Progress,
-    *,
-    minutes: float = 0.0,
-    workers: int = 1,
-    seeds: int = 3,
-    only: Sequence[str] = (),
-    pack: Path | None = None,
-) -> str:
+def compare_prepared(jobs: Jobs, progress: Progress) -> str:
     """Train the variants of a prepared folder; return what is finished in a line.
-
-    Args:
-        prepared: the folder.
-        out: folder of outcomes.
-        progress: called after every training.
-        minutes: time after which trainings stop; 0: no limit. Run again, it goes on.
-        workers: processes.
-        seeds: trainings of each variant.
-        only: labels of variants; empty: all.
-        pack: tar file of all outcomes, rewritten every 20 s.
 
     Raises:
         StepError: a label is unknown, or a training failed.
     """
-    known = [variant.label for variant in prepared.recipe.variant]
-    for label in only:
+    known = [variant.label for variant in jobs.prepared.recipe.variant]
+    for label in jobs.only:
         if label not in known:
             expected = f"expected one of: {', '.join(known)}{did_you_mean(label, known)}"
             raise StepError(f"--only: got {label!r}, {expected}")
-    jobs = Jobs(
-        prepared,
-        out,
-        seeds,
-        workers,
-        tuple(only),
-        deadline_in(minutes),
-        pack,
-        revision=code_revision(),
-    )
     run_jobs(jobs, progress)
-    state = jobs.plan().state(jobs.plan().wanted(only))
-    return f"{out}: {state.done} of {state.total} trainings are finished"
+    plan = jobs.plan()
+    state = plan.state(plan.wanted(jobs.only))
+    return f"{jobs.out}: {state.done} of {state.total} trainings are finished"
 
 
 def train_prepared(
@@ -106,10 +76,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return the exit code, 1 for an error that is said in a line."""
     options = vars(_parser().parse_args(arguments))
     logging.basicConfig(level=logging.WARNING)
-    run = {"train": train_prepared, "compare": compare_prepared}[options.pop("command")]
+    command, minutes = options.pop("command"), options.pop("minutes")
     try:
         prepared = Prepared.load(options.pop("prepared")).on(options.pop("device"))
-        line = run(prepared, options.pop("out"), say, **options)
+        if command == "train":
+            line = train_prepared(prepared, options["out"], say, minutes=minutes)
+        else:
+            limit = deadline_in(minutes)
+            jobs = Jobs(prepared, deadline_s=limit, revision=code_revision(), **options)
+            line = compare_prepared(jobs, say)
     except AbsorbError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
@@ -130,6 +105,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seeds", type=int, default=3)
     command.add_argument("--only", action="append", default=[], help="label of a variant")
     command.add_argument("--pack", type=Path, help="tar of all outcomes, rewritten every 20 s")
+    command.add_argument("--lean", action="store_true", dest="is_lean", help="metrics only")
+    command.add_argument("--test-slates", type=int, default=TEST_SLATES, help="fewer, to rehearse")
     return parser
 
 

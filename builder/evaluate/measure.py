@@ -49,6 +49,7 @@ def measure_model(
     *,
     forward: Forward = served,
     is_lean: bool = False,
+    count: int = TEST_SLATES,
 ) -> Measured:
     """Measure a model on a part: on whole pools of a sample of its slates where the log has pools.
 
@@ -59,9 +60,10 @@ def measure_model(
         progress: called after every batch.
         forward: makes the logits: `served` or `trained`.
         is_lean: no breakdowns.
+        count: slates of the sample, in a log with pools.
     """
     if source.has_pools:
-        return _measure_pools(model, source, slates, progress, forward)
+        return _measure_pools(model, source, slates, progress, forward, count)
     return _measure_targets(model, source, slates, progress, forward, is_lean=is_lean)
 
 
@@ -101,9 +103,10 @@ def _measure_pools(
     slates: Slates,
     progress: Progress,
     forward: Forward,
+    count: int,
 ) -> Measured:
     model.eval()
-    batches = whole_slates(source, slates, device_of(model), progress)
+    batches = whole_slates(source, slates, device_of(model), progress, count)
     catalogue = len(source.events.item_fields)
     report, vectors = evaluate_slates(partial(forward, model), batches, catalogue)
     names = {name.name for name in fields(Metrics)}

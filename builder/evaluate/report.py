@@ -16,7 +16,7 @@ from builder.evaluate.measure import Rows, measure_model
 from builder.evaluate.metrics import Metrics
 from builder.evaluate.predict import trained
 from builder.evaluate.record_quality import RecordQuality, measure_record_quality
-from builder.evaluate.slate_evaluation import Vectors
+from builder.evaluate.slate_evaluation import TEST_SLATES, Vectors
 from builder.ingest.events import Events
 from builder.progress import Progress, silent
 from builder.recipe.recipe import Recipe
@@ -68,6 +68,7 @@ def evaluate(
     with_baselines: bool = True,
     is_lean: bool = False,
     device: torch.device | None = None,
+    test_slates: int = TEST_SLATES,
 ) -> Report:
     """Measure a checkpoint on the test period.
 
@@ -79,13 +80,16 @@ def evaluate(
         with_baselines: measure the baselines too.
         is_lean: metrics only: no breakdowns, no quality by history length, no record quality.
         device: where the model runs; None: the CPU.
+        test_slates: number of slates whose whole pools are measured, in a log with pools.
     """
     model = checkpoint.build().to(device or torch.device("cpu"))
     source, slates = batch_source(events, recipe, "test"), part_slates(events, recipe, "test")
-    measured = measure_model(model, source, slates, progress, is_lean=is_lean)
+    measured = measure_model(model, source, slates, progress, is_lean=is_lean, count=test_slates)
     gap = None
     if not model.trains_what_it_serves:
-        gap = measure_model(model, source, slates, progress, forward=trained, is_lean=True).test
+        gap = measure_model(
+            model, source, slates, progress, forward=trained, is_lean=True, count=test_slates
+        ).test
     counts = trees = None
     if with_baselines:
         from builder.evaluate.baselines import measure_baselines  # scikit-learn and LightGBM

@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 
 from builder.errors import StepError
+from builder.evaluate.slate_evaluation import TEST_SLATES
 from builder.experiments.compare.pace import Pace, in_words
 from builder.experiments.compare.plan import Outcomes, Plan, Training
 from builder.experiments.compare.training import run_training
@@ -46,7 +47,8 @@ class Jobs:
         only: labels of variants to train; empty: all.
         deadline_s: in `time.monotonic()`.
         pack: tar file of all outcomes, rewritten every 20 s; None writes none.
-        is_lean: metrics only, without breakdowns.
+        is_lean: metrics only, without breakdowns and without the quality of records.
+        test_slates: slates whose whole pools are measured, in a log with pools.
         revision: of the code, for the record.
     """
 
@@ -58,6 +60,7 @@ class Jobs:
     deadline_s: float = math.inf
     pack: Path | None = None
     is_lean: bool = False
+    test_slates: int = TEST_SLATES
     revision: str = ""
 
     def plan(self) -> Plan:
@@ -148,7 +151,9 @@ def work(jobs: Jobs) -> None:
 
 def _run(jobs: Jobs, training: Training, place: Path) -> None:
     try:
-        outcome = run_training(training, jobs.prepared, place, jobs.revision, jobs.deadline_s)
+        outcome = run_training(
+            training, jobs.prepared, place, jobs.revision, jobs.deadline_s, jobs.test_slates
+        )
     except Exception:
         logger.exception("%s, seed %d", training.label, training.seed)
         place.with_suffix(".failed").write_text(traceback.format_exc())

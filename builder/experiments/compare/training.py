@@ -14,7 +14,7 @@ from torch import Tensor
 from builder.checkpoint import Checkpoint
 from builder.errors import StepError
 from builder.evaluate.report import evaluate
-from builder.evaluate.slate_evaluation import save_vectors
+from builder.evaluate.slate_evaluation import TEST_SLATES, save_vectors
 from builder.experiments.compare.plan import Outcome, Training
 from builder.ingest.events import Events
 from builder.prepared import Prepared
@@ -33,6 +33,7 @@ def run_training(
     place: Path,
     revision: str,
     deadline_s: float = math.inf,
+    test_slates: int = TEST_SLATES,
 ) -> Outcome | None:
     """Train, validate and, unless it is a trial, test; write the outcome to `place`.
 
@@ -42,6 +43,7 @@ def run_training(
         place: a JSON file.
         revision: of the code, for the record.
         deadline_s: in `time.monotonic()`: a training that is not at its end then keeps its state, and has no outcome.
+        test_slates: slates whose whole pools are measured, in a log with pools.
 
     Returns:
         The outcome; None if the time was up.
@@ -69,6 +71,7 @@ def run_training(
             with_baselines=False,
             is_lean=training.is_lean,
             device=device,
+            test_slates=test_slates,
         )
         outcome |= report.to_dict()
         if report.vectors:
