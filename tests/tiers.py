@@ -26,6 +26,7 @@ PROCESSES = (
 """Files and folders whose tests start programs of their own."""
 
 TRAININGS = (
+    "tests/builder/audit/test_old_default.py",
     "tests/builder/experiments/",
     "tests/builder/export/",
     "tests/builder/language/",

@@ -9,7 +9,6 @@ from builder.audit.causes import cause_of
 from builder.audit.checks import Check
 from builder.audit.finding import Finding, by_suspicion
 from builder.errors import LeakError
-from builder.recipe.recipe import Recipe
 
 JSON, MARKDOWN = "audit.json", "audit.md"
 SUMMARY_ROWS = 3
@@ -92,14 +91,6 @@ class Audit:
         findings = [Finding(**finding) for finding in plain["findings"]]
         checks = [Check(**check) for check in plain["checks"]]
         return cls(plain["recipe"], plain["slates"], findings, checks)
-
-
-def exception_lines(recipe: Recipe) -> list[str]:
-    """What stands beside every metric of a recipe that allows rules; empty where it allows none."""
-    return [
-        f"Audit exception: the rule {allowed.rule!r} tells labels. {allowed.reason}"
-        for allowed in recipe.audit.allow
-    ]
 
 
 def failure_text(audit: Audit) -> str:

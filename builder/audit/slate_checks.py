@@ -14,7 +14,7 @@ from models.contract.schema import PADDING
 DUPLICATES = "duplicates across parts"
 HISTORIES = "history reaches the target"
 CONSTANT = "label constant per user"
-SMALLEST = 3
+SMALLEST = 4
 """Slates of fewer events repeat by themselves: a household buys the same milk again."""
 LIMIT = 0.01
 """Largest share of a part's slates that may repeat one of another part."""

@@ -167,16 +167,16 @@ def prepare(
 @contextmanager
 def _ingested(build: "Build") -> Iterator[None]:
     """Lock the run folder; ingest and audit the recipe's log where that is due, and say which leaks it allows."""
-    from builder.audit.report import exception_lines
     from builder.cli.steps import do_step
     from builder.pipeline import is_due
+    from builder.recipe.audit import exception_lines
 
     with build.folder.locked(), run_log(build.folder):
         for step in ("ingest", "audit"):
             if is_due(build, step):
                 do_step(build, step)
         yield
-    for line in exception_lines(build.recipe):
+    for line in exception_lines(build.recipe.audit):
         console.print(f"[yellow]{escape(line)}[/]", highlight=False, soft_wrap=True)
 
 

@@ -49,9 +49,9 @@ def build(
 
     A step is due if its recipe sections, its input files or the steps before it changed, or if its output is gone.
     """
-    from builder.audit.report import exception_lines
     from builder.cli.steps import do_due_steps
     from builder.cli.tables import quality_table, run_summary
+    from builder.recipe.audit import exception_lines
 
     if redo_from is not None and redo_from not in STEPS:
         expected = f"got {redo_from!r}, expected one of: {', '.join(STEPS)}"
@@ -63,7 +63,7 @@ def build(
         do_due_steps(made)
         stamps = made.folder.stamps()
     console.print(quality_table(stamps["evaluate"].result))
-    for line in exception_lines(made.recipe):
+    for line in exception_lines(made.recipe.audit):
         console.print(f"[yellow]{escape(line)}[/]", highlight=False, soft_wrap=True)
     console.print(run_summary(made.recipe, stamps), highlight=False, soft_wrap=True, markup=False)
     console.print(f"  details     {made.folder.path}", highlight=False, soft_wrap=True)

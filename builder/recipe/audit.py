@@ -23,6 +23,14 @@ class AuditRule:
     """Rules that may tell labels. Their reasons stand in the report, the artifact's manifest and comparisons."""
 
 
+def exception_lines(rule: AuditRule) -> list[str]:
+    """What stands beside every metric of a recipe that allows rules; empty where it allows none."""
+    return [
+        f"Audit exception: the rule {allowed.rule!r} may tell labels. {allowed.reason}"
+        for allowed in rule.allow
+    ]
+
+
 def audit_problems(allow: Sequence[Allowed]) -> list[str]:
     """Rules that are allowed twice or without a reason, one sentence each. The audit itself refuses unknown rules."""
     problems = []

@@ -31,6 +31,7 @@ from builder.pipeline import Build
 from builder.prepared import Prepared
 from builder.progress import Progress
 from builder.provenance import code_revision
+from builder.recipe.audit import exception_lines
 from builder.recipe.models import SearchRule, Setting, Variant
 from builder.recipe.recipe import Recipe, TrainRule
 from models.registry import build_model
@@ -83,7 +84,7 @@ def run_comparison(
         sweeps=_sweeps(plan),
         floors={} if is_lean else _floors(events, recipe, folder),
         reference=full[0] if full else None,
-        budget=_budget(recipe, seeds),
+        budget=" ".join([*exception_lines(recipe.audit), _budget(recipe, seeds)]),
     )
 
 

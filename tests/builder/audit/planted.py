@@ -8,7 +8,6 @@ import polars as pl
 
 from builder.audit.report import Audit
 from builder.audit.run import audit
-from builder.ingest.events import Events
 from builder.recipe.recipe import Recipe
 from tests.builder.logs import START_S, ingest_at, small_recipe
 
@@ -72,11 +71,6 @@ def audited(folder: Path, frame: pl.DataFrame, **sections: Any) -> Audit:
     """The audit of a log."""
     recipe = recipe_of(folder, frame, **sections)
     return audit(ingest_at(recipe), recipe)
-
-
-def audited_events(events: Events, recipe: Recipe) -> Audit:
-    """The audit of an ingested log that was changed after it."""
-    return audit(events, recipe)
 
 
 def failing(found: Audit) -> set[str]:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from builder.recipe.audit import Allowed
+from builder.recipe.audit import Allowed, AuditRule, exception_lines
 from builder.recipe.recipe import recipe_from
 from tests.builder.logs import plain_recipe, problems_of
 
@@ -36,6 +36,15 @@ def test_an_exception_needs_a_reason_and_a_name_of_its_own() -> None:
         "audit.allow[1].rule: got 'item in history' twice, expected each rule once",
         "audit.allow[2].rule: got an empty name, expected a rule's name",
     ]
+
+
+def test_what_stands_beside_the_metrics_names_rule_and_reason() -> None:
+    rule = AuditRule((Allowed("item in history", REASON),))
+
+    assert exception_lines(rule) == [
+        f"Audit exception: the rule 'item in history' may tell labels. {REASON}"
+    ]
+    assert exception_lines(AuditRule()) == []
 
 
 def test_a_missing_reason_is_refused() -> None:
