@@ -18,11 +18,13 @@ from builder.ingest.columns import (
     as_display_text,
     as_ids,
     as_label,
+    as_number,
     as_probability,
     as_text,
     as_time_s,
     refuse,
 )
+from builder.ingest.drop import QUANTITY, drop_neutral, drop_repeats, drop_returns
 from builder.ingest.sources.raw import RawLog, Table, require_columns
 from builder.recipe.data import TIME_FIELDS, Data
 
@@ -107,7 +109,7 @@ def _clean_events(raw: RawLog, data: Data, now_s: float, pools: CleanPools | Non
     context = [name for name in data.context_fields if name not in TIME_FIELDS]
     item_fields = data.item_fields if raw.items is None else ()
     item_text = columns.item_text if raw.items is None else None
-    optional = (columns.time or None, columns.label, raw.oracle, item_text)
+    optional = (columns.time or None, columns.label, raw.oracle, item_text, columns.quantity)
     own = [columns.user, columns.item, *(name for name in optional if name is not None)]
     require_columns(table.source, table.frame.columns, [*own, *context, *item_fields])
     if table.frame.is_empty():
@@ -119,6 +121,8 @@ def _clean_events(raw: RawLog, data: Data, now_s: float, pools: CleanPools | Non
         "label": as_label(table, columns.label, data.positive_from, data.negative_to),
         "oracle": as_probability(table, raw.oracle),
     }
+    if columns.quantity is not None:
+        series[QUANTITY] = as_number(table, columns.quantity)
     if pools is not None:
         series[POOL] = pools.of_events
     if item_text is not None:
@@ -126,23 +130,11 @@ def _clean_events(raw: RawLog, data: Data, now_s: float, pools: CleanPools | Non
     series |= {context_column(name): as_text(table, name) for name in context}
     series |= {_item_column(name): as_text(table, name) for name in item_fields}
     events = pl.DataFrame([values.alias(name) for name, values in series.items()])
-    events = _drop_neutral(table.source, events, data)
-    return _sort(table.source, _add_time_fields(events, data.context_fields))
-
-
-def _drop_neutral(source: str, events: pl.DataFrame, data: Data) -> pl.DataFrame:
-    """Drop events that are neither positive nor negative: they are in no history and in no count."""
-    if data.negative_to is None:
-        return events
-    kept = events.filter(pl.col("label").is_not_null())
-    limits = (data.negative_to, data.positive_from)
-    num_dropped = len(events) - len(kept)
-    template = "%s: dropped %d of %d events, with ratings between %g and %g"
-    logger.info(template, source, num_dropped, len(events), *limits)
-    if kept.is_empty():
-        problem = "events: got only ratings between data.negative_to and data.positive_from"
-        raise EventsError(source, f"{problem}, expected some outside")
-    return kept
+    events = drop_neutral(table.source, events, data)
+    if columns.quantity is not None:
+        events = drop_returns(table.source, events)
+    events = _sort(table.source, _add_time_fields(events, data.context_fields))
+    return drop_repeats(table.source, events) if data.drop_repeats else events
 
 
 def _add_time_fields(events: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:

@@ -108,6 +108,22 @@ def as_label(
     return values.cast(pl.Int8)
 
 
+def as_number(table: Table, column: str) -> pl.Series:
+    """Values as float64; null where a value is missing or NaN.
+
+    Raises:
+        EventsError: a value is not a number.
+    """
+    raw = table.frame[column]
+    if raw.dtype.is_nested() or raw.dtype.is_temporal():
+        problem = f"column {column!r}: got values of type {raw.dtype}, expected numbers"
+        raise EventsError(table.source, problem)
+    values = raw.cast(pl.Float64, strict=False)
+    is_unread = values.is_null() & raw.is_not_null()
+    refuse(table, column, raw, is_unread, "a value that is not a number", "a number")
+    return values.fill_nan(None)
+
+
 def as_probability(table: Table, column: str | None) -> pl.Series:
     """A column of probabilities, NaN where unknown; all NaN without a column."""
     if column is None:

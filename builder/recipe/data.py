@@ -36,6 +36,8 @@ class Columns:
     """User id, in the users file. Unset: the same name as in the events."""
     item_text: str | None = None
     """Display text of the item, such as its title: a column of the items file, or of the events where there is none."""
+    quantity: str | None = None
+    """How many were bought, in the events. Events with 0 or less are returns and are dropped. Unset: all are kept."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,9 @@ class Data:
     negative_to: float | None = None
     """For ratings: the label is 0 where the rating is at most this, and ratings between the limits are dropped. Unset:
     every rating below `positive_from` is a 0."""
+    drop_repeats: bool = False
+    """Drop a user's later events with an item that it took before, such as reloads of a page. Then no item is taken
+    twice, and negatives can exclude the past (`negatives.exclude`)."""
     columns: Columns = Columns()
     pools: PoolFile | None = None
     """Unset: the log does not say what else could have been bought or clicked, and negatives are drawn."""
@@ -197,6 +202,10 @@ def _source_problems(data: Data, given: dict[str, Any]) -> list[str]:
     if source == "files" and data.positive_from is not None and not data.columns.label:
         problems.append(
             "data.columns.label: missing, expected the column of ratings for data.positive_from"
+        )
+    if data.drop_repeats and (data.columns.label or data.positive_from is not None):
+        problems.append(
+            "data.drop_repeats: got true for a log with labels, expected it only where every event is a positive"
         )
     return problems + _pool_problems(data)
 

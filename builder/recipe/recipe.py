@@ -83,8 +83,8 @@ def _require_shares(names: str, *shares: float | None) -> None:
 LATER_KEYS = {
     "split": ("validate_users", "test_users", "validate_events", "test_events", "last_only"),
     "train": ("share", "max_epochs", "weight_decay"),
-    "data": ("negative_to", "candidate_fields", "pools"),
-    "data.columns": ("item_text",),
+    "data": ("negative_to", "candidate_fields", "pools", "drop_repeats"),
+    "data.columns": ("item_text", "quantity"),
     "negatives": ("own_past", "window_hours"),
 }
 """Keys that were added to a section later. Left out of `to_dict` where unset, so that older fingerprints stay valid."""

@@ -157,3 +157,49 @@ def test_without_the_lower_limit_nothing_is_dropped(tmp_path: Path) -> None:
 def test_log_of_neutral_ratings_only_is_refused(tmp_path: Path) -> None:
     with pytest.raises(EventsError, match=r"events: got only ratings between data\.negative_to"):
         ingest_at(write_log(tmp_path, rated([3.0]), data=LIMITS))
+
+
+def test_repeats_are_dropped_and_the_first_event_stays(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    frame = pl.concat([log_frame(), log_frame().with_columns(pl.col("timestamp") + 9_999)])
+
+    with caplog.at_level(logging.INFO):
+        events = ingest_at(write_log(tmp_path, frame, data={"drop_repeats": True}))
+
+    assert "events.csv: dropped 60 of 80 events, repeats of a user's item" in caplog.text
+    pairs = list(zip(events.users().tolist(), events.item.tolist(), strict=True))
+    assert len(pairs) == len(set(pairs)) == 20  # four users, five items
+    assert events.ts_s.max() == frame["timestamp"][19]
+
+
+def test_returns_are_dropped_and_a_missing_quantity_is_none(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    quantity = pl.Series([2, -1, 0, None] * 10)
+    frame = log_frame().with_columns(count=quantity)
+
+    with caplog.at_level(logging.INFO):
+        events = ingest_at(write_log(tmp_path, frame, data={"columns": {"quantity": "count"}}))
+
+    assert "events.csv: dropped 20 of 40 events, with a quantity of 0 or less" in caplog.text
+    assert events.user_ids == ["u0", "u3"]
+    assert events.popularity.sum() == 20
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (["two", "1"], "column 'count': got a value that is not a number in 20 of 40 rows"),
+        ([0, -3], "events: got only quantities of 0 or less (data.columns.quantity)"),
+    ],
+)
+def test_quantities_that_are_no_use_are_refused(
+    tmp_path: Path, values: list[Any], words: str
+) -> None:
+    frame = log_frame().with_columns(count=pl.Series(values * 20))
+
+    with pytest.raises(EventsError) as caught:
+        ingest_at(write_log(tmp_path, frame, data={"columns": {"quantity": "count"}}))
+
+    assert words in str(caught.value)

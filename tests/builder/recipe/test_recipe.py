@@ -425,3 +425,18 @@ def test_what_is_excluded_is_part_of_the_fingerprint() -> None:
 
     assert values["negatives"]["exclude"] == "slate"
     assert "own_past" not in values["negatives"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"columns": {"label": "clicked"}},
+        {"columns": {"label": "stars"}, "positive_from": 4.0},
+    ],
+)
+def test_repeats_are_dropped_only_where_every_event_is_a_positive(data: dict[str, Any]) -> None:
+    problems = problems_of(plain_recipe(data={"drop_repeats": True, **data}))
+
+    assert problems == [
+        "data.drop_repeats: got true for a log with labels, expected it only where every event is a positive"
+    ]

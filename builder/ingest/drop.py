@@ -1,0 +1,56 @@
+"""Events that a recipe leaves out: neutral ratings, returns and repeats. They are in no history and in no count."""
+
+import logging
+
+import polars as pl
+
+from builder.errors import EventsError
+from builder.recipe.data import Data
+
+logger = logging.getLogger(__name__)
+
+QUANTITY = "quantity"
+
+
+def drop_neutral(source: str, events: pl.DataFrame, data: Data) -> pl.DataFrame:
+    """Drop events that are neither positive nor negative, where the recipe limits negatives.
+
+    Raises:
+        EventsError: no event is left.
+    """
+    if data.negative_to is None:
+        return events
+    limits = f"with ratings between {data.negative_to:g} and {data.positive_from:g}"
+    kept = events.filter(pl.col("label").is_not_null())
+    _log(source, events, kept, limits)
+    if kept.is_empty():
+        problem = "events: got only ratings between data.negative_to and data.positive_from"
+        raise EventsError(source, f"{problem}, expected some outside")
+    return kept
+
+
+def drop_returns(source: str, events: pl.DataFrame) -> pl.DataFrame:
+    """Drop events with a quantity of 0 or less, and the column; an event without a quantity is kept.
+
+    Raises:
+        EventsError: no event is left.
+    """
+    kept = events.filter((pl.col(QUANTITY) > 0).fill_null(value=True)).drop(QUANTITY)
+    _log(source, events, kept, "with a quantity of 0 or less")
+    if kept.is_empty():
+        problem = "events: got only quantities of 0 or less (data.columns.quantity)"
+        raise EventsError(source, f"{problem}, expected some above 0")
+    return kept
+
+
+def drop_repeats(source: str, events: pl.DataFrame) -> pl.DataFrame:
+    """Keep the first event of each user with each item. `events` is sorted by user, then time."""
+    kept = events.unique(["user", "item"], keep="first", maintain_order=True)
+    _log(source, events, kept, "repeats of a user's item")
+    return kept
+
+
+def _log(source: str, events: pl.DataFrame, kept: pl.DataFrame, why: str) -> None:
+    logger.info(
+        "%s: dropped %d of %d events, %s", source, len(events) - len(kept), len(events), why
+    )
