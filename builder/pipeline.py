@@ -124,7 +124,9 @@ def _train(build: Build) -> Result:
 
 def _evaluate(build: Build) -> Result:
     checkpoint = Checkpoint.load(build.folder.checkpoint)
-    return evaluate(checkpoint, build.events(), build.recipe, build.progress).to_dict()
+    method = build.recipe.calibration.method
+    report = evaluate(checkpoint, build.events(), build.recipe, build.progress, calibrate_by=method)
+    return report.to_dict()
 
 
 def _export(build: Build) -> Result:
@@ -217,7 +219,7 @@ STEPS: dict[str, Step] = {
     # Another reason for an exception must not train the model again; the artifact's manifest holds it.
     "audit": Step(_audit, ("negatives", "audit"), _has_audit, used_by="export"),
     "train": Step(_train, ("model", "negatives", "sampling", "train", "language")),
-    "evaluate": Step(_evaluate, ()),
+    "evaluate": Step(_evaluate, ("calibration",)),
     "export": Step(_export, (), _artifact_is_there),
     "precompute": Step(_precompute, ("cache",)),
     "publish": Step(_publish, ("serve_as",), _generation_serves),

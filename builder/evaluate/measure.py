@@ -3,17 +3,25 @@
 Whole pools of a fixed sample of slates are measured where the log has pools, all targets elsewhere.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from builder.dataset.batches import BatchSource, Slates
 from builder.evaluate.breakdowns import Group, break_down, break_down_history, breakdown_keys
 from builder.evaluate.metrics import Metrics, measure
-from builder.evaluate.predict import Forward, device_of, oracle_auc, predict, served
+from builder.evaluate.predict import (
+    Forward,
+    Predictions,
+    device_of,
+    oracle_auc,
+    predict,
+    served,
+)
 from builder.evaluate.prediction_vectors import prediction_vectors, reliability_of
 from builder.evaluate.slate_evaluation import (
     TEST_SLATES,
@@ -23,8 +31,10 @@ from builder.evaluate.slate_evaluation import (
     evaluate_slates,
     size_groups,
 )
+from builder.ingest.events import Events
 from builder.progress import Progress, silent
 from models.base import CtrModel
+from models.contract.calibration import Calibration
 
 Rows = list[dict[str, float]]
 
@@ -39,6 +49,7 @@ class Measured:
     reliability: Rows
     vectors: Vectors
     oracle_auc: float | None = None
+    uncalibrated: Metrics | None = None
 
 
 def measure_model(
@@ -50,6 +61,7 @@ def measure_model(
     forward: Forward = served,
     is_lean: bool = False,
     count: int = TEST_SLATES,
+    calibration: Calibration | None = None,
 ) -> Measured:
     """Measure a model on a part: on whole pools of a sample of its slates where the log has pools.
 
@@ -61,24 +73,25 @@ def measure_model(
         forward: makes the logits: `served` or `trained`.
         is_lean: no breakdowns.
         count: slates of the sample, in a log with pools.
+        calibration: applied to the logits; None: none.
     """
     if source.has_pools:
-        return _measure_pools(model, source, slates, progress, forward, count)
-    return _measure_targets(model, source, slates, progress, forward, is_lean=is_lean)
+        return _measure_pools(model, source, slates, progress, forward, count, calibration)
+    keys = {} if is_lean else breakdown_keys(source.events)
+    raw = predict(model, source, slates, forward, progress, list(keys.values()))
+    measured = _measure_targets(raw.calibrated(calibration), keys, source.events, is_lean=is_lean)
+    if calibration is None:
+        return measured
+    return replace(measured, uncalibrated=measure(*raw.for_metrics()))
 
 
 def _measure_targets(
-    model: CtrModel,
-    source: BatchSource,
-    slates: Slates,
-    progress: Progress,
-    forward: Forward,
+    predictions: Predictions,
+    keys: Mapping[str, NDArray[np.integer]],
+    events: Events,
     *,
     is_lean: bool,
 ) -> Measured:
-    events = source.events
-    keys = {} if is_lean else breakdown_keys(events)
-    predictions = predict(model, source, slates, forward, progress, list(keys.values()))
     vectors = prediction_vectors(predictions)
     mixed = np.isfinite(vectors["gauc"])
     test = replace(
@@ -104,14 +117,15 @@ def _measure_pools(
     progress: Progress,
     forward: Forward,
     count: int,
+    calibration: Calibration | None,
 ) -> Measured:
     model.eval()
     batches = whole_slates(source, slates, device_of(model), progress, count)
     catalogue = len(source.events.item_fields)
-    report, vectors = evaluate_slates(partial(forward, model), batches, catalogue)
-    names = {name.name for name in fields(Metrics)}
+    report, vectors = evaluate_slates(partial(forward, model), batches, catalogue, calibration)
+    uncalibrated = report.get("uncalibrated")
     return Measured(
-        Metrics(**{name: value for name, value in report["test"].items() if name in names}),
+        Metrics(**report["test"]),
         {name: Group(**group) for name, group in report["by_history"].items()},
         {
             cut: {name: Group(**group) for name, group in groups.items()}
@@ -119,6 +133,7 @@ def _measure_pools(
         },
         report["reliability"],
         vectors,
+        uncalibrated=Metrics(**uncalibrated) if uncalibrated else None,
     )
 
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from builder.ingest.events import Events
 from builder.progress import Progress, silent
 from models.base import CtrModel
 from models.batch import Batch
+from models.contract.calibration import Calibration
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +52,14 @@ class Predictions:
     def for_metrics(self) -> tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.int64]]:
         """Probability, label and user: the arguments of `measure`."""
         return self.probability, self.label, self.user
+
+    def calibrated(self, calibration: Calibration | None) -> "Predictions":
+        """The same with calibrated probabilities; None changes nothing."""
+        if calibration is None:
+            return self
+        p = np.clip(self.probability, 1e-15, 1 - 1e-15)
+        log_odds = calibration.log_odds(np.log(p) - np.log1p(-p))
+        return replace(self, probability=1 / (1 + np.exp(-log_odds)))
 
 
 Forward = Callable[[CtrModel, Batch], Tensor]

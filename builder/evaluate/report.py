@@ -12,6 +12,7 @@ import torch
 from builder.checkpoint import Checkpoint
 from builder.dataset.parts import batch_source, part_slates
 from builder.evaluate.breakdowns import Group
+from builder.evaluate.calibration import Chosen, choose_calibration, validation_scores
 from builder.evaluate.measure import Rows, measure_model
 from builder.evaluate.metrics import Metrics
 from builder.evaluate.predict import trained
@@ -19,7 +20,9 @@ from builder.evaluate.record_quality import RecordQuality, measure_record_qualit
 from builder.evaluate.slate_evaluation import TEST_SLATES, Vectors
 from builder.ingest.events import Events
 from builder.progress import Progress, silent
+from builder.recipe.calibration import Method
 from builder.recipe.recipe import Recipe
+from models.base import CtrModel
 from models.contract.record import RecordDtype
 
 
@@ -37,6 +40,9 @@ class Report:
         stored: size and quality of records by dtype (`record_quality.py`).
         cuts: groups of targets (`breakdowns.py`): breakdown -> group -> its targets.
         reliability: predicted against observed rates (`pooled_metrics.reliability`).
+        calibration: what was fitted on validation and kept (`calibration.Chosen`); None: nothing was fitted. All
+            metrics are those after calibration, which is what the service answers.
+        uncalibrated: metrics before calibration; None without one.
         seconds: training time.
         vectors: metrics of each slate, for intervals over users (`intervals.py`); not part of the manifest.
             `slate_evaluation.save_vectors` writes them beside a finished training.
@@ -52,6 +58,8 @@ class Report:
     cuts: dict[str, dict[str, Group]]
     reliability: Rows
     seconds: float
+    calibration: dict[str, Any] | None = None
+    uncalibrated: Metrics | None = None
     vectors: Vectors = field(default_factory=dict, compare=False, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
@@ -69,6 +77,7 @@ def evaluate(
     is_lean: bool = False,
     device: torch.device | None = None,
     test_slates: int = TEST_SLATES,
+    calibrate_by: Method = "none",
 ) -> Report:
     """Measure a checkpoint on the test period.
 
@@ -81,10 +90,15 @@ def evaluate(
         is_lean: metrics only: no breakdowns, no quality by history length, no record quality.
         device: where the model runs; None: the CPU.
         test_slates: number of slates whose whole pools are measured, in a log with pools.
+        calibrate_by: method of calibration. "none" for comparisons: all models are shown as they were trained.
     """
     model = checkpoint.build().to(device or torch.device("cpu"))
     source, slates = batch_source(events, recipe, "test"), part_slates(events, recipe, "test")
-    measured = measure_model(model, source, slates, progress, is_lean=is_lean, count=test_slates)
+    chosen = _calibration(model, events, recipe, calibrate_by)
+    calibration = chosen.calibration if chosen else None
+    measured = measure_model(
+        model, source, slates, progress, is_lean=is_lean, count=test_slates, calibration=calibration
+    )
     gap = None
     if not model.trains_what_it_serves:
         gap = measure_model(
@@ -92,7 +106,7 @@ def evaluate(
         ).test
     counts = trees = None
     if with_baselines:
-        from builder.evaluate.baselines import measure_baselines  # scikit-learn and LightGBM
+        from builder.evaluate.baselines import measure_baselines  # LightGBM
 
         progress(1, 1, "fitting the baselines")
         baselines = measure_baselines(events, recipe)
@@ -108,5 +122,17 @@ def evaluate(
         cuts=measured.cuts,
         reliability=measured.reliability,
         seconds=checkpoint.history[-1]["seconds"],
+        calibration=chosen.to_dict() if chosen else None,
+        uncalibrated=measured.uncalibrated,
         vectors=measured.vectors,
     )
+
+
+def _calibration(model: CtrModel, events: Events, recipe: Recipe, method: Method) -> Chosen | None:
+    if method == "none":
+        return None
+    source, slates = (
+        batch_source(events, recipe, "validate"),
+        part_slates(events, recipe, "validate"),
+    )
+    return choose_calibration(validation_scores(model, source, slates), method)

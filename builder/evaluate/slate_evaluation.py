@@ -4,7 +4,7 @@ Everything runs on the device of the batches and needs torch and numpy only: a c
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from builder.evaluate.slate_metrics import (
     measure_slates,
 )
 from models.batch import Batch
+from models.contract.calibration import Calibration
 from models.contract.schema import PADDING
 
 Vectors = dict[str, NDArray[Any]]
@@ -76,7 +77,10 @@ def size_groups(
 
 @torch.no_grad()
 def evaluate_slates(
-    forward: Callable[[Batch], Tensor], batches: Iterable[WholeSlates], catalogue: int
+    forward: Callable[[Batch], Tensor],
+    batches: Iterable[WholeSlates],
+    catalogue: int,
+    calibration: Calibration | None = None,
 ) -> tuple[dict[str, Any], Vectors]:
     """Metrics over whole slates.
 
@@ -84,12 +88,14 @@ def evaluate_slates(
         forward: batch -> logits, [B, C]; the model is in evaluation mode. NaN, of a diverged model, counts as 0.
         batches: whole slates, in any order.
         catalogue: number of catalogue rows.
+        calibration: applied to the logits; None: none.
 
     Returns:
         A report in JSON types: "test" (`overall`, and slate_gauc and other means over slates), "cuts" and
-        "by_history" (`by_group`), "reliability"; and the vectors that `save_vectors` writes, slates rising.
+        "by_history" (`by_group`), "reliability", and, with a calibration, "uncalibrated" (`overall`). And the vectors
+        that `save_vectors` writes, slates rising.
     """
-    parts = [_measure_batch(forward, whole, catalogue) for whole in batches]
+    parts = [_measure_batch(forward, whole, catalogue, calibration) for whole in batches]
     metrics = {
         name: torch.cat([getattr(part.metrics, name) for part in parts]).double().cpu().numpy()
         for name in (field.name for field in fields(SlateMetrics))
@@ -101,7 +107,11 @@ def evaluate_slates(
     place = torch.cat([part.place + int(first) for part, first in zip(parts, firsts, strict=True)])
     pooled = Pooled(columns["logit"], columns["label"], place)
     vectors = _vectors(parts, pooled, metrics)
-    return _report(pooled, columns, vectors), _in_order(vectors)
+    report = _report(pooled, columns, vectors)
+    if calibration is not None:
+        user = torch.from_numpy(vectors["user"]).to(place.device)
+        report["uncalibrated"] = overall(replace(pooled, logit=columns["raw"]), user)
+    return report, _in_order(vectors)
 
 
 @dataclass(frozen=True)
@@ -116,9 +126,15 @@ class _Part:
     history: Tensor
 
 
-def _measure_batch(forward: Callable[[Batch], Tensor], whole: WholeSlates, catalogue: int) -> _Part:
+def _measure_batch(
+    forward: Callable[[Batch], Tensor],
+    whole: WholeSlates,
+    catalogue: int,
+    calibration: Calibration | None,
+) -> _Part:
     batch = whole.batch
-    logit = torch.nan_to_num(forward(batch).float())
+    raw = torch.nan_to_num(forward(batch).float())
+    logit = raw if calibration is None else _calibrated(raw, calibration)
     ages = latest_ages(batch.slate.items, batch.user.history, batch.user.ages, catalogue)
     is_repeat = ages != NO_EVENT
     metrics = measure_slates(logit, batch.label, batch.mask, is_repeat)
@@ -131,8 +147,15 @@ def _measure_batch(forward: Callable[[Batch], Tensor], whole: WholeSlates, catal
         "age": age_group_table(logit.device)[ages[real]].to(torch.int8),
         "repeat": is_repeat[real].to(torch.int8),
     }
+    if calibration is not None:
+        columns["raw"] = raw[real]
     history = (batch.user.history != PADDING).sum(1)
     return _Part(metrics, columns, rows[real], whole.slate, whole.user, history)
+
+
+def _calibrated(logit: Tensor, calibration: Calibration) -> Tensor:
+    log_odds = calibration.log_odds(logit.double().cpu().numpy().copy())
+    return torch.from_numpy(log_odds).to(logit.device, logit.dtype)
 
 
 def _vectors(parts: Sequence[_Part], pooled: Pooled, metrics: Vectors) -> Vectors:

@@ -29,6 +29,7 @@ from models.contract.artifact import (
     Manifest,
     save_artifact,
 )
+from models.contract.calibration import CALIBRATION, calibration_of, calibration_to_bytes
 from models.contract.example_slate import EXAMPLE_SLATE
 from models.contract.item_texts import ITEM_TEXTS, texts_to_bytes
 
@@ -99,7 +100,7 @@ def export(
 
     Args:
         checkpoint: the trained model.
-        report: metrics for the manifest.
+        report: metrics for the manifest; with a calibration that was kept, the artifact gets it.
         recipe: every key of the recipe, for the manifest.
         events: the log, for its vocabulary and the time of its last event.
         sample: users and slates of the log on which the graphs are compared with torch.
@@ -134,6 +135,9 @@ def export(
     }
     if events.item_texts is not None:
         contents[ITEM_TEXTS] = texts_to_bytes(events.item_texts)
+    calibration = (report.get("calibration") or {}).get("kept")
+    if calibration is not None:
+        contents[CALIBRATION] = calibration_to_bytes(calibration_of(calibration))
     slate = latest_slate(events)
     if slate is not None:
         contents[EXAMPLE_SLATE] = slate.to_bytes()

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from builder.errors import RecipeError
 from builder.recipe.audit import AuditRule, audit_problems
+from builder.recipe.calibration import CalibrationRule
 from builder.recipe.data import Data, data_problems
 from builder.recipe.include import with_included
 from builder.recipe.language import LanguageRule
@@ -184,6 +185,7 @@ class Recipe:
     language: LanguageRule | None = None
     """Field vectors from a language model, for field models with `fre` or `fie`. Unset: no field vectors."""
     audit: AuditRule = field(default_factory=AuditRule)
+    calibration: CalibrationRule = field(default_factory=CalibrationRule)
     path: Path = field(default=Path("recipe.toml"), compare=False, metadata=NOT_A_KEY)
 
     def to_dict(self) -> dict[str, Any]:
@@ -199,12 +201,15 @@ class Recipe:
             for key in keys:
                 if table[key] == unset[key]:
                     del table[key]
-        if self.language is None:
-            del values["language"]
-        if self.audit == AuditRule():
-            del values["audit"]  # so that older fingerprints stay valid
-        if self.sampling == SamplingRule():
-            del values["sampling"]
+        later = {
+            "language": None,
+            "audit": AuditRule(),
+            "sampling": SamplingRule(),
+            "calibration": CalibrationRule(),
+        }
+        for name, rule in later.items():  # unset, they are left out: older fingerprints stay valid
+            if getattr(self, name) == rule:
+                del values[name]
         plain: dict[str, Any] = json.loads(json.dumps(values))
         return plain
 

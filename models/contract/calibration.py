@@ -84,12 +84,17 @@ class Isotonic:
 Calibration = Temperature | Isotonic
 
 
-def calibration_to_bytes(calibration: Calibration) -> bytes:
-    """Content of the file."""
+def calibration_to_dict(calibration: Calibration) -> dict[str, Any]:
+    """Content of the file in JSON types."""
     fields = asdict(calibration)
     if isinstance(calibration, Isotonic):
         fields["log_odds"] = fields.pop("log_odds_at")
-    return json.dumps(fields, sort_keys=True).encode()
+    return fields
+
+
+def calibration_to_bytes(calibration: Calibration) -> bytes:
+    """Content of the file."""
+    return json.dumps(calibration_to_dict(calibration), sort_keys=True).encode()
 
 
 def calibration_from_bytes(raw: bytes) -> Calibration:
@@ -98,17 +103,23 @@ def calibration_from_bytes(raw: bytes) -> Calibration:
     Raises:
         ValueError: the bytes are not a calibration.
     """
+    return calibration_of(json.loads(raw))
+
+
+def calibration_of(fields: Any) -> Calibration:
+    """Inverse of `calibration_to_dict`.
+
+    Raises:
+        ValueError: it is not a calibration.
+    """
     try:
-        fields: dict[str, Any] = json.loads(raw)
         if fields["kind"] == "temperature":
             return Temperature(float(fields["scale"]), float(fields["shift"]))
         if fields["kind"] == "isotonic":
             logits, log_odds = (tuple(map(float, fields[name])) for name in ("logits", "log_odds"))
             return Isotonic(logits, log_odds)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"calibration: got {raw[:80]!r}, expected its fields: {error!r}"
-        ) from error
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"calibration: got {fields}, expected its fields: {error!r}") from error
     raise ValueError(
         f"calibration, kind: got {fields['kind']!r}, expected 'temperature' or 'isotonic'"
     )

@@ -13,6 +13,7 @@ from builder.ingest.events import Events
 from builder.recipe.sampling import SamplingRule
 from models.base import CtrModel, UserState
 from models.batch import Context, Slate, User
+from models.contract.calibration import Temperature
 from models.contract.record import TensorSpec
 from tests.builder.hand_made import Event, make_events, with_pools
 
@@ -88,6 +89,26 @@ def test_whole_pools_are_measured() -> None:
     assert found.by_history["0+"].share == pytest.approx(label.mean())
 
 
+@pytest.mark.parametrize("has_pools", [True, False])
+def test_calibration_moves_probabilities_and_no_order(has_pools: bool) -> None:
+    _, source, slates = log_with_pools() if has_pools else log_without_pools()
+    calibration = Temperature(0.5, -1.5)
+
+    plain = measure_model(RowModel(), source, slates)
+    found = measure_model(RowModel(), source, slates, calibration=calibration)
+
+    assert plain.uncalibrated is None
+    assert found.uncalibrated is not None
+    assert found.uncalibrated.log_loss == pytest.approx(plain.test.log_loss, rel=1e-6)
+    assert found.uncalibrated.pcoc == pytest.approx(plain.test.pcoc, rel=1e-6)
+    assert found.test.auc == pytest.approx(plain.test.auc, abs=1e-6)
+    assert found.test.slate_gauc == pytest.approx(plain.test.slate_gauc, abs=1e-6)
+    assert found.test.pcoc < plain.test.pcoc
+    halved = [row["predicted"] for row in found.reliability]
+    expected = [1 / (1 + np.exp(-(0.5 * (items / 10 - 2) - 1.5))) for items in (2, NUM_ITEMS - 1)]
+    assert expected[0] - 1e-3 <= min(halved) < max(halved) <= expected[1] + 1e-3
+
+
 def test_batches_of_whole_pools_hold_each_slate_once() -> None:
     _, source, slates = log_with_pools()
 
@@ -111,7 +132,8 @@ def test_record_quality_is_measured_on_whole_pools() -> None:
     assert found["fp32"].auc == measure_model(RowModel(), source, slates).test.auc
 
 
-def test_a_log_without_pools_is_measured_on_all_targets() -> None:
+def log_without_pools() -> tuple[Events, BatchSource, Slates]:
+    """40 users with 20 impressions each, in slates of 4 at most."""
     rng = np.random.default_rng(0)
     users = [
         [
@@ -122,7 +144,11 @@ def test_a_log_without_pools_is_measured_on_all_targets() -> None:
     ]
     events = make_events(users, length=8)
     slates = find_slates(events, "train", min_events=0, max_events=4)
-    source = BatchSource(events, None, slate_events=4, per_positive=0)
+    return events, BatchSource(events, None, slate_events=4, per_positive=0), slates
+
+
+def test_a_log_without_pools_is_measured_on_all_targets() -> None:
+    _, source, slates = log_without_pools()
 
     found = measure_model(RowModel(), source, slates)
 

@@ -1,0 +1,213 @@
+"""Fits calibrations on the validation part and keeps one only where it lowers the log loss of held-out users.
+
+Temperature scaling: Platt, "Probabilistic outputs for support vector machines", 1999, with the log odds scale · logit +
+shift. Isotonic regression: Zadrozny and Elkan, KDD 2002, by pooling adjacent violators; blocks are joined by lines
+through their middles instead of steps, as steps would tie candidates. Weights and sampling offsets are respected: both
+are fitted to the task's own base rate.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from builder.dataset.batches import BatchSource, Slates
+from builder.evaluate.logistic import fit_logistic
+from builder.evaluate.predict import EVALUATION_SLATES, SEED, device_of, served
+from builder.recipe.calibration import Method
+from models.base import CtrModel
+from models.contract.calibration import (
+    Calibration,
+    Isotonic,
+    Temperature,
+    calibration_to_dict,
+)
+
+FOLDS = 5
+CLEAR = 2.0
+"""Standard errors by which a calibration must lower the held-out log loss, to be kept."""
+SLATES = 8_000
+"""Largest number of validation slates that a calibration is fitted on."""
+BINS = 40
+"""Bins of the isotonic fit, half of them of equal weight of positives and half of negatives."""
+RIDGE = 1e-6
+Floats = NDArray[np.float64]
+Fit = Callable[["Scores"], Calibration | None]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Logits of N validation targets.
+
+    Attributes:
+        logit: of the served graph.
+        label: 1 or 0.
+        weight: in the loss.
+        offset: what sampling adds to the log odds.
+        user: of each target.
+    """
+
+    logit: Floats
+    label: Floats
+    weight: Floats
+    offset: Floats
+    user: NDArray[np.int64]
+
+    def at(self, chosen: NDArray[np.bool_]) -> "Scores":
+        """The chosen targets."""
+        return Scores(
+            *(
+                getattr(self, name)[chosen]
+                for name in ("logit", "label", "weight", "offset", "user")
+            )
+        )
+
+    @property
+    def full_weight(self) -> Floats:
+        """Weight with which a target stands for those that were not sampled."""
+        return np.asarray(self.weight * np.where(self.label > 0, 1.0, np.exp(self.offset)))
+
+    def losses(self, calibration: Calibration | None) -> Floats:
+        """Weighted cross-entropy of each target at the odds that sampling gave it."""
+        log_odds = self.logit.copy()
+        if calibration is not None:
+            log_odds = calibration.log_odds(log_odds)
+        log_odds = log_odds + self.offset
+        return np.asarray(self.weight * (np.logaddexp(0, log_odds) - self.label * log_odds))
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What was fitted and kept.
+
+    Attributes:
+        calibration: that the artifact gets; None: none helps.
+        held_out: method -> mean log loss on held-out users, "none" included.
+        targets: number of validation targets.
+    """
+
+    calibration: Calibration | None
+    held_out: dict[str, float]
+    targets: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """In JSON types."""
+        kept = None if self.calibration is None else calibration_to_dict(self.calibration)
+        kind = "none" if self.calibration is None else self.calibration.kind
+        return {"kind": kind, "kept": kept, "held_out": self.held_out, "targets": self.targets}
+
+
+def choose_calibration(scores: Scores, method: Method) -> Chosen:
+    """Fit each calibration and keep the best on held-out users; with a named method, keep that one.
+
+    Args:
+        scores: of the validation part.
+        method: of the recipe.
+    """
+    if method == "none":
+        return Chosen(None, {}, len(scores.label))
+    losses = {"none": scores.losses(None)}
+    for name, fit in METHODS.items():
+        losses[name] = _held_out(scores, fit)
+    total = scores.weight.sum()
+    held_out = {name: float(loss.sum() / total) for name, loss in losses.items()}
+    best: str = method if method != "auto" else "none"
+    if method == "auto":
+        for name in METHODS:  # the simpler one first: the other must be clearly better still
+            if _is_clearly_lower(losses[name], losses[best], scores.user):
+                best = name
+    calibration = None if best == "none" else METHODS[best](scores)
+    return Chosen(calibration, held_out, len(scores.label))
+
+
+def fit_temperature(scores: Scores) -> Temperature | None:
+    """Scale and shift with the lowest loss; None if the logits say nothing, or the opposite."""
+    features = np.column_stack([scores.logit, np.ones(len(scores.logit))])
+    scale, shift = fit_logistic(features, scores.label, scores.weight, scores.offset, RIDGE)
+    return Temperature(float(scale), float(shift)) if scale > 0 else None
+
+
+def fit_isotonic(scores: Scores) -> Isotonic | None:
+    """Log odds of the pooled bins, in the middle of each; None if there are labels of one class only."""
+    order = np.argsort(scores.logit, kind="stable")
+    logit, label, weight = scores.logit[order], scores.label[order], scores.full_weight[order]
+    positive, negative = weight * label, weight * (1 - label)
+    if not positive.sum() or not negative.sum():
+        return None
+    share = np.cumsum(positive / positive.sum() + negative / negative.sum()) / 2
+    bins = np.minimum((share * BINS).astype(int), BINS - 1)
+    sums = np.stack([np.bincount(bins, part) for part in (positive, negative, weight * logit)], 1)
+    blocks = _pooled(sums[sums[:, :2].sum(1) > 0])
+    # Half a target of each class more: a block of one class has finite odds.
+    log_odds = np.log((blocks[:, 0] + 0.5) / (blocks[:, 1] + 0.5))
+    middle = blocks[:, 2] / blocks[:, :2].sum(1)
+    kept = [0]
+    for place in range(1, len(blocks)):
+        if log_odds[place] > log_odds[kept[-1]] and middle[place] > middle[kept[-1]]:
+            kept.append(place)
+    return Isotonic(tuple(middle[kept].tolist()), tuple(log_odds[kept].tolist()))
+
+
+METHODS: dict[str, Fit] = {"temperature": fit_temperature, "isotonic": fit_isotonic}
+
+
+def _pooled(sums: Floats) -> Floats:
+    """Adjacent bins are joined until the share of positives rises: rows of positives, negatives, weight · logit."""
+    blocks: list[Floats] = []
+    for row in sums:
+        blocks.append(row)
+        while len(blocks) > 1 and _rate(blocks[-2]) >= _rate(blocks[-1]):
+            last = blocks.pop()
+            blocks[-1] = blocks[-1] + last
+    return np.stack(blocks)
+
+
+def _rate(block: Floats) -> float:
+    return float(block[0] / (block[0] + block[1]))
+
+
+def _held_out(scores: Scores, fit: Fit) -> Floats:
+    """Losses of all targets, each under a calibration that was fitted without its user's fold."""
+    _, index = np.unique(scores.user, return_inverse=True)
+    fold = np.random.default_rng(0).permutation(int(index.max()) + 1)[index] % FOLDS
+    losses = np.zeros(len(index))
+    for place in range(FOLDS):
+        mine = fold == place
+        if mine.any() and not mine.all():
+            losses[mine] = scores.at(mine).losses(fit(scores.at(~mine)))
+    return losses
+
+
+def _is_clearly_lower(losses: Floats, others: Floats, user: NDArray[np.int64]) -> bool:
+    """Whether the sum over users is lower by more than `CLEAR` standard errors."""
+    _, index = np.unique(user, return_inverse=True)
+    gain = np.bincount(index, others - losses)
+    error = gain.std(ddof=1) * np.sqrt(len(gain)) if len(gain) > 1 else np.inf
+    return bool(gain.sum() > CLEAR * error)
+
+
+def validation_scores(model: CtrModel, source: BatchSource, slates: Slates) -> Scores:
+    """Logits of the validation part: of all its slates, or of a fixed sample of `SLATES`.
+
+    Args:
+        model: switched to evaluation mode.
+        source: makes the batches; with pools, candidates are sampled, with weights and offsets.
+        slates: of the validation part.
+    """
+    chosen = np.sort(np.random.default_rng(SEED).permutation(len(slates))[:SLATES])
+    parts, device = [], device_of(model)
+    model.eval()
+    epoch = source.epoch(
+        slates.at(chosen), EVALUATION_SLATES, np.random.default_rng(SEED), shuffle=False
+    )
+    with torch.inference_mode():
+        for batch, targets in epoch:
+            logit = torch.nan_to_num(served(model, batch.to(device)).double()).cpu()
+            offset = batch.offset.expand_as(batch.label)
+            columns = (logit, batch.label.double(), batch.weight.double(), offset.double())
+            user = np.broadcast_to(targets.user[:, None], targets.mask.shape)
+            parts.append([*(part.numpy()[targets.mask] for part in columns), user[targets.mask]])
+    return Scores(*(np.concatenate(column) for column in zip(*parts, strict=True)))
