@@ -16,6 +16,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from builder.export.onnx import export
 from builder.export.precompute import precompute, read_records, write_records
 from builder.ingest.events import Events
 from builder.publish.blue_green import publish
@@ -25,6 +26,7 @@ from models.base import CtrModel
 from models.batch import Context, Slate, User
 from models.contract.age import age_buckets
 from models.contract.artifact import Artifact
+from models.contract.calibration import Temperature, calibration_to_dict
 from models.contract.embedded_cache import start_server, stop_server
 from models.contract.record import RecordDtype
 from models.contract.schema import PADDING, UNKNOWN
@@ -198,6 +200,30 @@ async def test_a_ranking_has_torchs_order(builds: Builds, cache_url: str, tmp_pa
     )
     best = sorted(expected.values(), reverse=True)[:10]
     assert [entry["score"] for entry in ranked] == pytest.approx(best, abs=LIMIT)
+
+
+async def test_scores_are_calibrated_as_the_builder_chose(
+    builds: Builds, cache_url: str, tmp_path: Path
+):
+    """With one model: the calibration comes after the graph, whichever it is."""
+    case, calibration = EXPORTED[0], Temperature(0.7, -0.4)
+    artifact = export(
+        builds.checkpoint(case),
+        {"calibration": {"kind": "temperature", "kept": calibration_to_dict(calibration)}},
+        builds.recipe(case).to_dict(),
+        builds.events,
+        builds.batch(case),
+        builds.artifacts,
+    )
+    assert artifact.calibration() == calibration
+    publish_records(cache_url, artifact, builds.events, str(case), tmp_path / "r.bin", "fp32")
+    async with World(cache_url, builds.artifacts).service() as service:
+        served = Served(service, builds.checkpoint(case).build(), builds.events)
+        answer = await service.score(builds.events.user_ids[3], SLATES[-1])
+    p = np.array(served.expected(3, SLATES[-1]))
+    calibrated = 1 / (1 + np.exp(-calibration.log_odds(np.log(p / (1 - p)))))
+    assert answer["scores"] == pytest.approx(calibrated, abs=LIMIT)
+    assert np.abs(calibrated - p).max() > 100 * LIMIT
 
 
 @each_case
