@@ -124,9 +124,7 @@ def _train(build: Build) -> Result:
 
 def _evaluate(build: Build) -> Result:
     checkpoint = Checkpoint.load(build.folder.checkpoint)
-    method = build.recipe.calibration.method
-    report = evaluate(checkpoint, build.events(), build.recipe, build.progress, calibrate_by=method)
-    return report.to_dict()
+    return evaluate(checkpoint, build.events(), build.recipe, build.progress).to_dict()
 
 
 def _export(build: Build) -> Result:

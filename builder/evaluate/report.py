@@ -20,7 +20,6 @@ from builder.evaluate.record_quality import RecordQuality, measure_record_qualit
 from builder.evaluate.slate_evaluation import TEST_SLATES, Vectors
 from builder.ingest.events import Events
 from builder.progress import Progress, silent
-from builder.recipe.calibration import Method
 from builder.recipe.recipe import Recipe
 from models.base import CtrModel
 from models.contract.record import RecordDtype
@@ -77,7 +76,6 @@ def evaluate(
     is_lean: bool = False,
     device: torch.device | None = None,
     test_slates: int = TEST_SLATES,
-    calibrate_by: Method = "none",
 ) -> Report:
     """Measure a checkpoint on the test period.
 
@@ -86,15 +84,15 @@ def evaluate(
         events: the ingested log.
         recipe: what the checkpoint was trained by.
         progress: called after every batch.
-        with_baselines: measure the baselines too.
+        with_baselines: as a build does, measure the baselines too and calibrate by the recipe's rule; comparisons show
+            all models as they were trained.
         is_lean: metrics only: no breakdowns, no quality by history length, no record quality.
         device: where the model runs; None: the CPU.
         test_slates: number of slates whose whole pools are measured, in a log with pools.
-        calibrate_by: method of calibration. "none" for comparisons: all models are shown as they were trained.
     """
     model = checkpoint.build().to(device or torch.device("cpu"))
     source, slates = batch_source(events, recipe, "test"), part_slates(events, recipe, "test")
-    chosen = _calibration(model, events, recipe, calibrate_by)
+    chosen = _calibration(model, events, recipe) if with_baselines else None
     calibration = chosen.calibration if chosen else None
     measured = measure_model(
         model, source, slates, progress, is_lean=is_lean, count=test_slates, calibration=calibration
@@ -128,7 +126,8 @@ def evaluate(
     )
 
 
-def _calibration(model: CtrModel, events: Events, recipe: Recipe, method: Method) -> Chosen | None:
+def _calibration(model: CtrModel, events: Events, recipe: Recipe) -> Chosen | None:
+    method = recipe.calibration.method
     if method == "none":
         return None
     source, slates = (
