@@ -31,7 +31,8 @@ PARTS: tuple[Part, ...] = ("train", "validate", "test")
 SLATES = 4_000
 """Sampled slates of each part. With 1,500 baskets of the promotions task the interval of a rule that covers a tenth of
 the candidates, none of them positive, is too wide to fail the rule."""
-BATCH_SLATES = 32
+BATCH_SLATES, MOST_SLATES = 32, 256
+"""Slates at once; up to so many where they are of one user, whose targets belong together."""
 SEED = 2
 EVERYTHING = Rule("all", ("targets",), lambda view: np.zeros(len(view), np.int64))
 LEAST = 0.001
@@ -174,12 +175,16 @@ def _sample(slates: Slates, most: int) -> Ints:
 
 
 def _batches(slates: Slates, chosen: Ints) -> Iterator[Ints]:
-    """Runs of some `BATCH_SLATES` slates that end between users: a tally needs all of a user's targets together."""
+    """Runs of some `BATCH_SLATES` slates that end between users: a tally needs a user's targets together.
+
+    A user of more than `MOST_SLATES` slates counts as several.
+    """
     begin = 0
     users = slates.user[chosen]
     while begin < len(chosen):
         end = min(begin + BATCH_SLATES, len(chosen))
-        while end < len(chosen) and users[end] == users[end - 1]:
+        last = min(begin + MOST_SLATES, len(chosen))
+        while end < last and users[end] == users[end - 1]:
             end += 1
         yield chosen[begin:end]
         begin = end

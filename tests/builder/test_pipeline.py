@@ -229,6 +229,7 @@ def test_every_step_reports_what_it_did(finished: Build) -> None:
     assert stamps["ingest"].result == {"events": 7200, "users": 60, "items": 160}
     assert stamps["audit"].result["allowed"] == []
     assert set(stamps["audit"].result["checks"].values()) == {"passes"}
+    assert finished.artifact().manifest.report["audit"] == stamps["audit"].result
     assert stamps["train"].result["best_step"] == 12
     # A dozen steps learn nothing to speak of: the report is that of the log and of this model.
     report = stamps["evaluate"].result
