@@ -8,6 +8,7 @@ from rich.markup import escape
 
 from builder.cli.progress_bar import bar, console
 from builder.pipeline import STEPS, Build, is_due, run_step
+from builder.recipe.audit import exception_lines
 
 Result = Mapping[str, Any]
 
@@ -36,6 +37,8 @@ def do_step(build: Build, name: str) -> None:
     words = escape(IN_WORDS[name](stamp.result))
     line = f"[green]✓[/] {name:10} {stamp.seconds:7.1f} s  {words}"
     console.print(line, highlight=False, soft_wrap=True)
+    for warning in exception_lines(build.recipe.audit) if name == "evaluate" else ():
+        console.print(f"[yellow]{escape(warning)}[/]", highlight=False, soft_wrap=True)
 
 
 def _ingest(result: Result) -> str:

@@ -1,11 +1,15 @@
 """`absorb audit`: a table and an exit code, what a restricted run leaves alone, and JSON for programs."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from builder.cli.steps import do_step
+from builder.pipeline import Build
+from builder.recipe.audit import Allowed, AuditRule
 from builder.run_folder import RunFolder
 from tests.builder.audit.planted import bought_log, shown_log
 from tests.builder.cli.conftest import Call
@@ -83,6 +87,18 @@ def test_a_reason_lets_it_pass_and_is_shown(call: Call, tmp_path: Path) -> None:
     assert "Allowed: item in history: yes (test). The paper's protocol" in (
         tmp_path / "leaking" / "audit.md"
     ).read_text().replace("\n", " ")
+
+
+def test_an_exception_stands_beside_the_metrics(build: Build, capsys) -> None:
+    allowed = AuditRule((Allowed("item in history", "Only to see it printed."),))
+    other = replace(build, recipe=replace(build.recipe, audit=allowed))
+
+    do_step(other, "audit")
+    do_step(other, "evaluate")
+
+    out = capsys.readouterr().out
+    warning = "Audit exception: the rule 'item in history' may tell labels. Only to see it printed."
+    assert out.index("test AUC") < out.index(warning)
 
 
 def test_a_rule_that_does_not_exist_allows_nothing(call: Call, tmp_path: Path) -> None:
