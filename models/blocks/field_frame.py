@@ -71,6 +71,8 @@ class FieldFrame(nn.Module):
 
     def user(self, fields: Int[Tensor, "B Fu"]) -> Float[Tensor, "B Fu D"]:
         """Embeddings of the profile's fields."""
+        if not self.num_user:  # ONNX cannot reshape to an axis of size 0 beside a dynamic one
+            return self.bias.new_zeros(fields.shape[0], 0, self.dim)
         out: Tensor = self.profile(fields).view(fields.shape[0], self.num_user, self.dim)
         return out
 

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TypeGuard, cast
+from itertools import chain
+from types import NoneType
+from typing import Any, NoReturn, TypeGuard, cast
 
 from pydantic import PlainValidator, WithJsonSchema
 
@@ -15,6 +17,8 @@ MAX_CANDIDATE_FIELDS = 32
 """Names of candidate fields in one request. A column is kept for each, so this bounds the memory of a body."""
 KEYS = ("id", "fields")
 """Keys of a candidate that is an object."""
+ROW_TYPES = {dict, NoneType}
+"""Types of `fields`."""
 ID_SCHEMA = {"anyOf": [{"type": "string", "minLength": 1, "maxLength": 128}, {"type": "integer"}]}
 VALUE_SCHEMA = {"anyOf": [{"type": "string"}, {"type": "integer"}, {"type": "null"}]}
 OBJECT_SCHEMA = {
@@ -72,6 +76,9 @@ def are_texts(values: Sequence[object]) -> TypeGuard[list[str]]:
 def read_candidates(value: object) -> Candidates:
     """Read `candidates`: a candidate is an id, or an object with an id and perhaps fields.
 
+    Loops over candidates are comprehensions, and types are checked for all at once: slates are long, and this runs on
+    the event loop.
+
     Raises:
         RequestError: names the candidate, what came and what was expected.
     """
@@ -80,50 +87,51 @@ def read_candidates(value: object) -> Candidates:
         raise RequestError("candidates", short(value), expected)
     if are_texts(value):
         return Candidates(value)
-    read = Candidates([])
-    for at, candidate in enumerate(value):
-        where = f"candidates[{at}]"
-        if isinstance(candidate, dict):
-            read.ids.append(_read_object(where, candidate))
-            _add_fields(read.fields, at, candidate.get("fields"), len(value))
-        else:
-            read.ids.append(_read_plain(where, candidate))
-    return read
+    objects = [one if type(one) is dict else {"id": one} for one in value]
+    if not set(chain.from_iterable(objects)).issubset(KEYS):
+        _refuse_key(objects)
+    raw = [one.get("id") for one in objects]
+    ids = raw if are_texts(raw) else [_read_candidate_id(at, one) for at, one in enumerate(value)]
+    return Candidates(ids, _read_fields([one.get("fields") for one in objects]))
 
 
-def _read_plain(where: str, candidate: object) -> str:
+def _refuse_key(objects: Sequence[dict[str, object]]) -> NoReturn:
+    at, key = next((at, key) for at, one in enumerate(objects) for key in one if key not in KEYS)
+    hint = did_you_mean(key, KEYS)
+    raise RequestError(f"candidates[{at}]", short(key), f"only the keys {', '.join(KEYS)}{hint}")
+
+
+def _read_candidate_id(at: int, candidate: object) -> str:
+    where = f"candidates[{at}]"
+    if isinstance(candidate, dict):
+        if "id" not in candidate:
+            expected = "an item id: this key is required"
+            raise RequestError(f"{where}.id", Unquoted("nothing"), expected)
+        return read_id(f"{where}.id", candidate["id"])
     if type(candidate) not in (str, int):
         expected = "an item id (a string or an integer), or an object with an id and fields"
         raise RequestError(where, short(candidate), expected)
     return read_id(where, candidate)
 
 
-def _read_object(where: str, candidate: dict[str, object]) -> str:
-    for key in candidate:
-        if key not in KEYS:
-            hint = did_you_mean(key, KEYS)
-            raise RequestError(where, short(key), f"only the keys {', '.join(KEYS)}{hint}")
-    if "id" not in candidate:
-        raise RequestError(f"{where}.id", Unquoted("nothing"), "an item id: this key is required")
-    return read_id(f"{where}.id", candidate["id"])
-
-
-def _add_fields(
-    columns: dict[str, list[str | None]], at: int, given: object, num_candidates: int
-) -> None:
-    if given is None:
-        return
-    if not isinstance(given, dict):
+def _read_fields(rows: list[Any]) -> dict[str, list[str | None]]:
+    """Columns of the candidates' fields; a row is an object or None."""
+    if not set(map(type, rows)) <= ROW_TYPES:
+        at, wrong = next((at, row) for at, row in enumerate(rows) if type(row) not in ROW_TYPES)
         expected = "an object: candidate field -> value"
-        raise RequestError(f"candidates[{at}].fields", short(given), expected)
-    for name, value in given.items():
-        if name not in columns:
-            if len(columns) == MAX_CANDIDATE_FIELDS:
-                got = Unquoted(f"{len(columns) + 1} different names, the last of them {name!r}")
-                expected = f"at most {MAX_CANDIDATE_FIELDS}"
-                raise RequestError("candidates[].fields", short(got), expected)
-            columns[name] = [None] * num_candidates
-        columns[name][at] = _read_value(at, name, value)
+        raise RequestError(f"candidates[{at}].fields", short(wrong), expected)
+    names = dict.fromkeys(chain.from_iterable(filter(None, rows)))
+    if len(names) > MAX_CANDIDATE_FIELDS:
+        got = Unquoted(f"{len(names)} different names")
+        raise RequestError("candidates[].fields", got, f"at most {MAX_CANDIDATE_FIELDS}")
+    return {name: _read_column(name, rows) for name in names}
+
+
+def _read_column(name: str, rows: list[dict[str, Any] | None]) -> list[str | None]:
+    values = [row.get(name) if row else None for row in rows]
+    if set(map(type, values)) <= {str, NoneType}:
+        return values
+    return [_read_value(at, name, value) for at, value in enumerate(values)]
 
 
 def _read_value(at: int, name: str, value: object) -> str | None:

@@ -37,7 +37,9 @@ NUM_NAMED = 6
 TIMEOUT_S = 30.0
 DISCLAIMER = "Scores, not click probabilities: see the erratum in docs/results."
 ROWS = {"test": "this model", "floor": "counts only", "trees_floor": "trees on counts and ages"}
-"""Parts of an artifact's report that are printed."""
+"""Parts of an artifact's report, as they are printed."""
+METRICS = ("auc", "gauc", "log_loss", "pcoc", "ece", "slate_gauc", "slate_ndcg", "targets")
+"""Metrics of a part that are printed, if it has them; the rest is in the report of the build."""
 EXIT_CODES = "Exit codes: 0 all is well; 1 nothing is published, or a request failed; 2 a setting or argument is wrong."
 
 Json = dict[str, Any]
@@ -197,11 +199,13 @@ def metrics(report: Json) -> Table:
     parts = {name: part for name, part in report.items() if _is_metrics(part)}
     table = Table(title="On the test period", title_justify="left")
     table.add_column("")
-    columns = list(next(iter(parts.values()), {}))
+    first: Json = next(iter(parts.values()), {})
+    columns = [column for column in METRICS if column in first]
     for column in columns:
         table.add_column(column.replace("_", " "), justify="right")
     for name, part in parts.items():
-        table.add_row(ROWS.get(name, name), *(_number(part[column]) for column in columns))
+        values = [_number(part[column]) if column in part else "" for column in columns]
+        table.add_row(ROWS.get(name, name), *values)
     return table
 
 

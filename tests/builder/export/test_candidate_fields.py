@@ -59,3 +59,11 @@ def test_without_candidate_fields_the_graph_has_no_such_input() -> None:
 
     assert list(slate_feed(sample.slate)) == ["items"]
     assert "candidate_fields" not in inputs_of(open_graph(graphs.score))
+
+
+@pytest.mark.parametrize("name", ["fm", "wukong"])
+def test_a_log_without_user_fields_is_exported(name: str) -> None:
+    schema = replace(PLACED, user_fields=())
+    model, sample = model_of(name, schema), random_batch(schema)
+
+    assert largest_difference(model, build_graphs(model, sample), sample) < 1e-5

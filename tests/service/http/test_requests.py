@@ -55,7 +55,7 @@ BAD = [
     (
         {"candidates": [{"id": "i1", "fields": {f"f{n}": 1}} for n in range(33)]},
         400,
-        ["candidates[].fields: got 33 different names, the last of them 'f32'", "at most 32"],
+        ["candidates[].fields: got 33 different names", "at most 32"],
     ),
     ({"candidates": [{"id": "i1"}] * 21}, 400, ["candidates: got 21", "1 to 20 item ids"]),
     ({"user_id": None}, 400, ["user_id: got None", "a string or an integer"]),
