@@ -13,7 +13,8 @@ Where to start reading:
 4. `registry.py`: every model by name.
 
 `contract/` imports numpy and the standard library only, so that the service starts without torch. The other folders
-need torch: `blocks/` (layers of two or more models), `field/` (models of feature fields) and `sequence/` (models of
-long histories). The builder trains them and exports them to ONNX graphs, which the service runs.
+need torch: `blocks/` (layers of two or more models), `readers/` (ways to read a history), `field/` (models of feature
+fields) and `sequence/` (models of long histories). The builder trains them and exports them to ONNX graphs, which the
+service runs.
 `command_line.py` is the console script `absorb`, which both halves add their commands to.
 """

@@ -14,7 +14,14 @@ from models.contract.age import NUM_AGES
 from models.contract.schema import FIRST_KNOWN, FeatureSchema, Field
 from models.registry import MODELS
 
-SIZES: dict[str, Any] = {"item_dim": 8, "field_dim": 4, "hidden": 16, "heads": 2, "mlp": [32, 16]}
+SIZES: dict[str, Any] = {
+    "item_dim": 8,
+    "field_dim": 4,
+    "hidden": 16,
+    "key_dim": 6,
+    "heads": 2,
+    "mlp": [32, 16],
+}
 """Sizes of sequence models."""
 FIELD_SIZES: dict[str, Any] = {
     "dim": 8,
@@ -32,21 +39,27 @@ FIELD_SIZES: dict[str, Any] = {
 """Sizes of field models; each takes those that its config has."""
 CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
     "lrea": {
-        "position": {"rank": 8},
-        "paper": {"rank": 8, "graph": "decompressed", "init": "gaussian", "nonneg": 0.01},
-        "split": {"rank": 8, "form": "split", "exact_target": True, "decompression": "softmax"},
-        "content": {"rank": 8, "slots": "content"},
+        "content": {"rank": 8},
+        "table": {"rank": 8, "counts": "table", "cells": 2, "table_size": 8},
+        "cluster": {"rank": 4, "slots": "cluster", "counts": "sketch", "cells": 4},
         "hash": {"rank": 8, "slots": "hash"},
-        "families": {  # more items than their slots have room for, even in the small catalogue below
-            "rank": 6,
-            "slots": "hash",
-            "families": [["item", 1], ["category", 3], ["popularity", 2]],
+        "features": {"rank": 16, "slots": "features"},
+        "position": {"rank": 8, "slots": "position"},
+        "paper": {
+            "rank": 8,
+            "slots": "position",
+            "graph": "decompressed",
+            "init": "gaussian",
+            "nonneg": 0.01,
         },
-        "hybrid": {"rank": 12, "slots": "hybrid", "content_slots": 4, "hard": True},
-        "hard": {"rank": 8, "slots": "content", "hard": True},
-        "decayed": {"rank": 8, "slots": "hash", "half_life_days": 30.0},
     },
-    "din": {"long": {}, "short": {"long": False}, "counts": {"match": True}},
+    "din": {
+        "long": {},
+        "kernel": {"score": "kernel", "embedding_dropout": 0.0},
+        "short": {"long": False},
+        "counts": {"long": False, "counts": "exact"},
+        "both": {"counts": "exact"},
+    },
     "sim": {"hard": {"search": "hard", "k": 3}, "soft": {"search": "soft", "k": 3}},
     "eta": {"default": {"k": 3, "num_bits": 20}},
     "sdim": {"default": {"num_bits": 12, "tau": 2}},
@@ -108,11 +121,10 @@ class Case:
 
 CASES = [Case(model, label) for model in MODELS for label in CONFIGS.get(model, {"default": {}})]
 NOT_EXPORTED = {
+    ("lrea", "content"),
     ("lrea", "paper"),
-    ("lrea", "families"),
-    ("lrea", "decayed"),
-    ("lrea", "hard"),
     ("din", "long"),
+    ("din", "counts"),
     ("suan", "short"),
     ("light_suan", "sparse"),
     ("deep_fm", "plain"),
@@ -120,8 +132,8 @@ NOT_EXPORTED = {
 }
 """Cases that are not exported, since an export takes seconds.
 
-Their graphs have the operations of another case's, with other weights, constants or sizes (`lrea-families`), or are a
-part of them (`din-long` of `din-counts`, plain field models of enhanced ones, `lrea-hard` of `lrea-hybrid`).
+Their graphs have the operations of another case's, with other weights, constants or sizes, or are a part of them
+(`din-long` and `din-counts` of `din-both`, `lrea-content` of `lrea-table`, plain field models of enhanced ones).
 """
 EXPORTED = [case for case in CASES if (case.model, case.label) not in NOT_EXPORTED]
 

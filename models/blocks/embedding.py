@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from models.blocks.take_rows import take_rows
 from models.contract.schema import PADDING, Field
 
 
@@ -63,15 +64,16 @@ class ItemEmbedding(nn.Module):
 
 
 class FieldEmbedding(nn.Module):
-    """Profile or context fields -> one concatenated vector, of width 0 if there are no fields."""
+    """Fields of a profile, a context or a candidate -> one concatenated vector, of width 0 if there are no fields."""
 
     def __init__(self, fields: Sequence[Field], *, dim: int, std: float) -> None:
         super().__init__()
         self.tables = nn.ModuleList(embedding(field.size, dim, std) for field in fields)
         self.dim = dim * len(fields)
 
-    def forward(self, ids: Int[Tensor, "B F"]) -> Float[Tensor, "B D"]:
+    def forward(self, ids: Int[Tensor, "*batch F"]) -> Float[Tensor, "*batch D"]:
         """Embed one id per field."""
         if not self.tables:
-            return ids.new_zeros((ids.shape[0], 0), dtype=torch.float32)
-        return torch.cat([table(ids[:, f]) for f, table in enumerate(self.tables)], dim=-1)
+            return ids.new_zeros((*ids.shape[:-1], 0), dtype=torch.float32)
+        tables = [table.get_parameter("weight") for table in self.tables]
+        return torch.cat([take_rows(table, ids[..., f]) for f, table in enumerate(tables)], -1)

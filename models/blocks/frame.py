@@ -1,57 +1,80 @@
-"""What all sequence models share around the long history: embeddings, short-term interest and head."""
+"""What all sequence models share around the long history: embeddings, short-term interest, head, linear path.
 
+    logit = b_item + w · asinh(masses) + MLP(user ⊕ candidate)
+    user      = profile ⊕ context ⊕ log n
+    candidate = e_t ⊕ its other fields ⊕ asinh(masses) ⊕ pooled ⊕ e_t ⊙ pooled
+
+Masses and pooled vectors come from the model's readers of the long history (`models/readers/`), and from kernel
+attention over the latest N events, the short-term interest. All readers have the same inputs and outputs, so models
+differ only in how they read the long history.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from models.batch import Context
-from models.blocks.embedding import FieldEmbedding, ItemEmbedding
+from models.batch import Context, Slate, User
+from models.blocks.age_bias import NEVER
+from models.blocks.embedding import FieldEmbedding, embedding
+from models.blocks.kernel import FieldKernel
 from models.blocks.mlp import Head
-from models.blocks.target_attention import TargetAttention
-from models.contract.schema import FeatureSchema
+from models.blocks.reading import Candidates, Read
+from models.blocks.take_rows import take_rows
+from models.blocks.unit_items import ItemLayout, LookUp, UnitItems
+from models.contract.schema import PADDING, FeatureSchema
+
+SHORT_HEADS = 2
+"""Heads of the short-term interest: they start with the item and with its first field."""
+FIELD_STD = 0.5
+"""Standard deviation of the initial embeddings of fields by which nothing is matched."""
+LENGTH_SCALE = 8.0
+"""log(1 + n) is divided by this: the log of 3,000 events."""
 
 
 @dataclass(frozen=True)
 class FrameConfig:
-    """Config that every sequence model has beside that of its long-history part.
+    """Config that every sequence model has beside that of its readers.
 
     Attributes:
-        item_dim: width of an item id's embedding.
-        field_dim: width of each other item field's embedding.
-        profile_dim: width of each user and context field's embedding.
-        hidden: h, width of the attention's φ.
-        heads: H.
-        slope: slope of every Leaky ReLU below zero.
+        item_dim: width of the part of an item's vector that is its own.
+        field_dim: width of the part of each other item field.
+        unmatched: item fields by which nothing is matched: they are inputs of the head, not parts of the vector.
+        profile_dim: width of the embedding of each user, context, candidate and unmatched item field.
+        heads: H of each reader that attends.
         mlp: hidden widths of the head.
         dropout: dropout in the head.
-        embedding_std: standard deviation of the initial embeddings.
+        embedding_dropout: dropout on the head's inputs that contain item vectors.
+        slope: slope of every Leaky ReLU below zero.
     """
 
-    item_dim: int = 16
-    field_dim: int = 4
+    item_dim: int = 32
+    field_dim: int = 8
+    unmatched: tuple[str, ...] = ("popularity",)
     profile_dim: int = 4
-    hidden: int = 32
     heads: int = 4
-    slope: float = 0.1
-    mlp: tuple[int, ...] = (512, 256, 128)
+    mlp: tuple[int, ...] = (128, 64)
     dropout: float = 0.0
-    embedding_std: float = 0.2
+    embedding_dropout: float = 0.0
+    slope: float = 0.1
 
-    def item_width(self, schema: FeatureSchema) -> int:
-        """D, width of the embedding of an event or a candidate: its id and its other fields."""
-        return self.item_dim + self.field_dim * (len(schema.item_fields) - 1)
+    def layout(self, schema: FeatureSchema) -> ItemLayout:
+        """The fields of an item's vector."""
+        return ItemLayout.of(schema.item_fields, self.unmatched, self.item_dim, self.field_dim)
 
 
 class Frame(nn.Module):
-    """Embeddings, short-term interest (target attention over the latest N events, as in DIN) and head.
+    """Everything but the readers of the long history.
 
     Args:
         schema: the model's inputs.
         item_fields: dense ids of each catalogue row's fields.
         config: sizes.
-        long_dim: width of the vector that the long-history part gives for each candidate; 0 for none.
+        masses: number of masses of all readers together.
+        pooled: number of their pooled vectors.
+        has_length: whether the state says how long the history is.
     """
 
     def __init__(
@@ -59,51 +82,89 @@ class Frame(nn.Module):
         schema: FeatureSchema,
         item_fields: Int[Tensor, "V F"],
         config: FrameConfig,
-        long_dim: int,
+        *,
+        masses: int,
+        pooled: int,
+        has_length: bool,
     ) -> None:
         super().__init__()
-        std = config.embedding_std
-        self.items = ItemEmbedding(
-            item_fields,
-            schema.item_fields,
-            item_dim=config.item_dim,
-            field_dim=config.field_dim,
-            std=std,
-        )
-        self.profile = FieldEmbedding(schema.user_fields, dim=config.profile_dim, std=std)
-        self.context = FieldEmbedding(schema.context_fields, dim=config.profile_dim, std=std)
-        self.short = TargetAttention(
-            dim=self.items.dim, hidden=config.hidden, heads=config.heads, slope=config.slope
-        )
-        self.short_scale = schema.recent_length**-0.5
-        dim = self.items.dim
+        layout = config.layout(schema)
+        self.items = UnitItems(item_fields, schema.item_fields, layout)
+        width, self.has_length = config.profile_dim, has_length
+        self.profile = FieldEmbedding(schema.user_fields, dim=width, std=FIELD_STD)
+        self.context = FieldEmbedding(schema.context_fields, dim=width, std=FIELD_STD)
+        described = [schema.item_fields[column] for column in layout.unmatched]
+        described += schema.candidate_fields
+        self.described = FieldEmbedding(described, dim=width, std=FIELD_STD)
+        self.bias = embedding(schema.item_fields[0].size, 1, 0.0)
+        self.short = FieldKernel(layout.widths, SHORT_HEADS)
+        self.wide = nn.Linear(masses + SHORT_HEADS, 1, bias=False)
+        nn.init.zeros_(self.wide.weight)
+        self.dropout = nn.Dropout(config.embedding_dropout)
+        vectors = 1 + 2 * (pooled + SHORT_HEADS)
         self.head = Head(
-            user_dim=self.profile.dim + self.context.dim + dim,
-            candidate_dim=dim + config.heads * dim + long_dim,
+            user_dim=self.profile_dim + self.context.dim,
+            candidate_dim=vectors * layout.dim + self.described.dim + masses + SHORT_HEADS,
             widths=config.mlp,
             slope=config.slope,
             dropout=config.dropout,
         )
 
+    @property
+    def profile_dim(self) -> int:
+        """Width of what `encode_profile` returns."""
+        return self.profile.dim + self.has_length
+
+    def encode_profile(self, user: User) -> Float[Tensor, "B P"]:
+        """Embeddings of the profile's fields, and last log(1 + n) of the history's length, if the state says it."""
+        fields: Tensor = self.profile(user.fields)
+        if not self.has_length:
+            return fields
+        length = (user.history != PADDING).sum(1, keepdim=True).to(fields.dtype)
+        return torch.cat([fields, length.log1p() / LENGTH_SCALE], -1)
+
+    def set_base_log_odds(self, log_odds: float) -> None:
+        """Start the logit at a base rate. For a model that is not yet trained."""
+        with torch.no_grad():
+            self.head.out.bias.fill_(log_odds)
+
     def logits(
         self,
         profile: Float[Tensor, "B P"],
         context: Context,
-        target: Float[Tensor, "B C D"],
-        long: Float[Tensor, "B C Dl"] | None,
+        slate: Slate,
+        candidates: Candidates,
+        reads: Sequence[Read],
+        look_up: LookUp,
     ) -> Float[Tensor, "B C"]:
-        """Logits from the profile, the request's context, and the candidates with their vectors of the long history.
+        """Logits of candidates.
 
         Args:
-            profile: embedding of the profile.
+            profile: as `encode_profile` returns it.
             context: context of the request.
-            target: embeddings of candidates.
-            long: vectors of the long history; None if `long_dim` is 0.
+            slate: the candidates.
+            candidates: their rows and vectors.
+            reads: what the readers say of them.
+            look_up: vectors of catalogue rows.
         """
-        recent = self.items(context.recent)  # (B, N, D)
-        short = self.short(target, recent, recent) * self.short_scale  # (B, C, H·D)
-        mean = recent.mean(1)  # (B, D)
-        user = torch.cat([profile, self.context(context.fields), mean], dim=-1)
-        parts = [target, short] if long is None else [target, short, long]
-        logits: Tensor = self.head(user, torch.cat(parts, dim=-1))
-        return logits
+        target = candidates.vectors
+        reads = [*reads, self._short(context, target, look_up)]
+        masses = torch.cat([read.mass for read in reads], -1).asinh()
+        pooled = torch.cat([read.pooled for read in reads], 2)
+        products = pooled * target[:, :, None]
+        vectors = torch.cat([target, pooled.flatten(2), products.flatten(2)], -1)
+        fields = self.items.item_fields[slate.items]  # (B, C, F)
+        described = [fields[..., column, None] for column in self.items.layout.unmatched]
+        described.append(slate.fields)
+        parts = [self.dropout(vectors), self.described(torch.cat(described, -1)), masses]
+        user = torch.cat([profile, self.context(context.fields)], -1)
+        logits: Tensor = self.head(user, torch.cat(parts, -1)) + self.wide(masses).squeeze(-1)
+        bias = take_rows(self.bias.weight, fields[..., 0])
+        return logits + bias.squeeze(-1)
+
+    def _short(self, context: Context, target: Float[Tensor, "B C D"], look_up: LookUp) -> Read:
+        """Kernel attention over the latest N events, whatever their ages."""
+        padding = NEVER * (context.recent == PADDING)[..., None].to(target.dtype)
+        shift = padding.expand(-1, -1, SHORT_HEADS)
+        read: Read = self.short(target, look_up(context.recent), shift)
+        return read

@@ -113,6 +113,11 @@ class FieldModel(CtrModel):
             logits = logits + self._fie.interact(state["semantic_pairs"], online)
         return logits
 
+    def set_base_log_odds(self, log_odds: float) -> None:
+        """Start the logit at a base rate."""
+        with torch.no_grad():
+            self.frame.bias.fill_(log_odds)
+
     @property
     def _fie(self) -> FieldSemantics | None:
         return self.semantics if self.config.fie else None

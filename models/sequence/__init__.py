@@ -1,7 +1,7 @@
-"""Models of long histories, one file each. They share what is around the history: `models/blocks/frame.py`.
+"""Models of long histories, one file each: a config, and which readers of the history (`models/readers/`) they have.
 
-Start with `lrea.py`, which folds a history into r rows; `slots.py`, `hash_slots.py` and `hybrid_slots.py` are its ways
-to fold. By what a candidate costs online:
+Start with `sequence_model.py`, which joins the readers with what is around the history (`models/blocks/frame.py`), then
+`lrea.py`, which folds a history into r rows. By what a candidate costs online:
 
 - O(L): `din.py` attends to every event; `sim.py`, `eta.py` and `twin.py` search K events, then attend to those;
   `suan.py` and `light_suan.py` attend to the cached keys and values of a stack of blocks

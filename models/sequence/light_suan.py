@@ -82,6 +82,12 @@ class LightSUAN(SUAN):
             *self.teacher.parameter_groups(lr * self.config.teacher_lr),
         ]
 
+    def set_base_log_odds(self, log_odds: float) -> None:
+        """Start both models' logits at a base rate."""
+        super().set_base_log_odds(log_odds)
+        if self.teacher is not None:
+            self.teacher.set_base_log_odds(log_odds)
+
     def train_forward(self, user: User, context: Context, slate: Slate) -> TrainOutput:
         """The student's logits, the teacher's as auxiliary ones, and the distillation loss as the penalty."""
         logits = self(user, context, slate)

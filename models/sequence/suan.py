@@ -31,8 +31,8 @@ from models.blocks.causal_attention import (
 )
 from models.blocks.checks import check_at_least
 from models.blocks.embedding import embedding
-from models.blocks.event_rows import rows_spec, rows_state
-from models.blocks.frame import Frame, FrameConfig
+from models.blocks.frame import FIELD_STD, Frame, FrameConfig
+from models.blocks.reading import Candidates, Read
 from models.blocks.uab import Norm, UnifiedAttentionBlock
 from models.contract.age import NUM_AGES
 from models.contract.record import StateSpec, TensorSpec
@@ -88,13 +88,12 @@ class SUAN(CtrModel):
         _check(config)
         self.schema, self.config = schema, config
         self.length = min(config.length or schema.history_length, schema.history_length)
-        dim = config.item_width(schema)
-        self.frame = Frame(schema, item_fields, config, dim)
-        std = config.embedding_std
-        self.ages = embedding(NUM_AGES, config.field_dim, std)
+        dim = config.layout(schema).dim
+        self.frame = Frame(schema, item_fields, config, masses=0, pooled=1, has_length=True)
+        self.ages = embedding(NUM_AGES, config.field_dim, FIELD_STD)
         self.age_to_token = nn.Linear(config.field_dim, dim, bias=False)
         self.places = nn.Parameter(0.02 * torch.randn(self.length + 1, dim))
-        self.token = nn.Parameter(std * torch.randn(1, config.profile_dim))
+        self.token = nn.Parameter(FIELD_STD * torch.randn(1, config.profile_dim))
         self.bias = RelativeBias(self.length + 1)
         self.blocks = nn.ModuleList(
             UnifiedAttentionBlock(
@@ -130,9 +129,12 @@ class SUAN(CtrModel):
 
     def state_spec(self) -> StateSpec:
         """For a prefix gate, keys and values of each block; for the released gate, the events themselves."""
+        profile = TensorSpec("profile", (self.frame.profile_dim,))
         if self.config.gate == "mean":
-            return rows_spec(self.frame.profile.dim, self.length)
-        profile = TensorSpec("profile", (self.frame.profile.dim,))
+            rows, ages = (
+                TensorSpec(name, (self.length,), "int32") for name in ("rows", "event_ages")
+            )
+            return profile, rows, ages
         kept, dim = len(self.get_buffer("kept")), self.frame.items.dim
         return (
             profile,
@@ -145,10 +147,10 @@ class SUAN(CtrModel):
 
     def encode(self, user: User) -> UserState:
         """Run the events through the blocks, up to the last one's keys and values: its output is not needed."""
-        flat = self.frame.profile(user.fields)
-        if self.config.gate == "mean":
-            return rows_state(flat, user, self.length)
+        flat = self.frame.encode_profile(user)
         rows, ages = user.history[:, -self.length :], user.ages[:, -self.length :]  # (B, L) each
+        if self.config.gate == "mean":
+            return {"profile": flat, "rows": rows.int(), "event_ages": ages.int()}
         profile = self._profile(flat)
         x = self._tokens(self.frame.items(rows), ages, self.places[:-1])
         is_real = (rows != PADDING).to(x.dtype)[..., None]  # (B, L, 1)
@@ -173,12 +175,19 @@ class SUAN(CtrModel):
 
     def score(self, state: UserState, context: Context, slate: Slate) -> Float[Tensor, "B C"]:
         """Run the candidates through the blocks: all in one pass, or, for the released gate, one pass for each."""
-        target = self.frame.items(slate.items)  # (B, C, D)
+        look_up = self.frame.items.look_up(slate.items.numel())
+        candidates = Candidates(slate.items, look_up(slate.items))
+        target = candidates.vectors  # (B, C, D)
         if self.config.gate == "mean":
             long = self.target_rows_one_by_one(state, target)
         else:
             long = self._target_rows(state, target)
-        return self.frame.logits(state["profile"], context, target, long)
+        read = Read(long[..., :0], long[:, :, None])
+        return self.frame.logits(state["profile"], context, slate, candidates, [read], look_up)
+
+    def set_base_log_odds(self, log_odds: float) -> None:
+        """Start the logit at a base rate."""
+        self.frame.set_base_log_odds(log_odds)
 
     def _target_rows(
         self, state: UserState, target: Float[Tensor, "B C D"]
@@ -273,7 +282,9 @@ class SUAN(CtrModel):
         """U: the learned token, and a token per user field."""
         width, fields = self.config.profile_dim, len(self.schema.user_fields)
         token = self.token.expand(profile.shape[0], 1, width)
-        return torch.cat([token, profile.view(-1, fields, width)], 1) if fields else token
+        if not fields:
+            return token
+        return torch.cat([token, profile[:, :-1].unflatten(1, (fields, width))], 1)
 
 
 def _prefix_mean(

@@ -1,0 +1,95 @@
+"""The items of a history, each once: exact counts by item in a table that needs 6 to 8 bytes an item.
+
+    entry = (catalogue row and age bucket of the latest event, Σ_l exp(b[age of l]) over the item's events)
+
+As long as a history has at most T different items, masses are those of exact counts. Of more, those with the largest
+sums are kept, so that no count is too high. Additive up to the age weights: a new event adds 1 to its item's entry.
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from models.base import UserState
+from models.blocks.age_bias import AgeBias
+from models.blocks.matching import match_sum
+from models.blocks.reading import Candidates, Events, Read
+from models.contract.age import NUM_AGES
+from models.contract.record import StateSpec, TensorSpec
+from models.contract.schema import UNKNOWN
+from models.readers.base import Reader, State
+from models.readers.counts import LatestAge
+
+NEWER = 0.01
+"""What a sum gains from the oldest event to the newest: of equal sums the item seen later is kept, in any runtime."""
+
+
+class ItemTableReader(Reader):
+    """T entries. O(T + C) for a request with C candidates.
+
+    Args:
+        length: L.
+        size: T, at most L.
+        num_items: rows of the catalogue.
+    """
+
+    def __init__(self, length: int, size: int, num_items: int) -> None:
+        super().__init__()
+        self.size, self.num_items = min(size, length), num_items
+        self.masses, self.pooled = 2, 0
+        self.ages, self.latest = AgeBias(1), LatestAge()
+
+    def state_spec(self) -> StateSpec:
+        """Row · 50 + age bucket, and the sum, of each entry, the largest sum first; zeros behind the last entry."""
+        return (
+            TensorSpec("table_items", (self.size,), "int32"),
+            TensorSpec("table_sums", (self.size,)),
+        )
+
+    def encode(self, events: Events) -> UserState:
+        """Sum the weights of equal items, and keep the T largest sums."""
+        row, position = _sort(events.rows)
+        worth = self.ages(events.ages).squeeze(-1).gather(1, position)
+        total, is_last = _sum_runs(row, worth)
+        is_entry = is_last & (row > UNKNOWN)
+        rank = total.detach() + NEWER / row.shape[1] * position
+        best, index = torch.where(is_entry, rank, -1.0).topk(self.size)
+        is_kept = best >= 0
+        age = events.ages.gather(1, position.gather(1, index))
+        items = row.gather(1, index) * NUM_AGES + age
+        return {
+            "table_items": (items * is_kept).int(),
+            "table_sums": total.gather(1, index) * is_kept,
+        }
+
+    def read(self, state: State, candidates: Candidates) -> Read:
+        """Look the candidates up."""
+        items = state["table_items"].long()
+        row, age = items // NUM_AGES, items % NUM_AGES
+        place = torch.arange(1, self.size + 1, device=row.device).expand_as(row)
+        # Entries are found by their places, which float32 holds exactly; 0 is none.
+        at = match_sum(candidates.rows, row, place.float(), self.num_items).long()
+        at = at * (candidates.rows > UNKNOWN)
+        sums = torch.nn.functional.pad(state["table_sums"], (1, 0)).gather(1, at)
+        latest = torch.nn.functional.pad(age, (1, 0)).gather(1, at)
+        mass = torch.cat([sums[..., None], self.latest(latest)], -1)
+        return Read(mass, candidates.vectors[:, :, None][:, :, :0])
+
+
+def _sort(rows: Int[Tensor, "B L"]) -> tuple[Int[Tensor, "B L"], Int[Tensor, "B L"]]:
+    """Rows in ascending order, those of one item by time; and the position that each came from."""
+    L = rows.shape[1]
+    # Both in one number: no two are equal, so every runtime sorts alike.
+    both = rows * L + torch.arange(L, device=rows.device)
+    both = both.sort(1).values
+    return both // L, both % L
+
+
+def _sum_runs(
+    row: Int[Tensor, "B L"], worth: Float[Tensor, "B L"]
+) -> tuple[Float[Tensor, "B L"], "Tensor"]:
+    """Sum over each run of equal rows, at all of its places; and which place is the last of its run."""
+    differs = row[:, 1:] != row[:, :-1]
+    run = torch.nn.functional.pad(differs.long().cumsum(1), (1, 0))
+    total = torch.zeros_like(worth).scatter_add(1, run, worth).gather(1, run)
+    return total, torch.nn.functional.pad(differs, (0, 1), value=True)

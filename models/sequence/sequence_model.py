@@ -1,0 +1,168 @@
+"""A model of a long history: the frame, and readers of the history."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from models.base import CtrModel, TrainOutput, UserState, slower_groups
+from models.batch import Context, Slate, User
+from models.blocks.checks import check_at_least
+from models.blocks.frame import Frame, FrameConfig
+from models.blocks.matching import match_keys
+from models.blocks.reading import Candidates, Events
+from models.blocks.unit_items import LookUp
+from models.contract.record import StateSpec, TensorSpec
+from models.contract.schema import FeatureSchema
+from models.readers.base import Reader, State, TrainRead
+from models.readers.counts import CountReader
+from models.readers.item_table import ItemTableReader
+from models.readers.sketch import SketchReader
+
+PROFILE = "profile"
+
+
+@dataclass(frozen=True)
+class SequenceConfig(FrameConfig):
+    """Config that every model of a long history has beside that of its own readers.
+
+    Attributes:
+        counts: whether the model also counts the events that share the candidate's item or a field of it: "none";
+            "exact", from the history, which the state then holds; "sketch", in cells that keys hash to; or "table",
+            exactly by item in a table of the history's items, with a sketch of the fields.
+        cells: for sketches, cells of each of a key's two tables.
+        table_size: T, for "table", number of items kept.
+    """
+
+    counts: Literal["none", "exact", "sketch", "table"] = "none"
+    cells: int = 256
+    table_size: int = 512
+
+
+class SequenceModel(CtrModel):
+    """Readers share the frame, which treats what they read alike.
+
+    Args:
+        schema: the model's inputs.
+        item_fields: dense ids of each catalogue row's fields.
+        config: sizes.
+        readers: of the long history; those that the config's `counts` names are added.
+
+    Raises:
+        ValueError: a size is below 1.
+    """
+
+    def __init__(
+        self,
+        schema: FeatureSchema,
+        item_fields: Int[Tensor, "V F"],
+        config: SequenceConfig,
+        readers: Sequence[Reader],
+    ) -> None:
+        super().__init__()
+        check_at_least(1, heads=config.heads, cells=config.cells, table_size=config.table_size)
+        self.schema = schema
+        every = [*readers, *_count_readers(schema, item_fields, config)]
+        self.readers = nn.ModuleList(every)
+        self.frame = Frame(
+            schema,
+            item_fields,
+            config,
+            masses=sum(reader.masses for reader in every),
+            pooled=sum(reader.pooled for reader in every),
+            has_length=bool(every),
+        )
+
+    @property
+    def _readers(self) -> list[Reader]:
+        return [reader for reader in self.readers if isinstance(reader, Reader)]
+
+    @property
+    def trains_what_it_serves(self) -> bool:
+        """False if a reader is trained in another form than it is served in."""
+        return all(reader.trains_what_it_serves for reader in self._readers)
+
+    def state_spec(self) -> StateSpec:
+        """The profile, and the readers' tensors; those of one name are shared."""
+        spec = {PROFILE: TensorSpec(PROFILE, (self.frame.profile_dim,))}
+        for reader in self._readers:
+            spec |= {tensor.name: tensor for tensor in reader.state_spec()}
+        return tuple(spec.values())
+
+    def encode(self, user: User) -> UserState:
+        """Encode the profile, and the history for each reader."""
+        look_up = self.frame.items.look_up(user.history.numel())
+        return self._encode(user, Events(user.history, user.ages, look_up))
+
+    def score(self, state: UserState, context: Context, slate: Slate) -> Float[Tensor, "B C"]:
+        """Ask each reader about the candidates."""
+        look_up = self.frame.items.look_up(slate.items.numel())
+        candidates = Candidates(slate.items, look_up(slate.items))
+        stored = State(state, look_up)
+        reads = [TrainRead(reader.read(stored, candidates)) for reader in self._readers]
+        return self._logits(state, context, slate, candidates, reads, look_up)
+
+    def train_forward(self, user: User, context: Context, slate: Slate) -> TrainOutput:
+        """Logits, penalties and auxiliary logits of the readers."""
+        look_up = self.frame.items.look_up(user.history.numel() + slate.items.numel())
+        events = Events(user.history, user.ages, look_up)
+        state = self._encode(user, events)
+        candidates = Candidates(slate.items, look_up(slate.items))
+        stored = State(state, look_up, events)
+        reads = [reader.train_read(stored, candidates) for reader in self._readers]
+        penalties = [read.penalty for read in reads if read.penalty is not None]
+        return TrainOutput(
+            self._logits(state, context, slate, candidates, reads, look_up),
+            torch.stack(penalties).sum() if penalties else None,
+            tuple(logits for read in reads for logits in read.auxiliary),
+        )
+
+    def _encode(self, user: User, events: Events) -> UserState:
+        state = {PROFILE: self.frame.encode_profile(user)}
+        for reader in self._readers:
+            state |= reader.encode(events)
+        return state
+
+    def _logits(
+        self,
+        state: UserState,
+        context: Context,
+        slate: Slate,
+        candidates: Candidates,
+        reads: Sequence[TrainRead],
+        look_up: LookUp,
+    ) -> Float[Tensor, "B C"]:
+        found = [read.read for read in reads]
+        return self.frame.logits(state[PROFILE], context, slate, candidates, found, look_up)
+
+    def set_base_log_odds(self, log_odds: float) -> None:
+        """Start the logit at a base rate."""
+        self.frame.set_base_log_odds(log_odds)
+
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        """The readers' slow weights learn at their share of the rate."""
+        slow = [weight for reader in self._readers for weight in reader.slow_weights]
+        return slower_groups(self.parameters(), slow, lr, self.slow_share)
+
+    @property
+    def slow_share(self) -> float:
+        """Share of the learning rate at which slow weights learn."""
+        return 1.0
+
+
+def _count_readers(
+    schema: FeatureSchema, item_fields: Int[Tensor, "V F"], config: SequenceConfig
+) -> list[Reader]:
+    if config.counts == "none":
+        return []
+    columns = config.layout(schema).columns
+    keys = match_keys(item_fields, columns)
+    if config.counts == "exact":
+        return [CountReader(schema.history_length, keys)]
+    if config.counts == "sketch":
+        return [SketchReader(keys, config.cells)]
+    table = ItemTableReader(schema.history_length, config.table_size, schema.num_items)
+    return [table, SketchReader(keys[:, 1:], config.cells)] if len(columns) > 1 else [table]
