@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -36,12 +37,9 @@ class Head(nn.Module):
     ) -> None:
         super().__init__()
         first = nn.Linear(user_dim + candidate_dim, widths[0])
-        self.user = nn.Linear(user_dim, widths[0])
-        self.candidate = nn.Linear(candidate_dim, widths[0], bias=False)
-        with torch.no_grad():  # as one layer over both would start
-            self.user.weight.copy_(first.weight[:, :user_dim])
-            self.candidate.weight.copy_(first.weight[:, user_dim:])
-            self.user.bias.copy_(first.bias)
+        self.user = nn.Parameter(first.weight[:, :user_dim].detach().clone())
+        self.candidate = nn.Parameter(first.weight[:, user_dim:].detach().clone())
+        self.bias = first.bias
         self.hidden = nn.ModuleList(nn.Linear(narrow, wide) for narrow, wide in pairwise(widths))
         self.activation, self.dropout = nn.LeakyReLU(slope), nn.Dropout(dropout)
         self.out = nn.Linear(widths[-1], 1)
@@ -53,7 +51,8 @@ class Head(nn.Module):
         self, user: Float[Tensor, "B Du"], candidate: Float[Tensor, "B C Dc"]
     ) -> Float[Tensor, "B C"]:
         """Logits of the candidates."""
-        x = self.user(user)[:, None] + self.candidate(candidate)  # (B, C, width)
+        shared = F.linear(user, self.user, self.bias)  # (B, width)
+        x = shared[:, None] + F.linear(candidate, self.candidate)
         x = self.dropout(self.activation(x))
         for linear in self.hidden:
             x = self.dropout(self.activation(linear(x)))

@@ -80,7 +80,7 @@ class UnitItems(nn.Module):
         """
         units = [self._unit(table.get_parameter("weight")) for table in self.tables]
         # In an exported graph these vectors are a constant: the runtime computes them when it loads the graph.
-        if torch.compiler.is_exporting() or 2 * num > len(self.item_fields):
+        if torch.compiler.is_exporting() or num > len(self.item_fields):
             every = self._rows(units, self.item_fields)
             return lambda rows: take_rows(every, rows)
         return lambda rows: self._rows(units, self.item_fields[rows])

@@ -52,7 +52,7 @@ class TrainRead:
 
     Attributes:
         read: masses and pooled vectors.
-        penalty: added to the loss; None adds nothing.
+        penalty: added to the loss, as a mean over users; None adds nothing.
         auxiliary: further logits, fitted to the same labels.
     """
 

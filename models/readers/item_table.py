@@ -53,7 +53,7 @@ class ItemTableReader(Reader):
         total, is_last = _sum_runs(row, worth)
         is_entry = is_last & (row > UNKNOWN)
         rank = total.detach() + NEWER / row.shape[1] * position
-        best, index = torch.where(is_entry, rank, -1.0).topk(self.size)
+        best, index = torch.where(is_entry, rank, -1.0).topk(min(self.size, row.shape[1]))
         is_kept = best >= 0
         age = events.ages.gather(1, position.gather(1, index))
         items = row.gather(1, index) * NUM_AGES + age
@@ -66,7 +66,7 @@ class ItemTableReader(Reader):
         """Look the candidates up."""
         items = state["table_items"].long()
         row, age = items // NUM_AGES, items % NUM_AGES
-        place = torch.arange(1, self.size + 1, device=row.device).expand_as(row)
+        place = torch.arange(1, row.shape[1] + 1, device=row.device).expand_as(row)
         # Entries are found by their places, which float32 holds exactly; 0 is none.
         at = match_sum(candidates.rows, row, place.float(), self.num_items).long()
         at = at * (candidates.rows > UNKNOWN)

@@ -80,9 +80,10 @@ class PositionSlots(Reader):
     def encode(self, events: Events) -> UserState:
         """Multiply the history with both matrices."""
         worth = self.ages(events.ages)  # (B, L, 1)
-        values = self.w_decomp @ torch.cat([events.vectors * worth, worth], -1)
+        comp, decomp = self._of_latest(events)
+        values = decomp @ torch.cat([events.vectors * worth, worth], -1)
         return {
-            "e_comp": self.w_comp @ events.vectors,
+            "e_comp": comp @ events.vectors,
             "e_auxabsorb": values[..., :-1],
             "slot_loads": values[..., -1],
         }
@@ -100,10 +101,16 @@ class PositionSlots(Reader):
             return TrainRead(self.read(state, candidates), self._penalty(state))
         events = state.events
         worth = self.ages(events.ages)
-        restored = self.w_decomp.mT @ state["e_comp"]  # (B, L, D)
+        _, decomp = self._of_latest(events)
+        restored = decomp.mT @ state["e_comp"]  # (B, L, D)
         values = events.vectors * worth
         read: Read = self.score(candidates.vectors, restored, values, worth.squeeze(-1))
         return TrainRead(read, self._penalty(state))
+
+    def _of_latest(self, events: Events) -> tuple[Float[Tensor, "R L"], Float[Tensor, "R L"]]:
+        """Both matrices for a history that may be shorter than L, without padding in front."""
+        length = events.rows.shape[1]
+        return self.w_comp[:, -length:], self.w_decomp[:, -length:]
 
     def _penalty(self, state: State) -> Float[Tensor, ""] | None:
         if not self.nonneg:

@@ -21,6 +21,7 @@ from models.readers.base import Reader, State, TrainRead
 from models.readers.counts import CountReader
 from models.readers.item_table import ItemTableReader
 from models.readers.sketch import SketchReader
+from models.sequence.by_length import JointLookUp, join, split_by_length
 
 PROFILE = "profile"
 
@@ -95,48 +96,59 @@ class SequenceModel(CtrModel):
     def encode(self, user: User) -> UserState:
         """Encode the profile, and the history for each reader."""
         look_up = self.frame.items.look_up(user.history.numel())
-        return self._encode(user, Events(user.history, user.ages, look_up))
+        state = {PROFILE: self.frame.encode_profile(user)}
+        return state | self._encode(Events(user.history, user.ages, look_up))
 
     def score(self, state: UserState, context: Context, slate: Slate) -> Float[Tensor, "B C"]:
         """Ask each reader about the candidates."""
         look_up = self.frame.items.look_up(slate.items.numel())
         candidates = Candidates(slate.items, look_up(slate.items))
         stored = State(state, look_up)
-        reads = [TrainRead(reader.read(stored, candidates)) for reader in self._readers]
-        return self._logits(state, context, slate, candidates, reads, look_up)
+        reads = [reader.read(stored, candidates) for reader in self._readers]
+        return self.frame.logits(state[PROFILE], context, slate, candidates, reads, look_up)
+
+    def forward(self, user: User, context: Context, slate: Slate) -> Float[Tensor, "B C"]:
+        """Encode and score in one call."""
+        return self._run(user, context, slate, is_training=False).logits
 
     def train_forward(self, user: User, context: Context, slate: Slate) -> TrainOutput:
         """Logits, penalties and auxiliary logits of the readers."""
-        look_up = self.frame.items.look_up(user.history.numel() + slate.items.numel())
-        events = Events(user.history, user.ages, look_up)
-        state = self._encode(user, events)
+        return self._run(user, context, slate, is_training=True)
+
+    def _run(self, user: User, context: Context, slate: Slate, *, is_training: bool) -> TrainOutput:
+        parts = split_by_length(user, slate.items.shape[1])
+        num_events = sum(part.rows.numel() for part in parts) if self._readers else 0
+        look_up = self.frame.items.look_up(num_events + slate.items.numel())
         candidates = Candidates(slate.items, look_up(slate.items))
-        stored = State(state, look_up, events)
-        reads = [reader.train_read(stored, candidates) for reader in self._readers]
+        joint = JointLookUp(parts, look_up)
+        found = [
+            self._read(events, part.of(candidates), joint, is_training=is_training)
+            for events, part in zip(joint.events(), parts, strict=True)
+        ]
+        reads = [join(parts, every) for every in zip(*found, strict=True)]
+        profile = self.frame.encode_profile(user)
         penalties = [read.penalty for read in reads if read.penalty is not None]
         return TrainOutput(
-            self._logits(state, context, slate, candidates, reads, look_up),
+            self.frame.logits(
+                profile, context, slate, candidates, [read.read for read in reads], look_up
+            ),
             torch.stack(penalties).sum() if penalties else None,
             tuple(logits for read in reads for logits in read.auxiliary),
         )
 
-    def _encode(self, user: User, events: Events) -> UserState:
-        state = {PROFILE: self.frame.encode_profile(user)}
+    def _read(
+        self, events: Events, candidates: Candidates, look_up: LookUp, *, is_training: bool
+    ) -> list[TrainRead]:
+        state = State(self._encode(events), look_up, events)
+        if is_training:
+            return [reader.train_read(state, candidates) for reader in self._readers]
+        return [TrainRead(reader.read(state, candidates)) for reader in self._readers]
+
+    def _encode(self, events: Events) -> UserState:
+        state: UserState = {}
         for reader in self._readers:
             state |= reader.encode(events)
         return state
-
-    def _logits(
-        self,
-        state: UserState,
-        context: Context,
-        slate: Slate,
-        candidates: Candidates,
-        reads: Sequence[TrainRead],
-        look_up: LookUp,
-    ) -> Float[Tensor, "B C"]:
-        found = [read.read for read in reads]
-        return self.frame.logits(state[PROFILE], context, slate, candidates, found, look_up)
 
     def set_base_log_odds(self, log_odds: float) -> None:
         """Start the logit at a base rate."""
