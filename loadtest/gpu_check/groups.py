@@ -13,12 +13,11 @@ from pathlib import Path
 from loadtest.gpu_check.history import check_history
 from loadtest.gpu_check.machine import check_machine
 from loadtest.gpu_check.options import QUICK, Options
-from loadtest.gpu_check.parity import check_fused, check_parity
+from loadtest.gpu_check.parity import check_parity
 from loadtest.gpu_check.results import CUT_SHORT, NotRunError, Results, read_results
 from loadtest.gpu_check.serving import check_service
 from loadtest.gpu_check.speed import (
     check_compiled,
-    check_fused_times,
     check_onnx_cpu,
     check_onnx_cuda,
     check_torch,
@@ -28,8 +27,6 @@ from models.contract.embedded_cache import stop_server
 PARTS: dict[str, Callable[[Options, Results], None]] = {
     "machine": check_machine,
     "parity": check_parity,
-    "fused": check_fused,
-    "fused-times": check_fused_times,
     "service": check_service,
     "torch": check_torch,
     "history": check_history,
@@ -40,7 +37,6 @@ PARTS: dict[str, Callable[[Options, Results], None]] = {
 GROUPS: tuple[tuple[tuple[str, ...], float], ...] = (
     (("machine",), 60),
     (("parity",), 90),
-    (("fused", "fused-times"), 120),
     (("service",), 120),
     (("torch", "history"), 90),
     (("onnxruntime-cuda", "onnxruntime-cpu"), 120),

@@ -10,8 +10,6 @@ import torch
 from numpy.typing import NDArray
 
 from loadtest.gpu_check.buffers import Buffers
-from loadtest.gpu_check.fused import Tiles, fused
-from loadtest.gpu_check.fused_plan import Plan, make_plan
 from loadtest.gpu_check.inputs import Feed, Inputs
 from loadtest.gpu_check.onnx_engines import (
     bound,
@@ -48,29 +46,6 @@ def check_parity(options: Options, results: Results) -> None:
         "torch graph": partial(_torch, inputs, options.device, is_tf32=False, is_graph=True),
     }
     _compare_all(engines, _reference(options, inputs), results)
-
-
-def check_fused(options: Options, results: Results) -> None:
-    """Compare the fused engine, launched and in a CUDA graph."""
-    if options.device != "cuda":
-        raise NotRunError("no CUDA device; the tests run the kernels in Triton's interpreter")
-    inputs = options.inputs()
-    plan = make_plan(inputs.model()).to(options.device)
-    tf32 = Tiles(precision="tf32")
-    engines: dict[str, Callable[[], Score]] = {
-        "fused tf32x3": lambda: partial(_score_fused, plan, Tiles(), False),
-        "fused tf32x3 graph": lambda: partial(_score_fused, plan, Tiles(), True),
-        "fused tf32": lambda: partial(_score_fused, plan, tf32, False),
-    }
-    _compare_all(engines, _reference(options, inputs), results)
-
-
-def _score_fused(plan: Plan, tiles: Tiles, is_graph: bool, feed: Feed) -> Logits:
-    buffers = Buffers(feed, "cuda")
-    buffers.logits.fill_(float("nan"))
-    run = fused(plan, buffers, tiles)
-    (captured(run) if is_graph else run)()
-    return buffers.fetch()
 
 
 def _reference(options: Options, inputs: Inputs) -> Reference:

@@ -12,8 +12,6 @@ import onnxruntime as ort
 import torch
 
 from loadtest.gpu_check.buffers import Buffers
-from loadtest.gpu_check.fused import Tiles, fused
-from loadtest.gpu_check.fused_plan import Plan, make_plan
 from loadtest.gpu_check.inputs import Feed, Inputs
 from loadtest.gpu_check.onnx_engines import (
     bound,
@@ -32,12 +30,6 @@ from models.contract.artifact import SCORE
 
 TABLE = "µs"
 COMPILED_SLATES = (1024, 4096)
-OTHER_TILES = (
-    Tiles(candidates=32),
-    Tiles(candidates=128, warps=8),
-    Tiles(head_warps=4),
-    Tiles(precision="tf32"),
-)
 Size = tuple[int, int]
 """Users, and candidates of each."""
 Make = Callable[[Buffers], Callable[[], None]]
@@ -120,25 +112,6 @@ def check_compiled(options: Options, results: Results) -> None:
 
 def _captured_compiled(model: CtrModel, buffers: Buffers) -> Callable[[], None]:
     return captured(compiled(model, buffers))
-
-
-def check_fused_times(options: Options, results: Results) -> None:
-    """The fused engine in a CUDA graph, then with other tiles at three sizes."""
-    _need_cuda(options)
-    inputs = options.inputs()
-    plan = make_plan(inputs.model()).to("cuda")
-    for size in _sizes(options):
-        make = partial(_captured_fused, plan, Tiles())
-        _add("fused graph", size, partial(_measure, make, inputs, size, options), results)
-    for tiles in OTHER_TILES:
-        name = "fused graph, " + ", ".join(f"{key} {value}" for key, value in vars(tiles).items())
-        make = partial(_captured_fused, plan, tiles)
-        for size in [(1, 1024), (1, 4096), (options.effort.joined, 1024)]:
-            _add(name, size, partial(_measure, make, inputs, size, options), results)
-
-
-def _captured_fused(plan: Plan, tiles: Tiles, buffers: Buffers) -> Callable[[], None]:
-    return captured(fused(plan, buffers, tiles))
 
 
 def _add(

@@ -72,7 +72,7 @@ class UnitItems(nn.Module):
             for column, width in zip(layout.columns, layout.widths, strict=True)
         )
 
-    def look_up(self, num: int) -> LookUp:
+    def look_up(self, num: int | torch.SymInt) -> LookUp:
         """A function that embeds catalogue rows. Tables are normalised here, once for all its calls.
 
         Args:

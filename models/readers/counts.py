@@ -30,7 +30,7 @@ class LatestAge(nn.Module):
 
     def forward(self, ages: Int[Tensor, "B C"]) -> Float[Tensor, "B C 1"]:
         """The number of each bucket."""
-        return take_rows(self.value, ages)
+        return take_rows(self.value, ages) * (ages != PADDING)[..., None]
 
 
 def freshness(ages: Int[Tensor, "B L"]) -> Float[Tensor, "B L"]:

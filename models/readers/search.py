@@ -128,8 +128,9 @@ class SoftSearch(SearchReader):
     ) -> None:
         super().__init__(length, widths, heads, k)
         dim = sum(widths)
-        start = torch.linalg.qr(torch.randn(max(dim, hidden), max(dim, hidden))).Q[:dim, :hidden]
-        self.w_a, self.w_b = nn.Parameter(start.contiguous()), nn.Parameter(start.clone())
+        start = torch.linalg.qr(torch.randn(max(dim, hidden), max(dim, hidden))).Q
+        start = start[:dim, :hidden].contiguous()
+        self.w_a, self.w_b = nn.Parameter(start), nn.Parameter(start.clone())
         self.tower = nn.Sequential(
             nn.Linear(2 * dim, hidden), nn.LeakyReLU(slope), nn.Linear(hidden, 1)
         )

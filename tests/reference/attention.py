@@ -1,15 +1,71 @@
-"""LREA (arXiv:2503.02542v4) Eq. 4, 5, 9 and 10, term by term in Python floats, without tensors and batches."""
+"""Readers of a history, term by term in Python floats, without tensors and batches.
 
+Each gives (masses, pooled vectors), one of both a head.
+"""
+
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tests.reference.two_stage import dot, project
+
 Vector = Sequence[float]
 Matrix = Sequence[Vector]
+Answer = tuple[list[float], list[list[float]]]
+
+
+def pooled(weights: Matrix, loads: Vector, values: Matrix, dim: int) -> Answer:
+    """Σ_k n_k w and Σ_k w v_k / (1 + Σ_k n_k |w|), for weights as [H][K]."""
+    masses, vectors = [], []
+    for head in weights:
+        masses.append(dot(head, loads))
+        size = 1 + sum(n * abs(w) for n, w in zip(loads, head, strict=True))
+        pairs = list(zip(head, values, strict=True))
+        vectors.append([sum(w * v[d] for w, v in pairs) / size for d in range(dim)])
+    return masses, vectors
+
+
+def cosines(x: Vector, y: Vector, widths: Sequence[int]) -> list[float]:
+    """x · y, field by field."""
+    out, at = [], 0
+    for width in widths:
+        out.append(dot(x[at : at + width], y[at : at + width]))
+        at += width
+    return out
+
+
+def kernel_weight(tau: Vector, target: Vector, key: Vector, widths: Sequence[int]) -> float:
+    """exp(Σ_f τ_f (cos_f − 1))."""
+    pairs = zip(tau, cosines(target, key, widths), strict=True)
+    return math.exp(sum(t * (c - 1) for t, c in pairs))
+
+
+def kernel(
+    tau: Matrix, target: Vector, keys: Matrix, widths: Sequence[int], worth: Matrix
+) -> Answer:
+    """Kernel attention; `worth` is g_h(l) as [H][L], 0 at padding."""
+    weights = [
+        [g * kernel_weight(own, target, key, widths) for g, key in zip(gs, keys, strict=True)]
+        for own, gs in zip(tau, worth, strict=True)
+    ]
+    return pooled(weights, [1.0] * len(keys), keys, len(target))
+
+
+def slot_worth(
+    tau: Vector, gamma: Vector, mean: Vector, count: float, widths: Sequence[int]
+) -> float:
+    """n exp(Σ_f γ_f (1 − |m_f|²) τ_f² / (2 (d_f + τ_f)))."""
+    squares = cosines(mean, mean, widths)
+    spread = sum(
+        g * max(1 - s, 0.0) * t * t / (2 * (d + t))
+        for g, s, t, d in zip(gamma, squares, tau, widths, strict=True)
+    )
+    return count * math.exp(spread)
 
 
 @dataclass(frozen=True)
 class Weights:
-    """W_in in its three blocks [D][h], b [h], W_o as one row of h/H weights per head, slope of φ."""
+    """W_1, W_2, W_3 [D][h], b [h], W_o as one row of h/H weights per head, slope of φ."""
 
     w_1: Matrix
     w_2: Matrix
@@ -19,95 +75,30 @@ class Weights:
     slope: float
 
 
-def phi(x: float, slope: float) -> float:
-    return x if x >= 0 else slope * x
-
-
-def times(x: Vector, matrix: Matrix, column: int) -> float:
-    return sum(x[d] * matrix[d][column] for d in range(len(x)))
-
-
-def hidden(
-    w: Weights, form: str, target: Vector, key: Vector, key_bias: Vector, *, with_target: bool
-) -> list[float]:
-    """φ([e_t ⊕ c ⊕ e_t ⊙ c] W_in) (the left side of Eq. 5), or the sum of φ of each part (its right side)."""
+def score(w: Weights, target: Vector, key: Vector, extra: Vector) -> list[float]:
+    """W_oᵀ φ(W_1ᵀ e_t + W_2ᵀ c_k + W_3ᵀ (e_t ⊙ c_k) + extra + b), one weight per head."""
     product = [t * c for t, c in zip(target, key, strict=True)]
-    units = []
-    for j in range(len(w.bias)):
-        own = times(target, w.w_1, j) + w.bias[j]
-        if form == "concat":
-            total = own + times(key, w.w_2, j) + times(product, w.w_3, j) + key_bias[j]
-            units.append(phi(total, w.slope))
-        else:
-            unit = phi(times(key, w.w_2, j), w.slope) + phi(times(product, w.w_3, j), w.slope)
-            units.append(unit + phi(own, w.slope) if with_target else unit)
-    return units
-
-
-def head_weights(w: Weights, units: Vector) -> list[float]:
-    """W_oᵀ of the units, block by block: one weight per head."""
+    parts = (project(target, w.w_1), project(key, w.w_2), project(product, w.w_3), extra, w.bias)
+    totals = [sum(part) for part in zip(*parts, strict=True)]
+    units = [x if x >= 0 else w.slope * x for x in totals]
     size = len(w.w_o[0])
-    return [
-        sum(w.w_o[head][j] * units[head * size + j] for j in range(size))
-        for head in range(len(w.w_o))
-    ]
+    return [dot(row, units[head * size : (head + 1) * size]) for head, row in enumerate(w.w_o)]
 
 
 def attend(
-    w: Weights,
-    form: str,
-    target: Vector,
-    keys: Matrix,
-    values: Matrix,
-    *,
-    key_bias: Matrix | None = None,
-    total: Vector | None = None,
-) -> list[float]:
-    """Σ_k v_k · W_oᵀ φ(…), heads one after the other. Eq. 9 over slots; Eq. 3 with Eq. 5 over events."""
-    heads, dim = len(w.w_o), len(target)
-    out = [0.0] * (heads * dim)
-    is_exact = form == "split" and total is not None
-    for k, (key, value) in enumerate(zip(keys, values, strict=True)):
-        bias = key_bias[k] if key_bias is not None else [0.0] * len(w.bias)
-        weight = head_weights(w, hidden(w, form, target, key, bias, with_target=not is_exact))
-        for head in range(heads):
-            for d in range(dim):
-                out[head * dim + d] += weight[head] * value[d]
-    if is_exact and total is not None:
-        own = [phi(times(target, w.w_1, j) + w.bias[j], w.slope) for j in range(len(w.bias))]
-        for head, weight_of_target in enumerate(head_weights(w, own)):
-            for d in range(dim):
-                out[head * dim + d] += weight_of_target * total[d]
-    return out
+    w: Weights, target: Vector, keys: Matrix, values: Matrix, loads: Vector, extra: Matrix
+) -> Answer:
+    """LREA (arXiv:2503.02542v4) Eq. 9 over slots, or DIN over events."""
+    scores = [score(w, target, key, more) for key, more in zip(keys, extra, strict=True)]
+    weights = [[row[head] for row in scores] for head in range(len(w.w_o))]
+    return pooled(weights, loads, values, len(target))
 
 
-def compress(events: Matrix, w_comp: Matrix) -> list[list[float]]:
-    """E_comp = W_compᵀ E_s, [r][D]."""
+def multiply(matrix: Matrix, rows: Matrix) -> list[list[float]]:
+    """A matrix times a matrix: LREA's E_comp and E_auxabsorb (Eq. 4)."""
     return [
-        [
-            sum(w_comp[place][k] * e[d] for place, e in enumerate(events))
-            for d in range(len(events[0]))
-        ]
-        for k in range(len(w_comp[0]))
-    ]
-
-
-def auxiliary(events: Matrix, w_decomp: Matrix) -> list[list[float]]:
-    """E_auxabsorb = W_decomp E_s, [r][D]."""
-    return [
-        [sum(row[place] * e[d] for place, e in enumerate(events)) for d in range(len(events[0]))]
-        for row in w_decomp
-    ]
-
-
-def decompress(compressed: Matrix, w_decomp: Matrix) -> list[list[float]]:
-    """Ê_s = W_decompᵀ E_comp, [L][D] (Eq. 4)."""
-    return [
-        [
-            sum(row[place] * c[d] for row, c in zip(w_decomp, compressed, strict=True))
-            for d in range(len(compressed[0]))
-        ]
-        for place in range(len(w_decomp[0]))
+        [sum(m * row[d] for m, row in zip(line, rows, strict=True)) for d in range(len(rows[0]))]
+        for line in matrix
     ]
 
 
