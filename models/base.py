@@ -75,7 +75,6 @@ class CtrModel(nn.Module, ABC):
         """False if `train_forward` computes other logits than `forward`; evaluation then reports the gap."""
         return True
 
-    @abstractmethod
     def set_base_log_odds(self, log_odds: float) -> None:
         """Start the logit at a base rate. For a model that is not yet trained."""
 

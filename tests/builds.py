@@ -42,7 +42,7 @@ def small_recipe() -> Recipe:
         history=replace(recipe.history, length=24, recent=4),
         # A rate at which a dozen steps keep scores of users and candidates well apart.
         train=replace(
-            recipe.train, steps=STEPS, validate_every=STEPS, threads=1, learning_rate=0.01
+            recipe.train, steps=STEPS, validate_every=STEPS, threads=1, learning_rate=0.1
         ),
     )
 

@@ -92,8 +92,8 @@ class FieldKernel(nn.Module):
 
 def pool(weight: Float[Tensor, "B HC K"], vectors: Float[Tensor, "B K D"], heads: int) -> Read:
     """Masses Σ_l w and pooled vectors Σ_l w e_l / (1 + Σ_l w) of each head."""
-    D = vectors.shape[-1]
+    B, _, D = vectors.shape
     summed = weight @ F.pad(vectors, (0, ONES), value=1.0)
-    summed = summed.unflatten(1, (heads, -1)).transpose(1, 2)  # (B, C, H, D + ONES)
+    summed = summed.view(B, heads, -1, D + ONES).transpose(1, 2)  # (B, C, H, D + ONES)
     mass = summed[..., D]
     return Read(mass, summed[..., :D] / (1 + mass)[..., None])

@@ -114,7 +114,7 @@ class TargetScore(nn.Module):
         self, fold: Tensor, shift: Tensor, keys: Tensor, values: Tensor, load: Tensor, start: int
     ) -> Read:
         z = torch.baddbmm(shift[:, None], keys[:, start:], fold)  # (users, K, C·h)
-        weight = F.leaky_relu(z, self.slope).unflatten(-1, (-1, self.hidden)) @ self._deal()
+        weight = F.leaky_relu(z, self.slope).view(*z.shape[:2], -1, self.hidden) @ self._deal()
         weight = weight.flatten(2).mT  # (users, C·H, K)
         return self._pool(weight, values[:, start:], load[:, start:, 0], self.heads)
 
@@ -143,7 +143,8 @@ class TargetScore(nn.Module):
     def _pool(weight: Tensor, values: Tensor, load: Tensor, heads: int) -> Read:
         summed = weight @ torch.cat([values, load[..., None]], -1)  # (B, C·H, D + 1)
         size = weight.abs() @ load.abs()[..., None]
-        summed, size = (x.unflatten(1, (-1, heads)) for x in (summed, size))
+        shape = summed.shape[0], -1, heads
+        summed, size = summed.view(*shape, summed.shape[-1]), size.view(*shape, 1)
         return Read(summed[..., -1], summed[..., :-1] / (1 + size))
 
     def _deal(self) -> Float[Tensor, "h H"]:

@@ -54,7 +54,7 @@ class RandomFeatures(Reader):
 
     def read(self, state: State, candidates: Candidates) -> Read:
         """Estimates of masses, below zero now and then, and of what was matched."""
-        sums = state["feature_sums"].unflatten(1, (self.masses, -1))
+        sums = state["feature_sums"].view(-1, self.masses, self.rank // self.masses, self.dim + 1)
         summed = (self._feature(candidates.vectors) @ sums).transpose(1, 2)
         mass = summed[..., -1]
         return Read(mass, summed[..., :-1] / (1 + mass.abs())[..., None])

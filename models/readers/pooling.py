@@ -79,7 +79,7 @@ class LinearReader(Reader):
     def read(self, state: State, candidates: Candidates) -> Read:
         """φ(q) times the sums."""
         sums = torch.cat([state["key_values"], state["key_sums"][..., None]], -1)
-        sums = sums.unflatten(1, (self.masses, -1))
+        sums = sums.view(-1, self.masses, self.key, self.dim + 1)
         summed = (self._feature(candidates.vectors) @ sums).transpose(1, 2)
         mass = summed[..., -1]
         return Read(mass, summed[..., :-1] / (1 + mass)[..., None])

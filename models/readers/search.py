@@ -67,7 +67,9 @@ class SearchReader(HistoryReader):
         self, target: Float[Tensor, "B C D"], keys: Float[Tensor, "B C K Dq"], is_found: Tensor
     ) -> Read:
         heads, D = self.masses, target.shape[-1]
-        query = self.kernel.query(target).unflatten(1, (heads, -1)).transpose(1, 2)
+        query = (
+            self.kernel.query(target).view(len(target), heads, -1, keys.shape[-1]).transpose(1, 2)
+        )
         weight = (query @ keys.mT).exp() * is_found[:, :, None]  # (B, C, H, K)
         values = F.pad(keys[..., :D], (0, ONES), value=1.0)
         summed = weight @ values
@@ -182,4 +184,5 @@ class KernelSearch(SearchReader):
         """The exponent, which orders as the weight does."""
         shift = self.ages.log(events.ages)
         exponent = self.kernel.exponent(candidates.vectors, events.vectors, shift)
-        return exponent.unflatten(1, (self.masses, -1)).amax(1)
+        by_head = exponent.view(len(exponent), self.masses, -1, exponent.shape[-1])
+        return by_head.amax(1)

@@ -30,7 +30,7 @@ from models.contract.schema import FIRST_KNOWN, PADDING
 from models.readers.base import Reader, State
 
 TINY = 1e-9
-"""Added to counts before their logarithm: an empty slot has no weight."""
+"""Least count whose logarithm is taken: an empty slot has no weight. (The exporter drops an addition of so little.)"""
 
 
 class SlotReader(Reader):
@@ -71,7 +71,7 @@ class SlotReader(Reader):
         ones = real.expand(-1, -1, ONES)
         summed = share.mT @ torch.cat([events.vectors, ones, self.ages(events.ages)], -1)
         size = summed[..., self.dim, None]
-        mean = summed[..., : self.dim] / (size + 1e-6)
+        mean = summed[..., : self.dim] / size.clamp(min=1e-6)
         return {"slot_means": mean, "slot_counts": summed[..., self.dim + ONES :]}
 
     def read(self, state: State, candidates: Candidates) -> Read:
@@ -81,7 +81,7 @@ class SlotReader(Reader):
         tau = self.kernel.tau()
         growth = tau.square() / (2 * (self.width + tau))  # (H, F)
         spread = (1 - squares).clamp(min=0) * self.gamma
-        shift = (state["slot_counts"].clamp(min=0) + TINY).log() + spread @ growth.mT
+        shift = state["slot_counts"].clamp(min=TINY).log() + spread @ growth.mT
         read: Read = self.kernel(candidates.vectors, mean, shift)
         return read
 

@@ -54,7 +54,7 @@ def split_by_length(user: User, candidates: int) -> list[Part]:
         return [Part(None, user.history, user.ages)]
     length = (user.history != PADDING).sum(1)
     parts = []
-    for users in length.argsort().split(max(1, PART // candidates)):
+    for users in torch.split(length.argsort(), max(1, PART // candidates)):
         longest = max(1, int(length[users[-1]]))
         parts.append(Part(users, user.history[users, -longest:], user.ages[users, -longest:]))
     return parts
@@ -81,7 +81,7 @@ class JointLookUp:
         """Vectors of each part's events."""
         rows = [part.rows for part in self.parts]
         flat = self._look_up(torch.cat([row.flatten() for row in rows]))
-        pieces = flat.split([row.numel() for row in rows])
+        pieces = torch.split(flat, [row.numel() for row in rows])
         return [piece.view(*row.shape, -1) for piece, row in zip(pieces, rows, strict=True)]
 
     def __call__(self, rows: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch D"]:
@@ -98,7 +98,7 @@ class _PartEvents(Events):
         self._joint, self._place = joint, place
 
     @property
-    def vectors(self) -> Float[Tensor, "B L D"]:  # type: ignore[override]
+    def vectors(self) -> Float[Tensor, "B L D"]:
         return self._joint.vectors[self._place]
 
 

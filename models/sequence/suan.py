@@ -147,8 +147,8 @@ class SUAN(CtrModel):
 
     def encode(self, user: User) -> UserState:
         """Run the events through the blocks, up to the last one's keys and values: its output is not needed."""
-        flat = self.frame.encode_profile(user)
         rows, ages = user.history[:, -self.length :], user.ages[:, -self.length :]  # (B, L) each
+        flat = self.frame.encode_profile(User(rows, ages, user.fields))
         if self.config.gate == "mean":
             return {"profile": flat, "rows": rows.int(), "event_ages": ages.int()}
         profile = self._profile(flat)
@@ -284,7 +284,7 @@ class SUAN(CtrModel):
         token = self.token.expand(profile.shape[0], 1, width)
         if not fields:
             return token
-        return torch.cat([token, profile[:, :-1].unflatten(1, (fields, width))], 1)
+        return torch.cat([token, profile[:, :-1].reshape(-1, fields, width)], 1)
 
 
 def _prefix_mean(

@@ -15,7 +15,7 @@ def test_an_unknown_model_names_the_known_ones():
 
 
 def test_a_config_may_come_from_json():
-    config = {"families": [["item", 4], ["category", 4]], "rank": 8, "slots": "hash", "mlp": [4]}
+    config = {"unmatched": ["popularity"], "rank": 8, "mlp": [4]}
     model = build_model("lrea", SCHEMA, item_fields(), config)
     assert isinstance(model, LREA)
-    assert model.config.families == (("item", 4), ("category", 4))
+    assert (model.config.unmatched, model.config.mlp) == (("popularity",), (4,))

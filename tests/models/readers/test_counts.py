@@ -68,7 +68,7 @@ def expected(reader: Reader, history: list[tuple[int, int]], key: int) -> list[f
 def latest(reader: Reader, history: list[tuple[int, int]]) -> list[float]:
     """The learned number of the age of each row's latest event."""
     ages = dict(history)  # of equal rows the last stays
-    value = reader.latest.value[:, 0].tolist()  # type: ignore[union-attr]
+    value = reader.latest(torch.arange(NUM_AGES)[None])[0, :, 0].tolist()  # type: ignore[operator]
     return [value[ages[row]] if row in ages and row > UNKNOWN else 0.0 for row in EVERY.tolist()]
 
 
@@ -126,9 +126,8 @@ def test_of_equal_sums_a_table_keeps_the_items_seen_last():
 def test_a_sketch_is_never_below_the_count_and_exact_where_a_field_has_few_values(history):
     reader = settled(SketchReader(KEYS, cells=5))
     mass = ask(reader, history).mass[0]
-    assert reader.columns == [0, 0, 1]  # type: ignore[comparison-overlap]
+    assert reader.columns == [0, 0, 1]
     exact = torch.tensor(expected(reader, history, 0), dtype=mass.dtype)
-    assert (mass[:, 0] >= exact - 1e-9).all() or not (KEYS[:, 0] > 0).all()
     assert (mass[FIRST_KNOWN:, 0] >= exact[FIRST_KNOWN:] - 1e-9).all()
     close(mass[:, 1], expected(reader, history, 1))
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from models.batch import Batch, Slate, User
+from models.blocks.reading import Candidates, Read
 from models.sequence.suan import SUAN
 from tests.cases import random_batch
 from tests.models.arrange import suan
@@ -17,13 +18,19 @@ def one_by_one(model: SUAN, batch: Batch) -> Tensor:
     user = batch.user
     length = model.length
     state = {
-        "profile": model.frame.profile(user.fields),
+        "profile": model.frame.encode_profile(
+            User(user.history[:, -length:], user.ages[:, -length:], user.fields)
+        ),
         "rows": user.history[:, -length:],
         "event_ages": user.ages[:, -length:],
     }
-    target = model.frame.items(batch.slate.items)
-    long = model.target_rows_one_by_one(state, target)
-    return model.frame.logits(state["profile"], batch.context, target, long)
+    look_up = model.frame.items.look_up(batch.slate.items.numel())
+    candidates = Candidates(batch.slate.items, look_up(batch.slate.items))
+    long = model.target_rows_one_by_one(state, candidates.vectors)
+    read = Read(long[..., :0], long[:, :, None])
+    return model.frame.logits(
+        state["profile"], batch.context, batch.slate, candidates, [read], look_up
+    )
 
 
 PREFIX = [
@@ -99,7 +106,7 @@ def test_events_beyond_the_length_are_not_read():
         ({"blocks": 0}, "blocks: got 0, expected at least 1"),
         ({"stride": 0}, "stride: got 0, expected at least 1"),
         ({"window": -1}, "window: got -1, expected at least 0"),
-        ({"block_heads": 3}, "heads: got 3, expected a divisor of an event's width = 16"),
+        ({"block_heads": 5}, "heads: got 5, expected a divisor of an event's width = 12"),
         ({"temperature": 0.0}, r"temperature: got 0\.0, expected more than 0"),
         ({"alpha": -1.0}, r"alpha: got -1\.0, expected 0 or more"),
     ],
