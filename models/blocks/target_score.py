@@ -114,7 +114,8 @@ class TargetScore(nn.Module):
         self, fold: Tensor, shift: Tensor, keys: Tensor, values: Tensor, load: Tensor, start: int
     ) -> Read:
         z = torch.baddbmm(shift[:, None], keys[:, start:], fold)  # (users, K, C·h)
-        weight = F.leaky_relu(z, self.slope).view(*z.shape[:2], -1, self.hidden) @ self._deal()
+        shape = *z.shape[:2], z.shape[2] // self.hidden, self.hidden
+        weight = F.leaky_relu(z, self.slope).view(shape) @ self._deal()
         weight = weight.flatten(2).mT  # (users, C·H, K)
         return self._pool(weight, values[:, start:], load[:, start:, 0], self.heads)
 
