@@ -27,7 +27,7 @@ AGES = ["young", "old"]
 PLACEMENTS = {"display": ["front", "aisle", "3"], "mailer": ["cover", "inside"]}
 """Candidate fields of the log with pools."""
 POOL_SIZE = 20
-STEPS = 12
+STEPS = 30
 SAMPLE_SLATES = 4
 """Slates that the graphs are traced with; tests feed them other numbers."""
 
@@ -42,7 +42,7 @@ def small_recipe() -> Recipe:
         history=replace(recipe.history, length=24, recent=4),
         # A rate at which a dozen steps keep scores of users and candidates well apart.
         train=replace(
-            recipe.train, steps=STEPS, validate_every=STEPS, threads=1, learning_rate=0.1
+            recipe.train, steps=STEPS, validate_every=STEPS, threads=1, learning_rate=0.05
         ),
     )
 
