@@ -243,6 +243,7 @@ def test_to_dict_is_json_and_holds_no_path_of_this_machine() -> None:
         "publish",
         "audit",
         "sampling",
+        "calibration",
     }
     assert values["data"]["item_fields"][0] == "product_type"
 
