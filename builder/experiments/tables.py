@@ -7,7 +7,16 @@ from builder.experiments.compare.text import table_cells
 from builder.experiments.llactr.findings import Findings
 from builder.experiments.scaling.fit import Axis
 
-MAIN = ("model", "AUC", "log loss", "learning rate", "train s", "bytes/user", "µs/candidate")
+MAIN = (
+    "model",
+    "GAUC per slate",
+    "AUC",
+    "log loss",
+    "learning rate",
+    "train s",
+    "bytes/user",
+    "µs/candidate",
+)
 """Columns of a comparison that a terminal shows, beside the differences."""
 
 
@@ -55,4 +64,4 @@ def llactr_table(findings: Findings) -> Table:
 
 
 def _is_main(heading: str) -> bool:
-    return heading in MAIN or heading.startswith("AUC over ")
+    return heading in MAIN or heading.startswith(("AUC over ", "GAUC per slate over "))

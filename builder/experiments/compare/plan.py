@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from builder.evaluate.slate_evaluation import Vectors, load_vectors
 from builder.experiments.compare.search import TRIAL_SEED, in_words, settings
 from builder.recipe.language import LanguageRule
 from builder.recipe.models import SHARE, ModelChoice, Setting, Sweep, Variant, with_llm_dim
@@ -95,6 +96,12 @@ class Outcomes:
         # A lean outcome (metrics only) serves a lean training; a full one has to be trained again.
         is_lean = outcome is not None and outcome.get("cuts") == {}
         return None if is_lean and not training.is_lean else outcome
+
+    def vectors(self, training: Training) -> Vectors | None:
+        """Metrics of each test slate of a finished training; None where they were not kept."""
+        key = training.key(self._log)
+        path = self._there.get(key, self.place(training)).with_suffix(".npz")
+        return load_vectors(path) if path.is_file() else None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,8 @@
-"""A comparison as pictures: AUC against the time of a candidate, AUC by the age of the evidence, sweeps."""
+"""A comparison as pictures: quality against time and bytes, by the age of the evidence, sweeps.
+
+Quality is GAUC per slate where slates are whole, else AUC (`Comparison.main_metric`). Learning curves and reliability
+are in `plot_rows.py`.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,8 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from builder.evaluate.groups import AGES
-from builder.experiments.compare.table import Comparison, Estimate, Row, SweepRows
-from builder.experiments.compare.text import FLOORS
+from builder.experiments.compare.plot_rows import plot_curves, plot_reliability
+from builder.experiments.compare.table import EVENT_BYTES, Comparison, Estimate, Row, SweepRows
+from builder.experiments.compare.text import FLOORS, NAMES
 from builder.experiments.report.figure import new_figure
 from builder.experiments.report.labels import Label, place_labels
 from models.contract.record import RecordDtype
@@ -29,13 +34,15 @@ MARKS = "osD^vP*Xh<>p"
 
 
 def plot_comparison(comparison: Comparison, out: Path) -> list[Path]:
-    """Write `auc-cost.png`, `bytes.png`, `cuts.png`, `sweep.png`, if there is something to show; return the paths."""
+    """Write the pictures that have something to show into `out`; return their paths."""
     written = []
     for name, figure in (
         ("auc-cost", _auc_cost(comparison)),
         ("bytes", _bytes(comparison)),
         ("cuts", _cuts(comparison)),
         ("sweep", _sweeps(comparison)),
+        ("curves", plot_curves(comparison)),
+        ("reliability", plot_reliability(comparison)),
     ):
         if figure is not None:
             written.append(out / f"{name}.png")
@@ -52,14 +59,14 @@ def _auc_cost(comparison: Comparison) -> Figure | None:
     labels = []
     for family in dict.fromkeys(row.family for row in rows):
         for row in (row for row in rows if row.family == family):
-            labels.append(_point(axes, row))
+            labels.append(_point(axes, row, comparison.main_metric))
         axes.plot([], [], "o", color=COLORS[family], label=family)
     _floor_lines(axes, comparison)
     axes.set_xscale("log")
     axes.margins(x=0.12, y=0.1)
     _plain_numbers(axes)
     axes.set_xlabel("µs to score one candidate of 1,000 (one thread)")
-    axes.set_ylabel("AUC on the test period (95% interval over seeds)")
+    axes.set_ylabel(f"{NAMES[comparison.main_metric]} on the test period (95% interval)")
     axes.grid(alpha=0.3, which="both")
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=3, frameon=False)
     axes.set_title(comparison.name)
@@ -67,45 +74,68 @@ def _auc_cost(comparison: Comparison) -> Figure | None:
     return figure
 
 
-def _point(axes: Axes, row: Row) -> Label:
-    auc, us = row.metric("auc"), row.cost.us_per_candidate if row.cost else 0.0
+def _point(axes: Axes, row: Row, metric: str) -> Label:
+    auc, us = row.metric(metric), row.cost.us_per_candidate if row.cost else 0.0
     mean, half = (auc.mean, auc.half or 0.0) if auc else (0.0, 0.0)
     axes.errorbar([us], [mean], yerr=[half], color=COLORS[row.family], marker="o", capsize=3)
     return Label(us, mean, half, row.label, COLORS[row.family])
 
 
 def _bytes(comparison: Comparison) -> Figure | None:
-    """AUC against bytes of a record, a line through each model's fp32, fp16 and int8."""
-    rows = [row for row in comparison.rows if row.stored()]
-    if not rows:
+    """Quality against bytes of a record, a line through each model's dtypes; dashed: the raw history.
+
+    A dtype's quality is that of fp32 records less what its AUC loses.
+    """
+    points = [(row, sizes) for row in comparison.rows if (sizes := _sizes(row))]
+    if not points:
         return None
     figure = new_figure(10.0, 6.5)
     axes = figure.subplots()
     labels = []
-    for row in rows:
-        stored, auc = row.stored(), _mean(row.metric("auc"))
-        sizes = [size for size, _ in stored.values()]
-        values = [auc + _mean(loss) for _, loss in stored.values()]
+    for row, sizes in points:
+        quality = _mean(row.metric(comparison.main_metric))
         color = COLORS[row.family]
-        axes.plot(sizes, values, color=color, alpha=0.6)
-        for dtype, size, value in zip(stored, sizes, values, strict=True):
+        values = [quality + lost for _, lost in sizes.values()]
+        axes.plot([size for size, _ in sizes.values()], values, color=color, alpha=0.6)
+        for (dtype, (size, _)), value in zip(sizes.items(), values, strict=True):
             axes.plot([size], [value], DTYPE_MARKS[dtype], color=color)
-        labels.append(Label(float(sizes[0]), values[0], 0.0, row.label, color))
+        labels.append(Label(float(sizes["fp32"][0]), values[0], 0.0, row.label, color))
     for label, mark in DTYPE_MARKS.items():
         axes.plot([], [], mark, color="0.3", label=label)
+    _raw_lines(axes, comparison)
     axes.set_xscale("log")
     axes.margins(x=0.12, y=0.1)
     axes.set_xlabel("bytes of a user's record")
-    axes.set_ylabel("AUC on the test period")
+    axes.set_ylabel(f"{NAMES[comparison.main_metric]} on the test period")
     axes.grid(alpha=0.3, which="both")
     axes.legend(frameon=False)
     place_labels(axes, labels)
     return figure
 
 
+def _sizes(row: Row) -> dict[RecordDtype, tuple[int, float]]:
+    """Dtype -> bytes of a record, and AUC less that of fp32 records; fp32 alone where only the cost was measured."""
+    stored = {dtype: (size, _mean(lost)) for dtype, (size, lost) in row.stored().items()}
+    return stored or ({"fp32": (row.cost.state_bytes, 0.0)} if row.cost else {})
+
+
+def _raw_lines(axes: Axes, comparison: Comparison) -> None:
+    length, median = comparison.history_length, comparison.median_events
+    for events, style in ((length, "--"), (median, ":")):
+        if events:
+            axes.axvline(
+                EVENT_BYTES * events, color="0.5", ls=style, lw=0.8, label=f"raw: {events:,} events"
+            )
+
+
 def _floor_lines(axes: Axes, comparison: Comparison) -> None:
-    lines = {FLOORS[name]: metrics["auc"] for name, metrics in comparison.floors.items()}
-    if comparison.oracle_auc is not None:
+    metric = comparison.main_metric
+    lines = {
+        FLOORS[name]: metrics[metric]
+        for name, metrics in comparison.floors.items()
+        if metrics.get(metric) is not None
+    }
+    if comparison.oracle_auc is not None and metric == "auc":
         lines["oracle: the true probabilities"] = comparison.oracle_auc
     for (label, auc), style in zip(lines.items(), ("--", "-.", ":"), strict=False):
         axes.axhline(auc, color="0.35", linestyle=style, linewidth=1, label=f"{label}, {auc:.4f}")
@@ -178,24 +208,25 @@ def _mean(value: Estimate | None) -> float:
 
 
 def _sweeps(comparison: Comparison) -> Figure | None:
-    """AUC against the values of a key, a panel for each key."""
+    """Quality against the values of a key, a panel for each key."""
     keys = list(dict.fromkeys(sweep.key for sweep in comparison.sweeps))
     if not keys:
         return None
     figure = new_figure(5.5 * len(keys), 4.5)
     for panel, key in zip(figure.subplots(1, len(keys), squeeze=False)[0], keys, strict=True):
-        _draw_sweeps(panel, [sweep for sweep in comparison.sweeps if sweep.key == key])
+        own = [sweep for sweep in comparison.sweeps if sweep.key == key]
+        _draw_sweeps(panel, own, comparison.main_metric)
         if comparison.full is not None:
-            auc = _mean(comparison.full.metric("auc"))
+            auc = _mean(comparison.full.metric(comparison.main_metric))
             panel.axhline(auc, color=COLORS["full"], linestyle="--", label=comparison.full.label)
         panel.set_xlabel(key)
-        panel.set_ylabel("AUC on the test period")
+        panel.set_ylabel(f"{NAMES[comparison.main_metric]} on the test period")
         panel.grid(alpha=0.3)
         panel.legend(fontsize=8)
     return figure
 
 
-def _draw_sweeps(panel: Axes, sweeps: Sequence[SweepRows]) -> None:
+def _draw_sweeps(panel: Axes, sweeps: Sequence[SweepRows], metric: str) -> None:
     """Values on a logarithmic axis where they are positive numbers, else side by side in the order they have."""
     values = list(dict.fromkeys(str(value) for sweep in sweeps for value, _ in sweep.rows))
     is_number = all(
@@ -205,7 +236,7 @@ def _draw_sweeps(panel: Axes, sweeps: Sequence[SweepRows]) -> None:
     )
     for sweep in sweeps:
         x = [value if is_number else values.index(str(value)) for value, _ in sweep.rows]
-        aucs = [row.metric("auc") for _, row in sweep.rows]
+        aucs = [row.metric(metric) for _, row in sweep.rows]
         half = [(auc.half or 0.0) if auc else 0.0 for auc in aucs]
         panel.errorbar(
             x, [_mean(auc) for auc in aucs], yerr=half, marker="o", capsize=3, label=sweep.label

@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import torch
 
 from builder.errors import RecipeError
 from builder.evaluate.baselines import measure_baselines
-from builder.evaluate.slate_evaluation import save_vectors
+from builder.evaluate.slate_evaluation import Vectors, load_vectors, save_vectors
 from builder.experiments.compare.jobs import Jobs, run_jobs
 from builder.experiments.compare.plan import Outcomes, Plan, Training
 from builder.experiments.compare.plot import plot_comparison
@@ -78,11 +78,14 @@ def run_comparison(
     run_jobs(todo, progress)
     plan = todo.plan()
     full = [variant.label for variant in recipe.variant if variant.family == "full"]
+    floors, floor_vectors = ({}, {}) if is_lean else _floors(events, recipe, folder)
     return Comparison(
         name=recipe.name,
         rows=_rows(plan),
         sweeps=_sweeps(plan),
-        floors={} if is_lean else _floors(events, recipe, folder),
+        floors=floors,
+        floor_vectors=floor_vectors,
+        history_length=recipe.history.length,
         reference=full[0] if full else None,
         budget=" ".join([*exception_lines(recipe.audit), _budget(recipe, seeds)]),
     )
@@ -156,6 +159,7 @@ def _row(plan: Plan, variant: Variant, chosen: Setting, trainings: Sequence[Trai
     if not outcomes:
         return []
     model, trials = trainings[0].recipe.model, plan.finished(plan.trials(variant))
+    kept = {training.seed: plan.outcomes.vectors(training) for training in trainings}
     return [
         Row(
             variant.label,
@@ -165,6 +169,7 @@ def _row(plan: Plan, variant: Variant, chosen: Setting, trainings: Sequence[Trai
             outcomes,
             trials,
             variant.against,
+            vectors={seed: vectors for seed, vectors in kept.items() if vectors is not None},
         )
     ]
 
@@ -224,8 +229,10 @@ def _length(rule: TrainRule) -> str:
     )
 
 
-def _floors(events: Events, recipe: Recipe, folder: Path) -> Mapping[str, Mapping[str, Any]]:
-    """Metrics of the baselines, measured once for a log, its split, histories and negatives."""
+def _floors(
+    events: Events, recipe: Recipe, folder: Path
+) -> tuple[dict[str, dict[str, Any]], dict[str, Vectors]]:
+    """Metrics of the baselines, and of each slate: measured once for a log, its split, histories and negatives."""
     parts = [
         input_fingerprint(recipe),
         recipe.fingerprint(("data", "split", "history", "negatives", "sampling")),
@@ -240,4 +247,5 @@ def _floors(events: Events, recipe: Recipe, folder: Path) -> Mapping[str, Mappin
             save_vectors(vectors, place.with_name(f"{place.stem}-{name}.npz"))
         place.write_text(json.dumps(measured.to_dict(), indent=1))
     metrics: dict[str, dict[str, Any]] = json.loads(place.read_text())
-    return metrics
+    paths = {name: place.with_name(f"{place.stem}-{name}.npz") for name in metrics}
+    return metrics, {name: load_vectors(path) for name, path in paths.items() if path.is_file()}

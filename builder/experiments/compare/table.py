@@ -1,4 +1,8 @@
-"""A comparison as numbers: means over seeds with 95% intervals, differences paired by seed."""
+"""A comparison as numbers: means over seeds with 95% intervals, differences paired by seed and by user.
+
+Where trainings have metrics of each slate beside them, intervals are over users and seeds (`evaluate/intervals.py`);
+elsewhere, and for other metrics, over seeds only.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -7,12 +11,20 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from builder.evaluate.intervals import METRICS as RESAMPLED
+from builder.evaluate.intervals import difference, interval
+from builder.evaluate.slate_evaluation import Vectors
 from builder.experiments.compare.cost import Cost, Costs
 from builder.experiments.compare.plan import Outcome
 from builder.recipe.models import ModelChoice
 from models.contract.record import RECORD_DTYPES, RecordDtype
 
-METRICS = ("auc", "gauc", "log_loss", "pcoc")
+METRICS = (
+    "slate_gauc", "slate_gauc_repeat", "slate_gauc_new", "auc", "gauc", "slate_ndcg", "slate_recall", "log_loss",
+    "pcoc", "ece",
+)  # fmt: skip
+EVENT_BYTES = 8
+"""Of the raw history: a row of the catalogue and an age, int32 each."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +33,7 @@ class Estimate:
 
     Attributes:
         mean: of the values.
-        half: half of the 95% Student interval of the mean; None for a single value.
+        half: half of the 95% interval of the mean; None for a single value without metrics of each slate.
     """
 
     mean: float
@@ -54,6 +66,7 @@ class Row:
         trials: of the search that chose the rate.
         against: labels of rows that its difference to is shown.
         cost: of serving it; None until it is measured.
+        vectors: seed -> metrics of each slate, of the trainings that have them.
     """
 
     label: str
@@ -64,18 +77,24 @@ class Row:
     trials: Sequence[Outcome] = ()
     against: Sequence[str] = ()
     cost: Cost | None = None
+    vectors: Mapping[int, Vectors] = field(default_factory=dict, repr=False, compare=False)
 
     def values(self, metric: str, graph: str = "test") -> dict[int, float]:
         """Seed -> one metric on the test period: of the served graph, or of the "trained_graph" where it differs."""
         return {
             outcome["seed"]: float(outcome[graph][metric])
             for outcome in self.outcomes
-            if outcome[graph]
+            if outcome[graph] and outcome[graph].get(metric) is not None
         }
 
     def metric(self, name: str) -> Estimate | None:
         """One metric on the test period."""
-        return estimate(list(self.values(name).values()))
+        values = self.values(name)
+        found = estimate(list(values.values()))
+        if found is None or name not in RESAMPLED or not values.keys() <= self.vectors.keys():
+            return found
+        own = interval([self.vectors[seed] for seed in values], name)
+        return found if own is None else Estimate(found.mean, own.half)
 
     def over(self, other: "Row | None", metric: str = "auc") -> Estimate | None:
         """Metric less another row's, paired: trainings with the same seed saw the same batches. None for itself."""
@@ -83,7 +102,37 @@ class Row:
             return None
         base = other.values(metric)
         own = self.values(metric)
-        return estimate([own[seed] - base[seed] for seed in own if seed in base])
+        seeds = [seed for seed in own if seed in base]
+        found = estimate([own[seed] - base[seed] for seed in seeds])
+        known = self.vectors.keys() & other.vectors.keys()
+        if found is None or metric not in RESAMPLED or not known.issuperset(seeds):
+            return found
+        paired = difference(
+            {seed: self.vectors[seed] for seed in seeds},
+            {seed: other.vectors[seed] for seed in seeds},
+            metric,
+        )
+        return found if paired is None else Estimate(found.mean, paired.half)
+
+    def over_floor(
+        self, metrics: Mapping[str, Any], floor: Vectors | None, metric: str
+    ) -> Estimate | None:
+        """Metric less a baseline's, paired by user where both have metrics of each slate.
+
+        Args:
+            metrics: of the baseline.
+            floor: its metrics of each slate; None if it has none.
+            metric: one of `METRICS`.
+        """
+        values, base = self.values(metric), metrics.get(metric)
+        if base is None or not values:
+            return None
+        found = estimate([value - base for value in values.values()])
+        if floor is None or metric not in RESAMPLED or not values.keys() <= self.vectors.keys():
+            return found
+        own = {seed: self.vectors[seed] for seed in values}
+        paired = difference(own, {0: floor}, metric)
+        return found if paired is None or found is None else Estimate(found.mean, paired.half)
 
     def gap(self, metric: str) -> Estimate | None:
         """Served less trained graph; None if they are the same graph."""
@@ -124,12 +173,14 @@ class Row:
             [{key: outcome[key] for key in outcome if key != "history"} for outcome in several]
             for several in (self.outcomes, self.trials)
         )
-        return {**asdict(self), "outcomes": outcomes, "trials": trials}
+        plain = asdict(replace(self, outcomes=(), trials=(), vectors={}))
+        del plain["vectors"]
+        return {**plain, "outcomes": outcomes, "trials": trials}
 
 
 def _by_group(outcomes: Sequence[Mapping[str, Any]], metric: str) -> dict[str, Estimate | None]:
     """A metric of each group; None where it does not exist."""
-    values = {group: [cut[group][metric] for cut in outcomes] for group in outcomes[0]}
+    values = {group: [cut[group].get(metric) for cut in outcomes] for group in outcomes[0]}
     return {
         group: estimate([value for value in several if value is not None])
         for group, several in values.items()
@@ -165,6 +216,8 @@ class Comparison:
         reference: label of the variant that differences are taken to, if the recipe has one.
         budget: of the search and the trainings, in words.
         machine: where and when the cost was measured; empty until it is.
+        floor_vectors: name of a baseline -> metrics of each slate.
+        history_length: L.
     """
 
     name: str
@@ -174,6 +227,8 @@ class Comparison:
     reference: str | None
     budget: str
     machine: Mapping[str, str] = field(default_factory=dict)
+    floor_vectors: Mapping[str, Vectors] = field(default_factory=dict, repr=False)
+    history_length: int = 0
 
     def with_costs(self, costs: Costs) -> "Comparison":
         """The same, each row with its cost."""
@@ -205,6 +260,20 @@ class Comparison:
         """The best of its family by mean validation AUC: choosing by test AUC would favour it."""
         family = [row for row in self.rows if row.family == "two-stage"]
         return max(family, key=Row.validation_auc, default=None)
+
+    @property
+    def main_metric(self) -> str:
+        """GAUC per slate, which is what a ranking is for, where it was measured; else AUC."""
+        has = self.rows and self.rows[0].outcomes[0]["test"].get("slate_gauc") is not None
+        return "slate_gauc" if has else "auc"
+
+    @property
+    def median_events(self) -> int | None:
+        """Median number of events in the histories of the test slates; None where it was not kept."""
+        for row in self.rows:
+            for vectors in row.vectors.values():
+                return int(np.median(vectors["history"]))
+        return None
 
     @property
     def num_targets(self) -> int:

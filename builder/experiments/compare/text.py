@@ -1,10 +1,21 @@
 """A comparison as Markdown and JSON: the table, what it was cut by, the sweeps, and how it was made."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
-from builder.experiments.compare.table import METRICS, Comparison, Estimate, Row, SweepRows
+import numpy as np
+
+from builder.experiments.compare.cut_text import cut_lines
+from builder.experiments.compare.table import (
+    EVENT_BYTES,
+    METRICS,
+    Comparison,
+    Estimate,
+    Row,
+    SweepRows,
+)
 from builder.experiments.report.markdown import markdown_table
 
 FLOORS = {
@@ -12,12 +23,32 @@ FLOORS = {
     "trees": "floor: boosted trees on counts and ages",
 }
 NOTES = (
-    "Mean over seeds ± half of the 95% Student interval. Differences of AUC are paired by seed: both trainings of a",
-    "pair saw the same batches. The best two-stage model is the one with the best mean validation AUC. `served less",
-    "trained`: what a model loses by serving another graph than it trained; blank where they are one. `train s`:",
-    "median, on one thread. `bytes/user`: the record in the cache at fp32. `µs/candidate`: the exported score graph in",
-    "ONNX Runtime on one thread, 1,000 candidates in blocks of the size that is fastest for the model; median.",
+    "Mean over seeds ± half of the 95% interval. Where metrics of each slate were kept, the interval is over users",
+    "and seeds: a bootstrap draws users (2,000 draws), and the variance over seeds is added; differences are paired by",
+    "user and by seed. Elsewhere it is Student's, over seeds, paired by seed. The best two-stage model is the one with",
+    "the best mean validation. `GAUC per slate`: mean AUC of the slates with both labels; `bought before` and `new`:",
+    "its positives that are, and are not, in the history, each against all negatives of its slate; `GAUC per user`",
+    "weights users by their targets. `served less trained`: what a model loses by serving another graph than it",
+    "trained; blank where they are one. `stopped`: trainings that ended because validation had stopped improving.",
+    "`train s`: median, on one thread unless said otherwise. `bytes/user`: the record in the cache at fp32. `of raw`:",
+    "the same over the bytes of the raw history. `µs/candidate`: the exported score graph in ONNX Runtime on one",
+    "thread, 1,000 candidates in blocks of the size that is fastest for the model; median. No model is calibrated.",
 )
+NAMES = {
+    "slate_gauc": "GAUC per slate",
+    "slate_gauc_repeat": "bought before",
+    "slate_gauc_new": "new",
+    "auc": "AUC",
+    "gauc": "GAUC per user",
+    "slate_ndcg": "NDCG@10",
+    "slate_recall": "recall@10",
+    "log_loss": "log loss",
+    "pcoc": "PCOC",
+    "ece": "ECE",
+}
+"""Metric -> heading. A metric that no row has is not shown."""
+DIGITS = {"log_loss": 5, "ece": 5, "pcoc": 3}
+"""Of metrics that are not written with four."""
 FAMILIES = (
     "Families: `lrea` folds the history into slots; `two-stage` searches it, then attends to the matches; `full`",
     "attends to every event, `stacked` in several layers, its events to each other too; `pooled` has one summary for",
@@ -28,29 +59,73 @@ Column = Callable[[Row], str]
 
 def columns(comparison: Comparison) -> dict[str, Column]:
     """Heading -> what a row shows under it."""
-    shown: dict[str, Column] = {
-        "model": lambda row: row.label,
-        "family": lambda row: row.family,
-        "AUC": lambda row: _text(row.metric("auc")),
-    }
+    shown: dict[str, Column] = {"model": lambda row: row.label, "family": lambda row: row.family}
+    main = comparison.main_metric
+    shown |= _metric_columns(comparison, [main])
     full, two_stage = comparison.full, comparison.two_stage
-    if full is not None:
-        shown[f"AUC over {full.label}"] = lambda row: _text(row.over(full))
-    if two_stage is not None:
-        name = f"AUC over {two_stage.label} (best two-stage)"
-        shown[name] = lambda row: _text(row.over(two_stage))
+    for metric in dict.fromkeys((main, "auc")):
+        if full is not None:
+            shown[f"{NAMES[metric]} over {full.label}"] = _over(full, metric)
+        if two_stage is not None:
+            name = f"{NAMES[metric]} over {two_stage.label} (best two-stage)"
+            shown[name] = _over(two_stage, metric)
+    shown |= _metric_columns(comparison, [metric for metric in METRICS if metric != main])
     return shown | {
-        "GAUC": lambda row: _text(row.metric("gauc")),
-        "log loss": lambda row: _text(row.metric("log_loss")),
-        "PCOC": lambda row: _text(row.metric("pcoc")),
+        **_byte_columns(comparison),
         "AUC, served less trained": lambda row: _text(row.gap("auc")),
         "log loss, served less trained": lambda row: _text(row.gap("log_loss")),
         "learning rate": _rate,
         "seeds": lambda row: str(len(row.outcomes)),
+        "best step": _steps,
+        "stopped": _stopped,
         "train s": lambda row: f"{row.seconds():.0f}",
-        "bytes/user": _bytes,
         "µs/candidate": _us,
     }
+
+
+def _byte_columns(comparison: Comparison) -> dict[str, Column]:
+    """Bytes of a record, and as a multiple of the raw history's: at L, and at the median of the test slates."""
+    shown: dict[str, Column] = {"bytes/user": _bytes}
+    length, median = comparison.history_length, comparison.median_events
+    if length:
+        shown[f"of raw, L = {length:,}"] = partial(_of_raw, events=length)
+    if median:
+        shown[f"of raw, {median:,} events"] = partial(_of_raw, events=median)
+    return shown
+
+
+def _of_raw(row: Row, events: int) -> str:
+    return f"{row.cost.state_bytes / (EVENT_BYTES * events):.2f}" if row.cost else ""
+
+
+def _metric_columns(comparison: Comparison, metrics: Iterable[str]) -> dict[str, Column]:
+    return {
+        NAMES[metric]: partial(_metric, metric=metric)
+        for metric in metrics
+        if any(row.values(metric) for row in comparison.rows)
+        or any(metric in floor for floor in comparison.floors.values())
+    }
+
+
+def _metric(row: Row, metric: str) -> str:
+    return _text(row.metric(metric), DIGITS.get(metric, 4))
+
+
+def _over(other: Row, metric: str) -> Column:
+    return lambda row: _text(row.over(other, metric))
+
+
+def _steps(row: Row) -> str:
+    """Median over seeds of the step of the kept weights, and of the last."""
+    best = [outcome["best_step"] for outcome in row.outcomes if "best_step" in outcome]
+    if not best:
+        return ""
+    return f"{np.median(best):,.0f} of {np.median([o['steps'] for o in row.outcomes]):,.0f}"
+
+
+def _stopped(row: Row) -> str:
+    ends = [outcome["ended"] for outcome in row.outcomes if "ended" in outcome]
+    return f"{ends.count('patience')} of {len(ends)}" if ends else ""
 
 
 def _rate(row: Row) -> str:
@@ -74,14 +149,16 @@ def table_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """Headings and rows: variants, floors, and the oracle where there is one."""
     shown = columns(comparison)
     rows = [[show(row) for show in shown.values()] for row in comparison.rows]
-    names = dict(zip(("AUC", "GAUC", "log loss", "PCOC"), METRICS, strict=True))
     known = [(FLOORS[name], metrics) for name, metrics in comparison.floors.items()]
     if comparison.oracle_auc is not None:
         known.append(("oracle: the true probabilities", {"auc": comparison.oracle_auc}))
     for label, metrics in known:
-        values = {heading: metrics[name] for heading, name in names.items() if name in metrics}
-        cells = [f"{values[heading]:.4f}" if heading in values else "" for heading in shown]
-        rows.append([label, *cells[1:]])
+        values = {
+            heading: f"{metrics[name]:.{DIGITS.get(name, 4)}f}"
+            for name, heading in NAMES.items()
+            if metrics.get(name) is not None
+        }
+        rows.append([label, *(values.get(heading, "") for heading in list(shown)[1:])])
     return list(shown), rows
 
 
@@ -97,24 +174,67 @@ def to_markdown(comparison: Comparison, command: str) -> str:
         "",
     ]
     lines += [f"{comparison.num_targets:,} test targets. {comparison.budget}", "", *FAMILIES, ""]
+    lines += [*history_lines(comparison), ""]
     lines += [f"- {name}: {value}" for name, value in comparison.machine.items()]
     if comparison.rows:
-        lines += [*_pairs(comparison), *_stored(comparison), *_cuts(comparison)]
+        lines += [*_pairs(comparison), *_over_floors(comparison), *_stored(comparison)]
+        lines += cut_lines(comparison)
     for sweep in comparison.sweeps:
-        lines += ["", f"## Sweep: {sweep.label}", "", *_sweep(sweep)]
+        lines += ["", f"## Sweep: {sweep.label}", "", *_sweep(comparison, sweep)]
     return "\n".join(lines) + "\n"
+
+
+def history_lines(comparison: Comparison) -> Iterable[str]:
+    """Bytes of the raw history, which records are held against."""
+    length, median = comparison.history_length, comparison.median_events
+    if length:
+        yield (
+            f"The raw history, {EVENT_BYTES} bytes an event, has {EVENT_BYTES * length:,} bytes at L = {length:,}"
+            + (
+                f" and {EVENT_BYTES * median:,} at the median of the test slates, {median:,} events."
+                if median is not None
+                else "."
+            )
+        )
 
 
 def _pairs(comparison: Comparison) -> Iterable[str]:
     pairs = comparison.pairs()
     if not pairs:
         return
-    yield from ("", "## Held against each other", "", "Paired by seed.", "")
+    metrics = list(dict.fromkeys((comparison.main_metric, "auc", "log_loss")))
+    yield from ("", "## Held against each other", "", "Paired by seed, and by user where kept.", "")
     rows = (
-        [row.label, other.label, _signed(row.over(other)), _signed(row.over(other, "log_loss"))]
+        [row.label, other.label, *(_signed(row.over(other, metric)) for metric in metrics)]
         for row, other in pairs
     )
-    yield from markdown_table(["model", "less", "AUC", "log loss"], rows)
+    yield from markdown_table(["model", "less", *(NAMES[metric] for metric in metrics)], rows)
+
+
+def _over_floors(comparison: Comparison) -> Iterable[str]:
+    if not comparison.floors or not comparison.rows:
+        return
+    metrics = (comparison.main_metric, "log_loss")
+    cells = [(name, metric) for metric in metrics for name in comparison.floors]
+    yield from ("", "## Over the floors", "")
+    yield "Metric less that of the floor. A model whose interval holds 0 has not cleared it."
+    yield ""
+    headings = [f"{NAMES[metric]} less {name}" for name, metric in cells]
+    rows = (
+        [
+            row.label,
+            *(
+                _signed(
+                    row.over_floor(
+                        comparison.floors[name], comparison.floor_vectors.get(name), metric
+                    )
+                )
+                for name, metric in cells
+            ),
+        ]
+        for row in comparison.rows
+    )
+    yield from markdown_table(["model", *headings], rows)
 
 
 def _stored(comparison: Comparison) -> Iterable[str]:
@@ -136,39 +256,14 @@ def _stored(comparison: Comparison) -> Iterable[str]:
     yield from markdown_table(["model", "AUC", *headings], rows)
 
 
-def _cuts(comparison: Comparison) -> Iterable[str]:
-    first = comparison.rows[0]
-    yield from ("", "## AUC by where the evidence lies", "")
-    yield "Means over seeds, within groups of targets. In brackets: the group's targets and its share of positives. A"
-    yield "group of one label, or of too few targets, has no AUC. A history is the latest L events; `recent` are its"
-    yield "latest N, which every model sees."
-    for name, groups in first.outcomes[0]["cuts"].items():
-        yield from ("", f"### {name[0].upper()}{name[1:]}", "")
-        yield from markdown_table(
-            ["model", *_group_headings(groups)],
-            ([row.label, *map(_mean, row.cut(name).values())] for row in comparison.rows),
-        )
-    yield from ("", "### Number of events in the history", "")
-    yield from markdown_table(
-        ["model", *_group_headings(first.outcomes[0]["by_history"])],
-        ([row.label, *map(_mean, row.by_history().values())] for row in comparison.rows),
-    )
-
-
-def _group_headings(groups: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    return [
-        f"{name} ({group['targets']:,}; {group['share']:.2%})" for name, group in groups.items()
-    ]
-
-
-def _sweep(sweep: SweepRows) -> Iterable[str]:
+def _sweep(comparison: Comparison, sweep: SweepRows) -> Iterable[str]:
     rate = sweep.rows[0][1].learning_rate
     yield f"{sweep.variant} with other values of `{sweep.key}`; its learning rate, {rate:g}, was not searched again."
     yield ""
     shown: dict[str, Column] = {
-        "AUC": lambda row: _text(row.metric("auc")),
+        **_metric_columns(comparison, [comparison.main_metric, "auc"]),
         "AUC, served less trained": lambda row: _text(row.gap("auc")),
-        "log loss": lambda row: _text(row.metric("log_loss")),
+        **_metric_columns(comparison, ["log_loss"]),
         "seeds": lambda row: str(len(row.outcomes)),
         "bytes/user": _bytes,
         "µs/candidate": _us,
@@ -183,7 +278,12 @@ def to_json(comparison: Comparison, command: str) -> dict[str, Any]:
 
     def with_means(row: Row) -> dict[str, Any]:
         estimates = {name: row.metric(name) for name in METRICS}
-        estimates |= {"auc_over_full": row.over(full), "auc_over_two_stage": row.over(two_stage)}
+        for metric in dict.fromkeys((comparison.main_metric, "auc", "log_loss")):
+            estimates[f"{metric}_over_full"] = row.over(full, metric)
+            estimates[f"{metric}_over_two_stage"] = row.over(two_stage, metric)
+            for name, floor in comparison.floors.items():
+                vectors = comparison.floor_vectors.get(name)
+                estimates[f"{metric}_over_{name}"] = row.over_floor(floor, vectors, metric)
         estimates |= {f"{name}_served_less_trained": row.gap(name) for name in ("auc", "log_loss")}
         means = {name: asdict(value) for name, value in estimates.items() if value is not None}
         return {"means": means, **row.to_dict()}
@@ -192,6 +292,8 @@ def to_json(comparison: Comparison, command: str) -> dict[str, Any]:
         "command": command,
         "machine": dict(comparison.machine),
         "budget": comparison.budget,
+        "history_length": comparison.history_length,
+        "median_events": comparison.median_events,
         "full": full.label if full else None,
         "best_two_stage": two_stage.label if two_stage else None,
         "oracle_auc": comparison.oracle_auc,
@@ -200,7 +302,7 @@ def to_json(comparison: Comparison, command: str) -> dict[str, Any]:
             {"model": row.label, "less": other.label}
             | {
                 name: asdict(difference)
-                for name in ("auc", "log_loss")
+                for name in dict.fromkeys((comparison.main_metric, "auc", "log_loss"))
                 if (difference := row.over(other, name))
             }
             for row, other in comparison.pairs()
@@ -218,12 +320,11 @@ def to_json(comparison: Comparison, command: str) -> dict[str, Any]:
     }
 
 
-def _mean(value: Estimate | None) -> str:
-    return "" if value is None else f"{value.mean:.4f}"
-
-
-def _text(value: Estimate | None) -> str:
-    return "" if value is None else str(value)
+def _text(value: Estimate | None, digits: int = 4) -> str:
+    if value is None:
+        return ""
+    mean = f"{value.mean:.{digits}f}"
+    return mean if value.half is None else f"{mean} ± {value.half:.{digits}f}"
 
 
 def _signed(value: Estimate | None) -> str:

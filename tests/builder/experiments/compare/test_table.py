@@ -8,9 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
+from builder.evaluate.intervals import interval
+from builder.evaluate.slate_evaluation import Vectors
 from builder.experiments.compare.cost import Cost, Costs, cost_key
 from builder.experiments.compare.run import write_comparison
 from builder.experiments.compare.table import Comparison, Row, SweepRows, estimate
@@ -134,9 +137,9 @@ def test_table_has_a_row_for_each_variant_and_floor_and_a_cell_for_each_heading(
     assert counts == dict.fromkeys(headings, "") | {
         "model": "floor: logistic regression on counts",
         "AUC": "0.6500",
-        "GAUC": "0.6000",
-        "log loss": "0.6000",
-        "PCOC": "1.1000",
+        "GAUC per user": "0.6000",
+        "log loss": "0.60000",
+        "PCOC": "1.100",
     }
     assert trees["AUC"] == "0.6600"
 
@@ -175,11 +178,146 @@ def test_text_says_what_made_it_and_every_table_is_whole() -> None:
     )
     assert "| SIM | 0.6500 | 0.7500 |  |" in lines
     assert lines[-2:] == [
-        f"| {heads} | 0.6500 ± 0.6353 |  | 0.5000 ± 0.0000 | 2 |  |  |" for heads in (2, 4)
+        f"| {heads} | 0.6500 ± 0.6353 |  | 0.50000 ± 0.00000 | 2 |  |  |" for heads in (2, 4)
     ]
     tables = text.split("\n\n")
     for table in (part.splitlines() for part in tables if part.startswith("|")):
         assert len({line.count("|") for line in table}) == 1
+
+
+def of_slates(seed: int, quality: float) -> Vectors:
+    """Metrics of 300 slates of 100 users; those of one seed share most of their noise."""
+    rng = np.random.default_rng(0)
+    gauc = quality + 0.1 * rng.normal(size=300)
+    gauc += 0.01 * np.random.default_rng([seed, 1]).normal(size=300)
+    gauc[::3] = np.nan
+    return {
+        "slate": np.arange(300),
+        "user": np.arange(300) % 100,
+        "history": np.arange(300),
+        "gauc": gauc,
+        "log_loss": 0.5 + gauc * 0,
+        "targets": np.full(300, 20),
+        "positives": np.full(300, 1),
+        "won": np.full(300, quality),
+        "lost": np.full(300, 19 * quality),
+    }
+
+
+def with_slates(label: str, family: Family, quality: float, seeds: int = 3) -> Row:
+    plain = row(label, family, [quality] * seeds)
+    vectors = {seed: of_slates(seed, quality) for seed in range(seeds)}
+    outcomes = [
+        {
+            **found,
+            "test": {**found["test"], "slate_gauc": float(np.nanmean(vectors[seed]["gauc"]))},
+            "reliability": RELIABILITY,
+            "best_step": 10,
+            "steps": 20,
+            "ended": "patience" if seed else "max_steps",
+            "history": CURVE,
+        }
+        for seed, found in enumerate(plain.outcomes)
+    ]
+    return replace(plain, outcomes=outcomes, vectors=vectors)
+
+
+RELIABILITY = [
+    {"from": 0.0, "to": 0.9, "targets": 900, "positives": 9, "predicted": 0.012, "observed": 0.01},
+    {"from": 0.9, "to": 1.0, "targets": 100, "positives": 9, "predicted": 0.08, "observed": 0.09},
+]
+CURVE = [
+    {
+        "step": step,
+        "train_loss": 1 / step,
+        "log_loss": 1 / step,
+        "auc": 0.6,
+        "gauc": 0.5 + step / 90,
+    }
+    for step in (5, 10, 20)
+]
+GOOD, FAIR = with_slates("good", "lrea", 0.8), with_slates("fair", "full", 0.7)
+FLOOR_OF_SLATES = of_slates(9, 0.6)
+
+
+def slate_comparison() -> Comparison:
+    floors = {"trees": {**FLOOR, "slate_gauc": float(np.nanmean(FLOOR_OF_SLATES["gauc"]))}}
+    return Comparison(
+        "pools", [GOOD, FAIR], (), floors, FAIR.label, "Budget.",
+        floor_vectors={"trees": FLOOR_OF_SLATES}, history_length=2_000,
+    )  # fmt: skip
+
+
+def test_intervals_are_over_users_and_seeds_where_slates_are_kept() -> None:
+    alone, paired = GOOD.metric("slate_gauc"), GOOD.over(FAIR, "slate_gauc")
+
+    assert alone is not None
+    assert paired is not None
+    expected = interval(list(GOOD.vectors.values()), "slate_gauc")
+    assert expected is not None
+    assert alone.mean == pytest.approx(expected.mean)
+    assert alone.half == expected.half
+    assert paired.mean == pytest.approx(0.1, abs=1e-6)
+    assert alone.half is not None
+    assert paired.half is not None
+    assert paired.half < alone.half / 5  # both saw the same users
+    without = replace(GOOD, vectors={}).metric("slate_gauc")
+    assert without is not None
+    assert without.half != alone.half
+
+
+def test_one_seed_has_an_interval_over_users() -> None:
+    one = with_slates("one", "lrea", 0.8, seeds=1).metric("slate_gauc")
+
+    assert one is not None
+    assert one.half is not None
+    assert one.half > 0.005
+
+
+def test_gauc_per_slate_comes_first_where_it_was_measured() -> None:
+    costs = Costs({}, {cost_key(GOOD.model): Cost(32_000, 5.0, 5.0, 5.0, 64)})
+
+    headings, rows = table_cells(slate_comparison().with_costs(costs))
+
+    assert headings[:6] == [
+        "model", "family", "GAUC per slate", "GAUC per slate over fair", "AUC over fair", "AUC",
+    ]  # fmt: skip
+    good = dict(zip(headings, rows[0], strict=True))
+    assert good["of raw, L = 2,000"] == "2.00"
+    assert good["of raw, 149 events"] == "26.85"
+    assert (good["best step"], good["stopped"]) == ("10 of 20", "2 of 3")
+
+
+def test_rows_are_held_against_the_floors() -> None:
+    lines = to_markdown(slate_comparison(), "command").splitlines()
+
+    assert "| model | GAUC per slate less trees | log loss less trees |" in lines
+    row_of_good = next(line for line in lines if line.startswith("| good | +0.2"))
+    assert "±" in row_of_good
+    assert (
+        "The raw history, 8 bytes an event, has 16,000 bytes at L = 2,000 and 1,192 at the median of the test "
+        "slates, 149 events."
+    ) in lines
+
+
+def test_json_has_no_vectors() -> None:
+    plain = to_json(slate_comparison(), "command")
+
+    assert len(json.dumps(plain)) < 100_000
+    means = plain["rows"][0]["means"]
+    assert means["slate_gauc_over_full"]["mean"] == pytest.approx(0.1, abs=1e-6)
+    assert means["slate_gauc_over_trees"]["half"] > 0
+
+
+def test_curves_and_reliability_are_drawn(tmp_path: Path) -> None:
+    written = write_comparison(slate_comparison(), "command", tmp_path)
+
+    names = [path.name for path in written]
+    assert {"curves.png", "reliability.png"} <= set(names)
+    for picture in written[2:]:
+        width, height = struct.unpack(">II", picture.read_bytes()[16:24])
+        assert width > 400
+        assert height > 300
 
 
 def stored(seed: int) -> Any:
@@ -240,7 +378,7 @@ def test_everything_is_written(tmp_path: Path) -> None:
 
     written = write_comparison(found.with_costs(Costs({}, costs)), "command", tmp_path / "new")
 
-    names = ["table.md", "table.json", "auc-cost.png", "cuts.png", "sweep.png"]
+    names = ["table.md", "table.json", "auc-cost.png", "bytes.png", "cuts.png", "sweep.png"]
     assert [path.name for path in written] == names
     for picture in written[2:]:
         width, height = struct.unpack(">II", picture.read_bytes()[16:24])
