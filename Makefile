@@ -7,7 +7,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .PHONY: help setup demo docs check fix test fuzz stubs serve build load peers chaos gpu-check conformance stop clean
 
-RECIPE ?= builder/recipes/complete-journey.toml
+RECIPE ?= builder/recipes/promotions.toml
 VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
@@ -48,7 +48,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@echo "setup: done"
 
 demo: setup ## build the cache from a real purchase log, serve it, rank candidates for one household
-	@$(ABSORB) build builder/recipes/complete-journey.toml
+	@$(ABSORB) build builder/recipes/promotions.toml
 	@$(ABSORB) demo
 
 docs: setup ## build the documentation site into var/site; fails on a broken link

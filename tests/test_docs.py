@@ -30,7 +30,8 @@ PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "loadtest").rg
 LINK = re.compile(r"(?<!`)\]\(([^)\s]+)\)")
 MAX_README_LINES = 150
 SECTIONS = {name for name, _ in recipe.sections()} - {"model"}
-RECIPES = sorted((ROOT / "builder" / "recipes").glob("**/complete-journey*.toml"))
+SHIPPED = ROOT / "builder" / "recipes"
+RECIPES = sorted([*SHIPPED.glob("*.toml"), *SHIPPED.glob("experiments/*.toml")])
 
 PACKAGES = ("builder", "service", "loadtest")
 

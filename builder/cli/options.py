@@ -10,7 +10,7 @@ from rich.markup import escape
 if TYPE_CHECKING:
     from builder.pipeline import Build
 
-DEFAULT_RECIPE = Path(__file__).parents[1] / "recipes" / "complete-journey.toml"
+DEFAULT_RECIPE = Path(__file__).parents[1] / "recipes" / "promotions.toml"
 RUNS, ARTIFACTS, CACHE = Path("var/runs"), Path("var/artifacts"), "embedded:"
 
 RecipePath = Annotated[Path, typer.Argument(help="recipe (TOML); see builder/recipes/")]

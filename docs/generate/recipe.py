@@ -6,6 +6,7 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from builder.recipe.include import DEFAULTS, INCLUDE
+from builder.recipe.limits import NOT_A_KEY
 from builder.recipe.recipe import Recipe
 from docs.generate.attribute_docs import attribute_docs
 from docs.generate.markdown import code, first_line, table
@@ -36,8 +37,6 @@ RESOLVED_FIRST = (
     ),
 )
 """Keys that are resolved before the rest is read: rows of the first table."""
-NOT_KEYS = frozenset({"path"})
-"""Fields of the recipe that are not read from its file."""
 
 
 def sections() -> Iterator[tuple[str, type]]:
@@ -54,7 +53,7 @@ def sections() -> Iterator[tuple[str, type]]:
 
 def keys(owner: type) -> list[Field[Any]]:
     """Fields of a section that are keys of a recipe."""
-    return [key for key in fields(owner) if key.name not in NOT_KEYS]
+    return [key for key in fields(owner) if key.metadata != NOT_A_KEY]
 
 
 def _dataclasses_of(hint: Any) -> Iterator[type]:

@@ -37,7 +37,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """Label -> model of the registry and its options."""
 PHASES = ("batch", "forward", "backward", "optimiser")
-RECIPE = Path(__file__).parents[2] / "recipes" / "complete-journey.toml"
+RECIPE = Path(__file__).parents[2] / "recipes" / "habit.toml"
 LENGTH, WARM_UP, STEPS, TOP = 1_000, 2, 15, 6
 
 

@@ -37,13 +37,21 @@ def test_shipped_recipes_cover_every_source() -> None:
     assert {load_recipe(path).data.source for path in RECIPES} == set(SOURCES)
 
 
-def test_default_recipe_says_what_the_protocol_says() -> None:
-    recipe = load_recipe("builder/recipes/complete-journey.toml")
+def test_habit_says_what_the_protocol_says() -> None:
+    recipe = load_recipe("builder/recipes/habit.toml")
 
-    assert (recipe.split.train_from_day, recipe.split.validate_from_day) == (150, 320)
-    assert recipe.split.test_from_day == 330
+    assert (recipe.split.train_from_day, recipe.split.validate_from_day) == (161, 308)
+    assert recipe.split.test_from_day == 329
     assert recipe.history.min_events == 50
-    assert recipe.negatives.per_positive == 1
+    assert (recipe.negatives.exclude, recipe.negatives.own_past) == ("slate", 0.5)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
+def test_a_recipe_that_excludes_the_future_says_why_it_may(path: Path) -> None:
+    recipe = load_recipe(path)
+    allowed = {entry.rule for entry in recipe.audit.allow}
+
+    assert (recipe.negatives.exclude == "ever") == ("item in history" in allowed)
 
 
 def test_values_become_tuples_floats_and_nested_tables() -> None:
@@ -219,7 +227,7 @@ def test_synthetic_sizes_must_fit_each_other(size: dict[str, int], words: str) -
 
 
 def test_missing_file_lists_the_shipped_recipes(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"No such file.*complete-journey\.toml"):
+    with pytest.raises(RecipeError, match=r"No such file.*habit\.toml"):
         load_recipe(tmp_path / "none.toml")
 
 
@@ -232,7 +240,7 @@ def test_a_file_that_is_not_toml_is_rejected(tmp_path: Path, content: bytes) -> 
 
 
 def test_to_dict_is_json_and_holds_no_path_of_this_machine() -> None:
-    recipe = load_recipe("builder/recipes/complete-journey.toml")
+    recipe = load_recipe("builder/recipes/habit.toml")
 
     values = recipe.to_dict()
 
@@ -257,17 +265,11 @@ def test_fingerprint_changes_with_its_sections_only() -> None:
     assert recipe.fingerprint(["data"]) == replace(recipe, path=Path("/else")).fingerprint(["data"])
 
 
-@pytest.mark.parametrize(
-    ("name", "fingerprint"),
-    [("complete-journey", "723714921fe028ce"), ("tiny", "b473335de988afe1")],
-)
-def test_recipes_without_the_later_keys_keep_their_fingerprints(
-    name: str, fingerprint: str
-) -> None:
+def test_recipes_without_the_later_keys_keep_their_fingerprints() -> None:
     """The fingerprint from before these keys existed: finished ingests and comparisons stay valid."""
-    recipe = load_recipe(f"builder/recipes/{name}.toml")
+    recipe = load_recipe("builder/recipes/tiny.toml")
 
-    assert recipe.fingerprint(["split", "history"]) == fingerprint
+    assert recipe.fingerprint(["split", "history"]) == "b473335de988afe1"
 
 
 @pytest.mark.parametrize(

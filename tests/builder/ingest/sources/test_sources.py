@@ -216,13 +216,13 @@ def test_files_that_differ_in_a_type_are_refused(tmp_path: Path) -> None:
 
 def test_complete_journey_is_read_from_its_package() -> None:
     """Counts as its documentation gives them; 17 products are sold but not listed."""
-    events = ingest(load_recipe("builder/recipes/complete-journey.toml"))
+    events = ingest(load_recipe("builder/recipes/habit.toml"))
 
     assert len(events.item) == 1_469_307
     assert events.num_users == 2_469
     assert events.schema.num_items == 2 + 92_331 + 17
     assert events.schema.user_fields[0].name == "age"
-    assert events.split.validate_from_s - events.split.train_from_s == 170 * 86_400
+    assert events.split.validate_from_s - events.split.train_from_s == 147 * 86_400
     texts = dict(zip(events.vocabulary.items, events.item_texts or [], strict=True))
     assert texts["826249"] == "Hamburger buns, 12 oz (store brand)"
     assert texts["1082185"] == "Bananas, 40 lb"
