@@ -4,7 +4,7 @@ Saved as one `.npy` file per array. Later steps map them from disk, so their mem
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +98,12 @@ class Events:
     def is_known(self) -> NDArray[np.bool_]:
         """Events that training may count (`Split.is_known`), [E]."""
         return self.split.is_known(self.parts(), np.asarray(self.ts_s))
+
+    def with_length(self, length: int) -> "Events":
+        """The log for models of histories of `length` events."""
+        if length == self.schema.history_length:
+            return self
+        return replace(self, schema=replace(self.schema, history_length=length))
 
     @property
     def has_times(self) -> bool:

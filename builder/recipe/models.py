@@ -1,5 +1,6 @@
 """The models of a recipe: the one that is built, and the variants that `compare` trains."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
@@ -40,6 +41,8 @@ class Variant:
     train: dict[str, Any] = field(default_factory=dict)
     """Keys of `train` for this variant alone, such as a paper's own setting. A learning rate among them is not
     searched."""
+    length: Annotated[int, Interval(ge=1)] | None = None
+    """L of this variant, at most `history.length`. Unset: `history.length`."""
     vectors: Vectors | None = None
     """Field vectors of the variant, as in `language.vectors`. Unset: it reads no field vectors."""
 
@@ -74,13 +77,13 @@ class SearchRule:
                 )
         if self.trials is not None and not rates:
             raise ValueError(f"trials: got {self.trials}, expected learning rates to draw from")
-        pairs = len(rates) * max(1, len(self.weight_decay))
-        if self.trials is not None and self.trials > pairs:
-            most = f"expected at most {pairs}: pairs of a learning rate and a weight decay"
-            raise ValueError(f"trials: got {self.trials}, {most}")
         for key, values in self.model.items():
             if not isinstance(values, list) or not values:
                 raise ValueError(f"model.{key}: got {values!r}, expected a list of values")
+        lists = (rates, self.weight_decay or (0.0,), *self.model.values())
+        most = math.prod(len(values) for values in lists)
+        if self.trials is not None and self.trials > most:
+            raise ValueError(f"trials: got {self.trials}, expected at most {most} combinations")
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,10 @@ def train(
     )
 
 
+BASE_STEPS = 16
+"""Batches from which the base rate is estimated."""
+
+
 class _Training:
     """The state of a training between two validations."""
 
@@ -107,16 +111,16 @@ class _Training:
             recipe.model.name, events.schema, item_fields, recipe.model.config, rule.seed
         )
         _set_vectors(model, vectors, recipe)
+        slates = train_slates(events, recipe)
+        source = batch_source(events, recipe, "train")
+        self.feed = Feed(source, slates, rule.slates_per_step, rule.seed)
+        model.set_base_log_odds(base_log_odds(self.feed))
         self.model = model.to(self.device)
         self.mean = RunningMean(self.model, rule.running_mean)
         self.optimizer = make_optimizer(self.model, rule)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
-        slates = train_slates(events, recipe)
         self.steps = num_steps(rule, len(slates))
         self.rise = rise(rule.warm_up, self.steps)
-        self.feed = Feed(
-            batch_source(events, recipe, "train"), slates, rule.slates_per_step, rule.seed
-        )
         self.slates_per_epoch = len(slates)
         self.validation = Validation(events, recipe, self.device)
         self.stopping = Stopping(rule.patience, rule.drops)
@@ -199,6 +203,17 @@ class _Training:
             self.ended = "patience"
         elif self.step >= self.steps:
             self.ended = "max_steps"
+
+
+def base_log_odds(feed: Feed) -> float:
+    """Log odds of a positive among all candidates, by the first batches: where every model starts."""
+    positives = negatives = 1.0  # of each, so that a log of one class gives a number
+    for step in range(BASE_STEPS):
+        batch = feed.batch(step)
+        positives += float((batch.weight * batch.label).sum())
+        # A sampled negative stands for as many as were not drawn.
+        negatives += float((batch.weight * (1 - batch.label) * batch.offset.exp()).sum())
+    return math.log(positives / negatives)
 
 
 def in_words(line: Mapping[str, Any]) -> str:

@@ -290,8 +290,15 @@ class Plan:
         )
         language = language_of(self.recipe, variant)
         model = with_llm_dim(replace(model, config={**model.config, **setting.config}), language)
+        history = replace(self.recipe.history, length=length_of(self.recipe, variant))
         recipe = replace(
-            self.recipe, model=model, train=rule, variant=(), sweep=(), language=language
+            self.recipe,
+            model=model,
+            train=rule,
+            history=history,
+            variant=(),
+            sweep=(),
+            language=language,
         )
         return Training(label, variant.label, recipe, is_trial, self.is_lean)
 
@@ -304,6 +311,11 @@ def _distinct(trainings: Sequence[Training]) -> list[Training]:
 def rule_of(recipe: Recipe, variant: Variant) -> TrainRule:
     """The recipe's rule of training with the variant's own keys."""
     return replace(recipe.train, **variant.train)
+
+
+def length_of(recipe: Recipe, variant: Variant) -> int:
+    """L: the variant's own or the recipe's, the smaller."""
+    return min(variant.length or recipe.history.length, recipe.history.length)
 
 
 def language_of(recipe: Recipe, variant: Variant) -> LanguageRule | None:

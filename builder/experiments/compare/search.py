@@ -1,7 +1,7 @@
 """What a comparison's search tries with each variant: its learning rates one by one, or draws from several lists."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -25,32 +25,44 @@ def settings(recipe: Recipe, variant: Variant) -> list[Setting]:
         return []
     if search.trials is None:
         return [Setting(rate, rule.weight_decay) for rate in search.learning_rate]
-    config = make_config(variant.model.name, variant.model.config)
-    keys = [key for key in search.model if key in asdict(config) and getattr(config, key)]
-    decays = search.weight_decay or (rule.weight_decay,)
-    pairs = _distinct_pairs(search.learning_rate, decays, search.trials)
-    others = [_draws(key, search.model[key], search.trials) for key in keys]
+    # By all variants alike, so that each has as many different trials.
+    shared = [key for key in search.model if all(_has(other, key) for other in recipe.variant)]
+    lists = {"learning_rate": search.learning_rate}
+    lists["weight_decay"] = search.weight_decay or (rule.weight_decay,)
+    lists |= {key: search.model[key] for key in shared}
+    drawn = dict(zip(lists, zip(*_distinct(lists, search.trials), strict=True), strict=True))
+    for key in search.model:
+        if key not in shared:
+            drawn[key] = tuple(_draws(key, search.model[key], search.trials))
+    own = [key for key in search.model if _has(variant, key)]
     return [
-        Setting(rate, decay, dict(zip(keys, values, strict=True)))
-        for (rate, decay), *values in zip(pairs, *others, strict=True)
+        Setting(
+            drawn["learning_rate"][trial],
+            drawn["weight_decay"][trial],
+            {key: drawn[key][trial] for key in own},
+        )
+        for trial in range(search.trials)
     ]
 
 
-def _distinct_pairs(
-    rates: Sequence[float], decays: Sequence[float], count: int
-) -> list[tuple[float, float]]:
-    """Of a rate and a decay, no two alike: else a variant with no other key would have fewer trials than one with."""
+def _has(variant: Variant, key: str) -> bool:
+    """Whether a variant's model has the key, and does not set it to 0 or false."""
+    return bool(getattr(make_config(variant.model.name, variant.model.config), key, False))
+
+
+def _distinct(lists: Mapping[str, Sequence[Any]], count: int) -> list[tuple[Any, ...]]:
+    """Draws of a value from each list, no two draws alike if the lists have as many combinations."""
     for attempt in range(1000):
-        drawn = [
+        columns = [
             _draws(name, values, count, *([attempt] if attempt else []))
-            for name, values in (("learning_rate", rates), ("weight_decay", decays))
+            for name, values in lists.items()
         ]
-        pairs = list(zip(*drawn, strict=True))
-        if len(set(pairs)) == count:
-            return pairs
-    every = [(rate, decay) for rate in rates for decay in decays]
+        rows = list(zip(*columns, strict=True))
+        if len(set(rows)) == count:
+            return rows
+    every = list(product(*lists.values()))
     order = np.random.default_rng(TRIAL_SEED).permutation(len(every))
-    return [every[place] for place in order[:count]]
+    return [every[order[place % len(every)]] for place in range(count)]
 
 
 def _draws(name: str, values: Sequence[Any], count: int, *seed: int) -> list[Any]:

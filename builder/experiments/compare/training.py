@@ -49,7 +49,8 @@ def run_training(
         The outcome; None if the time was up.
     """
     began_s = time.monotonic()
-    events, recipe = _events(prepared.folder), training.recipe
+    recipe = training.recipe
+    events = _events(prepared.folder, recipe.history.length)
     state = place.parent / "unfinished" / place.stem
     checkpoint = train(
         events,
@@ -122,7 +123,7 @@ def _vectors(events: Events, recipe: Recipe, folder: Path) -> Float[Tensor, "K D
     return vectors_of(events, recipe, RunFolder(folder))
 
 
-@lru_cache(maxsize=1)
-def _events(folder: Path) -> Events:
+@lru_cache(maxsize=2)
+def _events(folder: Path, length: int) -> Events:
     """Load a log once per process."""
-    return Events.load(folder / "events")
+    return Events.load(folder / "events").with_length(length)
