@@ -10,6 +10,7 @@ import math
 import multiprocessing
 import os
 import tarfile
+import threading
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -132,6 +133,7 @@ def _watch(jobs: Jobs, progress: Progress) -> None:
 
 def work(jobs: Jobs) -> None:
     """One process: train the first training that is due and not taken, until there is none or the time is up."""
+    threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     torch.backends.cuda.matmul.allow_tf32 = True
     plan = jobs.plan()
@@ -147,6 +149,14 @@ def work(jobs: Jobs) -> None:
                 return
         else:
             return
+
+
+def _die_with_parent() -> None:
+    """End this process when the one that started it was killed: another comparison may take the folder."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _run(jobs: Jobs, training: Training, place: Path) -> None:
