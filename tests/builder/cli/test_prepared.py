@@ -66,7 +66,7 @@ def start(tmp_path: Path):
     yield run
     for process in running:
         process.kill()
-        process.wait()
+        process.communicate()
 
 
 def outcomes(folder: Path) -> dict[str, dict[str, object]]:
@@ -84,7 +84,7 @@ def test_a_killed_comparison_goes_on_where_it_stopped(prepared: Path, start, tmp
     while not outcomes(out) and time.monotonic() < give_up_s:
         time.sleep(0.01)
     first.send_signal(signal.SIGKILL)
-    first.wait()
+    first.communicate()
     before = outcomes(out)
     assert before
 
