@@ -31,7 +31,11 @@ class _Tensors:
 
     def pinned(self: Tensors) -> Tensors:
         """A copy in memory from which a GPU reads by itself."""
-        return type(self)(**{f.name: getattr(self, f.name).pin_memory() for f in fields(self)})  # type: ignore[arg-type]
+        return type(self)(**{f.name: _pinned(getattr(self, f.name)) for f in fields(self)})  # type: ignore[arg-type]
+
+
+def _pinned(values: Tensor) -> Tensor:
+    return values.pin_memory() if values.numel() else values
 
 
 @dataclass(frozen=True)
@@ -129,5 +133,5 @@ class Batch:
         """A copy in memory from which a GPU reads by itself."""
         parts: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         for name, part in parts.items():
-            parts[name] = part.pin_memory() if isinstance(part, Tensor) else part.pinned()
+            parts[name] = _pinned(part) if isinstance(part, Tensor) else part.pinned()
         return Batch(**parts)
