@@ -13,14 +13,13 @@ import torch
 from builder.checkpoint import Checkpoint
 from builder.dataset.batches import find_slates
 from builder.dataset.parts import batch_source, part_slates
-from builder.evaluate.metrics import measure
 from builder.evaluate.predict import predict
 from builder.ingest.events import Events
 from builder.ingest.run import ingest
 from builder.recipe.models import ModelChoice
 from builder.recipe.recipe import Recipe
 from builder.train.train import train
-from builder.train.validation import SLATES
+from builder.train.validation import Validation
 from models.registry import build_model
 from tests.builds import small_recipe
 
@@ -59,7 +58,9 @@ def test_one_seed_gives_the_same_weights(events) -> None:
 def test_another_seed_gives_other_weights(events) -> None:
     one, other = train(events, recipe_of(seed=3)), train(events, recipe_of(seed=4))
 
-    assert not torch.equal(one.weights["attention.w_1"], other.weights["attention.w_1"])
+    assert not torch.equal(
+        one.weights["frame.head.out.weight"], other.weights["frame.head.out.weight"]
+    )
 
 
 def test_the_best_validated_weights_are_kept(events) -> None:
@@ -70,11 +71,8 @@ def test_the_best_validated_weights_are_kept(events) -> None:
 
     curve = [line["gauc"] for line in checkpoint.history]
     assert checkpoint.best["gauc"] == max(curve) > curve[-1]
-    slates = part_slates(events, recipe, "validate")
-    assert len(slates) < SLATES
-    source = batch_source(events, recipe, "validate")
-    again = measure(*predict(checkpoint.build(), source, slates).for_metrics())
-    assert again.auc == pytest.approx(checkpoint.best["auc"], abs=1e-6)
+    again = Validation(events, recipe, torch.device("cpu")).run(checkpoint.build())
+    assert again == {name: checkpoint.best[name] for name in again}
 
 
 def test_every_step_is_taken_and_reported_and_the_last_is_validated(events) -> None:
@@ -110,12 +108,13 @@ def test_the_loss_falls(events) -> None:
 def test_every_weight_moves(events, optimizer) -> None:
     recipe = recipe_of(optimizer=optimizer, slates_per_step=64, seed=1)
     fields = torch.from_numpy(np.array(events.item_fields))
-    before = build_model("lrea", events.schema, fields, SMALL, seed=1).state_dict()
+    model = build_model("lrea", events.schema, fields, SMALL, seed=1)
+    before = model.state_dict()
 
     after = train(events, recipe).weights
 
     still = {name for name, weight in after.items() if torch.equal(weight, before[name])}
-    assert still == {"frame.items.item_fields"}
+    assert still == set(before) - {name for name, _ in model.named_parameters()}
 
 
 def test_a_penalty_is_added_to_the_loss(events) -> None:
@@ -124,7 +123,8 @@ def test_a_penalty_is_added_to_the_loss(events) -> None:
     without = train(events, recipe_of(config=plain))
     with_penalty = train(events, recipe_of(config={**plain, "nonneg": 100.0}))
 
-    assert not torch.equal(without.weights["slots.w_comp"], with_penalty.weights["slots.w_comp"])
+    name = "readers.0.w_comp"
+    assert not torch.equal(without.weights[name], with_penalty.weights[name])
     assert without.history[0]["train_loss"] < 2
     assert with_penalty.history[0]["train_loss"] < 2  # the click loss alone
 
