@@ -37,7 +37,7 @@ from tests.service.world import Running, World
 pytestmark = pytest.mark.anyio
 each_case = pytest.mark.parametrize("case", EXPORTED, ids=str)
 LIMIT = 1e-4
-PLACED = [Case("deep_fm", "enhanced"), Case("fmfm", "default")]
+PLACED = [Case("lrea", "hash"), Case("din", "counts"), Case("deep_fm", "enhanced")]
 """Cases that are also built from a log with candidate fields."""
 USERS = (0, 7, 59)
 SLATES = (["i3"], ["i5", "nobody sells this", "i5"], [f"i{n}" for n in range(120)])
