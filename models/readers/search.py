@@ -68,7 +68,9 @@ class SearchReader(HistoryReader):
     ) -> Read:
         heads, D = self.masses, target.shape[-1]
         query = (
-            self.kernel.query(target).view(len(target), heads, -1, keys.shape[-1]).transpose(1, 2)
+            self.kernel.query(target)
+            .view(target.shape[0], heads, -1, keys.shape[-1])
+            .transpose(1, 2)
         )
         weight = (query @ keys.mT).exp() * is_found[:, :, None]  # (B, C, H, K)
         values = F.pad(keys[..., :D], (0, ONES), value=1.0)
@@ -184,5 +186,5 @@ class KernelSearch(SearchReader):
         """The exponent, which orders as the weight does."""
         shift = self.ages.log(events.ages)
         exponent = self.kernel.exponent(candidates.vectors, events.vectors, shift)
-        by_head = exponent.view(len(exponent), self.masses, -1, exponent.shape[-1])
+        by_head = exponent.view(exponent.shape[0], self.masses, -1, exponent.shape[-1])
         return by_head.amax(1)
