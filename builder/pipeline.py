@@ -23,6 +23,7 @@ from builder.checkpoint import Checkpoint
 from builder.dataset.parts import batch_source, part_slates
 from builder.errors import StepError
 from builder.evaluate.report import evaluate
+from builder.evaluate.report_page import write_report_page
 from builder.export.onnx import export
 from builder.export.precompute import precompute, read_records, write_records
 from builder.ingest.events import Events
@@ -34,6 +35,7 @@ from builder.publish.cache import connect_cache
 from builder.publish.generations import new_generation, read_pointer
 from builder.publish.records import Records
 from builder.publish.rolling import publish_in_place
+from builder.recipe.audit import exception_lines
 from builder.recipe.recipe import Recipe
 from builder.run_folder import RunFolder, Stamp
 from builder.train.curve import plot_curve
@@ -124,7 +126,11 @@ def _train(build: Build) -> Result:
 
 def _evaluate(build: Build) -> Result:
     checkpoint = Checkpoint.load(build.folder.checkpoint)
-    return evaluate(checkpoint, build.events(), build.recipe, build.progress).to_dict()
+    recipe = build.recipe
+    report = evaluate(checkpoint, build.events(), recipe, build.progress).to_dict()
+    title = f"{recipe.name}, model {recipe.model.name}"
+    write_report_page(report, build.folder.path, title, exception_lines(recipe.audit))
+    return report
 
 
 def _export(build: Build) -> Result:

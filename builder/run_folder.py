@@ -3,6 +3,7 @@
     var/runs/<recipe name>/
         steps.json      finished steps: fingerprint of their inputs, seconds, what they report
         log.txt         log of every run
+        report.md reliability.png   quality on the test period, for people
         events/ checkpoint/ records.bin     outputs
         training/       state of an unfinished training
 

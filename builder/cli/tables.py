@@ -8,25 +8,44 @@ from rich.table import Table
 from builder.recipe.recipe import Recipe
 from builder.run_folder import Stamp
 
-METRICS = {"auc": "AUC", "gauc": "GAUC", "log_loss": "log loss", "pcoc": "PCOC", "ece": "ECE"}
+METRICS = {
+    "slate_gauc": "GAUC per slate",
+    "auc": "AUC",
+    "gauc": "GAUC per user",
+    "slate_ndcg": "NDCG@10",
+    "log_loss": "log loss",
+    "pcoc": "PCOC",
+    "ece": "ECE",
+}
+DIGITS = {"log_loss": 5, "ece": 5}
+"""Of metrics that are not written with four."""
 
 
 def quality_table(report: Mapping[str, Any]) -> Table:
     """Metrics on the test period: the model's, the baselines', and the best possible AUC where it is known."""
     table = Table(title="On the test period", title_justify="left")
     table.add_column("")
-    for heading in METRICS.values():
-        table.add_column(heading, justify="right")
+    shown = [metric for metric in METRICS if report["test"].get(metric) is not None]
+    for metric in shown:
+        table.add_column(METRICS[metric], justify="right")
     for name, metrics in _measured(report):
-        values = (metrics.get(metric) for metric in METRICS)
-        table.add_row(name, *("" if value is None else f"{value:.4f}" for value in values))
+        values = {metric: metrics.get(metric) for metric in shown}
+        table.add_row(
+            name,
+            *(
+                "" if value is None else f"{value:.{DIGITS.get(metric, 4)}f}"
+                for metric, value in values.items()
+            ),
+        )
     return table
 
 
-def _measured(report: Mapping[str, Any]) -> Iterable[tuple[str, Mapping[str, float]]]:
+def _measured(report: Mapping[str, Any]) -> Iterable[tuple[str, Mapping[str, Any]]]:
     yield "this model", report["test"]
     if report["trained_graph"]:
         yield "this model, as trained", report["trained_graph"]
+    if report.get("uncalibrated"):
+        yield f"before calibration ({report['calibration']['kind']})", report["uncalibrated"]
     if report["floor"]:
         yield "baseline: counts", report["floor"]
     if report["trees_floor"]:
