@@ -20,6 +20,7 @@ from builder.recipe.audit import Allowed, AuditRule
 from builder.recipe.models import ModelChoice
 from builder.recipe.recipe import PublishRule, Recipe
 from builder.run_folder import RunFolder
+from models.contract.calibration import calibration_to_dict
 from models.contract.errors import CacheUnavailableError
 from models.contract.record import decode_record
 from models.contract.schema import FIRST_KNOWN
@@ -34,7 +35,7 @@ from pathlib import Path
 from builder.run_folder import RunFolder
 from builder.pipeline import Build, run_step
 from tests.builder.conftest import MODEL
-from tests.builds import small_recipe
+from tests.builds import STEPS, small_recipe
 from dataclasses import replace
 
 def die(done, total, note=""):
@@ -63,6 +64,7 @@ def changed(recipe: Recipe, section: str) -> Recipe:
         "history": {"min_events": 11},
         "negatives": {"same_category": 0.25},
         "train": {"learning_rate": 0.02},
+        "calibration": {"method": "isotonic"},
         "cache": {"dtype": "int8"},
     }
     if section in changes:
@@ -91,6 +93,7 @@ def test_everything_is_due_in_a_new_folder(finished: Build, tmp_path: Path) -> N
         ("model", "train"),
         ("negatives", "audit"),
         ("train", "train"),
+        ("calibration", "evaluate"),
         ("cache", "precompute"),
         ("serve_as", "publish"),
     ],
@@ -230,11 +233,15 @@ def test_every_step_reports_what_it_did(finished: Build) -> None:
     assert stamps["audit"].result["allowed"] == []
     assert set(stamps["audit"].result["checks"].values()) == {"passes"}
     assert finished.artifact().manifest.report["audit"] == stamps["audit"].result
-    assert stamps["train"].result["best_step"] == 12
-    # A dozen steps learn nothing to speak of: the report is that of the log and of this model.
+    assert stamps["train"].result["best_step"] == STEPS
+    # So few steps learn nothing to speak of: the report is that of the log and of this model.
     report = stamps["evaluate"].result
     assert 0 < report["test"]["auc"] < report["oracle_auc"] < 1
     assert report["test"]["targets"] > 500
+    kept = finished.artifact().calibration()
+    assert report["calibration"]["kept"] == (kept and calibration_to_dict(kept))
+    assert (report["uncalibrated"] is None) == (kept is None)
+    assert (finished.folder.path / "report.md").read_text().startswith("# Report: ")
     assert stamps["export"].result["onnx_difference"] <= 1e-4
     assert stamps["precompute"].result["users"] == 60
     size = stamps["precompute"].result["bytes_per_user"]
