@@ -57,7 +57,7 @@ def as_text(table: Table, column: str) -> pl.Series:
     """
     values = table.frame[column]
     if values.dtype.is_nested() or values.dtype == pl.Binary:
-        problem = f"column {column!r}: got values of type {values.dtype}, expected single values"
+        problem = f"column {column!r}: got values of type {values.dtype}, expected a text or a number in every row"
         raise EventsError(table.source, problem)
     if values.dtype == pl.Boolean:
         return values.cast(pl.String).str.to_titlecase()
@@ -167,7 +167,8 @@ def _seconds(table: Table, column: str, per_s: int) -> pl.Series:
         return values.cast(pl.Datetime("us")).dt.epoch("s")
     if values.dtype == pl.String:
         return _parse_times(values, per_s)
-    problem = f"column {column!r}: got values of type {values.dtype}, expected times"
+    expected = "expected datetimes, dates, numbers or ISO 8601 texts"
+    problem = f"column {column!r}: got values of type {values.dtype}, {expected}"
     raise EventsError(table.source, problem)
 
 
