@@ -110,9 +110,9 @@ class Inputs:
         if "candidate_fields" in real:
             unknown = np.full_like(real["candidate_fields"], UNKNOWN)
             cases["unknown candidate fields"] = real | {"candidate_fields": unknown}
-        if "counts" in real:
+        if "slot_counts" in real:
             # Every other slot is emptied, in all tensors of the state that have a row per slot.
-            num_slots = real["counts"].shape[1:]
+            num_slots = real["slot_counts"].shape[1:2]
             spec = self.artifact.manifest.state_spec
             per_slot = [tensor.name for tensor in spec if tensor.shape[:1] == num_slots]
             cases["half of the slots empty"] = real | {n: _halved(real[n]) for n in per_slot}
