@@ -26,6 +26,7 @@ from models.contract.record import decode_record
 from models.contract.schema import FIRST_KNOWN
 from tests.builder.logs import log_frame, write_log
 from tests.builder.pool_logs import write_pools
+from tests.builds import STEPS as TRAINING_STEPS
 
 ROOT = Path(__file__).parents[2]
 NAMES = list(STEPS)
@@ -35,7 +36,7 @@ from pathlib import Path
 from builder.run_folder import RunFolder
 from builder.pipeline import Build, run_step
 from tests.builder.conftest import MODEL
-from tests.builds import STEPS, small_recipe
+from tests.builds import small_recipe
 from dataclasses import replace
 
 def die(done, total, note=""):
@@ -233,7 +234,7 @@ def test_every_step_reports_what_it_did(finished: Build) -> None:
     assert stamps["audit"].result["allowed"] == []
     assert set(stamps["audit"].result["checks"].values()) == {"passes"}
     assert finished.artifact().manifest.report["audit"] == stamps["audit"].result
-    assert stamps["train"].result["best_step"] == STEPS
+    assert stamps["train"].result["best_step"] == TRAINING_STEPS
     # So few steps learn nothing to speak of: the report is that of the log and of this model.
     report = stamps["evaluate"].result
     assert 0 < report["test"]["auc"] < report["oracle_auc"] < 1
