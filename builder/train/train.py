@@ -127,7 +127,9 @@ class _Training:
         self.best: dict[str, Tensor] = {}
         self.ended: Ended | None = None
         self.note, seconds = "", 0.0
-        self.saved = None if folder is None else Saved(folder, recipe.fingerprint(SECTIONS))
+        log = f"{events.schema.fingerprint()}-{len(events.item)}-{events.as_of_s}"
+        key = f"{recipe.fingerprint(SECTIONS)}-{log}"
+        self.saved = None if folder is None else Saved(folder, key)
         if self.saved is not None:
             self.best, seconds = self.saved.read(
                 self.model, self.mean, self.optimizer, self.stopping

@@ -1,11 +1,15 @@
-"""python -m builder bench --training: what one epoch costs at L = 1,000 on complete-journey, and where the time goes.
+"""python -m builder bench --training: what one epoch costs at L = 2,000 on complete-journey, and where the time goes.
 
-One thread, as `compare` trains. Models take turns, step by step, so that a slow moment of the machine hits all.
+One thread, as `compare` trains. Models take turns, step by step, so that a slow moment of the machine hits all. Each is
+trained twice on the same batches: as training does it, and plainly, with all users of a step together, padded to the
+longest history, and an optimiser that takes one weight after another. The losses must be the same.
 """
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +23,12 @@ from builder.ingest.events import Events
 from builder.ingest.run import ingest
 from builder.progress import Progress
 from builder.recipe.recipe import Recipe, load_recipe
-from builder.train.optimiser import make_optimizer
+from builder.train.feed import Feed
+from builder.train.optimiser import RunningMean, make_optimizer
 from builder.train.train import losses
 from models.base import CtrModel
 from models.registry import build_model
+from models.sequence import by_length
 
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "no long history": ("din", {"long": False}),
@@ -36,9 +42,9 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "DIN, full history": ("din", {}),
 }
 """Label -> model of the registry and its options."""
-PHASES = ("batch", "forward", "backward", "optimiser")
+PHASES = ("batch", "forward", "backward", "optimiser", "mean")
 RECIPE = Path(__file__).parents[2] / "recipes" / "habit.toml"
-LENGTH, WARM_UP, STEPS, TOP = 1_000, 2, 15, 6
+LENGTH, WARM_UP, STEPS, TOP = 2_000, 2, 15, 6
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,9 @@ class Cost:
         model: label.
         phase_ms: median of each of `PHASES`, per step.
         step_ms: median, 10th and 90th percentile of a whole step.
+        slates_per_s: slates of a step over its median.
+        plain_slates_per_s: the same, trained plainly.
+        loss_gap: largest difference of a loss from that of the plain training, relative.
         epoch_s: median step times the steps of an epoch.
         operators: share of the step of the operators that take most, by name.
     """
@@ -56,52 +65,78 @@ class Cost:
     model: str
     phase_ms: Mapping[str, float]
     step_ms: tuple[float, float, float]
+    slates_per_s: float
+    plain_slates_per_s: float
+    loss_gap: float
     epoch_s: float
     operators: Mapping[str, float]
 
 
 class _Trainee:
-    """One model being trained on the log's batches."""
+    """One model being trained on the log's batches.
 
-    def __init__(self, label: str, events: Events, recipe: Recipe) -> None:
+    Args:
+        label: of `MODELS`.
+        events: the log.
+        recipe: batches and optimiser.
+        is_plain: with padded histories, and an optimiser that takes one weight after another.
+    """
+
+    def __init__(self, label: str, events: Events, recipe: Recipe, *, is_plain: bool) -> None:
         name, options = MODELS[label]
         fields = torch.from_numpy(np.array(events.item_fields))
-        self.label = label
+        self.label, self.is_plain = label, is_plain
         self.model: CtrModel = build_model(name, events.schema, fields, options).train()
         self.optimizer = make_optimizer(self.model, recipe.train)
+        if is_plain:
+            groups = self.model.parameter_groups(recipe.train.learning_rate)
+            self.optimizer = torch.optim.Adagrad(groups, foreach=False)
+        self.mean = RunningMean(self.model, recipe.train.running_mean)
         source, slates = batch_source(events, recipe, "train"), part_slates(events, recipe, "train")
         self.size, self.num_slates = recipe.train.slates_per_step, len(slates)
-        rng = np.random.default_rng(0)
-        self.batches = source.epoch(slates, self.size, rng, shuffle=True)
+        self.feed = Feed(source, slates, self.size, seed=0)
+        self.losses: list[float] = []
         self.step_phases_ms: list[list[float]] = []
 
     def step(self) -> None:
         """One step, its phases timed."""
+        with _padded(self.is_plain):
+            self._step()
+
+    def _step(self) -> None:
         ticks = [time.perf_counter()]
 
         def tick() -> None:
             ticks.append(time.perf_counter())
 
-        batch, _ = next(self.batches)
+        batch = self.feed.batch(len(self.losses))
         tick()
-        _, total = losses(self.model, batch)
+        loss, total = losses(self.model, batch)
         tick()
         self.optimizer.zero_grad()
         total.backward()  # type: ignore[no-untyped-call]
         tick()
         self.optimizer.step()
         tick()
+        self.losses.append(loss.item())
+        self.mean.update(len(self.losses))
+        tick()
         self.step_phases_ms.append([1e3 * seconds for seconds in np.diff(ticks)])
 
-    def cost(self) -> Cost:
-        """What the timed steps took, and a profile of two more."""
+    def cost(self, plain: "_Trainee") -> Cost:
+        """What the timed steps took, beside those of the plain training, and a profile of two more."""
         phases_ms = np.array(self.step_phases_ms[WARM_UP:])
         steps = phases_ms.sum(1)
         p10, median, p90 = (float(np.percentile(steps, q)) for q in (10, 50, 90))
+        plain_ms = float(np.median(np.array(plain.step_phases_ms[WARM_UP:]).sum(1)))
+        own, other = np.array(self.losses), np.array(plain.losses)
         return Cost(
             self.label,
             dict(zip(PHASES, np.median(phases_ms, 0).tolist(), strict=True)),
             (median, p10, p90),
+            self.size / median * 1e3,
+            self.size / plain_ms * 1e3,
+            float(np.max(np.abs(own - other) / other)),
             median / 1e3 * -(-self.num_slates // self.size),
             self._profile(),
         )
@@ -114,6 +149,17 @@ class _Trainee:
         whole = sum(time_us.values())
         largest = sorted(time_us, key=lambda name: -time_us[name])[:TOP]
         return {name.removeprefix("aten::"): time_us[name] / whole for name in largest}
+
+
+@contextmanager
+def _padded(is_plain: bool) -> Iterator[None]:
+    """With `is_plain`, models take all users of a batch together, padded to the longest history."""
+    before = by_length.PART
+    by_length.PART = 1 << 40 if is_plain else before
+    try:
+        yield
+    finally:
+        by_length.PART = before
 
 
 def run_training_bench(
@@ -141,14 +187,17 @@ def _time_all(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        trainees = [_Trainee(label, events, recipe) for label in labels]
+        pairs = [
+            [_Trainee(label, events, recipe, is_plain=plain) for plain in (False, True)]
+            for label in labels
+        ]
         for done in range(WARM_UP + steps):
             progress(done, WARM_UP + steps)
-            for trainee in trainees:
+            for trainee in chain.from_iterable(pairs):
                 trainee.step()
         progress(WARM_UP + steps, WARM_UP + steps)
-        for trainee in trainees:
-            yield trainee.cost()
+        for trainee, plain in pairs:
+            yield trainee.cost(plain)
     finally:
         torch.set_num_threads(threads)
 
@@ -162,7 +211,9 @@ def to_markdown(costs: Sequence[Cost], recipe: Recipe, header: Mapping[str, str]
         "",
         f"complete-journey, L = {LENGTH:,}, one thread, steps of {rule.slates_per_step} users × up to "
         f"{2 * rule.positives_per_slate} candidates, the models' default sizes. Medians (10th to 90th percentile) of "
-        "steps taken in turn. An epoch shows every basket once.",
+        "steps taken in turn. An epoch shows every basket once. Plainly: all users of a step together, padded to the "
+        "longest history, and one weight after another in the optimiser; the gap is the largest relative difference of "
+        "a step's loss.",
         "",
     ]
     rows = []
@@ -170,8 +221,12 @@ def to_markdown(costs: Sequence[Cost], recipe: Recipe, header: Mapping[str, str]
         median, p10, p90 = cost.step_ms
         phases = [f"{cost.phase_ms[phase]:.1f}" for phase in PHASES]
         step = f"{median:.1f} ({p10:.1f} to {p90:.1f})"
-        rows.append([cost.model, step, *phases, f"{cost.epoch_s:.0f}"])
-    headings = ["model", "step ms", *(f"{phase} ms" for phase in PHASES), "epoch s"]
+        speed = cost.slates_per_s / cost.plain_slates_per_s
+        speeds = [f"{cost.slates_per_s:.0f}", f"{cost.plain_slates_per_s:.0f}", f"{speed:.2f}"]
+        gap = f"{cost.loss_gap:.0e}"
+        rows.append([cost.model, *speeds, gap, step, *phases, f"{cost.epoch_s:.0f}"])
+    headings = ["model", "slates/s", "plainly", "times", "loss gap", "step ms"]
+    headings += [*(f"{phase} ms" for phase in PHASES), "epoch s"]
     lines += [
         *markdown_table(headings, rows),
         "",

@@ -205,7 +205,7 @@ def _budget(recipe: Recipe, seeds: int) -> str:
         return f"{_draws(recipe.search, steps, listed)} {each}"
     return (
         f"The same search for all: {len(rates)} trials of {steps:,} steps, one for each learning rate of {listed}, "
-        f"with a seed of their own; the best validation AUC wins, and the test period is not used. {each}"
+        f"with a seed of their own; the best validation wins, and the test period is not used. {each}"
     )
 
 
@@ -217,16 +217,17 @@ def _draws(search: SearchRule, steps: int, rates: str) -> str:
     drawn = "; ".join(f"{name} {values}" for name, values in lists.items())
     return (
         f"The same search for all: {search.trials} trials of {steps:,} steps, drawn from {drawn} (the last as far as "
-        "a variant has them), with a seed of their own; the best validation AUC wins, the test period is not used."
+        "a variant has them), with a seed of their own; the best validation wins, the test period is not used."
     )
 
 
 def _length(rule: TrainRule) -> str:
-    if rule.max_epochs is None:
-        return f"{rule.steps:,} steps"
-    return (
-        f"{rule.max_epochs:g} × {rule.share:g} of the training slates, at most {rule.steps:,} steps"
-    )
+    most = f"at most {rule.steps:,} steps"
+    if rule.max_epochs is not None:
+        most = f"{rule.max_epochs:g} × {rule.share:g} of the training slates, {most}"
+    if not rule.patience:
+        return most
+    return f"until {rule.patience} validations, {rule.validate_every:,} steps apart, were not better, {most}"
 
 
 def _floors(

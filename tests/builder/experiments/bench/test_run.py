@@ -146,6 +146,9 @@ def test_training_is_timed_phase_by_phase(tmp_path: Path) -> None:
         assert 0 < p10 <= median <= p90
         assert list(cost["phase_ms"]) == list(PHASES)
         assert min(cost["phase_ms"].values()) > 0
+        assert cost["loss_gap"] < 1e-4  # the same training
+        assert cost["slates_per_s"] > 0
+        assert cost["plain_slates_per_s"] > 0
         assert cost["epoch_s"] > 1_000 * median / 1e3  # more than 1,000 steps
         assert 0 < sum(cost["operators"].values()) <= 1
         assert cost["model"] in table.read_text()
