@@ -50,6 +50,10 @@ Arms = Annotated[
         help="label of an arm to train beside the base and LLaCTR (repeatable); default: all"
     ),
 ]
+TablesOnly = Annotated[
+    bool,
+    typer.Option("--tables-only", help="train nothing: tables and plots of what is finished"),
+]
 AxisNames = Annotated[
     list[str] | None,
     typer.Option(
@@ -79,6 +83,7 @@ def compare(  # noqa: PLR0913 - options of a command
     device: DeviceName = None,
     prepared: PreparedFolder = None,
     minutes: Minutes = 0.0,
+    tables_only: TablesOnly = False,
     runs: Runs = RUNS,
 ) -> None:
     """Train every `variant` of a recipe on the same data and budget; write tables and plots with 95% intervals.
@@ -90,7 +95,7 @@ def compare(  # noqa: PLR0913 - options of a command
     show the variants that were trained before.
 
     With --prepared, the variants of a folder that `absorb prepare` wrote are trained, and their outcomes are written to
-    --out; tables are then made by `absorb compare RECIPE --folder`, with the outcomes in that folder.
+    --out; tables are then made by `absorb compare RECIPE --folder --tables-only`, with the outcomes in that folder.
     `python -m builder.cli.prepared compare` does the same where only torch, numpy and safetensors are installed.
     """
     if prepared is not None:
@@ -99,14 +104,17 @@ def compare(  # noqa: PLR0913 - options of a command
     if recipe is None:
         raise typer.BadParameter("missing, expected a recipe, or --prepared", param_hint="RECIPE")
     from builder.experiments.compare.cost import find_costs
-    from builder.experiments.compare.run import write_comparison
+    from builder.experiments.compare.run import collect_comparison, write_comparison
     from builder.experiments.tables import comparison_table
 
     build = make_build(recipe, runs, device=device)
     _check(only, [variant.label for variant in build.recipe.variant], "--only")
     place = folder / build.recipe.name
     with _ingested(build):
-        comparison = _train(build, seeds, jobs, place, only or ())
+        if tables_only:
+            comparison = collect_comparison(build, seeds, place)
+        else:
+            comparison = _train(build, seeds, jobs, place, only or ())
         with bar("cost", has_estimate=False) as progress:
             costs = find_costs(build.recipe, build.events(), place, progress)
     comparison = comparison.with_costs(costs)

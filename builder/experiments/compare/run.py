@@ -76,18 +76,38 @@ def run_comparison(
     workers = jobs or os.cpu_count() or 1
     todo = Jobs(prepared, folder, seeds, workers, only, is_lean=is_lean, revision=code_revision())
     run_jobs(todo, progress)
-    plan = todo.plan()
+    return _collect(todo.plan(), events)
+
+
+def collect_comparison(build: Build, seeds: int, folder: Path) -> Comparison:
+    """Collect the results of finished trainings; nothing is trained. Baselines are measured if they are missing.
+
+    Args:
+        build: recipe and folder of the ingested log.
+        seeds: trainings of each variant.
+        folder: of finished trainings.
+    """
+    todo = Jobs(prepare(build), folder, seeds, 1, (), revision=code_revision())
+    return _collect(todo.plan(), build.events())
+
+
+def _collect(plan: Plan, events: Events) -> Comparison:
+    recipe, rows = plan.recipe, _rows(plan)
+    shown = {row.label for row in rows}
     full = [variant.label for variant in recipe.variant if variant.family == "full"]
-    floors, floor_vectors = ({}, {}) if is_lean else _floors(events, recipe, folder)
+    floors, floor_vectors = (
+        ({}, {}) if plan.is_lean else _floors(events, recipe, plan.outcomes.folder)
+    )
     return Comparison(
         name=recipe.name,
-        rows=_rows(plan),
+        rows=rows,
         sweeps=_sweeps(plan),
         floors=floors,
         floor_vectors=floor_vectors,
         history_length=recipe.history.length,
+        missing=[variant.label for variant in recipe.variant if variant.label not in shown],
         reference=full[0] if full else None,
-        budget=" ".join([*exception_lines(recipe.audit), _budget(recipe, seeds)]),
+        budget=" ".join([*exception_lines(recipe.audit), _budget(recipe, plan.seeds)]),
     )
 
 

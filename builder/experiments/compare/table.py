@@ -218,6 +218,7 @@ class Comparison:
         machine: where and when the cost was measured; empty until it is.
         floor_vectors: name of a baseline -> metrics of each slate.
         history_length: L.
+        missing: labels of variants without a finished training.
     """
 
     name: str
@@ -229,6 +230,7 @@ class Comparison:
     machine: Mapping[str, str] = field(default_factory=dict)
     floor_vectors: Mapping[str, Vectors] = field(default_factory=dict, repr=False)
     history_length: int = 0
+    missing: Sequence[str] = ()
 
     def with_costs(self, costs: Costs) -> "Comparison":
         """The same, each row with its cost."""

@@ -175,6 +175,8 @@ def to_markdown(comparison: Comparison, command: str) -> str:
     ]
     lines += [f"{comparison.num_targets:,} test targets. {comparison.budget}", "", *FAMILIES, ""]
     lines += [*history_lines(comparison), ""]
+    if comparison.missing:
+        lines += [f"Not trained to the end, and not shown: {', '.join(comparison.missing)}.", ""]
     lines += [f"- {name}: {value}" for name, value in comparison.machine.items()]
     if comparison.rows:
         lines += [*_pairs(comparison), *_over_floors(comparison), *_stored(comparison)]
@@ -294,6 +296,7 @@ def to_json(comparison: Comparison, command: str) -> dict[str, Any]:
         "budget": comparison.budget,
         "history_length": comparison.history_length,
         "median_events": comparison.median_events,
+        "missing": list(comparison.missing),
         "full": full.label if full else None,
         "best_two_stage": two_stage.label if two_stage else None,
         "oracle_auc": comparison.oracle_auc,

@@ -13,7 +13,7 @@ from builder.errors import RecipeError, StepError
 from builder.evaluate.baselines import measure_baselines
 from builder.experiments.compare.jobs import Jobs, run_jobs
 from builder.experiments.compare.plan import Outcomes, Plan
-from builder.experiments.compare.run import prepare, run_comparison
+from builder.experiments.compare.run import collect_comparison, prepare, run_comparison
 from builder.experiments.compare.search import TRIAL_SEED
 from builder.experiments.compare.table import Comparison
 from builder.experiments.compare.training import run_training
@@ -120,6 +120,10 @@ def test_finished_trainings_are_not_done_again(
 
     cut_off = next(tmp_path.glob("LREA*-seed1-*.json"))
     cut_off.unlink()
+    partly = collect_comparison(comparison, 2, tmp_path)
+    assert [len(row.outcomes) for row in partly.rows] == [2, 1]
+    assert all(row.vectors.keys() == row.values("auc").keys() for row in found.rows)
+    assert (partly.missing, cut_off.exists()) == ([], False)
     again, told = compare(comparison)
     assert [line[:2] for line in told] == [(3, 4), (4, 4)]
     assert told[1][2].startswith("LREA r = 4/8, seed 1: AUC 0.")
