@@ -112,8 +112,8 @@ def _calibration(report: Json) -> list[str]:
             f"{row['from']:.1%} to {row['to']:.1%}",
             f"{row['targets']:,}",
             f"{row['positives']:,.0f}",
-            f"{row['predicted']:.5%}",
-            f"{row['observed']:.5%}",
+            _rate(row["predicted"]),
+            _rate(row["observed"]),
             f"{row['predicted'] / row['observed']:.3f}" if row["observed"] else "",
         ]
         for row in report["reliability"]
@@ -182,6 +182,11 @@ def draw_reliability(report: Json, path: Path) -> None:
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120)
+
+
+def _rate(value: float) -> str:
+    """In percent, with four significant digits: rates of whole pools are small."""
+    return f"{100 * value:.4g}%"
 
 
 def _number(value: float | None, digits: int) -> str:

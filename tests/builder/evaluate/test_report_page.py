@@ -55,7 +55,7 @@ def test_the_page_has_every_part(report: dict[str, Any]) -> None:
     assert "| oracle: the true probabilities |  | 0.9500 |  |  |  |  |" in lines
     assert "**temperature**" in text
     assert "none 0.020000, temperature 0.012500" in text
-    assert "| 90.0% to 100.0% | 400 | 40 | 12.00000% | 10.00000% | 1.200 |" in lines
+    assert "| 90.0% to 100.0% | 400 | 40 | 12% | 10% | 1.200 |" in lines
     assert "| never | 7 | 7 | 100.000% |  |" in lines
     assert "| 0-99 | 90 | 9 | 10.000% | 0.7000 | 0.7500 |" in lines
     assert "| fp32 | 12,345 | 0.9000 | 0.02000 |" in lines
