@@ -104,7 +104,7 @@ def compare(  # noqa: PLR0913 - options of a command
     if recipe is None:
         raise typer.BadParameter("missing, expected a recipe, or --prepared", param_hint="RECIPE")
     from builder.experiments.compare.cost import find_costs
-    from builder.experiments.compare.run import collect_comparison, write_comparison
+    from builder.experiments.compare.run import collect_comparison, served, write_comparison
     from builder.experiments.tables import comparison_table
 
     build = make_build(recipe, runs, device=device)
@@ -116,7 +116,7 @@ def compare(  # noqa: PLR0913 - options of a command
         else:
             comparison = _train(build, seeds, jobs, place, only or ())
         with bar("cost", has_estimate=False) as progress:
-            costs = find_costs(build.recipe, build.events(), place, progress)
+            costs = find_costs(served(comparison), build.events(), place, progress)
     comparison = comparison.with_costs(costs)
     command = f"absorb compare {recipe} --seeds {seeds}"
     written = write_comparison(comparison, command, out or place)

@@ -15,12 +15,11 @@ import onnxruntime as ort
 import torch
 
 from builder.experiments.bench.graph_timing import Contender, make_contender, time_in_turn
-from builder.experiments.compare.plan import language_of, without_defaults
+from builder.experiments.compare.plan import without_defaults
 from builder.ingest.events import Events
 from builder.progress import Progress
 from builder.provenance import describe_machine
-from builder.recipe.models import SHARE, ModelChoice, with_llm_dim
-from builder.recipe.recipe import Recipe
+from builder.recipe.models import ModelChoice
 from models.registry import build_model
 
 logger = logging.getLogger(__name__)
@@ -65,26 +64,31 @@ class Costs:
     machine: Mapping[str, str]
     of: Mapping[str, Cost]
 
-    def find(self, model: ModelChoice) -> Cost | None:
-        """Cost of a model; None if it was not timed."""
-        return self.of.get(cost_key(model))
+    def find(self, model: ModelChoice, length: int | None = None) -> Cost | None:
+        """Cost of a model, at its own history length if it has one; None if it was not timed."""
+        return self.of.get(cost_key(model, length))
 
 
-def cost_key(model: ModelChoice) -> str:
-    """Name of a model with the config keys that differ from the defaults."""
-    return f"{model.name} {json.dumps(without_defaults(model), sort_keys=True)}"
+Served = tuple[ModelChoice, int | None]
+"""A model, and its own history length if it has one."""
 
 
-def find_costs(recipe: Recipe, events: Events, folder: Path, progress: Progress) -> Costs:
-    """Cost of the recipe's variants and of the values of its sweeps; timed once for these models and this log's schema.
+def cost_key(model: ModelChoice, length: int | None = None) -> str:
+    """Name of a model with the config keys that differ from the defaults, and its own history length."""
+    key = f"{model.name} {json.dumps(without_defaults(model), sort_keys=True)}"
+    return key if length is None else f"{key}, L = {length}"
+
+
+def find_costs(served: Sequence[Served], events: Events, folder: Path, progress: Progress) -> Costs:
+    """Cost of models; timed once for these models and this log's schema.
 
     Args:
-        recipe: of the comparison.
+        served: models of the comparison's rows, with what the search chose.
         events: the log; its catalogue and schema are the models'.
         folder: where the costs are kept.
         progress: called after every export, and when all are timed.
     """
-    models = {cost_key(model): model for model in _models(recipe)}
+    models = {cost_key(*one): one for one in served}
     parts = [*sorted(models), events.schema.fingerprint(), str(CANDIDATES), ort.__version__]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
     place = folder / f"costs-{key}.json"
@@ -95,27 +99,12 @@ def find_costs(recipe: Recipe, events: Events, folder: Path, progress: Progress)
     return Costs(stored["machine"], {name: Cost(**cost) for name, cost in stored["of"].items()})
 
 
-def _models(recipe: Recipe) -> Sequence[ModelChoice]:
-    variants = {
-        variant.label: with_llm_dim(variant.model, language_of(recipe, variant))
-        for variant in recipe.variant
-    }
-    swept = [
-        ModelChoice(
-            variants[sweep.variant].name, {**variants[sweep.variant].config, sweep.key: value}
-        )
-        for sweep in recipe.sweep
-        if sweep.key != SHARE
-        for value in sweep.values
-    ]
-    return [*variants.values(), *swept]
-
-
-def _measure(models: Mapping[str, ModelChoice], events: Events, progress: Progress) -> Costs:
+def _measure(models: Mapping[str, Served], events: Events, progress: Progress) -> Costs:
     contenders = []
-    for done, (name, model) in enumerate(models.items()):
+    for done, (name, (model, length)) in enumerate(models.items()):
         progress(done, len(models) + 1, f"exporting {name}")
-        contenders.append(_contender(name, model, events))
+        own = events.with_length(length or events.schema.history_length)
+        contenders.append(_contender(name, model, own))
     progress(len(models), len(models) + 1, "timing")
     # Here, so that the load average is that of the moment before the timed rounds.
     machine = describe_machine("")

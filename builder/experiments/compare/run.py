@@ -19,6 +19,7 @@ import torch
 from builder.errors import RecipeError
 from builder.evaluate.baselines import measure_baselines
 from builder.evaluate.slate_evaluation import Vectors, load_vectors, save_vectors
+from builder.experiments.compare.cost import Served
 from builder.experiments.compare.jobs import Jobs, run_jobs
 from builder.experiments.compare.plan import Outcomes, Plan, Training
 from builder.experiments.compare.plot import plot_comparison
@@ -126,6 +127,12 @@ def prepare(build: Build, out: Path | None = None) -> Prepared:
     return prepared
 
 
+def served(comparison: Comparison) -> list[Served]:
+    """The models of all rows, sweeps too, as the search left them."""
+    swept = [row for sweep in comparison.sweeps for _, row in sweep.rows]
+    return [(row.model, row.length) for row in (*comparison.rows, *swept)]
+
+
 def write_comparison(comparison: Comparison, command: str, out: Path) -> list[Path]:
     """Write tables and plots; return their paths.
 
@@ -145,16 +152,17 @@ def _check_models(recipe: Recipe, events: Events) -> None:
     item_fields = torch.from_numpy(np.array(events.item_fields))
     plan = Plan(recipe, 1, Outcomes(Path(), ""))
     choices = [
-        (f"variant {variant.label!r}", plan.trainings(variant, plan.usual)[0].recipe.model)
+        (f"variant {variant.label!r}", plan.trainings(variant, plan.usual)[0].recipe)
         for variant in recipe.variant
     ]
     for sweep in recipe.sweep:
         for value, (training, *_) in plan.sweep_trainings(sweep, plan.usual):
-            choices.append((f"sweep {sweep.label!r}, {value}", training.recipe.model))
+            choices.append((f"sweep {sweep.label!r}, {value}", training.recipe))
     problems = []
-    for name, model in choices:
+    for name, own in choices:
+        schema, model = events.with_length(own.history.length).schema, own.model
         try:
-            build_model(model.name, events.schema, item_fields, model.config)
+            build_model(model.name, schema, item_fields, model.config)
         except ValueError as error:
             problems.append(f"{name}: {error}")
     if problems:
@@ -190,6 +198,7 @@ def _row(plan: Plan, variant: Variant, chosen: Setting, trainings: Sequence[Trai
             trials,
             variant.against,
             vectors={seed: vectors for seed, vectors in kept.items() if vectors is not None},
+            length=variant.length,
         )
     ]
 

@@ -67,6 +67,7 @@ class Row:
         against: labels of rows that its difference to is shown.
         cost: of serving it; None until it is measured.
         vectors: seed -> metrics of each slate, of the trainings that have them.
+        length: L of this variant alone; None: the recipe's.
     """
 
     label: str
@@ -78,6 +79,7 @@ class Row:
     against: Sequence[str] = ()
     cost: Cost | None = None
     vectors: Mapping[int, Vectors] = field(default_factory=dict, repr=False, compare=False)
+    length: int | None = None
 
     def values(self, metric: str, graph: str = "test") -> dict[int, float]:
         """Seed -> one metric on the test period: of the served graph, or of the "trained_graph" where it differs."""
@@ -236,11 +238,14 @@ class Comparison:
         """The same, each row with its cost."""
         return replace(
             self,
-            rows=[replace(row, cost=costs.find(row.model)) for row in self.rows],
+            rows=[replace(row, cost=costs.find(row.model, row.length)) for row in self.rows],
             sweeps=[
                 replace(
                     sweep,
-                    rows=[(v, replace(row, cost=costs.find(row.model))) for v, row in sweep.rows],
+                    rows=[
+                        (v, replace(row, cost=costs.find(row.model, row.length)))
+                        for v, row in sweep.rows
+                    ],
                 )
                 for sweep in self.sweeps
             ],
