@@ -9,9 +9,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-WORD_BITS = 16
-"""Bits per int32 word of a packed signature; the sign bit is not used."""
-
 
 class SimHash(nn.Module):
     """m sign bits of a vector.
@@ -38,20 +35,6 @@ def bucket_ids(bits: Bool[Tensor, "B K m"], tau: int) -> Int[Tensor, "B K G"]:
     """G = m / τ signatures: every τ consecutive bits as a number in [0, 2^τ)."""
     powers = 2 ** torch.arange(tau, device=bits.device)
     return (bits.reshape(*bits.shape[:-1], -1, tau) * powers).sum(-1)
-
-
-def pack(bits: Bool[Tensor, "B K m"]) -> Int[Tensor, "B K W"]:
-    """Bits packed into int32 words of `WORD_BITS` bits; zeros fill up the last word."""
-    missing = -bits.shape[-1] % WORD_BITS
-    full = nn.functional.pad(bits.int(), (0, missing))
-    return bucket_ids(full.bool(), WORD_BITS).int()
-
-
-def unpack(words: Int[Tensor, "B K W"], num_bits: int) -> Bool[Tensor, "B K m"]:
-    """Inverse of `pack`."""
-    powers = (2 ** torch.arange(WORD_BITS, device=words.device)).int()
-    bits = torch.bitwise_and(words[..., None], powers) > 0
-    return bits.flatten(-2)[..., :num_bits]
 
 
 def similarity(left: Bool[Tensor, "B C m"], right: Bool[Tensor, "B L m"]) -> Float[Tensor, "B C L"]:

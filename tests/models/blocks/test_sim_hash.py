@@ -6,11 +6,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
 
-from builder.export.onnx import OPSET
-from builder.export.session import open_graph, run_graph
-from models.blocks.sim_hash import SimHash, bucket_ids, pack, similarity, unpack
+from models.blocks.sim_hash import SimHash, bucket_ids, similarity
 from tests.reference import sim_hash as reference
 
 D = 5
@@ -71,29 +69,6 @@ def test_hamming_distance_is_on_average_the_angle(theta: float):
     assert abs(distance / m - share) < 4 * math.sqrt(share * (1 - share) / m)
 
 
-@given(st.lists(st.booleans(), min_size=1, max_size=70))
-def test_packing_survives_a_round_trip(values: list[bool]):
-    bits = torch.tensor(values)[None, None]
-    words = pack(bits)
-    assert words.dtype == torch.int32
-    assert words.shape[-1] == math.ceil(len(values) / 16)
-    assert torch.equal(unpack(words, len(values)), bits)
-
-
-@pytest.mark.parametrize("m", [1, 15, 16, 17, 33, 64])
-def test_a_word_holds_sixteen_bits_and_the_last_is_filled_up_with_zeros(m: int):
-    bits = random(2, 3, m) > 0
-    words = pack(bits)
-    for b in range(2):
-        for k in range(3):
-            filled = bits[b, k].int().tolist() + [0] * (-m % 16)
-            assert words[b, k].tolist() == reference.buckets(filled, 16)
-    assert torch.equal(unpack(words, m), bits)
-    full = torch.ones(1, 1, m, dtype=torch.bool)
-    assert unpack(pack(full), m).all()
-    assert (pack(full) > 0).all(), "the sign bit stays out of it"
-
-
 @given(st.integers(1, 4), st.data())
 def test_buckets_are_numbers_of_tau_bits(tau: int, data: st.DataObject):
     values = data.draw(st.lists(st.booleans(), min_size=tau, max_size=5 * tau))
@@ -124,34 +99,3 @@ def test_constants_are_made_on_the_device_of_the_bits():
     """The "meta" device computes shapes only, and fails if another device is mixed in."""
     bits = torch.zeros(2, 3, 48, dtype=torch.bool, device="meta")
     assert bucket_ids(bits, 3).shape == (2, 3, 16)
-    assert unpack(pack(bits), 48).shape == bits.shape
-
-
-class Words(nn.Module):
-    def forward(self, bits: Tensor) -> tuple[Tensor, Tensor]:
-        words = pack(bits)
-        return words, unpack(words, bits.shape[-1])
-
-
-@pytest.mark.filterwarnings("ignore")  # the exporter warns about its own internals
-def test_onnx_packs_and_unpacks_as_torch():
-    """Whole words and a last one that is partly filled; one signature has all bits set."""
-    events = torch.export.Dim("events", max=99)
-    traced = torch.zeros(2, 3, 40, dtype=torch.bool)
-    program = torch.onnx.export(
-        Words().eval(),
-        (traced,),
-        input_names=["bits"],
-        opset_version=OPSET,
-        dynamo=True,
-        verbose=False,
-        dynamic_shapes=({1: events},),
-    )
-    assert program is not None
-    session = open_graph(program.model_proto.SerializeToString())
-    bits = random(2, 7, 40) > 0
-    bits[0, 0] = True
-    words, back = map(torch.from_numpy, run_graph(session, {"bits": bits.numpy()}))
-    assert torch.equal(words, pack(bits))
-    assert words.min() >= 0
-    assert torch.equal(back, bits)
