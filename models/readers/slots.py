@@ -29,6 +29,8 @@ from models.contract.record import StateSpec, TensorSpec
 from models.contract.schema import FIRST_KNOWN, PADDING
 from models.readers.base import Reader, State
 
+NEWEST = 1e-5
+"""By how much a centre of equal distance gives way to one that began at a newer event: the same one in any runtime."""
 TINY = 1e-9
 """Least count whose logarithm is taken: an empty slot has no weight. (The exporter drops an addition of so little.)"""
 
@@ -182,8 +184,8 @@ class ClusterSlots(SlotReader):
         centre: Float[Tensor, "B R D"],
         empty: Float[Tensor, "B 1 R"],
     ) -> Float[Tensor, "B L R"]:
-        near = points @ centre.mT - 0.5 * centre.square().sum(-1)[:, None] - empty
         rank = torch.arange(self.rank, device=points.device)
+        near = points @ centre.mT - 0.5 * centre.square().sum(-1)[:, None] - empty - NEWEST * rank
         return (near.argmax(-1)[..., None] == rank).to(points.dtype)
 
 
