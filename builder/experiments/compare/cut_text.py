@@ -10,7 +10,8 @@ Groups = Mapping[str, Mapping[str, Any]]
 NOTES = (
     "Means over seeds, within groups of targets. In brackets: the group's targets and its share of positives. A",
     "group of one label, or of too few targets, has no AUC. A history is the latest L events; `recent` are its",
-    "latest N, which every model sees. `GAUC` compares a group's positives with all negatives of their slates.",
+    "latest N, which every model sees; a model with an L of its own has groups by its own history. `GAUC` compares",
+    "a group's positives with all negatives of their slates.",
 )
 
 
@@ -54,13 +55,13 @@ def _tables(
     for metric, by_row in values.items():
         name = "AUC" if metric == "auc" else "GAUC"
         lines += ["", f"### {title}: {name}", ""]
-        lines += markdown_table(["model", *headings], _cells(rows, by_row))
+        lines += markdown_table(["model", *headings], _cells(rows, list(groups), by_row))
     return lines
 
 
 def _cells(
-    rows: Sequence[Row], by_row: Sequence[Mapping[str, Estimate | None]]
+    rows: Sequence[Row], names: Sequence[str], by_row: Sequence[Mapping[str, Estimate | None]]
 ) -> Iterable[list[str]]:
     for row, values in zip(rows, by_row, strict=True):
-        cells = ("" if value is None else f"{value.mean:.4f}" for value in values.values())
-        yield [row.label, *cells]
+        means = (values.get(name) for name in names)
+        yield [row.label, *("" if value is None else f"{value.mean:.4f}" for value in means)]

@@ -177,7 +177,10 @@ def _draw_cut(panel: Axes, comparison: Comparison, name: str) -> None:
     groups = [group for group in AGES if aucs.get(group) is not None]
     for row, mark in zip(comparison.rows, _marks(comparison.rows), strict=True):
         aucs = row.cut(name)
-        values = [_mean(aucs[group]) - _mean(base.get(group)) for group in groups]
+        values = [
+            _mean(aucs[group]) - _mean(base.get(group)) if aucs.get(group) else float("nan")
+            for group in groups
+        ]
         style = "--" if row.family in ("control", "none") else "-"
         panel.plot(
             groups,

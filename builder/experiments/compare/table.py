@@ -276,11 +276,13 @@ class Comparison:
 
     @property
     def median_events(self) -> int | None:
-        """Median number of events in the histories of the test slates; None where it was not kept."""
-        for row in self.rows:
-            for vectors in row.vectors.values():
-                return int(np.median(vectors["history"]))
-        return None
+        """Median number of events in the histories of the test slates, up to L; None where it was not kept."""
+        medians = [
+            int(np.median(vectors["history"]))
+            for row in self.rows
+            for vectors in row.vectors.values()
+        ]
+        return max(medians, default=None)  # a variant with a shorter L of its own has fewer
 
     @property
     def num_targets(self) -> int:

@@ -321,6 +321,20 @@ def test_curves_and_reliability_are_drawn(tmp_path: Path) -> None:
         assert height > 300
 
 
+def test_a_row_with_groups_of_its_own_is_not_shifted(tmp_path: Path) -> None:
+    """A variant with a shorter history may lack a group, or have another."""
+    short = replace(SIM, outcomes=[outcome(0, 0.7)])
+    cuts = short.outcomes[0]["cuts"][CUT]
+    del cuts["never"]
+    short.outcomes[0]["by_history"] = {"0+": {"auc": 0.6, "targets": 9, "share": 0.5}}
+
+    lines = to_markdown(comparison(DIN, short), "command").splitlines()
+    write_comparison(comparison(DIN, short), "command", tmp_path)
+
+    assert "| SIM |  | 0.7000 |  |" in lines
+    assert "| SIM |  |" in lines
+
+
 def stored(seed: int) -> Any:
     sizes = {"fp32": 400, "fp16": 200, "int8": 100}
     lost = {"fp32": 0.0, "fp16": 0.0, "int8": 0.01 + 0.01 * seed}
