@@ -1,7 +1,7 @@
 """The cut of every model: `encode` runs offline, `score` online, and `forward` is `score` after `encode`."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,14 +31,18 @@ class TrainOutput:
 
 
 def slower_groups(
-    weights: Iterable[nn.Parameter], slow: Iterable[nn.Parameter], lr: float, share: float
+    weights: Iterable[nn.Parameter], lr: float, *slow: tuple[Sequence[nn.Parameter], float]
 ) -> list[dict[str, Any]]:
-    """Optimiser groups in which the weights `slow` learn at `share` times the rate of the other `weights`."""
-    slow_weights = list(slow)
-    slow_ids = {id(weight) for weight in slow_weights}
-    fast_weights = [weight for weight in weights if id(weight) not in slow_ids]
-    groups = [{"params": fast_weights, "lr": lr}]
-    return [*groups, {"params": slow_weights, "lr": lr * share}] if slow_weights else groups
+    """Optimiser groups in which some weights learn at a share of the rate of the other `weights`.
+
+    Args:
+        weights: all of them.
+        lr: the rate.
+        slow: weights, and their share of the rate.
+    """
+    slow_ids = {id(weight) for chosen, _ in slow for weight in chosen}
+    groups = [{"params": [weight for weight in weights if id(weight) not in slow_ids], "lr": lr}]
+    return groups + [{"params": list(own), "lr": lr * share} for own, share in slow if own]
 
 
 class CtrModel(nn.Module, ABC):

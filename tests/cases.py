@@ -43,6 +43,7 @@ CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
         "table": {"rank": 8, "counts": "table", "cells": 2, "table_size": 8},
         "cluster": {"rank": 4, "slots": "cluster", "counts": "sketch", "cells": 4},
         "hash": {"rank": 8, "slots": "hash"},
+        "items": {"rank": 16, "slots": "items"},
         "features": {"rank": 16, "slots": "features"},
         "position": {"rank": 8, "slots": "position"},
         "paper": {

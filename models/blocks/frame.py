@@ -47,6 +47,8 @@ class FrameConfig:
         mlp: hidden widths of the head.
         dropout: dropout in the head.
         embedding_dropout: dropout on the head's inputs that contain item vectors.
+        id_dropout: share of the items whose own part of the vector is hidden in a step of training.
+        id_rate: factor on the learning rate of the items' own parts and biases, which are the first to overfit.
         slope: slope of every Leaky ReLU below zero.
     """
 
@@ -58,6 +60,8 @@ class FrameConfig:
     mlp: tuple[int, ...] = (128, 64)
     dropout: float = 0.0
     embedding_dropout: float = 0.0
+    id_dropout: float = 0.0
+    id_rate: float = 1.0
     slope: float = 0.1
 
     def layout(self, schema: FeatureSchema) -> ItemLayout:
@@ -89,7 +93,7 @@ class Frame(nn.Module):
     ) -> None:
         super().__init__()
         layout = config.layout(schema)
-        self.items = UnitItems(item_fields, schema.item_fields, layout)
+        self.items = UnitItems(item_fields, schema.item_fields, layout, config.id_dropout)
         width, self.has_length = config.profile_dim, has_length
         self.profile = FieldEmbedding(schema.user_fields, dim=width, std=FIELD_STD)
         self.context = FieldEmbedding(schema.context_fields, dim=width, std=FIELD_STD)
@@ -109,6 +113,12 @@ class Frame(nn.Module):
             slope=config.slope,
             dropout=config.dropout,
         )
+
+    @property
+    def id_weights(self) -> list[nn.Parameter]:
+        """Weights of single items."""
+        ids = self.items.tables[0].get_parameter("weight")
+        return [ids, self.bias.weight]
 
     @property
     def profile_dim(self) -> int:

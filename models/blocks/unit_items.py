@@ -57,14 +57,21 @@ class UnitItems(nn.Module):
         item_fields: dense ids of each catalogue row's fields; the first is the item's own id.
         fields: names and sizes of these fields.
         layout: which of them a vector consists of.
+        id_dropout: share of the ids whose part is zero in a step of training, for events and candidates alike: the
+            model has to learn from the fields, too.
     """
 
     item_fields: Tensor
 
     def __init__(
-        self, item_fields: Int[Tensor, "V F"], fields: Sequence[Field], layout: ItemLayout
+        self,
+        item_fields: Int[Tensor, "V F"],
+        fields: Sequence[Field],
+        layout: ItemLayout,
+        id_dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        self.id_dropout = id_dropout
         self.register_buffer("item_fields", item_fields.long())
         self.layout, self.dim = layout, layout.dim
         self.tables = nn.ModuleList(
@@ -79,6 +86,9 @@ class UnitItems(nn.Module):
             num: rows that will be embedded, roughly. For many, the vectors of the whole catalogue are made first.
         """
         units = [self._unit(table.get_parameter("weight")) for table in self.tables]
+        if self.training and self.id_dropout:
+            ids = units[0]
+            units[0] = ids * (torch.rand_like(ids[:, :1]) >= self.id_dropout)
         # In an exported graph these vectors are a constant: the runtime computes them when it loads the graph.
         if torch.compiler.is_exporting() or num > len(self.item_fields):
             every = self._rows(units, self.item_fields)

@@ -31,7 +31,7 @@ class State:
     """
 
     def __init__(self, tensors: UserState, look_up: LookUp, events: Events | None = None) -> None:
-        self._tensors, self._look_up, self._events = tensors, look_up, events
+        self._tensors, self.look_up, self._events = tensors, look_up, events
 
     def __getitem__(self, name: str) -> Tensor:
         """A tensor of the state."""
@@ -42,7 +42,7 @@ class State:
         """The history: in training of any reader, online of readers whose state is the history."""
         if self._events is None:
             rows, ages = self[ROWS].long(), self[AGES].long()
-            self._events = Events(rows, ages, self._look_up)
+            self._events = Events(rows, ages, self.look_up)
         return self._events
 
 

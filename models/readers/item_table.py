@@ -7,11 +7,10 @@ sums are kept, so that no count is too high. Additive up to the age weights: a n
 """
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 
 from models.base import UserState
 from models.blocks.age_bias import AgeBias
+from models.blocks.item_runs import sort_by_item, sum_runs
 from models.blocks.matching import match_sum
 from models.blocks.reading import Candidates, Events, Read
 from models.contract.age import NUM_AGES
@@ -48,9 +47,10 @@ class ItemTableReader(Reader):
 
     def encode(self, events: Events) -> UserState:
         """Sum the weights of equal items, and keep the T largest sums."""
-        row, position = _sort(events.rows)
-        worth = self.ages(events.ages).squeeze(-1).gather(1, position)
-        total, is_last = _sum_runs(row, worth)
+        row, position = sort_by_item(events.rows)
+        worth = self.ages(events.ages).gather(1, position[..., None])
+        sums, is_last = sum_runs(row, worth)
+        total = sums.squeeze(-1)
         is_entry = is_last & (row > UNKNOWN)
         rank = total.detach() + NEWER / row.shape[1] * position
         best, index = torch.where(is_entry, rank, -1.0).topk(min(self.size, row.shape[1]))
@@ -74,22 +74,3 @@ class ItemTableReader(Reader):
         latest = torch.nn.functional.pad(age, (1, 0)).gather(1, at)
         mass = torch.cat([sums[..., None], self.latest(latest)], -1)
         return Read(mass, candidates.vectors[:, :, None][:, :, :0])
-
-
-def _sort(rows: Int[Tensor, "B L"]) -> tuple[Int[Tensor, "B L"], Int[Tensor, "B L"]]:
-    """Rows in ascending order, those of one item by time; and the position that each came from."""
-    L = rows.shape[1]
-    # Both in one number: no two are equal, so every runtime sorts alike.
-    both = rows * L + torch.arange(L, device=rows.device)
-    both = both.sort(1).values
-    return both // L, both % L
-
-
-def _sum_runs(
-    row: Int[Tensor, "B L"], worth: Float[Tensor, "B L"]
-) -> tuple[Float[Tensor, "B L"], "Tensor"]:
-    """Sum over each run of equal rows, at all of its places; and which place is the last of its run."""
-    differs = row[:, 1:] != row[:, :-1]
-    run = torch.nn.functional.pad(differs.long().cumsum(1), (1, 0))
-    total = torch.zeros_like(worth).scatter_add(1, run, worth).gather(1, run)
-    return total, torch.nn.functional.pad(differs, (0, 1), value=True)

@@ -78,7 +78,7 @@ class LightSUAN(SUAN):
         named = self.named_parameters()
         own = [weight for name, weight in named if not name.startswith("teacher.")]
         return [
-            *slower_groups(own, self.blocks.parameters(), lr, self.config.block_lr),
+            *slower_groups(own, lr, (list(self.blocks.parameters()), self.config.block_lr)),
             *self.teacher.parameter_groups(lr * self.config.teacher_lr),
         ]
 

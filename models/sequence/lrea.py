@@ -8,6 +8,8 @@ Source: arXiv:2503.02542v4 (SIGIR'25), `slots = "position"`. Differs from the pa
 - L_non-neg (Eq. 10) is off by default: it makes the slots parallel, so that LREA becomes a mean pool.
 - the score starts as likeness, and the head sees the masses (`models/blocks/target_score.py`).
 
+With a slot for each item (`slots = "items"`), attention to r items is attention to all their events: it differs from
+attention to the whole history only where a history has more than r different items (`models/readers/item_slots.py`).
 The other kinds of slots keep the r × D state and drop the rest: a kernel on unit-length fields reads them by moments
 (`models/readers/slots.py`), or they are sums of its random features (`models/readers/features.py`).
 """
@@ -24,6 +26,7 @@ from models.blocks.target_score import TargetScore
 from models.contract.schema import FeatureSchema
 from models.readers.base import Reader
 from models.readers.features import RandomFeatures
+from models.readers.item_slots import ItemSlots
 from models.readers.position_slots import Graph, Init, PositionSlots
 from models.readers.slots import ClusterSlots, ContentSlots, HashSlots, find_anchors
 from models.sequence.sequence_model import SequenceConfig, SequenceModel
@@ -36,8 +39,8 @@ class LREAConfig(SequenceConfig):
     Attributes:
         rank: r, number of slots, or of random features.
         slots: how an event finds its slot: by "position" (the paper), by likeness to catalogue items ("content"), by
-            clusters of the user's own events ("cluster"), or by hashes of its item and fields ("hash"). "features"
-            sums random features of the kernel instead.
+            clusters of the user's own events ("cluster"), by hashes of its item and fields ("hash"), or by its item
+            ("items"). "features" sums random features of the kernel instead.
         hidden: h, width of φ (position slots only).
         graph: the graph that is trained: "absorbed" (Eq. 9) or "decompressed" (Eq. 5; position slots only). The
             absorbed one is served.
@@ -47,7 +50,7 @@ class LREAConfig(SequenceConfig):
     """
 
     rank: int = 64
-    slots: Literal["position", "content", "cluster", "hash", "features"] = "content"
+    slots: Literal["position", "content", "cluster", "hash", "items", "features"] = "content"
     hidden: int = 32
     graph: Graph = "absorbed"
     init: Init = "block"
@@ -85,6 +88,8 @@ def _slots(schema: FeatureSchema, item_fields: Int[Tensor, "V F"], config: LREAC
         return ClusterSlots(layout, rank, heads)
     if config.slots == "hash":
         return HashSlots(layout, match_keys(item_fields, layout.columns), rank, heads)
+    if config.slots == "items":
+        return ItemSlots(schema.history_length, layout.widths, rank, heads)
     if config.slots == "features":
         return RandomFeatures(layout, rank, heads)
     return PositionSlots(

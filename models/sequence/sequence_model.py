@@ -65,7 +65,7 @@ class SequenceModel(CtrModel):
     ) -> None:
         super().__init__()
         check_at_least(1, heads=config.heads, cells=config.cells, table_size=config.table_size)
-        self.schema = schema
+        self.schema, self.id_rate = schema, config.id_rate
         every = [*readers, *_count_readers(schema, item_fields, config)]
         self.readers = nn.ModuleList(every)
         self.frame = Frame(
@@ -155,9 +155,10 @@ class SequenceModel(CtrModel):
         self.frame.set_base_log_odds(log_odds)
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
-        """The readers' slow weights learn at their share of the rate."""
+        """The readers' slow weights and those of single items learn at their shares of the rate."""
         slow = [weight for reader in self._readers for weight in reader.slow_weights]
-        return slower_groups(self.parameters(), slow, lr, self.slow_share)
+        items = self.frame.id_weights, self.id_rate
+        return slower_groups(self.parameters(), lr, (slow, self.slow_share), items)
 
     @property
     def slow_share(self) -> float:

@@ -124,8 +124,9 @@ class SUAN(CtrModel):
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         """The blocks learn at `block_lr` times the rate."""
-        slow = self.blocks.parameters()
-        return slower_groups(self.parameters(), slow, lr, self.config.block_lr)
+        slow = list(self.blocks.parameters())
+        items = self.frame.id_weights, self.config.id_rate
+        return slower_groups(self.parameters(), lr, (slow, self.config.block_lr), items)
 
     def state_spec(self) -> StateSpec:
         """For a prefix gate, keys and values of each block; for the released gate, the events themselves."""

@@ -1,0 +1,25 @@
+"""The events of each item of a history brought together: sorted by item, and summed over the runs of equal items."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+def sort_by_item(rows: Int[Tensor, "B L"]) -> tuple[Int[Tensor, "B L"], Int[Tensor, "B L"]]:
+    """Rows in ascending order, those of one item by time; and the position that each came from."""
+    L = rows.shape[1]
+    # Both in one number: no two are equal, so every runtime sorts alike.
+    both = rows * L + torch.arange(L, device=rows.device)
+    both = both.sort(1).values
+    return both // L, both % L
+
+
+def sum_runs(
+    row: Int[Tensor, "B L"], worth: Float[Tensor, "B L W"]
+) -> tuple[Float[Tensor, "B L W"], Bool[Tensor, "B L"]]:
+    """Sums over each run of equal rows, at all of its places; and which place is the last of its run."""
+    differs = row[:, 1:] != row[:, :-1]
+    run = F.pad(differs.long().cumsum(1), (1, 0))[..., None].expand(-1, -1, worth.shape[-1])
+    total = torch.zeros_like(worth).scatter_add(1, run, worth).gather(1, run)
+    return total, F.pad(differs, (0, 1), value=True)

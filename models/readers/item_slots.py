@@ -1,0 +1,75 @@
+"""One slot for each item of a history: kernel attention to all events at the cost of r keys.
+
+Events of one item have one vector e_i, so that attention sums over items instead of events, exactly:
+
+    Σ_l exp(k_h(t, l) + b_h[age of l]) = Σ_i exp(k_h(t, i)) · n_hi,   n_hi = Σ_{l: item i} exp(b_h[age of l])
+
+A slot is the item's catalogue row and its n_h: 4 + 4·H bytes in fp32, half of that in fp16, whatever the width D; e_i is
+looked up when the state is read. With at most r different items in a history nothing is lost; of more, those with the
+largest sums are kept. Additive up to the ages: a new event adds 1 to the sums of its item.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from models.base import UserState
+from models.blocks.age_bias import NEVER, AgeBias
+from models.blocks.item_runs import sort_by_item, sum_runs
+from models.blocks.kernel import FieldKernel
+from models.blocks.reading import Candidates, Events, Read
+from models.contract.record import StateSpec, TensorSpec
+from models.contract.schema import PADDING
+from models.readers.base import Reader, State
+from models.readers.item_table import NEWER
+
+TINY = 1e-9
+"""Added to sums before their logarithm."""
+
+
+class ItemSlots(Reader):
+    """The r items with the largest sums.
+
+    Args:
+        length: L.
+        widths: width of each field's part of a vector.
+        rank: r, at most L.
+        heads: H.
+    """
+
+    def __init__(self, length: int, widths: Sequence[int], rank: int, heads: int) -> None:
+        super().__init__()
+        self.rank = min(rank, length)
+        self.masses = self.pooled = heads
+        self.kernel, self.ages = FieldKernel(widths, heads), AgeBias(heads)
+
+    def state_spec(self) -> StateSpec:
+        """Row of each item, the one with the largest sum first, and its sum in each head; zeros behind the last."""
+        return (
+            TensorSpec("slot_items", (self.rank,), "int32"),
+            TensorSpec("slot_sums", (self.rank, self.kernel.heads)),
+        )
+
+    def encode(self, events: Events) -> UserState:
+        """Sum the age weights of each item's events."""
+        row, position = sort_by_item(events.rows)
+        worth = self.ages(events.ages)
+        worth = worth.gather(1, position[..., None].expand_as(worth))
+        sums, is_last = sum_runs(row, worth)
+        rank = sums.detach().mean(-1) + NEWER / row.shape[1] * position
+        best, index = torch.where(is_last & (row != PADDING), rank, -1.0).topk(self.rank)
+        is_kept = best >= 0
+        kept = sums.gather(1, index[..., None].expand(-1, -1, sums.shape[-1]))
+        return {
+            "slot_items": (row.gather(1, index) * is_kept).int(),
+            "slot_sums": kept * is_kept[..., None],
+        }
+
+    def read(self, state: State, candidates: Candidates) -> Read:
+        """Attend to the items."""
+        items: Tensor = state["slot_items"].long()
+        shift = (state["slot_sums"].clamp(min=0) + TINY).log()
+        shift = shift + NEVER * (items == PADDING)[..., None]
+        read: Read = self.kernel(candidates.vectors, state.look_up(items), shift)
+        return read
