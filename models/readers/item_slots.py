@@ -4,7 +4,7 @@ Events of one item have one vector e_i, so that attention sums over items instea
 
     Σ_l exp(k_h(t, l) + b_h[age of l]) = Σ_i exp(k_h(t, i)) · n_hi,   n_hi = Σ_{l: item i} exp(b_h[age of l])
 
-A slot is the item's catalogue row and its n_h: 4 + 4·H bytes in fp32, half of that in fp16, whatever the width D; e_i is
+A slot is the item's catalogue row and its n_h: 4 + 4·H bytes in fp32, 4 + 2·H in fp16, whatever the width D; e_i is
 looked up when the state is read. With at most r different items in a history nothing is lost; of more, those with the
 largest sums are kept. Additive up to the ages: a new event adds 1 to the sums of its item.
 """
@@ -25,7 +25,7 @@ from models.readers.base import Reader, State
 from models.readers.item_table import NEWER
 
 TINY = 1e-9
-"""Added to sums before their logarithm."""
+"""Least sum whose logarithm is taken. (The exporter drops an addition of so little.)"""
 
 
 class ItemSlots(Reader):
@@ -69,7 +69,7 @@ class ItemSlots(Reader):
     def read(self, state: State, candidates: Candidates) -> Read:
         """Attend to the items."""
         items: Tensor = state["slot_items"].long()
-        shift = (state["slot_sums"].clamp(min=0) + TINY).log()
+        shift = state["slot_sums"].clamp(min=TINY).log()
         shift = shift + NEVER * (items == PADDING)[..., None]
         read: Read = self.kernel(candidates.vectors, state.look_up(items), shift)
         return read
