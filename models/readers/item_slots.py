@@ -58,7 +58,9 @@ class ItemSlots(Reader):
         worth = worth.gather(1, position[..., None].expand_as(worth))
         sums, is_last = sum_runs(row, worth)
         rank = sums.detach().mean(-1) + NEWER / row.shape[1] * position
-        best, index = torch.where(is_last & (row != PADDING), rank, -1.0).topk(self.rank)
+        best, index = torch.where(is_last & (row != PADDING), rank, -1.0).topk(
+            min(self.rank, row.shape[1])
+        )
         is_kept = best >= 0
         kept = sums.gather(1, index[..., None].expand(-1, -1, sums.shape[-1]))
         return {
