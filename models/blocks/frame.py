@@ -118,7 +118,7 @@ class Frame(nn.Module):
     def id_weights(self) -> list[nn.Parameter]:
         """Weights of single items."""
         ids = self.items.tables[0].get_parameter("weight")
-        return [ids, self.bias.weight]
+        return [ids, self.bias.get_parameter("weight")]
 
     @property
     def profile_dim(self) -> int:
