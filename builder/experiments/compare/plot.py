@@ -61,6 +61,7 @@ def _auc_cost(comparison: Comparison) -> Figure | None:
         for row in (row for row in rows if row.family == family):
             labels.append(_point(axes, row, comparison.main_metric))
         axes.plot([], [], "o", color=COLORS[family], label=family)
+    _front(axes, [(label.x, label.y) for label in labels])
     _floor_lines(axes, comparison)
     axes.set_xscale("log")
     axes.margins(x=0.12, y=0.1)
@@ -102,6 +103,7 @@ def _bytes(comparison: Comparison) -> Figure | None:
         labels.append(Label(float(sizes["fp32"][0]), values[0], 0.0, row.label, color))
     for label, mark in DTYPE_MARKS.items():
         axes.plot([], [], mark, color="0.3", label=label)
+    _front(axes, [(label.x, label.y) for label in labels])
     _raw_lines(axes, comparison)
     axes.set_xscale("log")
     axes.margins(x=0.12, y=0.1)
@@ -117,6 +119,16 @@ def _sizes(row: Row) -> dict[RecordDtype, tuple[int, float]]:
     """Dtype -> bytes of a record, and AUC less that of fp32 records; fp32 alone where only the cost was measured."""
     stored = {dtype: (size, _mean(lost)) for dtype, (size, lost) in row.stored().items()}
     return stored or ({"fp32": (row.cost.state_bytes, 0.0)} if row.cost else {})
+
+
+def _front(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
+    """A line through the points that no other point beats in both cost and quality."""
+    best: list[tuple[float, float]] = []
+    for cost, quality in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not best or quality > best[-1][1]:
+            best.append((cost, quality))
+    if len(best) > 1:
+        axes.plot(*zip(*best, strict=True), color="0.6", lw=6, alpha=0.3, zorder=0, label="front")
 
 
 def _raw_lines(axes: Axes, comparison: Comparison) -> None:

@@ -1,6 +1,7 @@
 """Pictures with a panel for each row of a comparison: learning curves, and predicted against observed rates."""
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -46,14 +47,13 @@ def _curve(outcome: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _limits(rows: Sequence[Row], metric: str) -> tuple[float, float]:
     """From the worst row's best value, with some room, to the best of all: first steps would flatten the rest."""
-    curves = [
-        [line[metric] for line in _curve(outcome)]
+    best = [
+        max(known)
         for row in rows
         for outcome in row.outcomes
-        if _curve(outcome)
-    ]
-    best = [max(curve) for curve in curves]
-    room = max(max(best) - min(best), 0.01)
+        if (known := [value for line in _curve(outcome) if isfinite(value := line[metric])])
+    ] or [0.5]  # all diverged
+    room = max(max(best) - min(best), 0.02)
     return min(best) - room, max(best) + 0.1 * room
 
 

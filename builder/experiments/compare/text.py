@@ -47,7 +47,7 @@ NAMES = {
     "ece": "ECE",
 }
 """Metric -> heading. A metric that no row has is not shown."""
-DIGITS = {"log_loss": 5, "ece": 5, "pcoc": 3}
+DIGITS = {"log_loss": 6, "ece": 6, "pcoc": 3}
 """Of metrics that are not written with four."""
 FAMILIES = (
     "Families: `lrea` folds the history into slots; `two-stage` searches it, then attends to the matches; `full`",
@@ -207,7 +207,11 @@ def _pairs(comparison: Comparison) -> Iterable[str]:
     metrics = list(dict.fromkeys((comparison.main_metric, "auc", "log_loss")))
     yield from ("", "## Held against each other", "", "Paired by seed, and by user where kept.", "")
     rows = (
-        [row.label, other.label, *(_signed(row.over(other, metric)) for metric in metrics)]
+        [
+            row.label,
+            other.label,
+            *(_signed(row.over(other, metric), DIGITS.get(metric, 5)) for metric in metrics),
+        ]
         for row, other in pairs
     )
     yield from markdown_table(["model", "less", *(NAMES[metric] for metric in metrics)], rows)
@@ -229,7 +233,8 @@ def _over_floors(comparison: Comparison) -> Iterable[str]:
                 _signed(
                     row.over_floor(
                         comparison.floors[name], comparison.floor_vectors.get(name), metric
-                    )
+                    ),
+                    DIGITS.get(metric, 5),
                 )
                 for name, metric in cells
             ),
@@ -330,8 +335,9 @@ def _text(value: Estimate | None, digits: int = 4) -> str:
     return mean if value.half is None else f"{mean} ± {value.half:.{digits}f}"
 
 
-def _signed(value: Estimate | None) -> str:
+def _signed(value: Estimate | None, digits: int = 5) -> str:
     """Finer than `_text`: a difference is."""
     if value is None:
         return ""
-    return f"{value.mean:+.5f}" + ("" if value.half is None else f" ± {value.half:.5f}")
+    half = "" if value.half is None else f" ± {value.half:.{digits}f}"
+    return f"{value.mean:+.{digits}f}{half}"
