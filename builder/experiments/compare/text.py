@@ -47,6 +47,8 @@ NAMES = {
     "ece": "ECE",
 }
 """Metric -> heading. A metric that no row has is not shown."""
+COST = ("learning rate", "best step", "stopped", "train s", "bytes/user", "µs/candidate")
+"""Headings of the second table."""
 DIGITS = {"log_loss": 6, "ece": 6, "pcoc": 3}
 """Of metrics that are not written with four."""
 FAMILIES = (
@@ -162,6 +164,28 @@ def table_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     return list(shown), rows
 
 
+def _main_tables(comparison: Comparison) -> list[str]:
+    """Quality, then training and cost; columns that are blank in every row are left out."""
+    headings, rows = table_cells(comparison)
+    shown = [
+        place for place in range(len(headings)) if place < 2 or any(row[place] for row in rows)
+    ]
+    cost = [place for place in shown if _is_cost(headings[place])]
+    quality = [place for place in shown if place not in cost]
+    tables = [(quality, rows)]
+    if comparison.rows:
+        tables.append(([0, *cost], rows[: len(comparison.rows)]))
+    lines: list[str] = []
+    for places, wanted in tables:
+        cells = ([row[place] for place in places] for row in wanted)
+        lines += ["", *markdown_table([headings[place] for place in places], cells)]
+    return lines[1:]
+
+
+def _is_cost(heading: str) -> bool:
+    return heading in COST or heading.startswith("of raw")
+
+
 def to_markdown(comparison: Comparison, command: str) -> str:
     """Everything, with the command that made it."""
     lines = [f"# {comparison.name}: models of long histories side by side", ""]
@@ -170,7 +194,7 @@ def to_markdown(comparison: Comparison, command: str) -> str:
         "",
         *NOTES,
         "",
-        *markdown_table(*table_cells(comparison)),
+        *_main_tables(comparison),
         "",
     ]
     lines += [f"{comparison.num_targets:,} test targets. {comparison.budget}", "", *FAMILIES, ""]

@@ -130,7 +130,9 @@ def test_report_of_a_model_that_serves_what_it_trains(builds: Builds) -> None:
     assert report.oracle_auc > max(report.test.auc, report.floor.auc)
     assert report.seconds == checkpoint.history[-1]["seconds"]
     without = evaluate(checkpoint, builds.events, recipe, with_baselines=False)
-    assert without == replace(report, floor=None, trees_floor=None)
+    assert report.calibration is not None
+    assert report.calibration["kind"] == "none"
+    assert without == replace(report, floor=None, trees_floor=None, calibration=None)
 
 
 def test_report_of_the_papers_recipe_has_the_gap(builds: Builds) -> None:
