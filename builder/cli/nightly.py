@@ -105,6 +105,8 @@ def train(
     ),
     minutes: Minutes = 0.0,
     runs: Runs = RUNS,
+    artifacts: Artifacts = ARTIFACTS,
+    cache: CacheUrl = CACHE,
 ) -> None:
     """Train the recipe's model on the ingested log, until it stops learning.
 
@@ -122,7 +124,7 @@ def train(
         with bar("train") as progress:
             console.print(train_prepared(found, out, progress, minutes=minutes), soft_wrap=True)
         return
-    made = make_build(recipe, runs, device=device)
+    made = make_build(recipe, runs, artifacts, cache, device)
     with made.folder.locked(), run_log(made.folder):
         do_step(made, "train")
 

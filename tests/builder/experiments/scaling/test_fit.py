@@ -19,7 +19,7 @@ from builder.pipeline import Build
 from builder.recipe.models import SHARE, ModelChoice, Sweep, Variant
 from builder.train.train import num_steps
 
-SMALL: dict[str, Any] = {"mlp": [8], "hidden": 4, "heads": 2, "length": 8, "block_heads": 1}
+SMALL: dict[str, Any] = {"mlp": [8], "heads": 2, "length": 8, "block_heads": 1}
 GRADES = tuple(
     Variant(f"width {dim}", "full", ModelChoice("suan", {**SMALL, "item_dim": dim}))
     for dim in (12, 4, 8, 16, 20)
@@ -30,7 +30,7 @@ SHARES = (0.1, 0.25, 0.5, 1.0)
 @pytest.fixture
 def build(finished: Build) -> Build:
     """Over the finished build's log."""
-    rule = replace(finished.recipe.train, steps=40, max_epochs=1.0, slates_per_step=8)
+    rule = replace(finished.recipe.train, steps=40, max_epochs=1.0, slates_per_step=8, patience=0)
     sweep = Sweep("data", GRADES[1].label, SHARE, SHARES)
     recipe = replace(finished.recipe, train=rule, variant=GRADES, sweep=(sweep,))
     return replace(finished, recipe=recipe)
