@@ -121,7 +121,7 @@ def _to_markdown(
         "",
     ]
     lines += [f"- {name}: {value}" for name, value in header.items() if name != "command"]
-    width = make_config("suan", sizes).item_width(bench_schema(length))
+    width = make_config("suan", sizes).layout(bench_schema(length)).dim
     lines += [
         "",
         f"L = {length:,}, {sizes['blocks']} block(s) of width {width}, one thread; LightSUAN: window",

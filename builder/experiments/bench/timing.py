@@ -1,7 +1,7 @@
 """One size of the benchmark: the models in it, and their timings."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -15,14 +15,16 @@ from builder.experiments.bench.graph_timing import (
 )
 from models.base import CtrModel
 from models.contract.schema import FIRST_KNOWN, FeatureSchema, Field
-from models.registry import build_model
+from models.registry import build_model, model_entry
 
 CONTENDERS: dict[str, tuple[str, dict[str, Any]]] = {
     "LREA, position slots": ("lrea", {"slots": "position"}),
     "LREA, hash slots": ("lrea", {"slots": "hash"}),
     "LREA, content slots": ("lrea", {"slots": "content"}),
-    "LREA, hash and content slots": ("lrea", {"slots": "hybrid"}),
+    "LREA, content slots and item table": ("lrea", {"slots": "content", "counts": "table"}),
     "DIN": ("din", {}),
+    "DIN by kernel": ("din", {"score": "kernel"}),
+    "exact counts only": ("din", {"long": False, "counts": "exact"}),
     "SIM hard": ("sim", {"search": "hard"}),
     "SIM soft": ("sim", {"search": "soft"}),
     "ETA": ("eta", {}),
@@ -35,7 +37,7 @@ CONTENDERS: dict[str, tuple[str, dict[str, Any]]] = {
     "no long history": ("din", {"long": False}),
 }
 """Label -> model of the registry and its options."""
-LINEAR = ("DIN", "SIM hard", "SIM soft", "ETA", "TWIN")
+LINEAR = ("DIN", "DIN by kernel", "SIM hard", "SIM soft", "ETA", "TWIN")
 """Linear in L: [candidates, L] tensors, which blocks of candidates keep in the processor's cache."""
 NUM_ITEMS = 4_000
 RECENT = 32
@@ -79,10 +81,10 @@ def build_contender(label: str, size: Size) -> Contender:
     name, options = CONTENDERS[label]
     schema = bench_schema(size.length)
     field_dim = size.dim // 4
-    config = {"item_dim": size.dim - 2 * field_dim, "field_dim": field_dim, "hidden": HIDDEN}
+    sizes = {"item_dim": size.dim - field_dim, "field_dim": field_dim, "hidden": HIDDEN}
+    known = {field.name for field in fields(model_entry(name).config)}
+    config = {key: value for key, value in sizes.items() if key in known}
     config |= options | ({"rank": size.rank} if name == "lrea" else {})
-    if options.get("slots") == "hybrid":
-        config["content_slots"] = size.rank // 4
     candidate_bytes = 4 * size.length * HIDDEN if label in LINEAR else None
     return make_contender(label, random_model(name, schema, config), schema, candidate_bytes)
 

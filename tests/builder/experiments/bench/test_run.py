@@ -110,12 +110,11 @@ def test_record_of_din_is_the_history_and_that_of_lrea_is_not(quick) -> None:
     sizes = {line["model"]: line["state_bytes"] for line in lines}
 
     empty = record_bytes((), "fp32", USER_ID_BYTES, RECENT)
-    profile = 4 * 4
-    ages = 4 * QUICK.main.length
-    assert sizes["DIN"] == empty + profile + 4 * QUICK.main.length * QUICK.main.dim + ages
-    rank, dim = QUICK.main.rank, QUICK.main.dim
-    # Keys come in pairs with their counts beside the slot's own: an even width leaves one number unused.
-    assert sizes["LREA, hash slots"] == empty + profile + 4 * rank * (2 * dim - 1)
+    profile = 4 * (4 + 1)  # and the history's length
+    assert sizes["DIN"] == empty + profile + 8 * QUICK.main.length
+    heads = 4
+    slots = QUICK.main.rank * (QUICK.main.dim + heads)
+    assert sizes["LREA, hash slots"] == empty + profile + 4 * slots
 
 
 def test_every_sequence_model_is_timed_against_the_length() -> None:
