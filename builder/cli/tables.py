@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from builder.recipe.recipe import Recipe
@@ -19,12 +20,14 @@ METRICS = {
 }
 DIGITS = {"log_loss": 5, "ece": 5}
 """Of metrics that are not written with four."""
+LABEL_WIDTH = 16
+"""Characters of a row's name that stay on one line at 80 columns."""
 
 
 def quality_table(report: Mapping[str, Any]) -> Table:
     """Metrics on the test period: the model's, the baselines', and the best possible AUC where it is known."""
-    table = Table(title="On the test period", title_justify="left")
-    table.add_column("")
+    table = Table(title="On the test period", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("", min_width=LABEL_WIDTH)
     shown = [metric for metric in METRICS if report["test"].get(metric) is not None]
     for metric in shown:
         table.add_column(METRICS[metric], justify="right")

@@ -112,7 +112,7 @@ def test_a_build_prints_a_line_for_each_step(built: Built) -> None:
     facts = (
         "24,000 events of 200 users on 160 items",
         "baseline: trees",
-        "oracle (true probabilities)",
+        "oracle (true",
         "ONNX and torch differ by at most",
         "200 users of model tiny",
         "(fp32)",
