@@ -140,7 +140,7 @@ def test_grades_and_shares_are_trained_and_written(build: Build, tmp_path: Path)
     assert steps == [num_steps(build.recipe.train, round(share * total)) for share in SHARES]
     assert steps[0] < steps[-1]
     assert (
-        "Each training: 1 × 1 of the training slates, at most 40 steps of 8 users" in found.budget
+        "1 × 1 of the training slates, at most 40 steps of 8 users" in found.budget
     )
 
     axes = find_axes(found, build.recipe, build.events())
