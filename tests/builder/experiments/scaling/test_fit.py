@@ -139,9 +139,7 @@ def test_grades_and_shares_are_trained_and_written(build: Build, tmp_path: Path)
     total = len(part_slates(build.events(), build.recipe, "train"))
     assert steps == [num_steps(build.recipe.train, round(share * total)) for share in SHARES]
     assert steps[0] < steps[-1]
-    assert (
-        "1 × 1 of the training slates, at most 40 steps of 8 users" in found.budget
-    )
+    assert "1 × 1 of the training slates, at most 40 steps of 8 users" in found.budget
 
     axes = find_axes(found, build.recipe, build.events())
     written = write_scaling(axes, found, "python -m builder scaling x", tmp_path / "out")
