@@ -26,7 +26,9 @@ LABEL_WIDTH = 16
 
 def quality_table(report: Mapping[str, Any]) -> Table:
     """Metrics on the test period: the model's, the baselines', and the best possible AUC where it is known."""
-    table = Table(title="On the test period", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title="On the test period", title_justify="left", box=SIMPLE_HEAD, padding=(0, 0, 0, 1)
+    )
     table.add_column("", min_width=LABEL_WIDTH)
     shown = [metric for metric in METRICS if report["test"].get(metric) is not None]
     for metric in shown:
