@@ -32,7 +32,7 @@ def quality_table(report: Mapping[str, Any]) -> Table:
     table.add_column("", min_width=LABEL_WIDTH)
     shown = [metric for metric in METRICS if report["test"].get(metric) is not None]
     for metric in shown:
-        table.add_column(METRICS[metric], justify="right")
+        table.add_column(METRICS[metric].replace(" ", "\n"), justify="right")
     for name, metrics in _measured(report):
         values = {metric: metrics.get(metric) for metric in shown}
         table.add_row(
