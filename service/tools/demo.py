@@ -35,7 +35,7 @@ MAX_FIELD_WIDTH = 14
 NUM_NAMED = 6
 """Latest items of the user that are printed."""
 TIMEOUT_S = 30.0
-DISCLAIMER = "Scores are click probabilities only if the log has exposures: docs/results/tasks.md."
+DISCLAIMER = "Click probabilities only if the log has exposures: docs/results/tasks.md."
 ROWS = {"test": "this model", "floor": "counts only", "trees_floor": "trees on counts and ages"}
 """Parts of an artifact's report, as they are printed."""
 METRICS = ("auc", "gauc", "log_loss", "pcoc", "ece", "slate_gauc", "slate_ndcg", "targets")

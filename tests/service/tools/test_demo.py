@@ -94,7 +94,7 @@ def test_it_calls_its_scores_scores_and_fits_on_a_screen(in_a_folder: World) -> 
 
     out = run("--user", "ann").stdout
 
-    assert "Scores are click probabilities only if the log has exposures: docs/results/tasks.md." in out
+    assert "Click probabilities only if the log has exposures: docs/results/tasks.md." in out
     assert "probability" not in out
     assert len(out.splitlines()) <= 40
     assert max(map(len, out[: out.index("State:")].splitlines())) <= 120
