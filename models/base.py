@@ -40,9 +40,10 @@ def slower_groups(
         lr: the rate.
         slow: weights, and their share of the rate.
     """
+    slow = tuple((chosen, share) for chosen, share in slow if chosen and share != 1)
     slow_ids = {id(weight) for chosen, _ in slow for weight in chosen}
     groups = [{"params": [weight for weight in weights if id(weight) not in slow_ids], "lr": lr}]
-    return groups + [{"params": list(own), "lr": lr * share} for own, share in slow if own]
+    return groups + [{"params": list(own), "lr": lr * share} for own, share in slow]
 
 
 class CtrModel(nn.Module, ABC):

@@ -36,6 +36,7 @@ class Telemetry:
         """
         self.registry = registry
         self._add_request_metrics(registry)
+        self._add_unknown_metrics(registry)
         self._add_lookup_metrics(registry)
         self._add_overload_metrics(registry)
         self._add_generation_metrics(registry)
@@ -77,6 +78,8 @@ class Telemetry:
                 registry=registry,
             )
         )
+
+    def _add_unknown_metrics(self, registry: CollectorRegistry) -> None:
         self._unknown_candidates = Children(
             Counter(
                 "absorb_unknown_candidates",

@@ -78,9 +78,11 @@ def test_what_a_recipe_includes_is_checked_as_its_own(tmp_path: Path):
 
 
 def test_comparisons_compare_the_same_models():
+    """All but that of promotions, which has rows of its own."""
     recipes = [
         load_recipe(path)
         for path in sorted(Path("builder/recipes/experiments").glob("*-compare.toml"))
+        if path.name != "promotions-compare.toml"
     ]
     assert len(recipes) == 4
     shared_file = Path("builder/recipes/experiments/variants/long-history.toml").read_text()

@@ -52,7 +52,7 @@ DIN = {"label": "DIN", "family": "full", "model": {"name": "din", "heads": 2}}
         ({"search": {"trials": 3}}, "search.trials: got 3, expected learning rates to draw from"),
         (
             {"search": {"trials": 5, "learning_rate": [0.1, 0.2], "weight_decay": [0.0, 0.1]}},
-            "search.trials: got 5, expected at most 4: pairs",
+            "search.trials: got 5, expected at most 4 combinations",
         ),
         ({"search": {"trials": 1}}, "search.trials: got 1, expected at least 2"),
         (

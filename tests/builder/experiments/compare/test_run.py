@@ -89,9 +89,7 @@ def test_a_recipe_without_variants_is_refused(finished: Build, compare: Compare)
 def test_a_model_that_does_not_fit_the_log_is_refused_before_anything_is_trained(
     comparison: Build, compare: Compare, tmp_path: Path
 ) -> None:
-    bad = Variant(
-        "bad", "lrea", ModelChoice("lrea", {"slots": "hash", "families": [["brand", 128]]})
-    )
+    bad = Variant("bad", "lrea", ModelChoice("lrea", {"slots": "hash", "rank": 1}))
     sweep = Sweep("loss", VARIANTS[1].label, "nonneg", (0.0, 0.5))
     recipe = replace(comparison.recipe, variant=(*VARIANTS, bad), sweep=(sweep,))
 
