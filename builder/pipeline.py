@@ -49,6 +49,8 @@ from models.registry import model_entry
 
 logger = logging.getLogger(__name__)
 
+TEST_SLATES = 1024
+"""Slates whose whole pools a build measures, its baselines too; a comparison takes 4,096, which takes minutes more."""
 SAMPLE_SLATES = 16
 """Slates on which the exported graphs are compared with torch."""
 Result = dict[str, Any]
@@ -127,7 +129,13 @@ def _train(build: Build) -> Result:
 def _evaluate(build: Build) -> Result:
     checkpoint = Checkpoint.load(build.folder.checkpoint)
     recipe = build.recipe
-    report = evaluate(checkpoint, build.events(), recipe, build.progress).to_dict()
+    report = evaluate(
+        checkpoint,
+        build.events(),
+        recipe,
+        build.progress,
+        test_slates=TEST_SLATES,
+    ).to_dict()
     title = f"{recipe.name}, model {recipe.model.name}"
     write_report_page(report, build.folder.path, title, exception_lines(recipe.audit))
     return report

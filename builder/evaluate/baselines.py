@@ -14,15 +14,13 @@ from builder.evaluate.baseline_trees import fit_trees, tree_features
 from builder.evaluate.measure import Measured, measure_model
 from builder.evaluate.metrics import Metrics
 from builder.evaluate.predict import EVALUATION_SLATES, SEED
-from builder.evaluate.slate_evaluation import Vectors
+from builder.evaluate.slate_evaluation import TEST_SLATES, TREES_STEPS, Vectors
 from builder.ingest.events import Events
 from builder.recipe.recipe import Recipe
 from models.batch import Batch
 
 COUNTS_STEPS = 200
 """Training batches of the counts baseline: about 60,000 targets, or a million with pools, for some dozen weights."""
-TREES_STEPS = 600
-"""Training batches of the trees baseline, and the most validation batches that it stops by."""
 
 
 @dataclass(frozen=True)
@@ -47,22 +45,37 @@ class Baselines:
         return {name: {**own, **self.cuts.get(name, {})} for name, own in metrics.items()}
 
 
-def measure_baselines(events: Events, recipe: Recipe) -> Baselines:
-    """Fit both baselines on batches of the training part and measure them as a model is measured."""
+def measure_baselines(
+    events: Events,
+    recipe: Recipe,
+    test_slates: int = TEST_SLATES,
+    trees_steps: int = TREES_STEPS,
+) -> Baselines:
+    """Fit both baselines on batches of the training part and measure them as a model is measured.
+
+    Args:
+        events: the log.
+        recipe: says what is sampled.
+        test_slates: number of slates whose whole pools are measured, in a log with pools.
+        trees_steps: batches that the trees are fitted on.
+    """
     describer, sizes = Describer(events), [field.size for field in events.schema.candidate_fields]
     counted = count_features(sizes)
     logistic = fit_counts(
         collect(_batches(events, recipe, "train", COUNTS_STEPS), describer, counted)
     )
     trees = fit_trees(
-        collect(_batches(events, recipe, "train", TREES_STEPS), describer, tree_features),
-        collect(_batches(events, recipe, "validate", TREES_STEPS), describer, tree_features),
+        collect(_batches(events, recipe, "train", trees_steps), describer, tree_features),
+        collect(_batches(events, recipe, "validate", trees_steps), describer, tree_features),
         len(sizes),
     )
     source, slates = batch_source(events, recipe, "test"), part_slates(events, recipe, "test")
     measured = {
-        "counts": measure_model(BaselineModel(describer, counted, logistic), source, slates),
-        "trees": measure_model(BaselineModel(describer, tree_features, trees), source, slates),
+        name: measure_model(model, source, slates, count=test_slates)
+        for name, model in {
+            "counts": BaselineModel(describer, counted, logistic),
+            "trees": BaselineModel(describer, tree_features, trees),
+        }.items()
     }
     return Baselines(
         measured["counts"].test,

@@ -25,6 +25,10 @@ from models.base import CtrModel
 from models.contract.record import RecordDtype
 
 
+TREES_STEPS = 150
+"""Batches that a build fits its trees baseline on; a comparison takes 600, for minutes more."""
+
+
 @dataclass(frozen=True)
 class Report:
     """Quality of a trained model. The names are keys of the artifact's manifest and of finished comparisons.
@@ -107,7 +111,7 @@ def evaluate(
         from builder.evaluate.baselines import measure_baselines  # LightGBM
 
         progress(1, 1, "fitting the baselines")
-        baselines = measure_baselines(events, recipe)
+        baselines = measure_baselines(events, recipe, test_slates, TREES_STEPS)
         counts, trees = baselines.counts, baselines.trees
     return Report(
         test=measured.test,
