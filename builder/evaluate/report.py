@@ -24,7 +24,6 @@ from builder.recipe.recipe import Recipe
 from models.base import CtrModel
 from models.contract.record import RecordDtype
 
-
 TREES_STEPS = 150
 """Batches that a build fits its trees baseline on; a comparison takes 600, for minutes more."""
 

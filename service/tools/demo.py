@@ -36,9 +36,14 @@ NUM_NAMED = 6
 """Latest items of the user that are printed."""
 TIMEOUT_S = 30.0
 DISCLAIMER = "Click probabilities only if the log has exposures: docs/results/tasks.md."
-ROWS = {"test": "this model", "floor": "counts only", "trees_floor": "trees on counts and ages"}
+ROWS = {
+    "test": "this model",
+    "floor": "baseline: counts",
+    "trees_floor": "baseline: trees",
+    "uncalibrated": "not calibrated",
+}
 """Parts of an artifact's report, as they are printed."""
-METRICS = ("auc", "gauc", "log_loss", "pcoc", "ece", "slate_gauc", "slate_ndcg", "targets")
+METRICS = ("auc", "gauc", "slate_gauc", "slate_ndcg", "log_loss", "pcoc")
 """Metrics of a part that are printed, if it has them; the rest is in the report of the build."""
 EXIT_CODES = "Exit codes: 0 all is well; 1 nothing is published, or a request failed; 2 a setting or argument is wrong."
 
@@ -114,6 +119,7 @@ def show(
     served = next(entry for entry in models if entry["name"] == model)
     names = published.artifact.item_texts()
     console.print(ranking(answer, set(user["recent"]), names, candidates))
+    console.print(Text(learned(served["report"])), soft_wrap=True)
     console.print(DISCLAIMER)
     console.print(latest(user["recent"], names), overflow="ellipsis", no_wrap=True)
     console.print(state(answer, user, served), soft_wrap=True, markup=False)
@@ -156,14 +162,14 @@ def ranking(
     fields = list(next(iter(placed.values()), {}))
     count = f"{len(answer['ranked'])} of {len(candidates):,} candidates"
     table = Table(title=Text(f"Candidates for user {answer['user_id']}, best first: {count}"))
-    table.add_column("rank", justify="right")
+    table.add_column("rank", justify="right", no_wrap=True, min_width=4)
     table.add_column("item", no_wrap=True)
     if names:
-        table.add_column("name", max_width=38, no_wrap=True)
+        table.add_column("name", max_width=max(16, 38 - 8 * len(fields)), no_wrap=True)
     for field in fields:
         table.add_column(Text(field), max_width=MAX_FIELD_WIDTH, no_wrap=True)
-    table.add_column("score", justify="right")
-    table.add_column("recent", no_wrap=True)
+    table.add_column("score", justify="right", no_wrap=True, min_width=6)
+    table.add_column("recent", no_wrap=True, min_width=6)
     for rank, entry in enumerate(answer["ranked"], 1):
         item = entry["item"]
         name = [Text(names.get(item, ""))] if names else []
@@ -194,6 +200,19 @@ def state(answer: Json, user: Json, served: Json) -> str:
     )
 
 
+def learned(report: Json) -> str:
+    """What the model learned and how well, in two sentences."""
+    what = "The model learned from past slates which candidates users with such a history choose."
+    model, trees = report.get("test") or {}, report.get("trees_floor") or {}
+    pairs = model.get("slate_gauc")
+    if pairs is None:
+        return f"{what} On later ones its AUC is {model.get('auc', 0.0):.3f}."
+    beside = (
+        f" (boosted trees on counts: {trees['slate_gauc']:.1%})" if trees.get("slate_gauc") else ""
+    )
+    return f"{what}\nOn later slates it puts a chosen candidate above another one in {pairs:.1%} of the pairs{beside}."
+
+
 def metrics(report: Json) -> Table:
     """Metrics on the test period, as the builder measured them: the model, and the baselines where there are any."""
     parts = {name: part for name, part in report.items() if _is_metrics(part)}
@@ -204,7 +223,7 @@ def metrics(report: Json) -> Table:
     for column in columns:
         table.add_column(column.replace("_", " "), justify="right")
     for name, part in parts.items():
-        values = [_number(part[column]) if column in part else "" for column in columns]
+        values = ["" if part.get(column) is None else _number(part[column]) for column in columns]
         table.add_row(ROWS.get(name, name), *values)
     return table
 

@@ -1,15 +1,17 @@
 """The demo against a real service process over a toy's generation."""
 
+import io
 import json
 import re
 import shlex
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from models.contract.example_slate import ExampleSlate
-from service.tools.demo import LOG, app
+from service.tools.demo import LOG, app, learned, metrics
 from tests.service.toy import Toy
 from tests.service.world import World
 
@@ -51,8 +53,9 @@ def test_it_prints_a_ranked_list_the_state_the_metrics_and_the_request(in_a_fold
     assert rows == [(str(n), item, f"{p:.4f}") for n, (p, item) in enumerate(best, 1)]
     assert "State: hit" in out
     assert "interest 2×4, length 1" in out
-    assert re.search(r"│ +│ +auc │ +targets │", out.replace("┃", "│"))
-    assert re.search(r"this model │ +0\.7500 │ +1,200 │", out)
+    assert re.search(r"│ +│ +auc │", out.replace("┃", "│"))
+    assert re.search(r"this model │ +0\.7500 │", out)
+    assert "On later ones its AUC is 0.750." in out
     assert "Latest items of the user, newest first: i3; i2\n" in out
 
 
@@ -136,3 +139,22 @@ def test_a_wrong_setting_is_named(in_a_folder: World, monkeypatch: pytest.Monkey
 
     assert result.exit_code == 2
     assert "ABSORB_MAX_CANDIDATES: got 'many'" in result.stderr
+
+
+def test_it_says_in_two_sentences_what_was_learned() -> None:
+    report = {"test": {"auc": 0.8, "slate_gauc": 0.873}, "trees_floor": {"slate_gauc": 0.855}}
+
+    text = learned(report)
+
+    assert text.count(". ") + text.count(".\n") == 1
+    assert "in 87.3% of the pairs (boosted trees on counts: 85.5%)." in text
+
+
+def test_a_metric_that_a_part_lacks_is_left_blank() -> None:
+    """Logs with small slates have no GAUC."""
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(
+        metrics({"test": {"auc": 0.75, "gauc": 0.7}, "uncalibrated": {"auc": 0.74, "gauc": None}})
+    )
+
+    assert "0.7400" in console.export_text()
