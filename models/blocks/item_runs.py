@@ -5,6 +5,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+NEWER = 0.01
+"""What a sum gains from the oldest event to the newest: of equal sums the item seen later is kept, in any runtime."""
+
 
 def sort_by_item(rows: Int[Tensor, "B L"]) -> tuple[Int[Tensor, "B L"], Int[Tensor, "B L"]]:
     """Rows in ascending order, those of one item by time; and the position that each came from."""
@@ -23,3 +26,26 @@ def sum_runs(
     run = F.pad(differs.long().cumsum(1), (1, 0))[..., None].expand(-1, -1, worth.shape[-1])
     total = torch.zeros_like(worth).scatter_add(1, run, worth).gather(1, run)
     return total, F.pad(differs, (0, 1), value=True)
+
+
+def largest_runs(
+    total: Float[Tensor, "B L"],
+    position: Int[Tensor, "B L"],
+    is_entry: Bool[Tensor, "B L"],
+    size: int,
+) -> tuple[Int[Tensor, "B T"], Bool[Tensor, "B T"]]:
+    """The entries with the largest sums, in descending order. No gradient.
+
+    Args:
+        total: sum of each run, at all of its places, above 0.
+        position: as `sort_by_item` returns it.
+        is_entry: one place of each run that may be kept.
+        size: T, number of entries; a shorter history gives as many as it has events.
+
+    Returns:
+        Places of the entries, and which of them are entries: histories have fewer.
+    """
+    L = total.shape[1]
+    rank = total.detach() + NEWER / L * position
+    best, index = torch.where(is_entry, rank, -1.0).topk(min(size, L))
+    return index, best >= 0

@@ -95,5 +95,10 @@ def pool(weight: Float[Tensor, "B HC K"], vectors: Float[Tensor, "B K D"], heads
     B, _, D = vectors.shape
     summed = weight @ F.pad(vectors, (0, ONES), value=1.0)
     summed = summed.view(B, heads, -1, D + ONES).transpose(1, 2)  # (B, C, H, D + ONES)
-    mass = summed[..., D]
-    return Read(mass, summed[..., :D] / (1 + mass)[..., None])
+    return from_sums(summed)
+
+
+def from_sums(summed: Float[Tensor, "B C H Do"]) -> Read:
+    """Masses and pooled vectors of the sums of values with `ONES` columns of ones behind them."""
+    mass = summed[..., -1]
+    return Read(mass, summed[..., :-ONES] / (1 + mass)[..., None])

@@ -54,11 +54,7 @@ def check_context_fields(names: Iterable[str], known: Collection[str]) -> None:
     Raises:
         RequestError: a name is not in `known`.
     """
-    for name in names:
-        if name not in known:
-            listed = f"a field among: {', '.join(known)}{did_you_mean(name, known)}"
-            expected = listed if known else "no field: the model has no context fields"
-            raise RequestError("context", name, expected)
+    _check_fields("context", "context", names, known)
 
 
 def check_candidate_fields(names: Iterable[str], known: Collection[str]) -> None:
@@ -67,11 +63,15 @@ def check_candidate_fields(names: Iterable[str], known: Collection[str]) -> None
     Raises:
         RequestError: a name is not in `known`.
     """
+    _check_fields("candidates[].fields", "candidate", names, known)
+
+
+def _check_fields(where: str, kind: str, names: Iterable[str], known: Collection[str]) -> None:
     for name in names:
         if name not in known:
             listed = f"a field among: {', '.join(known)}{did_you_mean(name, known)}"
-            expected = listed if known else "no field: the model has no candidate fields"
-            raise RequestError("candidates[].fields", name, expected)
+            expected = listed if known else f"no field: the model has no {kind} fields"
+            raise RequestError(where, name, expected)
 
 
 @dataclass(frozen=True)

@@ -11,21 +11,17 @@ largest sums are kept. Additive up to the ages: a new event adds 1 to the sums o
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from models.base import UserState
 from models.blocks.age_bias import NEVER, AgeBias
-from models.blocks.item_runs import sort_by_item, sum_runs
+from models.blocks.item_runs import largest_runs, sort_by_item, sum_runs
 from models.blocks.kernel import FieldKernel
 from models.blocks.reading import Candidates, Events, Read
 from models.contract.record import StateSpec, TensorSpec
 from models.contract.schema import PADDING
 from models.readers.base import Reader, State
-from models.readers.item_table import NEWER
-
-TINY = 1e-9
-"""Least sum whose logarithm is taken. (The exporter drops an addition of so little.)"""
+from models.readers.slots import TINY
 
 
 class ItemSlots(Reader):
@@ -57,11 +53,8 @@ class ItemSlots(Reader):
         worth = self.ages(events.ages)
         worth = worth.gather(1, position[..., None].expand_as(worth))
         sums, is_last = sum_runs(row, worth)
-        rank = sums.detach().mean(-1) + NEWER / row.shape[1] * position
-        best, index = torch.where(is_last & (row != PADDING), rank, -1.0).topk(
-            min(self.rank, row.shape[1])
-        )
-        is_kept = best >= 0
+        is_entry = is_last & (row != PADDING)
+        index, is_kept = largest_runs(sums.mean(-1), position, is_entry, self.rank)
         kept = sums.gather(1, index[..., None].expand(-1, -1, sums.shape[-1]))
         return {
             "slot_items": (row.gather(1, index) * is_kept).int(),

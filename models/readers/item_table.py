@@ -10,7 +10,7 @@ import torch
 
 from models.base import UserState
 from models.blocks.age_bias import AgeBias
-from models.blocks.item_runs import sort_by_item, sum_runs
+from models.blocks.item_runs import largest_runs, sort_by_item, sum_runs
 from models.blocks.matching import match_sum
 from models.blocks.reading import Candidates, Events, Read
 from models.contract.age import NUM_AGES
@@ -18,9 +18,6 @@ from models.contract.record import StateSpec, TensorSpec
 from models.contract.schema import UNKNOWN
 from models.readers.base import Reader, State
 from models.readers.counts import LatestAge
-
-NEWER = 0.01
-"""What a sum gains from the oldest event to the newest: of equal sums the item seen later is kept, in any runtime."""
 
 
 class ItemTableReader(Reader):
@@ -51,10 +48,7 @@ class ItemTableReader(Reader):
         worth = self.ages(events.ages).gather(1, position[..., None])
         sums, is_last = sum_runs(row, worth)
         total = sums.squeeze(-1)
-        is_entry = is_last & (row > UNKNOWN)
-        rank = total.detach() + NEWER / row.shape[1] * position
-        best, index = torch.where(is_entry, rank, -1.0).topk(min(self.size, row.shape[1]))
-        is_kept = best >= 0
+        index, is_kept = largest_runs(total, position, is_last & (row > UNKNOWN), self.size)
         age = events.ages.gather(1, position.gather(1, index))
         items = row.gather(1, index) * NUM_AGES + age
         return {

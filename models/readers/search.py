@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from models.blocks.age_bias import AgeBias
 from models.blocks.checks import check_at_least
-from models.blocks.kernel import ONES, FieldKernel
+from models.blocks.kernel import ONES, FieldKernel, from_sums
 from models.blocks.reading import Candidates, Events, Read
 from models.blocks.sim_hash import SimHash, similarity
 from models.blocks.top_k import RESOLUTION, gather_events, top_k
@@ -74,9 +74,7 @@ class SearchReader(HistoryReader):
         )
         weight = (query @ keys.mT).exp() * is_found[:, :, None]  # (B, C, H, K)
         values = F.pad(keys[..., :D], (0, ONES), value=1.0)
-        summed = weight @ values
-        mass = summed[..., D]
-        return Read(mass, summed[..., :D] / (1 + mass)[..., None])
+        return from_sums(weight @ values)
 
 
 class CategorySearch(SearchReader):
