@@ -49,7 +49,7 @@ from models.registry import model_entry
 
 logger = logging.getLogger(__name__)
 
-TEST_SLATES = 1024
+BUILD_TEST_SLATES = 1024
 """Slates whose whole pools a build measures, its baselines too; a comparison takes 4,096, which takes minutes more."""
 SAMPLE_SLATES = 16
 """Slates on which the exported graphs are compared with torch."""
@@ -134,7 +134,7 @@ def _evaluate(build: Build) -> Result:
         build.events(),
         recipe,
         build.progress,
-        test_slates=TEST_SLATES,
+        test_slates=BUILD_TEST_SLATES,
     ).to_dict()
     title = f"{recipe.name}, model {recipe.model.name}"
     write_report_page(report, build.folder.path, title, exception_lines(recipe.audit))

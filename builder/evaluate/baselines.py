@@ -14,13 +14,15 @@ from builder.evaluate.baseline_trees import fit_trees, tree_features
 from builder.evaluate.measure import Measured, measure_model
 from builder.evaluate.metrics import Metrics
 from builder.evaluate.predict import EVALUATION_SLATES, SEED
-from builder.evaluate.slate_evaluation import TEST_SLATES, TREES_STEPS, Vectors
+from builder.evaluate.slate_evaluation import TEST_SLATES, Vectors
 from builder.ingest.events import Events
 from builder.recipe.recipe import Recipe
 from models.batch import Batch
 
 COUNTS_STEPS = 200
 """Training batches of the counts baseline: about 60,000 targets, or a million with pools, for some dozen weights."""
+TREES_STEPS = 600
+"""Training batches of the trees baseline, and the most validation batches that it stops by."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from builder.recipe.recipe import Recipe
 from models.base import CtrModel
 from models.contract.record import RecordDtype
 
-TREES_STEPS = 150
+BUILD_TREES_STEPS = 150
 """Batches that a build fits its trees baseline on; a comparison takes 600, for minutes more."""
 
 
@@ -110,7 +110,7 @@ def evaluate(
         from builder.evaluate.baselines import measure_baselines  # LightGBM
 
         progress(1, 1, "fitting the baselines")
-        baselines = measure_baselines(events, recipe, test_slates, TREES_STEPS)
+        baselines = measure_baselines(events, recipe, test_slates, BUILD_TREES_STEPS)
         counts, trees = baselines.counts, baselines.trees
     return Report(
         test=measured.test,

@@ -31,8 +31,6 @@ CANDIDATES_AT_ONCE = 20_000
 """Candidates of a batch, padding included."""
 TEST_SLATES = 4096
 """Slates of whole pools that a test measures."""
-TREES_STEPS = 600
-"""Training batches of the trees baseline, and the most validation batches that it stops by."""
 SEED = 7
 AGE_CUT = "age of the latest event with the same item"
 REPEAT_CUT = "whether the item is in the history"
