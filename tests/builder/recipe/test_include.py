@@ -77,7 +77,7 @@ def test_what_a_recipe_includes_is_checked_as_its_own(tmp_path: Path):
     assert sorted(keys) == ["include", "variant[0].model.rank"]
 
 
-def test_comparisons_compare_the_same_models():
+def test_comparisons_compare_the_same_models_after_the_same_search():
     """All but that of promotions, which has rows of its own."""
     recipes = [
         load_recipe(path)
@@ -89,5 +89,7 @@ def test_comparisons_compare_the_same_models():
     labels = [variant["label"] for variant in tomllib.loads(shared_file)["variant"]]
     for recipe in recipes:
         assert [variant.label for variant in recipe.variant][: len(labels)] == labels
-        for key in ("heads", "mlp", "dropout"):
+        assert recipe.search == recipes[0].search
+        assert recipe.search.trials == 3
+        for key in ("dropout", "id_dropout", "id_rate"):
             assert len({str(variant.model.config[key]) for variant in recipe.variant}) == 1
