@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.batch import Context, Slate, User
-from models.contract.record import StateSpec
+from models.contract.state_spec import StateSpec
 
 UserState = dict[str, Tensor]
 """Name -> tensor of a user's state. Axis 0 is the batch; `state_spec` names the others."""

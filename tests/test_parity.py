@@ -28,8 +28,8 @@ from models.contract.age import age_buckets
 from models.contract.artifact import Artifact
 from models.contract.calibration import Temperature, calibration_to_dict
 from models.contract.embedded_cache import start_server, stop_server
-from models.contract.record import RecordDtype
 from models.contract.schema import PADDING, UNKNOWN
+from models.contract.state_spec import RecordDtype
 from tests.builds import Builds, with_placed_pools
 from tests.cases import EXPORTED, Case
 from tests.service.world import Running, World

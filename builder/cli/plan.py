@@ -18,7 +18,8 @@ from models.command_line import EXIT_CODES
 from models.contract.artifact import Artifact, load_artifact
 from models.contract.errors import UnknownModelError
 from models.contract.generation import MODELS_KEY
-from models.contract.record import USER_ID_BYTES, TensorSpec
+from models.contract.record import USER_ID_BYTES
+from models.contract.state_spec import TensorSpec
 
 PANEL = INSPECT
 RECENT = 32

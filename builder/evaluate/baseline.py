@@ -13,7 +13,7 @@ from builder.evaluate.history_matches import HistoryMatches, field_keys, find_ma
 from builder.ingest.events import Events
 from models.base import CtrModel, UserState
 from models.batch import Batch, Context, Slate, User
-from models.contract.record import StateSpec
+from models.contract.state_spec import StateSpec
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

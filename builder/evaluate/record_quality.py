@@ -16,16 +16,13 @@ from builder.evaluate.slate_evaluation import evaluate_slates
 from models.base import CtrModel, UserState
 from models.batch import Batch
 from models.contract.record import (
-    RECORD_DTYPES,
     USER_ID_BYTES,
-    RecordDtype,
-    StateSpec,
     UserRecord,
     decode_record,
     encode_record,
     record_bytes,
-    stack_states,
 )
+from models.contract.state_spec import RECORD_DTYPES, RecordDtype, StateSpec, stack_states
 
 QUALITY_SLATES = 4_000
 """Number of slates that are scored. They are the same for each dtype, so differences are less noisy than the AUC."""

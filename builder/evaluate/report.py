@@ -22,7 +22,7 @@ from builder.ingest.events import Events
 from builder.progress import Progress, silent
 from builder.recipe.recipe import Recipe
 from models.base import CtrModel
-from models.contract.record import RecordDtype
+from models.contract.state_spec import RecordDtype
 
 BUILD_TREES_STEPS = 150
 """Batches that a build fits its trees baseline on; a comparison takes 600, for minutes more."""

@@ -15,8 +15,9 @@ from builder.export.session import open_graph, run_graph
 from builder.ingest.events import Events
 from models.contract.age import age_buckets
 from models.contract.artifact import ENCODE, Artifact
-from models.contract.record import RecordDtype, UserRecord, decode_record, encode_record
+from models.contract.record import UserRecord, decode_record, encode_record
 from models.contract.schema import PADDING
+from models.contract.state_spec import RecordDtype
 
 BATCH_USERS = 256
 LENGTH = struct.Struct("<I")

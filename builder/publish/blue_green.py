@@ -19,7 +19,7 @@ from builder.publish.lock import HeldLock, hold_lock
 from builder.publish.records import Records, Watcher, verify, write
 from models.contract.errors import AbsorbError, CacheUnavailableError
 from models.contract.generation import Generation, Pointer
-from models.contract.record import StateSpec
+from models.contract.state_spec import StateSpec
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 from builder.publish.cache import CacheClient, cache_errors
 from models.contract.generation import Generation
-from models.contract.record import RECORD_DTYPES, StateSpec, record_bytes
+from models.contract.record import record_bytes
+from models.contract.state_spec import RECORD_DTYPES, StateSpec
 
 Allocator = Literal["jemalloc", "libc"]
 GIB = 1 << 30

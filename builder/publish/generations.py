@@ -18,7 +18,7 @@ from models.contract.generation import (
     lock_key,
     pointer_key,
 )
-from models.contract.record import RecordDtype
+from models.contract.state_spec import RecordDtype
 
 SCAN_COUNT = 1000
 UNLINK_BATCH = 500

@@ -12,7 +12,8 @@ from builder.publish.generations import count_records
 from builder.publish.lock import HeldLock
 from models.contract.errors import RecordError
 from models.contract.generation import Generation
-from models.contract.record import StateSpec, decode_record
+from models.contract.record import decode_record
+from models.contract.state_spec import StateSpec
 
 BATCH_RECORDS = 500
 BATCH_BYTES = 8 << 20

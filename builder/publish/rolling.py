@@ -39,7 +39,7 @@ from builder.publish.records import Records, Watcher, verify, write
 from builder.publish.services import waited_for
 from models.contract.errors import CacheUnavailableError
 from models.contract.generation import Generation, Overwritten, Pointer
-from models.contract.record import StateSpec
+from models.contract.state_spec import StateSpec
 
 logger = logging.getLogger(__name__)
 LOOK_EVERY_S = 0.2

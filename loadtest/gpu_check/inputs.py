@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 
 from models.base import CtrModel
 from models.contract.artifact import ENCODE, WEIGHTS, Artifact, load_artifact
-from models.contract.record import UserRecord, decode_record, stack_states
+from models.contract.record import UserRecord, decode_record
 from models.contract.schema import FIRST_KNOWN, PADDING, UNKNOWN, FeatureSchema
+from models.contract.state_spec import stack_states
 from models.registry import build_model
 
 Value = TypeVar("Value")

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.base import UserState
-from models.contract.record import StateSpec, TensorSpec
+from models.contract.state_spec import StateSpec, TensorSpec
 
 
 class FieldTower(nn.Module):

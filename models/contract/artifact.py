@@ -29,8 +29,8 @@ from models.contract.calibration import CALIBRATION, Calibration, calibration_fr
 from models.contract.errors import ArtifactError, ArtifactMissingError, ArtifactTamperedError
 from models.contract.example_slate import EXAMPLE_SLATE, ExampleSlate
 from models.contract.item_texts import ITEM_TEXTS, texts_from_bytes
-from models.contract.record import StateSpec, TensorSpec
 from models.contract.schema import FeatureSchema
+from models.contract.state_spec import StateSpec, TensorSpec
 from models.contract.vocabulary import Vocabulary
 
 MANIFEST = "manifest.json"
@@ -41,8 +41,11 @@ VOCABULARY = "vocabulary.json"
 FILES = (WEIGHTS, ENCODE, SCORE, VOCABULARY)
 OPTIONAL_FILES = (ITEM_TEXTS, EXAMPLE_SLATE, CALIBRATION)
 """Files that an artifact may lack, as older ones do."""
-FORMAT = 1
-"""Version of the layout of an artifact."""
+FORMAT = 2
+"""Version of the layout of an artifact. A service that knows 1 alone could not read the records of a spec with
+`TensorSpec.filled`, and goes on with the generation that it has."""
+READ_FORMATS = (1, FORMAT)
+"""Versions that are read. In 1, every row of every tensor is stored."""
 STAGED = ".staged-"
 """Prefix of a folder that is being written."""
 
@@ -95,13 +98,18 @@ class Manifest:
         """
         try:
             fields = json.loads(raw)
-            if fields["format"] != FORMAT:
+            if fields["format"] not in READ_FORMATS:
                 raise ArtifactError(
-                    f"artifact: {path} has format {fields['format']}, expected {FORMAT}"
+                    f"artifact: {path} has format {fields['format']}, expected one of {READ_FORMATS}"
                 )
             fields["schema"] = FeatureSchema.from_json(fields["schema"])
             fields["state_spec"] = tuple(
-                TensorSpec(spec["name"], tuple(spec["shape"]), spec.get("kind", "float"))
+                TensorSpec(
+                    spec["name"],
+                    tuple(spec["shape"]),
+                    spec.get("kind", "float"),
+                    spec.get("filled", "all"),
+                )
                 for spec in fields["state_spec"]
             )
             return cls(**fields)

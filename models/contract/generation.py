@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from models.contract.errors import GenerationError
-from models.contract.record import RECORD_DTYPES, RecordDtype
+from models.contract.state_spec import RECORD_DTYPES, RecordDtype
 
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 """Names of models, which are parts of keys and of paths."""

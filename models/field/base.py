@@ -11,8 +11,8 @@ from models.base import CtrModel, TrainOutput, UserState
 from models.batch import Context, Slate, User
 from models.blocks.field_frame import FieldFrame, FieldFrameConfig
 from models.blocks.field_semantics import FieldSemantics, SemanticsConfig
-from models.contract.record import StateSpec, TensorSpec
 from models.contract.schema import FeatureSchema
+from models.contract.state_spec import StateSpec, TensorSpec
 
 
 @dataclass(frozen=True)

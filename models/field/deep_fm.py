@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from models.base import UserState
 from models.blocks.field_tower import FieldTower
-from models.contract.record import StateSpec
 from models.contract.schema import FeatureSchema
+from models.contract.state_spec import StateSpec
 from models.field.fm import FM, FMConfig
 
 

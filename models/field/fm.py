@@ -7,7 +7,7 @@ from torch import Tensor
 
 from models.base import UserState
 from models.blocks.field_pairs import sum_pairs
-from models.contract.record import StateSpec, TensorSpec
+from models.contract.state_spec import StateSpec, TensorSpec
 from models.field.base import FieldModel, FieldModelConfig
 
 

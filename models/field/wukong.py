@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from models.base import UserState
 from models.blocks.checks import check_at_least
-from models.contract.record import StateSpec, TensorSpec
 from models.contract.schema import FeatureSchema
+from models.contract.state_spec import StateSpec, TensorSpec
 from models.field.base import FieldModel, FieldModelConfig
 
 

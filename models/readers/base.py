@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from models.base import UserState
 from models.blocks.reading import Candidates, Events, Read
 from models.blocks.unit_items import LookUp
-from models.contract.record import StateSpec, TensorSpec
+from models.contract.state_spec import StateSpec, TensorSpec
 
 ROWS, AGES = "rows", "event_ages"
 """Tensors of a state that holds the history itself."""
@@ -108,8 +108,10 @@ class HistoryReader(Reader):
         self.length = length
 
     def state_spec(self) -> StateSpec:
-        """Rows and ages, which several readers of a model share."""
-        return TensorSpec(ROWS, (self.length,), "int32"), TensorSpec(AGES, (self.length,), "int32")
+        """Rows and ages, newest last; several readers of a model share them."""
+        return tuple(
+            TensorSpec(name, (self.length,), "int32", filled="last") for name in (ROWS, AGES)
+        )
 
     def encode(self, events: Events) -> UserState:
         """The history as it is."""

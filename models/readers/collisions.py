@@ -13,7 +13,7 @@ from models.base import UserState
 from models.blocks.age_bias import AgeBias
 from models.blocks.reading import Candidates, Events, Read
 from models.blocks.sim_hash import SimHash, bucket_ids
-from models.contract.record import StateSpec, TensorSpec
+from models.contract.state_spec import StateSpec, TensorSpec
 from models.readers.base import Reader, State
 
 

@@ -16,7 +16,7 @@ from models.blocks.age_bias import AgeBias
 from models.blocks.kernel import FieldKernel
 from models.blocks.reading import Candidates, Events, Read
 from models.blocks.unit_items import ItemLayout
-from models.contract.record import StateSpec, TensorSpec
+from models.contract.state_spec import StateSpec, TensorSpec
 from models.readers.base import Reader, State
 
 

@@ -18,8 +18,8 @@ from models.blocks.age_bias import NEVER, AgeBias
 from models.blocks.item_runs import largest_runs, sort_by_item, sum_runs
 from models.blocks.kernel import FieldKernel
 from models.blocks.reading import Candidates, Events, Read
-from models.contract.record import StateSpec, TensorSpec
 from models.contract.schema import PADDING
+from models.contract.state_spec import StateSpec, TensorSpec
 from models.readers.base import Reader, State
 from models.readers.slots import TINY
 
@@ -43,8 +43,8 @@ class ItemSlots(Reader):
     def state_spec(self) -> StateSpec:
         """Row of each item, the one with the largest sum first, and its sum in each head; zeros behind the last."""
         return (
-            TensorSpec("slot_items", (self.rank,), "int32"),
-            TensorSpec("slot_sums", (self.rank, self.kernel.heads)),
+            TensorSpec("slot_items", (self.rank,), "int32", filled="first"),
+            TensorSpec("slot_sums", (self.rank, self.kernel.heads), filled="first"),
         )
 
     def encode(self, events: Events) -> UserState:

@@ -14,8 +14,8 @@ from models.blocks.item_runs import largest_runs, sort_by_item, sum_runs
 from models.blocks.matching import match_sum
 from models.blocks.reading import Candidates, Events, Read
 from models.contract.age import NUM_AGES
-from models.contract.record import StateSpec, TensorSpec
 from models.contract.schema import UNKNOWN
+from models.contract.state_spec import StateSpec, TensorSpec
 from models.readers.base import Reader, State
 from models.readers.counts import LatestAge
 
@@ -38,8 +38,8 @@ class ItemTableReader(Reader):
     def state_spec(self) -> StateSpec:
         """Row · 50 + age bucket, and the sum, of each entry, the largest sum first; zeros behind the last entry."""
         return (
-            TensorSpec("table_items", (self.size,), "int32"),
-            TensorSpec("table_sums", (self.size,)),
+            TensorSpec("table_items", (self.size,), "int32", filled="first"),
+            TensorSpec("table_sums", (self.size,), filled="first"),
         )
 
     def encode(self, events: Events) -> UserState:

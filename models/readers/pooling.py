@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from models.base import UserState
 from models.blocks.age_bias import AgeBias
 from models.blocks.reading import Candidates, Events, Read
-from models.contract.record import StateSpec, TensorSpec
+from models.contract.state_spec import StateSpec, TensorSpec
 from models.readers.base import Reader, State
 
 SCALE = 4.0

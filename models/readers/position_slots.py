@@ -19,7 +19,7 @@ from models.base import UserState
 from models.blocks.age_bias import AgeBias
 from models.blocks.reading import Candidates, Events, Read
 from models.blocks.target_score import TargetScore
-from models.contract.record import StateSpec, TensorSpec
+from models.contract.state_spec import StateSpec, TensorSpec
 from models.readers.base import Reader, State, TrainRead
 
 Graph = Literal["absorbed", "decompressed"]

@@ -12,7 +12,7 @@ from models.base import UserState
 from models.blocks.age_bias import AgeBias
 from models.blocks.matching import NO_KEY, scatter_hash
 from models.blocks.reading import Candidates, Events, Read
-from models.contract.record import StateSpec, TensorSpec
+from models.contract.state_spec import StateSpec, TensorSpec
 from models.readers.base import Reader, State
 
 TABLES = 2

@@ -25,8 +25,8 @@ from models.blocks.kernel import ONES, FieldKernel
 from models.blocks.matching import NO_KEY, scatter_hash
 from models.blocks.reading import Candidates, Events, Read
 from models.blocks.unit_items import ItemLayout
-from models.contract.record import StateSpec, TensorSpec
 from models.contract.schema import FIRST_KNOWN, PADDING
+from models.contract.state_spec import StateSpec, TensorSpec
 from models.readers.base import Reader, State
 
 NEWEST = 1e-5

@@ -15,8 +15,8 @@ from models.blocks.frame import Frame, FrameConfig
 from models.blocks.matching import match_keys
 from models.blocks.reading import Candidates, Events
 from models.blocks.unit_items import LookUp
-from models.contract.record import StateSpec, TensorSpec
 from models.contract.schema import FeatureSchema
+from models.contract.state_spec import StateSpec, TensorSpec
 from models.readers.base import Reader, State, TrainRead
 from models.readers.counts import CountReader
 from models.readers.item_table import ItemTableReader

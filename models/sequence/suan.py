@@ -35,8 +35,8 @@ from models.blocks.frame import FIELD_STD, Frame, FrameConfig
 from models.blocks.reading import Candidates, Read
 from models.blocks.uab import Norm, UnifiedAttentionBlock
 from models.contract.age import NUM_AGES
-from models.contract.record import StateSpec, TensorSpec
 from models.contract.schema import PADDING, FeatureSchema
+from models.contract.state_spec import StateSpec, TensorSpec
 
 NOW = 1
 """Age bucket of a candidate: that of age 0."""
@@ -133,7 +133,8 @@ class SUAN(CtrModel):
         profile = TensorSpec("profile", (self.frame.profile_dim,))
         if self.config.gate == "mean":
             rows, ages = (
-                TensorSpec(name, (self.length,), "int32") for name in ("rows", "event_ages")
+                TensorSpec(name, (self.length,), "int32", filled="last")
+                for name in ("rows", "event_ages")
             )
             return profile, rows, ages
         kept, dim = len(self.get_buffer("kept")), self.frame.items.dim

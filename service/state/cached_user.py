@@ -62,7 +62,7 @@ def read_record(raw: bytes, maker: Serving, user_id: str) -> UserRecord:
 
 
 def read_user(raw: bytes, serving: Serving, user_id: str) -> CachedUser:
-    """As `read_record`, with the arrays copied: a view would keep all bytes of `raw` in memory.
+    """As `read_record`, without any view of `raw`, which would keep all its bytes in memory.
 
     Raises:
         CorruptRecordError: the bytes are not a record, or it refers to rows beyond the catalogue.
@@ -70,8 +70,7 @@ def read_user(raw: bytes, serving: Serving, user_id: str) -> CachedUser:
     """
     maker = serving.maker_of(raw)
     record = read_record(raw, maker, user_id)
-    state = {name: np.array(values) for name, values in record.state.items()}
-    return CachedUser(maker, record.as_of_s, record.recent.astype(np.int64), state)
+    return CachedUser(maker, record.as_of_s, record.recent.astype(np.int64), record.state)
 
 
 def footprint(user_id: str, user: CachedUser | None) -> int:

@@ -9,7 +9,8 @@ from builder.publish.blue_green import publish
 from builder.publish.cache import CacheClient
 from builder.publish.generations import count_all, new_generation, read_pointer
 from models.contract.generation import Generation, Pointer, lock_key
-from models.contract.record import TensorSpec, UserRecord, decode_record, encode_record
+from models.contract.record import UserRecord, decode_record, encode_record
+from models.contract.state_spec import TensorSpec
 
 SPEC = (TensorSpec("rows", (4, 8)), TensorSpec("counts", (4,)))
 ARTIFACT = "0123456789abcdef" * 2

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from builder.publish.cache import CacheClient
 from models.contract.artifact import ENCODE, SCORE, Artifact, load_artifact
 from models.contract.generation import Generation
-from models.contract.record import RecordDtype, decode_record
+from models.contract.record import decode_record
 from models.contract.schema import PADDING, UNKNOWN
+from models.contract.state_spec import RecordDtype
 from tests.e2e.traffic import Answer, Ask
 
 LIMIT = 1e-4

@@ -15,8 +15,8 @@ from builder.train.train import losses
 from models.base import CtrModel
 from models.batch import Batch, Context, Slate, User
 from models.contract.artifact import ENCODE, SCORE
-from models.contract.record import RecordDtype
 from models.contract.schema import PADDING
+from models.contract.state_spec import RecordDtype, stored_rows
 from models.registry import MODELS, build_model
 from tests.builds import Builds
 from tests.cases import CASES, EXPORTED, SCHEMA, Case, item_fields, random_batch
@@ -170,6 +170,21 @@ def test_the_state_matches_its_spec(case: Case):
             torch, {"float": "float32"}.get(tensor.kind, "int32")
         )
         assert state[tensor.name].isfinite().all()
+
+
+@each_case
+def test_a_record_stores_the_rows_that_events_fill(case: Case):
+    """At most as many as the user has events: those of a tensor said to be filled from the other end would be all."""
+    model, batch = settled(case), random_batch()
+    with torch.no_grad():
+        state = model.encode(batch.user)
+    for user, history in enumerate(batch.user.history):
+        own = {name: values[user].numpy() for name, values in state.items()}
+        for tensor, rows in zip(
+            model.state_spec(), stored_rows(own, model.state_spec()), strict=True
+        ):
+            if tensor.has_row_count:
+                assert rows <= int((history != PADDING).sum())
 
 
 def through_bytes(model: CtrModel, batch: Batch, dtype: RecordDtype) -> Tensor:

@@ -26,8 +26,8 @@ from models.contract.artifact import (
 from models.contract.calibration import CALIBRATION, Calibration, calibration_to_bytes
 from models.contract.example_slate import EXAMPLE_SLATE, ExampleSlate
 from models.contract.item_texts import ITEM_TEXTS, texts_to_bytes
-from models.contract.record import TensorSpec
 from models.contract.schema import FeatureSchema, Field
+from models.contract.state_spec import TensorSpec
 from models.contract.vocabulary import Vocabulary
 from service.runtime.scorer import Slate
 

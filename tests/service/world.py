@@ -16,7 +16,8 @@ from prometheus_client import CollectorRegistry
 
 from models.contract.artifact import Artifact
 from models.contract.generation import MODELS_KEY, Generation, Pointer, pointer_key
-from models.contract.record import RecordDtype, UserRecord, encode_record
+from models.contract.record import UserRecord, encode_record
+from models.contract.state_spec import RecordDtype
 from service.app import Dependencies, create_app
 from service.generations.follower import Follower
 from service.generations.selection import Selection

@@ -16,8 +16,9 @@ from builder.export.session import Feed, kept_inputs, open_graph, user_feed
 from models.base import CtrModel
 from models.batch import Batch, Context, Slate, User
 from models.contract.age import NUM_AGES
-from models.contract.record import USER_ID_BYTES, StateSpec, record_bytes
+from models.contract.record import USER_ID_BYTES, record_bytes
 from models.contract.schema import FIRST_KNOWN, FeatureSchema, Field
+from models.contract.state_spec import StateSpec
 
 BLOCKS = (64, 256, 512, 1_024)
 """Block sizes, in candidates, that are tried for a graph that may score the slate in blocks."""

@@ -17,7 +17,7 @@ from builder.experiments.compare.table import EVENT_BYTES, Comparison, Estimate,
 from builder.experiments.compare.text import FLOORS, NAMES
 from builder.experiments.report.figure import new_figure
 from builder.experiments.report.labels import Label, place_labels
-from models.contract.record import RecordDtype
+from models.contract.state_spec import RecordDtype
 
 COLORS = {
     "lrea": "C0",

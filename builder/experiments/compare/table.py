@@ -17,7 +17,7 @@ from builder.evaluate.slate_evaluation import Vectors
 from builder.experiments.compare.cost import Cost, Costs
 from builder.experiments.compare.plan import Outcome
 from builder.recipe.models import ModelChoice
-from models.contract.record import RECORD_DTYPES, RecordDtype
+from models.contract.state_spec import RECORD_DTYPES, RecordDtype
 
 METRICS = (
     "slate_gauc", "slate_gauc_repeat", "slate_gauc_new", "auc", "gauc", "slate_ndcg", "slate_recall", "log_loss",

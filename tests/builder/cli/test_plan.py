@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from builder.cli.main import app
 from builder.cli.progress_bar import console
 from builder.publish.capacity import load_of_spec, make_plan
-from models.contract.record import TensorSpec
+from models.contract.state_spec import TensorSpec
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from builder.recipe.sampling import SamplingRule
 from models.base import CtrModel, UserState
 from models.batch import Context, Slate, User
 from models.contract.calibration import Temperature
-from models.contract.record import TensorSpec
+from models.contract.state_spec import TensorSpec
 from tests.builder.hand_made import Event, make_events, with_pools
 
 NUM_ITEMS = 20

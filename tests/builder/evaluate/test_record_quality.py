@@ -10,7 +10,8 @@ from builder.evaluate.record_quality import measure_record_quality
 from builder.ingest.events import Events
 from builder.ingest.split import Split
 from models.base import CtrModel
-from models.contract.record import TensorSpec, record_bytes
+from models.contract.record import record_bytes
+from models.contract.state_spec import TensorSpec
 from tests.builder.hand_made import Event, make_events
 
 

@@ -17,7 +17,8 @@ from builder.publish.records import BATCH_RECORDS
 from models.contract.embedded_cache import start_server, stop_server
 from models.contract.errors import CacheUnavailableError, GenerationError
 from models.contract.generation import MODELS_KEY, Pointer, lock_key, pointer_key
-from models.contract.record import TensorSpec, UserRecord, encode_record
+from models.contract.record import UserRecord, encode_record
+from models.contract.state_spec import TensorSpec
 from tests.builder.published import (
     ARTIFACT,
     SPEC,

@@ -21,7 +21,8 @@ from builder.publish.status import status
 from models.contract.embedded_cache import stop_server
 from models.contract.errors import CacheUnavailableError
 from models.contract.generation import Pointer
-from models.contract.record import TensorSpec, UserRecord, encode_record
+from models.contract.record import UserRecord, encode_record
+from models.contract.state_spec import TensorSpec
 
 SPEC = (TensorSpec("counts", (4,)),)
 ARTIFACT = "0123456789abcdef" * 2

@@ -19,8 +19,8 @@ from models.contract.artifact import (
 )
 from models.contract.errors import ArtifactError, ArtifactMissingError, ArtifactTamperedError
 from models.contract.item_texts import ITEM_TEXTS
-from models.contract.record import TensorSpec
 from models.contract.schema import FeatureSchema, Field
+from models.contract.state_spec import TensorSpec
 from models.contract.vocabulary import Vocabulary
 
 SCHEMA = FeatureSchema(
@@ -230,8 +230,28 @@ def test_item_texts_must_be_one_per_item(tmp_path):
 def test_a_manifest_of_another_format_is_refused():
     fields = json.loads(MANIFEST_OF_TINY.to_bytes()) | {"format": FORMAT + 1}
 
-    with pytest.raises(ArtifactError, match=f"has format {FORMAT + 1}, expected {FORMAT}"):
+    with pytest.raises(ArtifactError, match=f"has format {FORMAT + 1}, expected one of"):
         Manifest.from_bytes(json.dumps(fields).encode(), "the-path")
+
+
+def test_a_manifest_of_format_1_stores_every_row():
+    fields = json.loads(MANIFEST_OF_TINY.to_bytes()) | {"format": 1}
+    for tensor in fields["state_spec"]:
+        del tensor["filled"]
+
+    old = Manifest.from_bytes(json.dumps(fields).encode(), "the-path")
+
+    assert (old.format, old.state_spec) == (1, MANIFEST_OF_TINY.state_spec)
+    assert {tensor.filled for tensor in old.state_spec} == {"all"}
+
+
+def test_a_manifest_says_which_rows_may_be_empty():
+    spec = (TensorSpec("items", (8,), "int32", "first"), TensorSpec("rows", (9,), "int32", "last"))
+    raw = replace(MANIFEST_OF_TINY, state_spec=spec).to_bytes()
+
+    assert Manifest.from_bytes(raw, "the-path").state_spec == spec
+    with pytest.raises(ArtifactError, match=r"is not a manifest: .*filled"):
+        Manifest.from_bytes(raw.replace(b'"first"', b'"frist"'), "the-path")
 
 
 @pytest.mark.parametrize("raw", [b"", b"[]", b"null", b"{}", b"\xff", b'{"format": 1}'])

@@ -15,15 +15,8 @@ from models.contract.errors import (
     ForeignRecordError,
     RecordError,
 )
-from models.contract.record import (
-    RECORD_DTYPES,
-    TensorSpec,
-    UserRecord,
-    decode_record,
-    encode_record,
-    record_bytes,
-    stack_states,
-)
+from models.contract.record import UserRecord, decode_record, encode_record, record_bytes
+from models.contract.state_spec import RECORD_DTYPES, TensorSpec, stack_states
 
 SPEC = (TensorSpec("rows", (3, 4)), TensorSpec("counts", (3,)))
 ARTIFACT = "0123456789abcdef" * 2
@@ -121,7 +114,11 @@ def test_every_truncation_and_every_extension_is_refused(dtype):
         decode_record(raw + b"\0", SPEC, ARTIFACT, "u1")
 
 
-@given(st.binary(max_size=300) | st.binary(max_size=300).map(lambda tail: b"ABSR\x01\x00" + tail))
+@given(
+    st.binary(max_size=300)
+    | st.binary(max_size=300).map(lambda tail: b"ABSR\x01\x00" + tail)
+    | st.binary(max_size=300).map(lambda tail: b"ABSR\x02\x01" + tail)
+)
 def test_any_other_bytes_give_a_record_error(raw):
     with pytest.raises(RecordError):
         decode_record(raw, SPEC, ARTIFACT)
@@ -216,7 +213,7 @@ def test_the_layout_is_as_documented():
     record = UserRecord("é", 258, np.array([1, 515], np.int32), state)
     header = (
         b"ABSR"
-        b"\x01"
+        b"\x02"
         b"\x02"
         b"\x02\x00"
         b"\x02\x00\x00\x00"

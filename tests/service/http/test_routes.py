@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.contract.record import RecordDtype
+from models.contract.state_spec import RecordDtype
 from service.http.schemas import ModelList, ScoreResponse, UserResponse
 from tests.service.toy import AS_OF_S, SPEC, Toy, bare_score_graph
 from tests.service.world import HISTORIES, RECENT, World

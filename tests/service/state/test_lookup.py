@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from models.contract.embedded_cache import stop_server
-from models.contract.record import RECORD_DTYPES, RecordDtype, TensorSpec
+from models.contract.state_spec import RECORD_DTYPES, RecordDtype, TensorSpec
 from service.generations.serving import Serving
 from service.state.byte_lru import ByteLru
 from service.state.cached_user import CachedUser, footprint, read_user

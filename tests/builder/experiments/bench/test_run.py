@@ -111,7 +111,8 @@ def test_record_of_din_is_the_history_and_that_of_lrea_is_not(quick) -> None:
 
     empty = record_bytes((), "fp32", USER_ID_BYTES, RECENT)
     profile = 4 * (4 + 1)  # and the history's length
-    assert sizes["DIN"] == empty + profile + 8 * QUICK.main.length
+    row_counts = 2 * 4
+    assert sizes["DIN"] == empty + profile + row_counts + 8 * QUICK.main.length
     heads = 4
     slots = QUICK.main.rank * (QUICK.main.dim + heads)
     assert sizes["LREA, hash slots"] == empty + profile + 4 * slots

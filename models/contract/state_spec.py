@@ -1,0 +1,107 @@
+"""Names, shapes and kinds of the tensors of a user's state, and how many of their rows a record holds."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+RecordDtype = Literal["fp32", "fp16", "int8"]
+RECORD_DTYPES: tuple[RecordDtype, ...] = get_args(RecordDtype)
+Filled = Literal["all", "first", "last"]
+FILLED: tuple[Filled, ...] = get_args(Filled)
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One tensor of a user's state.
+
+    Attributes:
+        name: name of the tensor and of an output of the encode graph; must differ from its inputs' names ("ages").
+        shape: shape without the batch axis.
+        kind: "float" numbers are stored in the record's dtype, "int32" ids and bits unchanged in every dtype.
+        filled: rows (along axis 0) that a user's state fills: "all"; the "first", with empty rows behind them (slots);
+            or the "last", with empty rows before them (right-aligned histories). Empty rows are all 0 and are not
+            stored. A row of zeros among the filled ones is stored.
+
+    Raises:
+        ValueError: `filled` is not one of these, or is not "all" for a tensor without axes.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    kind: Literal["float", "int32"] = "float"
+    filled: Filled = "all"
+
+    def __post_init__(self) -> None:
+        if self.filled not in FILLED or (self.has_row_count and not self.shape):
+            raise ValueError(
+                f"filled of state {self.name!r}: got {self.filled!r} for shape {self.shape}, expected one of {FILLED}, "
+                "and an axis for those but 'all'"
+            )
+
+    @property
+    def has_row_count(self) -> bool:
+        """Whether records hold a row count, since they may leave rows out."""
+        return self.filled != "all"
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows, filled or empty."""
+        return self.shape[0] if self.shape else 1
+
+    def part(self, values: Array, rows: int) -> Array:
+        """View of the rows of a whole tensor that a record with `rows` rows holds."""
+        if self.filled == "first":
+            return values[:rows]
+        return values[self.num_rows - rows :] if self.filled == "last" else values
+
+    def filled_rows(self, values: Array) -> int:
+        """Number of rows that a record holds. -0 counts as filled, so that it is restored."""
+        if not self.has_row_count:
+            return self.num_rows
+        is_filled = values != 0
+        if self.kind == "float":
+            is_filled |= np.signbit(values)
+        places = np.flatnonzero(is_filled.any(tuple(range(1, values.ndim))))
+        if not places.size:
+            return 0
+        return int(places[-1]) + 1 if self.filled == "first" else self.num_rows - int(places[0])
+
+    def stored_bytes(self, dtype: RecordDtype, rows: int | None = None) -> int:
+        """Bytes in a record without the row count.
+
+        int8 has an fp16 scale per row of the last axis; vectors stay fp16, since they are counts or totals.
+
+        Args:
+            dtype: dtype of the record.
+            rows: number of stored rows; None: all.
+        """
+        stored = self.num_rows if rows is None else rows
+        size = stored * math.prod(self.shape[1:])
+        if dtype == "fp32" or self.kind == "int32":
+            return 4 * size
+        if dtype == "fp16" or len(self.shape) < 2:
+            return 2 * size
+        return size + 2 * (size // self.shape[-1])
+
+
+StateSpec = tuple[TensorSpec, ...]
+
+
+def whole_rows(spec: StateSpec) -> list[int]:
+    """Number of rows of each tensor, filled or empty."""
+    return [tensor.num_rows for tensor in spec]
+
+
+def stored_rows(state: Mapping[str, Array], spec: StateSpec) -> list[int]:
+    """Number of rows of each tensor that a user's record holds, in the order of the spec."""
+    return [tensor.filled_rows(state[tensor.name]) for tensor in spec]
+
+
+def stack_states(states: Sequence[Mapping[str, Array]], spec: StateSpec) -> dict[str, Array]:
+    """Stack the states of single users along a new batch axis."""
+    return {tensor.name: np.stack([state[tensor.name] for state in states]) for tensor in spec}
