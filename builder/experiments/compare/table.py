@@ -272,8 +272,9 @@ class Comparison:
 
     @property
     def main_metric(self) -> str:
-        """GAUC per slate, which is what a ranking is for, where it was measured; else AUC."""
-        has = self.rows and self.rows[0].outcomes[0]["test"].get("slate_gauc") is not None
+        """GAUC per slate, which is what a ranking is for; AUC where slates are too small for it to be validated by."""
+        first = self.rows[0].outcomes[0] if self.rows else None
+        has = first is not None and first["validation"].get("gauc") is not None
         return "slate_gauc" if has else "auc"
 
     @property

@@ -47,6 +47,16 @@ def test_contributions_add_up_to_the_auc(predictions: Predictions) -> None:
     assert found["lost"].sum() / negatives == pytest.approx(metrics.auc)
 
 
+def test_aucs_of_users_add_up_to_gauc(predictions: Predictions) -> None:
+    found, metrics = prediction_vectors(predictions), measure(*predictions.for_metrics())
+
+    mixed = np.isfinite(found["user_auc"])
+    weight = found["user_targets"][mixed]
+    assert np.average(found["user_auc"][mixed], weights=weight) == pytest.approx(metrics.gauc)
+    assert found["user_targets"].sum() == metrics.targets
+    assert (found["user_targets"] > 0).sum() == len(np.unique(predictions.user))
+
+
 def test_reliability_is_in_probabilities(predictions: Predictions) -> None:
     rows = reliability_of(predictions)
 

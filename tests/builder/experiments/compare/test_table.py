@@ -211,6 +211,7 @@ def with_slates(label: str, family: Family, quality: float, seeds: int = 3) -> R
         {
             **found,
             "test": {**found["test"], "slate_gauc": float(np.nanmean(vectors[seed]["gauc"]))},
+            "validation": {"auc": 0.7, "gauc": 0.7},
             "reliability": RELIABILITY,
             "best_step": 10,
             "steps": 20,
@@ -272,6 +273,18 @@ def test_one_seed_has_an_interval_over_users() -> None:
     assert one is not None
     assert one.half is not None
     assert one.half > 0.005
+
+
+def test_auc_comes_first_where_slates_are_too_small_to_validate_by() -> None:
+    """A few of 10,000 impressions of one item each may share a second: their GAUC is of a handful of slates."""
+    comparison = slate_comparison()
+    validation = {"auc": 0.7, "gauc": None}
+    rows = [
+        replace(row, outcomes=[{**each, "validation": validation} for each in row.outcomes])
+        for row in comparison.rows
+    ]
+    assert comparison.main_metric == "slate_gauc"
+    assert replace(comparison, rows=rows).main_metric == "auc"
 
 
 def test_gauc_per_slate_comes_first_where_it_was_measured() -> None:
