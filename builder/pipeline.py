@@ -43,7 +43,7 @@ from builder.train.train import train
 from models.batch import Batch
 from models.contract.artifact import Artifact, load_artifact
 from models.contract.errors import AbsorbError
-from models.contract.record import encode_record, record_bytes
+from models.contract.record import encode_record
 from models.contract.schema import FIRST_KNOWN
 from models.registry import model_entry
 
@@ -172,11 +172,13 @@ def _precompute(build: Build) -> Result:
     records = precompute(artifact, events, build.recipe.train.threads)
     with build.folder.replacing(build.folder.records) as path:
         counting = counted(records, events.num_users, build.progress, "users")
-        count = write_records(counting, artifact, dtype, path)
-    longest_id = max(len(user.encode()) for user in events.user_ids)
-    recent = events.schema.recent_length
-    size = record_bytes(artifact.manifest.state_spec, dtype, longest_id, recent)
-    return {"users": count, "bytes_per_user": size, "as_of_s": events.as_of_s}
+        written = write_records(counting, artifact, dtype, path)
+    return {
+        "users": written.users,
+        "bytes_per_user": round(written.total_bytes / max(1, written.users)),
+        "largest_bytes": written.largest_bytes,
+        "as_of_s": events.as_of_s,
+    }
 
 
 def _publish(build: Build) -> Result:

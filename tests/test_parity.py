@@ -110,9 +110,11 @@ def publish_records(
     url: str, artifact: Artifact, events: Events, model: str, path: Path, dtype: RecordDtype
 ) -> None:
     """Precompute and publish, as the builder does."""
-    count = write_records(precompute(artifact, events, threads=1), artifact, dtype, path)
+    written = write_records(precompute(artifact, events, threads=1), artifact, dtype, path)
     now = datetime(2026, 11, 22, tzinfo=UTC)
-    generation = new_generation(model, artifact.artifact_id, count, events.as_of_s, dtype, now)
+    generation = new_generation(
+        model, artifact.artifact_id, written.users, events.as_of_s, dtype, now
+    )
     with connect_cache(url) as client:
         client.flushall()
         records = read_records(path, artifact)

@@ -51,7 +51,7 @@ def of_model(
     cache: CacheUrl = CACHE,
     artifacts: Artifacts = ARTIFACTS,
 ) -> None:
-    """For a published model. The size of a key is measured on the keys in the cache."""
+    """For a published model. Mean sizes of records and keys are measured on those in the cache."""
     client = connect_cache(cache)
     pointer, _ = read_pointer(client, name)
     if pointer is None:
@@ -59,7 +59,8 @@ def of_model(
         raise UnknownModelError(name, known)
     artifact = load_artifact(artifacts, pointer.current.artifact_id)
     load = _of_artifact(name, artifact, users or pointer.current.num_users)
-    _show(measured(client, pointer.current, load), replicas, shards, as_json)
+    spec = artifact.manifest.state_spec
+    _show(measured(client, pointer.current, load, spec), replicas, shards, as_json)
 
 
 @app.command(
@@ -74,7 +75,7 @@ def of_artifact(
     as_json: AsJson = False,
     artifacts: Artifacts = ARTIFACTS,
 ) -> None:
-    """For an exported artifact and a number of users."""
+    """For an exported artifact and a number of users, each with the largest record."""
     artifact = load_artifact(artifacts, artifact_id)
     _show(_of_artifact(artifact.manifest.model, artifact, users), replicas, shards, as_json)
 
@@ -90,11 +91,12 @@ def of_recipe(
     as_json: AsJson = False,
     runs: Runs = RUNS,
 ) -> None:
-    """For a recipe whose log is ingested; the model need not be trained."""
+    """For a recipe whose log is ingested, with the mean size of its users' records; the model need not be trained."""
     import torch  # not before the command runs: it takes seconds
 
     from builder.cli.options import make_build
     from builder.errors import StepError
+    from builder.evaluate.record_sizes import measure_record_sizes
     from models.registry import build_model
 
     build = make_build(recipe, runs)
@@ -106,9 +108,10 @@ def of_recipe(
     events, choice = build.events(), build.recipe.model
     id_bytes = round(sum(len(user.encode()) for user in events.user_ids) / events.num_users)
     item_fields = torch.from_numpy(events.item_fields.astype("int64"))
-    spec = build_model(choice.name, events.schema, item_fields, choice.config).state_spec()
-    recent = events.schema.recent_length
-    load = load_of_spec(build.recipe.serve_as, users or events.num_users, spec, recent, id_bytes)
+    model = build_model(choice.name, events.schema, item_fields, choice.config).eval()
+    mean = measure_record_sizes(model, events).mean
+    sizes: dict[str, int] = {dtype: size + id_bytes - USER_ID_BYTES for dtype, size in mean.items()}
+    load = load_of_bytes(build.recipe.serve_as, users or events.num_users, sizes, id_bytes)
     _show(load, replicas, shards, as_json)
 
 

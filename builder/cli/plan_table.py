@@ -36,9 +36,15 @@ def plan_table(load: Load, needs: Sequence[Need], replicas: int, shards: int) ->
 def explanation(load: Load) -> str:
     """How the numbers are computed."""
     source = f"measured on {load.measured} keys of the cache" if load.measured else ""
+    largest = (
+        "Records are counted at their largest: users who do not fill every row take less. `absorb plan model` measures "
+        "what is published, `absorb plan recipe` the users of a log.\n"
+        if load.is_largest
+        else ""
+    )
     over = ", ".join(f"{dtype} {size:.0f}" for dtype, size in load.overhead_bytes.items())
     return (
-        f"Memory of a user: the record, a key of {load.key_bytes} bytes, and the server's overhead "
+        f"{largest}Memory of a user: the record, a key of {load.key_bytes} bytes, and the server's overhead "
         f"({source or 'computed for jemalloc'}): {over} bytes.\n"
         f"maxmemory is for one server, primary or replica: its share of the records, times {HEADROOM} for buffers, "
         "rewriting and fragmentation, plus an empty server. The machine needs more: saving forks the server, and every "

@@ -7,6 +7,7 @@ from typing import Any
 from rich.markup import escape
 
 from builder.cli.progress_bar import bar, console
+from builder.cli.tables import record_sizes
 from builder.pipeline import STEPS, Build, is_due, run_step
 from builder.recipe.audit import exception_lines
 
@@ -75,7 +76,7 @@ def _export(result: Result) -> str:
 
 
 def _precompute(result: Result) -> str:
-    return f"{result['users']:,} users, {result['bytes_per_user']:,} bytes each"
+    return f"{result['users']:,} users, {record_sizes(result)}"
 
 
 def _publish(result: Result) -> str:

@@ -59,6 +59,12 @@ def _measured(report: Mapping[str, Any]) -> Iterable[tuple[str, Mapping[str, Any
         yield "oracle (true probabilities)", {"auc": report["oracle_auc"]}
 
 
+def record_sizes(result: Mapping[str, Any]) -> str:
+    """Sizes of the records that the precompute step wrote; a stamp of an older builder has no largest one."""
+    mean = result["bytes_per_user"]
+    return f"{mean:,} bytes each on average, at most {result.get('largest_bytes', mean):,}"
+
+
 def run_summary(recipe: Recipe, stamps: Mapping[str, Stamp]) -> str:
     """What a run published: the log, the records, the generation that serves."""
     log, records = stamps["ingest"].result, stamps["precompute"].result
@@ -66,7 +72,7 @@ def run_summary(recipe: Recipe, stamps: Mapping[str, Stamp]) -> str:
     return (
         f"{recipe.name}: model {recipe.model.name}, served as {recipe.serve_as!r}\n"
         f"  log         {log['events']:,} events, {log['users']:,} users, {log['items']:,} items\n"
-        f"  records     {records['users']:,} users, {records['bytes_per_user']:,} bytes each ({recipe.cache.dtype})\n"
+        f"  records     {records['users']:,} users, {record_sizes(records)} ({recipe.cache.dtype})\n"
         f"  generation  {published['name']}\n"
         f"  artifact    {published['artifact_id']}"
     )

@@ -12,16 +12,11 @@ from builder.dataset.batches import BatchSource, Slates
 from builder.evaluate.measure import whole_slates
 from builder.evaluate.metrics import measure
 from builder.evaluate.predict import device_of, predict
+from builder.evaluate.record_sizes import measure_record_sizes
 from builder.evaluate.slate_evaluation import evaluate_slates
 from models.base import CtrModel, UserState
 from models.batch import Batch
-from models.contract.record import (
-    USER_ID_BYTES,
-    UserRecord,
-    decode_record,
-    encode_record,
-    record_bytes,
-)
+from models.contract.record import UserRecord, decode_record, encode_record
 from models.contract.state_spec import RECORD_DTYPES, RecordDtype, StateSpec, stack_states
 
 QUALITY_SLATES = 4_000
@@ -36,12 +31,14 @@ class RecordQuality:
     """Size and quality of records of one dtype.
 
     Attributes:
-        bytes: size of a user's record.
+        bytes: mean size of a record over the log's users (`record_sizes.py`).
+        largest_bytes: size of the largest of these records.
         auc: AUC over the targets of `QUALITY_SLATES` slates, or over `QUALITY_POOLS` whole pools.
         log_loss: mean log loss over the same targets, nats.
     """
 
     bytes: int
+    largest_bytes: int
     auc: float
     log_loss: float
 
@@ -57,20 +54,21 @@ def measure_record_quality(
         return _measure_pools(model, source, slates)
     chosen = np.sort(np.random.default_rng(0).permutation(len(slates))[:QUALITY_SLATES])
     predictions = predict(model, source, slates.at(chosen), _by_dtype)
-    spec, recent = model.state_spec(), source.events.schema.recent_length
+    sizes = measure_record_sizes(model, source.events)
     measured: dict[RecordDtype, RecordQuality] = {}
     for dtype, probability in zip(RECORD_DTYPES, predictions.probability.T, strict=True):
         if not np.isnan(probability).any():
             metrics = measure(probability, predictions.label, predictions.user)
-            size = record_bytes(spec, dtype, USER_ID_BYTES, recent)
-            measured[dtype] = RecordQuality(size, metrics.auc, metrics.log_loss)
+            measured[dtype] = RecordQuality(
+                sizes.mean[dtype], sizes.largest[dtype], metrics.auc, metrics.log_loss
+            )
     return measured
 
 
 def _measure_pools(
     model: CtrModel, source: BatchSource, slates: Slates
 ) -> dict[RecordDtype, RecordQuality]:
-    spec, recent = model.state_spec(), source.events.schema.recent_length
+    spec, sizes = model.state_spec(), measure_record_sizes(model, source.events)
     measured: dict[RecordDtype, RecordQuality] = {}
     for dtype in RECORD_DTYPES:
         batches = whole_slates(source, slates, device_of(model), count=QUALITY_POOLS)
@@ -81,8 +79,10 @@ def _measure_pools(
             if dtype == "fp32":  # it holds every finite state
                 raise
             continue
-        test, size = report["test"], record_bytes(spec, dtype, USER_ID_BYTES, recent)
-        measured[dtype] = RecordQuality(size, test["auc"], test["log_loss"])
+        test = report["test"]
+        measured[dtype] = RecordQuality(
+            sizes.mean[dtype], sizes.largest[dtype], test["auc"], test["log_loss"]
+        )
     return measured
 
 

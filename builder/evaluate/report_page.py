@@ -148,16 +148,23 @@ def _records(report: Json) -> list[str]:
     if not report["stored"]:
         return []
     rows = (
-        [dtype, f"{each['bytes']:,}", f"{each['auc']:.4f}", f"{each['log_loss']:.5f}"]
+        [
+            dtype,
+            f"{each['bytes']:,}",
+            f"{each['largest_bytes']:,}",
+            f"{each['auc']:.4f}",
+            f"{each['log_loss']:.5f}",
+        ]
         for dtype, each in report["stored"].items()
     )
     lines = [
         "## Records",
         "",
-        "Quality of scores from records of each type, on a part of the test:",
+        "Bytes of the users' records, mean and largest, and quality of scores from records of each type, on a part of "
+        "the test:",
         "",
     ]
-    return [*lines, *_table(["type", "bytes", "AUC", "log loss"], rows)]
+    return [*lines, *_table(["type", "bytes", "largest", "AUC", "log loss"], rows)]
 
 
 def draw_reliability(report: Json, path: Path) -> None:

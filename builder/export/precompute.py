@@ -5,22 +5,42 @@ Memory does not grow with the number of users: histories are read from mapped fi
 
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from builder.dataset.latest import latest_events
 from builder.errors import StepError
 from builder.export.session import open_graph, run_graph
 from builder.ingest.events import Events
-from models.contract.age import age_buckets
 from models.contract.artifact import ENCODE, Artifact
 from models.contract.record import UserRecord, decode_record, encode_record
-from models.contract.schema import PADDING
 from models.contract.state_spec import RecordDtype
 
 BATCH_USERS = 256
 LENGTH = struct.Struct("<I")
+
+
+@dataclass(frozen=True)
+class Written:
+    """What `write_records` wrote.
+
+    Attributes:
+        users: number of records.
+        total_bytes: size of all records.
+        largest_bytes: size of the largest one.
+    """
+
+    users: int = 0
+    total_bytes: int = 0
+    largest_bytes: int = 0
+
+    def with_record(self, num_bytes: int) -> "Written":
+        """The same after one more record."""
+        return Written(
+            self.users + 1, self.total_bytes + num_bytes, max(self.largest_bytes, num_bytes)
+        )
 
 
 def precompute(artifact: Artifact, events: Events, threads: int) -> Iterator[UserRecord]:
@@ -40,7 +60,9 @@ def precompute(artifact: Artifact, events: Events, threads: int) -> Iterator[Use
     for start in range(0, events.num_users, BATCH_USERS):
         users = np.arange(start, min(start + BATCH_USERS, events.num_users))
         length = max(schema.history_length, schema.recent_length)
-        latest = np.stack([_latest(events, int(user), length) for user in users])  # (B, 2, length)
+        latest = np.stack(
+            [latest_events(events, int(user), length) for user in users]
+        )  # (B, 2, length)
         history, ages = latest[:, :, length - schema.history_length :].transpose(1, 0, 2)
         profile = np.asarray(events.user_fields[users]).astype(np.int64)
         state = run_graph(
@@ -52,28 +74,17 @@ def precompute(artifact: Artifact, events: Events, threads: int) -> Iterator[Use
             yield UserRecord(events.user_ids[user], as_of_s, recent[row], tensors)
 
 
-def _latest(events: Events, user: int, length: int) -> NDArray[np.int64]:
-    """A user's latest positives and their ages, right-aligned: [2, length]. Reads only this user's part of files."""
-    own = slice(int(events.offsets[user]), int(events.offsets[user + 1]))
-    is_positive = events.label[own] == 1
-    rows = events.item[own][is_positive][-length:].astype(np.int64)
-    ages = age_buckets(events.as_of_s - events.ts_s[own][is_positive][-length:])
-    padding = ((0, 0), (length - len(rows), 0))
-    return np.pad(np.stack([rows, ages]), padding, constant_values=PADDING)
-
-
 def write_records(
     records: Iterator[UserRecord], artifact: Artifact, dtype: RecordDtype, path: Path
-) -> int:
-    """Write all records to one file, each after its length; return their number."""
-    spec = artifact.manifest.state_spec
-    count = 0
+) -> Written:
+    """Write all records to one file, each after its length."""
+    spec, written = artifact.manifest.state_spec, Written()
     with path.open("wb") as file:
         for record in records:
-            count += 1
             raw = encode_record(record, spec, artifact.artifact_id, dtype)
             file.write(LENGTH.pack(len(raw)) + raw)
-    return count
+            written = written.with_record(len(raw))
+    return written
 
 
 def read_records(path: Path, artifact: Artifact) -> Iterator[tuple[str, bytes]]:

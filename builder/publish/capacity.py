@@ -5,16 +5,17 @@ overhead is measured on the keys of a cache where there are some (MEMORY USAGE).
 which the usual Redis and Valkey packages use and which rounds up by at most 25%.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from statistics import mean
-from typing import Any, Literal
+from typing import Literal
 
 from builder.publish.cache import CacheClient, cache_errors
+from models.contract.errors import RecordError
 from models.contract.generation import Generation
-from models.contract.record import record_bytes
-from models.contract.state_spec import RECORD_DTYPES, StateSpec
+from models.contract.record import decode_record, record_bytes
+from models.contract.state_spec import RECORD_DTYPES, RecordDtype, StateSpec, stored_rows
 
 Allocator = Literal["jemalloc", "libc"]
 GIB = 1 << 30
@@ -39,10 +40,11 @@ class Load:
     Attributes:
         model: name that the model is served under.
         users: number of records.
-        record_bytes: dtype -> size of a record.
+        record_bytes: dtype -> mean size of a record; the largest size where `is_largest`.
         key_bytes: size of a key.
         overhead_bytes: dtype -> memory per key beside the key and its record; measured or computed.
-        measured: number of keys that the overhead was measured on; 0: it is computed.
+        measured: number of keys that sizes and overhead were measured on; 0: they are computed.
+        is_largest: whether the sizes are those of a user who fills every row; others have smaller records.
     """
 
     model: str
@@ -51,6 +53,7 @@ class Load:
     key_bytes: int
     overhead_bytes: Mapping[str, float]
     measured: int = 0
+    is_largest: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Need:
 
     Attributes:
         dtype: dtype of the records.
-        record_bytes: size of a record.
+        record_bytes: size of a record, as in `Load`.
         user_bytes: memory of a user in the cache, key and overhead included.
         gib: mode -> GiB of all records in all primaries.
         gib_with_replicas: mode -> GiB of all records in all servers.
@@ -97,7 +100,7 @@ def make_plan(load: Load, replicas: int, shards: int) -> list[Need]:
 
 
 def load_of_spec(model: str, users: int, spec: StateSpec, recent: int, user_id_bytes: int) -> Load:
-    """The load of a model's states, in each dtype.
+    """The load of a model's states, in each dtype, if every user fills every row.
 
     Args:
         model: name that the model is served under.
@@ -109,17 +112,21 @@ def load_of_spec(model: str, users: int, spec: StateSpec, recent: int, user_id_b
     sizes: dict[str, int] = {
         dtype: record_bytes(spec, dtype, user_id_bytes, recent) for dtype in RECORD_DTYPES
     }
-    return load_of_bytes(model, users, sizes, user_id_bytes)
+    is_largest = any(tensor.has_row_count for tensor in spec)
+    return replace(load_of_bytes(model, users, sizes, user_id_bytes), is_largest=is_largest)
 
 
 def load_of_bytes(model: str, users: int, sizes: Mapping[str, int], user_id_bytes: int) -> Load:
     """The load of records of known size; the overhead per key is computed."""
     key = len(f"absorb:{model}::") + GENERATION_NAME_BYTES + user_id_bytes
-    over = {
+    return Load(model, users, sizes, key, _computed_overhead(key, sizes))
+
+
+def _computed_overhead(key: int, sizes: Mapping[str, int]) -> dict[str, float]:
+    return {
         dtype: float(stored_bytes(key, size, "jemalloc") - key - size)
         for dtype, size in sizes.items()
     }
-    return Load(model, users, sizes, key, over)
 
 
 def stored_bytes(key: int, value: int, allocator: Allocator) -> int:
@@ -139,28 +146,48 @@ def _jemalloc(size: int) -> int:
     return -(-size // step) * step
 
 
-def measured(client: CacheClient, generation: Generation, load: Load) -> Load:
-    """The load, with the overhead and the average sizes measured on the keys of a generation.
+def measured(client: CacheClient, generation: Generation, load: Load, spec: StateSpec) -> Load:
+    """The load, with the mean sizes and the overhead measured on the keys of a generation.
+
+    The generation has records of one dtype. Sizes of the other dtypes are computed from the rows that these records
+    hold; the overhead of the other dtypes stays computed.
+
+    Args:
+        client: connection to the cache.
+        generation: its keys are measured.
+        load: what was computed.
+        spec: state spec of the generation's artifact.
 
     Raises:
         CacheUnavailableError: the cache does not answer.
     """
     with cache_errors(client):
         keys = list(islice(client.scan_iter(generation.key_pattern(), SAMPLE_KEYS), SAMPLE_KEYS))
-        sizes = [_key_sizes(client, key) for key in keys]
+        read = [(key, client.get(key), client.memory_usage(key, samples=0)) for key in keys]
     found = [
-        (len(key), value, used) for key, (value, used) in zip(keys, sizes, strict=True) if used
+        (len(key), raw, int(used)) for key, raw, used in read if isinstance(raw, bytes) and used
     ]
     if not found:
         return load
-    key_bytes = round(mean(size for size, _, _ in found))
-    over = mean(used - size - value for size, value, used in found) + TABLE_BYTES
-    # Only records of this dtype are in the cache: the overhead of the other dtypes stays computed.
-    sizes_by_dtype = dict(load.record_bytes)
-    sizes_by_dtype[generation.dtype] = round(mean(value for _, value, _ in found))
-    overs = {**load.overhead_bytes, generation.dtype: over}
-    return Load(load.model, load.users, sizes_by_dtype, key_bytes, overs, len(found))
+    key_bytes = round(mean(key for key, _, _ in found))
+    sizes = _mean_sizes([raw for _, raw, _ in found], spec, generation.artifact_id) or dict(
+        load.record_bytes
+    )
+    sizes[generation.dtype] = round(mean(len(raw) for _, raw, _ in found))
+    over = _computed_overhead(key_bytes, sizes)
+    over[generation.dtype] = mean(used - key - len(raw) for key, raw, used in found) + TABLE_BYTES
+    return Load(load.model, load.users, sizes, key_bytes, over, len(found))
 
 
-def _key_sizes(client: CacheClient, key: Any) -> tuple[int, int]:
-    return int(client.strlen(key)), int(client.memory_usage(key, samples=0) or 0)
+def _mean_sizes(raws: Sequence[bytes], spec: StateSpec, artifact_id: str) -> dict[str, int]:
+    """Dtype -> mean size of these users' records in it; empty if none can be read."""
+    by_dtype: dict[RecordDtype, list[int]] = {dtype: [] for dtype in RECORD_DTYPES}
+    for raw in raws:
+        try:
+            record = decode_record(raw, spec, artifact_id)
+        except RecordError:  # damaged, or of another artifact while a rolling publish runs
+            continue
+        rows, user = stored_rows(record.state, spec), len(record.user_id.encode())
+        for dtype, sizes in by_dtype.items():
+            sizes.append(record_bytes(spec, dtype, user, len(record.recent), rows))
+    return {dtype: round(mean(sizes)) for dtype, sizes in by_dtype.items() if sizes}

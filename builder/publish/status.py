@@ -2,11 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
+from statistics import mean
 
 from builder.publish.cache import CacheClient, cache_errors
 from builder.publish.generations import count_all, read_pointer
 from builder.publish.lock import lock_holder
 from models.contract.generation import MODELS_KEY, Pointer
+
+SAMPLE_KEYS = 100
 
 
 @dataclass(frozen=True)
@@ -17,7 +21,7 @@ class ModelStatus:
         model: name that the model is served under.
         pointer: the generation that serves and the one to roll back to; None before the first publish has finished.
         records: generation (by `Generation.place`) -> number of records in the cache.
-        record_bytes: size of one record of the current generation; None if it holds no record.
+        record_bytes: mean size of up to `SAMPLE_KEYS` records of the current generation; None if it holds no record.
         lock_holder: the builder that is publishing the model now; None if the lock is free.
     """
 
@@ -65,5 +69,6 @@ def _record_bytes(client: CacheClient, pointer: Pointer | None) -> int | None:
     if pointer is None:
         return None
     with cache_errors(client):
-        key = next(client.scan_iter(pointer.current.key_pattern()), None)
-        return client.strlen(key) if key is not None else None
+        keys = islice(client.scan_iter(pointer.current.key_pattern(), SAMPLE_KEYS), SAMPLE_KEYS)
+        sizes = [int(client.strlen(key)) for key in keys]
+    return round(mean(sizes)) if sizes else None

@@ -176,7 +176,7 @@ class ModelInfo(Answer):
 
     record_dtype: str
     record_bytes: int
-    """Bytes of a user's record without the user id."""
+    """Bytes of the largest record, without the user id. Records leave out rows that a user does not fill."""
 
     state: list[TensorInfo]
     provider: str

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from builder.errors import LeakError, PublishError, StepError
+from builder.export.precompute import read_records
 from builder.ingest.events import Events
 from builder.pipeline import STEPS, Build, fingerprints, is_due, republish, run_step
 from builder.publish.cache import connect_cache
@@ -245,9 +246,9 @@ def test_every_step_reports_what_it_did(finished: Build) -> None:
     assert (finished.folder.path / "report.md").read_text().startswith("# Report: ")
     assert stamps["export"].result["onnx_difference"] <= 1e-4
     assert stamps["precompute"].result["users"] == 60
-    size = stamps["precompute"].result["bytes_per_user"]
-    records = finished.folder.records.stat().st_size
-    assert 60 * (size + 4 - 2) < records <= 60 * (size + 4)  # the largest: ids are u0 to u59
+    sizes = [len(raw) for _, raw in read_records(finished.folder.records, finished.artifact())]
+    assert stamps["precompute"].result["bytes_per_user"] == round(sum(sizes) / 60)
+    assert stamps["precompute"].result["largest_bytes"] == max(sizes)
     assert stamps["publish"].result["num_users"] == 60
     assert all(stamp.seconds >= 0 for stamp in stamps.values())
 

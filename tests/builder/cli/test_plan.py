@@ -1,14 +1,22 @@
 """`absorb plan`: the same numbers as a table and as JSON, for a model, an artifact and plain numbers."""
 
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from builder.cli.main import app
+from builder.cli.options import make_build
+from builder.cli.plan_table import explanation
 from builder.cli.progress_bar import console
+from builder.evaluate.record_sizes import measure_record_sizes
 from builder.publish.capacity import load_of_spec, make_plan
+from models.contract.record import USER_ID_BYTES
 from models.contract.state_spec import TensorSpec
+from models.registry import build_model
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +59,31 @@ def test_an_artifact_and_a_published_model_say_the_same(finished):
     assert by_model["record_bytes"]["fp32"] == pytest.approx(
         by_artifact["record_bytes"]["fp32"], abs=16
     )
+
+
+def test_a_recipe_counts_the_mean_record_of_its_logs_users(tmp_path: Path):
+    recipe, runs = Path("builder/recipes/tiny.toml"), tmp_path / "runs"
+    ingested = CliRunner().invoke(app, ["ingest", str(recipe), "--runs", str(runs)])
+    assert ingested.exit_code == 0, ingested.output
+    build = make_build(recipe, runs)
+    events, choice = build.events(), build.recipe.model
+    item_fields = torch.from_numpy(np.array(events.item_fields)).long()
+    model = build_model(choice.name, events.schema, item_fields, choice.config).eval()
+    sizes = measure_record_sizes(model, events)
+
+    plan = json.loads(run_plan("recipe", recipe, "--runs", runs, "--json"))
+
+    id_bytes = round(np.mean([len(user.encode()) for user in events.user_ids]))
+    assert (plan["users"], plan["is_largest"]) == (events.num_users, False)
+    for dtype, size in sizes.mean.items():
+        assert plan["record_bytes"][dtype] == size + id_bytes - USER_ID_BYTES
+
+
+def test_largest_sizes_are_said_to_be_largest():
+    sparse = (TensorSpec("a", (4, 8), filled="first"),)
+    words = "Records are counted at their largest"
+    assert words in explanation(load_of_spec("lrea", 9, sparse, 32, 16))
+    assert words not in explanation(load_of_spec("lrea", 9, (TensorSpec("a", (4, 8)),), 32, 16))
 
 
 @pytest.mark.parametrize(

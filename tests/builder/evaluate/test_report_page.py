@@ -24,7 +24,7 @@ def report() -> dict[str, Any]:
         "trees_floor": None,
         "oracle_auc": 0.95,
         "by_history": {"0-99": asdict(Group(0.7, 90, 9, 0.1, 0.75))},
-        "stored": {"fp32": {"bytes": 12_345, "auc": 0.9, "log_loss": 0.02}},
+        "stored": {"fp32": {"bytes": 2_345, "largest_bytes": 12_345, "auc": 0.9, "log_loss": 0.02}},
         "cuts": {"age of the item": {"never": group}},
         "reliability": [
             {"from": 0.0, "to": 0.9, "targets": 3_600, "positives": 0.0, "predicted": 0.001, "observed": 0.0},
@@ -58,7 +58,7 @@ def test_the_page_has_every_part(report: dict[str, Any]) -> None:
     assert "| 90.0% to 100.0% | 400 | 40 | 12% | 10% | 1.200 |" in lines
     assert "| never | 7 | 7 | 100.000% |  |" in lines
     assert "| 0-99 | 90 | 9 | 10.000% | 0.7000 | 0.7500 |" in lines
-    assert "| fp32 | 12,345 | 0.9000 | 0.02000 |" in lines
+    assert "| fp32 | 2,345 | 12,345 | 0.9000 | 0.02000 |" in lines
     for table in (part.splitlines() for part in text.split("\n\n") if part.startswith("|")):
         assert len({line.count("|") for line in table}) == 1
 

@@ -12,7 +12,7 @@ from builder.dataset.batches import find_slates
 from builder.dataset.parts import batch_source
 from builder.errors import StepError
 from builder.export.onnx import export
-from builder.export.precompute import precompute, read_records, write_records
+from builder.export.precompute import Written, precompute, read_records, write_records
 from builder.ingest.events import Events
 from builder.ingest.run import ingest
 from builder.recipe.recipe import Recipe, load_recipe
@@ -92,10 +92,12 @@ def artifact_weights(artifact: Artifact) -> dict[str, torch.Tensor]:
 def test_records_survive_their_file(events: Events, artifact: Artifact, tmp_path: Path) -> None:
     path = tmp_path / "records.bin"
 
-    count = write_records(precompute(artifact, events, 1), artifact, "fp32", path)
+    written = write_records(precompute(artifact, events, 1), artifact, "fp32", path)
 
-    assert count == events.num_users
-    assert [user for user, _ in read_records(path, artifact)] == events.user_ids
+    records = list(read_records(path, artifact))
+    assert [user for user, _ in records] == events.user_ids
+    sizes = [len(raw) for _, raw in records]
+    assert written == Written(events.num_users, sum(sizes), max(sizes))
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(CorruptRecordError, match="truncated"):
         list(read_records(path, artifact))

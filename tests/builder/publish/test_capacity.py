@@ -2,8 +2,10 @@
 
 import time
 
+import numpy as np
 import pytest
 
+from builder.publish.blue_green import publish
 from builder.publish.capacity import (
     GIB,
     HEADROOM,
@@ -14,8 +16,9 @@ from builder.publish.capacity import (
     measured,
     stored_bytes,
 )
-from models.contract.record import record_bytes
-from tests.builder.published import SPEC, publish_new
+from models.contract.record import UserRecord, encode_record, record_bytes
+from models.contract.state_spec import RECORD_DTYPES, TensorSpec
+from tests.builder.published import ARTIFACT, SPEC, generation_of, publish_new
 
 SIZES = (100, 1000, 2100, 5000, 9000)
 
@@ -58,7 +61,7 @@ def test_jemallocs_size_classes(size: int, rounded: int):
 def test_a_published_model_is_measured(client):
     pointer = publish_new(client, 1500)
     load = load_of_spec("lrea", 1500, SPEC, 1, 9)
-    measured_load = measured(client, pointer.current, load)
+    measured_load = measured(client, pointer.current, load, SPEC)
     used = sum(
         client.memory_usage(key, samples=0)
         for key in client.scan_iter(pointer.current.key_pattern(), 1000)
@@ -69,11 +72,37 @@ def test_a_published_model_is_measured(client):
     assert need.record_bytes == pytest.approx(record_bytes(SPEC, "fp16", 9, 1), abs=1)
 
 
+def test_sizes_of_every_dtype_are_means_over_the_rows_that_users_fill(client):
+    """Of 40 users, every fourth fills all 64 rows, the others two."""
+    spec = (
+        TensorSpec("items", (64,), "int32", "first"),
+        TensorSpec("sums", (64, 4), filled="first"),
+    )
+    expected = dict.fromkeys(RECORD_DTYPES, 0.0)
+    packed = []
+    for number in range(40):
+        rows, user = (2 if number % 4 else 64), f"user:{number:02}"
+        items, sums = np.zeros(64, np.int32), np.zeros((64, 4), np.float32)
+        items[:rows], sums[:rows] = 5, 1.5
+        record = UserRecord(user, 7, np.zeros(1, np.int32), {"items": items, "sums": sums})
+        packed.append((user, encode_record(record, spec, ARTIFACT, "fp16")))
+        for dtype in RECORD_DTYPES:
+            expected[dtype] += len(encode_record(record, spec, ARTIFACT, dtype)) / 40
+    pointer = publish(client, generation_of(40), iter(packed), spec)
+
+    largest = load_of_spec("lrea", 40, spec, 1, 7)
+    found = measured(client, pointer.current, largest, spec)
+
+    assert (largest.is_largest, found.is_largest, found.measured) == (True, False, 40)
+    assert found.record_bytes == {dtype: round(size) for dtype, size in expected.items()}
+    assert largest.record_bytes["fp16"] == len(packed[0][1]) > 2 * found.record_bytes["fp16"]
+
+
 def test_a_cache_without_keys_leaves_what_is_computed(client):
     pointer = publish_new(client, 20)
     client.flushall()
     load = load_of_spec("lrea", 20, SPEC, 1, 9)
-    assert measured(client, pointer.current, load) == load
+    assert measured(client, pointer.current, load, SPEC) == load
 
 
 def test_builds_replicas_and_shards_multiply():
