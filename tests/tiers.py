@@ -33,6 +33,7 @@ TRAININGS = (
     "tests/builder/train/",
     "tests/builder/test_pipeline.py",
     "tests/builder/ingest/sources/",
+    "tests/models/test_missing_fields.py",
     "tests/models/test_registry.py",
     "tests/test_parity.py",
 )

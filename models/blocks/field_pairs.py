@@ -62,5 +62,8 @@ def matrix_pairs(
 def transform_to(
     x: Float[Tensor, "... K D"], matrices: Float[Tensor, "K M D D"]
 ) -> Float[Tensor, "... M D"]:
-    """t_m = Σ_k M_kmᵀ x_k: the vector whose product with field m sums its pairs with all x_k."""
+    """t_m = Σ_k M_kmᵀ x_k: the vector whose product with field m sums its pairs with all x_k; zeros without an x_k."""
+    if not x.shape[-2]:
+        # ONNX Runtime's Einsum divides by the size of the summed axis: SIGFPE kills the process.
+        return x.new_zeros(*x.shape[:-2], *matrices.shape[1:3])
     return torch.einsum("...kd,kmde->...me", x, matrices)

@@ -76,7 +76,7 @@ class FinalMLP(FieldModel):
         """The first layer of both towers; the user's own logit is 0."""
         flat = user.flatten(1)
         state = self.first.encode("user_first", flat) | self.second.encode("user_second", flat)
-        return 0 * flat.sum(1), state
+        return 0 * user.sum((1, 2)), state  # not `flat`: ONNX cannot reshape to an axis of size 0
 
     def interact(self, state: UserState, online: Float[Tensor, "B C Ko D"]) -> Float[Tensor, "B C"]:
         """The sum of both towers' linear outputs and of their bilinear form."""

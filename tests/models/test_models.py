@@ -60,17 +60,6 @@ def test_a_slate_gives_a_logit_per_candidate(case: Case, users: int, candidates:
 
 
 @each_case
-def test_a_log_without_user_and_context_fields_works(case: Case):
-    """A log of three columns has items only, and no fields of users or requests."""
-    bare = replace(SCHEMA, user_fields=(), context_fields=())
-    model, batch = settled(case, bare), random_batch(bare)
-    logits = logits_of(model, batch)
-    assert logits.shape == batch.label.shape
-    assert logits.isfinite().all()
-    assert model.train_forward(batch.user, batch.context, batch.slate).logits.isfinite().all()
-
-
-@each_case
 def test_padding_cannot_change_a_score(case: Case):
     """With a window that is four events longer, scores are the same whatever its new weights are."""
     longer = replace(SCHEMA, history_length=SCHEMA.history_length + 4)
