@@ -54,13 +54,12 @@ TablesOnly = Annotated[
     bool,
     typer.Option("--tables-only", help="train nothing: tables and plots of what is finished"),
 ]
-AxisNames = Annotated[
-    list[str] | None,
+WithCosts = Annotated[
+    bool,
     typer.Option(
-        "--axis", help="vary this alone (repeatable): length, candidates, rank, dim; default: all"
+        "--costs", help="time every row's score graph here, also if their times are kept already"
     ),
 ]
-AXES = ("length", "candidates", "rank", "dim")
 COMPARE = Path("var/compare")
 
 app = typer.Typer()
@@ -84,6 +83,7 @@ def compare(  # noqa: PLR0913 - options of a command
     prepared: PreparedFolder = None,
     minutes: Minutes = 0.0,
     tables_only: TablesOnly = False,
+    costs: WithCosts = False,
     runs: Runs = RUNS,
 ) -> None:
     """Train every `variant` of a recipe on the same data and budget; write tables and plots with 95% intervals.
@@ -94,6 +94,10 @@ def compare(  # noqa: PLR0913 - options of a command
     Every finished training is a file: an interrupted comparison goes on where it stopped. With --only, the tables also
     show the variants that were trained before.
 
+    At the end, the score graphs of all rows are timed in ONNX Runtime and their times are kept in `costs.json` of
+    --folder. --tables-only shows the times that are kept, and leaves the column blank without them; --costs times all
+    rows again, on this machine.
+
     With --prepared, the variants of a folder that `absorb prepare` wrote are trained, and their outcomes are written to
     --out; tables are then made by `absorb compare RECIPE --folder --tables-only`, with the outcomes in that folder.
     `python -m builder.cli.prepared compare` does the same where only torch, numpy and safetensors are installed.
@@ -103,8 +107,7 @@ def compare(  # noqa: PLR0913 - options of a command
         return
     if recipe is None:
         raise typer.BadParameter("missing, expected a recipe, or --prepared", param_hint="RECIPE")
-    from builder.experiments.compare.cost import find_costs
-    from builder.experiments.compare.run import collect_comparison, served, write_comparison
+    from builder.experiments.compare.run import collect_comparison, write_comparison
     from builder.experiments.tables import comparison_table
 
     build = make_build(recipe, runs, device=device)
@@ -115,13 +118,35 @@ def compare(  # noqa: PLR0913 - options of a command
             comparison = collect_comparison(build, seeds, place)
         else:
             comparison = _train(build, seeds, jobs, place, only or ())
-        with bar("cost", has_estimate=False) as progress:
-            costs = find_costs(served(comparison), build.events(), place, progress)
-    comparison = comparison.with_costs(costs)
+        comparison = _with_costs(build, comparison, place, is_due=costs, is_kept=tables_only)
     command = f"absorb compare {recipe} --seeds {seeds}"
     written = write_comparison(comparison, command, out or place)
     console.print(comparison_table(comparison))
     console.print(*written, sep="\n")
+
+
+def _with_costs(
+    build: "Build", comparison: "Comparison", place: Path, *, is_due: bool, is_kept: bool
+) -> "Comparison":
+    """The comparison with the cost of each row.
+
+    Args:
+        build: recipe, and run folder with the ingested log.
+        comparison: its rows.
+        place: folder where costs are kept.
+        is_due: all rows are timed, whatever is kept.
+        is_kept: otherwise only kept costs are shown; if this is off, all rows are timed if one has none.
+    """
+    from builder.experiments.compare.cost import kept_costs, time_costs
+    from builder.experiments.compare.run import served
+
+    events, rows = build.events(), served(comparison)
+    costs = kept_costs(events, place)
+    is_missing = any(costs.find(*row) is None for row in rows)
+    if rows and (is_due or (is_missing and not is_kept)):
+        with bar("cost", has_estimate=False) as progress:
+            costs = time_costs(rows, events, place, progress)
+    return comparison.with_costs(costs)
 
 
 def _compare_prepared(
@@ -285,33 +310,32 @@ def llactr(
 
 @app.command(
     rich_help_panel=EXPERIMENTS,
-    epilog=f"Example: absorb bench --quick --axis candidates\n\n{EXIT_CODES}",
+    epilog=f"Example: absorb bench --out var/bench\n\n{EXIT_CODES}",
 )
 def bench(
     out: Annotated[Path, typer.Option(help="folder of table and plot")] = Path("var/bench"),
     quick: Annotated[bool, typer.Option(help="small sizes only, to try the command")] = False,
-    axis: AxisNames = None,
     training: Annotated[
-        bool, typer.Option(help="time training instead: an epoch at L = 1,000, and its profile")
+        bool, typer.Option(help="time training instead: slates per second, an epoch, a profile")
     ] = False,
     suan: Annotated[
         bool, typer.Option(help="time SUAN instead: one by one, packed, and from the cache")
     ] = False,
 ) -> None:
-    """Time scoring against history length L, candidates B, rank r and width d: every model in the same runtime."""
+    """Time the default model and its rivals by history length and slate size, in the runtime that serves them.
+
+    The inputs are those of the default recipe, the weights are random. Tables of milliseconds, microseconds per
+    candidate and bytes, and a plot.
+    """
     from builder.experiments.bench.run import run_bench
     from builder.experiments.bench.suan import run_suan_bench
     from builder.experiments.bench.training import run_training_bench
     from builder.provenance import describe_machine
 
-    chosen = [name for name, on in (("--training", training), ("--suan", suan)) if on]
-    if len(chosen) + bool(axis) > 1:
-        given = [*chosen, *(["--axis"] if axis else [])]
-        expected = f"got {' and '.join(given)}, expected one of them"
-        raise typer.BadParameter(expected, param_hint=given[-1])
-    _check(axis, AXES, "--axis")
-    options = "".join(f" --axis {name}" for name in axis or ())
-    options += " --training" * training + " --suan" * suan + " --quick" * quick
+    if training and suan:
+        given = "got --training and --suan, expected one of them"
+        raise typer.BadParameter(given, param_hint="--suan")
+    options = " --training" * training + " --suan" * suan + " --quick" * quick
     header = describe_machine(f"absorb bench --out {out}{options}")
     with bar("bench") as progress:
         if training:
@@ -319,5 +343,5 @@ def bench(
         elif suan:
             written = run_suan_bench(out, progress, header, quick=quick)
         else:
-            written = run_bench(out, progress, header, quick=quick, axes=axis or ())
+            written = run_bench(out, progress, header, quick=quick)
     console.print(*written, sep="\n")

@@ -1,4 +1,4 @@
-"""Times of exported score graphs, measured in turn, for `bench` and `compare`.
+"""Times of exported graphs, measured in turn, for `bench` and `compare`.
 
 Weights and inputs are random: the time does not depend on them.
 """
@@ -6,6 +6,7 @@ Weights and inputs are random: the time does not depend on them.
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import onnxruntime as ort
@@ -18,14 +19,19 @@ from models.batch import Batch, Context, Slate, User
 from models.contract.age import NUM_AGES
 from models.contract.record import USER_ID_BYTES, record_bytes
 from models.contract.schema import FIRST_KNOWN, FeatureSchema, Field
-from models.contract.state_spec import StateSpec
+from models.contract.state_spec import RecordDtype, StateSpec
 
 BLOCKS = (64, 256, 512, 1_024)
 """Block sizes, in candidates, that are tried for a graph that may score the slate in blocks."""
+TRIED = 1_024
+"""Candidates of the slate on which block sizes are tried."""
 LARGEST_BYTES = 2 << 30
 """Limit of a graph's largest tensor in one run."""
 ROUNDS = (5, 200)
 """Least and largest number of timed rounds."""
+ENCODINGS = 25
+SLATE = ("items", "candidate_fields")
+"""Inputs of the score graph with an axis of candidates."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +79,11 @@ class GraphTimes:
 
 @dataclass(frozen=True)
 class _Ready:
-    """A contender with open sessions: `score` scores the slate once, `encode` encodes the user once."""
+    """A contender with open sessions: `score` scores a slate of `block`s, `encode` encodes the user once."""
 
     contender: Contender
     block: int
-    score: Callable[[], None]
+    score: Callable[[int], None]
     encode: Callable[[], None]
 
 
@@ -91,38 +97,43 @@ def make_contender(
 
 
 def time_in_turn(
-    contenders: Sequence[Contender], candidates: int, threads: int, budget_s: float
-) -> Iterator[GraphTimes]:
+    contenders: Sequence[Contender], slates: Sequence[int], threads: int, budget_s: float
+) -> Iterator[list[GraphTimes]]:
     """Warm up, choose blocks, then time all in turn (A B C A B C …), so that a slow moment of the machine affects all.
 
     Args:
-        contenders: models to time; each yields its times.
-        candidates: in the slate.
+        contenders: models to time.
+        slates: numbers of candidates; each yields the times of every model.
         threads: of the runtime.
-        budget_s: seconds for the timed rounds.
+        budget_s: seconds for the timed rounds of a slate.
     """
-    ready = [_prepare(contender, candidates, threads) for contender in contenders]
-    round_s = sum(_seconds(each.score) for each in ready)
-    rounds = int(np.clip(budget_s / round_s, *ROUNDS))
-    score_ms = _in_turn([each.score for each in ready], rounds)
-    encode_ms = _in_turn([each.encode for each in ready], ROUNDS[0])
-    for timed, score, encode in zip(ready, score_ms, encode_ms, strict=True):
-        p10, median, p90 = (float(value) for value in np.percentile(score, [10, 50, 90]))
-        yield GraphTimes(
-            timed.block,
-            rounds,
-            median,
-            p10,
-            p90,
-            float(np.median(encode)),
-            state_bytes(timed.contender),
-        )
+    ready = [_prepare(contender, max(slates), threads) for contender in contenders]
+    encode_ms = [float(np.median(ms)) for ms in _in_turn([r.encode for r in ready], ENCODINGS)]
+    for candidates in slates:
+        runs = [partial(each.score, candidates) for each in ready]
+        round_s = sum(
+            map(_seconds, runs)
+        )  # the first run of a shape allocates, so it counts here only
+        rounds = int(np.clip(budget_s / round_s, *ROUNDS))
+        spreads = [np.percentile(ms, [10, 50, 90]).tolist() for ms in _in_turn(runs, rounds)]
+        yield [
+            GraphTimes(
+                min(each.block, candidates),
+                rounds,
+                median,
+                p10,
+                p90,
+                ms,
+                state_bytes(each.contender),
+            )
+            for each, (p10, median, p90), ms in zip(ready, spreads, encode_ms, strict=True)
+        ]
 
 
-def state_bytes(contender: Contender) -> int:
-    """Bytes of a user's record in the cache, fp32."""
+def state_bytes(contender: Contender, dtype: RecordDtype = "fp32") -> int:
+    """Bytes of a user's record in the cache."""
     recent = contender.schema.recent_length
-    return record_bytes(contender.spec, "fp32", USER_ID_BYTES, recent)
+    return record_bytes(contender.spec, dtype, USER_ID_BYTES, recent)
 
 
 def _in_turn(runs: Sequence[Callable[[], None]], rounds: int) -> list[list[float]]:
@@ -149,28 +160,41 @@ def _prepare(contender: Contender, candidates: int, threads: int) -> _Ready:
         **{name: values.numpy() for name, values in slate_feed(batch.slate).items()},
     }
     feed, user = kept_inputs(score, feed), kept_inputs(encode, user)
-    block = _fastest_block(score, feed, contender.candidate_bytes)
+    tried = _first(feed, min(candidates, TRIED))
+    block = _fastest_block(score, tried, contender.candidate_bytes) or candidates
     return _Ready(
-        contender, block, lambda: _score(score, feed, block), lambda: _encode(encode, user)
+        contender,
+        block,
+        lambda several: _score(score, _first(feed, several), block),
+        lambda: _encode(encode, user),
     )
 
 
-def _fastest_block(session: ort.InferenceSession, feed: Feed, candidate_bytes: int | None) -> int:
-    candidates: int = feed["items"].shape[1]
+def _fastest_block(
+    session: ort.InferenceSession, feed: Feed, candidate_bytes: int | None
+) -> int | None:
+    """The block size that scores a slate fastest; None: the whole slate in one run."""
     if candidate_bytes is None:
-        _score(session, feed, candidates)
-        return candidates
-    blocks = {min(block, candidates) for block in (*BLOCKS, candidates)}
+        return None
+    candidates: int = feed["items"].shape[1]
+    blocks = {min(block, candidates) for block in BLOCKS}
     fitting = [block for block in sorted(blocks) if block * candidate_bytes <= LARGEST_BYTES]
     seconds = {}
     for block in fitting:
         _score(session, feed, block)  # the first run of a shape allocates
-        seconds[block] = _seconds(lambda chosen=block: _score(session, feed, chosen))  # type: ignore[misc]
+        seconds[block] = _seconds(partial(_score, session, feed, block))
     return min(seconds, key=seconds.__getitem__)
 
 
+def _first(feed: Feed, candidates: int) -> Feed:
+    """The inputs with the slate's first candidates."""
+    return {
+        name: values[:, :candidates] if name in SLATE else values for name, values in feed.items()
+    }
+
+
 def _score(session: ort.InferenceSession, feed: Feed, block: int) -> None:
-    slate = {name: feed[name] for name in ("items", "candidate_fields") if name in feed}
+    slate = {name: feed[name] for name in SLATE if name in feed}
     for start in range(0, feed["items"].shape[1], block):
         piece: Feed = {name: values[:, start : start + block] for name, values in slate.items()}
         session.run(None, feed | piece)

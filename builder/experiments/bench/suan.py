@@ -1,4 +1,4 @@
-"""python -m builder bench --suan: time of a request that SUAN scores: one by one, packed, or from the cache.
+"""absorb bench --suan: time of a request that SUAN scores: one by one, packed, or from the cache.
 
 One user, one thread, ONNX Runtime, random weights. "One by one" runs the events and one candidate through the blocks,
 once for each candidate, as in the paper; "packed" encodes the events within the request and scores all candidates in
@@ -10,28 +10,29 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from builder.experiments.bench.contenders import bench_schema, random_model
 from builder.experiments.bench.graph_timing import (
     Contender,
     GraphTimes,
     make_contender,
     time_in_turn,
 )
-from builder.experiments.bench.timing import CONTENDERS, bench_schema, random_model
 from builder.experiments.report.markdown import markdown_table, write_report
 from builder.progress import Progress
 from models.registry import make_config
 
 ONE_BY_ONE, SUAN, LIGHT = "SUAN, one by one", "SUAN", "LightSUAN"
 SPARSE = "LightSUAN, candidates sparse too"
-_, LIGHT_OPTIONS = CONTENDERS[LIGHT]
+LIGHT_OPTIONS = {"window": 32, "stride": 32}
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     ONE_BY_ONE: ("suan", {"gate": "mean"}),
-    SUAN: CONTENDERS[SUAN],
-    LIGHT: CONTENDERS[LIGHT],
+    SUAN: ("suan", {}),
+    LIGHT: ("light_suan", LIGHT_OPTIONS),
     SPARSE: ("light_suan", {**LIGHT_OPTIONS, "target_stride": LIGHT_OPTIONS["stride"]}),
 }
 """Label -> model of the registry and its options. A gate over all tokens requires one run per candidate."""
 SIZES = {"item_dim": 16, "field_dim": 4, "blocks": 2, "block_heads": 2}
+ITEMS = 4_000
 LENGTH, CANDIDATES = 1_000, (10, 100, 1_000)
 QUICK_LENGTH, QUICK_CANDIDATES, QUICK_SIZES = 50, (10,), {**SIZES, "blocks": 1}
 
@@ -72,18 +73,17 @@ def run_suan_bench(
     sizes = QUICK_SIZES if quick else SIZES
     contenders = [_contender(label, length, sizes) for label in MODELS]
     costs: list[Cost] = []
-    for done, candidates in enumerate(slates):
-        progress(done, len(slates), f"{candidates} candidates")
-        all_times = time_in_turn(contenders, candidates, threads=1, budget_s=0.2 if quick else 10.0)
+    timing = time_in_turn(contenders, slates, threads=1, budget_s=0.2 if quick else 10.0)
+    for done, (candidates, all_times) in enumerate(zip(slates, timing, strict=True)):
+        progress(done + 1, len(slates), f"{candidates} candidates")
         costs += _costs(dict(zip(MODELS, all_times, strict=True)), candidates)
-    progress(len(slates), len(slates))
     plain = {**header, "length": length, "costs": [asdict(cost) for cost in costs]}
     return write_report(out, "suan", _to_markdown(costs, length, sizes, header), plain)
 
 
 def _contender(label: str, length: int, sizes: Mapping[str, int]) -> Contender:
     name, options = MODELS[label]
-    schema = bench_schema(length)
+    schema = bench_schema(length, ITEMS)
     model = random_model(name, schema, {**sizes, **options})
     per_candidate = 4 * sizes["block_heads"] * (length + 1) ** 2 if label == ONE_BY_ONE else None
     return make_contender(label, model, schema, per_candidate)

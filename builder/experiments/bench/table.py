@@ -1,115 +1,87 @@
-"""The benchmark as Markdown: one table per axis, with the ratio of medians."""
+"""The benchmark as Markdown: a table of times and bytes for each history length."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from builder.experiments.bench.timing import Size, Timing
+from builder.experiments.bench.graph_timing import GraphTimes
+from builder.experiments.compare.table import EVENT_BYTES
 from builder.experiments.report.markdown import markdown_table
 
-AXES = {
-    "length": "history length L",
-    "candidates": "candidates B",
-    "rank": "rank r",
-    "dim": "width d",
-}
-SLOW = "DIN"
-SHOWN = (SLOW, "LREA, position slots", "LREA, hash slots", "no long history")
-"""In every table, also where they do not move."""
 
+@dataclass(frozen=True)
+class Timing:
+    """One model at one size.
 
-def to_markdown(
-    timings: Sequence[Timing],
-    main: Size,
-    sweeps: Mapping[str, tuple[int, ...]],
-    header: Mapping[str, str],
-) -> str:
-    """All timings, and how they were measured."""
-    lines = ["# Time to score one user's slate", "", f"Made by `{header['command']}`.", ""]
-    lines += [f"- {name}: {value}" for name, value in header.items() if name != "command"]
-    sizes = f"L = {main.length:,}, r = {main.rank}, d = {main.dim}, B = {main.candidates:,}"
-    lines += ["", *HOW, "", f"## {sizes}", ""]
-    lines += _main_table([line for line in timings if line.size == main])
-    one_thread = [line for line in timings if line.threads == timings[0].threads]
-    for axis, values in sweeps.items():
-        lines += ["", f"## Against {AXES[axis]}", "", *_sweep_table(one_thread, main, axis, values)]
-    return "\n".join(lines) + "\n"
+    Attributes:
+        model: label.
+        length: L of the history.
+        candidates: B of the slate.
+        record_bytes: of a user's record in the cache, fp16.
+        times: of its graphs.
+    """
+
+    model: str
+    length: int
+    candidates: int
+    record_bytes: int
+    times: GraphTimes
+
+    @property
+    def us_per_candidate(self) -> float:
+        """Median, in microseconds."""
+        return 1e3 * self.times.median_ms / self.candidates
+
+    @property
+    def of_raw(self) -> float:
+        """Bytes of the record over those of the raw history."""
+        return self.record_bytes / (EVENT_BYTES * self.length)
+
+    def to_dict(self) -> dict[str, Any]:
+        """In JSON types, the times beside the other keys."""
+        plain = asdict(self)
+        times = plain.pop("times")
+        return {**plain, **times, "us_per_candidate": self.us_per_candidate}
 
 
 HOW = (
-    "Milliseconds of the whole score graph (embeddings, short-term and long-term attention, head) for one user: median",
-    "(10th to 90th percentile) of the rounds. The models take turns within a round, after a warm-up. LREA scores the",
-    "slate in one run, as the service does; models linear in L take it in the blocks of candidates fastest for each.",
-    "`no long history` is the part that all share. `times faster` is the ratio of medians to DIN's.",
+    "One user with a full history of L different items, the inputs of the default recipe (62,502 items with five more",
+    "fields, two candidate fields), random weights, one thread. `score ms`: the whole score graph (embeddings, reading",
+    "of the state, short-term interest, head), median (10th to 90th percentile) of the rounds; the models take turns",
+    "within a round, after a warm-up. Models whose state has a fixed size score the slate in one run, as the service",
+    "does; models linear in L take it in the blocks of candidates that are fastest for each. `encode ms`: the encode",
+    "graph, which the builder runs, for one user. `record`: bytes in the cache, fp16; `of raw`: over the raw history's",
+    "8 bytes an event. `no long history` is the part that all share.",
 )
 
 
-def sweep(
-    timings: Iterable[Timing], main: Size, axis: str, values: Sequence[int]
-) -> dict[int, dict[str, Timing]]:
-    """Value of the axis -> model -> timing; models that do not depend on the axis keep their timing at `main`."""
-    at_main = {line.model: line for line in timings if line.size == main}
-    by_value = {}
-    for value in values:
-        size = replace(main, **{axis: value})
-        by_value[value] = at_main | {line.model: line for line in timings if line.size == size}
-    return by_value
+def to_markdown(timings: Sequence[Timing], header: Mapping[str, str]) -> str:
+    """All timings, and how they were measured."""
+    lines = ["# Time to score one user's slate", "", f"Made by `{header['command']}`.", ""]
+    lines += [f"- {name}: {value}" for name, value in header.items() if name != "command"]
+    lines += ["", *HOW]
+    for length in dict.fromkeys(line.length for line in timings):
+        own = [line for line in timings if line.length == length]
+        raw = f"raw history {EVENT_BYTES * length:,} bytes"
+        lines += ["", f"## L = {length:,} ({raw})", "", *_table(own)]
+    return "\n".join(lines) + "\n"
 
 
-def swept(by_value: Mapping[int, Mapping[str, Timing]]) -> list[str]:
-    """Models that were timed along the axis, with those that every table shows."""
-    models = next(iter(by_value.values()))
-    sizes = {model: {at[model].size for at in by_value.values()} for model in models}
-    is_swept = len(by_value) > 1  # with a single value, all models are shown
-    return [m for m in models if not is_swept or len(sizes[m]) > 1 or m in SHOWN]
-
-
-def _main_table(timings: Sequence[Timing]) -> list[str]:
+def _table(timings: Sequence[Timing]) -> list[str]:
+    slates = list(dict.fromkeys(line.candidates for line in timings))
+    headings = ["model", "encode ms", "record", "of raw"]
+    for slate in slates:
+        headings += [f"score ms, B = {slate:,}", "µs/candidate"]
     rows = []
-    for line in timings:
-        slow = [other for other in timings if (other.model, other.threads) == (SLOW, line.threads)]
-        rows.append(
-            [
-                line.model,
-                str(line.threads),
-                _spread(line),
-                _ratio(line, slow[0]),
-                f"{line.times.block:,}",
-                str(line.times.rounds),
-                f"{line.times.state_bytes:,}",
-                f"{line.times.encode_ms:.2f}",
-            ]
-        )
-    headings = [
-        "model",
-        "threads",
-        "score ms",
-        "times faster",
-        "candidates per run",
-        "rounds",
-        "bytes per user (fp32)",
-        "encode ms",
-    ]
+    for model in dict.fromkeys(line.model for line in timings):
+        own = {line.candidates: line for line in timings if line.model == model}
+        one = own[slates[0]]
+        row = [model, f"{one.times.encode_ms:.2f}", f"{one.record_bytes:,}", f"{one.of_raw:.2f}"]
+        for slate in slates:
+            row += [_spread(own[slate].times), f"{own[slate].us_per_candidate:.1f}"]
+        rows.append(row)
     return markdown_table(headings, rows)
 
 
-def _sweep_table(
-    timings: Sequence[Timing], main: Size, axis: str, values: Sequence[int]
-) -> list[str]:
-    models = swept(sweep(timings, main, axis, values))
-    fast = [model for model in models if model.startswith("LREA")]
-    rows = []
-    for value, of_value in sweep(timings, main, axis, values).items():
-        times = [_spread(of_value[model]) for model in models]
-        ratios = [_ratio(of_value[model], of_value[SLOW]) for model in fast]
-        rows.append([f"{value:,}", *times, *ratios])
-    return markdown_table(
-        [AXES[axis], *models, *(f"{model}: times faster" for model in fast)], rows
-    )
-
-
-def _spread(line: Timing) -> str:
-    return f"{line.times.median_ms:.2f} ({line.times.p10_ms:.2f} to {line.times.p90_ms:.2f})"
-
-
-def _ratio(line: Timing, slow: Timing) -> str:
-    return f"{slow.times.median_ms / line.times.median_ms:.1f}"
+def _spread(times: GraphTimes) -> str:
+    return f"{times.median_ms:.2f} ({times.p10_ms:.2f} to {times.p90_ms:.2f})"

@@ -1,4 +1,4 @@
-"""python -m builder bench --training: what one epoch costs at L = 2,000 on complete-journey, and where the time goes.
+"""`absorb bench --training`: slates per second and the cost of an epoch of the default task, and where the time goes.
 
 One thread, as `compare` trains. Models take turns, step by step, so that a slow moment of the machine hits all. Each is
 trained twice on the same batches: as training does it, and plainly, with all users of a step together, padded to the
@@ -8,16 +8,16 @@ longest history, and an optimiser that takes one weight after another. The losse
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
 from builder.dataset.parts import batch_source, part_slates
+from builder.experiments.bench.contenders import CONTENDERS, DEFAULT
 from builder.experiments.report.markdown import markdown_table, write_report
 from builder.ingest.events import Events
 from builder.ingest.run import ingest
@@ -30,21 +30,18 @@ from models.base import CtrModel
 from models.registry import build_model
 from models.sequence import by_length
 
-MODELS: dict[str, tuple[str, dict[str, Any]]] = {
-    "no long history": ("din", {"long": False}),
-    "mean pooling": ("mean_pool", {}),
-    "SDIM": ("sdim", {}),
-    "ETA": ("eta", {}),
-    "SIM soft": ("sim", {"search": "soft"}),
-    "TWIN": ("twin", {}),
-    "LREA, position slots": ("lrea", {"slots": "position"}),
-    "LREA, hash slots": ("lrea", {"slots": "hash"}),
-    "DIN, full history": ("din", {}),
-}
-"""Label -> model of the registry and its options."""
+MODELS = (
+    DEFAULT,
+    "DIN, kernel",
+    "DIN, kernel and exact counts",
+    "TWIN",
+    "exact counts only",
+    "no long history",
+)
+"""Labels of `CONTENDERS`."""
 PHASES = ("batch", "forward", "backward", "optimiser", "mean")
-RECIPE = Path(__file__).parents[2] / "recipes" / "habit.toml"
-LENGTH, WARM_UP, STEPS, TOP = 2_000, 2, 15, 6
+RECIPE = Path(__file__).parents[2] / "recipes" / "promotions.toml"
+WARM_UP, STEPS, TOP = 2, 10, 6
 
 
 @dataclass(frozen=True)
@@ -83,7 +80,7 @@ class _Trainee:
     """
 
     def __init__(self, label: str, events: Events, recipe: Recipe, *, is_plain: bool) -> None:
-        name, options = MODELS[label]
+        name, options = CONTENDERS[label]
         fields = torch.from_numpy(np.array(events.item_fields))
         self.label, self.is_plain = label, is_plain
         self.model: CtrModel = build_model(name, events.schema, fields, options).train()
@@ -174,8 +171,7 @@ def run_training_bench(
         quick: three steps of two models, to see that it works.
     """
     recipe = load_recipe(RECIPE)
-    recipe = replace(recipe, history=replace(recipe.history, length=LENGTH))
-    labels = list(MODELS)[-2:] if quick else list(MODELS)
+    labels = MODELS[-2:] if quick else MODELS
     costs = list(_time_all(ingest(recipe), recipe, labels, 3 if quick else STEPS, progress))
     plain = {**header, "costs": [asdict(cost) for cost in costs]}
     return write_report(out, "training", to_markdown(costs, recipe, header), plain)
@@ -204,16 +200,16 @@ def _time_all(
 
 def to_markdown(costs: Sequence[Cost], recipe: Recipe, header: Mapping[str, str]) -> str:
     """The costs as tables, with how they were taken."""
-    rule = recipe.train
-    lines = ["# Time to train one epoch", "", f"Made by `{header['command']}`.", ""]
+    rule, sampling = recipe.train, recipe.sampling
+    lines = ["# Slates per second of training", "", f"Made by `{header['command']}`.", ""]
     lines += [f"- {name}: {value}" for name, value in header.items() if name != "command"]
     lines += [
         "",
-        f"complete-journey, L = {LENGTH:,}, one thread, steps of {rule.slates_per_step} users × up to "
-        f"{2 * rule.positives_per_slate} candidates, the models' default sizes. Medians (10th to 90th percentile) of "
-        "steps taken in turn. An epoch shows every basket once. Plainly: all users of a step together, padded to the "
-        "longest history, and one weight after another in the optimiser; the gap is the largest relative difference of "
-        "a step's loss.",
+        f"The task of `{RECIPE.name}`, L = {recipe.history.length:,}, one thread, steps of {rule.slates_per_step} "
+        f"slates with up to {sampling.positives} positives and {sampling.negatives} sampled negatives, no dropout. "
+        "Medians (10th to 90th percentile) of steps taken in turn. An epoch shows every slate once. `plainly`: all "
+        "users of a step together, padded to the longest history, and one weight after another in the optimiser; "
+        "`loss gap`: the largest relative difference of a step's loss.",
         "",
     ]
     rows = []

@@ -1,9 +1,9 @@
 """What serving a model costs: bytes of a user's state, and time to score a candidate in the runtime that serves it.
 
 All models of a comparison are timed together, in turn, after all trainings: a slow moment of the machine hits all.
+The costs are kept in one file beside the trainings, so that tables can be made again, elsewhere too.
 """
 
-import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 import torch
 
 from builder.experiments.bench.graph_timing import Contender, make_contender, time_in_turn
@@ -31,6 +30,12 @@ BUDGET_S = 30.0
 """For the timed rounds of all models together."""
 EVENT_BYTES = 4 * 32
 """Of hidden activations for each candidate and event: what full attention holds with the default h = 32."""
+FILE = "costs.json"
+"""Beside the trainings of a comparison."""
+TRAINING_ONLY = (
+    "dropout", "embedding_dropout", "id_dropout", "id_rate", "position_lr", "nonneg", "init", "graph",
+)  # fmt: skip
+"""Config keys that do not change the served graph: what the search chooses among them costs nothing."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +79,33 @@ Served = tuple[ModelChoice, int | None]
 
 
 def cost_key(model: ModelChoice, length: int | None = None) -> str:
-    """Name of a model with the config keys that differ from the defaults, and its own history length."""
-    key = f"{model.name} {json.dumps(without_defaults(model), sort_keys=True)}"
+    """Name of a served graph: the model, the keys that differ from the defaults, and its own history length."""
+    config = {k: v for k, v in without_defaults(model).items() if k not in TRAINING_ONLY}
+    key = f"{model.name} {json.dumps(config, sort_keys=True)}"
     return key if length is None else f"{key}, L = {length}"
 
 
-def find_costs(served: Sequence[Served], events: Events, folder: Path, progress: Progress) -> Costs:
-    """Cost of models; timed once for these models and this log's schema.
+def kept_costs(events: Events, folder: Path) -> Costs:
+    """The costs in a folder.
+
+    Args:
+        events: the log; costs of models with another schema do not count.
+        folder: where the costs are kept.
+
+    Returns:
+        The costs; none if there are none, or if they are of another schema.
+    """
+    place = folder / FILE
+    if not place.exists():
+        return Costs({}, {})
+    stored = json.loads(place.read_text())
+    if stored["schema"] != events.schema.fingerprint():
+        return Costs({}, {})
+    return Costs(stored["machine"], {name: Cost(**cost) for name, cost in stored["of"].items()})
+
+
+def time_costs(served: Sequence[Served], events: Events, folder: Path, progress: Progress) -> Costs:
+    """Time models together, and keep their costs instead of earlier ones.
 
     Args:
         served: models of the comparison's rows, with what the search chose.
@@ -89,14 +114,10 @@ def find_costs(served: Sequence[Served], events: Events, folder: Path, progress:
         progress: called after every export, and when all are timed.
     """
     models = {cost_key(*one): one for one in served}
-    parts = [*sorted(models), events.schema.fingerprint(), str(CANDIDATES), ort.__version__]
-    key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
-    place = folder / f"costs-{key}.json"
-    if not place.exists():
-        costs = _measure(models, events, progress)
-        place.write_text(json.dumps(asdict(costs), indent=1))
-    stored = json.loads(place.read_text())
-    return Costs(stored["machine"], {name: Cost(**cost) for name, cost in stored["of"].items()})
+    costs = _measure(models, events, progress)
+    kept = {"schema": events.schema.fingerprint(), **asdict(costs)}
+    (folder / FILE).write_text(json.dumps(kept, indent=1))
+    return costs
 
 
 def _measure(models: Mapping[str, Served], events: Events, progress: Progress) -> Costs:
@@ -108,7 +129,7 @@ def _measure(models: Mapping[str, Served], events: Events, progress: Progress) -
     progress(len(models), len(models) + 1, "timing")
     # Here, so that the load average is that of the moment before the timed rounds.
     machine = describe_machine("")
-    all_times = list(time_in_turn(contenders, CANDIDATES, THREADS, BUDGET_S))
+    (all_times,) = time_in_turn(contenders, [CANDIDATES], THREADS, BUDGET_S)
     progress(len(models) + 1, len(models) + 1, f"{all_times[0].rounds} rounds")
     scale = 1e3 / CANDIDATES
     return Costs(

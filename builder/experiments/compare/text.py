@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from builder.experiments.compare.cost import CANDIDATES
 from builder.experiments.compare.cut_text import cut_lines
 from builder.experiments.compare.table import (
     EVENT_BYTES,
@@ -30,9 +31,13 @@ NOTES = (
     "its positives that are, and are not, in the history, each against all negatives of its slate; `GAUC per user`",
     "weights users by their targets. `served less trained`: what a model loses by serving another graph than it",
     "trained; blank where they are one. `stopped`: trainings that ended because validation had stopped improving.",
-    "`train s`: median, on one thread unless said otherwise. `bytes/user`: the record in the cache at fp32. `of raw`:",
-    "the same over the bytes of the raw history. `µs/candidate`: the exported score graph in ONNX Runtime on one",
-    "thread, 1,000 candidates in blocks of the size that is fastest for the model; median. No model is calibrated.",
+    "`train s`: median, on one thread unless said otherwise. No model is calibrated.",
+)
+COST_NOTES = (
+    "`bytes/user`: the record in the cache at fp32. `of raw`: the same over the bytes of the raw history.",
+    "`µs/candidate`: the exported score graph in ONNX Runtime on one thread, for {candidates:,} candidates in blocks",
+    "of the size that is fastest for the model; median. All models took turns, apart from the trainings, on {cpu}",
+    "({cores} cores, {runtime}, revision {revision}, {date}; load average before it {load average at start}).",
 )
 NAMES = {
     "slate_gauc": "GAUC per slate",
@@ -193,6 +198,7 @@ def to_markdown(comparison: Comparison, command: str) -> str:
         f"Made by `{command}`.",
         "",
         *NOTES,
+        *_cost_notes(comparison),
         "",
         *_main_tables(comparison),
         "",
@@ -201,13 +207,19 @@ def to_markdown(comparison: Comparison, command: str) -> str:
     lines += [*history_lines(comparison), ""]
     if comparison.missing:
         lines += [f"Not trained to the end, and not shown: {', '.join(comparison.missing)}.", ""]
-    lines += [f"- {name}: {value}" for name, value in comparison.machine.items()]
     if comparison.rows:
         lines += [*_pairs(comparison), *_over_floors(comparison), *_stored(comparison)]
         lines += cut_lines(comparison)
     for sweep in comparison.sweeps:
         lines += ["", f"## Sweep: {sweep.label}", "", *_sweep(comparison, sweep)]
     return "\n".join(lines) + "\n"
+
+
+def _cost_notes(comparison: Comparison) -> Iterable[str]:
+    """How costs were measured, and where; nothing if no row has one."""
+    if comparison.machine:
+        known = {"candidates": CANDIDATES, **comparison.machine}
+        yield from (line.format_map(known) for line in COST_NOTES)
 
 
 def history_lines(comparison: Comparison) -> Iterable[str]:

@@ -5,8 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from builder.cli.experiments import AXES
-from builder.experiments.bench.run import FULL
 from tests.builder.cli.conftest import Call
 from tests.builds import RECIPE
 
@@ -19,19 +17,11 @@ def test_without_variants_it_says_what_is_missing(call: Call, tmp_path: Path, co
     assert "variant: missing, `compare` needs [[variant]] tables" in finished.err
 
 
-@pytest.mark.parametrize(
-    "options",
-    [("--axis", "rank", "--suan"), ("--axis", "rank", "--training"), ("--suan", "--training")],
-)
-def test_bench_does_one_thing_at_a_time(call: Call, options: tuple[str, ...]) -> None:
-    finished = call("bench", *options)
+def test_bench_does_one_thing_at_a_time(call: Call) -> None:
+    finished = call("bench", "--suan", "--training")
 
     assert finished.code == 2
     assert "expected one of them" in finished.err
-
-
-def test_bench_knows_the_axes_that_it_can_vary() -> None:
-    assert set(AXES) == set(FULL.sweeps)
 
 
 def test_compare_only_names_the_variants_there_are(call: Call, tmp_path: Path) -> None:

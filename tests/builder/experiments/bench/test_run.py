@@ -1,82 +1,98 @@
-"""The benchmark, small: it times the exported graphs, and its table, numbers and picture agree."""
+"""The benchmark, small: it times the exported graphs, and its tables, numbers and picture agree."""
 
 import json
 import struct
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from builder.experiments.bench.contenders import (
+    CONTENDERS,
+    DEFAULT,
+    IN_ONE_RUN,
+    bench_schema,
+    random_model,
+)
 from builder.experiments.bench.graph_timing import GraphTimes
-from builder.experiments.bench.plot import plot
-from builder.experiments.bench.run import FULL, QUICK, UNAFFECTED, make_plan, run_bench
+from builder.experiments.bench.run import FULL, QUICK, run_bench
 from builder.experiments.bench.suan import run_suan_bench
-from builder.experiments.bench.table import sweep, swept, to_markdown
-from builder.experiments.bench.timing import CONTENDERS, RECENT, Size, Timing
-from builder.experiments.bench.training import PHASES, run_training_bench
+from builder.experiments.bench.table import Timing, to_markdown
+from builder.experiments.bench.training import MODELS as TRAINED
+from builder.experiments.bench.training import PHASES, RECIPE, run_training_bench
+from builder.experiments.compare.cost import cost_key
 from builder.progress import silent
 from builder.provenance import describe_machine
+from builder.recipe.models import ModelChoice
+from builder.recipe.recipe import load_recipe
 from models.contract.record import USER_ID_BYTES, record_bytes
-from models.registry import MODELS
-
-MAIN = Size(length=100, candidates=10, rank=4, dim=8)
 
 
-def timing(model: str, median_ms: float, size: Size = MAIN, threads: int = 1) -> Timing:
-    low_ms, high_ms = median_ms * 0.9, median_ms * 1.2
-    times = GraphTimes(10, 7, float(median_ms), low_ms, high_ms, 0.5, 1_234)
-    return Timing(model, size, threads, times)
+def timing(model: str, length: int, candidates: int, median_ms: float) -> Timing:
+    times = GraphTimes(10, 7, median_ms, median_ms * 0.9, median_ms * 1.2, 0.5, 1_234)
+    return Timing(model, length, candidates, 800, times)
 
 
-def test_full_plan_has_the_sizes_that_are_claimed() -> None:
-    assert Size(length=10_000, candidates=1_000, rank=128, dim=16) == FULL.main
-    assert (min(FULL.sweeps["length"]), max(FULL.sweeps["length"])) == (100, 10_000)
-    assert all(getattr(FULL.main, axis) in values for axis, values in FULL.sweeps.items())
-    assert {name for name, _ in CONTENDERS.values()} <= set(MODELS)
-    assert set(FULL.models) == set(CONTENDERS)
+def test_the_default_is_the_model_of_the_default_recipe() -> None:
+    recipe = load_recipe(RECIPE)
+    schema = bench_schema(recipe.history.length)
+
+    assert cost_key(ModelChoice(*CONTENDERS[DEFAULT])) == cost_key(recipe.model)
+    assert schema.recent_length == recipe.history.recent
+    assert tuple(field.name for field in schema.item_fields)[1:-1] == recipe.data.item_fields
+    for fields, named in (
+        (schema.user_fields, recipe.data.user_fields),
+        (schema.context_fields, recipe.data.context_fields),
+        (schema.candidate_fields, recipe.data.candidate_fields),
+    ):
+        assert tuple(field.name for field in fields) == named
 
 
-def test_a_model_that_does_not_know_an_axis_stays_where_it_is() -> None:
-    timings = [timing("LREA", 1), timing("DIN", 50), timing("LREA", 2, Size(100, 10, 8, 8))]
-
-    by_value = sweep(timings, MAIN, "rank", (4, 8))
-
-    assert {value: by_value[value]["DIN"].times.median_ms for value in (4, 8)} == {4: 50, 8: 50}
-    assert {value: by_value[value]["LREA"].times.median_ms for value in (4, 8)} == {4: 1, 8: 2}
+def test_the_full_plan_has_the_sizes_that_are_claimed() -> None:
+    assert {2_000, 10_000} <= set(FULL.lengths)
+    assert FULL.slates == (200, 1_000, 3_600)
+    assert set(FULL.models) == set(CONTENDERS) >= set(IN_ONE_RUN)
+    assert set(TRAINED) <= set(CONTENDERS)
 
 
-def test_ratio_is_of_medians_with_the_same_threads() -> None:
-    timings = [
-        timing("LREA", 2),
-        timing("DIN", 100),
-        timing("LREA", 1, threads=2),
-        timing("DIN", 80, threads=2),
+@pytest.mark.parametrize("label", CONTENDERS)
+def test_models_in_one_run_are_those_whose_state_does_not_grow(label: str) -> None:
+    name, options = CONTENDERS[label]
+    short, long = (
+        random_model(name, bench_schema(length, 50), options).state_spec()
+        for length in (2_000, 4_000)
+    )
+    assert (short == long) == (label in IN_ONE_RUN)
+
+
+def test_a_table_for_each_length_has_a_row_for_each_model() -> None:
+    timings = [timing("A", 200, 10, 2.0), timing("A", 200, 40, 4.0), timing("B", 200, 10, 1.0)]
+    timings += [timing("B", 200, 40, 2.0), timing("A", 100, 10, 3.0)]
+
+    lines = to_markdown(timings, {"command": "x"}).splitlines()
+
+    assert [line for line in lines if line.startswith(("## ", "| A ", "| B "))] == [
+        "## L = 200 (raw history 1,600 bytes)",
+        "| A | 0.50 | 800 | 0.50 | 2.00 (1.80 to 2.40) | 200.0 | 4.00 (3.60 to 4.80) | 100.0 |",
+        "| B | 0.50 | 800 | 0.50 | 1.00 (0.90 to 1.20) | 100.0 | 2.00 (1.80 to 2.40) | 50.0 |",
+        "## L = 100 (raw history 800 bytes)",
+        "| A | 0.50 | 800 | 1.00 | 3.00 (2.70 to 3.60) | 300.0 |",
     ]
-
-    lines = to_markdown(timings, MAIN, {"length": (100,)}, {"command": "x"}).splitlines()
-
-    rows = [line for line in lines if line.startswith(("| LREA |", "| DIN |"))]
-    assert rows == [
-        "| LREA | 1 | 2.00 (1.80 to 2.40) | 50.0 | 10 | 7 | 1,234 | 0.50 |",
-        "| DIN | 1 | 100.00 (90.00 to 120.00) | 1.0 | 10 | 7 | 1,234 | 0.50 |",
-        "| LREA | 2 | 1.00 (0.90 to 1.20) | 80.0 | 10 | 7 | 1,234 | 0.50 |",
-        "| DIN | 2 | 80.00 (72.00 to 96.00) | 1.0 | 10 | 7 | 1,234 | 0.50 |",
-    ]
-    assert lines[-1] == "| 100 | 2.00 (1.80 to 2.40) | 100.00 (90.00 to 120.00) | 50.0 |"
 
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], list[tuple[int, int]]]:
     told: list[tuple[int, int]] = []
-    header = describe_machine("python -m builder bench --quick")
     out = tmp_path_factory.mktemp("bench") / "new"
     written = run_bench(
-        out, lambda done, total, note="": told.append((done, total)), header, quick=True
+        out,
+        lambda done, total, note="": told.append((done, total)),
+        describe_machine("absorb bench --quick"),
+        quick=True,
     )
     return written, told
 
 
-def test_quick_run_writes_all_three(quick) -> None:
+def test_quick_run_writes_tables_numbers_and_a_picture(quick) -> None:
     (table, numbers, picture), told = quick
 
     assert [path.name for path in (table, numbers, picture)] == [
@@ -85,61 +101,49 @@ def test_quick_run_writes_all_three(quick) -> None:
         "bench.png",
     ]
     assert told == [(done, len(told) - 1) for done in range(len(told))]
-    for word in ("--quick", "onnxruntime", "cpu", "median", "blocks of candidates"):
+    for word in ("--quick", "onnxruntime", "cpu", "median", "µs/candidate"):
         assert word in table.read_text()
     width, height = struct.unpack(">II", picture.read_bytes()[16:24])
     assert width > 1_000 < 2 * height
+    assert json.loads(numbers.read_text())["command"] == "absorb bench --quick"
+    assert f"raw history {8 * QUICK.lengths[0]:,} bytes" in table.read_text()
 
 
-def test_quick_run_times_every_size_for_every_model(quick) -> None:
-    found = json.loads(quick[0][1].read_text())
-
-    expected = [QUICK.main] * 2
-    for axis, values in QUICK.sweeps.items():
-        others = [value for value in values if value != getattr(QUICK.main, axis)]
-        expected += [Size(**{**found["main"], axis: value}) for value in others for _ in range(2)]
-    assert [Size(**line["size"]) for line in found["timings"]] == expected
-    assert all(
-        0 < line["p10_ms"] <= line["median_ms"] <= line["p90_ms"] for line in found["timings"]
-    )
-
-
-def test_record_of_din_is_the_history_and_that_of_lrea_is_not(quick) -> None:
+def test_quick_run_times_every_model_at_every_size(quick) -> None:
     lines = json.loads(quick[0][1].read_text())["timings"]
 
-    sizes = {line["model"]: line["state_bytes"] for line in lines}
-
-    empty = record_bytes((), "fp32", USER_ID_BYTES, RECENT)
-    profile = 4 * (4 + 1)  # and the history's length
-    row_counts = 2 * 4
-    assert sizes["DIN"] == empty + profile + row_counts + 8 * QUICK.main.length
-    heads = 4
-    slots = QUICK.main.rank * (QUICK.main.dim + heads)
-    assert sizes["LREA, hash slots"] == empty + profile + 4 * slots
-
-
-def test_every_sequence_model_is_timed_against_the_length() -> None:
-    reading = {name for name, entry in MODELS.items() if entry.model.reads_history}
-    assert {name for name, _ in CONTENDERS.values()} == reading
-    assert set(FULL.models) - set(UNAFFECTED["length"]) == set(CONTENDERS) - {"no long history"}
-    assert 10_000 in FULL.sweeps["length"]
+    found = [(line["length"], line["candidates"], line["model"]) for line in lines]
+    sizes = [(length, slate) for length in QUICK.lengths for slate in QUICK.slates]
+    assert found == [(*size, model) for size in sizes for model in QUICK.models]
+    for line in lines:
+        assert 0 < line["p10_ms"] <= line["median_ms"] <= line["p90_ms"]
+        assert line["encode_ms"] > 0
+        assert line["block"] <= line["candidates"]
+        assert line["us_per_candidate"] == 1e3 * line["median_ms"] / line["candidates"]
 
 
-def test_a_table_leaves_out_who_was_not_timed_along_its_axis() -> None:
-    still = [timing("LREA", 1), timing("DIN", 50), timing("SDIM", 9)]
-    lines = [*still, timing("LREA", 2, Size(100, 10, 8, 8))]
-    assert swept(sweep(lines, MAIN, "rank", (4, 8))) == ["LREA", "DIN"]
+def test_record_of_din_is_the_history_and_that_of_lrea_does_not_grow(quick) -> None:
+    lines = json.loads(quick[0][1].read_text())["timings"]
+
+    records = {
+        model: [line["record_bytes"] for line in lines if line["model"] == model]
+        for model in QUICK.models
+    }
+    few, many = (records["DIN, kernel"][place] for place in (0, -1))
+    assert many - few == 8 * (QUICK.lengths[1] - QUICK.lengths[0])
+    assert few > record_bytes((), "fp16", USER_ID_BYTES, 32)
+    assert len(set(records[DEFAULT])) == 1
 
 
 def test_training_is_timed_phase_by_phase(tmp_path: Path) -> None:
     """On the real log: two models, three steps."""
     told: list[tuple[int, int]] = []
-    header = describe_machine("python -m builder bench --training --quick")
+    header = describe_machine("absorb bench --training --quick")
     table, numbers = run_training_bench(
         tmp_path, lambda done, total, note="": told.append((done, total)), header, quick=True
     )
     costs = json.loads(numbers.read_text())["costs"]
-    assert [cost["model"] for cost in costs] == ["LREA, hash slots", "DIN, full history"]
+    assert [cost["model"] for cost in costs] == list(TRAINED[-2:])
     assert told[-1][0] == told[-1][1]
     for cost in costs:
         median, p10, p90 = cost["step_ms"]
@@ -149,27 +153,13 @@ def test_training_is_timed_phase_by_phase(tmp_path: Path) -> None:
         assert cost["loss_gap"] < 1e-4  # the same training
         assert cost["slates_per_s"] > 0
         assert cost["plain_slates_per_s"] > 0
-        assert cost["epoch_s"] > 1_000 * median / 1e3  # more than 1,000 steps
+        assert cost["epoch_s"] > 100 * median / 1e3  # more than 100 steps
         assert 0 < sum(cost["operators"].values()) <= 1
         assert cost["model"] in table.read_text()
 
 
-def test_one_axis_may_be_varied_alone(tmp_path: Path) -> None:
-    plan = make_plan(quick=False, axes=["candidates"])
-    assert plan == replace(FULL, sweeps={"candidates": FULL.sweeps["candidates"]})
-    timings = [
-        timing(model, 1.0, Size(100, candidates, 4, 8))
-        for model in ("LREA, hash slots", "DIN")
-        for candidates in (10, 50)
-    ]
-    plot(timings, MAIN, {"candidates": (10, 50)}, tmp_path / "bench.png")
-    assert (tmp_path / "bench.png").stat().st_size > 0
-
-
 def test_quick_run_of_suan_times_every_way_to_score_a_request(tmp_path: Path) -> None:
-    written = run_suan_bench(
-        tmp_path, silent, describe_machine("python -m builder bench --suan"), quick=True
-    )
+    written = run_suan_bench(tmp_path, silent, describe_machine("absorb bench --suan"), quick=True)
     table, numbers = (path.read_text() for path in written)
     models = ("SUAN", "LightSUAN", "LightSUAN, candidates sparse too")
     packed_and_cached = [f"{model}, {way}" for model in models for way in ("packed", "cached")]

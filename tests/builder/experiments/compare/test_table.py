@@ -144,6 +144,22 @@ def test_table_has_a_row_for_each_variant_and_floor_and_a_cell_for_each_heading(
     assert trees["AUC"] == "0.6600"
 
 
+def test_the_table_says_on_which_machine_the_costs_were_timed() -> None:
+    machine = {
+        "cpu": "abacus",
+        "cores": "2",
+        "runtime": "onnxruntime 1",
+        "revision": "r",
+        "date": "2026-11-27",
+        "load average at start": "0.1",
+    }
+    plain = comparison(SIM, DIN)
+    timed = plain.with_costs(Costs(machine, {cost_key(DIN.model): Cost(1, 2.0, 1.0, 3.0, 64)}))
+
+    assert "abacus (2 cores" in " ".join(to_markdown(timed, "command").split()).replace("\n", " ")
+    assert "µs/candidate" not in to_markdown(plain, "command")
+
+
 @pytest.mark.parametrize(
     ("rates", "shown"),
     [
