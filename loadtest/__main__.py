@@ -1,11 +1,13 @@
 """`absorb load`: run the scenarios against a service, write percentiles and a plot, and compare with the limits."""
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +15,8 @@ import typer
 from rich.console import Console
 
 from loadtest.choices import some_of
-from loadtest.report import Samples, plot, summarise, table
+from loadtest.machine import commit, describe_machine
+from loadtest.report import Samples, markdown, plot, summarise, table
 from loadtest.scenarios import SCENARIOS, Scenario
 from loadtest.traffic import Sample
 from models.command_line import run_app
@@ -68,6 +71,8 @@ def load(
         if not scenario or s.name in scenario
     ]
     out.mkdir(parents=True, exist_ok=True)
+    options = [f"--scenario {name}" for name in scenario or ()]
+    options += [f"--duration-s {duration_s}"] if duration_s else []
     try:
         sample_path = sample or _sample_the_cache(out, model)
         with _service(url, out) as service_url:
@@ -75,14 +80,22 @@ def load(
     except (AbsorbError, ValueError) as error:
         typer.echo(f"load: {error}", err=True)
         raise typer.Exit(2) from error
-    raise typer.Exit(conclude(runs, out))
+    facts = _facts(options, Sample.load(sample_path))
+    raise typer.Exit(conclude(runs, out, facts))
 
 
-def conclude(runs: list[tuple[Scenario, Samples]], out: Path) -> int:
-    """Write `<scenario>.json` and `latency.png`, print the table, return the exit code."""
+def conclude(runs: list[tuple[Scenario, Samples]], out: Path, facts: Mapping[str, str]) -> int:
+    """Write `<scenario>.json`, `load.md` and `latency.png`, print the table, return the exit code.
+
+    Args:
+        runs: scenarios and their latencies.
+        out: folder of the files.
+        facts: what the page says of command, machine and model: name -> text.
+    """
     summaries = [summarise(scenario, samples) for scenario, samples in runs]
     for summary in summaries:
         (out / f"{summary['scenario']}.json").write_text(json.dumps(summary, indent=1))
+    (out / "load.md").write_text(markdown(summaries, facts))
     plot(runs, out / "latency.png")
     Console().print(table(summaries))
     return 0 if all(summary["is_met"] for summary in summaries) else 1
@@ -123,6 +136,17 @@ def _loop(scenario: Scenario) -> list[str]:
     if scenario.rate_per_s is None:
         return ["--run-time", f"{duration_s}s", "ClosedLoop"]
     return ["--duration-s", duration_s, "--rate-per-s", f"{scenario.rate_per_s:g}", "OpenLoop"]
+
+
+def _facts(options: list[str], sample: Sample) -> dict[str, str]:
+    fields = ", ".join(sample.candidate_fields) or "none"
+    return {
+        "Command": f"`{' '.join(['absorb load', *options])}`",
+        "Machine": f"{describe_machine()}; service and generator on the same machine",
+        "Made": f"{datetime.now(UTC):%Y-%m-%d} at {commit()}, load average {os.getloadavg()[0]:.1f} at the end",
+        "Model": f"{sample.model}, {len(sample.users):,} users, {len(sample.items):,} items",
+        "Candidate fields in the requests": fields,
+    }
 
 
 def _sample_the_cache(out: Path, model: str | None) -> Path:

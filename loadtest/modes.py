@@ -16,7 +16,8 @@ import typer
 import uvloop
 from rich.console import Console
 
-from loadtest.peers.__main__ import MAX_USERS, MODEL, describe_machine
+from loadtest.machine import describe_machine
+from loadtest.peers.__main__ import MAX_USERS, MODEL
 from loadtest.peers.cells import Cell, Measured, measured
 from loadtest.peers.driver import HOST, load
 from loadtest.peers.environments import PeerError
@@ -107,7 +108,7 @@ def _run_rounds(rounds: int, seconds: float) -> Mapping[str, Mapping[Cell, list[
 
 def _requests(port: int, cell: Cell, queries: Sequence[Query]) -> list[bytes]:
     route, host = ABSORB.routes[0], f"{HOST}:{port}"
-    return [http_request(route, host, q.user_id, q.candidates[: cell.slate]) for q in queries]
+    return [http_request(route, host, query.first(cell.slate)) for query in queries]
 
 
 def table(results: Mapping[str, Mapping[Cell, list[Measured]]]) -> list[str]:

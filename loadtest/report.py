@@ -1,5 +1,6 @@
 """Percentiles, verdict, table and plot of measured latencies."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from loadtest.scenarios import Scenario
 
 PERMILLES = (500, 900, 950, 990, 999)
 """Whole numbers, because 0.999 × 1000 as floats is above 999 and would select the wrong request."""
+
+
+COLUMNS = ("scenario", "requests", "per second", "p50 ms", "p99 ms", "limit ms", "verdict")
 
 
 @dataclass(frozen=True)
@@ -90,19 +94,33 @@ def summarise(scenario: Scenario, samples: Samples) -> dict[str, Any]:
 def table(summaries: list[dict[str, Any]]) -> Table:
     """Table for a terminal, one row for each run."""
     shown = Table(title="Load test")
-    for column in ("scenario", "requests", "per second", "p50 ms", "p99 ms", "limit ms", "verdict"):
+    for column in COLUMNS:
         shown.add_column(column, justify="left" if column in ("scenario", "verdict") else "right")
     for summary in summaries:
-        latency = summary["latency_ms"]
-        shown.add_row(
-            summary["scenario"],
-            str(summary["requests"]),
-            f"{summary['answered_per_s']:.1f}",
-            *(f"{latency[p]:.1f}" if latency else "-" for p in ("p50", "p99")),
-            f"{summary['p99_limit_ms']:g}",
-            "met" if summary["is_met"] else "; ".join(summary["problems"]),
-        )
+        shown.add_row(*_cells(summary))
     return shown
+
+
+def markdown(summaries: list[dict[str, Any]], facts: Mapping[str, str]) -> str:
+    """The same table as Markdown, under what made it: name of a fact -> its text."""
+    lines = ["# Load test", "", *(f"- {name}: {text}" for name, text in facts.items()), ""]
+    lines += [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
+    lines += [f"| {' | '.join(_cells(summary))} |" for summary in summaries]
+    return "\n".join(lines) + "\n"
+
+
+def _cells(summary: dict[str, Any]) -> list[str]:
+    latency = summary["latency_ms"]
+    users, rate = summary["users"], summary["rate_per_s"]
+    load = f"{users} users" if users is not None else f"{rate:g} requests/s"
+    return [
+        f"{summary['scenario']}, {load}",
+        f"{summary['requests']:,}",
+        f"{summary['answered_per_s']:.1f}",
+        *(f"{latency[p]:.1f}" if latency else "-" for p in ("p50", "p99")),
+        f"{summary['p99_limit_ms']:g}",
+        "met" if summary["is_met"] else "; ".join(summary["problems"]),
+    ]
 
 
 def plot(runs: list[tuple[Scenario, Samples]], path: Path) -> None:

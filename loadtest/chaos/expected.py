@@ -15,6 +15,7 @@ import onnxruntime as ort
 import orjson
 from numpy.typing import NDArray
 
+from loadtest.chaos.protocols import columns_of
 from models.contract.artifact import ENCODE, SCORE, Artifact
 from models.contract.record import UserRecord, encode_record
 from models.contract.schema import PADDING, UNKNOWN
@@ -88,12 +89,14 @@ class Graphs:
     def scores(self, state: State, recent: Ids, body: dict[str, Any]) -> list[float]:
         """Click probabilities of the candidates of a request."""
         vocabulary, schema = self.artifact.vocabulary, self.artifact.manifest.schema
+        fields = columns_of(body["candidates"])
+        items = fields.pop("candidates")
         feed = {
             **{name: values[None] for name, values in state.items()},
             "recent": _padded(recent, schema.recent_length)[None],
             "context_fields": vocabulary.context_ids(body["context"])[None],
-            "items": vocabulary.item_rows(body["candidates"])[None],
-            "candidate_fields": vocabulary.candidate_ids({}, len(body["candidates"]))[None],
+            "items": vocabulary.item_rows(items)[None],
+            "candidate_fields": vocabulary.candidate_ids(fields, len(items))[None],
         }
         (logits,) = self._score.run(["logits"], _inputs_of(self._score, feed))
         log_odds = logits[0].astype(np.float64)
@@ -159,12 +162,24 @@ def _body(
     context = {name: str(rng.choice(list(v))) for name, v in vocabulary.context.items() if v}
     body = {
         "user_id": f"stranger-{number}" if unknown else str(rng.choice(users)),
-        "candidates": [str(item) for item in rng.choice(items, NUM_CANDIDATES)],
+        "candidates": _slate(rng, items, vocabulary),
         "context": context,
     }
     if rng.random() >= SHARE_WITHOUT_RECENT:
         body["recent"] = [str(item) for item in rng.choice(items, 3)]
     return body
+
+
+def _slate(rng: np.random.Generator, items: list[str], vocabulary: Vocabulary) -> list[Any]:
+    """Ids, or objects with a value of each candidate field, some of which training has not seen."""
+    ids = [str(item) for item in rng.choice(items, NUM_CANDIDATES)]
+    if not vocabulary.candidate:
+        return ids
+    known = {name: [*values, "no-such-value"] for name, values in vocabulary.candidate.items()}
+    return [
+        {"id": item, "fields": {name: str(rng.choice(values)) for name, values in known.items()}}
+        for item in ids
+    ]
 
 
 def save_queries(queries: Sequence[Query], path: Path) -> None:

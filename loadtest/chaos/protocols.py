@@ -1,5 +1,6 @@
 """Requests and answers of both protocols: /v1 and the Open Inference Protocol V2."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -11,6 +12,14 @@ V2 = "/v2/models/{model}/infer"
 Json = dict[str, Any]
 
 
+def columns_of(candidates: Sequence[Any]) -> dict[str, list[str]]:
+    """Column -> value of each candidate, all of which are ids, or objects with the same fields."""
+    if isinstance(candidates[0], str):
+        return {"candidates": list(candidates)}
+    fields = {name: [one["fields"][name] for one in candidates] for name in candidates[0]["fields"]}
+    return {"candidates": [one["id"] for one in candidates], **fields}
+
+
 def v1_request(body: Json) -> bytes:
     """A request to /v1/score."""
     return post(V1, orjson.dumps(body))
@@ -20,7 +29,7 @@ def v2_request(body: Json, model: str) -> bytes:
     """The same request to V2, as tensors."""
     columns = {
         "user_id": [body["user_id"]],
-        "candidates": body["candidates"],
+        **columns_of(body["candidates"]),
         **({"recent": body["recent"]} if "recent" in body else {}),
         **{name: [value] for name, value in body["context"].items()},
     }

@@ -1,11 +1,8 @@
 """`absorb peers`: install other servers, measure all rows in rounds, write the table and the plot."""
 
 import json
-import os
-import platform
 import shutil
 import signal
-import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +12,7 @@ import typer
 from rich.console import Console
 
 from loadtest.choices import some_of
+from loadtest.machine import commit, describe_machine
 from loadtest.peers.bench import (
     FULL,
     QUICK,
@@ -25,7 +23,7 @@ from loadtest.peers.bench import (
     run_rounds,
 )
 from loadtest.peers.environments import PeerError, install, version_of
-from loadtest.peers.paths import JOB, PUBLISHED, RESULTS, ROOT
+from loadtest.peers.paths import JOB, PUBLISHED, RESULTS
 from loadtest.peers.queries import SLATES, read_queries, write_job, write_queries
 from loadtest.peers.report import Row, page, plot
 from loadtest.peers.servers import ABSORBS, BARE, PEERS, Server
@@ -173,7 +171,7 @@ def _facts(bare: Row) -> dict[str, str]:
             tried.append(f"{server.name} " + ", ".join(f"{n}: {x:,.0f}" for n, x in by_workers))
     seconds, warm_up_s, _ = stamp["effort"]
     return {
-        "Measured": f"{datetime.now(UTC):%Y-%m-%d} at {_commit()}, {len(bare.rounds)} interleaved rounds, "
+        "Measured": f"{datetime.now(UTC):%Y-%m-%d} at {commit()}, {len(bare.rounds)} interleaved rounds, "
         f"{seconds:g} s for each cell after {warm_up_s:g} s of warm-up",
         "Command": "`make peers`",
         "Machine": stamp["machine"],
@@ -181,22 +179,6 @@ def _facts(bare: Row) -> dict[str, str]:
         "Versions": ", ".join(f"{version_of(server)}" for server in (ABSORBS[0], *PEERS)),
         "Workers tried (answers/s at 8 at a time, geometric mean over B)": "; ".join(tried),
     }
-
-
-def describe_machine() -> str:
-    """Cores, processor, system and Python, for a results page."""
-    model = platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = cpuinfo.read_text().splitlines()
-        model = next((s.partition(": ")[2] for s in lines if s.startswith("model name")), model)
-    return f"{os.cpu_count()} cores of {model}, {platform.system()}, Python {platform.python_version()}"
-
-
-def _commit() -> str:
-    command = ["git", "describe", "--always", "--dirty"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown commit"
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def main() -> None:
     plan = json.loads(sys.stdin.read())
     ranker, queries, figures = Ranker(), read_queries(), {}
     for cell in (Cell(**cell) for cell in plan["cells"]):
-        feeds = [ranker.feed(q.user_id, q.candidates) for q in queries[cell.slate]]
+        feeds = [ranker.feed(q.user_id, q.candidates, q.fields) for q in queries[cell.slate]]
         gc.collect()
         gc.disable()
         threads = min(cell.concurrency, os.cpu_count() or 1)

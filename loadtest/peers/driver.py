@@ -116,7 +116,7 @@ async def check(port: int, route: Route, queries: list[Query]) -> None:
     """
     async with connected(port, 1) as (connection,):
         for query in (query for query in queries if query.scores):
-            request = http_request(route, f"{HOST}:{port}", query.user_id, query.candidates)
+            request = http_request(route, f"{HOST}:{port}", query)
             body = await asyncio.wait_for(connection.send(request), ANSWER_LIMIT_S)
             got = scores_of(route, connection.headers, body)
             if got.shape != (len(query.scores),):
@@ -181,7 +181,7 @@ async def drive(
     gc.collect()
     gc.disable()
     for cell in cells:
-        requests = [http_request(route, host, q.user_id, q.candidates) for q in queries[cell.slate]]
+        requests = [http_request(route, host, query) for query in queries[cell.slate]]
         times = await load(port, cell.concurrency, requests, warm_up_s, seconds)
         figures[str(cell)] = asdict(measured(*times))
     return json.dumps(figures)

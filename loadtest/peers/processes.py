@@ -82,7 +82,7 @@ def _wait_until_it_scores(
     server: Server, process: "subprocess.Popen[bytes]", port: int, probe: Query
 ) -> None:
     deadline = time.monotonic() + START_LIMIT_S
-    raw = http_request(server.routes[0], "127.0.0.1", probe.user_id, probe.candidates)
+    raw = http_request(server.routes[0], "127.0.0.1", probe)
     body = raw.partition(b"\r\n\r\n")[2]
     url = f"http://127.0.0.1:{port}{server.routes[0].path}"
     while (problem := _problem(url, body)) != "":

@@ -5,7 +5,7 @@ modules of `models`, so it runs in each peer's environment.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +21,9 @@ from models.contract.record import decode_record
 from models.contract.schema import PADDING, UNKNOWN
 
 Feed = dict[str, NDArray[Any]]
+Fields = Mapping[str, Sequence[str]]
+"""Candidate field -> value of each candidate."""
+NO_FIELDS: Fields = {}
 
 
 class Ranker:
@@ -39,9 +42,27 @@ class Ranker:
         self._session = make_session(self._artifact.file(SCORE))
         self._inputs = [node.name for node in self._session.get_inputs()]
 
-    def score(self, user_id: str, candidates: Sequence[str]) -> NDArray[np.float64]:
+    @property
+    def candidate_fields(self) -> list[str]:
+        """Names of the model's candidate fields."""
+        return list(self._artifact.vocabulary.candidate)
+
+    def score_json(self, user_id: str, candidates: Sequence[Any]) -> NDArray[np.float64]:
+        """Click probability of each candidate of a JSON request: ids, or objects with `id` and `fields`."""
+        if not self.candidate_fields:
+            return self.score(user_id, candidates)
+        ids = [candidate["id"] for candidate in candidates]
+        fields = {
+            name: [candidate["fields"][name] for candidate in candidates]
+            for name in self.candidate_fields
+        }
+        return self.score(user_id, ids, fields)
+
+    def score(
+        self, user_id: str, candidates: Sequence[str], fields: Fields = NO_FIELDS
+    ) -> NDArray[np.float64]:
         """Click probability of each candidate."""
-        log_odds = self.run(self.feed(user_id, candidates)).astype(np.float64)
+        log_odds = self.run(self.feed(user_id, candidates, fields)).astype(np.float64)
         if self._calibration is not None:
             log_odds = self._calibration.log_odds(log_odds)
         return 1 / (1 + np.exp(-log_odds))
@@ -51,7 +72,7 @@ class Ranker:
         (logits,) = self._session.run(["logits"], feed)
         return np.asarray(logits[0])
 
-    def feed(self, user_id: str, candidates: Sequence[str]) -> Feed:
+    def feed(self, user_id: str, candidates: Sequence[str], fields: Fields = NO_FIELDS) -> Feed:
         """Inputs of the graph for a request."""
         manifest, vocabulary = self._artifact.manifest, self._artifact.vocabulary
         raw = self._redis.get(self._generation.key(user_id))
@@ -65,7 +86,7 @@ class Ranker:
             "recent": recent,
             "context_fields": np.full(len(manifest.schema.context_fields), UNKNOWN, np.int64),
             "items": items,
-            "candidate_fields": vocabulary.candidate_ids({}, len(items)),
+            "candidate_fields": vocabulary.candidate_ids(fields, len(items)),
         }
         return {name: values[name][None] for name in self._inputs}
 

@@ -7,21 +7,22 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from loadtest.peers.queries import Query
 from loadtest.peers.servers import Route
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 
 
-def http_request(route: Route, host: str, user_id: str, candidates: Sequence[str]) -> bytes:
+def http_request(route: Route, host: str, query: Query) -> bytes:
     """A complete HTTP/1.1 request, which can be sent repeatedly on one connection."""
     headers = {"Host": host, "Content-Type": "application/json"}
     if route.wire == "json":
-        body = _dumps({"user_id": user_id, "candidates": list(candidates)})
+        body = _dumps({"user_id": query.user_id, "candidates": _objects(query)})
     elif route.wire == "v2":
-        inputs = [_text("user_id", [user_id]), _text("candidates", candidates)]
+        inputs = [_text(name, values) for name, values in _columns(query).items()]
         body = _dumps({"inputs": inputs, "outputs": [{"name": "scores"}]})
     else:
-        body, json_length = _binary(user_id, candidates)
+        body, json_length = _binary(_columns(query))
         headers |= {HEADER_LENGTH: str(json_length), "Content-Type": "application/octet-stream"}
     headers["Content-Length"] = str(len(body))
     lines = [f"POST {route.path} HTTP/1.1", *(f"{name}: {text}" for name, text in headers.items())]
@@ -50,12 +51,26 @@ def scores_of(route: Route, headers: Mapping[str, str], body: bytes) -> NDArray[
         raise ValueError(f"answer: got {body[:200]!r}, expected scores") from error
 
 
+def _objects(query: Query) -> list[object]:
+    """Candidates of a JSON request: objects with fields, or ids where the model has no candidate fields."""
+    if not query.fields:
+        return list(query.candidates)
+    rows = zip(*query.fields.values(), strict=True)
+    given = [dict(zip(query.fields, values, strict=True)) for values in rows]
+    pairs = zip(query.candidates, given, strict=True)
+    return [{"id": item, "fields": fields} for item, fields in pairs]
+
+
+def _columns(query: Query) -> dict[str, Sequence[str]]:
+    """Tensors of a V2 request: a candidate field has the shape of the candidates."""
+    return {"user_id": [query.user_id], "candidates": query.candidates, **query.fields}
+
+
 def _text(name: str, values: Sequence[str]) -> dict[str, object]:
     return {"name": name, "datatype": "BYTES", "shape": [len(values)], "data": list(values)}
 
 
-def _binary(user_id: str, candidates: Sequence[str]) -> tuple[bytes, int]:
-    tensors = {"user_id": [user_id], "candidates": candidates}
+def _binary(tensors: Mapping[str, Sequence[str]]) -> tuple[bytes, int]:
     packed = {name: b"".join(map(_packed, values)) for name, values in tensors.items()}
     inputs = [
         {

@@ -75,7 +75,7 @@ def test_the_exit_code_follows_the_limits(
 ) -> None:
     runs = [(OPEN, samples([latency_ms] * 100)), (CLOSED, samples([10.0] * 30))]
 
-    assert conclude(runs, tmp_path) == code
+    assert conclude(runs, tmp_path, {"Command": "`absorb load`"}) == code
 
     written = json.loads((tmp_path / "open.json").read_text())
     assert written["latency_ms"]["p99"] == latency_ms
@@ -83,3 +83,6 @@ def test_the_exit_code_follows_the_limits(
     assert json.loads((tmp_path / "closed.json").read_text())["answered_per_s"] == 30
     assert (tmp_path / "latency.png").read_bytes().startswith(b"\x89PNG")
     assert "open" in capsys.readouterr().out
+    page = (tmp_path / "load.md").read_text()
+    assert "- Command: `absorb load`" in page
+    assert f"| {latency_ms:.1f} | {latency_ms:.1f} |" in page

@@ -1,5 +1,7 @@
 """BentoML: a service whose number of workers comes with `bentoml serve --arg workers=N`."""
 
+from typing import Any
+
 import bentoml
 
 from loadtest.peers.ranker import Ranker
@@ -15,7 +17,7 @@ class RankerService:
         self._ranker = Ranker()
 
     @bentoml.api  # type: ignore[untyped-decorator] # BentoML is in the peer's own environment only
-    def score(self, user_id: str, candidates: list[str]) -> list[float]:
+    def score(self, user_id: str, candidates: list[Any]) -> list[float]:
         """Score candidates for a user."""
-        scores: list[float] = self._ranker.score(user_id, candidates).tolist()
+        scores: list[float] = self._ranker.score_json(user_id, candidates).tolist()
         return scores

@@ -6,11 +6,18 @@ from pydantic import BaseModel
 from loadtest.peers.ranker import Ranker
 
 
+class Candidate(BaseModel):
+    """An item, and what the request knows of it."""
+
+    id: str
+    fields: dict[str, str]
+
+
 class Request(BaseModel):
     """A request."""
 
     user_id: str
-    candidates: list[str]
+    candidates: list[Candidate] | list[str]
 
 
 class Answer(BaseModel):
@@ -26,4 +33,7 @@ app = FastAPI()
 @app.post("/score")
 def score(request: Request) -> Answer:
     """Score candidates for a user."""
-    return Answer(scores=ranker.score(request.user_id, request.candidates).tolist())
+    items = [one if isinstance(one, str) else one.id for one in request.candidates]
+    given = [one.fields for one in request.candidates if isinstance(one, Candidate)]
+    fields = {name: [values[name] for values in given] for name in ranker.candidate_fields}
+    return Answer(scores=ranker.score(request.user_id, items, fields).tolist())

@@ -21,7 +21,9 @@ class RankerAPI(litserve.LitAPI):  # type: ignore[misc] # LitServe is in the pee
 
     def predict(self, query: dict[str, Any]) -> list[float]:
         """Score candidates for a user."""
-        scores: list[float] = self._ranker.score(query["user_id"], query["candidates"]).tolist()
+        scores: list[float] = self._ranker.score_json(
+            query["user_id"], query["candidates"]
+        ).tolist()
         return scores
 
     def encode_response(self, output: list[float]) -> dict[str, list[float]]:

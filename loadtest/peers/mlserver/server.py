@@ -18,6 +18,7 @@ class RankerRuntime(MLModel):  # type: ignore[misc] # MLServer is in the peer's 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
         """Score candidates for a user."""
         query = {tensor.name: StringCodec.decode_input(tensor) for tensor in payload.inputs}
-        scores = self._ranker.score(query["user_id"][0], query["candidates"])
+        fields = {name: query[name] for name in self._ranker.candidate_fields}
+        scores = self._ranker.score(query["user_id"][0], query["candidates"], fields)
         outputs = [NumpyCodec.encode_output("scores", scores)]
         return InferenceResponse(model_name=self.name, outputs=outputs)

@@ -20,7 +20,7 @@ class RankerDeployment:
     async def __call__(self, request: Request) -> dict[str, Any]:
         """Score candidates for a user."""
         query = await request.json()
-        return {"scores": self._ranker.score(query["user_id"], query["candidates"]).tolist()}
+        return {"scores": self._ranker.score_json(query["user_id"], query["candidates"]).tolist()}
 
 
 def main() -> None:

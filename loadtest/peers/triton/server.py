@@ -17,9 +17,12 @@ def scoring() -> Any:
     ranker = Ranker()
 
     @sample  # type: ignore[untyped-decorator] # PyTriton is in the peer's own environment only
-    def score(user_id: NDArray[Any], candidates: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
-        items = [item.decode() for item in candidates.tolist()]
-        return {"scores": ranker.score(user_id.item().decode(), items)}
+    def score(user_id: NDArray[Any], **columns: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
+        fields = {
+            name: [one.decode() for one in values.tolist()] for name, values in columns.items()
+        }
+        items = fields.pop("candidates")
+        return {"scores": ranker.score(user_id.item().decode(), items, fields)}
 
     return score
 
@@ -34,13 +37,14 @@ def main() -> None:
         grpc_port=port + 1,
         allow_metrics=False,
     )
+    per_candidate = ["candidates", *Ranker().candidate_fields]
     with Triton(config=config) as triton:
         triton.bind(
             model_name="ranker",
             infer_func=[scoring() for _ in range(instances)],
             inputs=[
                 Tensor(name="user_id", dtype=bytes, shape=(1,)),
-                Tensor(name="candidates", dtype=bytes, shape=(-1,)),
+                *(Tensor(name=name, dtype=bytes, shape=(-1,)) for name in per_candidate),
             ],
             outputs=[Tensor(name="scores", dtype=np.float64, shape=(-1,))],
             config=ModelConfig(batching=False),

@@ -1,6 +1,6 @@
 import orjson
 
-from loadtest.chaos.protocols import v1_request, v2_request
+from loadtest.chaos.protocols import columns_of, v1_request, v2_request
 
 
 def test_a_query_has_the_same_ids_in_both_protocols() -> None:
@@ -12,3 +12,14 @@ def test_a_query_has_the_same_ids_in_both_protocols() -> None:
         "candidates": ["1", "2"],
         "hour": ["9"],
     }
+
+
+def test_fields_of_candidates_are_tensors_in_v2() -> None:
+    slate = [{"id": "1", "fields": {"display": "a"}}, {"id": "2", "fields": {"display": "b"}}]
+    body = {"user_id": "u", "candidates": slate, "context": {}}
+
+    inputs = orjson.loads(v2_request(body, "m").partition(b"\r\n\r\n")[2])["inputs"]
+
+    tensors = {tensor["name"]: tensor["data"] for tensor in inputs}
+    assert tensors == {"user_id": ["u"], "candidates": ["1", "2"], "display": ["a", "b"]}
+    assert columns_of(slate) == {"candidates": ["1", "2"], "display": ["a", "b"]}

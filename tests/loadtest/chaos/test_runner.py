@@ -26,7 +26,9 @@ async def both(environment: Environment) -> None:
 
 
 def test_a_killed_cache_and_a_flip_break_no_rule(tmp_path: Path) -> None:
-    fixtures = make_fixtures([Toy(seed).save(tmp_path / "artifacts") for seed in (1, 2)])
+    toys = [Toy(seed, candidate_names=("display", "mailer")) for seed in (1, 2)]
+    fixtures = make_fixtures([toy.save(tmp_path / "artifacts") for toy in toys])
+    assert set(fixtures.queries[0].body["candidates"][0]["fields"]) == {"display", "mailer"}
     # On a busy machine, polls of the pointer may delay some hits.
     scenario = Scenario(
         "both", "", both, cache_faults.UNAVAILABLE, settings=cache_faults.NO_HOST_TIER

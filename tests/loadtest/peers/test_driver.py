@@ -31,7 +31,7 @@ async def timed(query: Query) -> int:
     port = server.sockets[0].getsockname()[1]
     try:
         await check(port, ROUTES["json"], [query])
-        request = http_request(ROUTES["json"], "h", query.user_id, query.candidates)
+        request = http_request(ROUTES["json"], "h", query)
         latency_s, _, _ = await load(port, 2, [request], 0.05, 0.1)
         return len(latency_s)
     finally:
