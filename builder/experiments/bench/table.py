@@ -50,8 +50,8 @@ HOW = (
     "of the state, short-term interest, head), median (10th to 90th percentile) of the rounds; the models take turns",
     "within a round, after a warm-up. Models whose state has a fixed size score the slate in one run, as the service",
     "does; models linear in L take it in the blocks of candidates that are fastest for each. `encode ms`: the encode",
-    "graph, which the builder runs, for one user. `record`: bytes in the cache, fp16; `of raw`: over the raw history's",
-    "8 bytes an event. `no long history` is the part that all share.",
+    "graph, which the builder runs, for one user. `record`: bytes of this user in the cache, fp16 (fewer for a shorter",
+    "history); `of raw`: over the raw history's 8 bytes an event. `no long history` is the part that all share.",
 )
 
 
