@@ -16,8 +16,8 @@ from service.state.local_cache import ABSENT, Absent, HostTier
 from service.store.redis import StateStore
 
 DECODE_INLINE_BYTES = 1 << 18
-"""Records up to this size are decoded on the event loop. A CRC and a copy take some 60 µs for the default record
-(73 kB), less than waiting for a worker thread that scores."""
+"""Records up to this size are decoded on the event loop. A CRC and a copy take some 60 µs for a record
+of 73 kB, less than waiting for a worker thread that scores."""
 
 Read = CachedUser | Absent | RecordError | CacheUnavailableError
 """Result of reading a tier: a record, no record, or an error."""

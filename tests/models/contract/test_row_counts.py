@@ -213,6 +213,18 @@ def test_a_row_count_beyond_the_spec_is_refused_before_memory_is_taken():
     assert peak < 100_000
 
 
+@pytest.mark.parametrize(("place", "name", "num_rows"), [(0, "slot_items", 5), (2, "rows", 6)])
+def test_one_row_more_than_the_spec_has_is_refused(place: int, name: str, num_rows: int):
+    """Also where the payload has the bytes of that row."""
+    counts = [0, 0, 0, 0]
+    counts[place] = num_rows + 1
+    payload = struct.pack("<4I", *counts) + bytes(12 + 4 * (num_rows + 1))
+
+    expected = f"state '{name}': {num_rows + 1} rows, the state spec has {num_rows}"
+    with pytest.raises(CorruptRecordError, match=expected):
+        unpack(with_payload(payload))
+
+
 def test_a_payload_without_room_for_its_row_counts_is_refused():
     with pytest.raises(
         CorruptRecordError, match="payload of 15 bytes, the row counts alone have 16"
