@@ -16,7 +16,7 @@ from builder.recipe.models import ModelChoice, with_llm_dim
 from builder.recipe.recipe import Recipe
 from builder.run_folder import RunFolder
 from builder.train.train import train
-from tests.builds import small_recipe
+from tests.builds import small_recipe, with_placed_pools
 
 RULE = LanguageRule(model="minilm", steps=2, batch=8, values_per_field=10, threads=1)
 ENHANCED = with_llm_dim(ModelChoice("fm", {"dim": 4, "fre": 0.1, "fie": 0.1}), RULE)
@@ -54,6 +54,17 @@ def test_a_trained_model_holds_the_vectors_of_its_fields(events: Events, folder:
     trained = train(events, recipe(), vectors=vectors)
     assert torch.equal(trained.weights["semantics.vectors"], vectors)
     assert torch.equal(trained.build().get_buffer("semantics.vectors"), vectors)
+
+
+def test_candidate_fields_have_vectors_after_those_of_the_items(
+    events: Events, tmp_path: Path
+) -> None:
+    placed = with_placed_pools(events)
+    made = make_vectors(placed, recipe(), RunFolder(tmp_path / "run"))
+    assert list(made.report["fields"])[-3:] == ["popularity", "display", "mailer"]
+    trained = train(placed, recipe(), vectors=made.vectors).build()
+    assert torch.equal(trained.get_buffer("semantics.vectors"), made.vectors)
+    assert torch.unique(made.vectors, dim=0).shape == made.vectors.shape
 
 
 def test_another_recipe_of_the_same_fields_reads_what_was_made(

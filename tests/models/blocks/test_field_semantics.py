@@ -5,20 +5,25 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models.batch import Slate
 from models.blocks.field_pairs import pair_places, upper
 from models.blocks.field_semantics import FieldSemantics, SemanticsConfig
+from models.contract.schema import FeatureSchema, Field
 from tests.cases import SCHEMA, random_batch
 from tests.models.field.by_pairs import by_pairs, dot, embedded, field_model, logits_of
 
 K, D = 5, 3
+PLACED = replace(SCHEMA, candidate_fields=(Field("display", 4), Field("mailer", 3)))
+each_schema = pytest.mark.parametrize(
+    "schema", [SCHEMA, PLACED], ids=["no candidate fields", "candidate fields"]
+)
 
 
 @pytest.mark.parametrize("name", ["fm", "deep_fm", "fwfm", "fmfm", "final_mlp", "wukong"])
-def test_fie_weighs_each_pair_by_the_similarity_of_its_fields(name: str):
+@each_schema
+def test_fie_weighs_each_pair_by_the_similarity_of_its_fields(name: str, schema: FeatureSchema):
     """The enhanced model's logit minus the plain one's is λ_fm·Σ m_kl <e_k, e_l>."""
-    plain, batch = field_model(name), random_batch()
-    enhanced = field_model(name, llm_dim=7, fie=0.5)
+    plain, batch = field_model(name, schema), random_batch(schema)
+    enhanced = field_model(name, schema, llm_dim=7, fie=0.5)
     enhanced.load_state_dict(plain.state_dict(), strict=False)
     semantics = enhanced.semantics
     assert semantics is not None
@@ -120,11 +125,13 @@ def test_constant_pairs_add_one_constant_to_every_logit(name: str):
 
 @pytest.mark.parametrize("alignment", ["kl", "reverse_kl", "mse", "contrastive", "zero"])
 @pytest.mark.parametrize("candidates", [2, 40])
-def test_fre_is_the_same_for_whole_tables_and_for_looked_up_rows(alignment: str, candidates: int):
+@each_schema
+def test_fre_is_the_same_for_whole_tables_and_for_looked_up_rows(
+    alignment: str, candidates: int, schema: FeatureSchema
+):
     """With few clicks, rows are looked up; with many, most tables are read whole. The loss is the same."""
-    model, batch = field_model("fm", llm_dim=7, fre=0.3, alignment=alignment), random_batch()
-    items = torch.randint(2, SCHEMA.num_items, (len(batch.slate.items), candidates))
-    batch = replace(batch, slate=Slate.of(items))
+    model = field_model("fm", schema, llm_dim=7, fre=0.3, alignment=alignment)
+    batch = random_batch(schema, candidates=candidates)
     out = model.train_forward(batch.user, batch.context, batch.slate)
     assert model.semantics is not None
     expected = pull(model.semantics, embedded(model, batch).flatten(0, 1))
