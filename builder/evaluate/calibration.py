@@ -1,4 +1,9 @@
-"""Fits calibrations on the validation part and keeps one only where it lowers the log loss of held-out users.
+"""Fits calibrations on the validation part and keeps one only where it helps users and days that it was not fitted on.
+
+A calibration is fitted on the past and applied to the future, where the base rate may be another. So each is judged by
+the log loss of the later half of validation, under a fit on the earlier half without the target's own user; the one
+that is kept is then fitted on all of validation. Folds of users alone would let it learn the base rate of the very days
+that it is judged on.
 
 Temperature scaling: Platt, "Probabilistic outputs for support vector machines", 1999, with the log odds scale · logit +
 shift. Isotonic regression: Zadrozny and Elkan, KDD 2002, by pooling adjacent violators; blocks are joined by lines
@@ -7,12 +12,13 @@ are fitted to the task's own base rate.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from builder.dataset.batches import BatchSource, Slates
 from builder.evaluate.logistic import fit_logistic
@@ -28,13 +34,14 @@ from models.contract.calibration import (
 
 FOLDS = 5
 CLEAR = 2.0
-"""Standard errors by which a calibration must lower the held-out log loss, to be kept."""
+"""Standard errors by which a method must lower the held-out log loss, to be kept."""
 SLATES = 8_000
 """Largest number of validation slates that a calibration is fitted on."""
 BINS = 40
 """Bins of the isotonic fit, half of them of equal weight of positives and half of negatives."""
 RIDGE = 1e-6
 Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 Fit = Callable[["Scores"], Calibration | None]
 
 
@@ -48,6 +55,7 @@ class Scores:
         weight: in the loss.
         offset: what sampling adds to the log odds.
         user: of each target.
+        ts_s: time of each target's slate; equal everywhere in a log without times.
     """
 
     logit: Floats
@@ -55,13 +63,14 @@ class Scores:
     weight: Floats
     offset: Floats
     user: NDArray[np.int64]
+    ts_s: NDArray[np.int64]
 
     def at(self, chosen: NDArray[np.bool_]) -> "Scores":
         """The chosen targets."""
         return Scores(
             *(
                 getattr(self, name)[chosen]
-                for name in ("logit", "label", "weight", "offset", "user")
+                for name in ("logit", "label", "weight", "offset", "user", "ts_s")
             )
         )
 
@@ -80,47 +89,102 @@ class Scores:
 
 
 @dataclass(frozen=True)
+class Gain:
+    """How much a method lowers the held-out log loss.
+
+    Attributes:
+        over: the method that it is compared with.
+        log_loss: by how much it is lower, mean over targets.
+        error: its standard error over users; None with one user.
+        is_kept: whether the method took the other's place.
+    """
+
+    over: str
+    log_loss: float
+    error: float | None
+    is_kept: bool
+
+
+@dataclass(frozen=True)
 class Chosen:
     """What was fitted and kept.
 
     Attributes:
         calibration: that the artifact gets; None: none helps.
-        held_out: method -> mean log loss on held-out users, "none" included.
+        held_out: method -> mean log loss on held-out targets, "none" included.
+        gains: method -> its gain over the best simpler one; empty where the recipe names a method.
         targets: number of validation targets.
+        judged: number of held-out targets.
+        is_later: whether these are later than those of the fits; false in a log without times.
     """
 
     calibration: Calibration | None
     held_out: dict[str, float]
+    gains: dict[str, Gain]
     targets: int
+    judged: int
+    is_later: bool
 
     def to_dict(self) -> dict[str, Any]:
         """In JSON types."""
         kept = None if self.calibration is None else calibration_to_dict(self.calibration)
         kind = "none" if self.calibration is None else self.calibration.kind
-        return {"kind": kind, "kept": kept, "held_out": self.held_out, "targets": self.targets}
+        return {"kind": kind, "kept": kept} | {
+            name: value for name, value in asdict(self).items() if name != "calibration"
+        }
 
 
 def choose_calibration(scores: Scores, method: Method) -> Chosen:
-    """Fit each calibration and keep the best on held-out users; with a named method, keep that one.
+    """Choose none or a calibration by held-out log loss, then fit it on all targets; a named method is kept.
 
     Args:
         scores: of the validation part.
         method: of the recipe.
     """
-    if method == "none":
-        return Chosen(None, {}, len(scores.label))
-    losses = {"none": scores.losses(None)}
+    fitted, judged, is_later = _parts(scores)
+    held_out = scores.at(judged)
+    losses = {"none": held_out.losses(None)}
     for name, fit in METHODS.items():
-        losses[name] = _held_out(scores, fit)
-    total = scores.weight.sum()
-    held_out = {name: float(loss.sum() / total) for name, loss in losses.items()}
-    best: str = method if method != "auto" else "none"
-    if method == "auto":
-        for name in METHODS:  # the simpler one first: the other must be clearly better still
-            if _is_clearly_lower(losses[name], losses[best], scores.user):
-                best = name
-    calibration = None if best == "none" else METHODS[best](scores)
-    return Chosen(calibration, held_out, len(scores.label))
+        losses[name] = _held_out(scores, fitted, judged, fit)
+    best, gains = (method, {}) if method != "auto" else _best(losses, held_out)
+    total = held_out.weight.sum()
+    return Chosen(
+        calibration=None if best == "none" else METHODS[best](scores),
+        held_out={name: float(loss.sum() / total) for name, loss in losses.items()},
+        gains=gains,
+        targets=len(scores.label),
+        judged=len(held_out.label),
+        is_later=is_later,
+    )
+
+
+def _parts(scores: Scores) -> tuple[Mask, Mask, bool]:
+    """Targets to fit on, targets to judge on, and whether the second are later: all and all without times."""
+    is_later = scores.ts_s >= np.median(scores.ts_s)
+    if is_later.all():
+        return is_later, is_later, False
+    return ~is_later, is_later, True
+
+
+def _best(losses: dict[str, Floats], held_out: Scores) -> tuple[str, dict[str, Gain]]:
+    """The simplest method that no other is clearly better than."""
+    best, gains = "none", {}
+    for name in METHODS:  # the simpler one first: the other must be clearly better still
+        gains[name] = _gain(losses, name, best, held_out)
+        if gains[name].is_kept:
+            best = name
+    return best, gains
+
+
+def _gain(losses: dict[str, Floats], name: str, over: str, held_out: Scores) -> Gain:
+    """Gain of the method `name` over another: kept if above `CLEAR` standard errors of its sum over users."""
+    _, index = np.unique(held_out.user, return_inverse=True)
+    by_user = np.bincount(index, losses[over] - losses[name])
+    gain, total = float(by_user.sum()), float(held_out.weight.sum())
+    if len(by_user) < 2:
+        return Gain(over, gain / total, None, False)
+    error = float(by_user.std(ddof=1) * np.sqrt(len(by_user)))
+    return Gain(over, gain / total, error / total, gain > CLEAR * error)
 
 
 def fit_temperature(scores: Scores) -> Temperature | None:
@@ -169,24 +233,17 @@ def _rate(block: Floats) -> float:
     return float(block[0] / (block[0] + block[1]))
 
 
-def _held_out(scores: Scores, fit: Fit) -> Floats:
-    """Losses of all targets, each under a calibration that was fitted without its user's fold."""
+def _held_out(scores: Scores, fitted: Mask, judged: Mask, fit: Fit) -> Floats:
+    """Losses of the judged targets, each under a fit without the targets of its user's fold."""
     _, index = np.unique(scores.user, return_inverse=True)
     fold = np.random.default_rng(0).permutation(int(index.max()) + 1)[index] % FOLDS
     losses = np.zeros(len(index))
     for place in range(FOLDS):
-        mine = fold == place
-        if mine.any() and not mine.all():
-            losses[mine] = scores.at(mine).losses(fit(scores.at(~mine)))
-    return losses
-
-
-def _is_clearly_lower(losses: Floats, others: Floats, user: NDArray[np.int64]) -> bool:
-    """Whether the sum over users is lower by more than `CLEAR` standard errors."""
-    _, index = np.unique(user, return_inverse=True)
-    gain = np.bincount(index, others - losses)
-    error = gain.std(ddof=1) * np.sqrt(len(gain)) if len(gain) > 1 else np.inf
-    return bool(gain.sum() > CLEAR * error)
+        mine, others = judged & (fold == place), fitted & (fold != place)
+        if mine.any():
+            calibration = fit(scores.at(others)) if others.any() else None
+            losses[mine] = scores.at(mine).losses(calibration)
+    return losses[judged]
 
 
 def validation_scores(model: CtrModel, source: BatchSource, slates: Slates) -> Scores:
@@ -198,16 +255,17 @@ def validation_scores(model: CtrModel, source: BatchSource, slates: Slates) -> S
         slates: of the validation part.
     """
     chosen = np.sort(np.random.default_rng(SEED).permutation(len(slates))[:SLATES])
-    parts, device = [], device_of(model)
+    parts, part, device = [], slates.at(chosen), device_of(model)
     model.eval()
-    epoch = source.epoch(
-        slates.at(chosen), EVALUATION_SLATES, np.random.default_rng(SEED), shuffle=False
-    )
+    epoch = source.epoch(part, EVALUATION_SLATES, np.random.default_rng(SEED), shuffle=False)
     with torch.inference_mode():
         for batch, targets in epoch:
             logit = torch.nan_to_num(served(model, batch.to(device)).double()).cpu()
             offset = batch.offset.expand_as(batch.label)
             columns = (logit, batch.label.double(), batch.weight.double(), offset.double())
-            user = np.broadcast_to(targets.user[:, None], targets.mask.shape)
-            parts.append([*(part.numpy()[targets.mask] for part in columns), user[targets.mask]])
+            ts_s = source.events.ts_s[part.first[targets.slate]]
+            rows = (
+                np.broadcast_to(row[:, None], targets.mask.shape) for row in (targets.user, ts_s)
+            )
+            parts.append([column[targets.mask] for column in (*map(Tensor.numpy, columns), *rows)])
     return Scores(*(np.concatenate(column) for column in zip(*parts, strict=True)))

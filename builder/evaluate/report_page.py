@@ -90,18 +90,45 @@ def _quality(report: Json) -> list[str]:
     ]
 
 
+def _chosen(chosen: Json) -> list[str]:
+    """What was kept and why: each method's held-out log loss, and its gain over the best simpler method."""
+    held_out = "users that were not fitted"
+    if chosen["is_later"]:
+        held_out = "the later half of validation, under fits on other users of the earlier half"
+    reason = "The recipe names the method."
+    if chosen["gains"]:
+        reason = "A method is kept if its gain is above two standard errors."
+    losses, gains = chosen["held_out"], chosen["gains"]
+    rows = ([name, f"{losses[name]:.6f}", *_gain(gains.get(name))] for name in losses)
+    applied = f"**{chosen['kind']}**"
+    if chosen["kept"] is not None:
+        applied += f", fitted on all {chosen['targets']:,} targets of validation"
+    return [
+        f"Applied by the service: {applied}. "
+        f"Chosen by the log loss of {chosen['judged']:,} targets of {held_out}. {reason}",
+        "",
+        *_table(["method", "log loss, held out", "gain", "standard error", "kept"], rows),
+    ]
+
+
+def _gain(gain: Json | None) -> list[str]:
+    if gain is None:
+        return ["", "", ""]
+    error = "" if gain["error"] is None else f"{gain['error']:.6f}"
+    return [
+        f"{gain['log_loss']:+.6f} over {gain['over']}",
+        error,
+        "yes" if gain["is_kept"] else "no",
+    ]
+
+
 def _calibration(report: Json) -> list[str]:
     lines = ["## Calibration", ""]
     chosen = report["calibration"]
     if chosen is None:
         lines.append("Nothing was fitted: scores are the model's own.")
     else:
-        losses = ", ".join(f"{name} {loss:.6f}" for name, loss in chosen["held_out"].items())
-        lines.append(
-            f"Applied by the service: **{chosen['kind']}**. Log loss on held-out users of validation "
-            f"({chosen['targets']:,} targets): {losses}. A calibration is kept where it is lower by two standard "
-            "errors."
-        )
+        lines += _chosen(chosen)
     lines += [
         "",
         "Predicted against observed, by quantile of the prediction, after calibration:",

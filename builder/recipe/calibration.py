@@ -12,4 +12,5 @@ class CalibrationRule:
 
     method: Method = "auto"
     """temperature: a scale and a shift of the log odds. isotonic: a rising map of them. Both are fitted on validation.
-    auto: the one with the lower log loss on held-out users of validation, and none where neither is clearly better."""
+    auto: the one with the lower log loss on other users in the later half of validation, fitted on the earlier half;
+    none where neither is clearly better."""

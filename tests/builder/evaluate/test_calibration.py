@@ -1,5 +1,7 @@
 """Calibrations are found where they are needed, left out where they are not, and fitted to the real base rate."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.isotonic import IsotonicRegression
@@ -22,13 +24,17 @@ N = 20_000
 
 
 def scores_of(truth: np.ndarray, logit: np.ndarray, seed: int = 0, keep: float = 1.0) -> Scores:
-    """Labels drawn with the log odds `truth`; of the negatives a share `keep` is there, with its offset."""
+    """Labels drawn with the log odds `truth`; of the negatives a share `keep` is there, with its offset.
+
+    Targets are one second apart.
+    """
     rng = np.random.default_rng(seed)
     label = (rng.random(len(truth)) < 1 / (1 + np.exp(-truth))).astype(float)
     there = (label > 0) | (rng.random(len(truth)) < keep)
     ones = np.ones(there.sum())
     user = rng.integers(0, 400, len(truth))
-    return Scores(logit[there], label[there], ones, ones * -np.log(keep), user[there])
+    offset, ts_s = ones * -np.log(keep), np.flatnonzero(there)
+    return Scores(logit[there], label[there], ones, offset, user[there], ts_s)
 
 
 @pytest.fixture
@@ -86,8 +92,11 @@ def test_a_scaled_model_gets_a_temperature(truth: np.ndarray) -> None:
 
     assert isinstance(found.calibration, Temperature)
     assert found.held_out["temperature"] < found.held_out["none"]
+    assert found.gains["temperature"].is_kept
+    assert found.gains["isotonic"].over == "temperature"
+    assert not found.gains["isotonic"].is_kept
     assert found.to_dict()["kind"] == "temperature"
-    assert found.targets == N
+    assert (found.targets, found.judged, found.is_later) == (N, N / 2, True)
 
 
 def test_a_bent_model_gets_an_isotonic_map(truth: np.ndarray) -> None:
@@ -97,6 +106,45 @@ def test_a_bent_model_gets_an_isotonic_map(truth: np.ndarray) -> None:
 
     assert isinstance(found.calibration, Isotonic)
     assert found.held_out["isotonic"] < found.held_out["temperature"] < found.held_out["none"]
+
+
+def test_a_base_rate_of_the_first_days_alone_is_not_kept(truth: np.ndarray) -> None:
+    """A fit on all days would help other users of the same days, and hurt the days that come."""
+    scores = scores_of(truth + np.where(np.arange(N) < N / 2, 0.8, 0), truth)
+    by_users_alone = choose_calibration(replace(scores, ts_s=np.zeros(N, int)), "auto")
+    assert by_users_alone.calibration is not None
+
+    found = choose_calibration(scores, "auto")
+
+    assert found.calibration is None
+    assert found.held_out["none"] < found.held_out["temperature"]
+    assert found.gains["temperature"].log_loss < 0
+
+
+def test_what_is_kept_is_fitted_on_all_days(truth: np.ndarray) -> None:
+    odds = truth + np.where(np.arange(N) < N / 2, 0.8, 0.6)
+    scores = scores_of(odds, truth)
+
+    assert choose_calibration(scores, "auto").calibration == fit_temperature(scores)
+
+
+def test_without_times_users_alone_are_held_out(truth: np.ndarray) -> None:
+    scores = replace(scores_of(truth, 2 * truth + 1), ts_s=np.zeros(N, int))
+
+    found = choose_calibration(scores, "auto")
+
+    assert isinstance(found.calibration, Temperature)
+    assert (found.judged, found.is_later) == (N, False)
+
+
+def test_one_user_gives_no_calibration(truth: np.ndarray) -> None:
+    """There is no other user to judge on."""
+    found = choose_calibration(
+        replace(scores_of(truth, 2 * truth + 1), user=np.zeros(N, int)), "auto"
+    )
+
+    assert found.calibration is None
+    assert found.gains["temperature"].error is None
 
 
 def test_a_named_method_is_kept_whatever_it_does(truth: np.ndarray) -> None:
@@ -113,7 +161,7 @@ def test_a_model_that_is_wrong_way_round_gets_no_temperature(truth: np.ndarray) 
 
 def test_labels_of_one_class_give_no_isotonic_map() -> None:
     zeros = np.zeros(9)
-    scores = Scores(np.arange(9.0), zeros, np.ones(9), zeros, np.arange(9))
+    scores = Scores(np.arange(9.0), zeros, np.ones(9), zeros, np.arange(9), np.arange(9))
 
     assert fit_isotonic(scores) is None
     assert choose_calibration(scores, "auto").held_out.keys() == {"none", "temperature", "isotonic"}
@@ -125,7 +173,8 @@ def test_held_out_users_are_not_fitted_on() -> None:
     user = np.repeat(np.arange(12), 3)
     logit, label = rng.normal(size=36), (rng.random(36) < 0.5).astype(float)
     ones = np.ones(36)
-    found = choose_calibration(Scores(logit, label, ones, 0 * ones, user), "auto")
+    scores = Scores(logit, label, ones, 0 * ones, user, np.tile([1, 2, 3], 12))
+    found = choose_calibration(scores, "auto")
 
     assert found.calibration is None
     assert found.held_out["isotonic"] > found.held_out["none"] * 0.9
@@ -147,6 +196,10 @@ def test_scores_of_sampled_pools_have_their_weights_and_offsets() -> None:
     assert found.full_weight.sum() == pytest.approx(size, rel=1e-5)
     assert (found.weight * found.label).sum() == source.num_positives(slates).sum()
     assert set(found.user.tolist()) <= set(slates.user.tolist())
+    times = {
+        (user, events.ts_s[first]) for user, first in zip(slates.user, slates.first, strict=True)
+    }
+    assert set(zip(found.user, found.ts_s, strict=True)) == times
 
 
 def test_scores_of_a_log_without_pools_are_those_of_its_targets() -> None:
@@ -162,3 +215,4 @@ def test_scores_of_a_log_without_pools_are_those_of_its_targets() -> None:
     assert len(found.logit) == 70
     assert found.logit == pytest.approx(np.tile(np.arange(2, 12) / 10 - 2, 7), abs=1e-6)
     assert (found.offset == 0).all()
+    assert np.unique(found.ts_s).tolist() == list(range(100, 110))

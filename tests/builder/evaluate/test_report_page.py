@@ -33,8 +33,14 @@ def report() -> dict[str, Any]:
         "calibration": {
             "kind": "temperature",
             "kept": {"kind": "temperature", "scale": 0.8, "shift": 0.1},
-            "held_out": {"none": 0.02, "temperature": 0.0125},
-            "targets": 999,
+            "held_out": {"none": 0.02, "temperature": 0.0125, "isotonic": 0.013},
+            "gains": {
+                "temperature": {"over": "none", "log_loss": 0.0075, "error": 0.001, "is_kept": True},
+                "isotonic": {"over": "temperature", "log_loss": -0.0005, "error": None, "is_kept": False},
+            },
+            "targets": 9_999,
+            "judged": 5_000,
+            "is_later": True,
         },
         "seconds": 1.0,
     }  # fmt: skip
@@ -54,7 +60,10 @@ def test_the_page_has_every_part(report: dict[str, Any]) -> None:
     assert "| before calibration |  | 0.9100 | 0.9000 | 0.02000 | 1.500 | 0.01000 |" in lines
     assert "| oracle: the true probabilities |  | 0.9500 |  |  |  |  |" in lines
     assert "**temperature**" in text
-    assert "none 0.020000, temperature 0.012500" in text
+    assert "Chosen by the log loss of 5,000 targets of the later half of validation" in text
+    assert "| none | 0.020000 |  |  |  |" in lines
+    assert "| temperature | 0.012500 | +0.007500 over none | 0.001000 | yes |" in lines
+    assert "| isotonic | 0.013000 | -0.000500 over temperature |  | no |" in lines
     assert "| 90.0% to 100.0% | 400 | 40 | 12% | 10% | 1.200 |" in lines
     assert "| never | 7 | 7 | 100.000% |  |" in lines
     assert "| 0-99 | 90 | 9 | 10.000% | 0.7000 | 0.7500 |" in lines
@@ -67,6 +76,15 @@ def test_a_report_without_calibration_says_so(report: dict[str, Any]) -> None:
     found = page_lines({**report, "calibration": None, "uncalibrated": None}, "t", [])
 
     assert "Nothing was fitted: scores are the model's own." in found
+
+
+def test_a_named_calibration_has_no_gains(report: dict[str, Any]) -> None:
+    named = report["calibration"] | {"gains": {}, "is_later": False}
+
+    text = "\n".join(page_lines({**report, "calibration": named}, "t", []))
+
+    assert "5,000 targets of users that were not fitted. The recipe names the method." in text
+    assert "| isotonic | 0.013000 |  |  |  |" in text
 
 
 def test_the_files_are_written(report: dict[str, Any], tmp_path: Path) -> None:
