@@ -79,10 +79,10 @@ def _stored(model: CtrModel, user: User) -> list[list[int]]:
 
 def _users(events: Events, device: torch.device) -> Iterator[User]:
     order = np.random.default_rng(0).permutation(events.num_users)[:MAX_USERS]
-    length = events.schema.history_length
+    length, as_of_s = events.schema.history_length, events.as_of_s
     for start in range(0, len(order), BATCH_USERS):
         chosen = order[start : start + BATCH_USERS]
-        latest = np.stack([latest_events(events, int(user), length) for user in chosen])
+        latest = np.stack([latest_events(events, int(user), length, as_of_s) for user in chosen])
         profile = np.asarray(events.user_fields[chosen])
 
         def moved(values: np.ndarray) -> Int[Tensor, "B N"]:

@@ -61,7 +61,7 @@ def precompute(artifact: Artifact, events: Events, threads: int) -> Iterator[Use
         users = np.arange(start, min(start + BATCH_USERS, events.num_users))
         length = max(schema.history_length, schema.recent_length)
         latest = np.stack(
-            [latest_events(events, int(user), length) for user in users]
+            [latest_events(events, int(user), length, as_of_s) for user in users]
         )  # (B, 2, length)
         history, ages = latest[:, :, length - schema.history_length :].transpose(1, 0, 2)
         profile = np.asarray(events.user_fields[users]).astype(np.int64)
