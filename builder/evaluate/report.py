@@ -23,6 +23,7 @@ from builder.progress import Progress, silent
 from builder.recipe.recipe import Recipe
 from models.base import CtrModel
 from models.contract.state_spec import RecordDtype
+from models.sequence.sequence_model import SequenceModel
 
 BUILD_TREES_STEPS = 150
 """Batches that a build fits its trees baseline on; a comparison takes 600, for minutes more."""
@@ -45,6 +46,8 @@ class Report:
         calibration: what was fitted on validation and kept (`calibration.Chosen`); None: nothing was fitted. All
             metrics are those after calibration, which is what the service answers.
         uncalibrated: metrics before calibration; None without one.
+        head_fields: item fields that a head of attention starts with, and item fields without a head; None for a model
+            that does not attend by field.
         seconds: training time.
         vectors: metrics of each slate, for intervals over users (`intervals.py`); not part of the manifest.
             `slate_evaluation.save_vectors` writes them beside a finished training.
@@ -62,6 +65,7 @@ class Report:
     seconds: float
     calibration: dict[str, Any] | None = None
     uncalibrated: Metrics | None = None
+    head_fields: tuple[tuple[str, ...], tuple[str, ...]] | None = None
     vectors: Vectors = field(default_factory=dict, compare=False, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
@@ -125,6 +129,7 @@ def evaluate(
         seconds=checkpoint.history[-1]["seconds"],
         calibration=chosen.to_dict() if chosen else None,
         uncalibrated=measured.uncalibrated,
+        head_fields=model.head_fields if isinstance(model, SequenceModel) else None,
         vectors=measured.vectors,
     )
 

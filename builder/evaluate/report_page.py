@@ -50,12 +50,21 @@ def page_lines(report: Json, title: str, exceptions: Sequence[str]) -> list[str]
         f"({test['positives'] / test['targets']:.3%}). How it was trained: [curve](checkpoint/curve.png). "
         "Rules that might give labels away: [audit.md](audit.md).",
         "",
+        *_heads(report),
         *_quality(report),
         *_calibration(report),
         *_groups(report),
         *_records(report),
     ]
     return lines
+
+
+def _heads(report: Json) -> list[str]:
+    if report["head_fields"] is None:
+        return []
+    own, without = (", ".join(fields) for fields in report["head_fields"])
+    line = f"Heads of attention start with a field each: {own}."
+    return [f"{line} Fields without a head of their own: {without}." if without else line, ""]
 
 
 def _quality(report: Json) -> list[str]:

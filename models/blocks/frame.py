@@ -43,7 +43,9 @@ class FrameConfig:
         field_dim: width of the part of each other item field.
         unmatched: item fields by which nothing is matched: they are inputs of the head, not parts of the vector.
         profile_dim: width of the embedding of each user, context, candidate and unmatched item field.
-        heads: H of each reader that attends.
+        heads: H of each reader that attends. Head h starts sharp in the vector's field h: the item, then the item
+            fields of the recipe in their order, without those in `unmatched`. With fewer heads than fields, the last
+            fields get no head of their own; they count a little in each. So the order of `data.item_fields` matters.
         mlp: hidden widths of the head.
         dropout: dropout in the head.
         embedding_dropout: dropout on the head's inputs that contain item vectors.
@@ -67,6 +69,10 @@ class FrameConfig:
     def layout(self, schema: FeatureSchema) -> ItemLayout:
         """The fields of an item's vector."""
         return ItemLayout.of(schema.item_fields, self.unmatched, self.item_dim, self.field_dim)
+
+    def matched(self, schema: FeatureSchema) -> tuple[str, ...]:
+        """Names of the fields of an item's vector; attention's heads start with the first H of them."""
+        return tuple(schema.item_fields[column].name for column in self.layout(schema).columns)
 
 
 class Frame(nn.Module):

@@ -12,8 +12,10 @@ from models.base import CtrModel, TrainOutput, UserState, slower_groups
 from models.batch import Context, Slate, User
 from models.blocks.checks import check_at_least
 from models.blocks.frame import Frame, FrameConfig
+from models.blocks.kernel import FieldKernel
 from models.blocks.matching import match_keys
 from models.blocks.reading import Candidates, Events
+from models.blocks.target_score import TargetScore
 from models.blocks.unit_items import LookUp
 from models.contract.schema import FeatureSchema
 from models.contract.state_spec import StateSpec, TensorSpec
@@ -66,6 +68,7 @@ class SequenceModel(CtrModel):
         super().__init__()
         check_at_least(1, heads=config.heads, cells=config.cells, table_size=config.table_size)
         self.schema, self.id_rate = schema, config.id_rate
+        self._matched, self._heads = config.matched(schema), config.heads
         every = [*readers, *_count_readers(schema, item_fields, config)]
         self.readers = nn.ModuleList(every)
         self.frame = Frame(
@@ -85,6 +88,14 @@ class SequenceModel(CtrModel):
     def trains_what_it_serves(self) -> bool:
         """False if a reader is trained in another form than it is served in."""
         return all(reader.trains_what_it_serves for reader in self._readers)
+
+    @property
+    def head_fields(self) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+        """Fields that a head starts with, and fields without a head; None if no reader attends by field."""
+        parts = self.readers.modules()
+        if not any(isinstance(part, FieldKernel | TargetScore) for part in parts):
+            return None
+        return self._matched[: self._heads], self._matched[self._heads :]
 
     def state_spec(self) -> StateSpec:
         """The profile, and the readers' tensors; those of one name are shared."""

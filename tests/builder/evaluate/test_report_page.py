@@ -42,6 +42,7 @@ def report() -> dict[str, Any]:
             "judged": 5_000,
             "is_later": True,
         },
+        "head_fields": (("item", "department"), ("maker",)),
         "seconds": 1.0,
     }  # fmt: skip
 
@@ -59,6 +60,10 @@ def test_the_page_has_every_part(report: dict[str, Any]) -> None:
     assert "| this model | 0.8800 | 0.9100 | 0.9000 | 0.01235 | 1.020 | 0.00100 |" in lines
     assert "| before calibration |  | 0.9100 | 0.9000 | 0.02000 | 1.500 | 0.01000 |" in lines
     assert "| oracle: the true probabilities |  | 0.9500 |  |  |  |  |" in lines
+    assert (
+        "Heads of attention start with a field each: item, department. "
+        "Fields without a head of their own: maker."
+    ) in lines
     assert "**temperature**" in text
     assert "Chosen by the log loss of 5,000 targets of the later half of validation" in text
     assert "| none | 0.020000 |  |  |  |" in lines

@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from models.batch import Slate, User
+from models.blocks.kernel import FieldKernel
 from models.contract.schema import Field
 from models.registry import build_model
 from models.sequence import by_length
 from models.sequence.sequence_model import SequenceModel
-from tests.cases import SCHEMA, SIZES, item_fields, random_batch
+from tests.cases import SCHEMA, SIZES, item_fields, random_batch, small
 
 CONFIGS: list[tuple[str, dict[str, object]]] = [
     ("din", {"score": "kernel", "counts": "exact"}),
@@ -126,3 +127,27 @@ def test_position_matrices_learn_at_their_own_rate():
     fast, slow = model.parameter_groups(0.2)
     assert (fast["lr"], slow["lr"]) == (0.2, 0.1)
     assert len(slow["params"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("heads", "expected"),
+    [
+        (1, (("item",), ("category",))),
+        (2, (("item", "category"), ())),
+        (4, (("item", "category"), ())),
+    ],
+)
+def test_heads_start_with_the_first_matched_fields(
+    heads: int, expected: tuple[tuple[str, ...], tuple[str, ...]]
+):
+    model = build("lrea", {"rank": 4, "slots": "items", "heads": heads})
+    assert model.head_fields == expected
+    tau = next(part for part in model.readers.modules() if isinstance(part, FieldKernel)).tau()
+    own = len(expected[0])
+    assert tau[:own].argmax(1).tolist() == list(range(own))
+
+
+def test_a_model_that_does_not_attend_by_field_has_no_head_fields():
+    model = build_model("mean_pool", SCHEMA, item_fields(), small("mean_pool"))
+    assert isinstance(model, SequenceModel)
+    assert model.head_fields is None
