@@ -1,13 +1,26 @@
 """95% intervals of metrics and of differences between two models, over users and over training seeds.
 
-Users: a bootstrap draws users with replacement, since the slates of one user are not independent; both models of a
-difference see the same draws. Seeds: the trainings of one model differ in weights and batches. The two are different
-sources of error, so their variances add up:
+Users: a bootstrap draws users with replacement, since the slates of one user are not independent; all trainings see the
+same draws, so a difference is paired by user. Seeds: trainings with the same seed (first weights, batches) are paired,
+and what remains is n differences, one for each seed. With users u and seeds s crossed, each of them is a sum of
+independent effects (Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 2007):
 
-    half² = (1.96 · s_users)² + (t · s_seeds / √n)²
+    D_us = D + a_u + b_s + e_us,    Var(mean) = Var(a) / users + Var(b) / n + Var(e) / (users · n)
 
-where s_users is the standard deviation over draws of the mean over n seeds, s_seeds the standard deviation over seeds,
-and t Student's quantile for n − 1 degrees of freedom. With one seed the second term is unknown and left out.
+The first term is c, the covariance between the draws of two different seeds, mean over all pairs: a_u is what they
+share. The variance over seeds, s² / n, holds the second and the third, and not the first: all seeds are measured on the
+same users. So nothing is counted twice, as it would be with the variance over draws of the mean over seeds, which holds
+the third term, too. The interval of the sum of two independent estimates is made of theirs (Zou and Donner,
+"Construction of confidence limits about effect measures", Statistics in Medicine 2008):
+
+    half² = 1.96² · max(c, 0) + t² · s² / n
+
+with t Student's quantile for n − 1 degrees of freedom. Where one source dominates it covers 95%; where both are alike,
+more (simulated: up to 97.5% with three seeds, 97% with five). Satterthwaite's degrees of freedom would be narrower, but
+cover as little as 93.5% with three seeds. With one seed the second term is unknown and left out.
+
+What the interval does not hold: items, stores and weeks are those of the test period; the search that chose the
+settings was run once; one interval in twenty misses, so a table of fifty has some that do.
 
 The AUC over all targets compares targets of different users. Its draws are replaced by their first-order expansion,
 which is exact in the variance of a U-statistic up to 1/users (Obuchowski, "Nonparametric analysis of clustered ROC
@@ -28,7 +41,10 @@ DRAWS = 2000
 NORMAL = 1.96
 STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 """97.5% quantiles of Student's t for 1 … 9 degrees of freedom."""
-METRICS = ("slate_gauc", "slate_gauc_repeat", "slate_gauc_new", "auc", "log_loss")
+SLATE_MEANS = (
+    "slate_gauc", "slate_gauc_repeat", "slate_gauc_new", "slate_ndcg", "slate_recall",
+)  # fmt: skip
+METRICS = (*SLATE_MEANS, "auc", "gauc", "log_loss")
 """Metrics that have intervals."""
 Floats = NDArray[np.float64]
 
@@ -40,8 +56,8 @@ class Interval:
     Attributes:
         mean: over seeds.
         half: half of the 95% interval.
-        users: standard deviation over draws of users.
-        seeds: standard deviation of the mean over seeds; None for one seed.
+        users: standard deviation due to the users that were measured, √c.
+        seeds: standard deviation of the mean over seeds, s / √n; None for one seed.
     """
 
     mean: float
@@ -60,112 +76,150 @@ class Interval:
         return self.mean + self.half
 
 
-def interval(own: Sequence[Vectors], metric: str) -> Interval | None:
+@dataclass(frozen=True)
+class Sample:
+    """A metric of one training, or a difference: its value, and its values with users drawn, [DRAWS]."""
+
+    value: float
+    draws: Floats
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """What intervals need of one training.
+
+    Attributes:
+        slates: the measured slates.
+        samples: metric -> its sample; without those that no slate has.
+    """
+
+    slates: NDArray[np.integer]
+    samples: Mapping[str, Sample]
+
+
+def resample(vectors: Vectors) -> Resampled:
+    """Draw users for all metrics of a training at once: a matrix product, since a mean over slates is two sums."""
+    user = np.unique(vectors["user"], return_inverse=True)[1]
+    ratios = dict(_ratios(vectors))
+    if not ratios:
+        return Resampled(vectors["slate"], {})
+    sums = [np.bincount(user, part) for pair in ratios.values() for part in pair]
+    drawn = _weights(len(sums[0])) @ np.stack(sums, 1)
+    samples = {
+        name: Sample(float(total.sum() / count.sum()), drawn[:, 2 * i] / drawn[:, 2 * i + 1])
+        for i, (name, (total, count)) in enumerate(ratios.items())
+    }
+    if "won" in samples:
+        won, lost = samples.pop("won"), samples.pop("lost")
+        samples["auc"] = Sample(won.value, won.draws + lost.draws - lost.value)
+    return Resampled(vectors["slate"], samples)
+
+
+def interval(own: Sequence[Resampled], metric: str) -> Interval | None:
     """Interval of a metric; None if no slate has it.
 
     Args:
-        own: vectors of each seed's training, on the same slates.
+        own: each seed's training, on the same slates.
         metric: one of `METRICS`.
 
     Raises:
         ValueError: trainings were measured on different slates.
     """
-    samples = [_sample(vectors, metric) for vectors in _same_slates(own)]
-    if any(sample is None for sample in samples):
-        return None
-    return _combined([sample for sample in samples if sample is not None])
+    samples = [one.samples.get(metric) for one in _same_slates(own)]
+    known = [sample for sample in samples if sample is not None]
+    return _combined(known) if known and len(known) == len(samples) else None
 
 
 def difference(
-    own: Mapping[int, Vectors], other: Mapping[int, Vectors], metric: str
+    own: Mapping[int, Resampled], other: Mapping[int, Resampled], metric: str
 ) -> Interval | None:
-    """Interval of a metric less that of another model; None if no slate has it, or no seed is common.
-
-    Trainings with the same seed are paired. A model with one training that does not depend on a seed, as a baseline,
-    is paired with all of the other's.
+    """Interval of a metric less that of another model, of the seeds that both have; None if no slate or seed is common.
 
     Args:
-        own: seed -> vectors of a training.
+        own: seed -> a training.
         other: the same of the other model, on the same slates.
         metric: one of `METRICS`.
 
     Raises:
         ValueError: trainings were measured on different slates.
     """
-    pairs = [(own[seed], other[seed]) for seed in own if seed in other]
-    if len(own) == 1 or len(other) == 1:
-        pairs = [(left, right) for left in own.values() for right in other.values()]
-    if not pairs:
-        return None
-    _same_slates([vectors for pair in pairs for vectors in pair])
+    return _paired([(own[seed], other[seed]) for seed in own if seed in other], metric)
+
+
+def over_baseline(own: Sequence[Resampled], baseline: Resampled, metric: str) -> Interval | None:
+    """Interval of a metric less that of a baseline, which was fitted once: its own fit is taken as it is.
+
+    Args:
+        own: each seed's training, on the baseline's slates.
+        baseline: the baseline.
+        metric: one of `METRICS`.
+
+    Raises:
+        ValueError: they were measured on different slates.
+    """
+    return _paired([(one, baseline) for one in own], metric)
+
+
+def _paired(pairs: Sequence[tuple[Resampled, Resampled]], metric: str) -> Interval | None:
+    _same_slates([one for pair in pairs for one in pair])
     samples = []
     for left, right in pairs:
-        a, b = _sample(left, metric), _sample(right, metric)
+        a, b = left.samples.get(metric), right.samples.get(metric)
         if a is None or b is None:
             return None
-        samples.append(_Sample(a.value - b.value, a.draws - b.draws))
-    return _combined(samples)
+        samples.append(Sample(a.value - b.value, a.draws - b.draws))
+    return _combined(samples) if samples else None
 
 
-@dataclass(frozen=True)
-class _Sample:
-    """A metric of one training: its value, and its values with users drawn, [DRAWS]."""
-
-    value: float
-    draws: Floats
-
-
-def _combined(samples: Sequence[_Sample]) -> Interval:
+def _combined(samples: Sequence[Sample]) -> Interval:
     values, n = [sample.value for sample in samples], len(samples)
-    users = float(np.std(np.mean([sample.draws for sample in samples], 0), ddof=1))
+    covariance = np.atleast_2d(np.cov([sample.draws for sample in samples]))
     if n == 1:
+        users = float(np.sqrt(covariance[0, 0]))
         return Interval(values[0], NORMAL * users, users, None)
+    between = (covariance.sum() - np.trace(covariance)) / (n * (n - 1))
+    users = float(np.sqrt(max(between, 0.0)))
     seeds = float(np.std(values, ddof=1) / np.sqrt(n))
     student = STUDENT[min(n - 1, len(STUDENT)) - 1]
     half = float(np.hypot(NORMAL * users, student * seeds))
     return Interval(float(np.mean(values)), half, users, seeds)
 
 
-def _same_slates(several: Sequence[Vectors]) -> Sequence[Vectors]:
-    for vectors in several[1:]:
-        if not np.array_equal(vectors["slate"], several[0]["slate"]):
+def _same_slates(several: Sequence[Resampled]) -> Sequence[Resampled]:
+    for one in several[1:]:
+        if not np.array_equal(one.slates, several[0].slates):
             raise ValueError(
-                f"slates: got {len(vectors['slate'])} that differ from the first training's "
-                f"{len(several[0]['slate'])}, expected the same"
+                f"slates: got {len(one.slates)} that differ from the first training's "
+                f"{len(several[0].slates)}, expected the same"
             )
     return several
 
 
-def _sample(vectors: Vectors, metric: str) -> _Sample | None:
-    user = np.unique(vectors["user"], return_inverse=True)[1]
-    weights = _weights(int(user.max()) + 1)
-
-    def drawn(total: Floats, count: Floats) -> tuple[float, Floats]:
-        """Ratio of two sums over slates, and the same with users drawn."""
-        above, below = (weights @ np.bincount(user, values) for values in (total, count))
-        return float(total.sum() / count.sum()), above / below
-
-    if metric == "auc":
-        positives = vectors["positives"].astype(np.float64)
-        negatives = vectors["targets"] - positives
-        if not positives.any() or not negatives.any():
-            return None
-        value, won = drawn(vectors["won"].astype(np.float64), positives)
-        lost = drawn(vectors["lost"].astype(np.float64), negatives)
-        return _Sample(value, won + lost[1] - lost[0])
-    if metric == "log_loss":
-        targets = vectors["targets"].astype(np.float64)
-        return _Sample(*drawn(vectors["log_loss"] * targets, targets))
-    name = metric.removeprefix("slate_")
-    if name not in vectors or not np.isfinite(vectors[name]).any():
-        return None
-    there = np.isfinite(vectors[name])
-    return _Sample(*drawn(np.where(there, vectors[name], 0.0), there.astype(np.float64)))
+def _ratios(vectors: Vectors) -> list[tuple[str, tuple[Floats, Floats]]]:
+    """Name -> two numbers of each slate whose sums are divided: metrics, and the two halves of the AUC."""
+    found = []
+    for metric in SLATE_MEANS:
+        values = vectors.get(metric.removeprefix("slate_"))
+        if values is not None and np.isfinite(values).any():
+            there = np.isfinite(values)
+            found.append((metric, (np.where(there, values, 0.0).astype(np.float64), there * 1.0)))
+    if "user_auc" in vectors:
+        mixed = np.isfinite(vectors["user_auc"])
+        weight = np.where(mixed, vectors["user_targets"], 0).astype(np.float64)
+        if weight.any():
+            found.append(("gauc", (weight * np.where(mixed, vectors["user_auc"], 0.0), weight)))
+    targets = vectors["targets"].astype(np.float64)
+    found.append(("log_loss", (vectors["log_loss"] * targets, targets)))
+    positives = vectors["positives"].astype(np.float64)
+    if positives.any() and (targets - positives).any():
+        found.append(("won", (vectors["won"].astype(np.float64), positives)))
+        found.append(("lost", (vectors["lost"].astype(np.float64), targets - positives)))
+    return found
 
 
 @lru_cache(maxsize=4)
-def _weights(users: int) -> NDArray[np.float32]:
+def _weights(users: int) -> Floats:
     """How often each user is drawn, [DRAWS, users]: the same draws for every model and metric."""
     rng = np.random.default_rng(0)
     counts = rng.multinomial(users, np.full(users, 1 / users), size=DRAWS)
-    return np.asarray(counts, np.float32)
+    return counts.astype(np.float64)

@@ -14,7 +14,7 @@ MAIN = (
     "log loss",
     "learning rate",
     "train s",
-    "bytes/user",
+    "bytes, fp16",
     "µs/candidate",
 )
 """Columns of a comparison that a terminal shows, beside the differences."""
@@ -64,4 +64,4 @@ def llactr_table(findings: Findings) -> Table:
 
 
 def _is_main(heading: str) -> bool:
-    return heading in MAIN or heading.startswith(("AUC over ", "GAUC per slate over "))
+    return heading in MAIN or heading.startswith(("AUC less ", "GAUC per slate less "))

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from builder.recipe.language import LanguageRule, Vectors
 from builder.recipe.limits import Interval
 
-Family = Literal["lrea", "two-stage", "full", "stacked", "pooled", "none", "control"]
+Family = Literal["lrea", "two-stage", "full", "stacked", "pooled", "none", "control", "ablation"]
 SHARE = "train.share"
 """Key of a sweep over the share of the training data."""
 Rate = Annotated[float, Interval(gt=0)]
@@ -34,7 +34,8 @@ class Variant:
     """How the model uses the long history. "lrea": folds it into slots; "two-stage": searches it, then attends to the
     events found; "full": attends to every event; "stacked": several layers in which events attend to each other;
     "pooled": one summary for all candidates; "none": does not use it; "control": explains another variant and is not
-    compared itself. Differences are taken to the first variant of family "full"."""
+    compared itself; "ablation": the best variant of family "lrea" with one option less, in a table of its own.
+    Differences are taken to the variants of family "full" and "two-stage" with the best mean validation."""
     model: ModelChoice
     against: tuple[str, ...] = ()
     """Labels of further variants to show the difference to, such as its control."""

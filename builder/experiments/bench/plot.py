@@ -6,8 +6,8 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from builder.evaluate.record_sizes import EVENT_BYTES
 from builder.experiments.bench.table import Timing
-from builder.experiments.compare.table import EVENT_BYTES
 from builder.experiments.report.figure import new_figure
 
 MARKS = "os^v<>DX*"

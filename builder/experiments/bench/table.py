@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from builder.evaluate.record_sizes import EVENT_BYTES
 from builder.experiments.bench.graph_timing import GraphTimes
-from builder.experiments.compare.table import EVENT_BYTES
 from builder.experiments.report.markdown import markdown_table
 
 

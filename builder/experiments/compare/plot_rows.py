@@ -7,13 +7,15 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from builder.experiments.compare.columns import FLOORS
 from builder.experiments.compare.table import Comparison, Row
-from builder.experiments.compare.text import FLOORS
 from builder.experiments.report.figure import new_figure
 
-COLUMNS = 5
-WIDTH, HEIGHT = 2.6, 2.1
+COLUMNS = 6
+WIDTH, HEIGHT = 2.3, 1.7
 """Of a panel, in inches."""
+WINDOW = 0.02
+"""Height of the panels of learning curves: the same for all, so that slopes can be compared."""
 LOWEST = 1e-6
 """Smallest rate of a reliability plot: its axes are logarithmic, and a bin may have no positive."""
 
@@ -33,11 +35,13 @@ def plot_curves(comparison: Comparison) -> Figure | None:
             if best in points:
                 panel.plot([best], [points[best]], "o", ms=3, color=line.get_color())
         panel.set_title(row.label, fontsize=7)
-    low, high = _limits(rows, metric)
-    for panel in panels:
-        panel.set_ylim(low, high)
+        best = _best(row, metric)
+        panel.set_ylim(best - WINDOW, best + 0.1 * WINDOW)
+        panel.locator_params(nbins=5)
     figure.supxlabel("step", fontsize=8)
-    figure.supylabel(f"validation {metric.upper()}", fontsize=8)
+    figure.supylabel(
+        f"validation {metric.upper()}: the last {WINDOW:g} below each row's best", fontsize=8
+    )
     return figure
 
 
@@ -45,16 +49,10 @@ def _curve(outcome: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [line for line in outcome.get("history", ()) if "step" in line]
 
 
-def _limits(rows: Sequence[Row], metric: str) -> tuple[float, float]:
-    """From the worst row's best value, with some room, to the best of all: first steps would flatten the rest."""
-    best = [
-        max(known)
-        for row in rows
-        for outcome in row.outcomes
-        if (known := [value for line in _curve(outcome) if isfinite(value := line[metric])])
-    ] or [0.5]  # all diverged
-    room = max(max(best) - min(best), 0.02)
-    return min(best) - room, max(best) + 0.1 * room
+def _best(row: Row, metric: str) -> float:
+    """Of all validations; 0.5 if all diverged."""
+    known = [line[metric] for outcome in row.outcomes for line in _curve(outcome)]
+    return max((value for value in known if isfinite(value)), default=0.5)
 
 
 def plot_reliability(comparison: Comparison) -> Figure | None:
@@ -89,6 +87,7 @@ def draw_reliability(panel: Axes, bins: Sequence[Mapping[str, float]]) -> None:
     panel.plot(predicted, observed, "o-", ms=3, lw=0.8)
     panel.set_xscale("log")
     panel.set_yscale("log")
+    panel.minorticks_off()
 
 
 def _panels(count: int) -> tuple[Figure, list[Axes]]:

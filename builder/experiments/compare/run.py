@@ -23,6 +23,7 @@ from builder.experiments.compare.cost import Served
 from builder.experiments.compare.jobs import Jobs, run_jobs
 from builder.experiments.compare.plan import Outcomes, Plan, Training
 from builder.experiments.compare.plot import plot_comparison
+from builder.experiments.compare.sizes import with_sizes
 from builder.experiments.compare.table import Comparison, Row, SweepRows
 from builder.experiments.compare.text import to_json, to_markdown
 from builder.experiments.report.markdown import write_report
@@ -95,11 +96,10 @@ def collect_comparison(build: Build, seeds: int, folder: Path) -> Comparison:
 def _collect(plan: Plan, events: Events) -> Comparison:
     recipe, rows = plan.recipe, _rows(plan)
     shown = {row.label for row in rows}
-    full = [variant.label for variant in recipe.variant if variant.family == "full"]
     floors, floor_vectors = (
         ({}, {}) if plan.is_lean else _floors(events, recipe, plan.outcomes.folder)
     )
-    return Comparison(
+    collected = Comparison(
         name=recipe.name,
         rows=rows,
         sweeps=_sweeps(plan),
@@ -107,9 +107,9 @@ def _collect(plan: Plan, events: Events) -> Comparison:
         floor_vectors=floor_vectors,
         history_length=recipe.history.length,
         missing=[variant.label for variant in recipe.variant if variant.label not in shown],
-        reference=full[0] if full else None,
         budget=" ".join([*exception_lines(recipe.audit), _budget(recipe, plan.seeds)]),
     )
+    return with_sizes(collected, events, plan.outcomes.folder)
 
 
 def prepare(build: Build, out: Path | None = None) -> Prepared:

@@ -6,25 +6,34 @@ elsewhere, and for other metrics, over seeds only.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
 from builder.evaluate.intervals import METRICS as RESAMPLED
-from builder.evaluate.intervals import difference, interval
+from builder.evaluate.intervals import (
+    Resampled,
+    difference,
+    interval,
+    over_baseline,
+    resample,
+)
+from builder.evaluate.record_sizes import RecordSizes
 from builder.evaluate.slate_evaluation import Vectors
 from builder.experiments.compare.cost import Cost, Costs
 from builder.experiments.compare.plan import Outcome
-from builder.recipe.models import ModelChoice
+from builder.recipe.models import Family, ModelChoice
 from models.contract.state_spec import RECORD_DTYPES, RecordDtype
 
-METRICS = (
+METRICS: tuple[str, ...] = (
     "slate_gauc", "slate_gauc_repeat", "slate_gauc_new", "auc", "gauc", "slate_ndcg", "slate_recall", "log_loss",
     "pcoc", "ece",
 )  # fmt: skip
-EVENT_BYTES = 8
-"""Of the raw history: a row of the catalogue and an age, int32 each."""
+
+HISTORY = "number of events in the history"
+"""Name of the cut by the length of the history; the others are those of `cuts` in an outcome."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +77,11 @@ class Row:
         cost: of serving it; None until it is measured.
         vectors: seed -> metrics of each slate, of the trainings that have them.
         length: L of this variant alone; None: the recipe's.
+        sizes: of users' records; None until they are measured.
     """
 
     label: str
-    family: str
+    family: Family
     model: ModelChoice
     learning_rate: float
     outcomes: Sequence[Outcome]
@@ -80,6 +90,12 @@ class Row:
     cost: Cost | None = None
     vectors: Mapping[int, Vectors] = field(default_factory=dict, repr=False, compare=False)
     length: int | None = None
+    sizes: RecordSizes | None = None
+
+    @cached_property
+    def resampled(self) -> dict[int, Resampled]:
+        """Seed -> what intervals need of its training; made once, and used by every difference."""
+        return {seed: resample(vectors) for seed, vectors in self.vectors.items()}
 
     def values(self, metric: str, graph: str = "test") -> dict[int, float]:
         """Seed -> one metric on the test period: of the served graph, or of the "trained_graph" where it differs."""
@@ -95,7 +111,7 @@ class Row:
         found = estimate(list(values.values()))
         if found is None or name not in RESAMPLED or not values.keys() <= self.vectors.keys():
             return found
-        own = interval([self.vectors[seed] for seed in values], name)
+        own = interval([self.resampled[seed] for seed in values], name)
         return found if own is None else Estimate(found.mean, own.half)
 
     def over(self, other: "Row | None", metric: str = "auc") -> Estimate | None:
@@ -110,20 +126,20 @@ class Row:
         if found is None or metric not in RESAMPLED or not known.issuperset(seeds):
             return found
         paired = difference(
-            {seed: self.vectors[seed] for seed in seeds},
-            {seed: other.vectors[seed] for seed in seeds},
+            {seed: self.resampled[seed] for seed in seeds},
+            {seed: other.resampled[seed] for seed in seeds},
             metric,
         )
         return found if paired is None else Estimate(found.mean, paired.half)
 
     def over_floor(
-        self, metrics: Mapping[str, Any], floor: Vectors | None, metric: str
+        self, metrics: Mapping[str, Any], floor: Resampled | None, metric: str
     ) -> Estimate | None:
         """Metric less a baseline's, paired by user where both have metrics of each slate.
 
         Args:
             metrics: of the baseline.
-            floor: its metrics of each slate; None if it has none.
+            floor: what intervals need of it; None if it has no metrics of each slate.
             metric: one of `METRICS`.
         """
         values, base = self.values(metric), metrics.get(metric)
@@ -132,8 +148,7 @@ class Row:
         found = estimate([value - base for value in values.values()])
         if floor is None or metric not in RESAMPLED or not values.keys() <= self.vectors.keys():
             return found
-        own = {seed: self.vectors[seed] for seed in values}
-        paired = difference(own, {0: floor}, metric)
+        paired = over_baseline([self.resampled[seed] for seed in values], floor, metric)
         return found if paired is None or found is None else Estimate(found.mean, paired.half)
 
     def gap(self, metric: str) -> Estimate | None:
@@ -163,13 +178,29 @@ class Row:
             if all(dtype in each for each in stored)
         }
 
-    def cut(self, name: str, metric: str = "auc") -> dict[str, Estimate | None]:
-        """Group -> a metric. Every training has the same groups: they are of targets, not of predictions."""
-        return _by_group([outcome["cuts"][name] for outcome in self.outcomes], metric)
+    def group_sizes(self, name: str) -> Mapping[str, Mapping[str, Any]]:
+        """Group of a cut (or `HISTORY`) -> its targets: the same in every training, they are not of predictions."""
+        return _cut(self.outcomes[0], name)
 
-    def by_history(self, metric: str = "auc") -> dict[str, Estimate | None]:
-        """Number of events in the history -> a metric."""
-        return _by_group([outcome["by_history"] for outcome in self.outcomes], metric)
+    def group(self, name: str, metric: str = "auc") -> dict[str, Estimate | None]:
+        """Group of a cut (or `HISTORY`) -> a metric; None where it does not exist."""
+        return self.group_over(None, name, metric)
+
+    def group_over(
+        self, other: "Row | None", name: str, metric: str = "auc"
+    ) -> dict[str, Estimate | None]:
+        """Group of a cut (or `HISTORY`) -> a metric less another row's, paired by seed; without a row the metric."""
+        base = {outcome["seed"]: _cut(outcome, name) for outcome in other.outcomes} if other else {}
+        found = {}
+        for group in self.group_sizes(name):
+            values = []
+            for outcome in self.outcomes:
+                value = _cut(outcome, name)[group].get(metric)
+                less = base.get(outcome["seed"], {}).get(group, {}).get(metric) if other else 0.0
+                if value is not None and less is not None:
+                    values.append(value - less)
+            found[group] = estimate(values)
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """In JSON types, without the learning curves."""
@@ -182,13 +213,11 @@ class Row:
         return {**plain, "outcomes": outcomes, "trials": trials}
 
 
-def _by_group(outcomes: Sequence[Mapping[str, Any]], metric: str) -> dict[str, Estimate | None]:
-    """A metric of each group; None where it does not exist."""
-    values = {group: [cut[group].get(metric) for cut in outcomes] for group in outcomes[0]}
-    return {
-        group: estimate([value for value in several if value is not None])
-        for group, several in values.items()
-    }
+def _cut(outcome: Outcome, name: str) -> Mapping[str, Mapping[str, Any]]:
+    groups: Mapping[str, Mapping[str, Any]] = (
+        outcome.get("by_history", {}) if name == HISTORY else outcome["cuts"].get(name, {})
+    )
+    return groups
 
 
 @dataclass(frozen=True)
@@ -217,7 +246,6 @@ class Comparison:
         rows: of each variant with a finished training, families together, in the recipe's order.
         sweeps: with a finished training.
         floors: name of a baseline -> metrics.
-        reference: label of the variant that differences are taken to, if the recipe has one.
         budget: of the search and the trainings, in words.
         machine: where and when the cost was measured; empty until it is.
         floor_vectors: name of a baseline -> metrics of each slate.
@@ -229,7 +257,6 @@ class Comparison:
     rows: Sequence[Row]
     sweeps: Sequence[SweepRows]
     floors: Mapping[str, Mapping[str, Any]]
-    reference: str | None
     budget: str
     machine: Mapping[str, str] = field(default_factory=dict)
     floor_vectors: Mapping[str, Vectors] = field(default_factory=dict, repr=False)
@@ -254,21 +281,48 @@ class Comparison:
             machine=costs.machine,
         )
 
+    @cached_property
+    def floors_resampled(self) -> dict[str, Resampled]:
+        """Name of a baseline -> what intervals need of it."""
+        return {name: resample(vectors) for name, vectors in self.floor_vectors.items()}
+
     @property
     def full(self) -> Row | None:
-        """The reference's row, if it was trained."""
-        return next((row for row in self.rows if row.label == self.reference), None)
+        """The best form of full attention to all L events, which differences are taken to."""
+        return self.best("full")
+
+    @property
+    def two_stage(self) -> Row | None:
+        """The best two-stage model."""
+        return self.best("two-stage")
+
+    @property
+    def winner(self) -> Row | None:
+        """The best that folds the history into slots: the cost of scoring does not grow with the history."""
+        return self.best("lrea")
+
+    def best(self, family: Family) -> Row | None:
+        """The best of a family by mean validation: choosing by the test would favour it. None without one.
+
+        Variants with a shorter history of their own are left out.
+        """
+        rows = [row for row in self.rows if row.family == family and row.length is None]
+        return max(rows, key=Row.validation, default=None)
+
+    @property
+    def models(self) -> list[Row]:
+        """Rows of the main table: all but the ablation."""
+        return [row for row in self.rows if row.family != "ablation"]
+
+    @property
+    def ablation(self) -> list[Row]:
+        """The winner with one option less each."""
+        return [row for row in self.rows if row.family == "ablation"]
 
     def pairs(self) -> list[tuple[Row, Row]]:
         """Pairs of a row and a row of its `against`, where both are trained."""
         known = {row.label: row for row in self.rows}
         return [(row, known[label]) for row in self.rows for label in row.against if label in known]
-
-    @property
-    def two_stage(self) -> Row | None:
-        """The best of its family by mean validation: choosing by the test would favour it."""
-        family = [row for row in self.rows if row.family == "two-stage"]
-        return max(family, key=Row.validation, default=None)
 
     @property
     def main_metric(self) -> str:

@@ -2,14 +2,26 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.path import Path
 from matplotlib.text import Annotation
-from matplotlib.transforms import Bbox
+from matplotlib.transforms import Bbox, BboxBase
 
 FONT_SIZE = 8
-STEPS = (0, 1, -1, 2, -2, 3, -3, 4, -4, 5, -5, 6, -6)
-"""Places of a label above and below its point, in lines, in the order they are tried."""
+NEAR = 9.0
+"""Points between a point and its name on the same height."""
+COLUMNS = range(12)
+"""Places of a name beside its point, in steps of `COLUMN` points."""
+COLUMN = 40.0
+LINES = range(-24, 25)
+"""Places of a name above and below its point, in lines."""
+Place = tuple[tuple[float, float], Literal["left", "right"]]
+"""Offset of a name from its point, in points, and how it is aligned."""
+FALLBACK: Place = ((NEAR, 0.0), "left")
+"""Where no place is free."""
 
 
 @dataclass(frozen=True)
@@ -21,25 +33,48 @@ class Label:
     half: float
     text: str
     color: str
+    is_bold: bool = False
 
 
 def place_labels(axes: Axes, labels: Sequence[Label]) -> None:
-    """Write each name at the first place inside the axes where it covers no point and no other name."""
-    axes.get_figure(root=True).draw_without_rendering()  # type: ignore[union-attr]  # sizes are known after the layout
-    taken = [_bar_box(axes, label) for label in labels]
+    """Write each name at the nearest place inside the axes where it covers no point, name or line to a name."""
+    figure = axes.get_figure(root=True)
+    figure.draw_without_rendering()  # type: ignore[union-attr]  # sizes are known after the layout
+    per_point = figure.dpi / 72  # type: ignore[union-attr]
+    points = [_bar_box(axes, label) for label in labels]
+    names: list[Bbox] = []
+    lines: list[Path] = []
     for label in labels:
-        for offset, align in _places():
-            text = _write(axes, label, offset, align)
+        text = _write(axes, label)
+        start = axes.transData.transform((label.x, label.y))
+        for offset, align in (*_places(), FALLBACK):
+            text.set_position(offset)
+            text.set_horizontalalignment(align)
             box = text.get_window_extent()
-            is_inside = axes.bbox.x0 < box.x0 and box.x1 < axes.bbox.x1
-            if is_inside and not any(box.overlaps(other) for other in taken):
+            line = Path([start, start + per_point * np.array(offset)])
+            if _is_free(axes.bbox, box, line, points, names, lines):
                 break
-            text.remove()
-        else:  # no place is free
-            offset, box = (9.0, 0.0), _write(axes, label, (9.0, 0.0), "left").get_window_extent()
-        taken.append(box)
-        if offset[1]:
+        names.append(box)
+        if offset[1] or abs(offset[0]) > 2 * NEAR:
+            lines.append(line)
             _draw_line(axes, label, offset)
+
+
+def _is_free(
+    frame: BboxBase,
+    box: Bbox,
+    line: Path,
+    points: Sequence[Bbox],
+    names: Sequence[Bbox],
+    lines: Sequence[Path],
+) -> bool:
+    if not (frame.x0 < box.x0 and box.x1 < frame.x1 and frame.y0 < box.y0 and box.y1 < frame.y1):
+        return False
+    if any(box.overlaps(other) for other in (*points, *names)):
+        return False
+    if any(other.intersects_bbox(box, filled=False) for other in lines):
+        return False
+    return not any(line.intersects_bbox(name, filled=False) for name in names)
 
 
 def _bar_box(axes: Axes, label: Label) -> Bbox:
@@ -49,15 +84,15 @@ def _bar_box(axes: Axes, label: Label) -> Bbox:
     return Bbox([[x - 6, low - 5], [x + 6, high + 5]])
 
 
-def _write(axes: Axes, label: Label, offset: tuple[float, float], align: str) -> Annotation:
+def _write(axes: Axes, label: Label) -> Annotation:
     text = axes.annotate(
         label.text,
         (label.x, label.y),
-        xytext=offset,
+        xytext=(NEAR, 0),
         textcoords="offset points",
-        ha=align,
         va="center",
         fontsize=FONT_SIZE,
+        fontweight="bold" if label.is_bold else "normal",
         color=label.color,
     )
     text.set_in_layout(False)  # else the axes would move under the names
@@ -70,14 +105,18 @@ def _draw_line(axes: Axes, label: Label, offset: tuple[float, float]) -> None:
         (label.x, label.y),
         xytext=offset,
         textcoords="offset points",
-        arrowprops={"arrowstyle": "-", "color": label.color, "alpha": 0.5},
+        arrowprops={"arrowstyle": "-", "color": label.color, "alpha": 0.5, "lw": 0.7},
     )
     line.set_in_layout(False)
 
 
-def _places() -> Iterator[tuple[tuple[float, float], str]]:
-    """Offsets from the point, in points, and how the name is aligned."""
-    for step in STEPS:
-        far = 9.0 + 4 * abs(step)
-        yield (far, 1.3 * FONT_SIZE * step), "left"
-        yield (-far, 1.3 * FONT_SIZE * step), "right"
+def _places() -> Iterator[Place]:
+    """Offsets from the point, in points, nearest first, and how the name is aligned."""
+    sides: tuple[tuple[int, Literal["left", "right"]], ...] = ((1, "left"), (-1, "right"))
+    found = [
+        ((side * (NEAR + 4 * min(abs(line), 1) + COLUMN * column), 1.3 * FONT_SIZE * line), align)
+        for column in COLUMNS
+        for line in LINES
+        for side, align in sides
+    ]
+    yield from sorted(found, key=lambda place: place[0][0] ** 2 + place[0][1] ** 2)

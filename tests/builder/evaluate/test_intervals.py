@@ -1,10 +1,18 @@
-"""Intervals against a bootstrap by loops, and against the spread of repeated experiments."""
+"""Intervals against a bootstrap by loops, and their coverage in repeated experiments."""
 
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from builder.evaluate.intervals import DRAWS, difference, interval
+from builder.evaluate.intervals import (
+    DRAWS,
+    Interval,
+    Resampled,
+    difference,
+    interval,
+    over_baseline,
+    resample,
+)
 from builder.evaluate.predict import Predictions
 from builder.evaluate.prediction_vectors import prediction_vectors
 from builder.evaluate.slate_evaluation import Vectors
@@ -35,6 +43,9 @@ class Log:
 
     def vectors(self, seed: int, noise: float) -> Vectors:
         return prediction_vectors(self.predictions(seed, noise))
+
+    def resampled(self, seed: int, noise: float) -> Resampled:
+        return resample(self.vectors(seed, noise))
 
 
 def metric_of(found: Predictions, slates: np.ndarray, metric: str) -> float:
@@ -73,10 +84,10 @@ def looped_spread(log: Log, left: Predictions, right: Predictions | None, metric
 def test_users_spread_as_in_a_bootstrap_of_loops(metric: str) -> None:
     log = Log()
     left, right = log.predictions(1, 0.3), log.predictions(2, 1.5)
-    vectors = [prediction_vectors(found) for found in (left, right)]
+    both = [resample(prediction_vectors(found)) for found in (left, right)]
 
-    alone = interval(vectors[:1], metric)
-    paired = difference({0: vectors[0]}, {0: vectors[1]}, metric)
+    alone = interval(both[:1], metric)
+    paired = difference({0: both[0]}, {0: both[1]}, metric)
 
     assert alone is not None
     assert paired is not None
@@ -92,74 +103,141 @@ def test_users_spread_as_in_a_bootstrap_of_loops(metric: str) -> None:
 
 def test_pairing_removes_what_both_models_share() -> None:
     log = Log()
-    left, right = log.vectors(1, 0.3), log.vectors(2, 0.3)
+    left, right = log.resampled(1, 0.3), log.resampled(2, 0.3)
     alone, paired = interval([left], "auc"), difference({0: left}, {0: right}, "auc")
     assert alone is not None
     assert paired is not None
     assert paired.users < alone.users / 3
 
 
-def test_the_variance_over_seeds_is_added() -> None:
+def test_half_is_made_of_the_covariance_of_seeds_and_their_variance() -> None:
     log = Log()
-    own = {seed: log.vectors(seed, 1.0) for seed in range(3)}
-    other = {seed: log.vectors(10 + seed, 1.0) for seed in range(3)}
+    own = {seed: log.resampled(seed, 1.0) for seed in range(3)}
+    other = {seed: log.resampled(10 + seed, 1.0) for seed in range(3)}
     found = difference(own, other, "auc")
     assert found is not None
-    gaps = [
-        interval([own[seed]], "auc").mean - interval([other[seed]], "auc").mean  # type: ignore[union-attr]
-        for seed in range(3)
-    ]
+    gaps = [own[seed].samples["auc"].value - other[seed].samples["auc"].value for seed in range(3)]
+    draws = [own[seed].samples["auc"].draws - other[seed].samples["auc"].draws for seed in range(3)]
+    shared = np.mean([np.cov(draws[a], draws[b])[0, 1] for a, b in ((0, 1), (0, 2), (1, 2))])
     assert found.mean == pytest.approx(np.mean(gaps))
     assert found.seeds == pytest.approx(np.std(gaps, ddof=1) / 3**0.5)
+    assert found.users == pytest.approx(max(shared, 0) ** 0.5)
     assert found.seeds is not None
     assert found.half**2 == pytest.approx((1.96 * found.users) ** 2 + (4.303 * found.seeds) ** 2)
     assert (found.low, found.high) == (found.mean - found.half, found.mean + found.half)
 
 
-def test_intervals_cover_the_truth_in_most_repetitions() -> None:
-    """Two models of equal quality on 40 logs: the interval of their difference holds 0 in nearly all."""
-    held = 0
-    for seed in range(40):
-        log = Log(seed)
-        found = difference({0: log.vectors(100, 1.0)}, {0: log.vectors(200, 1.0)}, "auc")
-        assert found is not None
-        held += found.low < 0 < found.high
-    assert held >= 34
+class Crossed:
+    """Differences of two models by user and seed: the sum of effects with these standard deviations of the mean.
+
+    Args:
+        user: of the effect of the users, the same in every seed.
+        seed: of the effect of one seed, the same for every user.
+        both: of the effect of one seed on users.
+    """
+
+    USERS = 150
+
+    def __init__(self, user: float, seed: float, both: float) -> None:
+        self.user, self.seed, self.both = user, seed, both
+
+    def difference(self, seeds: int, rng: np.random.Generator) -> Interval | None:
+        """Of one experiment; the true difference is 0."""
+        size = self.USERS**0.5
+        shared = self.user * size * rng.normal(size=self.USERS)
+        own, other = {}, {}
+        for seed in range(seeds):
+            base = rng.normal(size=self.USERS)  # what both models share
+            gap = shared + self.seed * rng.normal()
+            gap = gap + self.both * size * rng.normal(size=self.USERS)
+            own[seed], other[seed] = _of_users(base + gap), _of_users(base)
+        return difference(own, other, "log_loss")
+
+
+def _of_users(values: np.ndarray) -> Resampled:
+    """A training with one slate for each user."""
+    users = np.arange(len(values))
+    one = np.ones(len(values))
+    vectors = {"slate": users, "user": users, "targets": one, "positives": 0 * one}
+    return resample({**vectors, "log_loss": values})
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize(
+    ("effects", "highest"),
+    [
+        (Crossed(1.0, 0.0, 0.0), 0.95),
+        (Crossed(0.0, 1.0, 0.0), 0.95),
+        (Crossed(0.0, 0.0, 1.0), 0.95),
+        (Crossed(1.0, 0.5, 0.5), 0.98),
+        (Crossed(0.5, 1.0, 1.0), 0.98),
+    ],
+    ids=["users", "seeds", "seeds on users", "mostly users", "mostly seeds"],
+)
+def test_intervals_cover_the_truth_in_95_of_100(
+    effects: Crossed, highest: float, seeds: int
+) -> None:
+    """As often as stated, within three standard errors of the share of 600 experiments; more where sources mix."""
+    rng = np.random.default_rng(seeds)
+    repetitions = 600
+    found = [effects.difference(seeds, rng) for _ in range(repetitions)]
+    covered = np.mean([one is not None and one.low < 0 < one.high for one in found])
+    error = 3 * (0.95 * 0.05 / repetitions) ** 0.5
+    assert 0.95 - error <= covered <= highest + error
+
+
+def test_what_seeds_do_to_users_is_not_counted_twice() -> None:
+    """Without effects of users, the interval is Student's over seeds: √c is near 0."""
+    rng = np.random.default_rng(0)
+    effects = Crossed(0.0, 0.0, 1.0)
+    found = [effects.difference(5, rng) for _ in range(100)]
+    assert np.mean([one.users**2 for one in found if one]) < 0.1
+    assert np.mean([one.seeds**2 for one in found if one and one.seeds]) == pytest.approx(
+        0.2, rel=0.2
+    )
 
 
 def test_a_baseline_is_paired_with_every_seed() -> None:
     log = Log()
-    own, floor = {seed: log.vectors(seed, 0.5) for seed in (3, 4)}, {0: log.vectors(9, 2.0)}
-    found = difference(own, floor, "slate_gauc")
+    own, floor = [log.resampled(seed, 0.5) for seed in (3, 4)], log.resampled(9, 2.0)
+    found = over_baseline(own, floor, "slate_gauc")
     assert found is not None
     assert found.seeds is not None
-    values = [interval([vectors], "slate_gauc").mean for vectors in (*own.values(), floor[0])]  # type: ignore[union-attr]
+    values = [one.samples["slate_gauc"].value for one in (*own, floor)]
     assert found.mean == pytest.approx(np.mean(values[:2]) - values[2])
+
+
+def test_only_common_seeds_are_compared() -> None:
+    log = Log()
+    own = {seed: log.resampled(seed, 0.5) for seed in (0, 1, 2)}
+    found = difference(own, {2: log.resampled(9, 0.5)}, "auc")
+    assert found is not None
+    assert found.seeds is None
 
 
 def test_without_common_seeds_there_is_no_difference() -> None:
     log = Log()
-    own = {seed: log.vectors(seed, 0.5) for seed in (0, 1)}
-    other = {seed: log.vectors(seed, 0.5) for seed in (2, 3)}
+    own = {seed: log.resampled(seed, 0.5) for seed in (0, 1)}
+    other = {seed: log.resampled(seed, 0.5) for seed in (2, 3)}
     assert difference(own, other, "auc") is None
 
 
 def test_other_slates_are_refused() -> None:
     log = Log()
     vectors = log.vectors(0, 1.0)
-    other = {**vectors, "slate": vectors["slate"] + 1}
+    other = resample({**vectors, "slate": vectors["slate"] + 1})
     with pytest.raises(ValueError, match="slates: got 180 that differ from the first training's"):
-        difference({0: vectors}, {0: other}, "auc")
+        difference({0: resample(vectors)}, {0: other}, "auc")
 
 
 def test_a_metric_that_no_slate_has_has_no_interval() -> None:
     vectors = Log().vectors(0, 1.0)
-    assert interval([vectors], "slate_gauc_new") is None
+    assert interval([resample(vectors)], "slate_gauc_new") is None
     none = {**vectors, "positives": np.zeros(SLATES), "won": np.zeros(SLATES)}
-    assert interval([none], "auc") is None
+    assert interval([resample(none)], "auc") is None
 
 
 def test_draws_are_the_same_in_every_call() -> None:
     vectors = Log().vectors(0, 1.0)
-    assert interval([vectors], "auc") == interval([vectors], "auc")
+    assert interval([resample(vectors)], "auc") == interval([resample(vectors)], "auc")
     assert DRAWS >= 1_000

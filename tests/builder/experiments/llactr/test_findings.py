@@ -69,7 +69,7 @@ def findings(aucs: dict[tuple[str, str], list[float]], seconds: float = 1.0) -> 
         )
         for pair, found in aucs.items()
     ]
-    comparison = Comparison("tiny", rows, [], {}, None, "Budget.")
+    comparison = Comparison("tiny", rows, [], {}, "Budget.")
     return find(comparison, [FM.label, WUKONG.label], LANGUAGE)
 
 

@@ -58,7 +58,7 @@ def comparison(build: Build, **of_share: int) -> Comparison:
         for share in SHARES
     ]
     sweeps = (SweepRows("data", GRADES[1].label, SHARE, swept),)
-    return Comparison("tiny", rows, sweeps, {}, None, "Budget.")
+    return Comparison("tiny", rows, sweeps, {}, "Budget.")
 
 
 def test_points_rise_in_size_and_the_largest_is_foretold_by_the_others(build: Build) -> None:
