@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from builder.progress import Progress, silent
 from builder.recipe.recipe import Recipe, TrainRule
 from builder.train.device import find_device
 from builder.train.feed import Feed
+from builder.train.gradients import Gradients, ReplayedGradients
 from builder.train.learning_rate import rise
 from builder.train.optimiser import RunningMean, make_optimizer
 from builder.train.resume import Saved
@@ -118,6 +120,8 @@ class _Training:
         self.model = model.to(self.device)
         self.mean = RunningMean(self.model, rule.running_mean)
         self.optimizer = make_optimizer(self.model, rule)
+        how = ReplayedGradients if self.device.type == "cuda" else Gradients
+        self.gradients = how(self.model, partial(losses, self.model), self._precision)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.steps = num_steps(rule, len(slates))
         self.rise = rise(rule.warm_up, self.steps)
@@ -163,13 +167,10 @@ class _Training:
         share = self.rise(step - 1) * self.stopping.share_of_rate
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * share
-        with self._precision():
-            loss, total = losses(self.model, batch)
-        self.optimizer.zero_grad()
-        total.backward()  # type: ignore[no-untyped-call]
+        loss = self.gradients(batch)
         self.optimizer.step()
         self.mean.update(step)
-        return loss.detach()
+        return loss
 
     def _precision(self) -> AbstractContextManager[object]:
         if self.rule.precision == "bf16" and self.device.type == "cuda":
