@@ -42,6 +42,8 @@ class Variant:
     train: dict[str, Any] = field(default_factory=dict)
     """Keys of `train` for this variant alone, such as a paper's own setting. A learning rate among them is not
     searched."""
+    seeds: Annotated[int, Interval(ge=1)] | None = None
+    """Largest number of trainings of this variant. Unset: as many as the command says."""
     length: Annotated[int, Interval(ge=1)] | None = None
     """L of this variant, at most `history.length`. Unset: `history.length`."""
     vectors: Vectors | None = None

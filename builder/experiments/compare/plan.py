@@ -17,8 +17,6 @@ from builder.train.stopping import goodness
 from models.registry import make_config
 
 Outcome = dict[str, Any]
-FIRST_SEEDS = 3
-"""Seeds that every variant gets before any gets more."""
 SECTIONS = ("data", "split", "history", "negatives", "sampling", "train", "language")
 
 
@@ -130,7 +128,7 @@ class Plan:
 
     Attributes:
         recipe: of the comparison.
-        seeds: trainings of each variant.
+        seeds: trainings of each variant, unless it has a smaller number of its own.
         outcomes: finished trainings.
         is_lean: see `Training`.
     """
@@ -184,7 +182,7 @@ class Plan:
         if name not in self._made:
             self._made[name] = [
                 self._training(variant.label, variant, variant.model, setting, seed)
-                for seed in range(self.seeds)
+                for seed in range(min(self.seeds, variant.seeds or self.seeds))
             ]
         return self._made[name]
 
@@ -225,19 +223,15 @@ class Plan:
     def in_order(self, variants: Sequence[Variant]) -> list[Training]:
         """Trainings that can start, most important first.
 
-        Variants are in the recipe's order: the trials and the first seeds of each, then its sweeps, and further seeds
-        when every variant has its first ones.
+        Variants are in the recipe's order, each with its trials, its seeds and its sweeps.
         """
-        first: list[Training] = []
-        further: list[Training] = []
+        order: list[Training] = []
         for variant in variants:
-            first += self.trials(variant)
+            order += self.trials(variant)
             chosen = self.chosen(variant)
             if chosen is not None:
-                own = list(self.all_of(variant, chosen))
-                first += [training for training in own if training.seed < FIRST_SEEDS]
-                further += [training for training in own if training.seed >= FIRST_SEEDS]
-        return self._missing(_distinct([*first, *further]))
+                order += self.all_of(variant, chosen)
+        return self._missing(_distinct(order))
 
     def all_of(self, variant: Variant, setting: Setting) -> Iterator[Training]:
         """Everything but trials: its seeds, then the sweeps that start from it."""
