@@ -65,7 +65,7 @@ class GraphTimes:
         p10_ms: of the rounds.
         p90_ms: of the rounds.
         encode_ms: median, to encode that user's history.
-        state_bytes: of the user's record in the cache, fp32.
+        state_bytes: of the largest record, that of a user with a whole history, fp32.
     """
 
     block: int

@@ -43,7 +43,7 @@ class Cost:
     """What serving costs.
 
     Attributes:
-        state_bytes: of a user's record in the cache, fp32.
+        state_bytes: of the largest record, fp32; `sizes.py` has the means over users.
         us_per_candidate: median, to score a slate of `CANDIDATES` for one user on one thread.
         p10_us: of the rounds.
         p90_us: of the rounds.
