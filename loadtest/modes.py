@@ -76,6 +76,7 @@ def measure(
         "",
     ]
     text = "\n".join([*header, *table(results), ""])
+    out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(text)
     Console().print(text, markup=False, soft_wrap=True)
 

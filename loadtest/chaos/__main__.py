@@ -69,6 +69,7 @@ def chaos(
     save(figures, out / "chaos.json")
     if report:
         command = " ".join(["absorb chaos", *(names or []), *(["--quick"] if is_quick else [])])
+        report.parent.mkdir(parents=True, exist_ok=True)
         report.write_text(markdown(figures, command))
     console.print(terminal_table(figures))
     raise typer.Exit(1 if any(scenario.broken for scenario in figures) else 0)

@@ -83,7 +83,11 @@ def peers(
             probe = read_queries()[SLATES[0]][0]
             problems |= run_rounds(ready, effort, probe, Console().print)
             PROBLEMS.write_text(json.dumps(problems, indent=1))
-        _write(out, json.loads(PROBLEMS.read_text()))
+        words = [f"--only {name}" for name in only or ()]
+        words += ["--quick"] if is_quick else []
+        words += [f"--rounds {rounds}"] if rounds else []
+        command = " ".join(["absorb peers", *words])
+        _write(out, json.loads(PROBLEMS.read_text()), command)
     except (AbsorbError, PeerError, FileNotFoundError) as error:
         typer.echo(f"peers: {error}", err=True)
         raise typer.Exit(2) from error
@@ -135,19 +139,30 @@ def _prepare(effort: Effort, is_fresh: bool) -> None:
     write_queries(published)
 
 
-def _write(out: Path, problems: dict[str, str]) -> None:
+def _write(out: Path, problems: dict[str, str], command: str) -> None:
     bare = Row(BARE, "onnxruntime alone", False, read_figures(BARE))
-    ours = [row for server in ABSORBS for row in _rows(server, problems)]
-    others = [row for server in PEERS for row in _rows(server, problems)]
+    measured = [one for one in (*ABSORBS, *PEERS) if one.name in problems or _has_figures(one)]
+    ours = [row for one in ABSORBS if one in measured for row in _rows(one, problems)]
+    others = [row for one in PEERS if one in measured for row in _rows(one, problems)]
+    left_out = [one.title for one in (*ABSORBS, *PEERS) if one not in measured]
+    facts = {
+        **_facts(bare),
+        "Command": f"`{command}`",
+        "Not measured": ", ".join(left_out) or "none",
+    }
     out.mkdir(parents=True, exist_ok=True)
-    text = page(ours, bare, others, _facts(bare))
+    text = page(ours, bare, others, facts)
     (out / "peers.md").write_text(text)
     plot([bare, *ours, *others], out / "peers.png")
     Console().print(text, markup=False, soft_wrap=True)
 
 
+def _has_figures(server: Server) -> bool:
+    return has_trial(server) and any(read_figures(route.name) for route in server.routes)
+
+
 def _rows(server: Server, problems: dict[str, str]) -> list[Row]:
-    problem = problems.get(server.name, "" if has_trial(server) else "not measured")
+    problem = problems.get(server.name, "")
     rows = []
     for route in server.routes:
         title = server.title if route is server.routes[0] else f"{server.title}, {route.wire}"
@@ -173,7 +188,6 @@ def _facts(bare: Row) -> dict[str, str]:
     return {
         "Measured": f"{datetime.now(UTC):%Y-%m-%d} at {commit()}, {len(bare.rounds)} interleaved rounds, "
         f"{seconds:g} s for each cell after {warm_up_s:g} s of warm-up",
-        "Command": "`make peers`",
         "Machine": stamp["machine"],
         "Model": f"{stamp['model']}, artifact {stamp['artifact_id']}, generation {stamp['generation']}",
         "Versions": ", ".join(f"{version_of(server)}" for server in (ABSORBS[0], *PEERS)),
