@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
-from builder.pipeline import STEPS, Build, run_step
+from builder.pipeline import Build
 from builder.publish.cache import CacheClient, connect_cache
 from builder.recipe.models import ModelChoice
 from builder.run_folder import RunFolder
 from models.contract.embedded_cache import stop_server
+from tests.builder.finished import finished_build
 from tests.builds import small_recipe
 
 MODEL = ModelChoice("lrea", {"rank": 8, "slots": "hash", "mlp": [16, 8], "hidden": 8, "heads": 2})
@@ -38,18 +38,9 @@ def client(server: Path) -> Iterator[CacheClient]:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Build]:
     """A build with all steps done. Tests must not change it; `build` is a copy that they may change."""
-    threads = torch.get_num_threads()
-    home = tmp_path_factory.mktemp("finished")
-    cache = Path(tempfile.mkdtemp(prefix="ab", dir="/tmp"))
     recipe = replace(small_recipe(), model=MODEL)
-    build = Build(recipe, RunFolder(home / "run"), home / "artifacts", f"embedded:{cache}")
-    with build.folder.locked():
-        for name in STEPS:
-            run_step(build, name)
-    torch.set_num_threads(threads)
-    yield build
-    stop_server(cache)
-    shutil.rmtree(cache)
+    with finished_build(recipe, tmp_path_factory.mktemp("finished")) as build:
+        yield build
 
 
 @pytest.fixture

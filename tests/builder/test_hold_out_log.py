@@ -1,7 +1,5 @@
 """A log of a kind that no recipe was written for: a shop without categories, with nulls, returns and text as ids."""
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -11,7 +9,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-import torch
 
 from builder.errors import EventsError, LeakError
 from builder.ingest.run import ingest
@@ -20,7 +17,7 @@ from builder.publish.cache import connect_cache
 from builder.publish.generations import read_pointer
 from builder.recipe.recipe import Recipe, recipe_from
 from builder.run_folder import RunFolder
-from models.contract.embedded_cache import stop_server
+from tests.builder.finished import finished_build
 
 CUSTOMERS, ARTICLES, VISITS = 60, 90, 14
 BEGIN = datetime(2024, 3, 1, 8)
@@ -74,17 +71,10 @@ def recipe_at(folder: Path, **sections: Any) -> Recipe:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Build]:
     """Every step of a build of the log."""
-    threads, home = torch.get_num_threads(), tmp_path_factory.mktemp("shop")
-    cache = Path(tempfile.mkdtemp(prefix="ab", dir="/tmp"))
+    home = tmp_path_factory.mktemp("shop")
     shop_log().write_parquet(home / "receipts.parquet")
-    build = Build(recipe_at(home), RunFolder(home / "run"), home / "artifacts", f"embedded:{cache}")
-    with build.folder.locked():
-        for name in STEPS:
-            run_step(build, name)
-    torch.set_num_threads(threads)
-    yield build
-    stop_server(cache)
-    shutil.rmtree(cache)
+    with finished_build(recipe_at(home), home) as build:
+        yield build
 
 
 def test_the_whole_build_runs_and_publishes_every_customer(built: Build) -> None:
