@@ -15,6 +15,8 @@ from builder.recipe.recipe import Recipe, recipe_from
 
 NOW_S = 1_700_000_000.0
 START_S = 1_600_000_000
+HERE = Path("recipe.toml")
+"""Path of a recipe that is no file."""
 
 
 def plain_recipe(**sections: Any) -> dict[str, Any]:
@@ -32,7 +34,7 @@ def plain_recipe(**sections: Any) -> dict[str, Any]:
 def problems_of(values: dict[str, Any]) -> list[str]:
     """The error text of a recipe that is rejected."""
     with pytest.raises(RecipeError) as caught:
-        recipe_from(values, Path("recipe.toml"))
+        recipe_from(values, HERE)
     return caught.value.problems
 
 

@@ -1,57 +1,16 @@
 """Recipes: all problems are listed at once; valid values become typed dataclasses."""
 
-import json
-import tomllib
-from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from builder.errors import RecipeError
-from builder.ingest.sources import SOURCES
-from builder.recipe.data import Data
-from builder.recipe.language import LanguageRule
 from builder.recipe.models import Variant
-from builder.recipe.recipe import LATER_KEYS, Recipe, load_recipe, recipe_from
-from tests.builder.logs import plain_recipe, problems_of
+from builder.recipe.recipe import load_recipe, recipe_from
+from tests.builder.logs import HERE, plain_recipe, problems_of
 
-RECIPES = sorted(
-    path
-    for folder in ("builder/recipes", "builder/recipes/experiments")
-    for path in Path(folder).glob("*.toml")
-)
-HERE = Path("recipe.toml")
 SHARES = ("validate_users", "test_users", "validate_events", "test_events")
-
-
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_shipped_recipe_loads_under_its_own_name(path: Path) -> None:
-    recipe = load_recipe(path)
-
-    assert recipe.path == path
-    assert recipe.name == path.stem or path.stem == "files"
-
-
-def test_shipped_recipes_cover_every_source() -> None:
-    assert {load_recipe(path).data.source for path in RECIPES} == set(SOURCES)
-
-
-def test_habit_says_what_the_protocol_says() -> None:
-    recipe = load_recipe("builder/recipes/habit.toml")
-
-    assert (recipe.split.train_from_day, recipe.split.validate_from_day) == (161, 308)
-    assert recipe.split.test_from_day == 329
-    assert recipe.history.min_events == 50
-    assert (recipe.negatives.exclude, recipe.negatives.own_past) == ("slate", 0.5)
-
-
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
-def test_a_recipe_that_excludes_the_future_says_why_it_may(path: Path) -> None:
-    recipe = load_recipe(path)
-    allowed = {entry.rule for entry in recipe.audit.allow}
-
-    assert (recipe.negatives.exclude == "ever") == ("item in history" in allowed)
 
 
 def test_values_become_tuples_floats_and_nested_tables() -> None:
@@ -239,139 +198,11 @@ def test_a_file_that_is_not_toml_is_rejected(tmp_path: Path, content: bytes) -> 
         load_recipe(tmp_path / "broken.toml")
 
 
-def test_to_dict_is_json_and_holds_no_path_of_this_machine() -> None:
-    recipe = load_recipe("builder/recipes/habit.toml")
-
-    values = recipe.to_dict()
-
-    assert json.loads(json.dumps(values)) == values
-    assert set(values) == {field.name for field in fields(Recipe)} - {
-        "path",
-        "language",
-        "publish",
-        "audit",
-        "sampling",
-        "calibration",
-    }
-    assert values["data"]["item_fields"][0] == "product_type"
-
-
-def test_fingerprint_changes_with_its_sections_only() -> None:
-    recipe = recipe_from(plain_recipe(), HERE)
-    longer = replace(recipe, train=replace(recipe.train, steps=recipe.train.steps + 1))
-
-    assert recipe.fingerprint(["data", "split"]) == longer.fingerprint(["data", "split"])
-    assert recipe.fingerprint(["train"]) != longer.fingerprint(["train"])
-    assert recipe.fingerprint(["data"]) == replace(recipe, path=Path("/else")).fingerprint(["data"])
-
-
-def test_recipes_without_the_later_keys_keep_their_fingerprints() -> None:
-    """The fingerprint from before these keys existed: finished ingests and comparisons stay valid."""
-    recipe = load_recipe("builder/recipes/tiny.toml")
-
-    assert recipe.fingerprint(["split", "history"]) == "b473335de988afe1"
-
-
-@pytest.mark.parametrize(
-    "rule",
-    [
-        {"last_only": True},
-        {"validate_users": 0.1, "test_users": 0.1},
-        {"validate_events": 0.1, "test_events": 0.1},
-    ],
-    ids=str,
-)
-def test_later_keys_of_a_split_change_its_fingerprint(rule: dict[str, Any]) -> None:
-    plain, other = (recipe_from(plain_recipe(split=split), HERE) for split in ({}, rule))
-
-    assert plain.fingerprint(["split"]) != other.fingerprint(["split"])
-    assert other.to_dict()["split"].items() >= rule.items()
-
-
-def test_recipes_without_neutral_ratings_keep_the_fingerprint_of_their_data() -> None:
-    """The fingerprint from before this key existed."""
-    recipe = load_recipe("builder/recipes/experiments/movielens-100k-implicit.toml")
-    neutral = replace(recipe, data=replace(recipe.data, positive_from=4.0, negative_to=2.0))
-    without = replace(recipe, data=replace(recipe.data, positive_from=4.0))
-
-    assert recipe.fingerprint(["data"]) == "dd00297583c0d363"
-    assert neutral.fingerprint(["data"]) != without.fingerprint(["data"])
-    assert neutral.to_dict()["data"]["negative_to"] == 2.0
-
-
-@pytest.mark.parametrize("rule", [{"share": 0.5}, {"max_epochs": 1.0}, {"weight_decay": 0.1}])
-def test_later_keys_of_the_training_change_its_fingerprint(rule: dict[str, Any]) -> None:
-    plain = recipe_from(plain_recipe(train={"steps": 5}), HERE)
-    same = recipe_from(plain_recipe(train={"steps": 5, "share": 1.0}), HERE)
-    other = recipe_from(plain_recipe(train={"steps": 5, **rule}), HERE)
-    assert plain.fingerprint(["train"]) == same.fingerprint(["train"])
-    assert plain.fingerprint(["train"]) != other.fingerprint(["train"])
-    absent = (*LATER_KEYS["train"], "device")  # the device is not part of what is built
-    assert plain.to_dict()["train"] == {
-        key: value for key, value in asdict(plain.train).items() if key not in absent
-    }
-
-
-def test_a_section_on_language_is_part_of_a_fingerprint_only_where_it_is_there() -> None:
-    plain = recipe_from(plain_recipe(), HERE)
-    other = replace(plain, language=LanguageRule())
-
-    assert plain.fingerprint(["model"]) == plain.fingerprint(["model", "language"])
-    assert plain.fingerprint(["model", "language"]) != other.fingerprint(["model", "language"])
-
-
 def test_files_are_looked_for_beside_the_recipe_first(tmp_path: Path) -> None:
     recipe = recipe_from(plain_recipe(), tmp_path / "deep" / "recipe.toml")
 
     assert recipe.places("a.csv") == [tmp_path / "deep" / "a.csv", Path.cwd() / "a.csv"]
     assert recipe.places("/a.csv") == [Path("/a.csv")]
-
-
-def test_every_key_of_the_data_is_in_the_annotated_example_or_another_sources() -> None:
-    text = Path("builder/recipes/files.toml").read_text()
-    elsewhere = {"path", "synthetic"}
-
-    missing = [key.name for key in fields(Data) if key.name not in text]
-
-    assert set(missing) == elsewhere
-
-
-def test_annotated_example_is_valid_with_every_comment_taken_off() -> None:
-    lines = Path("builder/recipes/files.toml").read_text().splitlines()
-    names = ("users", "positive_from", "negative_to", "label", "item_id", "user_id", "item_text")
-    opened = [
-        line.removeprefix("# ") if line.startswith(tuple(f"# {name} =" for name in names)) else line
-        for line in lines
-    ]
-    assert opened != lines
-
-    recipe = recipe_from(tomllib.loads("\n".join(opened)), HERE)
-
-    assert recipe.data.columns.label == "clicked"
-
-
-def documented_keys(config_class: type) -> set[str]:
-    """Keys with a docstring under them or in the class's own."""
-    import ast
-    import inspect
-    import textwrap
-
-    tree = ast.parse(textwrap.dedent(inspect.getsource(config_class))).body[0]
-    assert isinstance(tree, ast.ClassDef)
-    pairs = zip(tree.body, tree.body[1:], strict=False)
-    return {
-        node.target.id
-        for node, after in pairs
-        if isinstance(node, ast.AnnAssign)
-        and isinstance(node.target, ast.Name)
-        and isinstance(after, ast.Expr)
-    }
-
-
-def test_keys_of_data_and_columns_are_documented() -> None:
-    data = {field.name for field in fields(Data) if not is_dataclass(field.default)}
-
-    assert data <= documented_keys(Data)
 
 
 @pytest.mark.parametrize(
@@ -420,14 +251,6 @@ def test_rules_of_negatives_that_contradict_each_other_are_rejected(
         recipe_from(plain_recipe(negatives=rule), HERE)
 
     assert problem in str(caught.value)
-
-
-def test_what_is_excluded_is_part_of_the_fingerprint() -> None:
-    """Builds from before the key excluded everything ever touched: they must not pass for current ones."""
-    values = recipe_from(plain_recipe(), HERE).to_dict()
-
-    assert values["negatives"]["exclude"] == "slate"
-    assert "own_past" not in values["negatives"]
 
 
 @pytest.mark.parametrize(
