@@ -17,9 +17,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from models.batch import Context, Slate, User
-from models.blocks.age_bias import NEVER
+from models.blocks.attention.age_bias import NEVER
+from models.blocks.attention.kernel import FieldKernel
 from models.blocks.embedding import FieldEmbedding, embedding
-from models.blocks.kernel import FieldKernel
 from models.blocks.mlp import Head
 from models.blocks.reading import Candidates, Read
 from models.blocks.take_rows import take_rows

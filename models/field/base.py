@@ -9,8 +9,8 @@ from torch import Tensor
 
 from models.base import CtrModel, TrainOutput, UserState
 from models.batch import Context, Slate, User
-from models.blocks.field_frame import FieldFrame, FieldFrameConfig
-from models.blocks.field_semantics import FieldSemantics, SemanticsConfig
+from models.blocks.fields.frame import FieldFrame, FieldFrameConfig
+from models.blocks.fields.semantics import FieldSemantics, SemanticsConfig
 from models.contract.schema import FeatureSchema
 from models.contract.state_spec import StateSpec, TensorSpec
 

@@ -6,7 +6,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from models.base import UserState
-from models.blocks.field_tower import FieldTower
+from models.blocks.fields.tower import FieldTower
 from models.contract.schema import FeatureSchema
 from models.contract.state_spec import StateSpec
 from models.field.fm import FM, FMConfig

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from models.base import UserState
 from models.blocks.checks import check_divides
-from models.blocks.field_tower import FieldTower
+from models.blocks.fields.tower import FieldTower
 from models.contract.schema import FeatureSchema
 from models.contract.state_spec import StateSpec
 from models.field.base import FieldModel, FieldModelConfig

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from models.base import UserState
-from models.blocks.field_pairs import sum_pairs
+from models.blocks.fields.pairs import sum_pairs
 from models.contract.state_spec import StateSpec, TensorSpec
 from models.field.base import FieldModel, FieldModelConfig
 

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from models.base import UserState
-from models.blocks.field_pairs import matrix_pairs, pair_places, transform_to, upper
+from models.blocks.fields.pairs import matrix_pairs, pair_places, transform_to, upper
 from models.contract.schema import FeatureSchema
 from models.contract.state_spec import StateSpec, TensorSpec
 from models.field.base import FieldModel, FieldModelConfig

@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from models.base import UserState
-from models.blocks.age_bias import AgeBias
+from models.blocks.attention.age_bias import AgeBias
+from models.blocks.lookup.sim_hash import SimHash, bucket_ids
 from models.blocks.reading import Candidates, Events, Read
-from models.blocks.sim_hash import SimHash, bucket_ids
 from models.contract.state_spec import StateSpec, TensorSpec
 from models.readers.base import Reader, State
 

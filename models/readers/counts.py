@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from models.blocks.age_bias import AgeBias
-from models.blocks.matching import match_max, match_sum
+from models.blocks.attention.age_bias import AgeBias
+from models.blocks.lookup.matching import match_max, match_sum
 from models.blocks.reading import Candidates, Read
 from models.blocks.take_rows import take_rows
 from models.contract.age import NUM_AGES

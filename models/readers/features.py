@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.base import UserState
-from models.blocks.age_bias import AgeBias
-from models.blocks.kernel import FieldKernel
+from models.blocks.attention.age_bias import AgeBias
+from models.blocks.attention.kernel import FieldKernel
 from models.blocks.reading import Candidates, Events, Read
 from models.blocks.unit_items import ItemLayout
 from models.contract.state_spec import StateSpec, TensorSpec

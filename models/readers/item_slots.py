@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from models.base import UserState
-from models.blocks.age_bias import NEVER, AgeBias
-from models.blocks.item_runs import largest_runs, sort_by_item, sum_runs
-from models.blocks.kernel import FieldKernel
+from models.blocks.attention.age_bias import NEVER, AgeBias
+from models.blocks.attention.kernel import FieldKernel
+from models.blocks.lookup.item_runs import largest_runs, sort_by_item, sum_runs
 from models.blocks.reading import Candidates, Events, Read
 from models.contract.schema import PADDING
 from models.contract.state_spec import StateSpec, TensorSpec

@@ -9,9 +9,9 @@ sums are kept, so that no count is too high. Additive up to the age weights: a n
 import torch
 
 from models.base import UserState
-from models.blocks.age_bias import AgeBias
-from models.blocks.item_runs import largest_runs, sort_by_item, sum_runs
-from models.blocks.matching import match_sum
+from models.blocks.attention.age_bias import AgeBias
+from models.blocks.lookup.item_runs import largest_runs, sort_by_item, sum_runs
+from models.blocks.lookup.matching import match_sum
 from models.blocks.reading import Candidates, Events, Read
 from models.contract.age import NUM_AGES
 from models.contract.schema import UNKNOWN

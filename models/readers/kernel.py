@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from models.blocks.age_bias import AgeBias
-from models.blocks.kernel import FieldKernel
+from models.blocks.attention.age_bias import AgeBias
+from models.blocks.attention.kernel import FieldKernel
 from models.blocks.reading import Candidates, Read
 from models.readers.base import HistoryReader, State
 

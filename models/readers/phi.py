@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from models.blocks.attention.target_score import TargetScore
 from models.blocks.reading import Candidates, Read
 from models.blocks.take_rows import take_rows
-from models.blocks.target_score import TargetScore
 from models.contract.age import NUM_AGES
 from models.contract.schema import PADDING
 from models.readers.base import HistoryReader, State

@@ -16,9 +16,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.base import UserState
-from models.blocks.age_bias import AgeBias
+from models.blocks.attention.age_bias import AgeBias
+from models.blocks.attention.target_score import TargetScore
 from models.blocks.reading import Candidates, Events, Read
-from models.blocks.target_score import TargetScore
 from models.contract.state_spec import StateSpec, TensorSpec
 from models.readers.base import Reader, State, TrainRead
 

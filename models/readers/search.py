@@ -18,12 +18,12 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from models.blocks.age_bias import AgeBias
+from models.blocks.attention.age_bias import AgeBias
+from models.blocks.attention.kernel import ONES, FieldKernel, from_sums
 from models.blocks.checks import check_at_least
-from models.blocks.kernel import ONES, FieldKernel, from_sums
+from models.blocks.lookup.sim_hash import SimHash, similarity
+from models.blocks.lookup.top_k import RESOLUTION, gather_events, top_k
 from models.blocks.reading import Candidates, Events, Read
-from models.blocks.sim_hash import SimHash, similarity
-from models.blocks.top_k import RESOLUTION, gather_events, top_k
 from models.contract.schema import PADDING
 from models.readers.base import HistoryReader, State, TrainRead
 

@@ -9,8 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from models.base import UserState
-from models.blocks.age_bias import AgeBias
-from models.blocks.matching import NO_KEY, scatter_hash
+from models.blocks.attention.age_bias import AgeBias
+from models.blocks.lookup.matching import NO_KEY, scatter_hash
 from models.blocks.reading import Candidates, Events, Read
 from models.contract.state_spec import StateSpec, TensorSpec
 from models.readers.base import Reader, State

@@ -20,9 +20,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from models.base import UserState
-from models.blocks.age_bias import AgeBias
-from models.blocks.kernel import ONES, FieldKernel
-from models.blocks.matching import NO_KEY, scatter_hash
+from models.blocks.attention.age_bias import AgeBias
+from models.blocks.attention.kernel import ONES, FieldKernel
+from models.blocks.lookup.matching import NO_KEY, scatter_hash
 from models.blocks.reading import Candidates, Events, Read
 from models.blocks.unit_items import ItemLayout
 from models.contract.schema import FIRST_KNOWN, PADDING

@@ -6,7 +6,7 @@ Source: arXiv:2503.02542v4 (SIGIR'25), `slots = "position"`. Differs from the pa
 - Eq. 9 as printed has W_compᵀ where E_compᵀ is meant.
 - W_comp and W_decomp start as block poolings and learn at 1/100 of the rate: at the full rate they add noise.
 - L_non-neg (Eq. 10) is off by default: it makes the slots parallel, so that LREA becomes a mean pool.
-- the score starts as likeness, and the head sees the masses (`models/blocks/target_score.py`).
+- the score starts as likeness, and the head sees the masses (`models/blocks/attention/target_score.py`).
 
 With a slot for each item (`slots = "items"`), attention to r items is attention to all their events: it differs from
 attention to the whole history only where a history has more than r different items (`models/readers/item_slots.py`).
@@ -20,9 +20,9 @@ from typing import Literal
 from jaxtyping import Int
 from torch import Tensor
 
+from models.blocks.attention.target_score import TargetScore
 from models.blocks.checks import check_at_least
-from models.blocks.matching import match_keys
-from models.blocks.target_score import TargetScore
+from models.blocks.lookup.matching import match_keys
 from models.contract.schema import FeatureSchema
 from models.readers.base import Reader
 from models.readers.features import RandomFeatures

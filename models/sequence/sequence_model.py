@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from models.base import CtrModel, TrainOutput, UserState, slower_groups
 from models.batch import Context, Slate, User
+from models.blocks.attention.kernel import FieldKernel
+from models.blocks.attention.target_score import TargetScore
 from models.blocks.checks import check_at_least
 from models.blocks.frame import Frame, FrameConfig
-from models.blocks.kernel import FieldKernel
-from models.blocks.matching import match_keys
+from models.blocks.lookup.matching import match_keys
 from models.blocks.reading import Candidates, Events
-from models.blocks.target_score import TargetScore
 from models.blocks.unit_items import LookUp
 from models.contract.schema import FeatureSchema
 from models.contract.state_spec import StateSpec, TensorSpec

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from models.base import CtrModel, UserState, slower_groups
 from models.batch import Context, Slate, User
-from models.blocks.causal_attention import (
+from models.blocks.attention.causal_attention import (
     RelativeBias,
     dense_attention,
     merge_heads,
@@ -29,11 +29,11 @@ from models.blocks.causal_attention import (
     split_heads,
     target_attention,
 )
+from models.blocks.attention.uab import Norm, UnifiedAttentionBlock
 from models.blocks.checks import check_at_least
 from models.blocks.embedding import embedding
 from models.blocks.frame import FIELD_STD, Frame, FrameConfig
 from models.blocks.reading import Candidates, Read
-from models.blocks.uab import Norm, UnifiedAttentionBlock
 from models.contract.age import NUM_AGES
 from models.contract.schema import PADDING, FeatureSchema
 from models.contract.state_spec import StateSpec, TensorSpec

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models.blocks.field_pairs import upper
+from models.blocks.fields.pairs import upper
 from models.field.fmfm import FmFM
 from tests.cases import random_batch
 from tests.models.field.by_pairs import (

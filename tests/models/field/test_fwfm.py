@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models.blocks.field_pairs import upper
+from models.blocks.fields.pairs import upper
 from models.field.fwfm import FwFM
 from tests.cases import random_batch
 from tests.models.field.by_pairs import SPLITS, by_pairs, dot, embedded, field_model, logits_of

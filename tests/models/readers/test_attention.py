@@ -2,7 +2,7 @@
 
 import torch
 
-from models.blocks import target_score
+from models.blocks.attention import target_score
 from models.contract.schema import PADDING
 from models.readers.kernel import KernelReader
 from models.readers.phi import PhiReader

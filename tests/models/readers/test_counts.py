@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models.blocks import matching
-from models.blocks.matching import match_keys
+from models.blocks.lookup import matching
+from models.blocks.lookup.matching import match_keys
 from models.blocks.reading import Candidates, Events, Read
 from models.contract.age import NUM_AGES
 from models.contract.schema import FIRST_KNOWN, PADDING, UNKNOWN

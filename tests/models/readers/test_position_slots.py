@@ -2,8 +2,8 @@
 
 import torch
 
+from models.blocks.attention.target_score import TargetScore
 from models.blocks.reading import Events
-from models.blocks.target_score import TargetScore
 from models.readers.base import State
 from models.readers.position_slots import Graph, Init, PositionSlots
 from tests.models.readers.arrange import (

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from models.blocks.lookup.top_k import RESOLUTION
 from models.blocks.reading import Candidates, Events
-from models.blocks.top_k import RESOLUTION
 from models.contract.schema import PADDING
 from models.readers.base import State
 from models.readers.kernel import KernelReader

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.blocks.matching import match_keys
+from models.blocks.lookup.matching import match_keys
 from models.blocks.reading import Events
 from models.contract.schema import PADDING
 from models.readers.kernel import KernelReader

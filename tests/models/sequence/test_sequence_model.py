@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from models.batch import Slate, User
-from models.blocks.kernel import FieldKernel
+from models.blocks.attention.kernel import FieldKernel
 from models.contract.schema import Field
 from models.registry import build_model
 from models.sequence import by_length

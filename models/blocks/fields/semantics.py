@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from models.blocks.field_pairs import pair_places, symmetric, weighted_pairs
+from models.blocks.fields.pairs import pair_places, symmetric, weighted_pairs
 
 Alignment = Literal["kl", "reverse_kl", "mse", "contrastive", "zero"]
 Pairs = Literal["cosines", "constant", "free"]

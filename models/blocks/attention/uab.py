@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.blocks.causal_attention import merge_heads, split_heads
+from models.blocks.attention.causal_attention import merge_heads, split_heads
 from models.blocks.checks import check_divides
 
 Norm = Literal["pre", "released"]

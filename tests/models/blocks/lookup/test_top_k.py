@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from builder.export.onnx import OPSET
 from builder.export.session import open_graph, run_graph
-from models.blocks.top_k import gather_events, top_k
+from models.blocks.lookup.top_k import gather_events, top_k
 from tests.reference.two_stage import best
 
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from models.blocks.field_pairs import matrix_pairs, pair_places, sum_pairs, upper, weighted_pairs
+from models.blocks.fields.pairs import matrix_pairs, pair_places, sum_pairs, upper, weighted_pairs
 from tests.models.field.by_pairs import by_pairs, dot
 
 K, D = 5, 3

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models.blocks.sim_hash import SimHash, bucket_ids, similarity
+from models.blocks.lookup.sim_hash import SimHash, bucket_ids, similarity
 from tests.reference import sim_hash as reference
 
 D = 5

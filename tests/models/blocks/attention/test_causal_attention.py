@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models.blocks.causal_attention import (
+from models.blocks.attention.causal_attention import (
     QKV,
     RelativeBias,
     dense_attention,

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models.blocks.field_pairs import pair_places, upper
-from models.blocks.field_semantics import FieldSemantics, SemanticsConfig
+from models.blocks.fields.pairs import pair_places, upper
+from models.blocks.fields.semantics import FieldSemantics, SemanticsConfig
 from models.contract.schema import FeatureSchema, Field
 from tests.cases import SCHEMA, random_batch
 from tests.models.field.by_pairs import by_pairs, dot, embedded, field_model, logits_of

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models.blocks.uab import Norm, UnifiedAttentionBlock
+from models.blocks.attention.uab import Norm, UnifiedAttentionBlock
 
 
 def block(norm: Norm = "pre") -> UnifiedAttentionBlock:

@@ -1,0 +1,1 @@
+"""Attention: weights of events for candidates, and what attends inside a history."""
