@@ -1,6 +1,6 @@
 """The accuracy-cost front: quality against bytes of a record, and against the time to score a candidate.
 
-Panels: all models by bytes; the winner's sweeps and dtypes by bytes; all models by time, where costs were measured.
+Panels: all models by bytes; sweeps and dtypes of one of them by bytes; all models by time, where costs were measured.
 Quality is GAUC per slate where slates are whole, else AUC (`Comparison.main_metric`). Bars are the 95% intervals of the
 differences to the best full attention: those of the metric itself are mostly about which users were measured, which all
 models share.
@@ -16,11 +16,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from builder.experiments.compare.columns import FLOORS, NAMES
+from builder.experiments.compare.cost import TRAINING_ONLY
 from builder.experiments.compare.plot_style import COLORS, DTYPE_MARKS, half_of, mean_of
 from builder.experiments.compare.sweep_text import is_start
 from builder.experiments.compare.table import Comparison, Row
 from builder.experiments.report.figure import new_figure
 from builder.experiments.report.labels import Label, place_labels
+from builder.recipe.models import SHARE
 from models.contract.state_spec import RecordDtype
 
 SERVED: RecordDtype = "fp16"
@@ -28,7 +30,7 @@ SERVED: RecordDtype = "fp16"
 TIME = "µs to score one candidate of 1,000 (ONNX Runtime, one thread)"
 WIDTH, HEIGHT = 12.0, 7.5
 """Of a panel, in inches."""
-DEPTH = 4.0
+DEPTH = 8.0
 """The quality axis begins this many times as far below the best as the median is; what is below is named."""
 APART = 0.011
 """Distance of points with the same bytes, as a share of the axis."""
@@ -62,7 +64,7 @@ def plot_front(comparison: Comparison) -> Figure | None:
     """The panels that have something to show; None without any."""
     rows = comparison.models
     by_bytes = _by_bytes(comparison, rows)
-    swept = _of_winner(comparison)
+    swept, base = _of_sweeps(comparison), swept_row(comparison)
     by_time = [
         _point(comparison, row, row.cost.us_per_candidate) for row in rows if row.cost is not None
     ]
@@ -71,7 +73,11 @@ def plot_front(comparison: Comparison) -> Figure | None:
         (points, title, label)
         for points, title, label in (
             (by_bytes, "models; grey: the front", f"{size} (models of the same size side by side)"),
-            (swept, "sweeps of the winner", f"{size}, but for points named by their dtype"),
+            (
+                swept,
+                f"sweeps of {base.label if base else None}",
+                f"{size}, but for points named by their dtype",
+            ),
             (by_time, "models; grey: the front", TIME),
         )
         if points
@@ -118,32 +124,42 @@ def _by_bytes(comparison: Comparison, rows: Sequence[Row]) -> list[Point]:
     ]
 
 
-def _of_winner(comparison: Comparison) -> list[Point]:
-    """The winner's sweeps and dtypes, and what it is held against; empty where it has none."""
-    winner = comparison.winner
-    if winner is None or winner.sizes is None:
+def _of_sweeps(comparison: Comparison) -> list[Point]:
+    """A row of slots with its sweeps and dtypes, and what it is held against; empty without sweeps of its state."""
+    base = swept_row(comparison)
+    if base is None or base.sizes is None:
         return []
-    points = [*_swept(comparison, winner), *_dtypes(comparison, winner)]
-    known = [row for row in (winner, comparison.full, comparison.two_stage) if row is not None]
+    points = [*_swept(comparison, base), *_dtypes(comparison, base)]
+    rows = [base, *filter(None, (comparison.winner, comparison.full, comparison.two_stage))]
+    known = list({row.label: row for row in rows}.values())
     return [*_by_bytes(comparison, known), *points] if points else []
 
 
-def _swept(comparison: Comparison, winner: Row) -> Iterator[Point]:
-    sweeps = [sweep for sweep in comparison.sweeps if sweep.variant == winner.label]
-    for sweep, color in zip(sweeps, cycle(SWEEP_COLORS)):
+def swept_row(comparison: Comparison) -> Row | None:
+    """The winner, if sweeps start from it, else the first row of slots from which one does; else the winner."""
+    starts = {sweep.variant for sweep in comparison.sweeps}
+    slots = [row for row in comparison.rows if row.family == "lrea" and row.label in starts]
+    winner = comparison.winner
+    return winner if winner is None or winner.label in starts or not slots else slots[0]
+
+
+def _swept(comparison: Comparison, base: Row) -> Iterator[Point]:
+    sweeps = [sweep for sweep in comparison.sweeps if sweep.variant == base.label]
+    shown = [sweep for sweep in sweeps if sweep.key not in (*TRAINING_ONLY, SHARE)]
+    for sweep, color in zip(shown, cycle(SWEEP_COLORS)):
         for value, row in sweep.rows:
-            for point in [] if is_start(row, winner) else _by_bytes(comparison, [row]):
+            for point in [] if is_start(row, base) else _by_bytes(comparison, [row]):
                 text = f"{sweep.key} {value}"
                 yield replace(point, text=text, color=color, mark="o", sweep=sweep.key)
 
 
-def _dtypes(comparison: Comparison, winner: Row) -> Iterator[Point]:
+def _dtypes(comparison: Comparison, base: Row) -> Iterator[Point]:
     """GAUC is not measured by dtype: what the AUC loses is taken off."""
-    quality = mean_of(winner.metric(comparison.main_metric))
-    for dtype, (_, lost) in winner.stored().items():
-        if dtype != SERVED and winner.sizes is not None:
+    quality = mean_of(base.metric(comparison.main_metric))
+    for dtype, (_, lost) in base.stored().items():
+        if dtype != SERVED and base.sizes is not None:
             value, half = quality + mean_of(lost), half_of(lost)
-            size = float(winner.sizes.mean[dtype])
+            size = float(base.sizes.mean[dtype])
             yield Point(size, value, half, dtype, "C9", DTYPE_MARKS[dtype], "dtype")
 
 
@@ -200,11 +216,10 @@ def _quality_label(comparison: Comparison) -> str:
 
 
 def _draw_sweeps(axes: Axes, points: Sequence[Point]) -> None:
-    """A line through each sweep's values and the winner's own."""
-    own = [point for point in points if point.mark == "*"]
+    """A line through each sweep's values and the variant's own, which is the first point."""
     for key in dict.fromkeys(point.sweep for point in points if point.sweep):
         line = sorted(
-            [*own, *(point for point in points if point.sweep == key)],
+            [points[0], *(point for point in points if point.sweep == key)],
             key=lambda point: (point.cost, point.quality),
         )
         color = next(point.color for point in line if point.sweep)

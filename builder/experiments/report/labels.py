@@ -37,44 +37,58 @@ class Label:
 
 
 def place_labels(axes: Axes, labels: Sequence[Label]) -> None:
-    """Write each name at the nearest place inside the axes where it covers no point, name or line to a name."""
+    """Write each name at the nearest place inside the axes where it covers no point, name or line to a name.
+
+    The line to it crosses no point, if there is such a place.
+    """
     figure = axes.get_figure(root=True)
     figure.draw_without_rendering()  # type: ignore[union-attr]  # sizes are known after the layout
     per_point = figure.dpi / 72  # type: ignore[union-attr]
-    points = [_bar_box(axes, label) for label in labels]
-    names: list[Bbox] = []
-    lines: list[Path] = []
-    for label in labels:
+    taken = _Taken(axes.bbox, [_bar_box(axes, label) for label in labels])
+    tried = [(place, crosses) for crosses in (False, True) for place in _places()]
+    for label, own in zip(labels, taken.points, strict=True):
         text = _write(axes, label)
         start = axes.transData.transform((label.x, label.y))
-        for offset, align in (*_places(), FALLBACK):
+        for (offset, align), crosses in (*tried, (FALLBACK, True)):
             text.set_position(offset)
             text.set_horizontalalignment(align)
             box = text.get_window_extent()
             line = Path([start, start + per_point * np.array(offset)])
-            if _is_free(axes.bbox, box, line, points, names, lines):
+            if taken.is_free(box) and taken.is_clear(line, None if crosses else own):
                 break
-        names.append(box)
+        taken.names.append(box)
         if offset[1] or abs(offset[0]) > 2 * NEAR:
-            lines.append(line)
+            taken.lines.append(line)
             _draw_line(axes, label, offset)
 
 
-def _is_free(
-    frame: BboxBase,
-    box: Bbox,
-    line: Path,
-    points: Sequence[Bbox],
-    names: Sequence[Bbox],
-    lines: Sequence[Path],
-) -> bool:
-    if not (frame.x0 < box.x0 and box.x1 < frame.x1 and frame.y0 < box.y0 and box.y1 < frame.y1):
-        return False
-    if any(box.overlaps(other) for other in (*points, *names)):
-        return False
-    if any(other.intersects_bbox(box, filled=False) for other in lines):
-        return False
-    return not any(line.intersects_bbox(name, filled=False) for name in names)
+class _Taken:
+    """What names must not cover: points with their bars, names, and lines to names.
+
+    Args:
+        frame: the axes.
+        points: boxes of the points.
+    """
+
+    def __init__(self, frame: BboxBase, points: Sequence[Bbox]) -> None:
+        self.frame, self.points = frame, points
+        self.names: list[Bbox] = []
+        self.lines: list[Path] = []
+
+    def is_free(self, box: Bbox) -> bool:
+        """Whether a name fits."""
+        frame = self.frame
+        is_inside = (
+            frame.x0 < box.x0 and box.x1 < frame.x1 and frame.y0 < box.y0 and box.y1 < frame.y1
+        )
+        if not is_inside or any(box.overlaps(other) for other in (*self.points, *self.names)):
+            return False
+        return not any(line.intersects_bbox(box, filled=False) for line in self.lines)
+
+    def is_clear(self, line: Path, own: Bbox | None) -> bool:
+        """Whether a line crosses no name; and no point but `own`, if that is given."""
+        points = [] if own is None else [point for point in self.points if point is not own]
+        return not any(line.intersects_bbox(box, filled=False) for box in (*self.names, *points))
 
 
 def _bar_box(axes: Axes, label: Label) -> Bbox:
