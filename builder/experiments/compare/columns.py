@@ -49,7 +49,7 @@ def columns(comparison: Comparison) -> dict[str, Column]:
         "AUC, served less trained": lambda row: in_words(row.gap("auc")),
         "log loss, served less trained": lambda row: in_words(row.gap("log_loss")),
         "learning rate": _rate,
-        "validation": lambda row: f"{row.validation():.4f}",
+        "validation": _validation,
         "seeds": lambda row: str(len(row.outcomes)),
         "best step": _steps,
         "stopped": _stopped,
@@ -173,6 +173,13 @@ def _steps(row: Row) -> str:
 def _stopped(row: Row) -> str:
     ends = [outcome["ended"] for outcome in row.outcomes if "ended" in outcome]
     return f"{ends.count('patience')} of {len(ends)}" if ends else ""
+
+
+def _validation(row: Row) -> str:
+    """Mean over seeds, and from which seed to which: a training that diverged stands out."""
+    found = row.validations()
+    ends = f" ({min(found):.4f} to {max(found):.4f})" if len(found) > 1 else ""
+    return f"{row.validation():.4f}{ends}"
 
 
 def _rate(row: Row) -> str:

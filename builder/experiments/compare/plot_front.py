@@ -13,7 +13,7 @@ from itertools import cycle
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from builder.experiments.compare.columns import FLOORS, NAMES
 from builder.experiments.compare.cost import TRAINING_ONLY
@@ -168,7 +168,7 @@ def _draw(axes: Axes, comparison: Comparison, points: Sequence[Point]) -> list[L
     is_swept = any(point.sweep for point in points)
     front = [] if is_swept else _front(points)
     low = min(point.quality for point in points)
-    low = low if is_swept else _lowest([point.quality for point in points])
+    low = low if is_swept else _lowest(comparison, [point.quality for point in points])
     _limit(axes, points, low)
     moved = _apart(points)
     names = {point.text for point in front}
@@ -242,11 +242,15 @@ def _draw_front(axes: Axes, front: Sequence[Point], low: float) -> None:
         axes.plot(x, y, color="0.6", lw=5, alpha=0.3, zorder=0, drawstyle="steps-post")
 
 
-def _lowest(qualities: Sequence[float]) -> float:
-    """Lower end of the axis: models far below would press all others together."""
+def _lowest(comparison: Comparison, qualities: Sequence[float]) -> float:
+    """Lower end of the axis: models far below would press all others together. The best baseline is shown if near."""
     best = max(qualities)
-    spread = best - float(np.median(qualities))
-    return max(min(qualities), best - DEPTH * spread)
+    depth = DEPTH * (best - float(np.median(qualities)))
+    floors = [metrics.get(comparison.main_metric) for metrics in comparison.floors.values()]
+    floor = max((value for value in floors if value is not None), default=best)
+    if best - 2 * depth < floor < best - depth:
+        depth = 1.05 * (best - floor)
+    return max(min(qualities), best - depth)
 
 
 def _apart(points: Sequence[Point]) -> list[Point]:
@@ -279,8 +283,9 @@ def _draw_raw(axes: Axes, rows: Sequence[Row]) -> None:
 
 
 def _plain_numbers(axes: Axes) -> None:
-    """On a logarithmic axis; between powers of ten only where there are few of those."""
+    """On a logarithmic axis; with 2 and 5 between powers of ten where there are few of those."""
     low, high = axes.get_xlim()
-    plain = FuncFormatter(lambda value, _: f"{value:,g}")
-    axes.xaxis.set_major_formatter(plain)
-    axes.xaxis.set_minor_formatter(plain if high < 10 * low else NullFormatter())
+    if high < 1_000 * low:
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())

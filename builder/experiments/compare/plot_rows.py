@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from builder.experiments.compare.columns import FLOORS
-from builder.experiments.compare.table import Comparison, Row
+from builder.experiments.compare.table import Comparison
 from builder.experiments.report.figure import new_figure
 
 COLUMNS = 6
@@ -31,13 +31,15 @@ def plot_curves(comparison: Comparison) -> Figure | None:
         for outcome in row.outcomes:
             points = {line["step"]: line[metric] for line in _curve(outcome)}
             (line,) = panel.plot(list(points), list(points.values()), lw=0.8)
-            best = outcome.get("best_step", -1)
-            if best in points:
-                panel.plot([best], [points[best]], "o", ms=3, color=line.get_color())
-        panel.set_title(row.label, fontsize=7)
-        best = _best(row, metric)
+            kept = outcome.get("best_step", -1)
+            if kept in points:
+                panel.plot([kept], [points[kept]], "o", ms=3, color=line.get_color())
+        best = _best(row.outcomes, metric)
         panel.set_ylim(best - WINDOW, best + 0.1 * WINDOW)
         panel.locator_params(nbins=5)
+        below = sum(_best([outcome], metric) < best - WINDOW for outcome in row.outcomes)
+        note = f" ({below} of {len(row.outcomes)} below)" if below else ""
+        panel.set_title(row.label + note, fontsize=7)
     figure.supxlabel("step", fontsize=8)
     figure.supylabel(
         f"validation {metric.upper()}: the last {WINDOW:g} below each row's best", fontsize=8
@@ -49,9 +51,9 @@ def _curve(outcome: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [line for line in outcome.get("history", ()) if "step" in line]
 
 
-def _best(row: Row, metric: str) -> float:
+def _best(outcomes: Sequence[Mapping[str, Any]], metric: str) -> float:
     """Of all validations; 0.5 if all diverged."""
-    known = [line[metric] for outcome in row.outcomes for line in _curve(outcome)]
+    known = [line[metric] for outcome in outcomes for line in _curve(outcome)]
     return max((value for value in known if isfinite(value)), default=0.5)
 
 

@@ -156,11 +156,15 @@ class Row:
         served, trained = self.values(metric), self.values(metric, "trained_graph")
         return estimate([served[seed] - trained[seed] for seed in trained])
 
-    def validation(self) -> float:
-        """Mean of the best validations: GAUC per slate where it was measured, else AUC."""
+    def validations(self) -> list[float]:
+        """The best validation of each seed: GAUC per slate where it was measured, else AUC."""
         best = [outcome["validation"] for outcome in self.outcomes]
         name = "auc" if any(each.get("gauc") is None for each in best) else "gauc"
-        return float(np.mean([each[name] for each in best]))
+        return [float(each[name]) for each in best]
+
+    def validation(self) -> float:
+        """Mean of the best validations."""
+        return float(np.mean(self.validations()))
 
     def seconds(self) -> float:
         """Median to train."""

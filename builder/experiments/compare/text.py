@@ -31,7 +31,8 @@ NOTES = (
     "slates with both labels; `bought before` and `new`: its positives that are, and are not, in the history, each",
     "against all negatives of its slate; `GAUC per user` weights users by their targets. `served less trained`: what a",
     "model loses by serving another graph than it trained; blank where they are one. `stopped`: trainings that ended",
-    "because validation had stopped improving; `validation`: mean of their best, GAUC per slate where it was measured.",
+    "because validation had stopped improving; `validation`: their best, GAUC per slate where it was measured: mean,",
+    "and from the worst seed to the best. A row of one seed has an interval over users alone.",
     "`train s`: median, on one thread unless said otherwise. `bytes`: a user's record in the cache, mean and largest",
     "over users; `of raw`: at fp16, over the bytes of the same users' raw histories. No model is calibrated.",
 )

@@ -18,6 +18,10 @@ COLUMNS = range(12)
 COLUMN = 40.0
 LINES = range(-24, 25)
 """Places of a name above and below its point, in lines."""
+BAR_COST = 60.0
+"""A name on an error bar is as bad as one that is so many points farther away."""
+CROSSING_COST = 40.0
+"""The same of a line to a name that crosses a point."""
 Place = tuple[tuple[float, float], Literal["left", "right"]]
 """Offset of a name from its point, in points, and how it is aligned."""
 FALLBACK: Place = ((NEAR, 0.0), "left")
@@ -37,65 +41,92 @@ class Label:
 
 
 def place_labels(axes: Axes, labels: Sequence[Label]) -> None:
-    """Write each name at the nearest place inside the axes where it covers no point, name or line to a name.
+    """Write each name inside the axes where it covers no point, other name, or line to a name.
 
-    The line to it crosses no point, if there is such a place.
+    Of such places it takes the nearest; one on an error bar, or with a line across a point, counts as farther away.
     """
     figure = axes.get_figure(root=True)
     figure.draw_without_rendering()  # type: ignore[union-attr]  # sizes are known after the layout
-    per_point = figure.dpi / 72  # type: ignore[union-attr]
-    taken = _Taken(axes.bbox, [_bar_box(axes, label) for label in labels])
-    tried = [(place, crosses) for crosses in (False, True) for place in _places()]
-    for label, own in zip(labels, taken.points, strict=True):
+    scale = figure.dpi / 72  # type: ignore[union-attr]
+    taken = _Taken(axes, labels)
+    places = list(_places())
+    for number, label in enumerate(labels):
         text = _write(axes, label)
         start = axes.transData.transform((label.x, label.y))
-        for (offset, align), crosses in (*tried, (FALLBACK, True)):
-            text.set_position(offset)
-            text.set_horizontalalignment(align)
-            box = text.get_window_extent()
-            line = Path([start, start + per_point * np.array(offset)])
-            if taken.is_free(box) and taken.is_clear(line, None if crosses else own):
+        extent = text.get_window_extent()
+        size = np.array([extent.width, extent.height])
+        best, lowest = FALLBACK, np.inf
+        for place in places:
+            distance = float(np.hypot(*place[0]))
+            if distance >= lowest:
                 break
-        taken.names.append(box)
+            box, line = _box(start, size, place, scale), _line(start, place, scale)
+            if taken.is_free(box, line):
+                cost = distance + taken.cost(box, line, number)
+                if cost < lowest:
+                    best, lowest = place, cost
+        offset, align = best
+        text.set_position(offset)
+        text.set_horizontalalignment(align)
+        taken.names.append(_box(start, size, best, scale))
         if offset[1] or abs(offset[0]) > 2 * NEAR:
-            taken.lines.append(line)
+            taken.lines.append(_line(start, best, scale))
             _draw_line(axes, label, offset)
 
 
 class _Taken:
-    """What names must not cover: points with their bars, names, and lines to names.
+    """What names must not cover, in pixels.
 
     Args:
-        frame: the axes.
-        points: boxes of the points.
+        axes: of the points.
+        labels: of the points.
     """
 
-    def __init__(self, frame: BboxBase, points: Sequence[Bbox]) -> None:
-        self.frame, self.points = frame, points
+    def __init__(self, axes: Axes, labels: Sequence[Label]) -> None:
+        self.frame: BboxBase = axes.bbox
+        self.points = [_around(axes, label, 0.0) for label in labels]
+        self.bars = [_around(axes, label, label.half) for label in labels]
         self.names: list[Bbox] = []
         self.lines: list[Path] = []
 
-    def is_free(self, box: Bbox) -> bool:
-        """Whether a name fits."""
+    def is_free(self, box: Bbox, line: Path) -> bool:
+        """Whether a name fits, and its line crosses no name."""
         frame = self.frame
-        is_inside = (
+        if not (
             frame.x0 < box.x0 and box.x1 < frame.x1 and frame.y0 < box.y0 and box.y1 < frame.y1
-        )
-        if not is_inside or any(box.overlaps(other) for other in (*self.points, *self.names)):
+        ):
             return False
-        return not any(line.intersects_bbox(box, filled=False) for line in self.lines)
+        if any(box.overlaps(other) for other in (*self.points, *self.names)):
+            return False
+        if any(other.intersects_bbox(box, filled=False) for other in self.lines):
+            return False
+        return not any(line.intersects_bbox(name, filled=False) for name in self.names)
 
-    def is_clear(self, line: Path, own: Bbox | None) -> bool:
-        """Whether a line crosses no name; and no point but `own`, if that is given."""
-        points = [] if own is None else [point for point in self.points if point is not own]
-        return not any(line.intersects_bbox(box, filled=False) for box in (*self.names, *points))
+    def cost(self, box: Bbox, line: Path, number: int) -> float:
+        """In points, for the bars that the name covers and the points that its line crosses."""
+        others = (point for place, point in enumerate(self.points) if place != number)
+        covered = sum(box.overlaps(bar) for bar in self.bars)
+        crossed = sum(line.intersects_bbox(point, filled=False) for point in others)
+        return BAR_COST * covered + CROSSING_COST * crossed
 
 
-def _bar_box(axes: Axes, label: Label) -> Bbox:
+def _around(axes: Axes, label: Label, half: float) -> Bbox:
     (x, low), (_, high) = (
-        axes.transData.transform((label.x, label.y + half)) for half in (-label.half, label.half)
+        axes.transData.transform((label.x, label.y + side)) for side in (-half, half)
     )
-    return Bbox([[x - 6, low - 5], [x + 6, high + 5]])
+    wide = 2 if half else 6
+    return Bbox([[x - wide, low - 5], [x + wide, high + 5]])
+
+
+def _box(start: np.ndarray, size: np.ndarray, place: Place, scale: float) -> Bbox:
+    (x, y), align = place
+    left = start[0] + scale * x - (size[0] if align == "right" else 0.0)
+    low = start[1] + scale * y - size[1] / 2
+    return Bbox([[left, low], [left + size[0], low + size[1]]])
+
+
+def _line(start: np.ndarray, place: Place, scale: float) -> Path:
+    return Path([start, start + scale * np.array(place[0])])
 
 
 def _write(axes: Axes, label: Label) -> Annotation:
@@ -125,7 +156,7 @@ def _draw_line(axes: Axes, label: Label, offset: tuple[float, float]) -> None:
 
 
 def _places() -> Iterator[Place]:
-    """Offsets from the point, in points, nearest first, and how the name is aligned."""
+    """Places of a name, nearest first."""
     sides: tuple[tuple[int, Literal["left", "right"]], ...] = ((1, "left"), (-1, "right"))
     found = [
         ((side * (NEAR + 4 * min(abs(line), 1) + COLUMN * column), 1.3 * FONT_SIZE * line), align)

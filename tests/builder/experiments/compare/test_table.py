@@ -111,7 +111,7 @@ def test_table_has_a_row_for_each_variant_and_floor_and_a_cell_for_each_heading(
     assert (din["bytes, fp32"], din["bytes, fp16"], din["µs/candidate"]) == (
         "2,000", "1,000", "56.78",
     )  # fmt: skip
-    assert (sim["validation"], sim["µs/candidate"]) == ("0.7000", "")
+    assert (sim["validation"], sim["µs/candidate"]) == ("0.7000 (0.7000 to 0.7000)", "")
     assert counts == dict.fromkeys(headings, "") | {
         "model": "floor: logistic regression on counts",
         "AUC": "0.6500",
