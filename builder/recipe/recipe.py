@@ -125,6 +125,9 @@ class TrainRule:
     """Decay of the running mean of the weights, which is what is validated and kept. 0: the weights themselves."""
     optimizer: Literal["adagrad", "adam"] = "adagrad"
     """torch's Adagrad or Adam."""
+    clip: Annotated[float, Interval(ge=0)] = 2.0
+    """Largest norm of a step's gradients, in units of the running mean of earlier norms; larger ones are scaled down.
+    0: none are. At high rates Adagrad needs it, or some seeds diverge in their first steps."""
     weight_decay: Annotated[float, Interval(ge=0)] = 0.0
     """Factor of each weight that is added to its gradient."""
     validate_every: Annotated[int, Interval(ge=1)] = 500
@@ -216,6 +219,10 @@ class Recipe:
     def fingerprint(self, sections: Iterable[str]) -> str:
         """Hash of some top-level keys, 16 hex digits. A step is repeated when the hash of its keys changes."""
         values = self.to_dict()
+        if not values["train"][
+            "clip"
+        ]:  # as trainings were before there was clipping: their fingerprints stay valid
+            del values["train"]["clip"]
         chosen = {section: values[section] for section in sections if section in values}
         return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from builder.train.clipping import Clipping
 from builder.train.optimiser import RunningMean
 from builder.train.stopping import Stopping
 from models.base import CtrModel
@@ -34,6 +35,7 @@ class Saved:
         mean: RunningMean,
         optimizer: torch.optim.Optimizer,
         stopping: Stopping,
+        clipping: Clipping,
         best: dict[str, Tensor],
         seconds: float,
     ) -> None:
@@ -45,6 +47,7 @@ class Saved:
             for group, values in groups.items()
             for name, value in values.items()
         }
+        tensors["clipping/mean"] = clipping.mean
         for place, state in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{place}/{name}": value for name, value in state.items()}
         step = stopping.curve[-1]["step"]
@@ -67,6 +70,7 @@ class Saved:
         mean: RunningMean,
         optimizer: torch.optim.Optimizer,
         stopping: Stopping,
+        clipping: Clipping,
     ) -> tuple[dict[str, Tensor], float]:
         """Set everything to the saved state, if there is one; return the best weights and the seconds so far."""
         state = self._state()
@@ -79,6 +83,7 @@ class Saved:
             groups.setdefault(group, {})[rest] = value
         model.load_state_dict(groups["weights"])
         mean.model.load_state_dict(groups["mean"])
+        clipping.mean.copy_(groups["clipping"]["mean"])
         own = optimizer.state_dict()
         own["state"] = {}
         for name, value in groups.get("optimizer", {}).items():

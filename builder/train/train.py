@@ -22,6 +22,7 @@ from builder.errors import RecipeError
 from builder.ingest.events import Events
 from builder.progress import Progress, silent
 from builder.recipe.recipe import Recipe, TrainRule
+from builder.train.clipping import Clipping
 from builder.train.device import find_device
 from builder.train.feed import Feed
 from builder.train.gradients import Gradients, ReplayedGradients
@@ -120,6 +121,7 @@ class _Training:
         self.model = model.to(self.device)
         self.mean = RunningMean(self.model, rule.running_mean)
         self.optimizer = make_optimizer(self.model, rule)
+        self.clipping = Clipping(self.model.parameters(), rule.clip)
         how = ReplayedGradients if self.device.type == "cuda" else Gradients
         self.gradients = how(self.model, partial(losses, self.model), self._precision)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
@@ -136,7 +138,7 @@ class _Training:
         self.saved = None if folder is None else Saved(folder, key)
         if self.saved is not None:
             self.best, seconds = self.saved.read(
-                self.model, self.mean, self.optimizer, self.stopping
+                self.model, self.mean, self.optimizer, self.stopping, self.clipping
             )
         self.began_s = time.monotonic() - seconds
         self._end_if_over()
@@ -168,6 +170,7 @@ class _Training:
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * share
         loss = self.gradients(batch)
+        self.clipping.apply(step)
         self.optimizer.step()
         self.mean.update(step)
         return loss
@@ -198,7 +201,13 @@ class _Training:
         if self.saved is not None:
             seconds = self.stopping.curve[-1]["seconds"]
             self.saved.write(
-                self.model, self.mean, self.optimizer, self.stopping, self.best, seconds
+                self.model,
+                self.mean,
+                self.optimizer,
+                self.stopping,
+                self.clipping,
+                self.best,
+                seconds,
             )
 
     def _end_if_over(self) -> None:
