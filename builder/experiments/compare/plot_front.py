@@ -32,7 +32,7 @@ WIDTH, HEIGHT = 12.0, 7.5
 """Of a panel, in inches."""
 DEPTH = 8.0
 """The quality axis begins this many times as far below the best as the median is; what is below is named."""
-APART = 0.011
+APART = 0.003
 """Distance of points with the same bytes, as a share of the axis."""
 SWEEP_COLORS = ("C0", "C2", "C4", "C5", "C6", "C8")
 
@@ -182,7 +182,7 @@ def _draw(axes: Axes, comparison: Comparison, points: Sequence[Point]) -> list[L
     if not is_swept:
         for family in dict.fromkeys(row.family for row in comparison.models):
             axes.plot([], [], "o", color=COLORS[family], label=family)
-    return sorted(labels, key=lambda one: (-one.y, one.x))
+    return sorted(labels, key=lambda one: (not one.is_bold, -one.y, one.x))
 
 
 def _limit(axes: Axes, points: Sequence[Point], low: float) -> None:

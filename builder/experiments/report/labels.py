@@ -18,7 +18,7 @@ COLUMNS = range(12)
 COLUMN = 40.0
 LINES = range(-24, 25)
 """Places of a name above and below its point, in lines."""
-BAR_COST = 60.0
+BAR_COST = 25.0
 """A name on an error bar is as bad as one that is so many points farther away."""
 CROSSING_COST = 40.0
 """The same of a line to a name that crosses a point."""
