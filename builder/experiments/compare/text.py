@@ -46,8 +46,9 @@ FAMILIES = (
     "attends to every event, `stacked` in several layers, its events to each other too; `pooled` has one summary for",
     "all candidates; `none` leaves the long history out, or counts it; `control` only explains another model.",
 )
-COMPARED = ("auc", "slate_ndcg", "log_loss")
-"""Metrics of differences, beside the main one."""
+COMPARED = ("auc", "gauc", "slate_ndcg", "log_loss")
+"""Metrics of differences, beside the main one: GAUC per user where slates are too small for theirs, NDCG where slates
+are whole."""
 
 
 def table_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
@@ -163,7 +164,11 @@ def _over_floor(comparison: Comparison, row: Row, name: str, metric: str) -> Any
 
 
 def _compared(comparison: Comparison) -> list[str]:
-    return list(dict.fromkeys((comparison.main_metric, *COMPARED)))
+    main = comparison.main_metric
+    left_out = {"gauc"} if main == "slate_gauc" else {"slate_ndcg"}
+    if not any(row.values("slate_ndcg") for row in comparison.rows):
+        left_out.add("slate_ndcg")
+    return [name for name in dict.fromkeys((main, *COMPARED)) if name not in left_out]
 
 
 def _stored(comparison: Comparison) -> Iterable[str]:
