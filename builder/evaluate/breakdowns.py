@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from builder.evaluate.groups import AGES, age_groups, history_groups
-from builder.evaluate.metrics import auc
+from builder.evaluate.metrics.groups import AGES, age_groups, history_groups
+from builder.evaluate.metrics.targets import auc
 from builder.evaluate.predict import Predictions
 from builder.ingest.events import Events
 from models.contract.schema import FIRST_KNOWN

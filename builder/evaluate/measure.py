@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from builder.dataset.batches import BatchSource, Slates
 from builder.evaluate.breakdowns import Group, break_down, break_down_history, breakdown_keys
-from builder.evaluate.metrics import Metrics, measure
+from builder.evaluate.metrics.targets import Metrics, measure
+from builder.evaluate.metrics.vectors import prediction_vectors, reliability_of
 from builder.evaluate.predict import (
     Forward,
     Predictions,
@@ -22,7 +23,6 @@ from builder.evaluate.predict import (
     predict,
     served,
 )
-from builder.evaluate.prediction_vectors import prediction_vectors, reliability_of
 from builder.evaluate.slate_evaluation import (
     TEST_SLATES,
     Vectors,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from builder.dataset.batches import BatchSource, Slates
 from builder.evaluate.history_matches import HistoryMatches, find_matches, join_matches
-from builder.evaluate.metrics import measure
+from builder.evaluate.metrics.targets import measure
 from builder.ingest.events import Events
 from builder.progress import Progress, silent
 from models.base import CtrModel

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from builder.dataset.batches import BatchSource, Slates
 from builder.evaluate.measure import whole_slates
-from builder.evaluate.metrics import measure
+from builder.evaluate.metrics.targets import measure
 from builder.evaluate.predict import device_of, predict
 from builder.evaluate.record_sizes import measure_record_sizes
 from builder.evaluate.slate_evaluation import evaluate_slates

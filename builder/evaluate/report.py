@@ -14,7 +14,7 @@ from builder.dataset.parts import batch_source, part_slates
 from builder.evaluate.breakdowns import Group
 from builder.evaluate.calibration import Chosen, choose_calibration, validation_scores
 from builder.evaluate.measure import Rows, measure_model
-from builder.evaluate.metrics import Metrics
+from builder.evaluate.metrics.targets import Metrics
 from builder.evaluate.predict import trained
 from builder.evaluate.record_quality import RecordQuality, measure_record_quality
 from builder.evaluate.slate_evaluation import TEST_SLATES, Vectors
@@ -111,7 +111,7 @@ def evaluate(
         ).test
     counts = trees = None
     if with_baselines:
-        from builder.evaluate.baselines import measure_baselines  # LightGBM
+        from builder.evaluate.baselines.measure import measure_baselines  # LightGBM
 
         progress(1, 1, "fitting the baselines")
         baselines = measure_baselines(events, recipe, test_slates, BUILD_TREES_STEPS)

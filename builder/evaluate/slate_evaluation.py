@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from builder.evaluate.groups import AGES, history_groups
-from builder.evaluate.pooled_metrics import Pooled, by_group, overall, placements, reliability
-from builder.evaluate.slate_metrics import (
+from builder.evaluate.metrics.groups import AGES, history_groups
+from builder.evaluate.metrics.pooled import Pooled, by_group, overall, placements, reliability
+from builder.evaluate.metrics.slates import (
     NO_EVENT,
     SlateMetrics,
     age_group_table,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from builder.evaluate.groups import AGES
+from builder.evaluate.metrics.groups import AGES
 from builder.experiments.compare.columns import FLOORS
 from builder.experiments.compare.cut_text import AUC, cut_names, floor_groups, group_metrics
 from builder.experiments.compare.plot_style import COLORS, half_of, mean_of

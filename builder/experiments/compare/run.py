@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from builder.errors import RecipeError
-from builder.evaluate.baselines import measure_baselines
+from builder.evaluate.baselines.measure import measure_baselines
 from builder.evaluate.slate_evaluation import Vectors, load_vectors, save_vectors
 from builder.experiments.compare.cost import Served
 from builder.experiments.compare.jobs import Jobs, run_jobs

@@ -12,8 +12,8 @@ from builder.evaluate.breakdowns import (
     break_down_history,
     breakdown_keys,
 )
-from builder.evaluate.groups import AGES, age_groups
 from builder.evaluate.history_matches import HistoryMatches, find_matches, join_matches
+from builder.evaluate.metrics.groups import AGES, age_groups
 from builder.evaluate.predict import Predictions
 from models.contract.age import age_buckets
 from tests.builder.hand_made import Event, make_events

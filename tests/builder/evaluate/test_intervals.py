@@ -13,8 +13,8 @@ from builder.evaluate.intervals import (
     over_baseline,
     resample,
 )
+from builder.evaluate.metrics.vectors import prediction_vectors
 from builder.evaluate.predict import Predictions
-from builder.evaluate.prediction_vectors import prediction_vectors
 from builder.evaluate.slate_evaluation import Vectors
 
 USERS, SLATES, TARGETS = 60, 180, 12

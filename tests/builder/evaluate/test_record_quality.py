@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from builder.dataset.batches import BatchSource, Slates, find_slates
-from builder.evaluate.metrics import measure
+from builder.evaluate.metrics.targets import measure
 from builder.evaluate.predict import predict
 from builder.evaluate.record_quality import measure_record_quality
 from builder.ingest.events import Events

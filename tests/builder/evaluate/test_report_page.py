@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from builder.evaluate.breakdowns import Group
-from builder.evaluate.metrics import Metrics
+from builder.evaluate.metrics.targets import Metrics
 from builder.evaluate.report_page import page_lines, write_report_page
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from builder.evaluate.groups import history_groups
+from builder.evaluate.metrics.groups import history_groups
 from builder.evaluate.slate_evaluation import (
     AGE_CUT,
     REPEAT_CUT,

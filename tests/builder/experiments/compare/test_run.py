@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from builder.errors import RecipeError, StepError
-from builder.evaluate.baselines import measure_baselines
+from builder.evaluate.baselines.measure import measure_baselines
 from builder.experiments.compare.jobs import Jobs, run_jobs
 from builder.experiments.compare.plan import Outcomes, Plan
 from builder.experiments.compare.run import collect_comparison, prepare, run_comparison

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from builder.evaluate.baseline import Describer, Samples, collect
-from builder.evaluate.baseline_counts import count_features, fit_counts
-from builder.evaluate.baseline_trees import fit_trees, tree_features
-from builder.evaluate.metrics import auc
+from builder.evaluate.baselines.base import Describer, Samples, collect
+from builder.evaluate.baselines.counts import count_features, fit_counts
+from builder.evaluate.baselines.trees import fit_trees, tree_features
+from builder.evaluate.metrics.targets import auc
 from builder.ingest.events import Events
 from models.batch import Batch, Context, Slate, User
 from models.contract.age import NUM_AGES

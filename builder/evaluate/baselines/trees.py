@@ -1,6 +1,6 @@
 """Stronger baseline: boosted trees on counts and ages in the same history.
 
-Features of a candidate: those of `baseline_counts.py`; and, for the item and for each other item field, log(1 + n),
+Features of a candidate: those of `counts.py`; and, for the item and for each other item field, log(1 + n),
 where n counts the latest N events that share it, and the (logarithmic) age bucket of the latest event that shares it,
 missing where no event does.
 """
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from builder.errors import StepError
-from builder.evaluate.baseline import Candidates, Floats, Samples
+from builder.evaluate.baselines.base import Candidates, Floats, Samples
 from models.contract.schema import PADDING
 
 ROUNDS = 1000

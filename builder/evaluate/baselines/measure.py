@@ -8,11 +8,11 @@ import numpy as np
 
 from builder.dataset.batches import Part
 from builder.dataset.parts import batch_source, part_slates
-from builder.evaluate.baseline import BaselineModel, Describer, collect
-from builder.evaluate.baseline_counts import count_features, fit_counts
-from builder.evaluate.baseline_trees import fit_trees, tree_features
+from builder.evaluate.baselines.base import BaselineModel, Describer, collect
+from builder.evaluate.baselines.counts import count_features, fit_counts
+from builder.evaluate.baselines.trees import fit_trees, tree_features
 from builder.evaluate.measure import Measured, measure_model
-from builder.evaluate.metrics import Metrics
+from builder.evaluate.metrics.targets import Metrics
 from builder.evaluate.predict import EVALUATION_SLATES, SEED
 from builder.evaluate.slate_evaluation import TEST_SLATES, Vectors
 from builder.ingest.events import Events
@@ -30,8 +30,8 @@ class Baselines:
     """Metrics of the baselines on the model's own test targets.
 
     Attributes:
-        counts: logistic regression on counts (`baseline_counts.py`).
-        trees: boosted trees on counts and ages (`baseline_trees.py`).
+        counts: logistic regression on counts (`counts.py`).
+        trees: boosted trees on counts and ages (`trees.py`).
         vectors: "counts" and "trees" -> metrics of each slate; not part of JSON files.
         cuts: "counts" and "trees" -> `cuts`, `by_history` and `reliability`, as in `Report`.
     """

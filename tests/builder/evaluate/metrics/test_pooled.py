@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from builder.evaluate.metrics import calibration_error, measure
-from builder.evaluate.pooled_metrics import (
+from builder.evaluate.metrics.pooled import (
     Pooled,
     by_group,
     grouped_auc,
@@ -15,6 +14,7 @@ from builder.evaluate.pooled_metrics import (
     placements,
     reliability,
 )
+from builder.evaluate.metrics.targets import calibration_error, measure
 
 SLATES = 30
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from builder.evaluate.pooled_metrics import Pooled, group_aucs, placements, reliability
+from builder.evaluate.metrics.pooled import Pooled, group_aucs, placements, reliability
 from builder.evaluate.predict import Predictions
 from builder.evaluate.slate_evaluation import Vectors
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from builder.evaluate.baseline import BaselineModel, Describer, Samples, collect
-from builder.evaluate.baseline_counts import count_features, fit_counts
-from builder.evaluate.baselines import measure_baselines
+from builder.evaluate.baselines.base import BaselineModel, Describer, Samples, collect
+from builder.evaluate.baselines.counts import count_features, fit_counts
+from builder.evaluate.baselines.measure import measure_baselines
 from builder.ingest.events import Events
 from builder.ingest.split import Split
 from models.batch import Batch, Context, Slate, User

@@ -1,6 +1,6 @@
 """Metrics of click predictions, each with its definition and its edge cases. Needs numpy only.
 
-`slate_metrics.py` and `pooled_metrics.py` compute the same and more on a device, for whole pools.
+`slates.py` and `pooled.py` compute the same and more on a device, for whole pools.
 """
 
 from dataclasses import dataclass

@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from builder.evaluate.metrics import BINS, calibration_error, grouped_auc, measure
+from builder.evaluate.metrics.targets import BINS, calibration_error, grouped_auc, measure
 
 targets = st.lists(
     st.tuples(st.integers(0, 4), st.integers(0, 1), st.integers(0, 2)), min_size=2, max_size=60

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from builder.evaluate.groups import age_groups
+from builder.evaluate.metrics.groups import age_groups
 from models.contract.age import NUM_AGES
 from models.contract.schema import PADDING
 

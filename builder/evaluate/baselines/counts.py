@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from builder.evaluate.baseline import Candidates, Features, Floats, Samples, one_hot
+from builder.evaluate.baselines.base import Candidates, Features, Floats, Samples, one_hot
 from builder.evaluate.logistic import fit_logistic
 
 RIDGE = 1.0

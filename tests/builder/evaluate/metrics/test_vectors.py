@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
-from builder.evaluate.metrics import measure
+from builder.evaluate.metrics.targets import measure
+from builder.evaluate.metrics.vectors import prediction_vectors, reliability_of
 from builder.evaluate.predict import Predictions
-from builder.evaluate.prediction_vectors import prediction_vectors, reliability_of
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import pytest
 import torch
 from sklearn.metrics import log_loss, ndcg_score
 
-from builder.evaluate.groups import AGES
-from builder.evaluate.slate_metrics import (
+from builder.evaluate.metrics.groups import AGES
+from builder.evaluate.metrics.slates import (
     NO_EVENT,
     age_group_table,
     latest_ages,
