@@ -44,6 +44,7 @@ CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
         "cluster": {"rank": 4, "slots": "cluster", "counts": "sketch", "cells": 4},
         "hash": {"rank": 8, "slots": "hash"},
         "items": {"rank": 16, "slots": "items"},
+        "counted": {"rank": 16, "slots": "items", "counts": "slots"},
         "features": {"rank": 16, "slots": "features"},
         "position": {"rank": 8, "slots": "position"},
         "paper": {

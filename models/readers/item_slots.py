@@ -11,6 +11,7 @@ largest sums are kept. Additive up to the ages: a new event adds 1 to the sums o
 
 from collections.abc import Sequence
 
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from models.base import UserState
@@ -49,22 +50,39 @@ class ItemSlots(Reader):
 
     def encode(self, events: Events) -> UserState:
         """Sum the age weights of each item's events."""
+        items, sums, _ = self._entries(events, self.ages(events.ages))
+        return {"slot_items": items.int(), "slot_sums": sums}
+
+    def _entries(
+        self, events: Events, worth: Float[Tensor, "B L W"]
+    ) -> tuple[Int[Tensor, "B r"], Float[Tensor, "B r W"], Int[Tensor, "B r"]]:
+        """Row of each item that is kept, the sums of `worth` over its events, the age of its latest event.
+
+        Args:
+            events: the history.
+            worth: weights of the events; by the first H, the heads', it is decided which items are kept.
+        """
         row, position = sort_by_item(events.rows)
-        worth = self.ages(events.ages)
         worth = worth.gather(1, position[..., None].expand_as(worth))
         sums, is_last = sum_runs(row, worth)
         is_entry = is_last & (row != PADDING)
-        index, is_kept = largest_runs(sums.mean(-1), position, is_entry, self.rank)
+        total = sums[..., : self.kernel.heads].mean(-1)
+        index, is_kept = largest_runs(total, position, is_entry, self.rank)
         kept = sums.gather(1, index[..., None].expand(-1, -1, sums.shape[-1]))
-        return {
-            "slot_items": (row.gather(1, index) * is_kept).int(),
-            "slot_sums": kept * is_kept[..., None],
-        }
+        age = events.ages.gather(1, position.gather(1, index))
+        return row.gather(1, index) * is_kept, kept * is_kept[..., None], age * is_kept
 
     def read(self, state: State, candidates: Candidates) -> Read:
         """Attend to the items."""
-        items: Tensor = state["slot_items"].long()
-        shift = state["slot_sums"].clamp(min=TINY).log()
-        shift = shift + NEVER * (items == PADDING)[..., None]
+        return self._attend(state, state["slot_items"].long(), state["slot_sums"], candidates)
+
+    def _attend(
+        self,
+        state: State,
+        items: Int[Tensor, "B r"],
+        sums: Float[Tensor, "B r H"],
+        candidates: Candidates,
+    ) -> Read:
+        shift = sums.clamp(min=TINY).log() + NEVER * (items == PADDING)[..., None]
         read: Read = self.kernel(candidates.vectors, state.look_up(items), shift)
         return read

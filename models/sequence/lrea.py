@@ -9,7 +9,8 @@ Source: arXiv:2503.02542v4 (SIGIR'25), `slots = "position"`. Differs from the pa
 - the score starts as likeness, and the head sees the masses (`models/blocks/attention/target_score.py`).
 
 With a slot for each item (`slots = "items"`), attention to r items is attention to all their events: it differs from
-attention to the whole history only where a history has more than r different items (`models/readers/item_slots.py`).
+attention to the whole history only where a history has more than r different items (`models/readers/item_slots.py`);
+so do their counts (`counts = "slots"`) from exact ones.
 The other kinds of slots keep the r × D state and drop the rest: a kernel on unit-length fields reads them by moments
 (`models/readers/slots.py`), or they are sums of its random features (`models/readers/features.py`).
 """
@@ -25,6 +26,7 @@ from models.blocks.checks import check_at_least
 from models.blocks.lookup.matching import match_keys
 from models.contract.schema import FeatureSchema
 from models.readers.base import Reader
+from models.readers.counted_item_slots import CountedItemSlots
 from models.readers.features import RandomFeatures
 from models.readers.item_slots import ItemSlots
 from models.readers.position_slots import Graph, Init, PositionSlots
@@ -89,7 +91,10 @@ def _slots(schema: FeatureSchema, item_fields: Int[Tensor, "V F"], config: LREAC
     if config.slots == "hash":
         return HashSlots(layout, match_keys(item_fields, layout.columns), rank, heads)
     if config.slots == "items":
-        return ItemSlots(schema.history_length, layout.widths, rank, heads)
+        size = (schema.history_length, layout.widths, rank, heads)
+        if config.counts == "slots":
+            return CountedItemSlots(*size, match_keys(item_fields, layout.columns))
+        return ItemSlots(*size)
     if config.slots == "features":
         return RandomFeatures(layout, rank, heads)
     return PositionSlots(

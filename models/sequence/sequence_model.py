@@ -20,6 +20,7 @@ from models.blocks.unit_items import LookUp
 from models.contract.schema import FeatureSchema
 from models.contract.state_spec import StateSpec, TensorSpec
 from models.readers.base import Reader, State, TrainRead
+from models.readers.counted_item_slots import CountedItemSlots
 from models.readers.counts import CountReader
 from models.readers.item_table import ItemTableReader
 from models.readers.sketch import SketchReader
@@ -35,12 +36,13 @@ class SequenceConfig(FrameConfig):
     Attributes:
         counts: whether the model also counts the events that share the candidate's item or a field of it: "none";
             "exact", from the history, which the state then holds; "sketch", in cells that keys hash to; or "table",
-            exactly by item in a table of the history's items, with a sketch of the fields.
+            exactly by item in a table of the history's items, with a sketch of the fields. "slots", exactly from the
+            items of item slots, only for those.
         cells: for sketches, cells of each of a key's two tables.
         table_size: T, for "table", number of items kept.
     """
 
-    counts: Literal["none", "exact", "sketch", "table"] = "none"
+    counts: Literal["none", "exact", "sketch", "table", "slots"] = "none"
     cells: int = 256
     table_size: int = 512
 
@@ -55,7 +57,7 @@ class SequenceModel(CtrModel):
         readers: of the long history; those that the config's `counts` names are added.
 
     Raises:
-        ValueError: a size is below 1.
+        ValueError: a size is below 1, or `counts` is "slots" without item slots.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class SequenceModel(CtrModel):
         check_at_least(1, heads=config.heads, cells=config.cells, table_size=config.table_size)
         self.schema, self.id_rate = schema, config.id_rate
         self._matched, self._heads = config.matched(schema), config.heads
+        _check_slots(readers, config)
         every = [*readers, *_count_readers(schema, item_fields, config)]
         self.readers = nn.ModuleList(every)
         self.frame = Frame(
@@ -177,10 +180,18 @@ class SequenceModel(CtrModel):
         return 1.0
 
 
+def _check_slots(readers: Sequence[Reader], config: SequenceConfig) -> None:
+    counted = any(isinstance(reader, CountedItemSlots) for reader in readers)
+    if config.counts == "slots" and not counted:
+        raise ValueError(
+            "counts: got 'slots', expected a model with item slots (lrea, slots = 'items')"
+        )
+
+
 def _count_readers(
     schema: FeatureSchema, item_fields: Int[Tensor, "V F"], config: SequenceConfig
 ) -> list[Reader]:
-    if config.counts == "none":
+    if config.counts in ("none", "slots"):
         return []
     columns = config.layout(schema).columns
     keys = match_keys(item_fields, columns)

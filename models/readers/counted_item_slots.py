@@ -1,0 +1,80 @@
+"""Item slots that also count, exactly: kernel attention and exact counts in one state.
+
+Of each item, a slot holds the sums of `models/readers/item_slots.py`, and for each key (the item and each field of its
+vector) Σ_l exp(b_k[age of l]) over the item's events. Those are the counts of `models/readers/counts.py`, since events
+of one item share all keys. So with at most r different items in a history it reads what `KernelReader` and
+`CountReader` read.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from models.base import UserState
+from models.blocks.attention.age_bias import AgeBias
+from models.blocks.lookup.matching import match_max, match_sum
+from models.blocks.reading import Candidates, Events, Read
+from models.contract.age import NUM_AGES
+from models.contract.state_spec import StateSpec, TensorSpec
+from models.readers.base import State
+from models.readers.counts import LatestAge, age_of, freshness
+from models.readers.item_slots import ItemSlots
+
+
+class CountedItemSlots(ItemSlots):
+    """The r items with the largest sums. 4 + 4·(H + K) bytes an item in fp32, 4 + 2·(H + K) in fp16.
+
+    Args:
+        length: L.
+        widths: width of each field's part of a vector.
+        rank: r, at most L.
+        heads: H.
+        keys: K keys of every catalogue row, as `match_keys` returns them; the first column is the item.
+    """
+
+    keys: Tensor
+
+    def __init__(
+        self,
+        length: int,
+        widths: Sequence[int],
+        rank: int,
+        heads: int,
+        keys: Int[Tensor, "V K"],
+    ) -> None:
+        super().__init__(length, widths, rank, heads)
+        self.register_buffer("keys", keys, persistent=False)
+        self.sizes = (keys.max(0).values + 1).tolist()
+        self.masses += len(self.sizes) + 1
+        self.count_ages, self.latest = AgeBias(len(self.sizes)), LatestAge()
+
+    def state_spec(self) -> StateSpec:
+        """Row · 50 + age bucket of the latest event of each item, and its sums in each head and for each key."""
+        return (
+            TensorSpec("slot_items", (self.rank,), "int32", filled="first"),
+            TensorSpec(
+                "slot_sums", (self.rank, self.kernel.heads + len(self.sizes)), filled="first"
+            ),
+        )
+
+    def encode(self, events: Events) -> UserState:
+        """Sum the age weights of each item's events."""
+        worth = torch.cat([self.ages(events.ages), self.count_ages(events.ages)], -1)
+        items, sums, age = self._entries(events, worth)
+        return {"slot_items": (items * NUM_AGES + age).int(), "slot_sums": sums}
+
+    def read(self, state: State, candidates: Candidates) -> Read:
+        """Attend to the items, and count them."""
+        packed, heads = state["slot_items"].long(), self.kernel.heads
+        items, age, sums = packed // NUM_AGES, packed % NUM_AGES, state["slot_sums"]
+        read = self._attend(state, items, sums[..., :heads], candidates)
+        there, wanted = self.keys[items], self.keys[candidates.rows]  # (B, r, K), (B, C, K)
+        counts = [
+            match_sum(wanted[..., k], there[..., k], sums[..., heads + k], size)
+            for k, size in enumerate(self.sizes)
+        ]
+        fresh = match_max(wanted[..., 0], there[..., 0], freshness(age), self.sizes[0])
+        mass = [read.mass, torch.stack(counts, -1), self.latest(age_of(fresh))]
+        return Read(torch.cat(mass, -1), read.pooled)
