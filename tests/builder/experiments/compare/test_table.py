@@ -12,7 +12,7 @@ from rich.console import Console
 from builder.evaluate.intervals import interval, resample
 from builder.experiments.compare.cost import Cost, Costs, cost_key
 from builder.experiments.compare.run import write_comparison
-from builder.experiments.compare.table import SweepRows, estimate
+from builder.experiments.compare.table import estimate
 from builder.experiments.compare.text import table_cells, to_json, to_markdown
 from builder.experiments.tables import comparison_table
 from tests.builder.experiments.compare.compared import (
@@ -253,85 +253,6 @@ def test_gauc_per_slate_comes_first_where_it_was_measured() -> None:
     assert (good["best step"], good["stopped"]) == ("10 of 20", "2 of 3")
 
 
-def test_rows_are_held_against_the_floors() -> None:
-    lines = to_markdown(slate_comparison(), "command").splitlines()
-
-    assert "| model | GAUC per slate less trees | AUC less trees | log loss less trees |" in lines
-    assert "Not trained to the end, and not shown: slow, late." in lines
-    row_of_good = next(line for line in lines if line.startswith("| good | +0.2"))
-    assert "±" in row_of_good
-    assert (
-        "The raw history, 8 bytes an event, has 16,000 bytes at L = 2,000 and 1,192 at the median of the test "
-        "slates, 149 events."
-    ) in lines
-
-
-def test_claims_are_judged_by_whether_the_interval_holds_nothing() -> None:
-    """Good (.8) is held against the trees (.6), the best full attention (.7) and a two-stage model (.8, the same)."""
-    level = with_slates("level", "two-stage", 0.8)
-    counts = with_slates("counts only", "none", 0.75)
-    found = replace(slate_comparison(), rows=[GOOD, FAIR, level, counts])
-    floors = {"trees": {**found.floors["trees"], "log_loss": 0.5}}
-    found = replace(found, floors=floors)
-
-    lines = to_markdown(found, "command").splitlines()
-
-    assert "### The winner, good, against the others" in lines
-    assert "- Against the two-stage models, GAUC per slate: level with level." in lines
-    assert "- Clears the trees in GAUC per slate: yes, log loss: **no**." in lines
-    start = lines.index("### The winner, good, against the others")
-    rows = {line.split(" | ")[0]: line for line in lines[start : start + 10]}
-    assert ", ahead |" in rows["| floor: boosted trees on counts and ages"]
-    assert ", level |" in rows["| level"]
-    assert ", ahead |" in rows["| fair (best `full`)"]
-    assert ", ahead |" in rows["| counts only (best `none`)"]
-    none = lines.index("### Attention to events against none: less counts only")
-    assert ", behind |" in next(line for line in lines[none:] if line.startswith("| fair"))
-
-
-@pytest.mark.parametrize(
-    ("loss", "words"), [(0.0004, "0.0005 is excluded"), (0.0006, "0.0005 is **not** excluded")]
-)
-def test_a_loss_of_auc_is_excluded_by_the_lower_end(loss: float, words: str) -> None:
-    slots = row("slots", "lrea", [auc - loss for auc in (0.60, 0.65, 0.68)])
-
-    assert words in to_markdown(comparison(slots, DIN), "command")
-
-
-def test_without_slots_there_are_no_claims() -> None:
-    assert "What the comparison is for" not in to_markdown(comparison(SIM, DIN), "command")
-
-
-def test_an_ablation_is_held_against_the_winner_in_a_table_of_its_own() -> None:
-    winner = row("slots", "lrea", [0.70, 0.80, 0.75])
-    less = row("without ages", "ablation", [0.69, 0.79, 0.74])
-
-    lines = to_markdown(comparison(DIN, winner, less), "command").splitlines()
-
-    start = lines.index("## Ablation of slots")
-    table = [line for line in lines[start:] if line.startswith(("| slots", "| without ages"))][:2]
-    assert "| 0.500000 ± 0.000000 |  |  |" in table[0]
-    assert "| -0.01000 ± 0.00000 |" in table[1]
-    headings, rows = table_cells(comparison(DIN, winner, less))
-    assert "without ages" not in [cells[0] for cells in rows]
-    assert headings
-
-
-def test_a_sweep_is_held_against_the_variants_own_value() -> None:
-    own, other = replace(SIM), row("SIM", "two-stage", [0.69, 0.78, 0.71], heads=4)
-    swept = SweepRows("heads of SIM", "SIM", "heads", [(2, own), (4, other)])
-    found = comparison(SIM, DIN, sweeps=(swept,))
-
-    lines = to_markdown(found, "command").splitlines()
-    first, second = [line for line in lines if line.startswith(("| 2 |", "| 4 |"))]
-
-    assert first.count("|  |") == 2
-    assert "| -0.02333 ± 0.03795 |" in second
-    values = to_json(found, "command")["sweeps"][0]["rows"]
-    assert values[0]["less_own"] == {}
-    assert values[1]["less_own"]["auc"]["mean"] == pytest.approx(-0.07 / 3)
-
-
 def test_json_has_no_vectors() -> None:
     plain = to_json(slate_comparison(), "command")
 
@@ -371,23 +292,6 @@ def test_smaller_records_are_shown_with_what_they_lose(tmp_path: Path) -> None:
     assert "| old | 0.5000 | 4" not in text
     written = write_comparison(comparison(measured, without), "command", tmp_path)
     assert "front.png" in [path.name for path in written]
-
-
-def test_rows_are_held_against_those_they_name() -> None:
-    taught = replace(SIM, label="taught", against=("SIM", "not trained yet"))
-    taught = replace(taught, outcomes=[outcome(0, 0.71), outcome(1, 0.82), outcome(2, 0.78)])
-
-    found = comparison(SIM, taught)
-
-    assert [(row.label, other.label) for row, other in found.pairs()] == [("taught", "SIM")]
-    lines = to_markdown(found, "x").splitlines()
-    shown = next(line for line in lines if line.startswith("| taught | SIM |"))
-    assert shown.startswith("| taught | SIM | +0.02000 ± 0.02484 |")
-    assert shown.endswith("| +0.000000 ± 0.000000 |")
-    (pair,) = to_json(found, "x")["pairs"]
-    assert (pair["model"], pair["less"]) == ("taught", "SIM")
-    assert pair["auc"]["mean"] == pytest.approx(0.02)
-    assert "Held against" not in to_markdown(comparison(SIM), "x")
 
 
 def test_console_shows_the_main_columns() -> None:
