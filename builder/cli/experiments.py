@@ -128,17 +128,18 @@ def compare(  # noqa: PLR0913 - options of a command
 def _with_costs(
     build: "Build", comparison: "Comparison", place: Path, *, is_due: bool, is_kept: bool
 ) -> "Comparison":
-    """The comparison with the cost of each row.
+    """The comparison with the cost of each row, and the sizes of its records.
 
     Args:
         build: recipe, and run folder with the ingested log.
         comparison: its rows.
-        place: folder where costs are kept.
+        place: folder where costs and sizes are kept.
         is_due: all rows are timed, whatever is kept.
         is_kept: otherwise only kept costs are shown; if this is off, all rows are timed if one has none.
     """
     from builder.experiments.compare.cost import kept_costs, time_costs
     from builder.experiments.compare.run import served
+    from builder.experiments.compare.sizes import with_sizes
 
     events, rows = build.events(), served(comparison)
     costs = kept_costs(events, place)
@@ -146,7 +147,9 @@ def _with_costs(
     if rows and (is_due or (is_missing and not is_kept)):
         with bar("cost", has_estimate=False) as progress:
             costs = time_costs(rows, events, place, progress)
-    return comparison.with_costs(costs)
+    with bar("records", has_estimate=False) as progress:
+        sized = with_sizes(comparison, events, place, progress)
+    return sized.with_costs(costs)
 
 
 def _compare_prepared(

@@ -23,7 +23,6 @@ from builder.experiments.compare.cost import Served
 from builder.experiments.compare.jobs import Jobs, run_jobs
 from builder.experiments.compare.plan import Outcomes, Plan, Training
 from builder.experiments.compare.plot import plot_comparison
-from builder.experiments.compare.sizes import with_sizes
 from builder.experiments.compare.table import Comparison, Row, SweepRows
 from builder.experiments.compare.text import to_json, to_markdown
 from builder.experiments.report.markdown import write_report
@@ -99,7 +98,7 @@ def _collect(plan: Plan, events: Events) -> Comparison:
     floors, floor_vectors = (
         ({}, {}) if plan.is_lean else _floors(events, recipe, plan.outcomes.folder)
     )
-    collected = Comparison(
+    return Comparison(
         name=recipe.name,
         rows=rows,
         sweeps=_sweeps(plan),
@@ -109,7 +108,6 @@ def _collect(plan: Plan, events: Events) -> Comparison:
         missing=[variant.label for variant in recipe.variant if variant.label not in shown],
         budget=" ".join([*exception_lines(recipe.audit), _budget(recipe, plan.seeds)]),
     )
-    return with_sizes(collected, events, plan.outcomes.folder)
 
 
 def prepare(build: Build, out: Path | None = None) -> Prepared:

@@ -15,27 +15,34 @@ from builder.evaluate.record_sizes import RecordSizes, measure_record_sizes
 from builder.experiments.compare.cost import cost_key
 from builder.experiments.compare.table import Comparison, Row
 from builder.ingest.events import Events
+from builder.progress import Progress, silent
 from models.registry import build_model
 
 FILE = "sizes.json"
 """Beside the trainings of a comparison."""
 
 
-def with_sizes(comparison: Comparison, events: Events, folder: Path) -> Comparison:
+def with_sizes(
+    comparison: Comparison, events: Events, folder: Path, progress: Progress = silent
+) -> Comparison:
     """The same, each row with the sizes of its records; measured once for a served graph and a log's schema.
 
     Args:
         comparison: its rows and sweeps.
         events: the log; its schema, catalogue and users are the models'.
         folder: where the sizes are kept.
+        progress: called after every row that is measured.
     """
     kept = _kept(events, folder)
     known = dict(kept)
+    swept = [row for sweep in comparison.sweeps for _, row in sweep.rows]
+    total = len(kept.keys() | {cost_key(r.model, r.length) for r in (*comparison.rows, *swept)})
 
     def sized(row: Row) -> Row:
         key = cost_key(row.model, row.length)
         if key not in known:
             known[key] = _measure(row, events)
+            progress(len(known), total, key)
         return replace(row, sizes=known[key])
 
     found = replace(
