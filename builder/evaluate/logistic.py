@@ -6,6 +6,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 STEPS = 50
 """Largest number of Newton steps; some ten are usual."""
+HALVINGS = 60
+"""Most halvings of a step that does not lower the loss."""
 CLOSE = 1e-9
 """Newton's method ends when no coefficient moves by more than this."""
 
@@ -30,22 +32,23 @@ def fit_logistic(
         The coefficients, [K].
     """
     coefficients: Floats = np.zeros(x.shape[1])
-    loss = np.inf
-    step: Floats = np.zeros(x.shape[1])
+    loss = _loss(x, label, weight, offset, ridge, coefficients)
     for _ in range(STEPS):
-        now = _loss(x, label, weight, offset, ridge, coefficients)
-        if not now <= loss:  # too far: halve the step
-            step /= 2
-            coefficients -= step
-            continue
-        loss = now
         probability = 1 / (1 + np.exp(-np.clip(x @ coefficients + offset, -500, 500)))
         gradient = x.T @ (weight * (label - probability)) - ridge * coefficients
         curvature = (x.T * (weight * probability * (1 - probability))) @ x
         step = np.asarray(
             np.linalg.solve(curvature + ridge * np.eye(x.shape[1]), gradient), np.float64
         )
-        coefficients += step
+        # Where most probabilities are near 0 or 1 the curvature is tiny and a step is millions of times too long.
+        for _ in range(HALVINGS):
+            after = _loss(x, label, weight, offset, ridge, coefficients + step)
+            if after < loss:
+                break
+            step /= 2
+        else:
+            break  # no step is better: only rounding is left
+        coefficients, loss = coefficients + step, after
         if np.abs(step).max() < CLOSE:
             break
     return coefficients

@@ -31,6 +31,24 @@ def test_an_offset_is_taken_off() -> None:
     )
 
 
+def test_rare_labels_with_an_offset_are_fitted_to_the_end() -> None:
+    """Logits of a model, one positive in a thousand, of which sampling shows one in thirty.
+
+    From 0, Newton's second step is 10⁸ times too long.
+    """
+    rng = np.random.default_rng(2)
+    logit = rng.normal(-8, 2, 100_000)
+    offset = np.full(len(logit), 3.6)
+    label = (rng.random(len(logit)) < 1 / (1 + np.exp(-(1.1 * logit - 0.3 + offset)))).astype(float)
+    x = np.column_stack([logit, np.ones(len(logit))])
+
+    found = fit_logistic(x, label, np.ones(len(logit)), offset, ridge=1e-6)
+
+    probability = 1 / (1 + np.exp(-(x @ found + offset)))
+    assert np.abs(x.T @ (label - probability)).max() < 1e-3
+    assert found == pytest.approx([1.1, -0.3], abs=0.3)
+
+
 @pytest.mark.parametrize("scale", [1.0, 1e3])
 def test_separable_labels_have_a_finite_fit(scale: float) -> None:
     x = scale * np.column_stack([np.linspace(-1, 1, 50), np.ones(50)])
