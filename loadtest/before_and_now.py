@@ -84,7 +84,8 @@ def main(before: Path, now: Path, out: Path) -> None:
         f"- Before: {commits[0]}; now: {commits[1]}",
         f"- Machine: {cpu}, {os.cpu_count()} cores, one thread; {datetime.now(UTC):%Y-%m-%d}, load average at the "
         f"end {os.getloadavg()[0]:.1f}",
-        f"- Job: steps of 64 slates with up to 16 candidates, L = 2,000; medians (10th to 90th percentile) of {STEPS}",
+        f"- Job: steps of 64 slates with up to 16 candidates, L = 2,000; medians (10th to 90th percentile) of {STEPS}. "
+        "Neither has the running mean of weights or clipped gradients",
         "",
         "| model | before, ms a step | now, ms a step | before, slates/s | now, slates/s | times |",
         "|---|---|---|---|---|---|",

@@ -80,6 +80,14 @@ class CtrModel(nn.Module, ABC):
         """False if `train_forward` computes other logits than `forward`; evaluation then reports the gap."""
         return True
 
+    @property
+    def is_recordable(self) -> bool:
+        """Whether a training step can be recorded on a GPU and replayed.
+
+        It can if it launches the same kernels for every batch of one shape and never waits for the host.
+        """
+        return False
+
     def set_base_log_odds(self, log_odds: float) -> None:
         """Start the logit at a base rate. For a model that is not yet trained."""
 

@@ -25,7 +25,7 @@ class Clipping:
         ratio: largest norm, in units of the running mean; 0 clips nothing.
 
     Attributes:
-        mean: running mean of the clipped norms; 0 before the first step.
+        mean: running mean of the clipped norms; 0 before the first gradient that is not 0.
     """
 
     def __init__(self, weights: Iterable[nn.Parameter], ratio: float) -> None:
@@ -39,11 +39,12 @@ class Clipping:
             return
         grads = [weight.grad for weight in self._weights if weight.grad is not None]
         norm = torch.stack(torch._foreach_norm(grads)).norm()
-        limit = norm if step == 1 else self._ratio * self.mean
+        is_known = self.mean > 0
+        limit = torch.where(is_known, self._ratio * self.mean, norm)
         share = (limit / norm.clamp(min=TINY)).clamp(max=1)
         torch._foreach_mul_(grads, share)
         kept = norm * share
-        decay = 0.0 if step == 1 else min(DECAY, (1 + step) / (10 + step))
+        decay = min(DECAY, (1 + step) / (10 + step))
         # A model that has diverged to NaN must not make the mean NaN: its next step would be lost, too.
         kept = torch.where(kept.isfinite(), kept, self.mean)
-        self.mean.lerp_(kept, 1 - decay)
+        self.mean.copy_(torch.where(is_known, self.mean.lerp(kept, 1 - decay), kept))

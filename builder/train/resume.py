@@ -83,7 +83,8 @@ class Saved:
             groups.setdefault(group, {})[rest] = value
         model.load_state_dict(groups["weights"])
         mean.model.load_state_dict(groups["mean"])
-        clipping.mean.copy_(groups["clipping"]["mean"])
+        if "clipping" in groups:  # not in states of trainings from before there was clipping
+            clipping.mean.copy_(groups["clipping"]["mean"])
         own = optimizer.state_dict()
         own["state"] = {}
         for name, value in groups.get("optimizer", {}).items():

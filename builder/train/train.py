@@ -122,7 +122,8 @@ class _Training:
         self.mean = RunningMean(self.model, rule.running_mean)
         self.optimizer = make_optimizer(self.model, rule)
         self.clipping = Clipping(self.model.parameters(), rule.clip)
-        how = ReplayedGradients if self.device.type == "cuda" else Gradients
+        is_replayed = self.device.type == "cuda" and model.is_recordable
+        how = ReplayedGradients if is_replayed else Gradients
         self.gradients = how(self.model, partial(losses, self.model), self._precision)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.steps = num_steps(rule, len(slates))

@@ -44,8 +44,8 @@ class Ranker:
 
     @property
     def candidate_fields(self) -> list[str]:
-        """Names of the model's candidate fields."""
-        return list(self._artifact.vocabulary.candidate)
+        """Names of the model's candidate fields that have known values: queries send these."""
+        return [name for name, values in self._artifact.vocabulary.candidate.items() if values]
 
     def score_json(self, user_id: str, candidates: Sequence[Any]) -> NDArray[np.float64]:
         """Click probability of each candidate of a JSON request: ids, or objects with `id` and `fields`."""

@@ -96,7 +96,9 @@ def encode_record(
     recent = record.recent.astype("<i4").tobytes()
     dtype_code = RECORD_DTYPES.index(dtype)
     sizes = len(user), len(record.recent), len(payload)
-    header = HEADER.pack(MAGIC, CODEC, dtype_code, *sizes, artifact, record.as_of_s)
+    # Without row counts both codecs have one layout, and services that know only the older one can read it.
+    codec = CODEC if any(tensor.has_row_count for tensor in spec) else WHOLE_CODEC
+    header = HEADER.pack(MAGIC, codec, dtype_code, *sizes, artifact, record.as_of_s)
     body = header + user + recent + payload
     return body + CHECKSUM.pack(zlib.crc32(body))
 

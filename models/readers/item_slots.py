@@ -60,7 +60,7 @@ class ItemSlots(Reader):
 
         Args:
             events: the history.
-            worth: weights of the events; by the first H, the heads', it is decided which items are kept.
+            worth: weights of the events; the first H columns, the heads', decide which items are kept.
         """
         row, position = sort_by_item(events.rows)
         worth = worth.gather(1, position[..., None].expand_as(worth))

@@ -100,6 +100,11 @@ class SequenceModel(CtrModel):
             return None
         return self._matched[: self._heads], self._matched[self._heads :]
 
+    @property
+    def is_recordable(self) -> bool:
+        """True: on a GPU users are not split by length, and no reader looks at values."""
+        return True
+
     def state_spec(self) -> StateSpec:
         """The profile, and the readers' tensors; those of one name are shared."""
         spec = {PROFILE: TensorSpec(PROFILE, (self.frame.profile_dim,))}

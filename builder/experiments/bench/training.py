@@ -23,6 +23,7 @@ from builder.ingest.events import Events
 from builder.ingest.run import ingest
 from builder.progress import Progress
 from builder.recipe.recipe import Recipe, load_recipe
+from builder.train.clipping import Clipping
 from builder.train.feed import Feed
 from builder.train.optimiser import RunningMean, make_optimizer
 from builder.train.train import losses
@@ -88,6 +89,7 @@ class _Trainee:
         if is_plain:
             groups = self.model.parameter_groups(recipe.train.learning_rate)
             self.optimizer = torch.optim.Adagrad(groups, foreach=False)
+        self.clipping = Clipping(self.model.parameters(), recipe.train.clip)
         self.mean = RunningMean(self.model, recipe.train.running_mean)
         source, slates = batch_source(events, recipe, "train"), part_slates(events, recipe, "train")
         self.size, self.num_slates = recipe.train.slates_per_step, len(slates)
@@ -113,6 +115,7 @@ class _Trainee:
         self.optimizer.zero_grad()
         total.backward()  # type: ignore[no-untyped-call]
         tick()
+        self.clipping.apply(len(self.losses) + 1)
         self.optimizer.step()
         tick()
         self.losses.append(loss.item())

@@ -213,7 +213,7 @@ def test_the_layout_is_as_documented():
     record = UserRecord("é", 258, np.array([1, 515], np.int32), state)
     header = (
         b"ABSR"
-        b"\x02"
+        b"\x01"  # the codec without row counts: no tensor of the spec has one
         b"\x02"
         b"\x02\x00"
         b"\x02\x00\x00\x00"
