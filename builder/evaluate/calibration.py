@@ -115,7 +115,8 @@ class Chosen:
         gains: method -> its gain over the best simpler one; empty where the recipe names a method.
         targets: number of validation targets.
         judged: number of held-out targets.
-        is_later: whether these are later than those of the fits; false in a log without times.
+        is_later: whether these are later than those of the fits; false if all targets have the same time, as in a log
+            without times.
     """
 
     calibration: Calibration | None
@@ -159,10 +160,17 @@ def choose_calibration(scores: Scores, method: Method) -> Chosen:
 
 
 def _parts(scores: Scores) -> tuple[Mask, Mask, bool]:
-    """Targets to fit on, targets to judge on, and whether the second are later: all and all without times."""
-    is_later = scores.ts_s >= np.median(scores.ts_s)
+    """Targets to fit on, targets to judge on, and whether the second are later.
+
+    The split is at the median time, whose targets are later; where the first time holds half of the targets or more,
+    they are earlier. If all times are equal, all targets are fitted on and judged.
+    """
+    middle = np.median(scores.ts_s)
+    is_later = scores.ts_s >= middle
     if is_later.all():
-        return is_later, is_later, False
+        is_later = scores.ts_s > middle
+    if not is_later.any():
+        return ~is_later, ~is_later, False
     return ~is_later, is_later, True
 
 

@@ -121,6 +121,31 @@ def test_a_base_rate_of_the_first_days_alone_is_not_kept(truth: np.ndarray) -> N
     assert found.gains["temperature"].log_loss < 0
 
 
+def two_days(first: float) -> Scores:
+    """A share `first` of the targets is of a day of base rate .5, the rest of the next, of .2; the model says .5."""
+    day = (np.arange(N) >= first * N).astype(int)
+    odds = np.where(day == 0, 0.0, np.log(0.2 / 0.8))
+    logit = np.random.default_rng(2).normal(0, 0.1, N)
+    return replace(scores_of(odds, logit), ts_s=86_400 * day)
+
+
+@pytest.mark.parametrize("first", [0.45, 0.5, 0.55])
+def test_the_later_of_two_days_is_judged_whichever_is_larger(first: float) -> None:
+    found = choose_calibration(two_days(first), "auto")
+
+    assert found.is_later
+    assert found.judged == pytest.approx((1 - first) * N)
+    assert found.held_out["none"] == pytest.approx(np.log(2), abs=0.02)
+    # A fit on both days would know the second day's rate, and lower the loss by about .1.
+    assert found.held_out["temperature"] == pytest.approx(found.held_out["none"], abs=0.02)
+
+
+def test_targets_of_one_time_are_all_fitted_and_all_judged() -> None:
+    found = choose_calibration(replace(two_days(0.55), ts_s=np.full(N, 7)), "auto")
+
+    assert (found.is_later, found.judged) == (False, N)
+
+
 def test_what_is_kept_is_fitted_on_all_days(truth: np.ndarray) -> None:
     odds = truth + np.where(np.arange(N) < N / 2, 0.8, 0.6)
     scores = scores_of(odds, truth)
