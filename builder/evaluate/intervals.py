@@ -28,7 +28,7 @@ curve data", Biometrics 1997): each slate contributes the share of all negatives
 share of all positives above its negatives (`lost`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -41,6 +41,8 @@ DRAWS = 2000
 NORMAL = 1.96
 STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 """97.5% quantiles of Student's t for 1 … 9 degrees of freedom."""
+AT_ONCE = 8_000_000
+"""Largest number of counts, of draws × users, that are held in 8 bytes each at a time."""
 SLATE_MEANS = (
     "slate_gauc", "slate_gauc_repeat", "slate_gauc_new", "slate_ndcg", "slate_recall",
 )  # fmt: skip
@@ -78,7 +80,10 @@ class Interval:
 
 @dataclass(frozen=True)
 class Sample:
-    """A metric of one training, or a difference: its value, and its values with users drawn, [DRAWS]."""
+    """A metric of one training, or a difference: its value, and its values with users drawn, [DRAWS].
+
+    A draw is NaN if none of its users has the metric.
+    """
 
     value: float
     draws: Floats
@@ -104,11 +109,12 @@ def resample(vectors: Vectors) -> Resampled:
     if not ratios:
         return Resampled(vectors["slate"], {})
     sums = [np.bincount(user, part) for pair in ratios.values() for part in pair]
-    drawn = _weights(len(sums[0])) @ np.stack(sums, 1)
-    samples = {
-        name: Sample(float(total.sum() / count.sum()), drawn[:, 2 * i] / drawn[:, 2 * i + 1])
-        for i, (name, (total, count)) in enumerate(ratios.items())
-    }
+    drawn = _drawn(np.stack(sums, 1))
+    with np.errstate(invalid="ignore"):
+        samples = {
+            name: Sample(float(total.sum() / count.sum()), drawn[:, 2 * i] / drawn[:, 2 * i + 1])
+            for i, (name, (total, count)) in enumerate(ratios.items())
+        }
     if "won" in samples:
         won, lost = samples.pop("won"), samples.pop("lost")
         samples["auc"] = Sample(won.value, won.draws + lost.draws - lost.value)
@@ -173,7 +179,8 @@ def _paired(pairs: Sequence[tuple[Resampled, Resampled]], metric: str) -> Interv
 
 def _combined(samples: Sequence[Sample]) -> Interval:
     values, n = [sample.value for sample in samples], len(samples)
-    covariance = np.atleast_2d(np.cov([sample.draws for sample in samples]))
+    draws = np.stack([sample.draws for sample in samples])
+    covariance = np.atleast_2d(np.cov(draws[:, np.isfinite(draws).all(0)]))
     if n == 1:
         users = float(np.sqrt(covariance[0, 0]))
         return Interval(values[0], NORMAL * users, users, None)
@@ -217,9 +224,27 @@ def _ratios(vectors: Vectors) -> list[tuple[str, tuple[Floats, Floats]]]:
     return found
 
 
+def _drawn(sums: Floats) -> Floats:
+    """Sums over the users of each draw, [DRAWS, n], of sums of each user, [users, n]."""
+    weights = _weights(len(sums))
+    return np.concatenate([weights[part].astype(np.float64) @ sums for part in _chunks(len(sums))])
+
+
 @lru_cache(maxsize=4)
-def _weights(users: int) -> Floats:
-    """How often each user is drawn, [DRAWS, users]: the same draws for every model and metric."""
-    rng = np.random.default_rng(0)
-    counts = rng.multinomial(users, np.full(users, 1 / users), size=DRAWS)
-    return counts.astype(np.float64)
+def _weights(users: int) -> NDArray[np.uint16]:
+    """How often each user is drawn, [DRAWS, users]: the same draws for every model and metric.
+
+    A count is about Poisson(1): 2 bytes hold it.
+    """
+    rng, chance = np.random.default_rng(0), np.full(users, 1 / users)
+    counts = np.empty((DRAWS, users), np.uint16)
+    for part in _chunks(users):
+        counts[part] = rng.multinomial(users, chance, size=part.stop - part.start)
+    return counts
+
+
+def _chunks(users: int) -> Iterator[slice]:
+    """Draws whose counts are at most `AT_ONCE`, or one draw."""
+    step = max(1, AT_ONCE // users)
+    for start in range(0, DRAWS, step):
+        yield slice(start, min(start + step, DRAWS))

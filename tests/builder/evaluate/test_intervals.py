@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from builder.evaluate import intervals
 from builder.evaluate.intervals import (
     DRAWS,
     Interval,
@@ -241,3 +242,42 @@ def test_draws_are_the_same_in_every_call() -> None:
     vectors = Log().vectors(0, 1.0)
     assert interval([resample(vectors)], "auc") == interval([resample(vectors)], "auc")
     assert DRAWS >= 1_000
+
+
+def test_draws_without_a_user_that_has_the_metric_are_left_out() -> None:
+    """Two users of thirty have it: about one draw in eight holds neither."""
+    log = Log()
+    trainings = {seed: log.vectors(seed, 0.3) for seed in range(2)}
+    users = np.unique(log.user)[:2]
+    for vectors in trainings.values():
+        vectors["gauc"] = np.where(np.isin(vectors["user"], users), vectors["gauc"], np.nan)
+    own = {seed: resample(vectors) for seed, vectors in trainings.items()}
+    draws = own[0].samples["slate_gauc"].draws
+    there = np.isfinite(draws)
+    assert 0.05 < 1 - there.mean() < 0.25
+
+    alone, both = interval([own[0]], "slate_gauc"), interval(list(own.values()), "slate_gauc")
+    paired = difference({0: own[0]}, {0: own[1]}, "slate_gauc")
+
+    assert alone is not None
+    assert both is not None
+    assert paired is not None
+    other = own[1].samples["slate_gauc"].draws
+    assert alone.users == pytest.approx(draws[there].std(ddof=1))
+    assert both.users == pytest.approx(np.cov(draws[there], other[there])[0, 1] ** 0.5)
+    assert paired.users == pytest.approx((draws - other)[there].std(ddof=1))
+
+
+def test_draws_in_chunks_are_those_of_one_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    users = 70
+    rng = np.random.default_rng(0)
+    counts = rng.multinomial(users, np.full(users, 1 / users), size=DRAWS)
+    sums = np.random.default_rng(1).normal(size=(users, 5))
+    monkeypatch.setattr(intervals, "AT_ONCE", 333 * users)
+    intervals._weights.cache_clear()
+
+    weights = intervals._weights(users)
+
+    assert weights.dtype == np.uint16
+    assert np.array_equal(weights, counts)
+    assert intervals._drawn(sums) == pytest.approx(counts @ sums, rel=1e-12, abs=1e-12)
