@@ -25,7 +25,7 @@ FILE = "sizes.json"
 def with_sizes(
     comparison: Comparison, events: Events, folder: Path, progress: Progress = silent
 ) -> Comparison:
-    """The same, each row with the sizes of its records; measured once for a served graph and a log's schema.
+    """The same, each row with the sizes of its records; measured once for a served graph and a log.
 
     Args:
         comparison: its rows and sweeps.
@@ -55,7 +55,7 @@ def with_sizes(
     )
     if known.keys() != kept.keys():
         stored = {key: asdict(sizes) for key, sizes in known.items()}
-        text = json.dumps({"schema": events.schema.fingerprint(), "of": stored}, indent=1)
+        text = json.dumps({"log": _log_key(events), "of": stored}, indent=1)
         (folder / FILE).write_text(text)
     return found
 
@@ -63,9 +63,15 @@ def with_sizes(
 def _kept(events: Events, folder: Path) -> Mapping[str, RecordSizes]:
     place = folder / FILE
     stored = json.loads(place.read_text()) if place.exists() else {}
-    if stored.get("schema") != events.schema.fingerprint():
+    if stored.get("log") != _log_key(events):
         return {}
     return {key: RecordSizes(**sizes) for key, sizes in stored["of"].items()}
+
+
+def _log_key(events: Events) -> str:
+    """Differs between logs of the same schema with other events: users' histories have other lengths."""
+    clicks = int(events.label.sum())
+    return f"{events.schema.fingerprint()}-{len(events.item)}-{events.as_of_s}-{clicks}"
 
 
 def _measure(row: Row, events: Events) -> RecordSizes:

@@ -51,6 +51,33 @@ def test_sizes_are_measured_once_for_rows_and_sweeps(finished: Build, tmp_path: 
     assert found.sweeps[0].rows[1][1].sizes != slots
 
 
+def test_sizes_of_other_events_of_the_same_schema_are_measured_again(
+    finished: Build, tmp_path: Path
+) -> None:
+    """The same users, each with its first three events only."""
+    events = finished.events()
+    model = ModelChoice("din", SMALL)
+    given = comparison(replace(row("all", "full", [0.7]), model=model, sizes=None))
+    long = with_sizes(given, events, tmp_path).rows[0].sizes
+    place = np.arange(len(events.item)) - events.offsets[events.users()]
+    kept = place < 3
+    per_event = ("item", "ts_s", "label", "context")
+    count = np.bincount(events.users()[kept], minlength=events.num_users)
+    fewer = replace(
+        events,
+        offsets=np.concatenate([[0], np.cumsum(count)]),
+        **{name: getattr(events, name)[kept] for name in per_event},
+    )
+    assert fewer.schema.fingerprint() == events.schema.fingerprint()
+
+    short = with_sizes(given, fewer, tmp_path).rows[0].sizes
+
+    assert long is not None
+    assert short is not None
+    assert short.raw < long.raw
+    assert short.mean["fp32"] < long.mean["fp32"]
+
+
 def test_sizes_of_another_schema_are_measured_again(finished: Build, tmp_path: Path) -> None:
     events = finished.events()
     model = ModelChoice("din", {**SMALL, "long": False})
@@ -58,7 +85,7 @@ def test_sizes_of_another_schema_are_measured_again(finished: Build, tmp_path: P
     with_sizes(given, events, tmp_path)
     kept = json.loads((tmp_path / FILE).read_text())
     wrong = {key: {**sizes, "raw": -1} for key, sizes in kept["of"].items()}
-    (tmp_path / FILE).write_text(json.dumps({"schema": "another", "of": wrong}))
+    (tmp_path / FILE).write_text(json.dumps({"log": "another", "of": wrong}))
 
     sizes = with_sizes(given, events, tmp_path).rows[0].sizes
 
