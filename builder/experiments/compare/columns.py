@@ -135,8 +135,8 @@ def signed_as(metric: str, value: Estimate | None) -> str:
 
 
 def verdict(metric: str, value: Estimate | None) -> str:
-    """Whether the interval of a difference is all on the better side, on the worse, or holds 0."""
-    if value is None or value.half is None:
+    """Whether the interval of a difference is all on the better side, on the worse, or holds 0; "" without interval."""
+    if value is None or value.half is None or not np.isfinite(value.half):
         return ""
     better = -value.mean if metric in LOWER_IS_BETTER else value.mean
     if abs(better) <= value.half:
@@ -176,7 +176,7 @@ def _stopped(row: Row) -> str:
 
 
 def _validation(row: Row) -> str:
-    """Mean over seeds, and from which seed to which: a training that diverged stands out."""
+    """Mean over seeds, with the lowest and the highest seed: these show whether a training diverged."""
     found = row.validations()
     ends = f" ({min(found):.4f} to {max(found):.4f})" if len(found) > 1 else ""
     return f"{row.validation():.4f}{ends}"

@@ -60,11 +60,12 @@ def start_of(comparison: Comparison, sweep: SweepRows) -> Row | None:
 
 
 def is_start(row: Row, base: Row | None) -> bool:
-    """Whether a sweep's value is the variant's own: the trainings are the same."""
-    if base is None or not row.outcomes:
+    """Whether a sweep's value is the variant's own: the trainings of the seeds that both have are the same."""
+    if base is None:
         return False
     known = {outcome["seed"]: outcome for outcome in base.outcomes}
-    return all(known.get(outcome["seed"]) == outcome for outcome in row.outcomes)
+    common = [outcome for outcome in row.outcomes if outcome["seed"] in known]
+    return bool(common) and all(known[outcome["seed"]] == outcome for outcome in common)
 
 
 def _own(row: Row, base: Row | None) -> Row:

@@ -118,7 +118,7 @@ def _cost_notes(comparison: Comparison) -> Iterable[str]:
 
 
 def history_lines(comparison: Comparison) -> Iterable[str]:
-    """Bytes of the raw history, which records are held against."""
+    """Bytes of the raw history, with which records are compared."""
     length, median = comparison.history_length, comparison.median_events
     if length:
         yield (
@@ -136,7 +136,7 @@ def _pairs(comparison: Comparison) -> Iterable[str]:
     if not pairs:
         return
     metrics = _compared(comparison)
-    yield from ("", "## Held against each other", "", "Paired by seed, and by user where kept.", "")
+    yield from ("", "## Paired differences", "", "Paired by seed, and by user where kept.", "")
     rows = (
         [row.label, other.label, *(signed_as(name, row.over(other, name)) for name in metrics)]
         for row, other in pairs

@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from builder.experiments.compare.table import SweepRows
+from builder.experiments.compare.columns import verdict
+from builder.experiments.compare.sweep_text import is_start
+from builder.experiments.compare.table import Estimate, SweepRows
 from builder.experiments.compare.text import table_cells, to_json, to_markdown
 from tests.builder.experiments.compare.compared import (
     DIN,
@@ -112,4 +114,33 @@ def test_rows_are_held_against_those_they_name() -> None:
     (pair,) = to_json(found, "x")["pairs"]
     assert (pair["model"], pair["less"]) == ("taught", "SIM")
     assert pair["auc"]["mean"] == pytest.approx(0.02)
-    assert "Held against" not in to_markdown(comparison(SIM), "x")
+    assert "Paired differences" not in to_markdown(comparison(SIM), "x")
+
+
+@pytest.mark.parametrize(
+    ("metric", "mean", "half", "expected"),
+    [
+        ("auc", 0.02, 0.01, "ahead"),
+        ("log_loss", 0.02, 0.01, "behind"),
+        ("auc", 0.02, 0.03, "level"),
+        ("auc", 0.02, None, ""),
+        ("auc", 0.02, float("nan"), ""),
+        ("auc", 0.02, float("inf"), ""),
+    ],
+)
+def test_a_verdict_needs_a_finite_interval(
+    metric: str, mean: float, half: float | None, expected: str
+) -> None:
+    assert verdict(metric, Estimate(mean, half)) == expected
+
+
+def test_a_sweeps_start_is_known_by_the_seeds_that_both_have() -> None:
+    one = replace(SIM, outcomes=SIM.outcomes[:1])
+    later = replace(SIM, outcomes=SIM.outcomes[1:])
+
+    assert is_start(SIM, SIM)
+    assert is_start(SIM, one)
+    assert is_start(one, SIM)
+    assert not is_start(later, one)
+    assert not is_start(replace(SIM, outcomes=[]), SIM)
+    assert not is_start(row("SIM", "two-stage", [0.70, 0.80, 0.74], heads=4), SIM)
