@@ -153,7 +153,10 @@ def _commit(folder: Path) -> str:
 
 
 def train(place: int) -> None:
-    """Train as stdin says; runs in the checkout. Modules are looked up by name, since some moved."""
+    """Obey the lines of stdin: a model's name builds it, "step" trains one step and prints its time in ms.
+
+    Runs in the checkout. Modules are looked up by name, since some moved.
+    """
     import numpy as np
     import torch
 

@@ -42,7 +42,7 @@ class Report:
         by_history: number of events in the history, "low-high" -> its targets.
         stored: size and quality of records by dtype (`record_quality.py`).
         cuts: groups of targets (`breakdowns.py`): breakdown -> group -> its targets.
-        reliability: predicted against observed rates (`pooled_metrics.reliability`).
+        reliability: predicted against observed rates (`metrics.pooled.reliability`).
         calibration: what was fitted on validation and kept (`calibration.Chosen`); None: nothing was fitted. All
             metrics are those after calibration, which is what the service answers.
         uncalibrated: metrics before calibration; None without one.

@@ -60,7 +60,10 @@ class TensorSpec:
         return values[self.num_rows - rows :] if self.filled == "last" else values
 
     def filled_rows(self, values: Array) -> int:
-        """Number of rows that a record holds. -0 counts as filled, so that it is restored."""
+        """Number of rows that a record holds.
+
+        A row of -0 counts as filled, so that records of fp32 and fp16 restore it. int8 has no -0: it is restored as 0.
+        """
         if not self.has_row_count:
             return self.num_rows
         is_filled = values != 0

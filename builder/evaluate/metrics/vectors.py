@@ -45,7 +45,7 @@ def _user_vectors(predictions: Predictions, user: NDArray[np.integer]) -> Vector
 
 
 def reliability_of(predictions: Predictions) -> list[dict[str, float]]:
-    """Predicted against observed rates (`pooled_metrics.reliability`)."""
+    """Predicted against observed rates (`pooled.reliability`)."""
     pooled = _pooled(predictions, predictions.slate)
     return reliability(pooled.logit.logit(1e-12), pooled.label)
 

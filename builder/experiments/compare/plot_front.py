@@ -125,7 +125,7 @@ def _by_bytes(comparison: Comparison, rows: Sequence[Row]) -> list[Point]:
 
 
 def _of_sweeps(comparison: Comparison) -> list[Point]:
-    """A row of slots with its sweeps and dtypes, and what it is held against; empty without sweeps of its state."""
+    """A row of slots, its sweeps and its dtypes, with the best rows of other families; empty if no sweep is shown."""
     base = swept_row(comparison)
     if base is None or base.sizes is None:
         return []
@@ -154,7 +154,7 @@ def _swept(comparison: Comparison, base: Row) -> Iterator[Point]:
 
 
 def _dtypes(comparison: Comparison, base: Row) -> Iterator[Point]:
-    """GAUC is not measured by dtype: what the AUC loses is taken off."""
+    """Other dtypes of a row's records. GAUC is not measured by dtype: it is estimated to fall by as much as the AUC."""
     quality = mean_of(base.metric(comparison.main_metric))
     for dtype, (_, lost) in base.stored().items():
         if dtype != SERVED and base.sizes is not None:
@@ -243,7 +243,10 @@ def _draw_front(axes: Axes, front: Sequence[Point], low: float) -> None:
 
 
 def _lowest(comparison: Comparison, qualities: Sequence[float]) -> float:
-    """Lower end of the axis: models far below would press all others together. The best baseline is shown if near."""
+    """Lower end of the axis, at which models far below it are drawn. The best baseline is shown if it is near.
+
+    An axis that reached down to the worst model would leave little room between the others.
+    """
     best = max(qualities)
     depth = DEPTH * (best - float(np.median(qualities)))
     floors = [metrics.get(comparison.main_metric) for metrics in comparison.floors.values()]

@@ -306,7 +306,7 @@ class Comparison:
         return self.best("lrea")
 
     def best(self, family: Family) -> Row | None:
-        """The best of a family by mean validation: choosing by the test would favour it. None without one.
+        """The best of a family by mean validation: a choice by test metrics would bias these upwards. None without one.
 
         Variants with a shorter history of their own are left out.
         """
