@@ -298,8 +298,11 @@ class Plan:
 
 
 def _distinct(trainings: Sequence[Training]) -> list[Training]:
-    """Each once: a sweep's value may be the variant's own; then one training is both, under the variant's name."""
-    return list({training.key(""): training for training in reversed(trainings)}.values())[::-1]
+    """Each once, at its first place: a sweep's value may be the variant's own; then it has the variant's name."""
+    first: dict[str, Training] = {}
+    for training in trainings:
+        first.setdefault(training.key(""), training)
+    return list(first.values())
 
 
 def rule_of(recipe: Recipe, variant: Variant) -> TrainRule:
