@@ -39,7 +39,7 @@ class SearchReader(HistoryReader):
     """
 
     resolution = RESOLUTION
-    """Scores that differ by less are equal."""
+    """Scores that differ by less are equal: the bonus of the newest of L events over the oldest."""
 
     def __init__(self, length: int, widths: Sequence[int], heads: int, k: int) -> None:
         super().__init__(length)
@@ -58,7 +58,7 @@ class SearchReader(HistoryReader):
         with torch.no_grad():
             score = self.relevance(events, candidates)
             index, is_found = top_k(
-                score, events.rows != PADDING, self.k, resolution=self.resolution
+                score, events.rows != PADDING, self.k, newer=self.resolution / self.length
             )
         keys = self.kernel.key(events.vectors, self.ages.log(events.ages))
         return self._attend(candidates.vectors, gather_events(keys, index), is_found)

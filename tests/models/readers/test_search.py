@@ -140,3 +140,20 @@ def test_sizes_below_1_are_refused():
         KINDS["kernel"](0)
     with pytest.raises(ValueError, match="num_bits: got 0, expected at least 1"):
         HashSearch(LENGTH, LAYOUT.widths, HEADS, 3, 0)
+
+
+def test_padding_in_front_does_not_change_which_of_near_equal_events_are_found() -> None:
+    """Training cuts it off."""
+    reader = settled(KernelSearch(LENGTH, LAYOUT.widths, 2, 2))
+    assert isinstance(reader, KernelSearch)
+    reader.resolution = 20.0  # so that all events of these short histories are nearly equal
+    full, wanted = history(), candidates()
+    longest = 5
+    there = torch.arange(LENGTH) >= LENGTH - longest
+    padded = Events(full.rows * there, full.ages * there, full.look_up)
+    cut = Events(full.rows[:, -longest:], full.ages[:, -longest:], full.look_up)
+
+    got, expected = read(reader, cut, wanted), read(reader, padded, wanted)
+
+    torch.testing.assert_close(got.mass, expected.mass)
+    torch.testing.assert_close(got.pooled, expected.pooled)

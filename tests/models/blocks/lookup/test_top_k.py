@@ -59,9 +59,9 @@ def test_a_score_of_minus_infinity_is_never_chosen():
 @pytest.mark.parametrize("k", [1, 3, 5])
 def test_of_equal_scores_the_latest_events_win(k: int):
     score = random(4, 5, 8).round()  # few different values
-    index, is_found = top_k(score, lengths(3, 5, 7, 8), k, resolution=1.0)
+    index, is_found = top_k(score, lengths(3, 5, 7, 8), k, newer=1 / 8)
     assert chosen(index, is_found) == by_sorting(score, lengths(3, 5, 7, 8), k)
-    assert chosen(*top_k(torch.zeros(1, 1, 8), lengths(8), k, resolution=1e-3)) == [
+    assert chosen(*top_k(torch.zeros(1, 1, 8), lengths(8), k, newer=1e-3 / 8)) == [
         [list(range(8 - k, 8))]
     ]
 
@@ -83,7 +83,7 @@ def test_events_are_gathered_by_candidate():
 
 class Search(nn.Module):
     def forward(self, score: Tensor, is_real: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        index, is_found = top_k(score, is_real, 3, resolution=1.0)
+        index, is_found = top_k(score, is_real, 3, newer=1 / 8)
         return gather_events(values, index) * is_found[..., None], is_found
 
 
