@@ -73,7 +73,7 @@ def say(done: int, total: int, note: str = "") -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; return the exit code, 1 for an error that is said in a line."""
+    """Run a command and return its exit code: 1 after an error, which is one line on stderr."""
     options = vars(_parser().parse_args(arguments))
     logging.basicConfig(level=logging.WARNING)
     command, minutes = options.pop("command"), options.pop("minutes")

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from builder.train.optimiser import decay_at
+
 DECAY = 0.98
 """Of the running mean of norms; smaller in the first steps."""
 TINY = 1e-20
@@ -44,7 +46,8 @@ class Clipping:
         share = (limit / norm.clamp(min=TINY)).clamp(max=1)
         torch._foreach_mul_(grads, share)
         kept = norm * share
-        decay = min(DECAY, (1 + step) / (10 + step))
         # A model that has diverged to NaN must not make the mean NaN: its next step would be lost, too.
         kept = torch.where(kept.isfinite(), kept, self.mean)
-        self.mean.copy_(torch.where(is_known, self.mean.lerp(kept, 1 - decay), kept))
+        self.mean.copy_(
+            torch.where(is_known, self.mean.lerp(kept, 1 - decay_at(step, DECAY)), kept)
+        )

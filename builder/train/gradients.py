@@ -6,7 +6,6 @@ launches all of them at once.
 
 import logging
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import fields
 from typing import Any
 
@@ -30,16 +29,10 @@ class Gradients:
     Args:
         model: weights.
         losses: of a batch, by the same model.
-        precision: makes the context in which the losses are computed.
     """
 
-    def __init__(
-        self,
-        model: CtrModel,
-        losses: Losses,
-        precision: Callable[[], AbstractContextManager[object]],
-    ) -> None:
-        self._weights, self._losses, self._precision = list(model.parameters()), losses, precision
+    def __init__(self, model: CtrModel, losses: Losses) -> None:
+        self._weights, self._losses = list(model.parameters()), losses
 
     def __call__(self, batch: Batch) -> Tensor:
         """The loss that is reported; it may be overwritten by the next call."""
@@ -48,8 +41,7 @@ class Gradients:
         return self._run(batch)
 
     def _run(self, batch: Batch) -> Tensor:
-        with self._precision():
-            loss, total = self._losses(batch)
+        loss, total = self._losses(batch)
         total.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
@@ -60,13 +52,8 @@ class ReplayedGradients(Gradients):
     Dropout draws new numbers in each replay, from torch's generator, as it does step by step.
     """
 
-    def __init__(
-        self,
-        model: CtrModel,
-        losses: Losses,
-        precision: Callable[[], AbstractContextManager[object]],
-    ) -> None:
-        super().__init__(model, losses, precision)
+    def __init__(self, model: CtrModel, losses: Losses) -> None:
+        super().__init__(model, losses)
         self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self._seen, self._is_possible = 0, True
         self._graph: torch.cuda.CUDAGraph | None = None

@@ -20,6 +20,11 @@ def make_optimizer(model: CtrModel, rule: TrainRule) -> torch.optim.Optimizer:
     return torch.optim.Adam(groups, weight_decay=rule.weight_decay, fused=True)
 
 
+def decay_at(step: int, decay: float) -> float:
+    """Decay of a running mean at a step, counted from 1: smaller at first, so that the start is soon forgotten."""
+    return min(decay, (1 + step) / (10 + step))
+
+
 class RunningMean:
     """mean ← mean + (1 − decay)(weights − mean) after every step; the decay is smaller in the first steps.
 
@@ -38,7 +43,7 @@ class RunningMean:
     def update(self, step: int) -> None:
         """Take in the weights after step `step`, counted from 1."""
         if self._decay:
-            kept = min(self._decay, (1 + step) / (10 + step))
+            kept = decay_at(step, self._decay)
             torch._foreach_lerp_(self._means, self._weights, 1 - kept)
 
     @torch.no_grad()

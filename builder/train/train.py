@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +123,7 @@ class _Training:
         self.clipping = Clipping(self.model.parameters(), rule.clip)
         is_replayed = self.device.type == "cuda" and model.is_recordable
         how = ReplayedGradients if is_replayed else Gradients
-        self.gradients = how(self.model, partial(losses, self.model), self._precision)
+        self.gradients = how(self.model, self._losses)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.steps = num_steps(rule, len(slates))
         self.rise = rise(rule.warm_up, self.steps)
@@ -175,6 +174,10 @@ class _Training:
         self.optimizer.step()
         self.mean.update(step)
         return loss
+
+    def _losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        with self._precision():
+            return losses(self.model, batch)
 
     def _precision(self) -> AbstractContextManager[object]:
         if self.rule.precision == "bf16" and self.device.type == "cuda":

@@ -14,12 +14,11 @@ from torch import Tensor
 
 from models.base import UserState
 from models.blocks.attention.age_bias import AgeBias
-from models.blocks.lookup.matching import match_max, match_sum
 from models.blocks.reading import Candidates, Events, Read
 from models.contract.age import NUM_AGES
 from models.contract.state_spec import StateSpec, TensorSpec
 from models.readers.base import State
-from models.readers.counts import LatestAge, age_of, freshness
+from models.readers.counts import LatestAge, count_matches
 from models.readers.item_slots import ItemSlots
 
 
@@ -62,7 +61,7 @@ class CountedItemSlots(ItemSlots):
     def encode(self, events: Events) -> UserState:
         """Sum the age weights of each item's events."""
         worth = torch.cat([self.ages(events.ages), self.count_ages(events.ages)], -1)
-        items, sums, age = self._entries(events, worth)
+        items, sums, age = self._largest(events, worth)
         return {"slot_items": (items * NUM_AGES + age).int(), "slot_sums": sums}
 
     def read(self, state: State, candidates: Candidates) -> Read:
@@ -70,11 +69,7 @@ class CountedItemSlots(ItemSlots):
         packed, heads = state["slot_items"].long(), self.kernel.heads
         items, age, sums = packed // NUM_AGES, packed % NUM_AGES, state["slot_sums"]
         read = self._attend(state, items, sums[..., :heads], candidates)
-        there, wanted = self.keys[items], self.keys[candidates.rows]  # (B, r, K), (B, C, K)
-        counts = [
-            match_sum(wanted[..., k], there[..., k], sums[..., heads + k], size)
-            for k, size in enumerate(self.sizes)
-        ]
-        fresh = match_max(wanted[..., 0], there[..., 0], freshness(age), self.sizes[0])
-        mass = [read.mass, torch.stack(counts, -1), self.latest(age_of(fresh))]
+        there, wanted = self.keys[items], self.keys[candidates.rows]
+        counts, latest = count_matches(wanted, there, sums[..., heads:], age, self.sizes)
+        mass = [read.mass, counts, self.latest(latest)]
         return Read(torch.cat(mass, -1), read.pooled)

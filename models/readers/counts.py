@@ -6,6 +6,8 @@ Keys are the item and each field of its vector. b starts at 0, so that masses st
 learned value of the age of the latest event of the same item.
 """
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -43,6 +45,30 @@ def age_of(fresh: Float[Tensor, "B C"]) -> Int[Tensor, "B C"]:
     return torch.where(fresh > 0, NUM_AGES - fresh.long(), PADDING)
 
 
+def count_matches(
+    wanted: Int[Tensor, "B C K"],
+    there: Int[Tensor, "B L K"],
+    worth: Float[Tensor, "B L K"],
+    ages: Int[Tensor, "B L"],
+    sizes: Sequence[int],
+) -> tuple[Float[Tensor, "B C K"], Int[Tensor, "B C"]]:
+    """Sum of `worth` over the events that share each key of a candidate, and the age of the latest with the first key.
+
+    Args:
+        wanted: keys of candidates.
+        there: keys of events, or of items.
+        worth: what each event or item adds, for each key.
+        ages: age bucket of each event, or of each item's latest event; `PADDING` elsewhere.
+        sizes: number of possible keys of each kind.
+    """
+    counts = [
+        match_sum(wanted[..., k], there[..., k], worth[..., k], size)
+        for k, size in enumerate(sizes)
+    ]
+    fresh = match_max(wanted[..., 0], there[..., 0], freshness(ages), sizes[0])
+    return torch.stack(counts, -1), age_of(fresh)
+
+
 class CountReader(HistoryReader):
     """O(L + C) for a request with C candidates.
 
@@ -63,12 +89,7 @@ class CountReader(HistoryReader):
     def read(self, state: State, candidates: Candidates) -> Read:
         """Count."""
         rows, ages = state[ROWS].long(), state[AGES].long()
-        there, wanted = self.keys[rows], self.keys[candidates.rows]  # (B, L, K), (B, C, K)
-        worth = self.ages(ages)
-        masses = [
-            match_sum(wanted[..., k], there[..., k], worth[..., k], size)
-            for k, size in enumerate(self.sizes)
-        ]
-        fresh = match_max(wanted[..., 0], there[..., 0], freshness(ages), self.sizes[0])
-        mass = torch.cat([torch.stack(masses, -1), self.latest(age_of(fresh))], -1)
+        there, wanted = self.keys[rows], self.keys[candidates.rows]
+        counts, age = count_matches(wanted, there, self.ages(ages), ages, self.sizes)
+        mass = torch.cat([counts, self.latest(age)], -1)
         return Read(mass, candidates.vectors[:, :, None][:, :, :0])

@@ -17,7 +17,7 @@ from torch import Tensor
 from models.base import UserState
 from models.blocks.attention.age_bias import NEVER, AgeBias
 from models.blocks.attention.kernel import FieldKernel
-from models.blocks.lookup.item_runs import largest_runs, sort_by_item, sum_runs
+from models.blocks.lookup.item_runs import largest_items
 from models.blocks.reading import Candidates, Events, Read
 from models.contract.schema import PADDING
 from models.contract.state_spec import StateSpec, TensorSpec
@@ -50,27 +50,13 @@ class ItemSlots(Reader):
 
     def encode(self, events: Events) -> UserState:
         """Sum the age weights of each item's events."""
-        items, sums, _ = self._entries(events, self.ages(events.ages))
+        items, sums, _ = self._largest(events, self.ages(events.ages))
         return {"slot_items": items.int(), "slot_sums": sums}
 
-    def _entries(
-        self, events: Events, worth: Float[Tensor, "B L W"]
-    ) -> tuple[Int[Tensor, "B r"], Float[Tensor, "B r W"], Int[Tensor, "B r"]]:
-        """Row of each item that is kept, the sums of `worth` over its events, the age of its latest event.
-
-        Args:
-            events: the history.
-            worth: weights of the events; the first H columns, the heads', decide which items are kept.
-        """
-        row, position = sort_by_item(events.rows)
-        worth = worth.gather(1, position[..., None].expand_as(worth))
-        sums, is_last = sum_runs(row, worth)
-        is_entry = is_last & (row != PADDING)
-        total = sums[..., : self.kernel.heads].mean(-1)
-        index, is_kept = largest_runs(total, position, is_entry, self.rank)
-        kept = sums.gather(1, index[..., None].expand(-1, -1, sums.shape[-1]))
-        age = events.ages.gather(1, position.gather(1, index))
-        return row.gather(1, index) * is_kept, kept * is_kept[..., None], age * is_kept
+    def _largest(self, events: Events, worth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`largest_items` by the heads' sums, which are the first columns of `worth`."""
+        heads = self.kernel.heads
+        return largest_items(events.rows, events.ages, worth, self.rank, by=heads, above=PADDING)
 
     def read(self, state: State, candidates: Candidates) -> Read:
         """Attend to the items."""

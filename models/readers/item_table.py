@@ -10,7 +10,7 @@ import torch
 
 from models.base import UserState
 from models.blocks.attention.age_bias import AgeBias
-from models.blocks.lookup.item_runs import largest_runs, sort_by_item, sum_runs
+from models.blocks.lookup.item_runs import largest_items
 from models.blocks.lookup.matching import match_sum
 from models.blocks.reading import Candidates, Events, Read
 from models.contract.age import NUM_AGES
@@ -44,17 +44,11 @@ class ItemTableReader(Reader):
 
     def encode(self, events: Events) -> UserState:
         """Sum the weights of equal items, and keep the T largest sums."""
-        row, position = sort_by_item(events.rows)
-        worth = self.ages(events.ages).gather(1, position[..., None])
-        sums, is_last = sum_runs(row, worth)
-        total = sums.squeeze(-1)
-        index, is_kept = largest_runs(total, position, is_last & (row > UNKNOWN), self.size)
-        age = events.ages.gather(1, position.gather(1, index))
-        items = row.gather(1, index) * NUM_AGES + age
-        return {
-            "table_items": (items * is_kept).int(),
-            "table_sums": total.gather(1, index) * is_kept,
-        }
+        worth = self.ages(events.ages)
+        row, sums, age = largest_items(
+            events.rows, events.ages, worth, self.size, by=1, above=UNKNOWN
+        )
+        return {"table_items": (row * NUM_AGES + age).int(), "table_sums": sums.squeeze(-1)}
 
     def read(self, state: State, candidates: Candidates) -> Read:
         """Look the candidates up."""

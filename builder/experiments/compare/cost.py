@@ -93,7 +93,7 @@ def kept_costs(events: Events, folder: Path) -> Costs:
         folder: where the costs are kept.
 
     Returns:
-        The costs; none if there are none, or if they are of another schema.
+        The costs; empty if the folder has none, or only those of another schema.
     """
     place = folder / FILE
     if not place.exists():

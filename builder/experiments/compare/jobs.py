@@ -132,7 +132,7 @@ def _watch(jobs: Jobs, progress: Progress) -> None:
 
 
 def work(jobs: Jobs) -> None:
-    """One process: train the first training that is due and not taken, until there is none or the time is up."""
+    """One process: take the first free training, again and again, until none is left or the time is up."""
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     torch.backends.cuda.matmul.allow_tf32 = True

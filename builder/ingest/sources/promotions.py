@@ -18,7 +18,7 @@ TABLES = ("transactions", "products", "demographics", "promotions")
 KEY = ("store_id", "week")
 ITEM = "product_id"
 PLACEMENTS = {"display": "display_location", "mailer": "mailer_location"}
-"""Candidate fields: codes of a place in the store or in the mailer; "0" is none."""
+"""Candidate fields: codes of a place in the store or in the mailer; "0": the product is not there."""
 
 
 def read_promotions(recipe: Recipe) -> RawLog:

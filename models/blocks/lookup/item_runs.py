@@ -49,3 +49,35 @@ def largest_runs(
     rank = total.detach() + NEWER / L * position
     best, index = torch.where(is_entry, rank, -1.0).topk(min(size, L))
     return index, best >= 0
+
+
+def largest_items(
+    rows: Int[Tensor, "B L"],
+    ages: Int[Tensor, "B L"],
+    worth: Float[Tensor, "B L W"],
+    size: int,
+    *,
+    by: int,
+    above: int,
+) -> tuple[Int[Tensor, "B T"], Float[Tensor, "B T W"], Int[Tensor, "B T"]]:
+    """Row of each item that is kept, the sums of `worth` over its events, and the age of its latest event.
+
+    Args:
+        rows: catalogue rows of the events.
+        ages: their age buckets.
+        worth: weights of the events.
+        size: T, number of items that are kept.
+        by: those with the largest mean of the first `by` sums are kept.
+        above: rows up to this are no items.
+
+    Returns:
+        The item with the largest sum first; zeros behind the last.
+    """
+    row, position = sort_by_item(rows)
+    worth = worth.gather(1, position[..., None].expand_as(worth))
+    sums, is_last = sum_runs(row, worth)
+    total = sums[..., :by].mean(-1)
+    index, is_kept = largest_runs(total, position, is_last & (row > above), size)
+    kept = sums.gather(1, index[..., None].expand(-1, -1, sums.shape[-1]))
+    age = ages.gather(1, position.gather(1, index))
+    return row.gather(1, index) * is_kept, kept * is_kept[..., None], age * is_kept

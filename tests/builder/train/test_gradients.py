@@ -42,9 +42,7 @@ def grads_of(model: CtrModel) -> list[Tensor]:
 
 
 def test_gradients_of_earlier_batches_are_not_added(model, batches) -> None:
-    gradients = Gradients(
-        model, partial(losses, model), lambda: torch.autograd.set_grad_enabled(True)
-    )
+    gradients = Gradients(model, partial(losses, model))
 
     gradients(batches[0])
     gradients(batches[1])
@@ -68,9 +66,8 @@ def test_all_tensors_of_a_batch_are_found(batches) -> None:
 def test_replayed_gradients_are_those_of_each_batch(model, batches) -> None:
     device = torch.device("cuda")
     model = model.to(device)
-    context = partial(torch.autograd.set_grad_enabled, True)
-    one_by_one = Gradients(model, partial(losses, model), context)
-    replayed = ReplayedGradients(model, partial(losses, model), context)
+    one_by_one = Gradients(model, partial(losses, model))
+    replayed = ReplayedGradients(model, partial(losses, model))
 
     for batch in (batch.to(device) for batch in batches):  # the seventh has another shape
         loss, grads = replayed(batch).clone(), grads_of(model)
