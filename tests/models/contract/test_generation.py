@@ -1,10 +1,16 @@
 """Keys and pointers: the documented bytes, and every damaged pointer refused."""
 
 import json
+import sys
 from dataclasses import asdict, replace
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+import models.contract.generation as checked
 from models.contract.errors import (
     GenerationError,
 )
@@ -53,6 +59,44 @@ def test_a_pointer_with_a_field_of_another_type_is_refused(field, value, place):
 
     with pytest.raises(GenerationError, match=field):
         Pointer.from_bytes(json.dumps(fields).encode(), "key")
+
+
+@pytest.fixture
+def unchecked(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The module as it runs in production. The tests' import hook checks annotations, and would refuse wrong types."""
+    name, path = "generation_without_type_checks", str(Path(checked.__file__))
+    spec = spec_from_file_location(name, path, loader=SourceFileLoader(name, path))
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, name, module)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("model", 1, "model: got 1, expected a string"),
+        ("name", None, "name: got None, expected a string"),
+        ("artifact_id", 3.5, r"artifact_id: got 3\.5, expected a string"),
+        ("slot", 7, "slot: got 7, expected a string"),
+        ("num_users", "2", "num_users: got '2', expected an integer"),
+        ("as_of_s", None, "as_of_s: got None, expected an integer"),
+        ("created_s", True, "created_s: got True, expected an integer"),
+        ("dtype", "fp64", "dtype: got 'fp64', expected one of"),
+        ("dtype", None, "dtype: got None, expected one of"),
+        ("over", [{"name": 1, "artifact_id": "a"}], "name: got 1, expected a string"),
+        ("over", [{"name": "a", "artifact_id": 1}], "artifact_id: got 1, expected a string"),
+    ],
+)
+@pytest.mark.parametrize("place", ["current", "previous"])
+def test_the_reader_itself_refuses_a_field_of_another_type(unchecked, field, value, message, place):
+    fields = asdict(Pointer(GENERATION, GENERATION))
+    fields[place][field] = value
+
+    with pytest.raises(GenerationError, match=message):
+        unchecked.Pointer.from_bytes(json.dumps(fields).encode(), "key")
 
 
 @pytest.mark.parametrize("previous", [{}, [], "", 0])

@@ -202,3 +202,43 @@ async def test_retry_after_follows_the_mean_duration(rejections: list[str]):
     assert admission.take()
     assert admission.retry_after_s() == MAX_RETRY_AFTER_S
     assert rejections == ["queue_full"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("mean_s", "answer_s"), [(0.0, 1), (0.4, 1), (1.0, 1), (1.01, 2), (1.5, 2), (29.5, 30)]
+)
+async def test_retry_after_is_rounded_up(rejections: list[str], mean_s: float, answer_s: int):
+    admission = Admission(1, 0, 1.0, rejections.append)
+    assert admission.take()
+    admission.give_back(mean_s)
+    assert admission.take()
+    assert admission.retry_after_s() == answer_s
+
+
+@pytest.mark.anyio
+async def test_the_newest_of_the_lowest_priority_is_pushed_out(rejections: list[str]):
+    admission = Admission(1, 4, 60.0, rejections.append)
+    permit = admission.take()
+    assert permit is not None
+    ended: list[str] = []
+
+    async def ask(name: str, priority: int) -> None:
+        try:
+            with await admission.wait(priority):
+                ended.append(name)
+        except OverloadedError:
+            ended.append(f"{name} rejected")
+
+    tasks = []
+    waiters = [("usual", 3), ("low 1", 4), ("lowest 1", 5), ("lowest 2", 5)]
+    for name, priority in [*waiters, ("urgent 1", 1), ("urgent 2", 1), ("urgent 3", 1)]:
+        tasks.append(asyncio.create_task(ask(name, priority)))
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert ended == ["lowest 2 rejected", "lowest 1 rejected", "low 1 rejected"]
+    with permit:
+        pass
+    await asyncio.gather(*tasks)
+    assert ended[3:] == ["urgent 1", "urgent 2", "urgent 3", "usual"]
+    assert rejections == ["pushed_out"] * 3

@@ -98,3 +98,19 @@ class AgainstAList(RuleBasedStateMachine):
 
 AgainstAList.TestCase.settings = settings(max_examples=20, stateful_step_count=40, deadline=None)
 TestAgainstAList = AgainstAList.TestCase
+
+
+def test_the_least_recently_used_of_all_groups_is_evicted():
+    lru: ByteLru[str, int] = ByteLru(30)
+    places = [("b", "first"), ("a", "second"), ("b", "third")]
+    for group, name in places:
+        lru.open(group)
+        lru.put(group, name, 0, 10, 1.0)
+    lru.get("b", "first", 0.0)
+    lru.put("c", "nothing is stored", 0, 10, 1.0)
+    assert lru.evictions == 0
+    lru.put("a", "fourth", 0, 10, 1.0)  # evicts "second"
+    lru.put("a", "fifth", 0, 10, 1.0)  # evicts "third"
+    left = [*places, ("a", "fourth"), ("a", "fifth")]
+    assert [lru.get(*place, 0.0) for place in left] == [0, None, None, 0, 0]
+    assert lru.evictions == 2

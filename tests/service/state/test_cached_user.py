@@ -40,6 +40,11 @@ def beyond_the_catalogue(_: World, generation: Generation) -> bytes:
     return encode_record(record, SPEC, generation.artifact_id, "fp32")
 
 
+def before_the_catalogue(_: World, generation: Generation) -> bytes:
+    record = UserRecord("ann", AS_OF_S, np.array([-1], np.int32), ANN)
+    return encode_record(record, SPEC, generation.artifact_id, "fp32")
+
+
 def no_record(_: World, __: Generation) -> bytes:
     return b"hello, this is some other program's value, long enough to have a header"
 
@@ -51,6 +56,7 @@ BROKEN = {
     of_another_artifact: "artifact is",
     of_another_user: "user is 'bob', expected 'ann'",
     beyond_the_catalogue: "rows beyond the catalogue's 32",
+    before_the_catalogue: "rows beyond the catalogue's 32",
     no_record: "not a record",
 }
 
