@@ -7,6 +7,9 @@ AbsorbError                    models/contract/errors.py
 ├── OverloadedError            too many requests are waiting
 ├── DeadlineError              the client's deadline passed before the answer was ready
 ├── ClientGoneError            the client closed the connection before the answer was ready
+├── ArtifactError              models/contract/errors.py
+│   ├── ScoreError             the score graph gave no score that can be used
+│   └── BrokenModelError       nor does it from the cold-start state
 ├── AccessError                the API key does not allow this request
 │   └── KeyMissingError        the request has no API key, or an unknown one
 └── RequestError               models/contract/errors.py
@@ -17,7 +20,8 @@ AbsorbError                    models/contract/errors.py
 
 from collections.abc import Iterable
 
-from models.contract.errors import AbsorbError, RequestError, Unquoted, shown
+from models.contract.errors import AbsorbError, ArtifactError, RequestError, Unquoted, shown
+from models.contract.generation import Generation
 
 
 class UnknownVersionError(AbsorbError):
@@ -66,6 +70,28 @@ class ClientGoneError(AbsorbError):
 
     def __init__(self) -> None:
         super().__init__("the client closed the connection before the answer was ready")
+
+
+class ScoreError(ArtifactError):
+    """The score graph failed, or gave a score that is not finite. The record of the user may be the reason.
+
+    Attributes:
+        problem: what happened, without the name of a field.
+    """
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+        super().__init__(f"score: {problem}")
+
+
+class BrokenModelError(ArtifactError):
+    """The score graph gives no score from the cold-start state, so no record is the reason."""
+
+    def __init__(self, problem: str, generation: Generation) -> None:
+        super().__init__(
+            f"score: {problem} from the cold-start state of model {generation.model!r}, generation "
+            f"{generation.name}: the model is broken"
+        )
 
 
 class AccessError(AbsorbError):

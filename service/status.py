@@ -17,12 +17,14 @@ from service.errors import (
     AccessError,
     BodyTimeoutError,
     BodyTooLargeError,
+    BrokenModelError,
     ClientGoneError,
     DeadlineError,
     EncodingError,
     KeyMissingError,
     NotReadyError,
     OverloadedError,
+    ScoreError,
     UnknownUserError,
     UnknownVersionError,
 )
@@ -51,11 +53,14 @@ STATUS: dict[type[AbsorbError], int] = {
     ClientGoneError: 499,
     # Only GET /v1/users answers with it: scoring falls back to the cold-start state instead.
     CacheUnavailableError: 503,
+    # Not 503: the same request fails again until another generation serves.
+    BrokenModelError: 500,
     # The pipeline and the follower catch these: one that reaches a client is a bug.
     AbsorbError: 500,
     ArtifactError: 500,
     ArtifactMissingError: 500,
     ArtifactTamperedError: 500,
+    ScoreError: 500,
     RecordError: 500,
     CorruptRecordError: 500,
     ForeignRecordError: 500,

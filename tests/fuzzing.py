@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 from hypothesis import HealthCheck, settings
 
+from models.contract.state_spec import RecordDtype
 from tests.service.toy import Toy
 from tests.service.world import World
 
@@ -18,9 +19,11 @@ PROFILE = "fuzz"
 
 
 @contextmanager
-def serving(world: World, toy: Toy | None = None, **how: Any) -> Iterator[Send]:
+def serving(
+    world: World, toy: Toy | None = None, dtype: RecordDtype = "fp32", **how: Any
+) -> Iterator[Send]:
     """The service in this process, called from outside its event loop: hypothesis does not wait for coroutines."""
-    world.publish(toy or Toy())
+    world.publish(toy or Toy(), dtype=dtype)
     service = world.service(**how)
     with asyncio.Runner() as runner:
         running = runner.run(service.__aenter__())

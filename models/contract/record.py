@@ -104,15 +104,26 @@ def encode_record(
 
 
 def decode_record(
-    raw: bytes, spec: StateSpec, artifact_id: str, user_id: str | None = None
+    raw: bytes,
+    spec: StateSpec,
+    artifact_id: str,
+    user_id: str | None = None,
+    max_recent: int | None = None,
 ) -> UserRecord:
-    """Unpack a record that the artifact `artifact_id` made, for the user `user_id` (None: for any user).
+    """Unpack a record.
 
     The arrays of the state are whole tensors with memory of their own; `recent` is a view of `raw`.
 
+    Args:
+        raw: bytes of any origin.
+        spec: tensors of the state.
+        artifact_id: the artifact that must have made the record.
+        user_id: the user that the record must be for; None: any.
+        max_recent: most rows of latest items, as the schema says; None: any number.
+
     Raises:
-        CorruptRecordError: the bytes are truncated or damaged, of an unknown codec, do not fit the spec, or are not a
-            record.
+        CorruptRecordError: the bytes are truncated or damaged, of an unknown codec, do not fit the spec or
+            `max_recent`, hold a number that is not finite, or are not a record.
         ForeignRecordError: another artifact made the record, or it is for another user.
     """
     if len(raw) < HEADER.size + CHECKSUM.size:
@@ -124,6 +135,8 @@ def decode_record(
         raise CorruptRecordError(
             f"not a record of codec {WHOLE_CODEC} or {CODEC}: it starts with {raw[:6]!r}"
         )
+    if max_recent is not None and num_recent > max_recent:
+        raise CorruptRecordError(f"recent: {num_recent} rows, expected at most {max_recent}")
     size = HEADER.size + user_size + 4 * num_recent + payload_size + CHECKSUM.size
     if len(raw) != size:
         raise CorruptRecordError(f"truncated: got {len(raw)} bytes, the header says {size}")

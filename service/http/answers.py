@@ -7,6 +7,7 @@ import numpy as np
 
 from models.contract.record import record_bytes
 from models.contract.schema import FIRST_KNOWN, Field
+from models.contract.state_spec import Array
 from models.contract.vocabulary import Vocabulary
 from service.experiments.ranking import best, ranks
 from service.generations.serving import Serving
@@ -133,11 +134,16 @@ def user_answer(stored: StoredUser) -> Json:
         "as_of_s": record and record.as_of_s,
         "recent": [_raw_id(vocabulary, row) for row in record.recent] if record else [],
         "tensors": [
-            {"name": name, "shape": tensor.shape, "norm": float(np.linalg.norm(tensor.ravel()))}
+            {"name": name, "shape": tensor.shape, "norm": _norm(tensor)}
             for name, tensor in (record.state.items() if record else ())
         ],
         "problem": stored.problem,
     }
+
+
+def _norm(tensor: Array) -> float:
+    # In float64: the squares of large float32 numbers overflow.
+    return float(np.linalg.norm(tensor.ravel().astype(np.float64)))
 
 
 def _raw_id(vocabulary: Vocabulary, row: int) -> str | None:

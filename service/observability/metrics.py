@@ -114,6 +114,12 @@ class Telemetry:
                 registry=registry,
             )
         )
+        self._score_failures = Counter(
+            "absorb_score_failures",
+            "Score requests that failed since the cold-start state gives no finite scores: the model is broken.",
+            ["model"],
+            registry=registry,
+        )
         self._compare_failures = Counter(
             "absorb_compare_failures",
             "Models that failed within a comparison, by error.",
@@ -229,6 +235,10 @@ class Telemetry:
     def rejected(self, reason: str) -> None:
         """Count a rejected request."""
         self._rejected.labels(reason).inc()
+
+    def score_failed(self, model: str) -> None:
+        """Count a score request that failed since the model is broken."""
+        self._score_failures.labels(model).inc()
 
     def compare_failed(self, model: str, error: Exception) -> None:
         """Count a model that failed within a comparison."""

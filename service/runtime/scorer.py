@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from models.contract.calibration import NONE as UNCALIBRATED
 from models.contract.calibration import Calibration
 from models.contract.errors import ArtifactError
 from models.contract.schema import PADDING, UNKNOWN
+from service.errors import ScoreError
 
 State = Mapping[str, NDArray[Any]]
 """One user's tensors, without the batch axis."""
@@ -140,12 +140,10 @@ class Scorer:
             slates: the slates, at least one.
 
         Returns:
-            One result for each slate: scores, or an ArtifactError. An error of one slate does not affect the others.
+            One result for each slate: scores, or a ScoreError. An error of one slate does not affect the others.
         """
         rows = [self._decode(slate) for slate in slates]
-        states = [slate.state for slate in slates]
-        contexts = [slate.context for slate in slates]
-        probabilities = self._run(states, rows, contexts)
+        probabilities = self._run_or_fail(slates, rows)
         return [
             self._result(slate, its_rows, scores)
             for slate, its_rows, scores in zip(slates, rows, probabilities, strict=True)
@@ -160,9 +158,25 @@ class Scorer:
         slate.ended["decode"] = perf_counter()
         return rows
 
+    def _run_or_fail(
+        self, slates: Sequence[Slate], rows: Sequence[_Rows]
+    ) -> Sequence[Probabilities | ScoreError]:
+        """Run the graph; if it fails, run it for each slate alone, since one slate's state may be the reason."""
+        states = [slate.state for slate in slates]
+        contexts = [slate.context for slate in slates]
+        try:
+            return self._run(states, rows, contexts)
+        except Exception as error:  # ONNX Runtime's errors have no base class of their own
+            if len(slates) == 1:
+                failure = ScoreError("the graph failed, as the log says,")
+                failure.__cause__ = error
+                return [failure]
+            alone = zip(slates, rows, strict=True)
+            return [self._run_or_fail([slate], [its_rows])[0] for slate, its_rows in alone]
+
     def _run(
         self, states: Sequence[State], rows: Sequence[_Rows], contexts: Sequence[Ids]
-    ) -> list[Probabilities | ArtifactError]:
+    ) -> list[Probabilities | ScoreError]:
         longest = max(len(slate.items) for slate in rows)
         recent_length = self._schema.recent_length
         feed: Feed = {name: _stacked([state[name] for state in states]) for name in states[0]}
@@ -189,16 +203,16 @@ class Scorer:
         fields = np.full((num_candidates, len(self._schema.candidate_fields)), UNKNOWN, np.int64)
         rows = _Rows(np.zeros(0, np.int64), items, fields)
         (scores,) = self._run([self.cold_start], [rows], [context])
-        if isinstance(scores, ArtifactError):
+        if isinstance(scores, ScoreError):
             raise scores
         if scores.shape != items.shape:
             raise ArtifactError(f"score: got logits of {scores.shape}, expected {items.shape}")
 
     def _result(
-        self, slate: Slate, rows: _Rows, scores: Probabilities | ArtifactError
+        self, slate: Slate, rows: _Rows, scores: Probabilities | ScoreError
     ) -> Scored | Exception:
         slate.ended["score"] = perf_counter()
-        if isinstance(scores, ArtifactError):
+        if isinstance(scores, ScoreError):
             return scores
         unknown = [slate.candidates[at] for at in np.flatnonzero(rows.items == UNKNOWN).tolist()]
         names = [field.name for field in self._schema.candidate_fields]
@@ -244,8 +258,8 @@ def _session(path: Path, num_threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = num_threads
     options.inter_op_num_threads = 1
-    # Errors only: warnings are about graphs, and ONNX Runtime does not write them in the log's format.
-    options.log_severity_level = 3
+    # Nothing below fatal: ONNX Runtime does not write in the log's format, and its errors are raised as well.
+    options.log_severity_level = 4
     # Spinning threads would take the cores that the event loop and other requests need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers = [(name, PROVIDER_OPTIONS.get(name, {})) for name in runtime_providers()]
@@ -271,13 +285,13 @@ def _padded(ids: Ids, length: int) -> Ids:
 
 def _probabilities(
     logits: NDArray[Any], calibration: Calibration | None
-) -> Probabilities | ArtifactError:
+) -> Probabilities | ScoreError:
     # Few passes, in place: for some hundred candidates each pass costs more than its arithmetic.
     if calibration is not None:
         logits = calibration.log_odds(logits.astype(np.float64))
     x: Probabilities = np.negative(logits, dtype=np.float64)
-    if not isfinite(x.sum()):  # the sum is finite if and only if every logit is
-        return ArtifactError("score: the graph gave a score that is not finite")
+    if not np.isfinite(x).all():  # not the sum, which warns of inf - inf
+        return ScoreError("the graph gave a score that is not finite")
     np.minimum(x, MAX_EXPONENT, out=x)
     np.exp(x, out=x)
     x += 1.0

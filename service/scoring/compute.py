@@ -54,7 +54,7 @@ class Dispatcher:
 
         Raises:
             OverloadedError: too many slates wait to be joined.
-            ArtifactError: a score is not finite.
+            ScoreError: the graph fails, or a score is not finite.
         """
         is_joining = self._is_joining_on_cpu or scorer.provider != CPU
         if self._batcher is not None and is_joining:

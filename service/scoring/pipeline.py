@@ -8,6 +8,9 @@
 | holds bytes that are no record of this user  | corrupt     | cold-start state | yes      |
 | gives no answer in `cache_timeout_ms`        | unavailable | cold-start state | yes      |
 
+A record whose state gives no finite score is corrupt as well, for its user alone, if the cold-start state gives scores
+(`slates.py`).
+
 A comparison scores with one model after another, each as above. If a model fails, its error takes the place of its
 scores; if all fail, the request fails with the first error.
 """
@@ -22,8 +25,7 @@ from functools import partial
 from time import perf_counter
 
 from models.contract.errors import AbsorbError, CorruptRecordError, RecordError, RequestError
-from models.contract.vocabulary import check_candidate_fields
-from service.errors import NotReadyError, UnknownUserError
+from service.errors import BrokenModelError, NotReadyError, UnknownUserError
 from service.experiments.shadow import Shadows
 from service.experiments.split import Traffic
 from service.generations.selection import Selection
@@ -38,10 +40,11 @@ from service.query import (
     StoredUser,
     cold_start,
 )
-from service.runtime.scorer import Ids, Slate
+from service.runtime.scorer import Scored, Scorer, Slate
 from service.scoring.admission import Admission, Permit
 from service.scoring.comparison import Comparison, check_fields, join
 from service.scoring.compute import Dispatcher, unless_error
+from service.scoring.slates import context_ids, score_found
 from service.settings import Settings
 from service.state.build import Tiers
 from service.state.cached_user import read_record
@@ -96,6 +99,7 @@ class Pipeline:
             RequestError: no candidates, too many, or a context or candidate field that the model does not have.
             UnknownModelError: no such model.
             NotReadyError: nothing is loaded yet.
+            BrokenModelError: the model gives no finite scores.
         """
         request = CURRENT.get()
         if request is not None:
@@ -181,17 +185,24 @@ class Pipeline:
             log.warning("model failed in a comparison", extra=fields, exc_info=unexpected)
 
     async def _score(self, serving: Serving, query: Query, permit: Permit) -> Scores:
-        context = _context_ids(serving, query)
+        context = context_ids(serving, query)
         stages = Stages()
         model = serving.generation.model
         found = await self._find(serving, query)
         stages.ended["cache"] = perf_counter()
+        source = found.source
         try:
-            slate = _slate(serving, found, query, context, stages)
-            scored = await self._dispatcher.score(permit, found.serving.scorer, slate)
+            run = partial(self._dispatcher.score, permit)
+            origin, scored = await score_found(serving, found, query, context, stages, run)
+            source = origin.source
+        except BrokenModelError:
+            self._telemetry.score_failed(model)
+            raise
         finally:
             # Counted also if scoring fails or is cancelled: results always add up to lookups.
-            self._telemetry.looked_up(model, found.source)
+            self._telemetry.looked_up(model, source)
+        if origin is not found:
+            self._tiers.states.drop(serving, query.user_id, found)
         seconds = stages.seconds()
         count = partial(
             self._telemetry.scored,
@@ -206,7 +217,7 @@ class Pipeline:
             count()
         else:  # after the answer is sent
             request.later.append(count)
-        return Scores(query, found.serving.generation, found, *scored, seconds)
+        return Scores(query, origin.serving.generation, origin, *scored, seconds)
 
     async def rehearse(self, serving: Serving, query: Query, threads: Executor) -> Scores:
         """Score without limits, counters and the host tier, in the caller's threads: for shadows and warm-up.
@@ -215,15 +226,18 @@ class Pipeline:
             RequestError: a context or candidate field that the model does not have.
             ArtifactError: scoring does not work.
         """
-        context = _context_ids(serving, query)
+        context = context_ids(serving, query)
         stages = Stages()
         found = await self._tiers.states.peek(serving, query.user_id)
         stages.ended["cache"] = perf_counter()
-        slate = _slate(serving, found, query, context, stages)
-        score_many = found.serving.scorer.score_many
-        (result,) = await asyncio.get_running_loop().run_in_executor(threads, score_many, [slate])
-        scored = unless_error(result)
-        return Scores(query, found.serving.generation, found, *scored, stages.seconds())
+
+        async def run(scorer: Scorer, slate: Slate) -> Scored:
+            loop = asyncio.get_running_loop()
+            (result,) = await loop.run_in_executor(threads, scorer.score_many, [slate])
+            return unless_error(result)
+
+        origin, scored = await score_found(serving, found, query, context, stages, run)
+        return Scores(query, origin.serving.generation, origin, *scored, stages.seconds())
 
     def _check_candidates(self, candidates: Sequence[str]) -> None:
         limit = self._settings.max_candidates
@@ -301,39 +315,3 @@ class Pipeline:
             ArtifactError: scoring does not work.
         """
         await self._dispatcher.run_unlimited(self._selection.pick_to_probe().scorer.probe)
-
-
-def _context_ids(serving: Serving, query: Query) -> Ids:
-    """Ids of the context fields, once the names of all fields are known to be the model's.
-
-    Raises:
-        RequestError: a context or candidate field that the model does not have.
-    """
-    vocabulary = serving.artifact.vocabulary
-    check_candidate_fields(query.candidate_fields, vocabulary.candidate)
-    return vocabulary.context_ids(query.context)
-
-
-def _slate(picked: Serving, found: FoundState, query: Query, context: Ids, stages: Stages) -> Slate:
-    """What the scorer of `found.serving` scores.
-
-    Args:
-        picked: generation that was picked for the request.
-        found: the user's state; during a rolling publish its record may be of an older artifact than `picked`.
-        query: the request's query.
-        context: ids of the context fields, as the artifact of `picked` has them.
-        stages: the scorer notes its stages here.
-    """
-    if found.serving is not picked:
-        older = found.serving.artifact.vocabulary
-        query = query.known_to(older)
-        context = older.context_ids(query.context)
-    return Slate(
-        found.state,
-        query.recent,
-        found.recent,
-        context,
-        query.candidates,
-        query.candidate_fields,
-        stages.ended,
-    )

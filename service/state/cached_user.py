@@ -43,7 +43,7 @@ class CachedUser:
 
 
 def read_record(raw: bytes, maker: Serving, user_id: str) -> UserRecord:
-    """Decode a record, and reject catalogue rows that do not exist: the graph would fail on them.
+    """Decode a record, and reject what the schema does not allow: the graph would fail on it.
 
     Args:
         raw: value from the cache.
@@ -51,13 +51,15 @@ def read_record(raw: bytes, maker: Serving, user_id: str) -> UserRecord:
         user_id: the user that was looked up.
 
     Raises:
-        CorruptRecordError: the bytes are not a record, or it refers to rows beyond the catalogue.
+        CorruptRecordError: the bytes are not a record, hold a number that is not finite, or more latest items than
+            the schema has, or refer to rows beyond the catalogue.
         ForeignRecordError: the record is of another artifact or of another user.
     """
-    manifest = maker.artifact.manifest
-    record = decode_record(raw, manifest.state_spec, maker.artifact.artifact_id, user_id)
-    if ((record.recent < 0) | (record.recent >= manifest.schema.num_items)).any():
-        raise CorruptRecordError(f"recent: rows beyond the catalogue's {manifest.schema.num_items}")
+    artifact = maker.artifact
+    schema, spec = artifact.manifest.schema, artifact.manifest.state_spec
+    record = decode_record(raw, spec, artifact.artifact_id, user_id, schema.recent_length)
+    if ((record.recent < 0) | (record.recent >= schema.num_items)).any():
+        raise CorruptRecordError(f"recent: rows beyond the catalogue's {schema.num_items}")
     return record
 
 
@@ -65,8 +67,7 @@ def read_user(raw: bytes, serving: Serving, user_id: str) -> CachedUser:
     """As `read_record`, without any view of `raw`, which would keep all its bytes in memory.
 
     Raises:
-        CorruptRecordError: the bytes are not a record, or it refers to rows beyond the catalogue.
-        ForeignRecordError: the record is of another artifact or of another user.
+        RecordError: as `read_record`.
     """
     maker = serving.maker_of(raw)
     record = read_record(raw, maker, user_id)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from service.generations.serving import Serving
+from service.runtime.scorer import State
 from service.state.byte_lru import ByteLru
 from service.state.cached_user import CachedUser, footprint
 
@@ -81,6 +82,12 @@ class HostTier:
     def holds(self, serving: Serving, user_id: str) -> bool:
         """Whether the host tier knows the user's record, or that there is none."""
         return self.get(serving, user_id) is not None
+
+    def drop(self, serving: Serving, user_id: str, state: State) -> None:
+        """Remove a user's record if it is the one with this state; a newer one stays."""
+        user = self.users.get(serving, user_id, self.clock())
+        if user is not None and user.state is state:
+            self.users.remove(serving, user_id)
 
     def put(
         self, serving: Serving, user_id: str, user: CachedUser | Absent, read_at_s: float

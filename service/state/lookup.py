@@ -143,6 +143,10 @@ class TieredStates:
             serving, "redis", await self._flight.do(key, partial(self._read, *key))
         )
 
+    def drop(self, serving: Serving, user_id: str, found: FoundState) -> None:
+        """Forget a record that gave no score: the next request reads the cache again."""
+        self._host.drop(serving, user_id, found.state)
+
     async def peek(self, serving: Serving, user_id: str) -> FoundState:
         """Look up a user in the cache only; neither counts the lookup nor stores the result."""
         return self._state_of(serving, "redis", await self._read_cache(serving, user_id))

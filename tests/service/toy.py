@@ -27,12 +27,14 @@ from models.contract.calibration import CALIBRATION, Calibration, calibration_to
 from models.contract.example_slate import EXAMPLE_SLATE, ExampleSlate
 from models.contract.item_texts import ITEM_TEXTS, texts_to_bytes
 from models.contract.schema import FeatureSchema, Field
-from models.contract.state_spec import TensorSpec
+from models.contract.state_spec import StateSpec, TensorSpec
 from models.contract.vocabulary import Vocabulary
 from service.runtime.scorer import Slate
 
 D = 4
 SPEC = (TensorSpec("interest", (2, D)), TensorSpec("length", (1,)))
+SPARSE_SPEC = (TensorSpec("interest", (2, D), filled="last"), TensorSpec("length", (1,)))
+"""The same tensors, in records that leave empty rows out."""
 VOCABULARY_OF_TOYS = Vocabulary(
     items=[f"i{n}" for n in range(30)],
     user={"age": ["young", "old"]},
@@ -62,6 +64,7 @@ class Toy:
         texts: display texts of items; empty: the artifact has none.
         slate: example of a slate; None: the artifact has none.
         calibration: of the scores; None: the artifact has none.
+        is_sparse: its records leave empty rows out.
     """
 
     seed: int = 0
@@ -70,6 +73,11 @@ class Toy:
     texts: Mapping[str, str] = field(default_factory=dict, hash=False)
     slate: ExampleSlate | None = field(default=None, hash=False)
     calibration: Calibration | None = None
+    is_sparse: bool = False
+
+    @property
+    def spec(self) -> StateSpec:
+        return SPARSE_SPEC if self.is_sparse else SPEC
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -151,7 +159,9 @@ class Toy:
             contents[CALIBRATION] = calibration_to_bytes(self.calibration)
         contents |= {f"{name}.onnx": content for name, content in changes.items()}
         report = {"test": {"auc": 0.75, "targets": 1200}, "seed": self.seed}
-        manifest = Manifest("toy", {}, self.schema, SPEC, report, {}, "unknown", 0.0, AS_OF_S, {})
+        manifest = Manifest(
+            "toy", {}, self.schema, self.spec, report, {}, "unknown", 0.0, AS_OF_S, {}
+        )
         return save_artifact(root, manifest, contents)
 
     def encode_graph(self) -> bytes:
@@ -236,6 +246,20 @@ def listed_score_graph(logits: Sequence[float]) -> bytes:
     nodes = [helper.make_node("Gather", ["listed", "items"], ["logits"])]
     tables = {"listed": np.array(logits, np.float32)}
     return _graph(nodes, [_ints("items", "C")], [_floats("logits", "C")], tables)
+
+
+def state_score_graph(logits: Sequence[float]) -> bytes:
+    """A graph that looks up one logit for all candidates by the state's length, and fails beyond the list."""
+    nodes = [
+        helper.make_node("Cast", ["length"], ["row"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["listed", "row"], ["logit"]),
+        helper.make_node("Cast", ["items"], ["rows"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["rows", "nothing"], ["zeros"]),
+        helper.make_node("Add", ["zeros", "logit"], ["logits"]),
+    ]
+    tables = {"listed": np.array(logits, np.float32), "nothing": np.zeros(1, np.float32)}
+    inputs = [_floats("length", 1), _ints("items", "C")]
+    return _graph(nodes, inputs, [_floats("logits", "C")], tables)
 
 
 def _graph(nodes, inputs, outputs, tables: dict[str, Array]) -> bytes:

@@ -27,7 +27,7 @@ from service.runtime.workers import Workers
 from service.scoring.pipeline import Pipeline
 from service.settings import Settings
 from service.wiring import build_dependencies
-from tests.service.toy import AS_OF_S, SPEC, VOCABULARY_OF_TOYS, Array, Toy
+from tests.service.toy import AS_OF_S, VOCABULARY_OF_TOYS, Array, Toy
 
 HISTORIES = {"ann": ["i1", "i2", "i3"], "bob": ["i9"], "a/b c": ["i4", "i4"]}
 RECENT = {"ann": ["i2", "i3"], "bob": ["i9"], "a/b c": ["i4"]}
@@ -158,9 +158,8 @@ def record_of(
     user: str, state: dict[str, Array], artifact: Artifact, dtype: RecordDtype = "fp32"
 ) -> bytes:
     recent = VOCABULARY_OF_TOYS.item_rows(RECENT.get(user, [])).astype(np.int32)
-    return encode_record(
-        UserRecord(user, AS_OF_S, recent, state), SPEC, artifact.artifact_id, dtype
-    )
+    record = UserRecord(user, AS_OF_S, recent, state)
+    return encode_record(record, artifact.manifest.state_spec, artifact.artifact_id, dtype)
 
 
 def flipped(raw: bytes, at: int) -> bytes:
