@@ -72,9 +72,10 @@ test: setup ## run all tests on all cores; ARGS="..." goes to pytest
 	$(PY) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # Each run draws other requests. A failing request is printed, and the next run tries it first.
-fuzz: setup ## send random requests for minutes, by the OpenAPI document and at the V2 parser
+fuzz: setup ## send random requests and write hostile records for minutes
 	$(PY) -m pytest --numprocesses auto --dist load --timeout 3600 --hypothesis-profile fuzz $(ARGS) \
-	    tests/service/test_app.py tests/service/v2/test_fuzz.py
+	    tests/service/test_app.py tests/service/v2/test_fuzz.py \
+	    tests/service/state/test_hostile_records.py::test_no_hostile_record_breaks_the_service
 
 stubs: setup ## generate the gRPC stubs from service/v2/inference.proto
 	$(PY) -m grpc_tools.protoc -I. --python_out=. --pyi_out=. service/v2/inference.proto

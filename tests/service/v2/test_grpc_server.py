@@ -6,9 +6,11 @@ the server.
 
 import asyncio
 import json
+import math
 import re
 import shutil
 import signal
+import struct
 import tempfile
 import time
 import urllib.request
@@ -26,9 +28,11 @@ from tritonclient.utils import InferenceServerException
 
 from models.contract.calibration import Temperature
 from models.contract.embedded_cache import start_server, stop_server
+from models.contract.generation import Generation
+from tests.hostile_records import forged, payload_at
 from tests.service.running import service_process, wait_for
 from tests.service.toy import AS_OF_S, Toy
-from tests.service.world import HISTORIES, RECENT, World
+from tests.service.world import HISTORIES, RECENT, World, record_of
 
 TOY = Toy()
 PLACED = Toy(candidate_names=("display",), calibration=Temperature(0.7, -0.5))
@@ -47,6 +51,8 @@ class Door:
     client: Any
     channel: grpc.Channel
     log: Path
+    world: World
+    generation: Generation
 
     def metrics(self) -> str:
         with urllib.request.urlopen(f"{self.http}/metrics") as answer:
@@ -59,7 +65,7 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
     start_server(folder)
     out = tmp_path_factory.mktemp("grpc")
     world = World(f"unix://{folder}/valkey.sock", out / "artifacts")
-    world.publish(TOY)
+    generation = world.publish(TOY)
     world.publish(PLACED, model="placed")
     settings = {"default_model": "toy"}
     settings |= {"cache_url": world.url, "artifact_dir": str(world.artifacts)}
@@ -76,7 +82,9 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
         with grpc.insecure_channel(url) as channel, triton.InferenceServerClient(url) as client:
             while not client.is_server_ready():
                 time.sleep(0.02)
-            yield Door(url, f"http://127.0.0.1:{http}", client, channel, out / "log")
+            yield Door(
+                url, f"http://127.0.0.1:{http}", client, channel, out / "log", world, generation
+            )
             process.send_signal(signal.SIGTERM)
             assert process.wait(30) == 0  # with a client still connected
     stop_server(folder)
@@ -140,6 +148,26 @@ def test_the_server_and_its_model_are_described(door: Door):
     assert (config.name, config.max_batch_size) == ("toy", 0)
     assert [one.name for one in config.input] == list(inputs)
     assert config.output[0].data_type == 11  # TYPE_FP32
+
+
+@pytest.mark.parametrize("value", [math.nan, 3.4e38], ids=["NaN", "huge"])
+def test_a_record_that_cannot_be_scored_is_corrupt_for_its_user_alone(door: Door, value: float):
+    user = f"holds {value}"  # not in the host tier yet
+    key = door.generation.key(user)
+    good = record_of(user, TOY.state(["i4"]), TOY.save(door.world.artifacts))
+    door.world.put(key, forged(good, payload_at(good), struct.pack("<f", value) * 8))
+    inputs = [texts("user_id", user, "bob"), triton.InferInput("candidates", [2, 1], "BYTES")]
+    inputs[1].set_data_from_numpy(np.array([[b"i1"], [b"i1"]], dtype=object))
+    answer = door.client.infer("toy", inputs)
+    door.world.put(key, good)
+    again = door.client.infer("toy", inputs)
+    cold, own = (TOY.scores(TOY.state(history), ["i1"]) for history in ([], ["i4"]))
+    bob = TOY.scores(TOY.state(HISTORIES["bob"]), ["i1"], RECENT["bob"])
+    scores = [answer.as_numpy("scores"), again.as_numpy("scores")]
+    assert scores[0].ravel() == pytest.approx([*cold, *bob], abs=1e-6)
+    assert scores[1].ravel() == pytest.approx([*own, *bob], abs=1e-6)
+    assert answer.as_numpy("state_source").tolist() == [b"corrupt", b"hit"]
+    assert again.as_numpy("state_source").tolist() == [b"hit", b"hit"]
 
 
 def test_scores_are_those_of_the_model(door: Door):
