@@ -75,7 +75,8 @@ test: setup ## run all tests on all cores; ARGS="..." goes to pytest
 fuzz: setup ## send random requests and write hostile records for minutes
 	$(PY) -m pytest --numprocesses auto --dist load --timeout 3600 --hypothesis-profile fuzz $(ARGS) \
 	    tests/service/test_app.py tests/service/v2/test_fuzz.py \
-	    tests/service/state/test_hostile_records.py::test_no_hostile_record_breaks_the_service
+	    tests/service/state/test_hostile_records.py::test_no_hostile_record_breaks_the_service \
+	    tests/models/contract/test_onnx_graph.py
 
 stubs: setup ## generate the gRPC stubs from service/v2/inference.proto
 	$(PY) -m grpc_tools.protoc -I. --python_out=. --pyi_out=. service/v2/inference.proto

@@ -32,6 +32,7 @@ from models.contract.artifact import (
 from models.contract.calibration import CALIBRATION, calibration_of, calibration_to_bytes
 from models.contract.example_slate import EXAMPLE_SLATE
 from models.contract.item_texts import ITEM_TEXTS, texts_to_bytes
+from models.contract.onnx_graph import require_self_contained
 
 logger = logging.getLogger(__name__)
 
@@ -204,6 +205,7 @@ def _trace(
     if program is None:
         raise RuntimeError("torch.onnx.export returned no program")
     raw: bytes = program.model_proto.SerializeToString()
+    require_self_contained(raw, f"graph with the outputs {', '.join(outputs)}")
     return raw
 
 

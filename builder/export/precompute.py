@@ -54,7 +54,7 @@ def precompute(artifact: Artifact, events: Events, threads: int) -> Iterator[Use
         raise StepError(
             "precompute: the ingested log does not have the artifact's schema; train again"
         )
-    session = open_graph(artifact.file(ENCODE).read_bytes(), threads)
+    session = open_graph(artifact.graph(ENCODE), threads)
     names = [tensor.name for tensor in artifact.manifest.state_spec]
     as_of_s = events.as_of_s
     for start in range(0, events.num_users, BATCH_USERS):

@@ -69,7 +69,7 @@ class Graphs:
         options.intra_op_num_threads = 1
         options.log_severity_level = 3
         self._encode, self._score = (
-            ort.InferenceSession(str(artifact.file(name)), options, ["CPUExecutionProvider"])
+            ort.InferenceSession(artifact.graph(name), options, ["CPUExecutionProvider"])
             for name in (ENCODE, SCORE)
         )
 

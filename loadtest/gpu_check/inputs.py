@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
-from safetensors.torch import load_file
+from safetensors.torch import load
 
 from models.base import CtrModel
 from models.contract.artifact import ENCODE, WEIGHTS, Artifact, load_artifact
@@ -55,7 +55,7 @@ class Inputs:
 
     def model(self) -> CtrModel:
         """The trained model in torch, in evaluation mode, on the CPU."""
-        weights = load_file(self.artifact.file(WEIGHTS))
+        weights = load(self.artifact.read(WEIGHTS))
         manifest = self.artifact.manifest
         model = build_model(manifest.model, self.schema, weights[ITEM_FIELDS], manifest.config)
         model.load_state_dict(weights)
@@ -133,7 +133,7 @@ def _halved(values: NDArray[Any]) -> NDArray[Any]:
 def cold_start(artifact: Artifact) -> Feed:
     """State of a user without events and profile, with a batch axis, from the artifact's encode graph."""
     schema = artifact.manifest.schema
-    session = ort.InferenceSession(str(artifact.file(ENCODE)), providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(artifact.graph(ENCODE), providers=["CPUExecutionProvider"])
     feed = {
         "history": np.full((1, schema.history_length), PADDING, np.int64),
         "ages": np.full((1, schema.history_length), PADDING, np.int64),

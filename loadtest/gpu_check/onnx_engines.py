@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,20 +19,20 @@ RECORD_ASSIGNMENT = "session.record_ep_graph_assignment_info"
 """Session option: keep which provider runs which nodes."""
 
 
-def open_cpu(path: Path, threads: int) -> ort.InferenceSession:
+def open_cpu(graph: bytes, threads: int) -> ort.InferenceSession:
     """Open a session on the CPU.
 
     Args:
-        path: the graph's file.
+        graph: the graph, as `Artifact.graph` reads it.
         threads: number of threads; 0: one for each core.
     """
     options = _session_options()
     options.intra_op_num_threads = threads
-    return ort.InferenceSession(str(path), options, providers=[CPU])
+    return ort.InferenceSession(graph, options, providers=[CPU])
 
 
 def open_cuda(
-    path: Path,
+    graph: bytes,
     *,
     is_tf32: bool = False,
     is_graph: bool = False,
@@ -42,7 +41,7 @@ def open_cuda(
     """Open a session on CUDA, on torch's current stream, so that torch's events cover its work.
 
     Args:
-        path: the graph's file.
+        graph: the graph, as `Artifact.graph` reads it.
         is_tf32: whether matrix products may round their inputs to 10 bits of mantissa.
         is_graph: capture the first run as a CUDA graph and replay it in later runs; see `check_capture` first.
         sizes: sizes of axes that are known, which lets ONNX Runtime fold what depends on them.
@@ -67,7 +66,7 @@ def open_cuda(
     if stream := torch.cuda.current_stream().cuda_stream:
         provider_options["user_compute_stream"] = str(stream)
     providers = [(CUDA, provider_options), CPU]
-    session = ort.InferenceSession(str(path), options, providers=providers)
+    session = ort.InferenceSession(graph, options, providers=providers)
     if session.get_providers()[0] != CUDA:
         raise NotRunError("ONNX Runtime could not load CUDA and fell back to the CPU; see its log")
     return session

@@ -49,7 +49,7 @@ def check_parity(options: Options, results: Results) -> None:
 
 
 def _reference(options: Options, inputs: Inputs) -> Reference:
-    session = open_cpu(inputs.artifact.file(SCORE), 1)
+    session = open_cpu(inputs.artifact.graph(SCORE), 1)
     return [(group, feed, run_plain(session, feed)) for group, feed in _feeds(options, inputs)]
 
 
@@ -108,7 +108,7 @@ def _difference(actual: Logits, expected: Logits) -> tuple[float, float, bool]:
 
 
 def _onnx(inputs: Inputs, results: Results, *, is_tf32: bool) -> Score:
-    session = open_cuda(inputs.artifact.file(SCORE), is_tf32=is_tf32)
+    session = open_cuda(inputs.artifact.graph(SCORE), is_tf32=is_tf32)
     if not is_tf32:
         _note_nodes(session, results)
     return partial(run_plain, session)
@@ -122,8 +122,8 @@ def _note_nodes(session: ort.InferenceSession, results: Results) -> None:
 
 
 def _onnx_graph(inputs: Inputs) -> Score:
-    path = inputs.artifact.file(SCORE)
-    check_capture(nodes_by_provider(open_cuda(path)))
+    graph = inputs.artifact.graph(SCORE)
+    check_capture(nodes_by_provider(open_cuda(graph)))
     by_shape: dict[tuple[int, ...], tuple[Buffers, Callable[[], None]]] = {}
 
     def score(feed: Feed) -> Logits:
@@ -131,7 +131,7 @@ def _onnx_graph(inputs: Inputs) -> Score:
             users, candidates = shape = feed["items"].shape
             if shape not in by_shape:
                 sizes = {"users": users, "candidates": candidates}
-                session = open_cuda(path, is_graph=True, sizes=sizes)
+                session = open_cuda(graph, is_graph=True, sizes=sizes)
                 buffers = Buffers(feed, "cuda")
                 by_shape[shape] = buffers, bound(session, buffers)
             buffers, run = by_shape[shape]

@@ -131,7 +131,7 @@ def _check_service(name: str, inputs: Inputs, options: Options, results: Results
 
 
 def _compare(url: str, inputs: Inputs, options: Options) -> dict[str, Any]:
-    session, calibration = open_cpu(inputs.artifact.file(SCORE), 1), inputs.artifact.calibration()
+    session, calibration = open_cpu(inputs.artifact.graph(SCORE), 1), inputs.artifact.calibration()
     largest, degraded = 0.0, 0
     queries = _queries(inputs, options.effort.users, COMPARED_SLATE)
     for number, (user_id, candidates) in enumerate(queries):

@@ -40,7 +40,7 @@ def check_onnx_cpu(options: Options, results: Results) -> None:
     """ONNX Runtime on the CPU, with one thread and with one for each core."""
     inputs = options.inputs()
     for threads, name in ((1, "1 thread"), (0, "all threads")):
-        session = open_cpu(inputs.artifact.file(SCORE), threads)
+        session = open_cpu(inputs.artifact.graph(SCORE), threads)
         for size in _sizes(options):
             _add_plain(f"onnxruntime cpu, {name}", session, inputs, size, options, results)
 
@@ -49,9 +49,9 @@ def check_onnx_cuda(options: Options, results: Results) -> None:
     """ONNX Runtime on CUDA: as the service runs it, on fixed buffers, and with its own CUDA graph."""
     _need_cuda(options)
     inputs = options.inputs()
-    path = inputs.artifact.file(SCORE)
+    graph = inputs.artifact.graph(SCORE)
     with torch.cuda.stream(torch.cuda.Stream()):  # type: ignore[no-untyped-call]
-        session = open_cuda(path)
+        session = open_cuda(graph)
         for size in _sizes(options):
             _add_plain("onnxruntime cuda, plain", session, inputs, size, options, results)
         for size in _sizes(options):
@@ -153,7 +153,7 @@ def _measure_bound(
 
 def _measure_onnx_graph(inputs: Inputs, size: Size, options: Options) -> dict[str, Quantiles]:
     sizes = {"users": size[0], "candidates": size[1]}
-    session = open_cuda(inputs.artifact.file(SCORE), is_graph=True, sizes=sizes)
+    session = open_cuda(inputs.artifact.graph(SCORE), is_graph=True, sizes=sizes)
     return _measure_bound(inputs, session, size, options)
 
 

@@ -39,7 +39,7 @@ class Ranker:
         artifact_dir = Path(served["artifact_dir"])
         self._artifact = load_artifact(artifact_dir, self._generation.artifact_id)
         self._calibration = self._artifact.calibration()
-        self._session = make_session(self._artifact.file(SCORE))
+        self._session = make_session(self._artifact.graph(SCORE))
         self._inputs = [node.name for node in self._session.get_inputs()]
 
     @property
@@ -91,11 +91,11 @@ class Ranker:
         return {name: values[name][None] for name in self._inputs}
 
 
-def make_session(path: Path) -> ort.InferenceSession:
+def make_session(graph: bytes) -> ort.InferenceSession:
     """Open the score graph on one CPU thread, with the service's session options."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

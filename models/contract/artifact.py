@@ -11,27 +11,40 @@ A folder `<artifacts>/<artifact_id>/` with
     example_slate.json  candidates of one real request, for the demo; optional, and read only on request
     calibration.json    logits -> calibrated log odds; optional (`calibration.py`)
 
-No file is a pickle. The folder is written under another name and then renamed, so that a partly written artifact is
-never visible.
+No file is a pickle, and no graph keeps data outside its own bytes (`onnx_graph.py`). The folder is written under
+another name and then renamed, so that a partly written artifact is never visible.
+
+A file may change after it was verified. Therefore content is used only through `Artifact.read`, which hashes the very
+bytes that it returns: a session, a vocabulary or a calibration is made of what the manifest names, or not at all. Files
+that the manifest does not name are never opened.
 """
 
 import hashlib
 import json
+import logging
 import os
+import re
 import shutil
+import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 from models.contract.calibration import CALIBRATION, Calibration, calibration_from_bytes
-from models.contract.errors import ArtifactError, ArtifactMissingError, ArtifactTamperedError
+from models.contract.errors import ArtifactError, ArtifactMissingError, ArtifactTamperedError, shown
 from models.contract.example_slate import EXAMPLE_SLATE, ExampleSlate
 from models.contract.item_texts import ITEM_TEXTS, texts_from_bytes
+from models.contract.onnx_graph import require_self_contained
 from models.contract.schema import FeatureSchema
 from models.contract.state_spec import StateSpec, TensorSpec
+from models.contract.strict_json import read_json
 from models.contract.vocabulary import Vocabulary
+
+logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
@@ -48,6 +61,10 @@ READ_FORMATS = (1, FORMAT)
 """Versions that are read. In 1, every row of every tensor is stored."""
 STAGED = ".staged-"
 """Prefix of a folder that is being written."""
+ARTIFACT_ID = re.compile("[0-9a-f]{32}")
+MAX_MANIFEST_BYTES = 16 << 20
+MAX_FILE_BYTES = (1 << 31) - 1
+"""Longest file that is read into memory; protobuf reads no longer graph."""
 
 
 @dataclass(frozen=True)
@@ -97,11 +114,14 @@ class Manifest:
             ArtifactError: the bytes are not a manifest of this format.
         """
         try:
-            fields = json.loads(raw)
+            fields = read_json(raw)
             if fields["format"] not in READ_FORMATS:
                 raise ArtifactError(
                     f"artifact: {path} has format {fields['format']}, expected one of {READ_FORMATS}"
                 )
+            hashes = fields["files"].values()
+            if not all(isinstance(value, str) for value in hashes):
+                raise ValueError(f"files: got {shown(fields['files'])}, expected name -> sha256")
             fields["schema"] = FeatureSchema.from_json(fields["schema"])
             fields["state_spec"] = tuple(
                 TensorSpec(
@@ -113,7 +133,7 @@ class Manifest:
                 for spec in fields["state_spec"]
             )
             return cls(**fields)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ArtifactError(f"artifact: {path} is not a manifest: {error!r}") from error
 
 
@@ -137,18 +157,38 @@ class Artifact:
         return self.path.name
 
     def file(self, name: str) -> Path:
-        """Path of one of `FILES`."""
+        """Path of one of `FILES`. What is read from there was not verified: use `read` or `graph`."""
         return self.path / name
+
+    def read(self, name: str) -> bytes:
+        """Content of one of the manifest's files. Reads the file at each call, and hashes the bytes that it returns.
+
+        Raises:
+            ArtifactMissingError: the file was removed after the artifact was loaded.
+            ArtifactTamperedError: it was changed after the artifact was loaded.
+            ArtifactError: it cannot be read, or is longer than `MAX_FILE_BYTES`.
+        """
+        return _read_verified(self.path / name, self.manifest.files[name])
+
+    def graph(self, name: str) -> bytes:
+        """`ENCODE` or `SCORE`, for a session. Release the bytes once the session is there.
+
+        Raises:
+            ArtifactError: as `read`; or the graph keeps data outside its own bytes, or is no ONNX model.
+        """
+        raw = self.read(name)
+        require_self_contained(raw, str(self.file(name)))
+        return raw
 
     def item_texts(self) -> dict[str, str]:
         """Item id -> display text, for the items that have one. Reads the file at each call.
 
         Raises:
-            ArtifactMissingError: the file was removed after the artifact was loaded.
+            ArtifactError: as `read`.
         """
         if ITEM_TEXTS not in self.manifest.files:
             return {}
-        texts = texts_from_bytes(_read(self.file(ITEM_TEXTS)))
+        texts = texts_from_bytes(self.read(ITEM_TEXTS))
         pairs = zip(self.vocabulary.items, texts, strict=True)
         return {item: text for item, text in pairs if text is not None}
 
@@ -156,12 +196,12 @@ class Artifact:
         """How logits become calibrated log odds; None: as they are. Reads the file at each call.
 
         Raises:
-            ArtifactError: the file is not a calibration, or was removed after the artifact was loaded.
+            ArtifactError: as `read`; or the file is not a calibration.
         """
         if CALIBRATION not in self.manifest.files:
             return None
         try:
-            return calibration_from_bytes(_read(self.file(CALIBRATION)))
+            return calibration_from_bytes(self.read(CALIBRATION))
         except ValueError as error:
             raise ArtifactError(f"artifact: {self.file(CALIBRATION)}: {error}") from error
 
@@ -169,11 +209,11 @@ class Artifact:
         """The candidates of a real request; None if the artifact has none. Reads the file at each call.
 
         Raises:
-            ArtifactMissingError: the file was removed after the artifact was loaded.
+            ArtifactError: as `read`.
         """
         if EXAMPLE_SLATE not in self.manifest.files:
             return None
-        return ExampleSlate.from_bytes(_read(self.file(EXAMPLE_SLATE)))
+        return ExampleSlate.from_bytes(self.read(EXAMPLE_SLATE))
 
 
 def save_artifact(root: Path, manifest: Manifest, contents: Mapping[str, bytes]) -> Artifact:
@@ -202,25 +242,49 @@ def save_artifact(root: Path, manifest: Manifest, contents: Mapping[str, bytes])
 
 
 def load_artifact(root: Path, artifact_id: str) -> Artifact:
-    """Read and verify an artifact.
+    """Read and verify an artifact. Memory holds the vocabulary; the other files are hashed piece by piece.
 
     Raises:
         ArtifactMissingError: the folder or one of its files is missing.
         ArtifactTamperedError: the hash of a file differs from the manifest, or the manifest's from the folder's name.
-        ArtifactError: the manifest cannot be read.
+        ArtifactError: the id is not 32 hex digits, or the manifest or the vocabulary cannot be read.
     """
+    if not ARTIFACT_ID.fullmatch(artifact_id):
+        raise ArtifactError(f"artifact id: got {shown(artifact_id)}, expected 32 hex digits")
     path = root / artifact_id
-    raw = _read(path / MANIFEST)
+    raw = _read(path / MANIFEST, MAX_MANIFEST_BYTES)
     got = _artifact_id(raw)
     if got != artifact_id:
         raise ArtifactTamperedError(str(path / MANIFEST), artifact_id, got)
     manifest = Manifest.from_bytes(raw, str(path / MANIFEST))
-    optional = (name for name in OPTIONAL_FILES if name in manifest.files)
-    for name in (*FILES, *optional):
-        got = hashlib.sha256(_read(path / name)).hexdigest()
-        if got != manifest.files.get(name):
-            raise ArtifactTamperedError(str(path / name), str(manifest.files.get(name)), got)
-    return Artifact(path, manifest, Vocabulary.from_bytes(_read(path / VOCABULARY)))
+    _check_files(manifest.files, str(path / MANIFEST))
+    for name in sorted(manifest.files.keys() - {VOCABULARY}):
+        _verify(path / name, manifest.files[name])
+    words = _read_verified(path / VOCABULARY, manifest.files[VOCABULARY])
+    try:
+        vocabulary = Vocabulary.from_bytes(words)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ArtifactError(
+            f"artifact: {path / VOCABULARY} is not a vocabulary: {error}"
+        ) from error
+    _note_unnamed_files(path, manifest)
+    return Artifact(path, manifest, vocabulary)
+
+
+def _check_files(names: Collection[str], path: str) -> None:
+    """Raise ArtifactError unless a manifest names files of this version, all that an artifact needs among them."""
+    if not set(FILES) <= set(names) <= {*FILES, *OPTIONAL_FILES}:
+        raise ArtifactError(
+            f"artifact: {path}, files: got {shown(sorted(names))}, expected all of {FILES} and any of {OPTIONAL_FILES}"
+        )
+
+
+def _note_unnamed_files(path: Path, manifest: Manifest) -> None:
+    with suppress(OSError):  # the folder may be readable, but not listable
+        unnamed = sorted({file.name for file in path.iterdir()} - {MANIFEST, *manifest.files})
+        if unnamed:
+            text = "%s: its manifest does not name %s; they are not read"
+            logger.warning(text, path, ", ".join(map(shown, unnamed)))
 
 
 def _check_item_texts(raw: bytes, vocabulary: Vocabulary) -> None:
@@ -233,9 +297,41 @@ def _artifact_id(manifest: bytes) -> str:
     return hashlib.sha256(manifest).hexdigest()[:32]
 
 
-def _read(path: Path) -> bytes:
+def _read_verified(path: Path, expected: str) -> bytes:
+    raw = _read(path, MAX_FILE_BYTES)
+    _check_hash(path, expected, hashlib.sha256(raw).hexdigest())
+    return raw
+
+
+def _verify(path: Path, expected: str) -> None:
+    with _open(path) as file:
+        got = hashlib.file_digest(file, "sha256").hexdigest()
+    _check_hash(path, expected, got)
+
+
+def _check_hash(path: Path, expected: str, got: str) -> None:
+    if got != expected:
+        raise ArtifactTamperedError(str(path), expected, got)
+
+
+def _read(path: Path, most: int) -> bytes:
+    with _open(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise ArtifactError(f"artifact: {path} has {size} bytes, expected at most {most}")
+        return file.read(size)
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[BufferedReader]:
+    """Open a regular file, or a link to one: what it holds is hashed, wherever it lies."""
     try:
-        return path.read_bytes()
+        # A pipe would block until somebody writes to it.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        with open(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise ArtifactError(f"artifact: {path} cannot be read: expected a regular file")
+            yield file
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ArtifactMissingError(str(path)) from error
     except OSError as error:

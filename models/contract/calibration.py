@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.contract.strict_json import read_json
+
 CALIBRATION = "calibration.json"
 NONE = "none"
 """Name of no calibration, in answers."""
@@ -103,7 +105,7 @@ def calibration_from_bytes(raw: bytes) -> Calibration:
     Raises:
         ValueError: the bytes are not a calibration.
     """
-    return calibration_of(json.loads(raw))
+    return calibration_of(read_json(raw))
 
 
 def calibration_of(fields: Any) -> Calibration:

@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from models.contract.strict_json import read_json
+
 EXAMPLE_SLATE = "example_slate.json"
 
 
@@ -41,4 +43,4 @@ class ExampleSlate:
         Raises:
             ValueError: a field does not have one value for each candidate.
         """
-        return cls(**json.loads(raw))
+        return cls(**read_json(raw))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from models.contract.errors import RequestError, did_you_mean
 from models.contract.row_index import RowIndex, as_words
 from models.contract.schema import FIRST_KNOWN, UNKNOWN, FeatureSchema, Field
+from models.contract.strict_json import read_json
 
 Value = TypeVar("Value")
 MAX_ID_LENGTH = 128
@@ -193,7 +194,7 @@ class Vocabulary:
     @classmethod
     def from_bytes(cls, raw: bytes) -> "Vocabulary":
         """Inverse of `to_bytes`."""
-        return cls(**json.loads(raw))
+        return cls(**read_json(raw))
 
 
 def _fields(values: Mapping[str, Sequence[str]]) -> tuple[Field, ...]:

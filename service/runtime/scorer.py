@@ -116,7 +116,8 @@ class Scorer:
             num_threads: threads of one run.
 
         Raises:
-            ArtifactError: a graph does not load, or does not do what the manifest says.
+            ArtifactError: a graph changed since it was verified, keeps data outside its own bytes, does not load, or
+                does not do what the manifest says.
         """
         self._schema = artifact.manifest.schema
         self._spec = artifact.manifest.state_spec
@@ -125,8 +126,8 @@ class Scorer:
         self._calibrated = artifact.calibration()
         self.calibration = self._calibrated.kind if self._calibrated else UNCALIBRATED
         with _artifact_errors(artifact.path):
-            self._encode = _session(artifact.file(ENCODE), num_threads)
-            self._score = _session(artifact.file(SCORE), num_threads)
+            self._encode = _session(artifact.graph(ENCODE), num_threads)
+            self._score = _session(artifact.graph(SCORE), num_threads)
             self._inputs = _input_names(self._score)
             self.cold_start = self._encode_unknown_user()
             for num_candidates in WARM_UP_CANDIDATES:
@@ -254,7 +255,7 @@ def right_aligned(rows: Ids, length: int) -> Ids:
     return aligned
 
 
-def _session(path: Path, num_threads: int) -> ort.InferenceSession:
+def _session(graph: bytes, num_threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = num_threads
     options.inter_op_num_threads = 1
@@ -263,7 +264,13 @@ def _session(path: Path, num_threads: int) -> ort.InferenceSession:
     # Spinning threads would take the cores that the event loop and other requests need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers = [(name, PROVIDER_OPTIONS.get(name, {})) for name in runtime_providers()]
-    return ort.InferenceSession(str(path), options, providers=providers)
+    session = ort.InferenceSession(graph, options, providers=providers)
+    if session.get_providers() == [CPU]:
+        # ONNX Runtime keeps the bytes, to open the session again on the CPU when another provider fails. Here there is
+        # none, and they would double the memory of a graph.
+        session.disable_fallback()
+        session._model_bytes = None
+    return session
 
 
 def _input_names(session: ort.InferenceSession) -> list[str]:

@@ -75,7 +75,7 @@ class Expected:
         manifest = self.artifact.manifest
         empty = np.full((1, manifest.schema.history_length), PADDING, np.int64)
         profile = np.full((1, len(manifest.schema.user_fields)), UNKNOWN, np.int64)
-        graph = ort.InferenceSession(str(self.artifact.file(ENCODE)))
+        graph = ort.InferenceSession(self.artifact.graph(ENCODE))
         found = _run(graph, {"history": empty, "ages": empty, "user_fields": profile})
         return {
             spec.name: tensor[0] for spec, tensor in zip(manifest.state_spec, found, strict=True)
@@ -83,7 +83,7 @@ class Expected:
 
     @cached_property
     def _score_graph(self) -> ort.InferenceSession:
-        return ort.InferenceSession(str(self.artifact.file(SCORE)))
+        return ort.InferenceSession(self.artifact.graph(SCORE))
 
 
 def _run(graph: ort.InferenceSession, feed: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:

@@ -296,8 +296,8 @@ def test_the_graphs_score_as_torch_does(builds: Builds, case: Case, users: int, 
     model, schema = builds.checkpoint(case).build(), artifact.manifest.schema
     batch = random_batch(schema, users, candidates)
     assert batch.slate.items.shape != builds.batch(case).slate.items.shape
-    encode = open_graph(artifact.file(ENCODE).read_bytes())
-    score = open_graph(artifact.file(SCORE).read_bytes())
+    encode = open_graph(artifact.graph(ENCODE))
+    score = open_graph(artifact.graph(SCORE))
     state = run_graph(encode, user_feed(batch.user))
     names = [tensor.name for tensor in artifact.manifest.state_spec]
     with torch.no_grad():

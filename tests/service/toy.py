@@ -241,7 +241,7 @@ def bare_score_graph(bias: float = 0.0) -> bytes:
     return _graph(nodes, [_ints("items", "C")], [_floats("logits", "C")], tables)
 
 
-def listed_score_graph(logits: Sequence[float]) -> bytes:
+def listed_score_graph(logits: Sequence[float] | Array) -> bytes:
     """A graph that looks up the logit of a candidate's row: what it gives is known, and it fails beyond the list."""
     nodes = [helper.make_node("Gather", ["listed", "items"], ["logits"])]
     tables = {"listed": np.array(logits, np.float32)}
@@ -262,10 +262,25 @@ def state_score_graph(logits: Sequence[float]) -> bytes:
     return _graph(nodes, inputs, [_floats("logits", "C")], tables)
 
 
+def outside_score_graph(location: str = "outside.bin") -> bytes:
+    """A graph whose logits lie in another file: 64 float32, one for each row of the catalogue."""
+    listed = numpy_helper.from_array(np.zeros(64, np.float32), "listed")
+    listed.ClearField("raw_data")
+    listed.data_location = TensorProto.EXTERNAL
+    entry = listed.external_data.add()
+    entry.key, entry.value = "location", location
+    nodes = [helper.make_node("Gather", ["listed", "items"], ["logits"])]
+    return _model(nodes, [_ints("items", "C")], [_floats("logits", "C")], [listed])
+
+
 def _graph(nodes, inputs, outputs, tables: dict[str, Array]) -> bytes:
     axes: dict[str, NDArray[Any]] = {f"axis{n}": np.array([n], np.int64) for n in (1, 2)}
     axes["axes23"] = np.array([2, 3], np.int64)
     constants = [numpy_helper.from_array(value, name) for name, value in {**tables, **axes}.items()]
+    return _model(nodes, inputs, outputs, constants)
+
+
+def _model(nodes, inputs, outputs, constants: list[TensorProto]) -> bytes:
     graph = helper.make_graph(nodes, "toy", inputs, outputs, constants)
     opset = [helper.make_opsetid("", 18)]
     model = helper.make_model(graph, ir_version=10, opset_imports=opset)

@@ -24,4 +24,4 @@ def test_one_sentence_names_what_runs_where() -> None:
 
 def test_without_cuda_the_reason_is_given(options: Options) -> None:
     with pytest.raises(NotRunError, match="no CUDA"):
-        open_cuda(options.inputs().artifact.file(SCORE))
+        open_cuda(options.inputs().artifact.graph(SCORE))

@@ -8,7 +8,7 @@ import pytest
 
 from models.contract.artifact import SCORE
 from models.contract.generation import MODELS_KEY, Pointer, pointer_key
-from tests.service.toy import Toy, bare_score_graph
+from tests.service.toy import Toy, bare_score_graph, outside_score_graph
 from tests.service.world import HISTORIES, RECENT, World, flipped
 
 pytestmark = pytest.mark.anyio
@@ -142,7 +142,9 @@ async def test_a_generation_that_does_not_load_leaves_the_old_one_serving(
 @pytest.mark.parametrize(
     ("graphs", "problem"),
     [
-        ({"score": b"no graph"}, "cannot score"),
+        ({"score": b"no graph"}, "not an ONNX model"),
+        ({"score": b""}, "cannot score"),
+        ({"score": outside_score_graph()}, "keeps its data outside the model"),
         ({"score": bare_score_graph(float("nan"))}, "not finite"),
         ({"score": OLD.encode_graph()}, "cannot score"),
         ({"encode": OLD.score_graph()}, "cannot score"),

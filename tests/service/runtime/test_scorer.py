@@ -1,19 +1,29 @@
 """Slates of several users in one run of the graph."""
 
+import shutil
+import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.contract.artifact import ENCODE, SCORE
 from models.contract.calibration import CALIBRATION, Calibration, Isotonic, Temperature
-from models.contract.errors import ArtifactError
+from models.contract.errors import ArtifactError, ArtifactTamperedError
 from service.runtime.scorer import CandidateFields, Scorer, Slate, right_aligned
 from service.scoring.compute import unless_error
-from tests.service.toy import VOCABULARY_OF_TOYS, Toy, listed_score_graph, slate_of
+from tests.service.toy import (
+    VOCABULARY_OF_TOYS,
+    Toy,
+    listed_score_graph,
+    outside_score_graph,
+    slate_of,
+)
 
 SLATES = [(["i1"], ["i2", "i3"]), (["i9", "i4"], ["i5"]), ([], ["i7", "i7", "unknown", "i0"])]
 
@@ -141,10 +151,69 @@ def test_scores_are_calibrated_after_the_graph(tmp_path: Path, calibration: Cali
 
 
 def test_an_artifact_with_a_broken_calibration_does_not_load(tmp_path: Path):
-    artifact = replace(Toy(), calibration=Temperature(1.0, 0.0)).save(tmp_path)
-    artifact.file(CALIBRATION).write_text('{"kind": "temperature", "scale": -1, "shift": 0}')
+    toy = replace(Toy(), calibration=Temperature(1.0, 0.0))
+    object.__setattr__(toy.calibration, "scale", -1.0)
 
     with pytest.raises(ArtifactError, match=r"calibration.json: calibration: got scale -1.0"):
+        Scorer(toy.save(tmp_path), 1)
+
+
+@pytest.mark.parametrize("name", [ENCODE, SCORE, CALIBRATION])
+def test_files_that_change_between_the_check_and_the_session_are_refused(tmp_path: Path, name: str):
+    toys = [replace(Toy(seed=seed), calibration=Temperature(1.0 + seed, 0.0)) for seed in (0, 1)]
+    verified, other = (toy.save(tmp_path) for toy in toys)
+    shutil.copy(other.file(name), verified.file(name))
+
+    with pytest.raises(ArtifactTamperedError, match=f"{name} has hash"):
+        Scorer(verified, 1)
+
+
+def test_an_open_scorer_keeps_the_graphs_that_were_verified(tmp_path: Path):
+    toy = Toy()
+    artifact = toy.save(tmp_path)
+    scorer = Scorer(artifact, 1)
+    for name in (ENCODE, SCORE):
+        artifact.file(name).write_bytes(b"")
+
+    results = list(map(unless_error, scorer.score_many(_slates(toy))))
+
+    for (history, items), result in zip(SLATES, results, strict=True):
+        expected = toy.scores(toy.state(history), items, history, {"hour": "day"})
+        assert result.scores.tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_an_open_scorer_does_not_keep_the_bytes_of_its_graphs(tmp_path: Path):
+    logits = np.zeros(1 << 20, np.float32)
+    artifact = Toy().save(tmp_path, score=listed_score_graph(logits))
+    size = artifact.file(SCORE).stat().st_size
+    assert size > logits.nbytes
+    Scorer(artifact, 1)  # what a first session allocates once is not counted
+    tracemalloc.start()
+    try:
+        scorer = Scorer(artifact, 1)
+        kept, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < size / 4
+    assert size < peak < 1.5 * size  # one graph at a time, and once
+    scorer.probe()
+
+
+def test_a_graph_with_data_in_another_file_is_refused_though_the_runtime_would_take_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    graph = outside_score_graph()
+    artifact = Toy().save(tmp_path / "artifacts", score=graph)
+    np.arange(64, dtype=np.float32).tofile(tmp_path / "outside.bin")
+    np.arange(64, dtype=np.float32).tofile(artifact.file("outside.bin"))
+    monkeypatch.chdir(tmp_path)
+
+    # ONNX Runtime looks beside a model that comes as bytes too: in the working directory.
+    (logits,) = ort.InferenceSession(graph, providers=["CPUExecutionProvider"]).run(
+        None, {"items": np.array([[5, 7]])}
+    )
+    assert logits.tolist() == [[5.0, 7.0]]
+    with pytest.raises(ArtifactError, match=r"score\.onnx: tensor 'listed' keeps its data outside"):
         Scorer(artifact, 1)
 
 

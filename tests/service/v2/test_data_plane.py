@@ -223,11 +223,11 @@ async def test_a_load_that_fails_leaves_what_serves(world: World) -> None:
     async with world.service() as running:
         before = published(running)
         world.publish(Toy(seed=1), score=b"no graph")
-        with pytest.raises(NotReadyError, match=r"does not load: artifact: .* cannot score"):
+        with pytest.raises(NotReadyError, match=r"does not load: artifact: .* not an ONNX model"):
             await running.dependencies.data_plane.load("toy", {})
         (entry,) = running.dependencies.data_plane.index()
         assert entry.state == "READY"
-        assert "cannot score" in entry.reason
+        assert "not an ONNX model" in entry.reason
         assert published(running) == before
         world.publish(Toy(seed=2))
         await running.dependencies.data_plane.load("toy", {})

@@ -342,7 +342,7 @@ async def test_the_repository(world: World) -> None:
         world.publish(Toy(seed=1), score=b"no graph")
         failed = await post("/v2/repository/models/toy/load")
         assert failed.status_code == 503
-        assert "cannot score" in failed.json()["error"]
+        assert "not an ONNX model" in failed.json()["error"]
 
 
 async def test_what_triton_clients_may_ask(world: World) -> None:
