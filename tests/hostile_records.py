@@ -1,11 +1,11 @@
 """Records with a right checksum and a hostile content: what a faulty or malicious writer leaves in the cache."""
 
 import struct
-import zlib
 from collections.abc import Sequence
 
 from hypothesis import strategies as st
 
+from loadtest.chaos.record_faults import sealed
 from models.contract.record import CHECKSUM, HEADER
 
 RECENT_AT = struct.calcsize("<4sBBH")
@@ -22,11 +22,6 @@ FP16 = [
 ]
 WORDS = [*FP32, *FP16, *SIGNALLING, b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\0\0\0\x80"]
 MOMENTS = [0, -1, 2**63 - 1, -(2**63), 2**53 + 1]
-
-
-def sealed(body: bytes) -> bytes:
-    """The body of a record with its right checksum."""
-    return body + CHECKSUM.pack(zlib.crc32(body))
 
 
 def forged(raw: bytes, at: int, new: bytes) -> bytes:

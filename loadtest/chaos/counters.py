@@ -26,6 +26,16 @@ def problems_of(text: str) -> list[str]:
     return problems
 
 
+def results_of(text: str, model: str) -> dict[str, float]:
+    """Result -> number of a model's lookups with it, from a scrape; 0 for a result that the scrape does not have."""
+    results: dict[str, float] = defaultdict(float)
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.name == PAIRS[0][1] and sample.labels["model"] == model:
+                results[sample.labels["result"]] += sample.value
+    return results
+
+
 def _by(text: str, name: str, label: str) -> dict[str, float]:
     sums: dict[str, float] = defaultdict(float)
     for family in text_string_to_metric_families(text):
