@@ -72,10 +72,11 @@ test: setup ## run all tests on all cores; ARGS="..." goes to pytest
 	$(PY) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # Each run draws other requests. A failing request is printed, and the next run tries it first.
-fuzz: setup ## send random requests and write hostile records for minutes
+fuzz: setup ## send random requests, write hostile records and generation pointers, for minutes
 	$(PY) -m pytest --numprocesses auto --dist load --timeout 3600 --hypothesis-profile fuzz $(ARGS) \
 	    tests/service/test_app.py tests/service/v2/test_fuzz.py \
 	    tests/service/state/test_hostile_records.py::test_no_hostile_record_breaks_the_service \
+	    tests/service/generations/test_fuzz_pointers.py \
 	    tests/models/contract/test_onnx_graph.py
 
 stubs: setup ## generate the gRPC stubs from service/v2/inference.proto

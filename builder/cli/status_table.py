@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from rich.markup import escape
 from rich.table import Table
 
 from builder.publish.status import ModelStatus
@@ -25,7 +26,7 @@ def status_table(url: str, models: Iterable[ModelStatus]) -> Table:
         previous = model.pointer.previous if model.pointer else None
         table.add_row(
             model.model,
-            current.name if current else "nothing",
+            escape(model.problem) if model.problem else current.name if current else "nothing",
             f"{model.records.get(current.place, 0):,} of {current.num_users:,}" if current else "",
             previous.name if previous else "nothing",
             f"{model.record_bytes:,}" if model.record_bytes else "",

@@ -11,6 +11,7 @@ from redis.retry import Retry
 from models.contract.cache_url import redact_url, split_cluster_url
 from models.contract.embedded_cache import resolve_cache_url
 from models.contract.errors import CacheUnavailableError
+from models.contract.generation import MAX_POINTER_BYTES
 
 CacheClient = Redis | RedisCluster
 EXPECTED_URL = (
@@ -72,11 +73,11 @@ def cache_errors(client: CacheClient) -> Iterator[None]:
 
 
 def read_bytes(client: CacheClient, key: str) -> bytes | None:
-    """Value of a key; None if the key does not exist.
+    """First `MAX_POINTER_BYTES` + 1 bytes of a key; None if the key does not exist, or is empty.
 
     Raises:
-        CacheUnavailableError: the cache does not answer.
+        CacheUnavailableError: the cache does not answer, or the key holds no string.
     """
     with cache_errors(client):
-        value = client.get(key)
-    return value.encode() if isinstance(value, str) else value
+        value = client.getrange(key, 0, MAX_POINTER_BYTES)
+    return (value.encode() if isinstance(value, str) else value) or None

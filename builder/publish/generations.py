@@ -10,11 +10,10 @@ from itertools import islice
 from builder.errors import PublishError
 from builder.publish.cache import CacheClient, cache_errors, read_bytes
 from models.contract.generation import (
-    MODEL_NAME,
-    MODEL_NAME_RULE,
     MODELS_KEY,
     Generation,
     Pointer,
+    check_generation,
     lock_key,
     pointer_key,
 )
@@ -50,12 +49,15 @@ def new_generation(
     """Name a generation after the time `now`, with a random part that distinguishes generations of the same second.
 
     Raises:
-        PublishError: `model` cannot be part of a key.
+        PublishError: `model` cannot be part of a key, or services would refuse a pointer with one of the other values.
     """
-    if not MODEL_NAME.fullmatch(model):
-        raise PublishError(f"model: got {model!r}, expected {MODEL_NAME_RULE}")
     name = f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
-    return Generation(model, name, artifact_id, num_users, as_of_s, int(now.timestamp()), dtype)
+    new = Generation(model, name, artifact_id, num_users, as_of_s, int(now.timestamp()), dtype)
+    try:
+        check_generation(new.to_dict())
+    except ValueError as error:
+        raise PublishError(f"generation: {error}") from error
+    return new
 
 
 def read_pointer(client: CacheClient, model: str) -> tuple[Pointer | None, bytes]:
@@ -141,7 +143,7 @@ def count_all(client: CacheClient) -> dict[str, Counter[str]]:
         for key in client.scan_iter("absorb:*", SCAN_COUNT):
             match = GENERATION_KEY.match(key)
             if match:
-                model, name = match[1].decode(), match[2].decode()
+                model, name = match[1].decode(errors="replace"), match[2].decode()
                 found.setdefault(model, Counter())[name] += 1
     return found
 
@@ -158,7 +160,7 @@ def find_generations(client: CacheClient, model: str) -> set[str]:
     with cache_errors(client):
         for key in client.scan_iter(f"absorb:{model}:*", SCAN_COUNT):
             match = GENERATION_KEY.match(key)
-            if match and match[1].decode() == model:
+            if match and match[1] == model.encode():
                 found.add(match[2].decode())
     return found
 

@@ -38,7 +38,7 @@ from builder.publish.lock import HeldLock, hold_lock
 from builder.publish.records import Records, Watcher, verify, write
 from builder.publish.services import waited_for
 from models.contract.errors import CacheUnavailableError
-from models.contract.generation import Generation, Overwritten, Pointer
+from models.contract.generation import MAX_OVER, Generation, Overwritten, Pointer
 from models.contract.state_spec import StateSpec
 
 logger = logging.getLogger(__name__)
@@ -76,6 +76,7 @@ def publish_in_place(
             if not sweep(client, generation.model, old, lock):
                 raise PublishError(f"model {generation.model!r}: lost the lock before writing")
             mixture = Pointer(_over(generation, old.current), old.current)
+            _require_few_artifacts(mixture.current)
             flip_pointer(client, old_bytes, mixture, lock.token)
             _wait_for_services(client, old_bytes, mixture, lock, wait_s)
             _overwrite(client, mixture.current, records, spec, lock, progress)
@@ -99,6 +100,16 @@ def _over(new: Generation, old: Generation) -> Generation:
             known.add(overwritten.artifact_id)
             over.append(overwritten)
     return replace(new, slot=old.place, over=tuple(over))
+
+
+def _require_few_artifacts(mixture: Generation) -> None:
+    """Raise PublishError if the services would have to load more artifacts at once than they accept."""
+    if len(mixture.over) > MAX_OVER:
+        raise PublishError(
+            f"model {mixture.model!r}: the records under its keys come from {len(mixture.over)} other artifacts, since "
+            f"publishes in place were interrupted; expected at most {MAX_OVER}. Publish once with "
+            'publish.mode = "blue_green"'
+        )
 
 
 def _wait_for_services(

@@ -1,7 +1,14 @@
 """Which services are alive, and which generations they have loaded: services announce it in the cache."""
 
+from collections.abc import Sequence
+
 from builder.publish.cache import CacheClient, cache_errors
-from models.contract.generation import SERVICES_KEY, heartbeat_key, read_presence
+from models.contract.generation import (
+    MAX_PRESENCE_BYTES,
+    SERVICES_KEY,
+    heartbeat_key,
+    read_presence,
+)
 
 
 def loaded_by_service(client: CacheClient) -> dict[str, dict[str, str | None]]:
@@ -11,17 +18,26 @@ def loaded_by_service(client: CacheClient) -> dict[str, dict[str, str | None]]:
         CacheUnavailableError: the cache does not answer.
     """
     with cache_errors(client):
-        members = client.smembers(SERVICES_KEY)
-        names = sorted(name.decode() for name in members if isinstance(name, bytes))
-        found = client.mget([heartbeat_key(name) for name in names]) if names else []
-        dead = [name for name, raw in zip(names, found, strict=True) if raw is None]
-        if dead:
+        names = sorted(name for name in client.smembers(SERVICES_KEY) if isinstance(name, bytes))
+        values = _first_bytes(
+            client, [heartbeat_key(name.decode(errors="replace")) for name in names]
+        )
+        announced = dict(zip(names, values, strict=True))
+        if dead := [name for name, raw in announced.items() if raw == b""]:
             client.srem(SERVICES_KEY, *dead)
     return {
-        name: read_presence(raw)
-        for name, raw in zip(names, found, strict=True)
-        if isinstance(raw, bytes)
+        name.decode(errors="replace"): read_presence(raw) if isinstance(raw, bytes) else {}
+        for name, raw in announced.items()
+        if raw != b""
     }
+
+
+def _first_bytes(client: CacheClient, keys: Sequence[str]) -> list[object]:
+    """First bytes of each key, empty if it is missing; the error of a key that holds no string."""
+    with client.pipeline(transaction=False) as pipeline:
+        for key in keys:
+            pipeline.getrange(key, 0, MAX_PRESENCE_BYTES)
+        return list(pipeline.execute(raise_on_error=False))
 
 
 def waited_for(client: CacheClient, model: str, generation: str) -> list[str]:

@@ -8,7 +8,8 @@ from statistics import mean
 from builder.publish.cache import CacheClient, cache_errors
 from builder.publish.generations import count_all, read_pointer
 from builder.publish.lock import lock_holder
-from models.contract.generation import MODELS_KEY, Pointer
+from models.contract.errors import GenerationError
+from models.contract.generation import MODELS_KEY, Pointer, model_names
 
 SAMPLE_KEYS = 100
 
@@ -19,7 +20,9 @@ class ModelStatus:
 
     Attributes:
         model: name that the model is served under.
-        pointer: the generation that serves and the one to roll back to; None before the first publish has finished.
+        pointer: the generation that serves and the one to roll back to; None before the first publish has finished, or
+            where the pointer cannot be read.
+        problem: why the pointer cannot be read; None if it can.
         records: generation (by `Generation.place`) -> number of records in the cache.
         record_bytes: mean size of up to `SAMPLE_KEYS` records of the current generation; None if it holds no record.
         lock_holder: the builder that is publishing the model now; None if the lock is free.
@@ -30,6 +33,7 @@ class ModelStatus:
     records: Mapping[str, int]
     record_bytes: int | None
     lock_holder: str | None
+    problem: str | None = None
 
     @property
     def unfinished(self) -> list[str]:
@@ -43,26 +47,30 @@ def status(client: CacheClient) -> list[ModelStatus]:
     """Every model in the cache, by name, also those whose first publish has not finished.
 
     Raises:
-        GenerationError: a pointer cannot be read.
         CacheUnavailableError: the cache does not answer.
     """
     counts = count_all(client)
     with cache_errors(client):
-        names = client.smembers(MODELS_KEY)
-    published = {name.decode() if isinstance(name, bytes) else name for name in names}
-    rows = []
-    for model in sorted(published | counts.keys()):
+        published = model_names(client.smembers(MODELS_KEY))
+    return [
+        _status(client, model, counts.get(model, {})) for model in sorted({*published, *counts})
+    ]
+
+
+def _status(client: CacheClient, model: str, records: Mapping[str, int]) -> ModelStatus:
+    pointer, problem = None, None
+    try:
         pointer, _ = read_pointer(client, model)
-        rows.append(
-            ModelStatus(
-                model=model,
-                pointer=pointer,
-                records=dict(counts.get(model, {})),
-                record_bytes=_record_bytes(client, pointer),
-                lock_holder=lock_holder(client, model),
-            )
-        )
-    return rows
+    except GenerationError as error:  # the other models' rows must not be lost
+        problem = str(error)
+    return ModelStatus(
+        model=model,
+        pointer=pointer,
+        records=dict(records),
+        record_bytes=_record_bytes(client, pointer),
+        lock_holder=lock_holder(client, model),
+        problem=problem,
+    )
 
 
 def _record_bytes(client: CacheClient, pointer: Pointer | None) -> int | None:

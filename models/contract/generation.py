@@ -12,10 +12,11 @@ The braces put all control keys into one slot of a Redis Cluster, so that one tr
 
 import json
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from models.contract.errors import GenerationError
+from models.contract.errors import GenerationError, Unquoted, shown
 from models.contract.state_spec import RECORD_DTYPES, RecordDtype
 
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
@@ -24,7 +25,30 @@ MODEL_NAME_RULE = "1 to 64 of a-z 0-9 _ . -, the first a letter or digit"
 """`MODEL_NAME` in words, for errors."""
 MODELS_KEY = "absorb:{control}:models"
 SERVICES_KEY = "absorb:{control}:services"
+GENERATION_NAME = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}")
+GENERATION_NAME_RULE = "a name such as 20261122T031500Z-0a1b2c"
+ARTIFACT_ID = re.compile(r"[0-9a-f]{32}")
+GENERATION_KEYS = (
+    "model",
+    "name",
+    "artifact_id",
+    "num_users",
+    "as_of_s",
+    "created_s",
+    "dtype",
+)
 IN_PLACE = ("slot", "over")
+MAX_MODELS = 256
+"""Most models of one cache. A service reads no pointers from a longer list."""
+MAX_POINTER_BYTES = 16 << 10
+"""Longest pointer. The longest that a builder writes has 3 kB."""
+MAX_PRESENCE_BYTES = 128 << 10
+"""Longest announcement of a service: 256 models, each with a name and a reason."""
+MAX_OVER = 8
+"""Most generations whose records may lie under the keys of one: a service loads the artifacts of all of them."""
+MAX_USERS = 10**12
+END_OF_TIME_S = 4_102_444_800
+"""The year 2100. A later epoch second is in another unit, such as milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -107,35 +131,98 @@ class Pointer:
     def from_bytes(cls, raw: bytes, key: str) -> "Pointer":
         """Inverse of `to_bytes`.
 
+        Args:
+            raw: value of the pointer's key, or its first `MAX_POINTER_BYTES` + 1 bytes.
+            key: names the pointer in errors.
+
         Raises:
-            GenerationError: the bytes are not a pointer.
+            GenerationError: the bytes are not a pointer, or longer than `MAX_POINTER_BYTES`.
         """
+        if len(raw) > MAX_POINTER_BYTES:
+            expected = f"expected at most {MAX_POINTER_BYTES}"
+            raise GenerationError(key, f"got more than {MAX_POINTER_BYTES} bytes, {expected}")
         try:
-            fields = json.loads(raw)
-            current, previous = fields["current"], fields["previous"]
-            return cls(
-                _read_generation(current), None if previous is None else _read_generation(previous)
-            )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise GenerationError(key, f"cannot be read: {error!r}") from error
+            return _read_pointer(json.loads(raw))
+        # RecursionError: 16 kB hold thousands of nested lists.
+        except (ValueError, RecursionError) as error:
+            reason = shown(Unquoted(f"{type(error).__name__}: {error}"))
+            raise GenerationError(key, f"cannot be read: {reason}") from error
 
 
-def _read_generation(fields: dict[str, Any]) -> Generation:
-    over = tuple(Overwritten(**entry) for entry in fields.get("over", ()))
-    generation = Generation(**{**fields, "over": over})
-    texts = {name: fields.get(name, "") for name in ("model", "name", "artifact_id", "slot")}
-    for name, value in [
-        *texts.items(),
-        *(pair for entry in over for pair in asdict(entry).items()),
-    ]:
-        if not isinstance(value, str):
-            raise TypeError(f"{name}: got {value!r}, expected a string")
-    for name in ("num_users", "as_of_s", "created_s"):
-        if type(fields[name]) is not int:
-            raise TypeError(f"{name}: got {fields[name]!r}, expected an integer")
-    if generation.dtype not in RECORD_DTYPES:
-        raise ValueError(f"dtype: got {generation.dtype!r}, expected one of {RECORD_DTYPES}")
-    return generation
+def _read_pointer(fields: Any) -> Pointer:
+    _check_keys("pointer", fields, ("current", "previous"))
+    current = _read_generation(fields["current"])
+    if fields["previous"] is None:
+        return Pointer(current, None)
+    previous = _read_generation(fields["previous"])
+    if previous.model != current.model:
+        got, expected = shown(previous.model), shown(current.model)
+        raise ValueError(f"previous.model: got {got}, expected {expected}")
+    return Pointer(current, previous)
+
+
+def _read_generation(fields: Any) -> Generation:
+    check_generation(fields)
+    over = tuple(Overwritten(**entry) for entry in fields.get("over", []))
+    return Generation(**{**fields, "over": over})
+
+
+def check_generation(fields: Any) -> None:
+    """Check what `Generation.to_dict` returns: before it is written, and when it was read.
+
+    Raises:
+        ValueError: a field cannot be part of a pointer; names it, with what came and what was expected.
+    """
+    _check_keys("generation", fields, GENERATION_KEYS, IN_PLACE)
+    _check_text("model", fields["model"], MODEL_NAME, MODEL_NAME_RULE)
+    _check_made(fields)
+    if fields.get("slot", "") != "":
+        _check_text("slot", fields["slot"], GENERATION_NAME, GENERATION_NAME_RULE)
+    over = fields.get("over", [])
+    if not isinstance(over, list | tuple) or len(over) > MAX_OVER:
+        raise ValueError(f"over: got {shown(over)}, expected a list of at most {MAX_OVER}")
+    for entry in over:
+        _check_keys("over", entry, ("name", "artifact_id"))
+        _check_made(entry)
+    _check_number("num_users", fields["num_users"], MAX_USERS, "")
+    for name in ("as_of_s", "created_s"):
+        _check_number(name, fields[name], END_OF_TIME_S, ", an epoch second before the year 2100")
+    if fields["dtype"] not in RECORD_DTYPES:
+        raise ValueError(f"dtype: got {shown(fields['dtype'])}, expected one of {RECORD_DTYPES}")
+
+
+def _check_keys(
+    what: str, fields: object, required: Sequence[str], optional: Sequence[str] = ()
+) -> None:
+    if not isinstance(fields, dict):
+        raise ValueError(f"{what}: got {shown(fields)}, expected an object")
+    missing = [name for name in required if name not in fields]
+    unknown = fields.keys() - {*required, *optional}
+    if missing or unknown:
+        got = f"without {', '.join(missing)}" if missing else shown(sorted(unknown))
+        raise ValueError(f"{what}: got {got}, expected the keys {', '.join(required)}")
+
+
+def _check_made(fields: Mapping[str, Any]) -> None:
+    _check_text("name", fields["name"], GENERATION_NAME, GENERATION_NAME_RULE)
+    _check_text("artifact_id", fields["artifact_id"], ARTIFACT_ID, "32 of 0-9 a-f")
+
+
+def _check_text(name: str, value: object, pattern: re.Pattern[str], expected: str) -> None:
+    if not isinstance(value, str) or not pattern.fullmatch(value):
+        raise ValueError(f"{name}: got {shown(value)}, expected {expected}")
+
+
+def _check_number(name: str, value: object, limit: int, expected: str) -> None:
+    if type(value) is not int or not 0 <= value <= limit:  # bool is an int, and no number
+        text = f"{name}: got {shown(value)}, expected a whole number from 0 to {limit}{expected}"
+        raise ValueError(text)
+
+
+def model_names(members: Iterable[bytes | str]) -> list[str]:
+    """The members of `MODELS_KEY` that can be names of models, sorted."""
+    names = (m.decode(errors="replace") if isinstance(m, bytes) else m for m in members)
+    return sorted(name for name in names if MODEL_NAME.fullmatch(name))
 
 
 def pointer_key(model: str) -> str:
@@ -151,10 +238,12 @@ def heartbeat_key(service: str) -> str:
 def read_presence(raw: bytes) -> dict[str, str | None]:
     """Model -> loaded generation, from the value of a `heartbeat_key`; empty if it cannot be read."""
     try:
-        loaded = json.loads(raw)
-    except ValueError:
+        loaded = json.loads(raw) if len(raw) <= MAX_PRESENCE_BYTES else None
+    except (ValueError, RecursionError):
         return {}
-    return loaded if isinstance(loaded, dict) else {}
+    if not isinstance(loaded, dict):
+        return {}
+    return {model: name for model, name in loaded.items() if name is None or isinstance(name, str)}
 
 
 def lock_key(model: str) -> str:

@@ -159,15 +159,15 @@ class Follower:
         try:
             await self._swap(model, raw)
             self._recover(model)
-        except (AbsorbError, TypeError, ValueError) as error:
-            # TypeError and ValueError: a file with the right hash may still hold unusable content.
+        except Exception as error:  # outermost handler of one model: the others must follow on
             self._fail(model, raw, error)
 
     async def _swap(self, model: str, raw: bytes | None) -> None:
         key = pointer_key(model)
         if raw is None:
             raise GenerationError(
-                key, "the key is missing, though the model is listed as published"
+                key,
+                "the key is missing, empty or no string, though the model is listed as published",
             )
         generation = Pointer.from_bytes(raw, key).current
         if generation.model != model:
@@ -193,17 +193,20 @@ class Follower:
 
     def _fail(self, model: str, raw: bytes | None, error: Exception) -> None:
         self._telemetry.load_failed(model, error)
+        is_foreseen = isinstance(error, AbsorbError)
+        text = str(error) if is_foreseen else f"{type(error).__name__}: {error}"
         retry = self._retries.get(model)
-        if retry is None or (retry.raw, retry.message) != (raw, str(error)):
+        if retry is None or (retry.raw, retry.message) != (raw, text):
             serving = self._selection.current(model)
             fields = {
                 "model": model,
-                "error": str(error),
+                "error": text,
                 "keeps": serving and serving.generation.name,
             }
-            log.error("generation does not load", extra=fields)
-            retry = self._retries[model] = _Retry(raw, str(error))
-            self._selection.fail(model, error)
+            trace = None if is_foreseen else error
+            log.error("generation does not load", extra=fields, exc_info=trace)
+            retry = self._retries[model] = _Retry(raw, text)
+            self._selection.fail(model, text)
         retry.tries += 1
         retry.polls_to_wait = min(2 ** (retry.tries - 1), MAX_POLLS_BETWEEN_TRIES) - 1
 

@@ -37,7 +37,7 @@ class Selection:
         """
         self._configured_default = configured_default
         self._serving: dict[str, Serving] = {}
-        self._failures: dict[str, Exception] = {}
+        self._failures: dict[str, str] = {}
         self._unloaded: set[str] = set()
         self.cache_error: str | None = None
 
@@ -55,7 +55,7 @@ class Selection:
     def problems(self) -> dict[str, str]:
         """Model -> why it does not serve, or why an older generation serves than the published one."""
         unloaded = {model: _unloaded(model) for model in self._unloaded}
-        return {model: str(error) for model, error in self._failures.items()} | unloaded
+        return self._failures | unloaded
 
     def pick(self, model: str | None) -> Serving:
         """What serves `model` now; None picks the default model. A request keeps the result until it ends.
@@ -104,7 +104,7 @@ class Selection:
     def _reason(self, model: str | None) -> str:
         error = self._failures.get(model) if model else next(iter(self._failures.values()), None)
         if error is not None:
-            return str(error)
+            return error
         return self.cache_error or f"no generation of {model or 'any model'} is published yet"
 
     def current(self, model: str) -> Serving | None:
@@ -115,7 +115,7 @@ class Selection:
         """Whether `unload` has stopped `model`."""
         return model in self._unloaded
 
-    def failure(self, model: str) -> Exception | None:
+    def failure(self, model: str) -> str | None:
         """Why the published generation of `model` did not load; None if it did."""
         return self._failures.get(model)
 
@@ -123,7 +123,7 @@ class Selection:
         """Serve `model` from `serving` from now on."""
         self._serving[model] = serving
 
-    def fail(self, model: str, error: Exception) -> None:
+    def fail(self, model: str, error: str) -> None:
         """Note why the published generation of `model` does not load; what serves stays."""
         self._failures[model] = error
 

@@ -22,8 +22,21 @@ from redis.exceptions import AskError, ConnectionError, MovedError, RedisError, 
 
 from models.contract.cache_url import redact_url, split_cluster_url
 from models.contract.errors import AbsorbError, CacheUnavailableError
-from models.contract.generation import MODELS_KEY, SERVICES_KEY, heartbeat_key, pointer_key
-from service.store.redis import CONTROL_TIMEOUT_S, ask, connect, pointers_by_name
+from models.contract.generation import (
+    MAX_POINTER_BYTES,
+    MODELS_KEY,
+    SERVICES_KEY,
+    heartbeat_key,
+    model_names,
+    pointer_key,
+)
+from service.store.redis import (
+    CONTROL_TIMEOUT_S,
+    ask,
+    connect,
+    pointers_by_name,
+    require_few_models,
+)
 
 MAX_REDIRECTS = 5
 """Same limit as in redis-py and go-redis."""
@@ -80,10 +93,10 @@ class ClusterStore:
             return error
 
     async def read_pointers(self) -> dict[str, bytes | None]:
-        """Name of every published model -> bytes of its generation pointer (None: the pointer is missing).
+        """Name of every published model -> first bytes of its generation pointer (`pointers_by_name`).
 
         Raises:
-            CacheUnavailableError: no answer in time, or the answer is an error.
+            CacheUnavailableError: no answer in time, or the answer is an error, or there are too many models.
         """
         pointers: dict[str, bytes | None] = await self._limited(self._pointers(), CONTROL_TIMEOUT_S)
         return pointers
@@ -109,10 +122,14 @@ class ClusterStore:
             await client.aclose()
 
     async def _pointers(self) -> dict[str, bytes | None]:
-        members = await self._send(MODELS_KEY, "SMEMBERS", MODELS_KEY)
-        names = sorted(name.decode(errors="replace") for name in members)
-        keys = [pointer_key(name) for name in names]  # one MGET: the keys share a slot
-        return pointers_by_name(names, await self._send(MODELS_KEY, "MGET", *keys) if keys else [])
+        require_few_models(await self._send(MODELS_KEY, "SCARD", MODELS_KEY), self._name)
+        names = model_names(await self._send(MODELS_KEY, "SMEMBERS", MODELS_KEY))
+        reads = (self._first_bytes(pointer_key(name)) for name in names)
+        return pointers_by_name(names, await asyncio.gather(*reads, return_exceptions=True))
+
+    async def _first_bytes(self, key: str) -> bytes:
+        value: bytes = await self._send(key, "GETRANGE", key, "0", str(MAX_POINTER_BYTES))
+        return value
 
     async def _limited(self, answer: Awaitable[Any], timeout_s: float) -> Any:
         try:

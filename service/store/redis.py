@@ -12,11 +12,21 @@ from redis.exceptions import RedisError, ResponseError
 
 from models.contract.cache_url import redact_url
 from models.contract.errors import AbsorbError, CacheUnavailableError, CorruptRecordError
-from models.contract.generation import MODELS_KEY, SERVICES_KEY, heartbeat_key, pointer_key
+from models.contract.generation import (
+    MAX_MODELS,
+    MAX_POINTER_BYTES,
+    MODELS_KEY,
+    SERVICES_KEY,
+    heartbeat_key,
+    model_names,
+    pointer_key,
+)
 
 MAX_CONNECTIONS = 64
 CONTROL_TIMEOUT_S = 2.0
 """Time limit for pointers and announcements, which no request waits for."""
+WRONG_TYPE = "WRONGTYPE"
+"""How a server begins its answer to a command for a string where the key holds something else."""
 
 Result = TypeVar("Result")
 
@@ -72,10 +82,10 @@ class RedisStore:
         return await ask(self._mget(keys), self._timeout_s, self._name) if keys else []
 
     async def read_pointers(self) -> dict[str, bytes | None]:
-        """Name of every published model -> bytes of its generation pointer (None: the pointer is missing).
+        """Name of every published model -> first bytes of its generation pointer (`pointers_by_name`).
 
         Raises:
-            CacheUnavailableError: no answer in time, or the answer is an error.
+            CacheUnavailableError: no answer in time, or the answer is an error, or there are too many models.
         """
         return await ask(self._pointers(), CONTROL_TIMEOUT_S, self._name)
 
@@ -97,10 +107,12 @@ class RedisStore:
         return cast(list[bytes | None], await self._redis.mget(keys))
 
     async def _pointers(self) -> dict[str, bytes | None]:
-        members = cast(set[bytes], await self._redis.smembers(MODELS_KEY))
-        names = sorted(name.decode(errors="replace") for name in members)
-        values = await self._redis.mget([pointer_key(name) for name in names]) if names else []
-        return pointers_by_name(names, values)
+        require_few_models(await self._redis.scard(MODELS_KEY), self._name)
+        names = model_names(cast(set[bytes], await self._redis.smembers(MODELS_KEY)))
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for name in names:
+                pipeline.getrange(pointer_key(name), 0, MAX_POINTER_BYTES)
+            return pointers_by_name(names, await pipeline.execute(raise_on_error=False))
 
     async def close(self) -> None:
         """Close every connection."""
@@ -126,9 +138,35 @@ def connect(options: Mapping[str, Any]) -> Redis:
     return Redis.from_pool(pool)
 
 
-def pointers_by_name(names: Sequence[str], values: Sequence[Any]) -> dict[str, bytes | None]:
-    """Model -> bytes of its pointer, from the answer of MGET."""
-    return dict(zip(names, cast(Sequence[bytes | None], values), strict=True))
+def require_few_models(num_models: int, name: str) -> None:
+    """Refuse a list of models that would stop the event loop while it is read.
+
+    Raises:
+        CacheUnavailableError: there are more than `MAX_MODELS`.
+    """
+    if num_models > MAX_MODELS:
+        reason = f"{MODELS_KEY}: got {num_models} models, expected at most {MAX_MODELS}"
+        raise CacheUnavailableError(name, reason)
+
+
+def pointers_by_name(
+    names: Sequence[str], values: Sequence[bytes | BaseException]
+) -> dict[str, bytes | None]:
+    """Model -> first bytes of its pointer; None: the key is missing, empty, or no string.
+
+    Args:
+        names: names of models.
+        values: answer of GETRANGE for each, which does not tell a missing key from an empty one.
+
+    Raises:
+        BaseException: an error among the values, unless it says that the key is no string.
+    """
+    pointers: dict[str, bytes | None] = {}
+    for name, value in zip(names, values, strict=True):
+        if isinstance(value, BaseException) and not str(value).startswith(WRONG_TYPE):
+            raise value
+        pointers[name] = value if isinstance(value, bytes) and value else None
+    return pointers
 
 
 async def ask(answer: Awaitable[Result], timeout_s: float, name: str) -> Result:
@@ -149,7 +187,7 @@ async def ask(answer: Awaitable[Result], timeout_s: float, name: str) -> Result:
     except TimeoutError as error:
         raise CacheUnavailableError(name, f"no answer in {1000 * timeout_s:.0f} ms") from error
     except ResponseError as error:
-        if str(error).startswith("WRONGTYPE"):
+        if str(error).startswith(WRONG_TYPE):
             raise CorruptRecordError("the key holds a value that is not a string") from error
         raise CacheUnavailableError(name, str(error)) from error
     except (RedisError, OSError) as error:

@@ -12,7 +12,8 @@ from builder.publish.generations import (
     read_pointer,
     rollback,
 )
-from models.contract.generation import Pointer
+from models.contract.errors import GenerationError
+from models.contract.generation import Pointer, pointer_key
 from tests.builder.published import (
     ARTIFACT,
     NOW,
@@ -92,6 +93,31 @@ def test_a_generation_is_named_after_its_moment_in_utc(hours):
 def test_a_model_name_that_is_no_part_of_a_key_is_refused(model):
     with pytest.raises(PublishError, match="expected 1 to 64 of a-z"):
         new_generation(model, ARTIFACT, 3, 7, "int8", NOW)
+
+
+@pytest.mark.parametrize(
+    ("users", "as_of_s", "artifact_id", "problem"),
+    [
+        (3, 1_764_000_000_000, ARTIFACT, "as_of_s: got 1764000000000, expected a whole number"),
+        (-1, 7, ARTIFACT, "num_users: got -1"),
+        (3, 7, "../x", "artifact_id: got '../x', expected 32 of 0-9 a-f"),
+    ],
+)
+def test_a_generation_that_services_would_refuse_is_never_named(
+    users: int, as_of_s: int, artifact_id: str, problem: str
+):
+    with pytest.raises(PublishError, match=problem):
+        new_generation("lrea", artifact_id, users, as_of_s, "int8", NOW)
+
+
+@pytest.mark.parametrize("raw", [b"[" * 100_000, b" " * 10_000_000, b"{"])
+def test_over_a_pointer_that_cannot_be_read_nothing_is_published(client, raw: bytes):
+    client.set(pointer_key("lrea"), raw)
+    with pytest.raises(GenerationError, match=r"generation pointer .*:lrea"):
+        publish_new(client)
+    assert client.get(pointer_key("lrea")) == raw
+    client.delete(pointer_key("lrea"))
+    assert_only(client, publish_new(client))
 
 
 def test_a_rollback_during_a_publish_wins(client):

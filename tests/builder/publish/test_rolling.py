@@ -13,6 +13,8 @@ from builder.publish.generations import count_all, new_generation, read_pointer,
 from builder.publish.rolling import publish_in_place
 from builder.publish.services import loaded_by_service
 from models.contract.generation import (
+    MAX_OVER,
+    MAX_PRESENCE_BYTES,
     SERVICES_KEY,
     Generation,
     Overwritten,
@@ -158,6 +160,21 @@ def test_a_mixture_of_three_names_all_three(client):
     assert mixture.place == first.name
 
 
+def test_a_mixture_of_more_artifacts_than_services_load_is_refused_before_it_is_written(client):
+    blue_green(client)
+    for number in range(MAX_OVER):
+        with pytest.raises(ZeroDivisionError):
+            roll(client, f"{number:032x}", source=interrupted(1, f"{number:032x}"))
+    mixture = pointer_of(client)
+    assert len(mixture.current.over) == MAX_OVER
+
+    with pytest.raises(PublishError, match=f"expected at most {MAX_OVER}. Publish once with"):
+        roll(client, C)
+
+    assert pointer_of(client) == mixture
+    assert blue_green(client, C).current.over == ()
+
+
 def test_a_bad_record_leaves_a_mixture_and_the_error(client, caplog):
     blue_green(client)
     source = iter([*records_of(range(50), B), ("x", raw_record("y", artifact_id=B))])
@@ -196,10 +213,14 @@ def test_a_service_that_has_not_loaded_both_stops_it_before_anything_changes(cli
 
 def test_a_service_with_an_unreadable_announcement_is_not_waited_for(client):
     blue_green(client)
-    for raw in (b"", b"\xff", b"[]"):
+    deep, long = b"[" * 100_000, b"{" + b" " * (MAX_PRESENCE_BYTES + 1) + b"}"
+    for raw in (b"\xff", b"[]", deep, long, b'{"lrea": 5, "1": ["x"]}'):
         client.sadd(SERVICES_KEY, "odd")
         client.set(heartbeat_key("odd"), raw)
         assert loaded_by_service(client) == {"odd": {}}
+    client.delete(heartbeat_key("odd"))
+    client.rpush(heartbeat_key("odd"), "no string")
+    assert loaded_by_service(client) == {"odd": {}}
     assert roll(client, B).current.over == ()
 
 

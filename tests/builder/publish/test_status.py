@@ -2,8 +2,11 @@
 
 import os
 
+import pytest
+
 from builder.publish.lock import hold_lock
 from builder.publish.status import status
+from models.contract.generation import pointer_key
 from tests.builder.published import generation_of, publish_new, raw_record
 
 
@@ -31,3 +34,17 @@ def test_status_shows_generations_and_locks(client):
     assert lrea.record_bytes in {len(raw_record("user:1")), len(raw_record("user:11"))}
     assert lrea.lock_holder
     assert f"pid {os.getpid()}" in lrea.lock_holder
+
+
+@pytest.mark.parametrize("raw", [b"{", b"[" * 100_000])
+def test_a_pointer_that_cannot_be_read_is_a_problem_of_its_model_only(client, raw: bytes):
+    pointer = publish_new(client)
+    client.sadd("absorb:{control}:models", "din", b"\xff")
+    client.set(pointer_key("din"), raw)
+    client.set(b"absorb:\xff:20261122T031500Z-0a1b2c:user", b"a key of no model")
+
+    rows = {row.model: row for row in status(client)}
+
+    assert rows["lrea"].pointer == pointer
+    assert rows["din"].pointer is None
+    assert str(rows["din"].problem).startswith("generation pointer absorb:{control}:pointer:din: ")
