@@ -72,8 +72,8 @@ def cache_errors(client: CacheClient) -> Iterator[None]:
         raise CacheUnavailableError(cache_address(client), str(error)) from error
 
 
-def read_bytes(client: CacheClient, key: str) -> bytes | None:
-    """First `MAX_POINTER_BYTES` + 1 bytes of a key; None if the key does not exist, or is empty.
+def read_control(client: CacheClient, key: str) -> bytes | None:
+    """First `MAX_POINTER_BYTES` + 1 bytes of a pointer or a lock; None if the key does not exist, or is empty.
 
     Raises:
         CacheUnavailableError: the cache does not answer, or the key holds no string.

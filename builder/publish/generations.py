@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from itertools import islice
 
 from builder.errors import PublishError
-from builder.publish.cache import CacheClient, cache_errors, read_bytes
+from builder.publish.cache import CacheClient, cache_errors, read_control
 from models.contract.generation import (
     MODELS_KEY,
     Generation,
@@ -67,7 +67,7 @@ def read_pointer(client: CacheClient, model: str) -> tuple[Pointer | None, bytes
         GenerationError: the key does not hold a pointer.
     """
     key = pointer_key(model)
-    raw = read_bytes(client, key)
+    raw = read_control(client, key)
     return (Pointer.from_bytes(raw, key), raw) if raw is not None else (None, b"")
 
 

