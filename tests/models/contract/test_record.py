@@ -15,7 +15,13 @@ from models.contract.errors import (
     ForeignRecordError,
     RecordError,
 )
-from models.contract.record import UserRecord, decode_record, encode_record, record_bytes
+from models.contract.record import (
+    UserRecord,
+    decode_record,
+    encode_record,
+    record_artifact,
+    record_bytes,
+)
 from models.contract.state_spec import RECORD_DTYPES, TensorSpec, stack_states
 
 SPEC = (TensorSpec("rows", (3, 4)), TensorSpec("counts", (3,)))
@@ -283,3 +289,33 @@ def test_ids_beyond_int32_are_refused():
     record = replace(small_record(), state={"ids": np.full((2, 3), 2**40 + 5)})
     with pytest.raises(ValueError, match="state 'ids': got 1099511627781, too large for int32"):
         encode_record(record, (IDS,), ARTIFACT, "fp32")
+
+
+def test_the_artifact_of_a_record_is_read_from_its_header():
+    raw = encode_record(small_record(), SPEC, ARTIFACT, "fp16")
+
+    assert record_artifact(raw) == ARTIFACT
+    assert record_artifact(raw[:40]) == ARTIFACT  # the header alone
+    assert record_artifact(raw[:39]) is None
+    assert record_artifact(b"ABSQ" + raw[4:]) is None
+    assert record_artifact(b"") is None
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(
+    ("dtype", "offset", "tensor", "code"),
+    [
+        ("fp32", 4 * 11, "rows", "<f"),
+        ("fp32", 4 * 12, "counts", "<f"),
+        ("fp16", 2 * 11, "rows", "<e"),
+        ("fp16", 2 * 12, "counts", "<e"),
+        ("int8", 2 * 2, "rows", "<e"),  # a scale
+        ("int8", 2 * 3 + 12, "counts", "<e"),
+    ],
+)
+def test_a_stored_number_that_is_not_finite_is_refused(value, dtype, offset, tensor, code):
+    body = bytearray(encode_record(small_record(), SPEC, ARTIFACT, dtype)[:-4])
+    struct.pack_into(code, body, 40 + len(b"u1") + 4 * 2 + offset, value)
+
+    with pytest.raises(CorruptRecordError, match=f"state '{tensor}': a value that is not finite"):
+        decode_record(bytes(body) + struct.pack("<I", zlib.crc32(body)), SPEC, ARTIFACT)

@@ -242,3 +242,98 @@ async def test_the_newest_of_the_lowest_priority_is_pushed_out(rejections: list[
     await asyncio.gather(*tasks)
     assert ended[3:] == ["urgent 1", "urgent 2", "urgent 3", "usual"]
     assert rejections == ["pushed_out"] * 3
+
+
+@pytest.mark.anyio
+async def test_the_mean_follows_the_latest_durations_slowly(rejections: list[str]):
+    admission = Admission(1, 1, 60.0, rejections.append)
+    assert admission.take()
+    admission.give_back(4.0)  # the first is the mean
+    admission.take()
+    admission.give_back(104.0)  # each later one weighs 0.05
+    admission.take()
+    assert admission.retry_after_s() == 9
+    waiting = asyncio.create_task(admission.wait(0))
+    await asyncio.sleep(0)
+    assert admission.retry_after_s() == 18  # the waiting one takes as long
+    admission.give_back(9.0)
+    with await waiting:
+        pass
+
+
+@pytest.mark.anyio
+async def test_a_permit_knows_how_long_it_was_held(
+    rejections: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    admission = Admission(1, 0, 1.0, rejections.append)
+    now_s = 1000.0
+    monkeypatch.setattr("service.scoring.admission.time.monotonic", lambda: now_s)
+    permit = admission.take()
+    assert permit is not None
+    now_s = 1007.0
+    with permit:
+        pass
+    assert admission.take()
+    assert admission.retry_after_s() == 7
+
+
+@pytest.mark.anyio
+async def test_a_permit_for_a_waiter_cancelled_in_the_same_turn_becomes_free(
+    rejections: list[str],
+):
+    admission = Admission(1, 2, 60.0, rejections.append)
+    permit = admission.take()
+    assert permit is not None
+    waiter = asyncio.create_task(admission.wait(0))
+    await asyncio.sleep(0)
+    waiter.cancel()
+    with permit:  # its return finds the cancelled waiter in the queue
+        pass
+    with pytest.raises(asyncio.CancelledError):
+        await waiter
+    assert (admission.in_flight, admission.waiting, rejections) == (0, 0, [])
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("is_cancelled_first", [True, False])
+async def test_a_waiter_pushed_out_and_cancelled_in_one_turn_leaves_once(
+    rejections: list[str], is_cancelled_first: bool
+):
+    admission = Admission(1, 1, 60.0, rejections.append)
+    permit = admission.take()
+    assert permit is not None
+    waiter = asyncio.create_task(admission.wait(5))
+    await asyncio.sleep(0)
+    urgent = asyncio.create_task(admission.wait(1))
+    if is_cancelled_first:
+        waiter.cancel()
+    else:
+        asyncio.get_running_loop().call_soon(waiter.cancel)
+    await asyncio.wait([waiter])
+    assert waiter.cancelled()
+    assert (admission.in_flight, admission.waiting) == (1, 1)
+    with permit:
+        pass
+    with await urgent:
+        assert admission.in_flight == 1
+    assert (admission.in_flight, admission.waiting) == (0, 0)
+
+
+@pytest.mark.anyio
+async def test_each_rejection_says_why(rejections: list[str]):
+    admission = Admission(1, 1, 0.02, rejections.append)
+    assert admission.take()
+    late = asyncio.create_task(admission.wait(3))
+    await asyncio.sleep(0)
+    with pytest.raises(OverloadedError, match="1 requests are being scored, and 1 wait"):
+        await admission.wait(3)
+    with pytest.raises(OverloadedError, match="no permit became free in 20 ms"):
+        await late
+    low = asyncio.create_task(admission.wait(5))
+    await asyncio.sleep(0)
+    urgent = asyncio.create_task(admission.wait(1))
+    with pytest.raises(OverloadedError, match="full, and a request of a higher priority took"):
+        await low
+    admission.give_back(0.0)
+    await urgent
+    assert rejections == ["queue_full", "queue_wait", "pushed_out"]

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from service.errors import AccessError
 from service.settings import Settings
 from service.tools.keys import new_key
-from service.transport.auth import exposure_problem, is_loopback
+from service.transport.auth import Access, Role, exposure_problem, is_loopback
 from tests.service.toy import Toy
 from tests.service.world import World
 
@@ -163,3 +164,24 @@ async def test_a_key_and_its_hash_belong_together():
     assert hashlib.sha256(made.encode()).hexdigest() == its_hash
     assert made != new_key()[0]
     assert len(made) >= 43
+
+
+def refused(access: Access, needed: Role, headers: dict[str, str]) -> str:
+    with pytest.raises(AccessError) as caught:
+        access.check(needed, headers)
+    return str(caught.value)
+
+
+async def test_a_refusal_says_what_came():
+    access = Access(Settings(**LOCKED))
+    access.check(
+        Role.SCORING, {"x-api-key": SCORING}
+    )  # as gRPC passes metadata: names in lower case
+    access.check(Role.ADMIN, {"authorization": f"BEARER {ADMIN}"})
+    assert "got none" in refused(access, Role.SCORING, {})
+    assert "got an unknown one" in refused(access, Role.SCORING, {"x-api-key": "x"})
+    assert "got an unknown one" in refused(access, Role.SCORING, {"authorization": "Bearer x"})
+    assert "got one for scoring" in refused(access, Role.ADMIN, {"x-api-key": SCORING})
+    open_access = Access(Settings(host="0.0.0.0", allow_open=True))
+    open_access.check(Role.SCORING, {})
+    assert "got no administrator's key" in refused(open_access, Role.ADMIN, {"x-api-key": ADMIN})
