@@ -2,6 +2,7 @@
 
 AbsorbError                    models/contract/errors.py
 ├── UnknownVersionError        the model exists, but another version of it serves
+├── UnknownCallError           the gRPC service has no such call
 ├── UnknownUserError           the cache holds no record of that user
 ├── NotReadyError              no model is loaded that can score
 ├── OverloadedError            too many requests are waiting
@@ -31,6 +32,13 @@ class UnknownVersionError(AbsorbError):
         super().__init__(
             f"version of model {model!r}: got {shown(version)}, expected {serves}, the only one loaded"
         )
+
+
+class UnknownCallError(AbsorbError):
+    """The gRPC service has no such call. The error does not repeat its name, which may be no text."""
+
+    def __init__(self, service: str) -> None:
+        super().__init__(f"call: got an unknown one, expected one of {service}")
 
 
 class UnknownUserError(AbsorbError):

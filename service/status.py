@@ -25,6 +25,7 @@ from service.errors import (
     NotReadyError,
     OverloadedError,
     ScoreError,
+    UnknownCallError,
     UnknownUserError,
     UnknownVersionError,
 )
@@ -45,6 +46,7 @@ STATUS: dict[type[AbsorbError], int] = {
     AccessError: 403,
     UnknownModelError: 404,
     UnknownVersionError: 404,
+    UnknownCallError: 404,
     UnknownUserError: 404,
     OverloadedError: 429,
     NotReadyError: 503,
@@ -87,6 +89,21 @@ GRPC_CODES = {
 def status_of(error: AbsorbError) -> int:
     """HTTP status of an error: that of its class, or of its nearest base class in the table."""
     return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+
+
+def grpc_code_of(error: Exception) -> str:
+    """Name of the gRPC code of an error; an unexpected exception is INTERNAL."""
+    if isinstance(error, UnknownCallError):
+        return "UNIMPLEMENTED"  # what gRPC's clients expect, where those of HTTP expect 404
+    return GRPC_CODES[status_of(error) if isinstance(error, AbsorbError) else 500]
+
+
+def retry_after_s(error: Exception) -> int | None:
+    """Seconds after which a request may succeed; None: it will not."""
+    if isinstance(error, OverloadedError):
+        return error.retry_after_s
+    is_retryable = isinstance(error, AbsorbError) and status_of(error) in RETRYABLE
+    return RETRY_AFTER_S if is_retryable else None
 
 
 def text_of(error: Exception) -> str:

@@ -1,13 +1,12 @@
 """The Open Inference Protocol V2 over gRPC: a second transport of the data plane, on the same event loop as HTTP.
 
 A client's gRPC deadline is the request's timeout if it is the shorter one. Errors have the gRPC code that belongs to
-their HTTP status, and the same text. gRPC itself answers calls that the .proto file does not have (shared memory,
-tracing, streams) with UNIMPLEMENTED.
+their HTTP status, and the same text. Calls that the .proto file does not have (shared memory, tracing, streams) are
+UNIMPLEMENTED.
 """
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -16,14 +15,14 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from models.contract.errors import AbsorbError, RequestError
-from service.observability.request_context import CURRENT
-from service.observability.request_log import REQUEST_ID, RequestLog
+from service.observability.request_log import RequestLog
 from service.settings import Settings
-from service.status import GRPC_CODES, status_of, text_of
 from service.transport.auth import Access, Role
+from service.transport.body import BodyLimit
 from service.v2 import inference_pb2 as pb
 from service.v2.codec import short
 from service.v2.data_plane import DataPlane
+from service.v2.grpc_calls import Calls
 from service.v2.grpc_messages import (
     config_for,
     index_for,
@@ -33,17 +32,14 @@ from service.v2.grpc_messages import (
     response_for,
     statistics_for,
 )
+from service.v2.grpc_transport import Context, make_server
 from service.v2.messages import InferRequest
 
 PROBES = frozenset({"ServerLive", "ServerReady"})
 ADMIN = frozenset({"RepositoryModelLoad", "RepositoryModelUnload"})
-SERVICE = "inference.GRPCInferenceService"
-METHOD = "GRPC"
-"""Method in metrics, logs and spans."""
 
 log = logging.getLogger(__name__)
 
-Context = grpc.aio.ServicerContext[Any, Any]
 Incoming = TypeVar("Incoming", bound=Message, contravariant=True)
 Answer = Callable[[Incoming, Context], Awaitable[Message]]
 
@@ -57,13 +53,12 @@ class GrpcServer:
         Args:
             data_plane: answers the calls.
             request_log: begins and finishes requests; the same as for HTTP.
-            settings: address, TLS files, and the maximum length of a message: gRPC itself rejects a longer one with
-                RESOURCE_EXHAUSTED.
+            settings: address, TLS files, keys, limits of a message.
         """
         self._data_plane = data_plane
-        self._request_log = request_log
         self._settings = settings
-        self._access = Access(settings)
+        body = BodyLimit(settings.max_body_bytes, settings.body_timeout_s)
+        self._calls = Calls(request_log, Access(settings), body)
         self._server: grpc.aio.Server | None = None
         self._closing: asyncio.Task[None] | None = None
 
@@ -73,14 +68,9 @@ class GrpcServer:
         Raises:
             RuntimeError: the port is taken.
         """
-        options = [
-            ("grpc.max_receive_message_length", self._settings.max_body_bytes),
-            ("grpc.max_send_message_length", -1),
-            ("grpc.so_reuseport", 0),  # with it, two services could share one port unnoticed
-        ]
-        self._server = grpc.aio.server(options=options)
-        handlers = grpc.method_handlers_generic_handler(SERVICE, self._handlers())
-        self._server.add_generic_rpc_handlers((handlers,))
+        self._server = make_server(
+            self._settings.max_body_bytes, self._handlers(), self._calls.refuse
+        )
         host = self._settings.host
         host = f"[{host}]" if ":" in host else host
         port = self._add_port(self._server, f"{host}:{self._settings.grpc_port}")
@@ -124,36 +114,10 @@ class GrpcServer:
     def _handler(
         self, name: str, kind: type[Message], answer: Answer[Any]
     ) -> "grpc.RpcMethodHandler[Any, Any]":
-        route = f"/{SERVICE}/{name}"
+        async def answer_bytes(raw: bytes, context: Context) -> bytes:
+            return (await answer(_read(kind, raw), context)).SerializeToString()
 
-        async def call(raw: bytes, context: Context) -> bytes:
-            request, span = self._request_log.begin(route, _headers(context))
-            CURRENT.set(request)  # each call runs in its own task, and so in its own context
-            context.set_trailing_metadata(((REQUEST_ID.decode(), request.request_id),))
-            status, text, response = 200, "", b""
-            try:
-                self._check(name, context)
-                response = (await answer(_read(kind, raw), context)).SerializeToString()
-            except Exception as error:
-                status, text = _status_and_text(route, error)
-            request.answered = time.perf_counter()
-            # After the response was sent.
-            finish = self._request_log.finish
-            asyncio.get_running_loop().call_soon(finish, (route, METHOD), request, span, status)
-            if status != 200:
-                await context.abort(grpc.StatusCode[GRPC_CODES[status]], text)
-            return response
-
-        # Bytes in and out: for a message that cannot be parsed, gRPC itself would answer INTERNAL.
-        return grpc.unary_unary_rpc_method_handler(call)
-
-    def _check(self, name: str, context: Context) -> None:
-        """Return if the call has the key that it needs; raises as `Access.check` does."""
-        if name in PROBES:
-            return
-        sent = context.invocation_metadata() or ()
-        headers = {key: value for key, value in sent if isinstance(value, str)}
-        self._access.check(Role.ADMIN if name in ADMIN else Role.SCORING, headers)
+        return self._calls.handler(name, _role_of(name), answer_bytes)
 
     async def _live(self, _: pb.ServerLiveRequest, __: Context) -> Message:
         return pb.ServerLiveResponse(live=True)
@@ -203,6 +167,12 @@ class GrpcServer:
         return pb.RepositoryModelUnloadResponse()
 
 
+def _role_of(call: str) -> Role | None:
+    if call in PROBES:
+        return None
+    return Role.ADMIN if call in ADMIN else Role.SCORING
+
+
 def _read(kind: type[Message], raw: bytes) -> Message:
     try:
         return kind.FromString(raw)
@@ -211,31 +181,11 @@ def _read(kind: type[Message], raw: bytes) -> Message:
         raise RequestError("message", short(raw), f"a message of type {name}") from error
 
 
-def _status_and_text(route: str, error: Exception) -> tuple[int, str]:
-    """HTTP status and text of an error; logs it if it is the server's fault."""
-    status = status_of(error) if isinstance(error, AbsorbError) else 500
-    if not isinstance(error, AbsorbError):
-        log.error("request failed", extra={"path": route}, exc_info=error)
-    elif status >= 500:
-        log.warning("request refused", extra={"status": status, "error": str(error)})
-    return status, text_of(error)
-
-
 def _within(request: InferRequest, remaining_s: float | None) -> InferRequest:
     """Shorten the request's timeout to the time that is left of the client's gRPC deadline."""
     timeout_us = request.parameters.get("timeout", 0)
-    if remaining_s is None or type(timeout_us) is not int:
-        return request
+    if remaining_s is None or type(timeout_us) is not int or timeout_us < 0:
+        return request  # a wrong timeout is refused where those of HTTP are
     remaining_us = max(1, int(remaining_s * 1e6))
     timeout_us = min(timeout_us, remaining_us) if timeout_us > 0 else remaining_us
     return replace(request, parameters={**request.parameters, "timeout": timeout_us})
-
-
-def _headers(context: Context) -> list[tuple[bytes, bytes]]:
-    """A call's metadata in the form of HTTP headers."""
-    sent = context.invocation_metadata() or ()
-    return [(_bytes(key), _bytes(value)) for key, value in sent]
-
-
-def _bytes(value: str | bytes) -> bytes:
-    return value.encode() if isinstance(value, str) else value

@@ -4,19 +4,13 @@ The client's stubs and the service's name the same symbols, which one process ca
 the server.
 """
 
-import asyncio
 import json
 import math
 import re
-import shutil
 import signal
 import struct
-import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -27,74 +21,25 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.utils import InferenceServerException
 
 from models.contract.calibration import Temperature
-from models.contract.embedded_cache import start_server, stop_server
-from models.contract.generation import Generation
 from tests.hostile_records import forged, payload_at
-from tests.service.running import service_process, wait_for
 from tests.service.toy import AS_OF_S, Toy
-from tests.service.world import HISTORIES, RECENT, World, record_of
+from tests.service.v2.grpc_door import CALL, Door, open_door
+from tests.service.world import HISTORIES, RECENT, record_of
 
 TOY = Toy()
 PLACED = Toy(candidate_names=("display",), calibration=Temperature(0.7, -0.5))
 VERSION = str(AS_OF_S + 60)
 SLATE = ["i1", "i5", "no such"]
-CALL = "/inference.GRPCInferenceService/"
 MAX_BYTES = 100_000
-
-
-@dataclass(frozen=True)
-class Door:
-    """A process that serves, and how to reach it."""
-
-    url: str
-    http: str
-    client: Any
-    channel: grpc.Channel
-    log: Path
-    world: World
-    generation: Generation
-
-    def metrics(self) -> str:
-        with urllib.request.urlopen(f"{self.http}/metrics") as answer:
-            return str(answer.read().decode())
 
 
 @pytest.fixture(scope="module")
 def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
-    folder = Path(tempfile.mkdtemp(prefix="ab", dir="/tmp"))
-    start_server(folder)
-    out = tmp_path_factory.mktemp("grpc")
-    world = World(f"unix://{folder}/valkey.sock", out / "artifacts")
-    generation = world.publish(TOY)
-    world.publish(PLACED, model="placed")
-    settings = {"default_model": "toy"}
-    settings |= {"cache_url": world.url, "artifact_dir": str(world.artifacts)}
-    settings |= {
-        "grpc_port": "0",
-        "max_body_bytes": str(MAX_BYTES),
-        "cache_timeout_ms": "2000",
-        "drain_delay_s": "0",
-        "access_log": "INFO",
-    }
-    with service_process(out / "log", **settings) as process:
-        http, port = asyncio.run(_addresses(process, out / "log"))
-        url = f"127.0.0.1:{port}"
-        with grpc.insecure_channel(url) as channel, triton.InferenceServerClient(url) as client:
-            while not client.is_server_ready():
-                time.sleep(0.02)
-            yield Door(
-                url, f"http://127.0.0.1:{http}", client, channel, out / "log", world, generation
-            )
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(30) == 0  # with a client still connected
-    stop_server(folder)
-    shutil.rmtree(folder)
-
-
-async def _addresses(process: Any, log: Path) -> tuple[str, str]:
-    await wait_for(process, log, "(generation serves)")
-    http = await wait_for(process, log, r"running on http://127\.0\.0\.1:(\d+)")
-    return http, await wait_for(process, log, r"gRPC running on 127\.0\.0\.1:(\d+)")
+    models = {"toy": TOY, "placed": PLACED}
+    with open_door(tmp_path_factory.mktemp("grpc"), models, max_body_bytes=str(MAX_BYTES)) as door:
+        yield door
+        door.process.send_signal(signal.SIGTERM)
+        assert door.process.wait(30) == 0  # with a client still connected
 
 
 def texts(name: str, *values: str) -> Any:
@@ -284,7 +229,7 @@ BAD: dict[str, tuple[Any, str, str]] = {
         "INVALID_ARGUMENT",
         "scores",
     ),
-    "too long": (message(id="x" * MAX_BYTES), "RESOURCE_EXHAUSTED", "larger than max"),
+    "too long": (message(id="x" * MAX_BYTES), "RESOURCE_EXHAUSTED", "at most"),
 }
 
 
