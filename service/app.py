@@ -34,6 +34,8 @@ from service.state.build import Tiers
 from service.status import headers_of, status_of
 from service.transport.auth import Access, KeyCheck
 from service.transport.body import BodyLimit
+from service.transport.limits import SlateLimits
+from service.transport.parser_thread import ParserThread
 from service.transport.responses import error_response
 from service.v2.data_plane import DataPlane
 from service.v2.http import v2_routes
@@ -59,6 +61,7 @@ class Dependencies:
         follower: loads published generations.
         workers: threads that score.
         readiness: whether this process should get requests.
+        parsers: parses large request bodies.
         pipeline: query -> scores.
         data_plane: the V2 protocol, whatever transport carries it.
         tracing: begins spans; None: traces are off.
@@ -73,6 +76,7 @@ class Dependencies:
     follower: Follower
     workers: Workers
     readiness: Readiness
+    parsers: ParserThread
     pipeline: Pipeline
     data_plane: DataPlane
     tracing: Tracing | None
@@ -97,7 +101,7 @@ def create_app(dependencies: Dependencies) -> FastAPI:
         lifespan=lambda _: _lifespan(dependencies, scrape, slow),
         telemetry=NO_TELEMETRY,
     )
-    scoring = scoring_routes(dependencies.pipeline, settings)
+    scoring = scoring_routes(dependencies.pipeline, settings, dependencies.parsers)
     for router in [scoring, *_routers(dependencies, access, scrape, slow)]:
         app.include_router(router)
     routes = {route.path: route for route in scoring.routes if isinstance(route, APIRoute)}
@@ -129,6 +133,7 @@ async def _lifespan(
     scrape.close()
     await asyncio.to_thread(slow.close)
     await dependencies.pipeline.close()
+    dependencies.parsers.close()
     if dependencies.tracing is not None:
         await asyncio.to_thread(dependencies.tracing.close)
     await dependencies.tiers.close()
@@ -141,9 +146,11 @@ def _routers(
     settings, pipeline = dependencies.settings, dependencies.pipeline
     body = BodyLimit(settings.max_body_bytes, settings.body_timeout_s)
     return [
-        cache_routes(dependencies.tiers, pipeline, body),
+        cache_routes(
+            dependencies.tiers, pipeline, body, SlateLimits.of(settings), dependencies.parsers
+        ),
         showing_routes(pipeline, dependencies.selection),
-        *v2_routes(dependencies.data_plane, body, access),
+        *v2_routes(dependencies.data_plane, body, access, dependencies.parsers),
         operating_routes(dependencies.readiness, scrape),
         slow_routes(slow, access),
     ]

@@ -91,6 +91,9 @@ class Settings(BaseSettings):
     max_candidates: PositiveInt = 5000
     """Most candidates in one request; a longer slate is rejected with status 400."""
 
+    max_recent: PositiveInt = 1000
+    """Most items in a request's `recent`, for each user; a longer list is rejected with status 400."""
+
     max_body_bytes: PositiveInt = 1 << 20
     """Largest request body in bytes, both as sent and decompressed; a larger one is rejected with status 413."""
 

@@ -31,6 +31,7 @@ from service.settings import Settings
 from service.state.build import Tiers, build_tiers
 from service.store.cluster import ClusterStore
 from service.store.redis import RedisStore, StateStore
+from service.transport.parser_thread import ParserThread
 from service.v2.data_plane import DataPlane
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ def build_dependencies(
     follower = _follower(settings, store, selection, tiers, pipeline, telemetry)
     readiness = Readiness(pipeline.probe, workers)
     telemetry.ready.set_function(readiness.is_ready)
-    data_plane = DataPlane(pipeline, selection, follower, readiness, settings, clock)
+    parsers = ParserThread(telemetry.rejected)
+    data_plane = DataPlane(pipeline, selection, follower, readiness, parsers, settings, clock)
     request_log = RequestLog(telemetry, settings, tracing)
     return Dependencies(
         settings=settings,
@@ -77,6 +79,7 @@ def build_dependencies(
         follower=follower,
         workers=workers,
         readiness=readiness,
+        parsers=parsers,
         pipeline=pipeline,
         data_plane=data_plane,
         tracing=tracing,

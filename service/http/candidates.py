@@ -6,15 +6,14 @@ from itertools import chain
 from types import NoneType
 from typing import Any, NoReturn, TypeGuard, cast
 
-from pydantic import PlainValidator, WithJsonSchema
+from pydantic import PlainValidator, ValidationInfo, WithJsonSchema
 
 from models.contract.errors import RequestError, Unquoted, did_you_mean, shown
 from models.contract.vocabulary import are_ids, check_id
+from service.transport.limits import MAX_CANDIDATE_FIELDS, SlateLimits
 
 MAX_SHOWN = 80
 """Characters of a wrong value that an error repeats."""
-MAX_CANDIDATE_FIELDS = 32
-"""Names of candidate fields in one request. A column is kept for each, so this bounds the memory of a body."""
 KEYS = ("id", "fields")
 """Keys of a candidate that is an object."""
 ROW_TYPES = {dict, NoneType}
@@ -73,8 +72,20 @@ def are_texts(values: Sequence[object]) -> TypeGuard[list[str]]:
     return set(map(type, values)) == {str} and are_ids(cast(list[str], values))
 
 
-def read_candidates(value: object) -> Candidates:
-    """Read `candidates`: a candidate is an id, or an object with an id and perhaps fields.
+def read_candidates(value: object, info: ValidationInfo) -> Candidates:
+    """Read `candidates` within the limits in pydantic's context. The length is checked before any candidate is read.
+
+    Raises:
+        RequestError: there are too many; else as `candidates_of` raises.
+    """
+    limits: SlateLimits | None = info.context
+    if limits is not None and isinstance(value, list) and len(value) > limits.candidates:
+        raise RequestError("candidates", len(value), f"1 to {limits.candidates} item ids")
+    return candidates_of(value)
+
+
+def candidates_of(value: object) -> Candidates:
+    """Read candidates: each is an id, or an object with an id and perhaps fields.
 
     Loops over candidates are comprehensions, and types are checked for all at once: slates are long, and this runs on
     the event loop.

@@ -13,6 +13,7 @@ from pydantic import (
     StrictInt,
     StrictStr,
     ValidationError,
+    ValidationInfo,
     WithJsonSchema,
 )
 
@@ -31,9 +32,13 @@ from service.settings import Settings
 from service.transport.body import BodyLimit, read_body
 from service.transport.deadline import read_deadline_and_priority
 from service.transport.disconnect import cancelled_on_disconnect
+from service.transport.limits import LARGE_BYTES, MAX_CONTEXT_FIELDS, SlateLimits, bound_of
+from service.transport.parser_thread import ParserThread
 
 MAX_PREFETCH = 1000
 """Users of one prefetch request."""
+MAX_MODELS = 64
+"""Models of one comparison, which scores with each of them."""
 MAX_PROBLEMS = 100
 """Wrong values of a body above which the error only counts them: pydantic lists either all of them or none."""
 
@@ -51,9 +56,12 @@ def _users_to_prefetch(value: object) -> list[str]:
     return [read_id(f"user_ids[{at}]", user_id) for at, user_id in enumerate(value)]
 
 
-def _recent(value: object) -> list[str]:
+def _recent(value: object, info: ValidationInfo) -> list[str]:
     if not isinstance(value, list):
         raise RequestError("recent", short(value), "a list of item ids")
+    limits: SlateLimits | None = info.context
+    if limits is not None and len(value) > limits.recent:
+        raise RequestError("recent", len(value), f"at most {limits.recent} item ids")
     if are_texts(value):
         return value
     return [read_id(f"recent[{at}]", item) for at, item in enumerate(value)]
@@ -62,6 +70,8 @@ def _recent(value: object) -> list[str]:
 def _model_names(value: object) -> list[str]:
     if not isinstance(value, list) or not value:
         raise RequestError("models", short(value), "a list of at least one model's name")
+    if len(value) > MAX_MODELS:
+        raise RequestError("models", len(value), f"at most {MAX_MODELS} names")
     for at, name in enumerate(value):
         if type(name) is not str:
             raise RequestError(f"models[{at}]", short(name), "a string")
@@ -72,7 +82,13 @@ def _model_names(value: object) -> list[str]:
 
 
 MODELS_SCHEMA = WithJsonSchema(
-    {"type": "array", "items": {"type": "string"}, "minItems": 1, "uniqueItems": True}
+    {
+        "type": "array",
+        "items": {"type": "string"},
+        "minItems": 1,
+        "maxItems": MAX_MODELS,
+        "uniqueItems": True,
+    }
 )
 ITEMS_SCHEMA = WithJsonSchema({"type": "array", "items": ID_SCHEMA})
 USERS_SCHEMA = WithJsonSchema(
@@ -106,7 +122,9 @@ class SlateRequest(BaseModel):
     recent: Annotated[list[str], PlainValidator(_recent), ITEMS_SCHEMA] | None = None
     """Item ids of the user's latest events, newest last; absent or null: those in the user's record."""
 
-    context: dict[StrictStr, StrictStr | StrictInt] = {}
+    context: Annotated[
+        dict[StrictStr, StrictStr | StrictInt], Field(max_length=MAX_CONTEXT_FIELDS)
+    ] = {}
     """Context field -> value."""
 
 
@@ -174,7 +192,9 @@ Answer = Callable[[Body, float, int], Awaitable[Response]]
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def with_body(kind: type[Body], settings: Settings) -> Callable[[Answer[Body]], Endpoint]:
+def with_body(
+    kind: type[Body], settings: Settings, parsers: ParserThread
+) -> Callable[[Answer[Body]], Endpoint]:
     """Decorator for a route's function: it gets the parsed body, the deadline and the priority, not the request.
 
     The function is cancelled when the client closes the connection.
@@ -182,13 +202,16 @@ def with_body(kind: type[Body], settings: Settings) -> Callable[[Answer[Body]], 
     Args:
         kind: class of the body.
         settings: limits of bodies and deadlines.
+        parsers: parses large bodies.
     """
     limit = BodyLimit(settings.max_body_bytes, settings.body_timeout_s)
+    limits = SlateLimits.of(settings)
 
     def decorate(answer: Answer[Body]) -> Endpoint:
         async def endpoint(request: Request) -> Response:
             deadline, priority = read_deadline_and_priority(request.headers, settings)
-            body = parse_request(kind, await read_body(request, limit))
+            raw = await read_body(request, limit)
+            body = await parse_where_it_fits(parsers, kind, raw, limits)
             with cancelled_on_disconnect(request.receive):
                 return await answer(body, deadline, priority)
 
@@ -199,14 +222,30 @@ def with_body(kind: type[Body], settings: Settings) -> Callable[[Answer[Body]], 
     return decorate
 
 
-def parse_request(kind: type[Body], raw: bytes) -> Body:
+async def parse_where_it_fits(
+    parsers: ParserThread, kind: type[Body], raw: bytes, limits: SlateLimits
+) -> Body:
+    """Parse a small body on the event loop, and a large one in the parsers' thread; raises as `parse_request` does."""
+    if len(raw) > LARGE_BYTES:
+        return await parsers.run(parse_request, kind, raw, limits)
+    return parse_request(kind, raw, limits)
+
+
+def parse_request(kind: type[Body], raw: bytes, limits: SlateLimits | None) -> Body:
     """Parse a request's body.
+
+    Args:
+        kind: class of the body.
+        raw: the body.
+        limits: lengths of its lists; None limits none.
 
     Raises:
         RequestError: naming the field, what came and what was expected.
     """
+    if limits is not None and len(raw) > LARGE_BYTES:
+        bound_of(limits).check(raw)
     try:
-        return kind.model_validate_json(raw)
+        return kind.model_validate_json(raw, context=limits)
     except ValidationError as error:
         raise _request_error(error, list(kind.model_fields)) from error
 
@@ -225,6 +264,9 @@ def _request_error(error: ValidationError, fields: list[str]) -> RequestError:
             return RequestError("body", field, f"only the fields {', '.join(fields)}{hint}")
         case "json_invalid":
             return RequestError("body", short(first["input"]), f"JSON ({first['ctx']['error']})")
+        case "too_long":
+            got = Unquoted(f"more than {first['ctx']['max_length']} of them")
+            return RequestError(field, got, f"at most {first['ctx']['max_length']}")
         case _:
             expected = first["msg"].removeprefix("Input should be ")
             return RequestError(field, short(first["input"]), expected)

@@ -28,6 +28,7 @@ from service.runtime.readiness import Readiness
 from service.scoring.pipeline import Pipeline
 from service.settings import Settings
 from service.status import retry_headers, status_of
+from service.transport.parser_thread import ParserThread
 from service.transport.responses import ERRORS, BareRoute, JsonResponse, described_body
 from service.transport.schemas import Live, NotReady, Ready
 
@@ -36,12 +37,12 @@ METRICS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def scoring_routes(pipeline: Pipeline, settings: Settings) -> APIRouter:
+def scoring_routes(pipeline: Pipeline, settings: Settings, parsers: ParserThread) -> APIRouter:
     """Routes that score: POST /v1/score and POST /v1/compare."""
     router = APIRouter(prefix="/v1", responses=ERRORS, route_class=BareRoute)
 
     @router.post("/score", response_model=ScoreResponse, openapi_extra=described_body(ScoreRequest))
-    @with_body(ScoreRequest, settings)
+    @with_body(ScoreRequest, settings, parsers)
     async def score(body: ScoreRequest, deadline: float, priority: int) -> Response:
         """Score candidates for a user."""
         query = Query(
@@ -61,7 +62,7 @@ def scoring_routes(pipeline: Pipeline, settings: Settings) -> APIRouter:
     @router.post(
         "/compare", response_model=CompareResponse, openapi_extra=described_body(CompareRequest)
     )
-    @with_body(CompareRequest, settings)
+    @with_body(CompareRequest, settings, parsers)
     async def compare(body: CompareRequest, deadline: float, priority: int) -> Response:
         """Rank candidates for a user with several models, and say how far they agree."""
         query = Query(

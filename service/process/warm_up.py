@@ -116,7 +116,7 @@ def _query(line: bytes) -> Iterator[Query]:
     try:
         record = orjson.loads(line)
         if record["path"] == PATH:
-            body = parse_request(ScoreRequest, record["body"].encode())
+            body = parse_request(ScoreRequest, record["body"].encode(), None)
             ids, fields = body.candidates.ids, body.candidates.fields
             yield Query(body.user_id, ids, body.model, body.recent, body.context, fields)
     except (orjson.JSONDecodeError, RequestError, KeyError, TypeError, AttributeError):

@@ -94,10 +94,16 @@ def dtype_of(field: str, datatype: str) -> str:
 
 
 def _texts(field: str, raw: bytes, count: int) -> list[str]:
+    if len(raw) < count * LENGTH.size:
+        expected = (
+            f"at least {count * LENGTH.size}: the lengths of the {count} strings of its shape"
+        )
+        raise RequestError(f"{field}: number of bytes", len(raw), expected)
     short_texts = _short_texts(raw) if len(raw) > FEW_BYTES else None
-    texts = _any_texts(field, raw) if short_texts is None else short_texts
+    texts = _any_texts(field, raw, count) if short_texts is None else short_texts
     if len(texts) != count:
-        raise RequestError(f"{field}: number of elements", len(texts), f"{count} by its shape")
+        got = Unquoted(f"more than {count}") if len(texts) > count else len(texts)
+        raise RequestError(f"{field}: number of elements", got, f"{count} by its shape")
     return texts
 
 
@@ -125,10 +131,11 @@ def _short_texts(raw: bytes) -> list[str] | None:
     return texts if len(texts) == len(zeros) else None
 
 
-def _any_texts(field: str, raw: bytes) -> list[str]:
-    texts = []
+def _any_texts(field: str, raw: bytes, count: int) -> list[str]:
+    """Decode the strings one by one, up to one more than `count`."""
+    texts: list[str] = []
     at, end = 0, len(raw)
-    while at < end:
+    while at < end and len(texts) <= count:
         start = at + LENGTH.size
         at = start + LENGTH.unpack_from(raw, at)[0] if start <= end else end + 1
         if at > end:

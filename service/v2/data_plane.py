@@ -16,6 +16,8 @@ from service.query import Query, Scores
 from service.runtime.readiness import Readiness
 from service.scoring.pipeline import Pipeline
 from service.settings import Settings
+from service.transport.limits import SlateLimits
+from service.transport.parser_thread import ParserThread
 from service.v2.codec import short
 from service.v2.messages import (
     BYTES,
@@ -43,6 +45,8 @@ SERVER = ServerMetadata(
         "statistics",
     ),
 )
+MANY_ELEMENTS = 10_000
+"""Elements of a request's inputs above which they are translated outside of the event loop's thread."""
 PLATFORM = "onnxruntime_onnx"
 TRIES = 2
 """Attempts for a request of several users: a new generation may begin to serve between their scores."""
@@ -60,6 +64,7 @@ class DataPlane:
 
     Attributes:
         readiness: whether this process should get requests.
+        limits: lengths of a request's inputs; the readers of requests check them.
     """
 
     def __init__(
@@ -68,13 +73,16 @@ class DataPlane:
         selection: Selection,
         follower: Follower,
         readiness: Readiness,
+        parsers: ParserThread,
         settings: Settings,
         clock: Callable[[], float],
     ) -> None:
         self.readiness = readiness
+        self.limits = SlateLimits.of(settings)
         self._pipeline = pipeline
         self._selection = selection
         self._follower = follower
+        self._parsers = parsers
         self._settings = settings
         self._clock = clock
         self._statistics = Statistics()
@@ -116,8 +124,7 @@ class DataPlane:
         started_ns = time.perf_counter_ns()
         version = version_of(serving.generation)
         try:
-            queries = queries_of(request, serving.artifact.vocabulary, self._settings)
-            answers = await self._score(queries)
+            answers = await self._score(await self._queries(request, serving))
             version = version_of(answers[0].generation)
             if request.version not in ("", version):
                 raise UnknownVersionError(request.model, request.version, version)
@@ -134,6 +141,13 @@ class DataPlane:
         took_ns = time.perf_counter_ns() - started_ns
         self._statistics.succeeded(request.model, version, answers, self._clock(), took_ns)
         return response
+
+    async def _queries(self, request: InferRequest, serving: Serving) -> Sequence[Query]:
+        """The request's queries; those of many elements are made in the parsers' thread."""
+        vocabulary, settings = serving.artifact.vocabulary, self._settings
+        if sum(len(tensor.data) for tensor in request.inputs) > MANY_ELEMENTS:
+            return await self._parsers.run(queries_of, request, vocabulary, settings)
+        return queries_of(request, vocabulary, settings)
 
     async def _score(self, queries: Sequence[Query]) -> Sequence[Scores]:
         for _ in range(TRIES):

@@ -6,8 +6,10 @@ from typing import Any
 from google.protobuf.json_format import ParseDict
 
 from models.contract.errors import RequestError, Unquoted
+from service.transport.limits import SlateLimits
 from service.v2 import inference_pb2 as pb
 from service.v2.codec import shape_of, short, tensor_from_bytes, tensor_from_json, tensor_to_bytes
+from service.v2.limits import MAX_INPUTS, MAX_OUTPUTS, check_number, check_shapes
 from service.v2.messages import (
     BYTES,
     IndexEntry,
@@ -40,12 +42,19 @@ CONTENTS = {
 """Datatype -> field with its elements if they are not sent as raw bytes. FP16 has no such field."""
 
 
-def request_of(sent: pb.ModelInferRequest) -> InferRequest:
+def request_of(sent: pb.ModelInferRequest, limits: SlateLimits) -> InferRequest:
     """Read an infer request.
+
+    Args:
+        sent: the message.
+        limits: lengths of the inputs.
 
     Raises:
         RequestError: a tensor's shape, datatype or elements contradict each other; a parameter without a value.
     """
+    check_number("outputs", len(sent.outputs), MAX_OUTPUTS)
+    check_number("inputs", len(sent.inputs), MAX_INPUTS)
+    check_shapes([(tensor.name, _shape_of(tensor)) for tensor in sent.inputs], limits)
     return InferRequest(
         model=sent.model_name,
         inputs=_inputs_of(sent),

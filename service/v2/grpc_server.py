@@ -146,7 +146,7 @@ class GrpcServer:
         return metadata_for(self._data_plane.metadata(message.name, message.version))
 
     async def _infer(self, message: pb.ModelInferRequest, context: Context) -> Message:
-        request = _within(request_of(message), context.time_remaining())
+        request = _within(request_of(message, self._data_plane.limits), context.time_remaining())
         return response_for(await self._data_plane.infer(request))
 
     async def _config(self, message: pb.ModelConfigRequest, _: Context) -> Message:

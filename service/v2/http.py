@@ -17,6 +17,8 @@ from service.transport.auth import Access
 from service.transport.body import BodyLimit, read_body
 from service.transport.deadline import PRIORITY, TIMEOUT, whole_number
 from service.transport.disconnect import cancelled_on_disconnect
+from service.transport.limits import LARGE_BYTES
+from service.transport.parser_thread import ParserThread
 from service.transport.responses import (
     ERRORS,
     BareRoute,
@@ -72,10 +74,12 @@ def described_infer(*path: str) -> dict[str, Any]:
     return {**described, "parameters": [*path_parameters, header]}
 
 
-def v2_routes(data_plane: DataPlane, body: BodyLimit, access: Access) -> list[APIRouter]:
+def v2_routes(
+    data_plane: DataPlane, body: BodyLimit, access: Access, parsers: ParserThread
+) -> list[APIRouter]:
     """Every route under /v2."""
     return [
-        infer_routes(data_plane, body),
+        infer_routes(data_plane, body, parsers),
         describing_routes(data_plane, body),
         health_routes(data_plane),
         admin_routes(data_plane, body, access),
@@ -83,7 +87,7 @@ def v2_routes(data_plane: DataPlane, body: BodyLimit, access: Access) -> list[AP
     ]
 
 
-def infer_routes(data_plane: DataPlane, body: BodyLimit) -> APIRouter:
+def infer_routes(data_plane: DataPlane, body: BodyLimit, parsers: ParserThread) -> APIRouter:
     """Routes that score."""
     router = APIRouter(responses=ERRORS, route_class=BareRoute)
 
@@ -104,7 +108,11 @@ def infer_routes(data_plane: DataPlane, body: BodyLimit) -> APIRouter:
         path = request.path_params
         raw = await read_body(request, body)
         header_length = request.headers.get(LENGTH_HEADER)
-        infer_request = read_infer(path["model"], path.get("version", ""), raw, header_length)
+        sent = (path["model"], path.get("version", ""), raw, header_length, data_plane.limits)
+        if len(raw) > LARGE_BYTES:
+            infer_request = await parsers.run(read_infer, *sent)
+        else:
+            infer_request = read_infer(*sent)
         with cancelled_on_disconnect(request.receive):
             response = await data_plane.infer(_with_headers(infer_request, request.headers))
         content, header_size = write_infer(infer_request, response)

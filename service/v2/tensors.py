@@ -1,8 +1,10 @@
 """Models as tensors: input tensors become queries, scores become output tensors."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.contract.errors import RequestError, did_you_mean
 from models.contract.vocabulary import Vocabulary, check_ids
@@ -10,9 +12,9 @@ from service.query import Query, Scores
 from service.settings import Settings
 from service.transport.deadline import deadline_after
 from service.v2.codec import short
+from service.v2.limits import CANDIDATES, MAX_USERS, RECENT, USER_ID
 from service.v2.messages import BYTES, InferRequest, InferTensor, Parameters, TensorMetadata
 
-USER_ID, CANDIDATES, RECENT = "user_id", "candidates", "recent"
 REQUIRED = (USER_ID, CANDIDATES)
 SCORES, STATE_SOURCE, UNKNOWN, GENERATION = "scores", "state_source", "unknown", "generation"
 OUTPUTS = (
@@ -21,8 +23,8 @@ OUTPUTS = (
     TensorMetadata(UNKNOWN, "BOOL", (-1,)),
     TensorMetadata(GENERATION, BYTES, (1,)),
 )
-MAX_USERS = 64
-"""Users of one request. Each is looked up and scored separately."""
+CHUNK = 4096
+"""Numbers turned into ids at once: other threads get no turn meanwhile."""
 
 
 def inputs_of(vocabulary: Vocabulary) -> tuple[TensorMetadata, ...]:
@@ -152,7 +154,7 @@ def _ids(tensor: InferTensor) -> list[str]:
     if isinstance(tensor.data, np.ndarray):
         if tensor.data.dtype.kind not in "iu":
             raise RequestError(f"{field}.datatype", tensor.datatype, "BYTES or INT64")
-        return list(map(str, tensor.data.tolist()))
+        return _as_texts(tensor.data)
     ids = list(tensor.data)
     check_ids(field, ids)
     return ids
@@ -210,7 +212,12 @@ def _values(tensor: InferTensor) -> list[str]:
         return list(tensor.data)
     if tensor.data.dtype.kind not in "iu":
         raise RequestError(f"{_field(tensor.name)}.datatype", tensor.datatype, "BYTES or INT64")
-    return list(map(str, tensor.data.tolist()))
+    return _as_texts(tensor.data)
+
+
+def _as_texts(numbers: NDArray[Any]) -> list[str]:
+    starts = range(0, len(numbers), CHUNK)
+    return [text for at in starts for text in map(str, numbers[at : at + CHUNK].tolist())]
 
 
 def _field(name: str) -> str:

@@ -1,11 +1,13 @@
 """Request and response bodies of the protocol over HTTP: a JSON header, then the tensors that are sent as bytes."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from models.contract.errors import RequestError, Unquoted
+from service.transport.limits import SlateLimits
 from service.v2.codec import (
     shape_of,
     short,
@@ -13,6 +15,14 @@ from service.v2.codec import (
     tensor_from_json,
     tensor_to_bytes,
     tensor_to_json,
+)
+from service.v2.limits import (
+    JSON_BOUND,
+    MAX_INPUTS,
+    MAX_OUTPUTS,
+    MAX_PARAMETERS,
+    check_number,
+    check_shapes,
 )
 from service.v2.messages import (
     InferRequest,
@@ -35,7 +45,9 @@ UNSUPPORTED = {
 Json = dict[str, Any]
 
 
-def read_infer(model: str, version: str, body: bytes, header_length: str | None) -> InferRequest:
+def read_infer(
+    model: str, version: str, body: bytes, header_length: str | None, limits: SlateLimits
+) -> InferRequest:
     """Read the body of an infer request.
 
     Args:
@@ -43,18 +55,23 @@ def read_infer(model: str, version: str, body: bytes, header_length: str | None)
         version: version of the model, from the path; empty if the path has none.
         body: decompressed.
         header_length: value of `LENGTH_HEADER`; None if the request has no such header.
+        limits: lengths of the inputs.
 
     Raises:
         RequestError: naming the field, what came and what was expected.
     """
     size = _header_size(header_length, len(body))
-    fields = read_object(body[:size])
+    header = body[:size]
+    JSON_BOUND.check(header)
+    fields = read_object(header)
+    inputs, outputs = _list(fields, "inputs"), _list(fields, "outputs")
+    check_number("outputs", len(outputs), MAX_OUTPUTS)
     return InferRequest(
         model,
-        _read_inputs(_list(fields, "inputs"), _Tail(body, size)),
+        _read_inputs(inputs, _Tail(body, size), limits),
         version,
         _text(fields.get("id", ""), "id"),
-        tuple(_read_output(value, at) for at, value in enumerate(_list(fields, "outputs"))),
+        tuple(_read_output(value, at) for at, value in enumerate(outputs)),
         parameters_of(fields, "parameters"),
     )
 
@@ -108,15 +125,41 @@ class _Tail:
         return self._body[self._at - size : self._at]
 
 
-def _read_inputs(listed: list[object], tail: _Tail) -> tuple[InferTensor, ...]:
-    inputs = tuple(_read_input(value, at, tail) for at, value in enumerate(listed))
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """An input as it was sent: its elements are not decoded yet."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    fields: Json
+    parameters: dict[str, Parameter]
+
+    def decoded(self, tail: _Tail) -> InferTensor:
+        if BINARY_SIZE not in self.parameters:
+            data = self.fields.get("data")
+            return tensor_from_json(self.name, self.datatype, self.shape, data, self.parameters)
+        field = f"inputs[{short(self.name)}]"
+        if "data" in self.fields:
+            got = Unquoted("JSON data")
+            raise RequestError(f"{field}.data", got, f"no data beside {BINARY_SIZE}")
+        size = self.parameters.pop(BINARY_SIZE)
+        raw = tail.take(size, f"{field}.parameters.{BINARY_SIZE}")
+        return tensor_from_bytes(self.name, self.datatype, self.shape, raw, self.parameters)
+
+
+def _read_inputs(listed: list[object], tail: _Tail, limits: SlateLimits) -> tuple[InferTensor, ...]:
+    check_number("inputs", len(listed), MAX_INPUTS)
+    sent = [_read_input(value, at) for at, value in enumerate(listed)]
+    check_shapes([(one.name, one.shape) for one in sent], limits)
+    inputs = tuple(one.decoded(tail) for one in sent)
     if tail.rest:
         got = Unquoted(f"{tail.rest} bytes more than the inputs name")
         raise RequestError("body", got, f"as many as their {BINARY_SIZE} name")
     return inputs
 
 
-def _read_input(value: object, at: int, tail: _Tail) -> InferTensor:
+def _read_input(value: object, at: int) -> _Sent:
     fields = _object(value, f"inputs[{at}]")
     name = _text(fields.get("name"), f"inputs[{at}].name")
     field = f"inputs[{short(name)}]"
@@ -124,13 +167,7 @@ def _read_input(value: object, at: int, tail: _Tail) -> InferTensor:
     shape = shape_of(f"{field}.shape", fields.get("shape"))
     parameters = dict(parameters_of(fields, f"{field}.parameters"))
     refuse_unsupported(parameters, field)
-    if BINARY_SIZE in parameters:
-        if "data" in fields:
-            got = Unquoted("JSON data")
-            raise RequestError(f"{field}.data", got, f"no data beside {BINARY_SIZE}")
-        raw = tail.take(parameters.pop(BINARY_SIZE), f"{field}.parameters.{BINARY_SIZE}")
-        return tensor_from_bytes(name, datatype, shape, raw, parameters)
-    return tensor_from_json(name, datatype, shape, fields.get("data"), parameters)
+    return _Sent(name, datatype, shape, fields, parameters)
 
 
 def _read_output(value: object, at: int) -> RequestedOutput:
@@ -175,9 +212,10 @@ def parameters_of(fields: Json, field: str) -> Mapping[str, Parameter]:
     """Read the `parameters` of an object. Values that are not strings, numbers or booleans are dropped: none is used.
 
     Raises:
-        RequestError: `parameters` is not an object.
+        RequestError: `parameters` is not an object, or has too many entries.
     """
     sent = _object(fields.get("parameters", {}), field)
+    check_number(field, len(sent), MAX_PARAMETERS)
     return {name: value for name, value in sent.items() if isinstance(value, str | int | float)}
 
 

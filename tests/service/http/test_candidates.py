@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from models.contract.calibration import Isotonic
 from models.contract.errors import RequestError
-from service.http.candidates import Candidates, read_candidates
+from service.http.candidates import Candidates, candidates_of
 from tests.service.toy import Toy
 from tests.service.world import HISTORIES, RECENT, Running, World
 
@@ -42,8 +42,8 @@ async def service(module_world: World) -> AsyncIterator[Running]:
 
 
 def test_ids_and_objects_become_columns() -> None:
-    assert read_candidates(PLACED) == Candidates(ITEMS, COLUMNS)
-    assert read_candidates([{"id": "i1"}, {"id": 2, "fields": None}]) == Candidates(["i1", "2"])
+    assert candidates_of(PLACED) == Candidates(ITEMS, COLUMNS)
+    assert candidates_of([{"id": "i1"}, {"id": 2, "fields": None}]) == Candidates(["i1", "2"])
 
 
 plain = st.lists(st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=9), min_size=1)
@@ -51,9 +51,9 @@ plain = st.lists(st.text(st.characters(categories=["L", "N"]), min_size=1, max_s
 
 @given(plain)
 def test_plain_ids_are_taken_as_they_are(ids: list[str]) -> None:
-    read = read_candidates(ids)
+    read = candidates_of(ids)
     assert read.ids is ids  # no copy, no loop: slates are long
-    assert read == read_candidates([{"id": one} for one in ids])
+    assert read == candidates_of([{"id": one} for one in ids])
 
 
 @given(st.lists(st.from_type(object)))
@@ -61,7 +61,7 @@ def test_anything_else_is_refused_by_name(values: list[object]) -> None:
     if not values or all(type(value) in (str, int, dict) for value in values):
         return
     with pytest.raises(RequestError, match=r"^candidates\["):
-        read_candidates(values)
+        candidates_of(values)
 
 
 async def test_fields_change_the_scores_as_in_the_model(service: Running) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from models.contract.errors import RequestError
+from service.transport.limits import SlateLimits
 from service.v2.codec import tensor_from_bytes, tensor_from_json, tensor_to_bytes, tensor_to_json
 from service.v2.messages import BYTES, DTYPES, InferRequest, InferTensor
 from service.v2.wire import read_infer
@@ -24,6 +25,7 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
     max_leaves=12,
 )
+LIMITS = SlateLimits(20, 20)
 
 
 @st.composite
@@ -106,9 +108,10 @@ def test_one_wrong_byte_in_many_strings_is_seen(at: int, value: int) -> None:
     ("raw", "expected"),
     [
         (b"\5\0\0\0abc", "too few bytes"),
-        (b"\1\0\0", "too few bytes"),
+        (b"\1\0\0", "number of bytes: got 3, expected at least 4"),
+        (b"\1\0\0\0", "too few bytes"),
         (b"\2\0\0\0\xff\xfe", "UTF-8 text"),
-        (b"\1\0\0\0a\1\0\0\0b", "number of elements: got 2, expected 1"),
+        (b"\1\0\0\0a\1\0\0\0b", "number of elements: got more than 1, expected 1"),
     ],
 )
 def test_errors_of_strings_name_the_problem(raw: bytes, expected: str) -> None:
@@ -172,11 +175,11 @@ def test_a_body_is_read_or_is_a_request_error(
         body = body[::-1]
     length = None if off is None else str(len(header) + off)
     with suppress(RequestError):
-        assert isinstance(read_infer("toy", "", body, length), InferRequest)
+        assert isinstance(read_infer("toy", "", body, length, LIMITS), InferRequest)
 
 
 @FEW
 @given(st.binary(max_size=60), st.sampled_from([None, "0", "2", "60", "x", "²"]))
 def test_any_bytes_are_read_or_are_a_request_error(body: bytes, length: str | None) -> None:
     with suppress(RequestError):
-        read_infer("toy", "", body, length)
+        read_infer("toy", "", body, length, LIMITS)

@@ -272,6 +272,7 @@ async def test_scores_of_several_users_are_of_one_version(world: World, flips: i
             parts.selection,
             parts.follower,
             parts.readiness,
+            parts.parsers,
             parts.settings,
             lambda: AS_OF_S,
         )

@@ -16,6 +16,7 @@ import pytest
 
 from service.query import Query
 from service.settings import Settings
+from service.transport.limits import SlateLimits
 from service.v2.tensors import queries_of
 from service.v2.wire import read_infer
 from tests.service.toy import AS_OF_S, Toy
@@ -253,7 +254,8 @@ async def test_what_is_too_long_unpacked_is_refused(world: World) -> None:
 
 def query(settings: Settings, **parameters: int) -> Query:
     asked = orjson.dumps(in_json(parameters=parameters))
-    (query,) = queries_of(read_infer("toy", "", asked, None), Toy().vocabulary, settings)
+    request = read_infer("toy", "", asked, None, SlateLimits.of(settings))
+    (query,) = queries_of(request, Toy().vocabulary, settings)
     return query
 
 
