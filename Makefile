@@ -77,6 +77,7 @@ fuzz: setup ## send random requests, write hostile records and generation pointe
 	    tests/service/test_app.py tests/service/v2/test_fuzz.py \
 	    tests/service/state/test_hostile_records.py::test_no_hostile_record_breaks_the_service \
 	    tests/service/generations/test_fuzz_pointers.py \
+	    tests/service/transport/test_hostile_bodies.py::test_no_long_list_costs_much \
 	    tests/models/contract/test_onnx_graph.py
 
 stubs: setup ## generate the gRPC stubs from service/v2/inference.proto
