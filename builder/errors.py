@@ -7,12 +7,15 @@ AbsorbError                    models/contract/errors.py
 │   ├── LockHeldError          another builder holds the lock
 │   └── LeakError              the leak audit found rules that give labels away
 ├── PublishError               the cache does not hold what the builder meant to write
+│   └── NotServedError         a generation is published, and a live service does not serve it
 ├── WeightsError               the weights of a language model cannot be used
 │   ├── WeightsMissingError    the package that holds them is not installed
 │   └── WeightsTamperedError   a file differs from the published one
 └── ArtifactError              models/contract/errors.py
     └── ExportMismatchError    the exported graph and torch give different scores
 """
+
+from collections.abc import Mapping
 
 from models.contract.errors import AbsorbError, ArtifactError
 
@@ -76,6 +79,24 @@ class ExportMismatchError(ArtifactError):
 
 class PublishError(AbsorbError):
     """The cache does not hold what the builder meant to write."""
+
+
+class NotServedError(PublishError):
+    """A generation is published, and a live service does not serve it.
+
+    Attributes:
+        missing: live service -> why it does not serve the generation.
+    """
+
+    def __init__(
+        self, model: str, generation: str, limit_s: float, missing: Mapping[str, str]
+    ) -> None:
+        self.missing = dict(missing)
+        lines = "".join(f"\n  - {service}: {reason}" for service, reason in missing.items())
+        super().__init__(
+            f"model {model!r}: {generation} is published, and after {limit_s:g} s {len(missing)} running service(s) do "
+            f"not serve it; they keep what they have, and follow as soon as they can:{lines}"
+        )
 
 
 class WeightsError(AbsorbError):

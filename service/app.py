@@ -129,6 +129,7 @@ async def _lifespan(
         yield
         if grpc_server is not None:
             await grpc_server.close()
+    await follower.heartbeat.retire()
     follower.close()
     scrape.close()
     await asyncio.to_thread(slow.close)

@@ -7,6 +7,7 @@ import typer
 from builder.cli.catalogue import INSPECT, RECOVER
 from builder.cli.options import CACHE, CacheUrl
 from builder.cli.progress_bar import console
+from builder.cli.served import confirm_served
 from builder.cli.status_table import status_table
 from builder.publish.cache import connect_cache
 from builder.publish.generations import rollback as make_previous_serve
@@ -15,6 +16,12 @@ from models.command_line import EXIT_CODES
 from models.contract.cache_url import redact_url
 
 app = typer.Typer()
+WaitSeconds = Annotated[
+    float,
+    typer.Option(
+        "--wait", min=0, help="seconds until every running service must serve it; 0: do not wait"
+    ),
+]
 
 
 @app.command(rich_help_panel=RECOVER, epilog=f"Example: absorb rollback lrea\n\n{EXIT_CODES}")
@@ -23,15 +30,19 @@ def rollback(
         str, typer.Argument(help="name that the model is served under, for example lrea")
     ],
     cache: CacheUrl = CACHE,
+    wait_s: WaitSeconds = 60.0,
 ) -> None:
     """Make the previous generation serve again. Running it twice restores the current one.
 
-    After a publish in place (`publish.mode = "rolling"`) there is no previous generation to return to; the error says
-    what to do instead.
+    The pointer is flipped at once; then the command waits until the running services serve that generation, and fails
+    if one of them does not in time. After a publish in place (`publish.mode = "rolling"`) there is no previous
+    generation to return to; the error says what to do instead.
     """
-    pointer = make_previous_serve(connect_cache(cache), model)
+    client = connect_cache(cache)
+    pointer = make_previous_serve(client, model)
     serving = f"{pointer.current.name} serves again (artifact {pointer.current.artifact_id})"
     console.print(f"{model}: {serving}")
+    confirm_served(client, model, pointer.current.name, wait_s)
 
 
 @app.command(

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -26,6 +26,9 @@ from builder.cli.progress_bar import bar, console
 from builder.cli.run_log import run_log
 from models.command_line import EXIT_CODES
 
+if TYPE_CHECKING:
+    from builder.pipeline import Build
+
 app = typer.Typer()
 RedoFrom = Annotated[
     str | None, typer.Option("--from", help="run this step and all later steps again")
@@ -48,6 +51,8 @@ def build(
     """Do every step that is due, and print the results: the nightly job.
 
     A step is due if its recipe sections, its input files or the steps before it changed, or if its output is gone.
+    At the end, the command waits until every running service serves the generation (`publish.wait_s`), also if nothing
+    was due; if one of them does not, the command fails and names it.
     """
     from builder.cli.steps import do_due_steps
     from builder.cli.tables import quality_table, run_summary
@@ -67,6 +72,17 @@ def build(
         console.print(f"[yellow]{escape(line)}[/]", highlight=False, soft_wrap=True)
     console.print(run_summary(made.recipe, stamps), highlight=False, soft_wrap=True, markup=False)
     console.print(f"  details     {made.folder.path}", highlight=False, soft_wrap=True)
+    _confirm(made, stamps["publish"].result["name"])
+
+
+def _confirm(build: "Build", generation: str) -> None:
+    """Wait until the running services serve what was published."""
+    from builder.cli.served import confirm_served
+    from builder.publish.cache import connect_cache
+
+    recipe = build.recipe
+    client = connect_cache(build.cache_url)
+    confirm_served(client, recipe.serve_as, generation, recipe.publish.wait_s)
 
 
 def _add_step(name: str, summary: str) -> None:
@@ -81,6 +97,8 @@ def _add_step(name: str, summary: str) -> None:
         made = make_build(recipe, runs, artifacts, cache)
         with made.folder.locked(), run_log(made.folder):
             do_step(made, name)
+        if name == "publish":
+            _confirm(made, made.folder.stamps()[name].result["name"])
 
     step.__doc__ = summary
     example = f"Example: absorb {name} builder/recipes/tiny.toml"
@@ -150,4 +168,5 @@ def republish(
     made = make_build(recipe, runs, artifacts, cache)
     with made.folder.locked(), run_log(made.folder), bar("publish") as progress:
         name = publish_again(replace(made, progress=progress), artifact)["name"]
-    console.print(f"{made.recipe.serve_as}: {name} serves (artifact {artifact})")
+    console.print(f"{made.recipe.serve_as}: {name} is published (artifact {artifact})")
+    _confirm(made, name)

@@ -36,13 +36,12 @@ from builder.publish.cache import CacheClient, cache_errors
 from builder.publish.generations import SCAN_COUNT, UNLINK_BATCH, flip_pointer, read_pointer
 from builder.publish.lock import HeldLock, hold_lock
 from builder.publish.records import Records, Watcher, verify, write
-from builder.publish.services import waited_for
+from builder.publish.services import LOOK_EVERY_S, waited_for
 from models.contract.errors import CacheUnavailableError
 from models.contract.generation import MAX_OVER, Generation, Overwritten, Pointer
 from models.contract.state_spec import StateSpec
 
 logger = logging.getLogger(__name__)
-LOOK_EVERY_S = 0.2
 
 
 def publish_in_place(

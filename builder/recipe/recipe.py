@@ -162,7 +162,9 @@ class PublishRule:
     mode: Literal["blue_green", "rolling"] = "blue_green"
     """blue_green: new records beside the old ones, then one switch. rolling: over the old ones, without more memory."""
     wait_s: Annotated[float, Interval(ge=0)] = 60.0
-    """rolling: seconds that every service gets to load the new artifact before records are overwritten."""
+    """Seconds that every running service gets: rolling, to load the new artifact before records are overwritten; then,
+    in both modes, to serve the new generation. After that the command fails, and the publish stays. 0: blue_green does
+    not wait."""
 
 
 @dataclass(frozen=True)

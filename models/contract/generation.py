@@ -4,7 +4,7 @@
     absorb:{control}:pointer:<model>            JSON: the generation that serves, and the one to roll back to
     absorb:{control}:models                     set of the names of all published models
     absorb:{control}:services                   set of the names of services that have announced themselves
-    absorb:{control}:service:<service>          JSON: the generation of each model that a running service has loaded
+    absorb:{control}:service:<service>          JSON: what a running service serves (models/contract/announcement.py)
     absorb:{control}:lock:<model>               held by the builder that publishes the model
 
 The braces put all control keys into one slot of a Redis Cluster, so that one transaction may use several of them.
@@ -24,7 +24,6 @@ MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 MODEL_NAME_RULE = "1 to 64 of a-z 0-9 _ . -, the first a letter or digit"
 """`MODEL_NAME` in words, for errors."""
 MODELS_KEY = "absorb:{control}:models"
-SERVICES_KEY = "absorb:{control}:services"
 GENERATION_NAME = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}")
 GENERATION_NAME_RULE = "a name such as 20261122T031500Z-0a1b2c"
 ARTIFACT_ID = re.compile(r"[0-9a-f]{32}")
@@ -42,8 +41,6 @@ MAX_MODELS = 256
 """Most models of one cache. A service reads no pointers from a longer list."""
 MAX_POINTER_BYTES = 16 << 10
 """Longest pointer. The longest that a builder writes has 3 kB."""
-MAX_PRESENCE_BYTES = 128 << 10
-"""Longest announcement of a service: 256 models, each with a name and a reason."""
 MAX_OVER = 8
 """Most generations whose records may lie under the keys of one: a service loads the artifacts of all of them."""
 MAX_USERS = 10**12
@@ -228,22 +225,6 @@ def model_names(members: Iterable[bytes | str]) -> list[str]:
 def pointer_key(model: str) -> str:
     """Key of a model's generation pointer."""
     return f"absorb:{{control}}:pointer:{model}"
-
-
-def heartbeat_key(service: str) -> str:
-    """Key under which a running service announces the generations that it has loaded."""
-    return f"absorb:{{control}}:service:{service}"
-
-
-def read_presence(raw: bytes) -> dict[str, str | None]:
-    """Model -> loaded generation, from the value of a `heartbeat_key`; empty if it cannot be read."""
-    try:
-        loaded = json.loads(raw) if len(raw) <= MAX_PRESENCE_BYTES else None
-    except (ValueError, RecursionError):
-        return {}
-    if not isinstance(loaded, dict):
-        return {}
-    return {model: name for model, name in loaded.items() if name is None or isinstance(name, str)}
 
 
 def lock_key(model: str) -> str:

@@ -1,6 +1,7 @@
-"""Heartbeat: announces in the cache which generations this service has loaded.
+"""Heartbeat: announces in the cache which generations this service serves, and why it does not serve another.
 
-A rolling publish waits until every live service has loaded the new artifact before it overwrites records.
+A rolling publish waits until every live service has loaded the new artifact before it overwrites records. Every publish
+waits until all of them serve the new generation, and names those that do not.
 """
 
 import asyncio
@@ -9,9 +10,9 @@ import os
 import secrets
 import socket
 from collections.abc import Collection
+from contextlib import suppress
 
-import orjson
-
+from models.contract.announcement import Announcement
 from models.contract.errors import AbsorbError
 from service.generations.selection import Selection
 from service.store.redis import StateStore
@@ -19,11 +20,13 @@ from service.store.redis import StateStore
 TTL_S = 30
 """Seconds for which an announcement counts. A rolling publish waits up to this long for a service that has died."""
 
+RETIRED_TTL_S = 1
+
 log = logging.getLogger(__name__)
 
 
 class Heartbeat:
-    """Writes this service's announcement: model -> name of the loaded generation, or null for none yet."""
+    """Writes this service's announcement (`Announcement`)."""
 
     def __init__(self, store: StateStore, selection: Selection, ttl_s: int = TTL_S) -> None:
         """Announce nothing yet.
@@ -64,8 +67,10 @@ class Heartbeat:
         """Write the announcement. A cache that refuses the write is logged once: serving needs no right to write."""
         async with self._writing:  # one at a time: the last written is the newest
             loaded = {model: self._generation(model) for model in self._models()}
+            unloaded = self._published - loaded.keys()
+            announcement = Announcement(loaded, unloaded, self._selection.problems)
             try:
-                await self._store.announce(self._service, orjson.dumps(loaded), self._ttl_s)
+                await self._store.announce(self._service, announcement.to_bytes(), self._ttl_s)
             except AbsorbError as error:
                 if not self._is_write_refused:
                     extra = {"error": str(error)}
@@ -74,6 +79,11 @@ class Heartbeat:
                 return
             self._is_write_refused = False
             self._announced = set(loaded)
+
+    async def retire(self) -> None:
+        """Let the announcement expire within a second: a publish need not wait for a service that has ended."""
+        with suppress(AbsorbError):  # it expires anyway
+            await self._store.announce(self._service, Announcement({}).to_bytes(), RETIRED_TTL_S)
 
     def _models(self) -> set[str]:
         return {model for model in self._published if not self._selection.is_unloaded(model)}

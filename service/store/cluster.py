@@ -20,13 +20,12 @@ from redis.asyncio.connection import parse_url
 from redis.crc import key_slot
 from redis.exceptions import AskError, ConnectionError, MovedError, RedisError, ResponseError
 
+from models.contract.announcement import SERVICES_KEY, heartbeat_key
 from models.contract.cache_url import redact_url, split_cluster_url
 from models.contract.errors import AbsorbError, CacheUnavailableError
 from models.contract.generation import (
     MAX_POINTER_BYTES,
     MODELS_KEY,
-    SERVICES_KEY,
-    heartbeat_key,
     model_names,
     pointer_key,
 )

@@ -10,14 +10,13 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
+from models.contract.announcement import SERVICES_KEY, heartbeat_key
 from models.contract.cache_url import redact_url
 from models.contract.errors import AbsorbError, CacheUnavailableError, CorruptRecordError
 from models.contract.generation import (
     MAX_MODELS,
     MAX_POINTER_BYTES,
     MODELS_KEY,
-    SERVICES_KEY,
-    heartbeat_key,
     model_names,
     pointer_key,
 )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from builder.publish.cache import CacheClient
 from builder.publish.generations import read_pointer
+from models.contract.announcement import SERVICES_KEY, Announcement, heartbeat_key
 from tests.builder.cli.conftest import Call
 from tests.builder.published import publish_new
 
@@ -47,3 +48,32 @@ def test_rollback_of_what_was_never_published_is_refused(call: Call, server, cli
 
     assert finished.code == 1
     assert finished.err == "error: model 'lrae': got no published generation, expected one\n"
+
+
+def test_rollback_names_the_services_that_do_not_follow(call: Call, server, client) -> None:
+    first = publish_new(client).current
+    second = publish_new(client).current
+    client.sadd(SERVICES_KEY, "stuck-1", "quick-2")
+    stuck = Announcement({"lrea": second.name}, problems={"lrea": "artifact: gone"})
+    client.set(heartbeat_key("stuck-1"), stuck.to_bytes(), ex=60)
+    quick = Announcement({"lrea": first.name})
+    client.set(heartbeat_key("quick-2"), quick.to_bytes(), ex=60)
+
+    finished = call("rollback", "lrea", "--wait", "0.1", "--cache", f"embedded:{server}")
+
+    assert finished.code == 1
+    assert f"{first.name} is served by quick-2" in finished.out
+    assert finished.err.endswith("follow as soon as they can:\n  - stuck-1: artifact: gone\n")
+    pointer, _ = read_pointer(client, "lrea")
+    assert pointer is not None
+    assert pointer.current == first  # the flip stays
+    again = call("rollback", "lrea", "--wait", "0", "--cache", f"embedded:{server}")
+    assert (again.code, again.err) == (0, "")
+
+
+def test_rollback_without_services_says_so(call: Call, server, client) -> None:
+    publish_new(client)
+    publish_new(client)
+    finished = call("rollback", "lrea", "--cache", f"embedded:{server}")
+    assert finished.code == 0
+    assert "no running service follows this cache" in finished.out

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from builder.pipeline import STEPS
+from builder.publish.cache import connect_cache
 from builder.run_folder import RunFolder
+from models.contract.announcement import SERVICES_KEY, Announcement, heartbeat_key
 from tests.builder.cli.conftest import Call
 from tests.builds import RECIPE
 
@@ -137,3 +139,21 @@ def test_a_second_build_runs_no_step_and_prints_the_same_summary(call: Call, bui
     assert "✓" not in again.out
     summary = "On the test period"
     assert again.out.split(summary)[1].strip() == built.out.split(summary)[1].strip()
+    assert "no running service follows this cache" in again.out
+
+
+def test_a_build_fails_while_a_running_service_does_not_serve_it(
+    call: Call, built: Built, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "impatient.toml"
+    recipe.write_text(RECIPE.read_text() + "\n[publish]\nwait_s = 0.1\n")
+    with connect_cache(built.arguments[-1]) as client:
+        client.sadd(SERVICES_KEY, "stuck-1")
+        client.set(heartbeat_key("stuck-1"), Announcement({"tiny": "older"}).to_bytes(), ex=60)
+        finished = call("build", recipe, *built.arguments[1:])
+        client.delete(heartbeat_key("stuck-1"))
+
+    assert finished.code == 1
+    assert "✓" not in finished.out  # nothing was due: the publish of before is what is not served
+    assert "after 0.1 s 1 running service(s) do not serve it" in finished.err
+    assert "- stuck-1: serves older" in finished.err

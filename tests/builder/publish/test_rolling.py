@@ -11,15 +11,18 @@ from builder.errors import PublishError
 from builder.publish.blue_green import publish
 from builder.publish.generations import count_all, new_generation, read_pointer, rollback
 from builder.publish.rolling import publish_in_place
-from builder.publish.services import loaded_by_service
+from builder.publish.services import announcements
+from models.contract.announcement import (
+    MAX_ANNOUNCEMENT_BYTES,
+    SERVICES_KEY,
+    Announcement,
+    heartbeat_key,
+)
 from models.contract.generation import (
     MAX_OVER,
-    MAX_PRESENCE_BYTES,
-    SERVICES_KEY,
     Generation,
     Overwritten,
     Pointer,
-    heartbeat_key,
     lock_key,
 )
 from models.contract.record import record_artifact
@@ -207,20 +210,20 @@ def test_a_service_that_has_not_loaded_both_stops_it_before_anything_changes(cli
     assert B in str(caught.value)
     assert pointer_of(client) == old
     assert artifacts(client, old.current) == before
-    assert loaded_by_service(client).keys() == {"late-1", "broken-2", "of-another-model-3"}
+    assert announcements(client).keys() == {"late-1", "broken-2", "of-another-model-3"}
     assert client.smembers(SERVICES_KEY) == {b"late-1", b"broken-2", b"of-another-model-3"}
 
 
 def test_a_service_with_an_unreadable_announcement_is_not_waited_for(client):
     blue_green(client)
-    deep, long = b"[" * 100_000, b"{" + b" " * (MAX_PRESENCE_BYTES + 1) + b"}"
+    deep, long = b"[" * 100_000, b"{" + b" " * (MAX_ANNOUNCEMENT_BYTES + 1) + b"}"
     for raw in (b"\xff", b"[]", deep, long, b'{"lrea": 5, "1": ["x"]}'):
         client.sadd(SERVICES_KEY, "odd")
         client.set(heartbeat_key("odd"), raw)
-        assert loaded_by_service(client) == {"odd": {}}
+        assert announcements(client) == {"odd": Announcement({}, has_notes=False)}
     client.delete(heartbeat_key("odd"))
     client.rpush(heartbeat_key("odd"), "no string")
-    assert loaded_by_service(client) == {"odd": {}}
+    assert announcements(client) == {"odd": Announcement({}, has_notes=False)}
     assert roll(client, B).current.over == ()
 
 

@@ -10,9 +10,10 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from builder.publish.cache import connect_cache
-from builder.publish.services import loaded_by_service
+from builder.publish.services import announcements
+from models.contract.announcement import SERVICES_KEY, heartbeat_key
 from models.contract.errors import CacheUnavailableError
-from models.contract.generation import SERVICES_KEY, Generation, heartbeat_key
+from models.contract.generation import Generation
 from service.generations.follower import Follower
 from service.generations.heartbeat import Heartbeat
 from service.generations.selection import Selection
@@ -65,7 +66,9 @@ async def test_the_announcement_is_renewed_while_a_generation_loads(world: World
         while announcement_ends_ms(world) == first_ends_ms:
             await asyncio.sleep(0.01)
         with connect_cache(world.url) as cache:
-            assert list(loaded_by_service(cache).values()) == [{"toy": None}]
+            (announced,) = announcements(cache).values()
+    assert announced.loaded == {"toy": None}
+    assert announced.why_not("toy", "g") == "has loaded no generation of it yet"
 
 
 async def test_a_pointer_moved_during_the_first_announcement_is_followed_at_once(

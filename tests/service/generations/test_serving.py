@@ -12,7 +12,7 @@ from builder.publish.blue_green import publish
 from builder.publish.cache import CacheClient, connect_cache
 from builder.publish.generations import new_generation, read_pointer
 from builder.publish.rolling import publish_in_place
-from builder.publish.services import loaded_by_service
+from builder.publish.services import announcements
 from models.contract.artifact import Artifact
 from models.contract.generation import Generation
 from models.contract.record import record_artifact
@@ -195,8 +195,8 @@ async def test_a_context_field_unknown_to_the_old_artifact_is_left_out(world, ca
 async def test_a_service_announces_its_loaded_generations(world, cache):
     old = publish_old(cache, world)
     async with world.service():
-        (loaded,) = loaded_by_service(cache).values()
-    assert loaded == {"toy": old.name}
+        (announced,) = announcements(cache).values()
+    assert announced.loaded == {"toy": old.name}
 
 
 async def test_a_service_without_the_right_to_write_serves(world, cache):
@@ -210,4 +210,4 @@ async def test_a_service_without_the_right_to_write_serves(world, cache):
     finally:
         cache.execute_command("ACL DELUSER", "reader")
     assert answer["state"]["source"] == "hit"
-    assert loaded_by_service(cache) == {}
+    assert announcements(cache) == {}

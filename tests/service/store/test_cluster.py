@@ -11,7 +11,7 @@ from builder.publish.blue_green import publish
 from builder.publish.cache import CacheClient, connect_cache
 from builder.publish.generations import count_all, new_generation, rollback
 from builder.publish.rolling import publish_in_place
-from builder.publish.services import loaded_by_service
+from builder.publish.services import announcements
 from builder.publish.status import status
 from models.contract.errors import CacheUnavailableError
 from models.contract.generation import Generation
@@ -224,7 +224,7 @@ async def test_records_are_overwritten_in_place_on_every_node(client, world, clu
                 publish_in_place, client, generation, records, SPEC, wait_s=10.0
             )
             found = await sources(service, stayed)
-        assert len(loaded_by_service(client)) == 1
+        assert len(announcements(client)) == 1
     assert set(found.values()) == {"hit"}
     assert new.current.place == old.name
     assert count_all(client)["toy"] == {old.name: len(stayed)}
