@@ -137,6 +137,7 @@ class Scores:
         scores: click probability of each candidate, in the order of the query.
         unknown_candidates: raw ids of candidates that the catalogue does not hold.
         unknown_fields: candidate field -> its values that are scored as the unknown value, each once.
+        unknown_context: context field -> its value, for fields that are scored as the unknown value.
         stages: stage -> seconds it took: cache, queue (waiting for a thread), decode (ids to rows), score.
     """
 
@@ -146,6 +147,7 @@ class Scores:
     scores: NDArray[np.float64]
     unknown_candidates: list[str]
     unknown_fields: UnknownFields
+    unknown_context: UnknownFields
     stages: Mapping[str, float]
 
 

@@ -128,6 +128,15 @@ class Vocabulary:
         check_context_fields(values, self.context)
         return self._encode("context", self.context, values)
 
+    def unknown_context(self, values: Mapping[str, object]) -> dict[str, list[str | None]]:
+        """Context field -> the request's value of it, for fields whose id is `UNKNOWN`; None where it is missing."""
+        unknown: dict[str, list[str | None]] = {}
+        for name in self.context:
+            value = str(values[name]) if name in values else None
+            if value is None or value not in self._ids["context", name]:
+                unknown[name] = [value]
+        return unknown
+
     def candidate_ids(
         self, values: Mapping[str, Sequence[str | None]], num_candidates: int
     ) -> NDArray[np.int64]:

@@ -37,6 +37,7 @@ def score_answer(answer: Scores, top_k: int | None) -> Json:
         "ranked": None if top_k is None else ranked(answer, top_k),
         "unknown_candidates": answer.unknown_candidates,
         "unknown_candidate_fields": answer.unknown_fields,
+        "unknown_context": answer.unknown_context,
         "timings_ms": timings_ms(answer.stages),
     }
 

@@ -62,6 +62,10 @@ class ScoreResponse(Answer):
     """Candidate field -> its values that were scored as the field's unknown value, each once: training has not seen
     them. null: a candidate has no value. Empty if every value is known."""
 
+    unknown_context: dict[str, list[str | None]]
+    """Context field -> its value, for each field that was scored as the field's unknown value: training has not seen
+    the value. null: the request has none. Empty if every value is known."""
+
     timings_ms: dict[str, float]
     """Stage -> milliseconds: cache, queue (waiting for a thread), decode, score, total."""
 
@@ -105,6 +109,9 @@ class ComparedModel(Answer):
 
     unknown_candidate_fields: dict[str, list[str | None]] | None
     """Candidate field -> its values that were scored as the field's unknown value, as in POST /v1/score."""
+
+    unknown_context: dict[str, list[str | None]] | None
+    """Context field of this model -> its value that was scored as unknown, as in POST /v1/score."""
 
     ignored_candidate_fields: list[str] | None
     """Candidate fields of the request that this model does not have; another of the compared models has them."""

@@ -96,6 +96,14 @@ class Telemetry:
                 registry=registry,
             )
         )
+        self._unknown_context = Children(
+            Counter(
+                "absorb_unknown_context",
+                "Score requests in which the value of the context field was missing or unknown.",
+                ["model", "field"],
+                registry=registry,
+            )
+        )
 
     def _add_lookup_metrics(self, registry: CollectorRegistry) -> None:
         self._lookups = Children(
@@ -213,6 +221,7 @@ class Telemetry:
         num_candidates: int,
         num_unknown: int,
         unknown_fields: Iterable[str],
+        unknown_context: Iterable[str],
         stage_seconds: Mapping[str, float],
     ) -> None:
         """Count one answered score request."""
@@ -220,6 +229,8 @@ class Telemetry:
         self._unknown_candidates(model).inc(num_unknown)
         for field in unknown_fields:
             self._unknown_fields(model, field).inc()
+        for field in unknown_context:
+            self._unknown_context(model, field).inc()
         for stage, took_s in stage_seconds.items():
             self.staged(model, STAGE_NAMES.get(stage, stage), took_s)
 

@@ -26,7 +26,7 @@ Probabilities = NDArray[np.float64]
 CandidateFields = Mapping[str, Sequence[str | None]]
 """Candidate field -> raw value of each candidate; None where a candidate has no value."""
 UnknownFields = dict[str, list[str | None]]
-"""Candidate field -> its values that training has not seen, each once; None: a candidate has no value."""
+"""Field -> its values that training has not seen, each once; None: a candidate, or the context, has no value."""
 
 MAX_EXPONENT = 700.0
 """exp of it still fits a float64; the probability is then 1e-304."""

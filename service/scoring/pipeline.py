@@ -204,12 +204,14 @@ class Pipeline:
         if origin is not found:
             self._tiers.states.drop(serving, query.user_id, found)
         seconds = stages.seconds()
+        unknown_context = origin.serving.artifact.vocabulary.unknown_context(query.context)
         count = partial(
             self._telemetry.scored,
             model,
             len(scored.scores),
             len(scored.unknown_candidates),
             list(scored.unknown_fields),
+            list(unknown_context),
             seconds,
         )
         request = CURRENT.get()
@@ -217,7 +219,8 @@ class Pipeline:
             count()
         else:  # after the answer is sent
             request.later.append(count)
-        return Scores(query, origin.serving.generation, origin, *scored, seconds)
+        generation = origin.serving.generation
+        return Scores(query, generation, origin, *scored, unknown_context, seconds)
 
     async def rehearse(self, serving: Serving, query: Query, threads: Executor) -> Scores:
         """Score without limits, counters and the host tier, in the caller's threads: for shadows and warm-up.
@@ -237,7 +240,9 @@ class Pipeline:
             return unless_error(result)
 
         origin, scored = await score_found(serving, found, query, context, stages, run)
-        return Scores(query, origin.serving.generation, origin, *scored, stages.seconds())
+        used = origin.serving
+        unknown_context = used.artifact.vocabulary.unknown_context(query.context)
+        return Scores(query, used.generation, origin, *scored, unknown_context, stages.seconds())
 
     def _check_candidates(self, candidates: Sequence[str]) -> None:
         limit = self._settings.max_candidates

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from models.contract.errors import RequestError
 from models.contract.generation import Generation
@@ -14,6 +14,7 @@ from service.generations.selection import Selection
 from service.generations.serving import Serving
 from service.query import Query, Scores
 from service.runtime.readiness import Readiness
+from service.runtime.scorer import UnknownFields
 from service.scoring.pipeline import Pipeline
 from service.settings import Settings
 from service.transport.limits import SlateLimits
@@ -133,7 +134,7 @@ class DataPlane:
                 version,
                 request.id,
                 outputs_of(request, answers),
-                {**_degradation(answers), **_unknown_fields(answers)},
+                {**_degradation(answers), **_unknown(answers)},
             )
         except Exception:
             self._statistics.failed(request.model, version, time.perf_counter_ns() - started_ns)
@@ -251,16 +252,24 @@ def _degradation(answers: Sequence[Scores]) -> Parameters:
     return {"degraded": True, "degraded_reason": reasons[0]} if reasons else {"degraded": False}
 
 
-def _unknown_fields(answers: Sequence[Scores]) -> Parameters:
-    """A parameter with the unknown values of candidate fields as JSON, as in POST /v1/score; none if all are known."""
-    unknown: dict[str, dict[str | None, None]] = {}
-    for answer in answers:
-        for name, values in answer.unknown_fields.items():
-            unknown.setdefault(name, {}).update(dict.fromkeys(values))
-    if not unknown:
-        return {}
-    listed = {name: list(values) for name, values in unknown.items()}
-    return {"unknown_candidate_fields": json.dumps(listed, ensure_ascii=False)}
+def _unknown(answers: Sequence[Scores]) -> Parameters:
+    """Parameters with unknown values as JSON, under their names in POST /v1/score; none for what is all known."""
+    listed = {
+        "unknown_candidate_fields": _joined(answer.unknown_fields for answer in answers),
+        "unknown_context": _joined(answer.unknown_context for answer in answers),
+    }
+    return {
+        name: json.dumps(unknown, ensure_ascii=False) for name, unknown in listed.items() if unknown
+    }
+
+
+def _joined(every: Iterable[UnknownFields]) -> UnknownFields:
+    """Field -> values of all users, each once."""
+    joined: UnknownFields = {}
+    for unknown in every:
+        for name, values in unknown.items():
+            joined[name] = list(dict.fromkeys([*joined.get(name, ()), *values]))
+    return joined
 
 
 def _configured(tensor: TensorMetadata) -> Json:

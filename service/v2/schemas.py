@@ -132,8 +132,9 @@ class InferAnswer(Answer):
     """As in the request; absent if the request has none."""
 
     parameters: Parameters
-    """`degraded`, and `degraded_reason` if that is true. `unknown_candidate_fields`, if there are any: JSON text,
-    candidate field -> values that were scored as the field's unknown value, as in POST /v1/score."""
+    """`degraded`, and `degraded_reason` if that is true. `unknown_candidate_fields` and `unknown_context`, if there
+    are any: JSON text, field -> values that were scored as the field's unknown value, as in POST /v1/score. The values
+    are those of all users, each once."""
 
     outputs: list[OutputTensor]
 

@@ -56,7 +56,8 @@ async def test_no_parameter_says_that_every_value_is_known(world: World) -> None
     world.publish(TOY)
     mailer = texts("mailer", *["cover"] * 3)
     async with world.service() as running:
-        answer = await infer(running, USER, CANDIDATES, texts("display", *["front"] * 3), mailer)
+        known = (mailer, texts("hour", "day"), texts("device", "web"))
+        answer = await infer(running, USER, CANDIDATES, texts("display", *["front"] * 3), *known)
     assert answer.parameters == {"degraded": False}
 
 

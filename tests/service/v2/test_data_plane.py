@@ -49,7 +49,7 @@ async def test_scores_are_those_of_the_first_protocol(world: World) -> None:
         generation = published(running)
     outputs = {one.name: one for one in answer.outputs}
     assert (answer.model, answer.version, answer.id) == ("toy", VERSION, "7")
-    assert answer.parameters == {"degraded": False}
+    assert answer.parameters == {"degraded": False, "unknown_context": '{"device": [null]}'}
     assert np.array_equal(outputs["scores"].data, np.array(first["scores"], np.float32))
     assert list(outputs["unknown"].data) == [False, False, True]
     assert outputs["state_source"].data == ["hit"]

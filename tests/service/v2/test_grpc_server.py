@@ -95,6 +95,17 @@ def test_the_server_and_its_model_are_described(door: Door):
     assert config.output[0].data_type == 11  # TYPE_FP32
 
 
+def test_unknown_context_values_are_listed(door: Door):
+    def listed(**context: str) -> Any:
+        inputs = [*slate(), *(texts(name, value) for name, value in context.items())]
+        parameters = door.client.infer("toy", inputs).get_response().parameters
+        return json.loads(parameters["unknown_context"].string_param or "{}")
+
+    assert listed(hour="day", device="app") == {}
+    assert listed(hour="noon", device="app") == {"hour": ["noon"]}
+    assert listed(hour="day") == {"device": [None]}
+
+
 @pytest.mark.parametrize("value", [math.nan, 3.4e38], ids=["NaN", "huge"])
 def test_a_record_that_cannot_be_scored_is_corrupt_for_its_user_alone(door: Door, value: float):
     user = f"holds {value}"  # not in the host tier yet
