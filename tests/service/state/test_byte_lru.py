@@ -8,7 +8,7 @@ from service.state.byte_lru import ByteLru
 
 LIMIT = 100
 GROUPS = st.sampled_from("ab")
-NAMES = st.sampled_from("wxyz")
+NAMES = st.sampled_from("xyz")
 Entry = tuple[str, str, int, int, float]
 
 
@@ -19,7 +19,10 @@ class AgainstAList(RuleBasedStateMachine):
         super().__init__()
         self.lru: ByteLru[str, int] = ByteLru(LIMIT)
         self.now_s = 0.0
-        self.opened: set[str] = set()
+        # Both are open at first: otherwise most runs would close, get and remove what was never stored.
+        self.opened = {"a", "b"}
+        for group in "ab":
+            self.lru.open(group)
         self.entries: list[Entry] = []
         self.closed: list[int] = []
         self.evictions = 0
@@ -41,7 +44,7 @@ class AgainstAList(RuleBasedStateMachine):
         self.opened.add(group)
 
     @rule(group=GROUPS)
-    @precondition(lambda self: self.puts > 5)
+    @precondition(lambda self: self.entries)
     def close(self, group: str) -> None:
         self.lru.close(group)
         self.opened.discard(group)
@@ -96,8 +99,36 @@ class AgainstAList(RuleBasedStateMachine):
             assert self.lru.size_of(group) == (len(weights), sum(weights))
 
 
-AgainstAList.TestCase.settings = settings(max_examples=20, stateful_step_count=40, deadline=None)
+AgainstAList.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
 TestAgainstAList = AgainstAList.TestCase
+
+
+def test_closed_entries_are_unreachable_count_and_leave_first():
+    lru: ByteLru[str, int] = ByteLru(30)
+    for group in ("old", "new"):
+        lru.open(group)
+    lru.put("new", "kept", 1, 10, 1.0)
+    lru.put("old", "x", 2, 10, 1.0)
+    lru.put("old", "y", 3, 10, 1.0)
+    lru.close("never opened")
+    lru.close("old")
+    assert (lru.get("old", "x", 0.0), lru.size_of("old"), lru.num_bytes) == (None, (0, 0), 30)
+    lru.put("new", "more", 4, 10, 1.0)
+    assert (lru.num_bytes, lru.num_entries, lru.evictions) == (30, 3, 0)
+    assert (lru.sweep(1), lru.sweep(1)) == (True, False)
+    assert (lru.num_bytes, lru.size_of("new")) == (20, (2, 20))
+    lru.remove("new", "kept")
+    lru.remove("new", "absent")
+    assert (lru.num_bytes, lru.num_entries, lru.size_of("new")) == (10, 1, (1, 10))
+
+
+def test_an_entry_expires_at_its_time_and_frees_its_bytes():
+    lru: ByteLru[str, int] = ByteLru(30)
+    lru.open("a")
+    lru.put("a", "x", 1, 10, 5.0)
+    assert lru.get("a", "x", 4.9) == 1
+    assert lru.get("a", "x", 5.0) is None
+    assert (lru.num_bytes, lru.num_entries, lru.size_of("a")) == (0, 0, (0, 0))
 
 
 def test_the_least_recently_used_of_all_groups_is_evicted():
