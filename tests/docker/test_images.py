@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import subprocess
-import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -18,10 +17,10 @@ from typing import Any
 
 import pytest
 
-from models.contract.embedded_cache import stop_server
 from service.settings import Settings
 from service.tools.published import read_published
 from service.tools.running_service import free_port
+from tests.docker.compose_cache import ComposeCache, compose_cache
 from tests.docker.dockerfile import ROOT, Image
 
 pytestmark = pytest.mark.timeout(1200)  # three installations
@@ -32,15 +31,14 @@ TORCH_WITHOUT_CUDA = os.environ.get("PIP_EXTRA_INDEX_URL", "https://pypi.org/sim
 
 
 @pytest.fixture(scope="module")
-def cache() -> Iterator[str]:
-    folder = Path(tempfile.mkdtemp(prefix="ab", dir="/tmp"))  # unix socket paths must be short
-    yield f"embedded:{folder}"
-    stop_server(folder)
-    shutil.rmtree(folder)
+def cache() -> Iterator[ComposeCache]:
+    """The stack's own cache; each image is a user of its own there."""
+    with compose_cache() as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
-def artifacts(tmp_path_factory: pytest.TempPathFactory, cache: str) -> Path:
+def artifacts(tmp_path_factory: pytest.TempPathFactory, cache: ComposeCache) -> Path:
     """Folder of artifacts that the builder's image filled, its states published to the cache."""
     image = Image(tmp_path_factory.mktemp("builder-image"))
     image.build(
@@ -54,7 +52,7 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory, cache: str) -> Path:
     done = subprocess.run(
         [*image.entrypoint, "run", str(recipe)],
         cwd=image.workdir,
-        env={**image.environment, "ABSORB_CACHE_URL": cache, "OMP_NUM_THREADS": "1"},
+        env={**image.environment, "ABSORB_CACHE_URL": cache.url("builder"), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,
@@ -66,13 +64,15 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory, cache: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory, cache: str, artifacts: Path) -> Iterator[str]:
+def url(
+    tmp_path_factory: pytest.TempPathFactory, cache: ComposeCache, artifacts: Path
+) -> Iterator[str]:
     """The service's image, serving what the builder's image published."""
     image = Image(tmp_path_factory.mktemp("service-image"))
     image.build(ROOT / "docker/service.Dockerfile", "service", {})
     assert not (image.root / "app" / "service").exists()  # it runs from the installed wheel
     own = {
-        "ABSORB_CACHE_URL": cache,
+        "ABSORB_CACHE_URL": cache.url("service"),
         "ABSORB_ARTIFACT_DIR": str(artifacts),
         "ABSORB_ALLOW_OPEN": "true",
         "ABSORB_DRAIN_DELAY_S": "0",
@@ -84,12 +84,14 @@ def url(tmp_path_factory: pytest.TempPathFactory, cache: str, artifacts: Path) -
 
 
 def test_the_service_image_scores_what_the_builder_image_published(
-    url: str, cache: str, artifacts: Path
+    url: str, cache: ComposeCache, artifacts: Path
 ) -> None:
     models = _json(f"{url}/v1/models")["models"]
     assert [model["name"] for model in models] == ["tiny"]
 
-    published = read_published(Settings(cache_url=cache, artifact_dir=artifacts), None, 1)
+    published = read_published(
+        Settings(cache_url=cache.url("reader"), artifact_dir=artifacts), None, 1
+    )
     body = {"user_id": published.users[0], "candidates": ["i1", "i2", "no such item"]}
     answer = _json(f"{url}/v1/score", body)
 
@@ -99,7 +101,7 @@ def test_the_service_image_scores_what_the_builder_image_published(
 
 
 def test_the_load_image_measures_the_service_image(
-    url: str, cache: str, artifacts: Path, tmp_path: Path
+    url: str, cache: ComposeCache, artifacts: Path, tmp_path: Path
 ) -> None:
     image = Image(tmp_path)
     image.build(ROOT / "docker/service.Dockerfile", "load", {"EXTRAS": "cpu load"})
@@ -116,7 +118,11 @@ def test_the_load_image_measures_the_service_image(
             str(tmp_path / "load"),
         ],
         cwd=image.workdir,
-        env={**image.environment, "ABSORB_CACHE_URL": cache, "ABSORB_ARTIFACT_DIR": str(artifacts)},
+        env={
+            **image.environment,
+            "ABSORB_CACHE_URL": cache.url("reader"),
+            "ABSORB_ARTIFACT_DIR": str(artifacts),
+        },
         capture_output=True,
         text=True,
         check=False,
