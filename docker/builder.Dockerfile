@@ -3,26 +3,33 @@
 # Needs a writable /app/var (runs and artifacts); everything else may be read-only.
 
 FROM python:3.11.14-slim-bookworm AS install
-# Holds builds of torch 2.13.0 without CUDA. For a GPU: https://download.pytorch.org/whl/cu130 and EXTRAS="builder language gpu".
+# torch's build, which has a list of hashes of its own, and the index that has it. For a GPU:
+#   --build-arg EXTRAS="builder language gpu" --build-arg TORCH=gpu --build-arg TORCH_INDEX=https://pypi.org/simple
+ARG TORCH=cpu
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ARG EXTRAS="builder language cpu"
 WORKDIR /build
-COPY pyproject.toml constraints.txt ./
+COPY requirements ./requirements
 # Dependencies first, in a layer of their own: a change of code does not install them again.
-RUN python -c "import sys, tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-        e = p['optional-dependencies']; \
-        print(*p['dependencies'], *(d for name in sys.argv[1:] for d in e[name]), sep='\n')" \
-        ${EXTRAS} > requirements.txt \
-    && python -m venv /venv \
-    && /venv/bin/pip install --no-cache-dir --disable-pip-version-check --extra-index-url "${TORCH_INDEX}" \
-        --constraint constraints.txt --requirement requirements.txt
-# The project itself, as a wheel: its version and its commands come from the installed distribution.
-COPY README.md LICENSE ./
+# Each file is checked against its hash. --no-deps: the lists are complete. --only-binary: no package runs code to be built.
+RUN set --; for name in base ${EXTRAS}; do set -- "$@" --requirement "requirements/${name}.txt"; done; \
+    python -m venv /venv \
+    && /venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes --no-deps --only-binary :all: \
+        "$@" \
+    && /venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes --no-deps --only-binary :all: \
+        --index-url "${TORCH_INDEX}" --requirement "requirements/torch-${TORCH}.txt"
+# The project itself, as a wheel: its version and its commands come from the installed distribution. What builds the
+# wheel is checked, too, and stays outside of the image.
+COPY pyproject.toml README.md LICENSE ./
 COPY models ./models
 COPY builder ./builder
 COPY service ./service
 COPY loadtest ./loadtest
-RUN /venv/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps .
+RUN python -m venv /build/tools \
+    && /build/tools/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes --no-deps \
+        --only-binary :all: --requirement requirements/build.txt \
+    && /build/tools/bin/pip wheel --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist . \
+    && /venv/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --no-index dist/*.whl
 
 FROM python:3.11.14-slim-bookworm AS builder
 ENV PATH=/venv/bin:$PATH \

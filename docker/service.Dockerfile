@@ -8,22 +8,25 @@ FROM python:3.11.14-slim-bookworm AS install
 # Extras of pyproject.toml: `cpu` or `gpu`, never both; `grpc` adds the gRPC server; the load generator adds `load`.
 ARG EXTRAS="cpu grpc"
 WORKDIR /build
-COPY pyproject.toml constraints.txt ./
+COPY requirements ./requirements
 # Dependencies first, in a layer of their own: a change of code does not install them again.
-RUN python -c "import sys, tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-        e = p['optional-dependencies']; \
-        print(*p['dependencies'], *(d for name in sys.argv[1:] for d in e[name]), sep='\n')" \
-        ${EXTRAS} > requirements.txt \
-    && python -m venv /venv \
-    && /venv/bin/pip install --no-cache-dir --disable-pip-version-check \
-        --constraint constraints.txt --requirement requirements.txt
-# The project itself, as a wheel: its version and its commands come from the installed distribution.
-COPY README.md LICENSE ./
+# Each file is checked against its hash. --no-deps: the lists are complete. --only-binary: no package runs code to be built.
+RUN set --; for name in base ${EXTRAS}; do set -- "$@" --requirement "requirements/${name}.txt"; done; \
+    python -m venv /venv \
+    && /venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes --no-deps --only-binary :all: \
+        "$@"
+# The project itself, as a wheel: its version and its commands come from the installed distribution. What builds the
+# wheel is checked, too, and stays outside of the image.
+COPY pyproject.toml README.md LICENSE ./
 COPY models ./models
 COPY builder ./builder
 COPY service ./service
 COPY loadtest ./loadtest
-RUN /venv/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps .
+RUN python -m venv /build/tools \
+    && /build/tools/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes --no-deps \
+        --only-binary :all: --requirement requirements/build.txt \
+    && /build/tools/bin/pip wheel --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist . \
+    && /venv/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --no-index dist/*.whl
 
 FROM python:3.11.14-slim-bookworm AS runtime
 ENV PATH=/venv/bin:$PATH \

@@ -11,12 +11,15 @@ from models.command_line import PACKAGES
 from models.contract.version import package_version
 
 ROOT = Path(__file__).parents[1]
-BUILD = ("-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps")
+BUILD = (
+    "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-index",
+    "--no-build-isolation",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """As pip builds it, in an environment of its own."""
+    """As the images build it."""
     folder = tmp_path_factory.mktemp("wheel")
     subprocess.run([sys.executable, *BUILD, "--wheel-dir", folder, ROOT], check=True)
     (path,) = folder.glob("*.whl")

@@ -21,6 +21,7 @@ PROCESSES = (
     "tests/builder/publish/test_builders_at_once.py",
     "tests/builder/cli/",
     "tests/test_docs.py",
+    "tests/test_sbom.py",
     "tests/test_wheel.py",
 )
 """Files and folders whose tests start programs of their own."""

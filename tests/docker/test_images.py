@@ -5,7 +5,6 @@ sends requests.
 """
 
 import json
-import os
 import shutil
 import subprocess
 import time
@@ -26,8 +25,6 @@ from tests.docker.dockerfile import ROOT, Image
 pytestmark = pytest.mark.timeout(1200)  # three installations
 
 START_LIMIT_S = 120.0
-TORCH_WITHOUT_CUDA = os.environ.get("PIP_EXTRA_INDEX_URL", "https://pypi.org/simple")
-"""Index of the torch build; the image's own is not reachable from every machine that runs tests."""
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +41,7 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory, cache: ComposeCache) -> 
     image.build(
         ROOT / "docker/builder.Dockerfile",
         "builder",
-        {"TORCH_INDEX": TORCH_WITHOUT_CUDA, "EXTRAS": "builder cpu"},
+        {"EXTRAS": "builder cpu"},
     )
     recipe = image.root / "tiny.toml"
     shutil.copyfile(ROOT / "builder/recipes/tiny.toml", recipe)
