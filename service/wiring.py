@@ -1,5 +1,6 @@
 """Makes the dependencies of a service from its settings. The process and the tests use the same function."""
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
@@ -84,7 +85,7 @@ def build_dependencies(
         data_plane=data_plane,
         tracing=tracing,
         request_log=request_log,
-        grpc_server=_grpc_server(data_plane, request_log, settings),
+        grpc_server=_grpc_server(data_plane, request_log, parsers, settings),
     )
 
 
@@ -150,10 +151,12 @@ def _open_store(url: str, timeout_s: float) -> StateStore:
 
 
 def _grpc_server(
-    data_plane: DataPlane, request_log: RequestLog, settings: Settings
+    data_plane: DataPlane, request_log: RequestLog, parsers: ParserThread, settings: Settings
 ) -> "GrpcServer | None":
     if settings.grpc_port is None:
         return None
+    # gRPC reads it when it is imported. Its own lines are no JSON, and every client can cause some.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from service.v2.grpc_server import GrpcServer  # here: the extra `grpc` may not be installed
 
-    return GrpcServer(data_plane, request_log, settings)
+    return GrpcServer(data_plane, request_log, parsers, settings)

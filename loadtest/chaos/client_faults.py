@@ -39,7 +39,7 @@ async def vanish(environment: Environment) -> None:
             if number % 3 == 0:
                 await asyncio.sleep(0.005)  # some close while their answer is being sent
             connection.abort()
-    await _check_freed(environment, before)
+    await check_freed(environment, before)
 
 
 async def dribble(environment: Environment) -> None:
@@ -65,7 +65,7 @@ async def dribble(environment: Environment) -> None:
         for connection in opened:
             connection.abort()
         await asyncio.gather(*answers, return_exceptions=True)
-    await _check_freed(environment, before)
+    await check_freed(environment, before)
 
 
 async def _check_refused(environment: Environment, answer: Awaitable[Reply]) -> None:
@@ -170,7 +170,7 @@ def _body(environment: Environment) -> bytes:
     return orjson.dumps(environment.fixtures.queries[0].body)
 
 
-async def _check_freed(environment: Environment, before: int) -> None:
+async def check_freed(environment: Environment, before: int) -> None:
     """Check that the service closes connections whose clients are gone."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + FREED_LIMIT_S

@@ -6,6 +6,7 @@ the peer's dynamic table to 0, so that its blocks can be read without one.
 
 import asyncio
 import ssl
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -141,19 +142,26 @@ class Peer:
 
     async def answer(self, stream: int = 1) -> Answer:
         """Read until the call of this stream ends."""
-        metadata: dict[str, str] = {}
-        while (came := await self.read()) is not None:
-            if came.stream != stream:
+        return (await self.answers(1, stream)).get(stream, Answer(None, "", {}))
+
+    async def answers(self, number: int, only: int | None = None) -> dict[int, Answer]:
+        """Read until so many calls have ended, or the connection is closed; stream -> answer.
+
+        Args:
+            number: how many calls.
+            only: the one stream that counts; None: all.
+        """
+        metadata: defaultdict[int, dict[str, str]] = defaultdict(dict)
+        ended: dict[int, Answer] = {}
+        while len(ended) < number and (came := await self.read()) is not None:
+            if came.stream == 0 or only not in (None, came.stream):
                 continue
             if came.kind == HEADERS:
-                metadata |= dict(_fields(came.payload))
-            if came.kind == RST_STREAM or (
-                came.kind in (DATA, HEADERS) and came.flags & END_STREAM
-            ):
-                break
-        code = metadata.get("grpc-status")
-        text = metadata.get("grpc-message", "")
-        return Answer(None if code is None else int(code), text, metadata)
+                metadata[came.stream] |= dict(_fields(came.payload))
+            is_last = came.kind in (DATA, HEADERS) and came.flags & END_STREAM
+            if is_last or came.kind == RST_STREAM:
+                ended.setdefault(came.stream, _answer_of(metadata[came.stream]))
+        return ended
 
     async def until_closed(self) -> list[int]:
         """Kinds of the frames that come before the other end closes the connection; acknowledges none of them."""
@@ -168,6 +176,11 @@ class Peer:
     def abort(self) -> None:
         """Reset the connection."""
         self._writer.transport.abort()
+
+
+def _answer_of(metadata: Mapping[str, str]) -> Answer:
+    code = metadata.get("grpc-status")
+    return Answer(None if code is None else int(code), metadata.get("grpc-message", ""), metadata)
 
 
 def _string(text: bytes) -> bytes:

@@ -120,6 +120,17 @@ class Service:
         """Number of open descriptors: sockets and files."""
         return int(psutil.Process(self.pid).num_fds())
 
+    def other_port(self) -> int:
+        """The port that the process listens on beside that of HTTP.
+
+        Raises:
+            NotReadyError: there is none.
+        """
+        for connection in psutil.Process(self.pid).net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port != self.port:
+                return int(connection.laddr.port)
+        raise NotReadyError(f"the service listens on port {self.port} only")
+
     def log(self) -> str:
         """The whole log."""
         return self._log_path.read_text(errors="replace")

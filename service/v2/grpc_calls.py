@@ -6,7 +6,7 @@ The order is that of HTTP: the key is checked before the message is read, and ev
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import grpc
@@ -39,6 +39,7 @@ LATE_S = 0.01
 """A cancellation this close to the deadline is the deadline: client and server do not start their clocks at once."""
 
 Answer = Callable[[bytes, Context], Awaitable[bytes]]
+Metadata = Sequence[tuple[str, str | bytes]]
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +97,9 @@ class Calls:
         answer: Callable[[Context], Awaitable[bytes]],
         context: Context,
     ) -> bytes:
-        request, span = self._request_log.begin(route, _headers(context))
+        sent = list(context.invocation_metadata() or ())
+        headers = [(_bytes(key), _bytes(value)) for key, value in sent]
+        request, span = self._request_log.begin(route, headers)
         CURRENT.set(request)  # each call runs in its own task, and so in its own context
         identity = ((REQUEST_ID.decode(), request.request_id),)
         context.set_trailing_metadata(identity)
@@ -104,7 +107,7 @@ class Calls:
         response = b""
         self._num_open += 1
         try:
-            self._check(role, context)
+            self._check(role, sent)
             response = await answer(context)
         except Exception as caught:
             error = caught
@@ -124,7 +127,7 @@ class Calls:
             await context.abort(code, text_of(error), (*identity, *_retry(error)))
         return response
 
-    def _check(self, role: Role | None, context: Context) -> None:
+    def _check(self, role: Role | None, sent: Metadata) -> None:
         """Return if the call has the key that it needs, and there is room for it.
 
         Raises:
@@ -133,8 +136,8 @@ class Calls:
         """
         if role is None:
             return
-        sent = context.invocation_metadata() or ()
-        headers = {key: value for key, value in sent if isinstance(value, str)}
+        # The first of several keys counts, as in HTTP.
+        headers = {key: value for key, value in reversed(sent) if isinstance(value, str)}
         self._access.check(role, headers)
         if self._num_open > MAX_OPEN:
             raise OverloadedError(f"{self._num_open} calls are open")
@@ -187,12 +190,6 @@ def _retry(error: Exception) -> tuple[tuple[str, str], ...]:
     if seconds is None:
         return ()
     return ("retry-after", str(seconds)), ("grpc-retry-pushback-ms", str(1000 * seconds))
-
-
-def _headers(context: Context) -> list[tuple[bytes, bytes]]:
-    """A call's metadata in the form of HTTP headers."""
-    sent = context.invocation_metadata() or ()
-    return [(_bytes(key), _bytes(value)) for key, value in sent]
 
 
 def _bytes(value: str | bytes) -> bytes:

@@ -1,5 +1,6 @@
 """Converts protocol buffers to messages and back, for gRPC."""
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -8,8 +9,15 @@ from google.protobuf.json_format import ParseDict
 from models.contract.errors import RequestError, Unquoted
 from service.transport.limits import SlateLimits
 from service.v2 import inference_pb2 as pb
-from service.v2.codec import shape_of, short, tensor_from_bytes, tensor_from_json, tensor_to_bytes
-from service.v2.limits import MAX_INPUTS, MAX_OUTPUTS, check_number, check_shapes
+from service.v2.codec import (
+    MAX_DIMENSIONS,
+    shape_of,
+    short,
+    tensor_from_bytes,
+    tensor_from_json,
+    tensor_to_bytes,
+)
+from service.v2.limits import MAX_INPUTS, MAX_OUTPUTS, MAX_PARAMETERS, check_number, check_shapes
 from service.v2.messages import (
     BYTES,
     IndexEntry,
@@ -91,12 +99,17 @@ def _typed(sent: pb.ModelInferRequest.InferInputTensor) -> InferTensor:
     if sent.datatype not in CONTENTS:
         expected = f"one of {', '.join(CONTENTS)}; others in raw_input_contents"
         raise RequestError(f"{where}.datatype", short(sent.datatype), expected)
-    elements = list(getattr(sent.contents, CONTENTS[sent.datatype]))
+    shape, packed = _shape_of(sent), getattr(sent.contents, CONTENTS[sent.datatype])
+    count = math.prod(shape)
+    if len(packed) != count:
+        raise RequestError(
+            f"{where}.data", Unquoted(f"{len(packed)} element(s)"), f"{count} by its shape"
+        )
+    elements = list(packed)
     if sent.datatype == BYTES:
         elements = [_text(f"{where}[{at}]", element) for at, element in enumerate(elements)]
-    return tensor_from_json(
-        sent.name, sent.datatype, _shape_of(sent), elements, _tensor_parameters_of(sent, "inputs")
-    )
+    parameters = _tensor_parameters_of(sent, "inputs")
+    return tensor_from_json(sent.name, sent.datatype, shape, elements, parameters)
 
 
 def _text(where: str, raw: bytes) -> str:
@@ -107,7 +120,8 @@ def _text(where: str, raw: bytes) -> str:
 
 
 def _shape_of(sent: pb.ModelInferRequest.InferInputTensor) -> tuple[int, ...]:
-    return shape_of(f"inputs[{sent.name}].shape", list(sent.shape))
+    # One size too many is enough to be refused.
+    return shape_of(f"inputs[{sent.name}].shape", list(sent.shape[: MAX_DIMENSIONS + 1]))
 
 
 def _tensor_parameters_of(
@@ -123,8 +137,9 @@ def parameters_of(sent: Mapping[str, Any]) -> Parameters:
     """Read the parameters of a request, a tensor or a repository call.
 
     Raises:
-        RequestError: one has no value.
+        RequestError: there are too many, or one has no value.
     """
+    check_number("parameters", len(sent), MAX_PARAMETERS)
     return {name: _value_of(name, value) for name, value in sent.items()}
 
 

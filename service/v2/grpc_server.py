@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 import grpc
@@ -19,6 +20,8 @@ from service.observability.request_log import RequestLog
 from service.settings import Settings
 from service.transport.auth import Access, Role
 from service.transport.body import BodyLimit
+from service.transport.limits import LARGE_BYTES
+from service.transport.parser_thread import ParserThread
 from service.v2 import inference_pb2 as pb
 from service.v2.codec import short
 from service.v2.data_plane import DataPlane
@@ -40,22 +43,31 @@ ADMIN = frozenset({"RepositoryModelLoad", "RepositoryModelUnload"})
 
 log = logging.getLogger(__name__)
 
-Incoming = TypeVar("Incoming", bound=Message, contravariant=True)
+Incoming = TypeVar("Incoming")
+Read = TypeVar("Read", bound=Message)
 Answer = Callable[[Incoming, Context], Awaitable[Message]]
 
 
 class GrpcServer:
     """A gRPC server over the data plane."""
 
-    def __init__(self, data_plane: DataPlane, request_log: RequestLog, settings: Settings) -> None:
+    def __init__(
+        self,
+        data_plane: DataPlane,
+        request_log: RequestLog,
+        parsers: ParserThread,
+        settings: Settings,
+    ) -> None:
         """Store the dependencies.
 
         Args:
             data_plane: answers the calls.
             request_log: begins and finishes requests; the same as for HTTP.
+            parsers: parses large messages.
             settings: address, TLS files, keys, limits of a message.
         """
         self._data_plane = data_plane
+        self._parsers = parsers
         self._settings = settings
         body = BodyLimit(settings.max_body_bytes, settings.body_timeout_s)
         self._calls = Calls(request_log, Access(settings), body)
@@ -102,22 +114,31 @@ class GrpcServer:
             "ModelReady": (pb.ModelReadyRequest, self._model_ready),
             "ServerMetadata": (pb.ServerMetadataRequest, self._server_metadata),
             "ModelMetadata": (pb.ModelMetadataRequest, self._metadata),
-            "ModelInfer": (pb.ModelInferRequest, self._infer),
             "ModelConfig": (pb.ModelConfigRequest, self._config),
             "ModelStatistics": (pb.ModelStatisticsRequest, self._statistics),
             "RepositoryIndex": (pb.RepositoryIndexRequest, self._index),
             "RepositoryModelLoad": (pb.RepositoryModelLoadRequest, self._load),
             "RepositoryModelUnload": (pb.RepositoryModelUnloadRequest, self._unload),
         }
-        return {name: self._handler(name, kind, answer) for name, (kind, answer) in calls.items()}
+        handlers = {
+            name: self._handler(name, partial(_read, kind), answer)
+            for name, (kind, answer) in calls.items()
+        }
+        infer = self._handler("ModelInfer", self._read_infer, self._infer)
+        return {**handlers, "ModelInfer": infer}
 
     def _handler(
-        self, name: str, kind: type[Message], answer: Answer[Any]
+        self, name: str, read: Callable[[bytes], Incoming], answer: Answer[Incoming]
     ) -> "grpc.RpcMethodHandler[Any, Any]":
         async def answer_bytes(raw: bytes, context: Context) -> bytes:
-            return (await answer(_read(kind, raw), context)).SerializeToString()
+            is_large = len(raw) > LARGE_BYTES
+            message = await self._parsers.run(read, raw) if is_large else read(raw)
+            return (await answer(message, context)).SerializeToString()
 
         return self._calls.handler(name, _role_of(name), answer_bytes)
+
+    def _read_infer(self, raw: bytes) -> InferRequest:
+        return request_of(_read(pb.ModelInferRequest, raw), self._data_plane.limits)
 
     async def _live(self, _: pb.ServerLiveRequest, __: Context) -> Message:
         return pb.ServerLiveResponse(live=True)
@@ -145,9 +166,9 @@ class GrpcServer:
     async def _metadata(self, message: pb.ModelMetadataRequest, _: Context) -> Message:
         return metadata_for(self._data_plane.metadata(message.name, message.version))
 
-    async def _infer(self, message: pb.ModelInferRequest, context: Context) -> Message:
-        request = _within(request_of(message, self._data_plane.limits), context.time_remaining())
-        return response_for(await self._data_plane.infer(request))
+    async def _infer(self, request: InferRequest, context: Context) -> Message:
+        timed = _within(request, context.time_remaining())
+        return response_for(await self._data_plane.infer(timed))
 
     async def _config(self, message: pb.ModelConfigRequest, _: Context) -> Message:
         return config_for(self._data_plane.config(message.name, message.version))
@@ -173,7 +194,7 @@ def _role_of(call: str) -> Role | None:
     return Role.ADMIN if call in ADMIN else Role.SCORING
 
 
-def _read(kind: type[Message], raw: bytes) -> Message:
+def _read(kind: type[Read], raw: bytes) -> Read:
     try:
         return kind.FromString(raw)
     except DecodeError as error:

@@ -1,14 +1,16 @@
 """gRPC's own server with the limits of the HTTP server: on connections, waiting calls, and calls that are not known.
 
-Three defaults of gRPC are not safe where clients are not trusted (grpcio 1.85):
+Four defaults of gRPC are not safe where clients are not trusted (grpcio 1.85):
 
 - A call whose path is no UTF-8 ends the whole server: its loop decodes the path of every call that it has no
   registered handler for. All calls of this service are registered, and `CallServer` answers the others itself.
 - At most 1,000 calls wait to be read; gRPC cancels the others without a word, and nothing counts them.
+- Metadata that is no UTF-8 is logged, with a traceback.
 - A connection may be silent for two minutes before its first frame, and for ever after it.
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -29,6 +31,11 @@ MAX_UNREAD = 20_000
 Context = grpc.aio.ServicerContext[Any, Any]
 Handlers = Mapping[str, "grpc.RpcMethodHandler[Any, Any]"]
 Refuse = Callable[[Context], Awaitable[None]]
+
+
+def hide_metadata(record: logging.LogRecord) -> bool:
+    """Filter of gRPC's log: drop errors that repeat metadata which is no UTF-8, and may be a key."""
+    return not str(record.msg).startswith("Invalid encoding on")
 
 
 class CallServer(cygrpc.AioServer):  # type: ignore[misc]  # compiled: without types
@@ -73,6 +80,7 @@ def make_server(max_message_bytes: int, handlers: Handlers, refuse: Refuse) -> g
         handlers: `service/method` parts of the known calls and their handlers.
         refuse: ends every other call with an error.
     """
+    logging.getLogger("grpc._cython.cygrpc").addFilter(hide_metadata)
     options = [
         ("grpc.max_receive_message_length", 2 * max_message_bytes),
         ("grpc.max_send_message_length", -1),

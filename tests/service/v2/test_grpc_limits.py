@@ -247,6 +247,17 @@ async def test_a_key_is_asked_for_before_the_message(locked: Door):
     assert (await answer(locked, head(b"/no.Such/Call", key))).code == UNIMPLEMENTED
 
 
+async def test_a_key_that_is_no_text_is_not_logged(locked: Door):
+    key = b"secret\xff" + KEY.encode()
+    for name in (b"x-api-key", b"authorization"):
+        assert (await answer(locked, head(PATH, (name, key)))).code == NO_KEY
+    twice = head(PATH, (b"x-api-key", KEY.encode()), (b"x-api-key", b"another"))
+    assert (await answer(locked, twice, data(message(infer())))).code == OK  # the first, as in HTTP
+    text = locked.log.read_text()
+    assert "secret" not in text
+    assert KEY not in text
+
+
 async def test_a_model_that_is_not_ready_says_when_to_try_again(door: Door):
     await asyncio.to_thread(door.client.unload_model, "toy")
     got = await answer(door, head(PATH), data(message(infer())))
@@ -264,3 +275,4 @@ async def test_nothing_was_unexpected(door: Door):
     """Last: the log of all that came before."""
     text = door.log.read_text()
     assert not [word for word in ("Traceback", "request failed", "Unexpected [") if word in text]
+    assert all(line.startswith("{") for line in text.splitlines())  # gRPC's own are no JSON
