@@ -34,7 +34,6 @@ from service.state.build import Tiers
 from service.status import headers_of, status_of
 from service.transport.auth import Access, KeyCheck
 from service.transport.body import BodyLimit
-from service.transport.limits import SlateLimits
 from service.transport.parser_thread import ParserThread
 from service.transport.responses import error_response
 from service.v2.data_plane import DataPlane
@@ -147,9 +146,7 @@ def _routers(
     settings, pipeline = dependencies.settings, dependencies.pipeline
     body = BodyLimit(settings.max_body_bytes, settings.body_timeout_s)
     return [
-        cache_routes(
-            dependencies.tiers, pipeline, body, SlateLimits.of(settings), dependencies.parsers
-        ),
+        cache_routes(dependencies.tiers, pipeline, settings, dependencies.parsers),
         showing_routes(pipeline, dependencies.selection),
         *v2_routes(dependencies.data_plane, body, access, dependencies.parsers),
         operating_routes(dependencies.readiness, scrape),

@@ -63,9 +63,10 @@ def build_dependencies(
     selection = Selection(settings.default_model)
     num_workers = max(1, num_cores() // settings.num_threads)
     workers = Workers(num_workers)
-    tiers = build_tiers(settings, store, registry, workers, clock)
+    admission = _admission(settings, telemetry)
+    tiers = build_tiers(settings, store, registry, workers, clock, lambda: admission.waiting > 0)
     batcher = _batcher(settings, workers, num_workers, telemetry)
-    pipeline = _pipeline(settings, selection, tiers, telemetry, workers, batcher)
+    pipeline = _pipeline(settings, selection, tiers, telemetry, admission, workers, batcher)
     follower = _follower(settings, store, selection, tiers, pipeline, telemetry)
     readiness = Readiness(pipeline.probe, workers)
     telemetry.ready.set_function(readiness.is_ready)
@@ -89,20 +90,25 @@ def build_dependencies(
     )
 
 
-def _pipeline(
-    settings: Settings,
-    selection: Selection,
-    tiers: Tiers,
-    telemetry: Telemetry,
-    workers: Workers,
-    batcher: SlateBatcher | None,
-) -> Pipeline:
+def _admission(settings: Settings, telemetry: Telemetry) -> Admission:
     max_wait_s = settings.max_queue_wait_ms / 1000
     admission = Admission(
         settings.max_in_flight, settings.max_queue, max_wait_s, telemetry.rejected
     )
     telemetry.in_flight.set_function(lambda: admission.in_flight)
     telemetry.queue_depth.set_function(lambda: admission.waiting)
+    return admission
+
+
+def _pipeline(
+    settings: Settings,
+    selection: Selection,
+    tiers: Tiers,
+    telemetry: Telemetry,
+    admission: Admission,
+    workers: Workers,
+    batcher: SlateBatcher | None,
+) -> Pipeline:
     # A build with CUDA may find no device and run on the CPU: joining there is only for those who asked for it.
     is_joining_on_cpu = settings.batch_max_requests is not None
     dispatcher = Dispatcher(workers, admission, batcher, is_joining_on_cpu)

@@ -4,23 +4,18 @@ from fastapi import APIRouter, Request, Response
 
 from service.generations.serving import Serving
 from service.http.answers import Json
-from service.http.requests import PrefetchRequest, parse_where_it_fits
+from service.http.requests import PrefetchRequest, with_body
 from service.http.schemas import CacheResponse, PrefetchResponse
 from service.scoring.pipeline import Pipeline
+from service.settings import Settings
 from service.state.build import Tiers
 from service.state.counters import TIERS, Tally
-from service.transport.body import BodyLimit, read_body
-from service.transport.limits import SlateLimits
 from service.transport.parser_thread import ParserThread
 from service.transport.responses import ERRORS, BareRoute, JsonResponse, described_body
 
 
 def cache_routes(
-    tiers: Tiers,
-    pipeline: Pipeline,
-    body: BodyLimit,
-    limits: SlateLimits,
-    parsers: ParserThread,
+    tiers: Tiers, pipeline: Pipeline, settings: Settings, parsers: ParserThread
 ) -> APIRouter:
     """POST /v1/prefetch and GET /v1/cache. Neither waits for the cache."""
     router = APIRouter(prefix="/v1", responses=ERRORS, route_class=BareRoute)
@@ -31,11 +26,13 @@ def cache_routes(
         response_model=PrefetchResponse,
         openapi_extra=described_body(PrefetchRequest),
     )
-    async def prefetch(request: Request) -> Response:
-        """Announce users who will be scored soon: their records are read in the background."""
-        raw = await read_body(request, body)
-        hint = await parse_where_it_fits(parsers, PrefetchRequest, raw, limits)
-        accepted = pipeline.prefetch(hint.model, hint.user_ids)
+    @with_body(PrefetchRequest, settings, parsers)
+    async def prefetch(hint: PrefetchRequest, deadline: float, priority: int) -> Response:
+        """Announce users who will be scored soon: their records are read in the background.
+
+        Limits of requests in flight apply as to scores, with the lowest priority unless the request sets one.
+        """
+        accepted = await pipeline.prefetch(hint.model, hint.user_ids, deadline, priority)
         answer = {"accepted": accepted, "dropped": len(hint.user_ids) - accepted}
         return JsonResponse(answer, 202)
 

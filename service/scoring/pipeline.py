@@ -41,7 +41,7 @@ from service.query import (
     cold_start,
 )
 from service.runtime.scorer import Scored, Scorer, Slate
-from service.scoring.admission import Admission, Permit
+from service.scoring.admission import LOWEST, Admission, Permit
 from service.scoring.comparison import Comparison, check_fields, join
 from service.scoring.compute import Dispatcher, unless_error
 from service.scoring.slates import context_ids, score_found
@@ -266,23 +266,36 @@ class Pipeline:
             problem = "the cache gave no answer in half of the request's time"
             return cold_start(serving, "unavailable", "redis", problem)
 
-    def prefetch(self, model: str | None, user_ids: Sequence[str]) -> int:
+    async def prefetch(
+        self, model: str | None, user_ids: Sequence[str], deadline: float | None, priority: int
+    ) -> int:
         """Read the records of users who will be scored soon, in the background.
+
+        The hint waits for a permit as a score does, so that hints cannot crowd out scores.
+
+        Args:
+            model: as in `Query`.
+            user_ids: raw ids.
+            deadline: as in `Query`.
+            priority: as in `Query`, but 0 means the lowest.
 
         Returns:
             How many users were queued. Nothing waits for the reads.
 
         Raises:
+            OverloadedError: too many requests at once.
+            DeadlineError: the deadline passed.
             UnknownModelError: no such model.
             NotReadyError: nothing is loaded yet.
         """
-        if self._traffic is None:
-            serving = self._selection.pick(model)
-            hints = [(serving, user_id) for user_id in user_ids]
-        else:
-            foresee = self._traffic.foresee
-            hints = [(foresee(model, user_id), user_id) for user_id in user_ids]
-        return self._tiers.prefetcher.accept(hints)
+        async with self._admission.admit(deadline, priority or LOWEST):
+            if self._traffic is None:
+                serving = self._selection.pick(model)
+                hints = [(serving, user_id) for user_id in user_ids]
+            else:
+                foresee = self._traffic.foresee
+                hints = [(foresee(model, user_id), user_id) for user_id in user_ids]
+            return self._tiers.prefetcher.accept(hints)
 
     async def look_up(self, user_id: str, model: str | None) -> StoredUser:
         """Read what the cache holds for a user.

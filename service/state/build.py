@@ -46,6 +46,7 @@ def build_tiers(
     registry: CollectorRegistry,
     workers: Workers,
     clock: Callable[[], float],
+    is_overloaded: Callable[[], bool],
 ) -> Tiers:
     """Make the tiers.
 
@@ -55,6 +56,7 @@ def build_tiers(
         registry: registry of the metrics.
         workers: threads that decode large records.
         clock: returns the epoch second; a record's age is measured with it.
+        is_overloaded: whether requests wait for a permit; hinted users are not read then.
     """
     host = HostTier(
         settings.host_cache_bytes,
@@ -66,4 +68,4 @@ def build_tiers(
     counts = TierCounts()
     registry.register(TierCollector(counts))
     states = TieredStates(store, host, counts, workers, settings.stale_after_s, clock)
-    return Tiers(store, host, counts, states, Prefetcher(store, host, counts))
+    return Tiers(store, host, counts, states, Prefetcher(store, host, counts, is_overloaded))

@@ -97,7 +97,7 @@ class Lookups(RuleBasedStateMachine):
         self.states = TieredStates(
             self.store, self.host, self.counts, self.workers, STALE_AFTER_S, self.clock
         )
-        self.prefetcher = Prefetcher(self.store, self.host, self.counts)
+        self.prefetcher = Prefetcher(self.store, self.host, self.counts, lambda: False)
         self.servings: list[Serving] = []
         self.waiting: list[tuple[asyncio.Task[FoundState], Serving, str]] = []
         self.num_lookups = self.hinted = 0

@@ -1,13 +1,15 @@
 """Prefetching users: bounded, counted, and without delaying scores."""
 
+import asyncio
 from typing import Any
 
+import httpx
 import pytest
 
 from models.contract.errors import CacheUnavailableError
 from service.state.prefetch import MAX_QUEUED
 from tests.service.toy import Toy
-from tests.service.world import HISTORIES, World
+from tests.service.world import HISTORIES, Running, World, busy, post_score, until
 
 pytestmark = pytest.mark.anyio
 TOY = Toy()
@@ -58,6 +60,71 @@ async def test_a_prefetch_uses_the_same_experiment_as_the_score(world: World):
     assert {one["model"] for one in answers} == {"one", "two"}
     assert [one["state"]["tier"] for one in answers] == ["host"] * len(HISTORIES)
     assert (loaded, assigned) == (len(HISTORIES), 0)
+
+
+def hint(service: Running, *users: str, **headers: str) -> "asyncio.Task[httpx.Response]":
+    """Start a prefetch request; the header `X-Name` is the argument `X_Name`."""
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    body = {"user_ids": list(users)}
+    return asyncio.create_task(service.client.post("/v1/prefetch", json=body, headers=names))
+
+
+async def test_a_full_service_refuses_hints_as_it_does_scores(world: World):
+    world.publish(TOY)
+    async with world.service(max_in_flight=1, max_queue=0) as service:
+        with busy(service):
+            score = post_score(service)
+            await until(lambda: service.metric("absorb_in_flight") == 1)
+            refused = await hint(service, "ann")
+        await score
+        accepted = await hint(service, "ann")
+        rejected = service.metric("absorb_rejected_total", reason="queue_full")
+        hinted = (await service.client.get("/v1/cache")).json()["prefetch"]["hinted"]
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+    assert (accepted.status_code, rejected, hinted) == (202, 1, 1)
+
+
+async def test_a_waiting_hint_makes_room_for_a_score(world: World):
+    world.publish(TOY)
+    async with world.service(max_in_flight=1, max_queue=1, max_queue_wait_ms=9000) as service:
+        with busy(service):
+            first = post_score(service)
+            await until(lambda: service.metric("absorb_in_flight") == 1)
+            waiting = hint(service, "ann")
+            await until(lambda: service.metric("absorb_queue_depth") == 1)
+            second = post_score(service)
+            pushed_out = await waiting
+        scores = [(await score).status_code for score in (first, second)]
+    assert (pushed_out.status_code, scores) == (429, [200, 200])
+
+
+async def test_a_hint_has_a_deadline_and_a_priority(world: World):
+    world.publish(TOY)
+    async with world.service(max_in_flight=1, max_queue_wait_ms=9000) as service:
+        with busy(service):
+            score = post_score(service)
+            await until(lambda: service.metric("absorb_in_flight") == 1)
+            late = await hint(service, "ann", X_Request_Timeout_Ms="50")
+        await score
+        wrong = await hint(service, "ann", X_Request_Priority="high")
+        urgent = await hint(service, "ann", X_Request_Priority="1")
+    assert [answer.status_code for answer in (late, wrong, urgent)] == [504, 400, 202]
+
+
+async def test_hinted_users_are_not_read_while_requests_wait(world: World):
+    world.publish(TOY)
+    async with world.service(max_in_flight=1, max_queue_wait_ms=9000) as service:
+        tiers, serving = service.dependencies.tiers, service.selection.pick(None)
+        with busy(service):
+            scores = [post_score(service), post_score(service)]
+            await until(lambda: service.metric("absorb_queue_depth") == 1)
+            tiers.prefetcher.accept([(serving, "bob")])
+            await asyncio.sleep(0.05)
+            while_waiting = tiers.host.holds(serving, "bob")
+        await asyncio.gather(*scores)
+        await tiers.prefetcher.settle()
+        afterwards = tiers.host.holds(serving, "bob")
+    assert (while_waiting, afterwards) == (False, True)
 
 
 class SurprisingError(Exception):

@@ -67,7 +67,7 @@ async def test_a_slow_lookup_counts_towards_the_age(
 
 async def test_a_slow_prefetch_counts_towards_the_age(host: HostTier, clock: Clock):
     store = ScriptedStore()
-    prefetcher = Prefetcher(store, host, TierCounts())
+    prefetcher = Prefetcher(store, host, TierCounts(), lambda: False)
     assert prefetcher.accept([(SERVING, "ann")]) == 1
     await answer_late(store, clock, record("ann"))
     await prefetcher.settle()
