@@ -8,8 +8,7 @@
 | holds bytes that are no record of this user  | corrupt     | cold-start state | yes      |
 | gives no answer in `cache_timeout_ms`        | unavailable | cold-start state | yes      |
 
-A record whose state gives no finite score is corrupt as well, for its user alone, if the cold-start state gives scores
-(`slates.py`).
+A record whose state gives no finite score is corrupt as well, for its user alone, if the cold-start state gives scores.
 
 A comparison scores with one model after another, each as above. If a model fails, its error takes the place of its
 scores; if all fail, the request fails with the first error.
@@ -18,14 +17,15 @@ scores; if all fail, the request fails with the first error.
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
 from time import perf_counter
 
 from models.contract.errors import AbsorbError, CorruptRecordError, RecordError, RequestError
-from service.errors import BrokenModelError, NotReadyError, UnknownUserError
+from models.contract.vocabulary import check_candidate_fields
+from service.errors import BrokenModelError, NotReadyError, ScoreError, UnknownUserError
 from service.experiments.shadow import Shadows
 from service.experiments.split import Traffic
 from service.generations.selection import Selection
@@ -40,17 +40,19 @@ from service.query import (
     StoredUser,
     cold_start,
 )
-from service.runtime.scorer import Scored, Scorer, Slate
+from service.runtime.scorer import Ids, Scored, Scorer, Slate
 from service.scoring.admission import LOWEST, Admission, Permit
 from service.scoring.comparison import Comparison, check_fields, join
 from service.scoring.compute import Dispatcher, unless_error
-from service.scoring.slates import context_ids, score_found
+from service.scoring.score_errors import state_after
 from service.settings import Settings
 from service.state.build import Tiers
 from service.state.cached_user import read_record
 
 DEFAULT_TOP_K = 10
 """Candidates of a comparison's rankings if the request does not say."""
+
+Run = Callable[[Scorer, Slate], Awaitable[Scored]]
 
 log = logging.getLogger(__name__)
 
@@ -185,7 +187,7 @@ class Pipeline:
             log.warning("model failed in a comparison", extra=fields, exc_info=unexpected)
 
     async def _score(self, serving: Serving, query: Query, permit: Permit) -> Scores:
-        context = context_ids(serving, query)
+        context = _context_ids(serving, query)
         stages = Stages()
         model = serving.generation.model
         found = await self._find(serving, query)
@@ -193,7 +195,7 @@ class Pipeline:
         source = found.source
         try:
             run = partial(self._dispatcher.score, permit)
-            origin, scored = await score_found(serving, found, query, context, stages, run)
+            origin, scored = await _score_found(serving, found, query, context, stages, run)
             source = origin.source
         except BrokenModelError:
             self._telemetry.score_failed(model)
@@ -229,7 +231,7 @@ class Pipeline:
             RequestError: a context or candidate field that the model does not have.
             ArtifactError: scoring does not work.
         """
-        context = context_ids(serving, query)
+        context = _context_ids(serving, query)
         stages = Stages()
         found = await self._tiers.states.peek(serving, query.user_id)
         stages.ended["cache"] = perf_counter()
@@ -239,7 +241,7 @@ class Pipeline:
             (result,) = await loop.run_in_executor(threads, scorer.score_many, [slate])
             return unless_error(result)
 
-        origin, scored = await score_found(serving, found, query, context, stages, run)
+        origin, scored = await _score_found(serving, found, query, context, stages, run)
         used = origin.serving
         unknown_context = used.artifact.vocabulary.unknown_context(query.context)
         return Scores(query, used.generation, origin, *scored, unknown_context, stages.seconds())
@@ -333,3 +335,61 @@ class Pipeline:
             ArtifactError: scoring does not work.
         """
         await self._dispatcher.run_unlimited(self._selection.pick_to_probe().scorer.probe)
+
+
+def _context_ids(serving: Serving, query: Query) -> Ids:
+    """Ids of the context fields, once the names of all fields are known to be the model's.
+
+    Raises:
+        RequestError: a context or candidate field that the model does not have.
+    """
+    vocabulary = serving.artifact.vocabulary
+    check_candidate_fields(query.candidate_fields, vocabulary.candidate)
+    return vocabulary.context_ids(query.context)
+
+
+async def _score_found(
+    picked: Serving, found: FoundState, query: Query, context: Ids, stages: Stages, run: Run
+) -> tuple[FoundState, Scored]:
+    """Score a query; from the cold-start state if the user's record gives no score.
+
+    Args:
+        picked: generation that was picked for the request.
+        found: the user's state.
+        query: the request's query.
+        context: ids of the context fields, as the artifact of `picked` has them.
+        stages: the scorer notes its stages here.
+        run: runs the scorer on the slate.
+
+    Returns:
+        The state that the scores are from, which is `found` unless its record gives no score, and the scores.
+
+    Raises:
+        BrokenModelError: the cold-start state gives no score.
+        Exception: what else `run` raises.
+    """
+    try:
+        return found, await run(found.serving.scorer, _slate(picked, found, query, context, stages))
+    except ScoreError as error:
+        cold = state_after(error, picked, found)
+    return await _score_found(picked, cold, query, context, stages, run)
+
+
+def _slate(picked: Serving, found: FoundState, query: Query, context: Ids, stages: Stages) -> Slate:
+    """What the scorer of `found.serving` scores.
+
+    During a rolling publish a record may be of an older artifact than `picked`, with other fields.
+    """
+    if found.serving is not picked:
+        older = found.serving.artifact.vocabulary
+        query = query.known_to(older)
+        context = older.context_ids(query.context)
+    return Slate(
+        found.state,
+        query.recent,
+        found.recent,
+        context,
+        query.candidates,
+        query.candidate_fields,
+        stages.ended,
+    )
