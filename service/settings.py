@@ -86,7 +86,7 @@ class Settings(BaseSettings):
     """TCP port of the V2 protocol over gRPC; needs the extra `grpc`. Unset: gRPC is off. 0: a free port."""
 
     default_model: str | None = None
-    """Model of requests that name none. Unset: `lrea` if it is published, else the first model by name."""
+    """Model of requests that name none, of this service alone. Unset: the cache's (`absorb default MODEL`)."""
 
     max_candidates: PositiveInt = 5000
     """Most candidates in one request; a longer slate is rejected with status 400."""

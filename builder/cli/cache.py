@@ -1,4 +1,4 @@
-"""Commands that need only the cache: `rollback` and `status`."""
+"""Commands that need only the cache: `rollback`, `default` and `status`."""
 
 from typing import Annotated
 
@@ -7,9 +7,10 @@ import typer
 from builder.cli.catalogue import INSPECT, RECOVER
 from builder.cli.options import CACHE, CacheUrl
 from builder.cli.progress_bar import console
-from builder.cli.served import confirm_served
+from builder.cli.served import confirm_served, print_default
 from builder.cli.status_table import status_table
 from builder.publish.cache import connect_cache
+from builder.publish.default_model import choose_default, read_default
 from builder.publish.generations import rollback as make_previous_serve
 from builder.publish.status import status as read_status
 from models.command_line import EXIT_CODES
@@ -51,4 +52,27 @@ def rollback(
 )
 def status(cache: CacheUrl = CACHE) -> None:
     """Show each model's generations, its number of users, and the builder that is publishing it."""
-    console.print(status_table(redact_url(cache), read_status(connect_cache(cache))))
+    client = connect_cache(cache)
+    console.print(status_table(redact_url(cache), read_status(client), read_default(client)))
+
+
+@app.command(
+    rich_help_panel=RECOVER,
+    epilog=f"Example: absorb default lrea --cache redis://127.0.0.1:6379/0\n\n{EXIT_CODES}",
+)
+def default(
+    model: Annotated[
+        str | None, typer.Argument(help="published model; without one, the default is shown")
+    ] = None,
+    cache: CacheUrl = CACHE,
+) -> None:
+    """Show or choose the default model, which answers requests that name none.
+
+    The first publish to a cache sets it, and no later publish changes it. All services of the cache follow within a
+    poll, except those with ABSORB_DEFAULT_MODEL.
+    """
+    client = connect_cache(cache)
+    if model is not None:
+        before = choose_default(client, model)
+        console.print(f"default model: {model}; it was {before or 'not set'}", highlight=False)
+    print_default(client)

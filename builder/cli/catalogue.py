@@ -32,6 +32,7 @@ COMMANDS = (
         for name, summary in STEPS.items()
     ),
     _command("rollback", RECOVER, "Make the previous generation serve again.", "cache", ""),
+    _command("default", RECOVER, "Choose the model of requests that name none.", "cache", ""),
     _command("republish", RECOVER, "Publish with an older artifact.", "nightly"),
     _command("status", INSPECT, "Show what is published, and who is building.", "cache", ""),
     Command(

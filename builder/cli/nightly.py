@@ -77,11 +77,12 @@ def build(
 
 def _confirm(build: "Build", generation: str) -> None:
     """Wait until the running services serve what was published."""
-    from builder.cli.served import confirm_served
+    from builder.cli.served import confirm_served, print_default
     from builder.publish.cache import connect_cache
 
     recipe = build.recipe
     client = connect_cache(build.cache_url)
+    print_default(client)
     confirm_served(client, recipe.serve_as, generation, recipe.publish.wait_s)
 
 

@@ -2,7 +2,8 @@
 
 from builder.cli.progress_bar import console
 from builder.publish.cache import CacheClient
-from builder.publish.services import require_served, wait_until_served
+from builder.publish.default_model import read_default
+from builder.publish.services import announcements, require_served, wait_until_served
 
 
 def confirm_served(client: CacheClient, model: str, generation: str, limit_s: float) -> None:
@@ -31,3 +32,20 @@ def confirm_served(client: CacheClient, model: str, generation: str, limit_s: fl
     if served.serving or served.replaced_by or not served.missing:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
     require_served(served, model, generation, limit_s)
+
+
+def print_default(client: CacheClient) -> None:
+    """Print which model answers requests that name none, and which running services differ.
+
+    Raises:
+        CacheUnavailableError: the cache does not answer.
+    """
+    chosen = read_default(client)
+    line = f"requests that name no model: {chosen or 'none answers them yet'}"
+    if chosen:
+        line += " answers them; `absorb default MODEL` makes it another"
+    console.print(line, highlight=False, soft_wrap=True, markup=False)
+    for name, announced in announcements(client).items():
+        if chosen and announced.default not in (None, chosen):
+            line = f"  but service {name}: {announced.default} (ABSORB_DEFAULT_MODEL, or not polled yet)"
+            console.print(line, highlight=False, soft_wrap=True, markup=False)

@@ -8,9 +8,15 @@ from rich.table import Table
 from builder.publish.status import ModelStatus
 
 
-def status_table(url: str, models: Iterable[ModelStatus]) -> Table:
-    """What the cache holds."""
-    table = Table(title=f"cache {url}")
+def status_table(url: str, models: Iterable[ModelStatus], default: str | None) -> Table:
+    """What the cache holds.
+
+    Args:
+        url: shown in the title.
+        models: one row each.
+        default: model that answers requests that name none; None: no publish has set one.
+    """
+    table = Table(title=f"cache {url}", caption=f"default model: {default or 'none yet'}")
     for name in (
         "model",
         "serves",

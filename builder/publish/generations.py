@@ -10,7 +10,9 @@ from itertools import islice
 from builder.errors import PublishError
 from builder.publish.cache import CacheClient, cache_errors, read_control
 from models.contract.generation import (
+    DEFAULT_KEY,
     MODELS_KEY,
+    PREFERRED_MODEL,
     Generation,
     Pointer,
     check_generation,
@@ -26,12 +28,24 @@ GENERATION_KEY = re.compile(rb"absorb:([^:]+):([0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}):"
 # A script, not WATCH and MULTI: EXEC does not notice that a watched lock has expired, and a client whose connection
 # breaks during EXEC cannot know what happened, whereas this script may be sent again. allow-oom: a full cache gets free
 # memory only after the flip, when old records are removed.
+# The default model is set once, by the first publish. Models that an older builder published come before this one: the
+# services had chosen among them.
 FLIP = """#!lua flags=allow-oom
 if ARGV[4] ~= '' and redis.call('get', KEYS[3]) ~= ARGV[4] then return 'lock' end
 local now = redis.call('get', KEYS[1]) or ''
+local names = redis.call('smembers', KEYS[2])
 if now ~= ARGV[2] then
   if now ~= ARGV[1] then return 'changed' end
   redis.call('set', KEYS[1], ARGV[2])
+end
+if redis.call('exists', KEYS[4]) == 0 then
+  local first = nil
+  for _, name in ipairs(names) do
+    if string.match(name, '^[a-z0-9][a-z0-9_.-]*$') and first ~= ARGV[5] then
+      if not first or name < first or name == ARGV[5] then first = name end
+    end
+  end
+  redis.call('set', KEYS[4], first or ARGV[3])
 end
 redis.call('sadd', KEYS[2], ARGV[3])
 return 'done'
@@ -74,6 +88,8 @@ def read_pointer(client: CacheClient, model: str) -> tuple[Pointer | None, bytes
 def flip_pointer(client: CacheClient, old: bytes, new: Pointer, token: str = "") -> None:
     """Replace a model's pointer atomically, if it is still `old` and the lock still holds `token`.
 
+    The first flip of a cache also makes its model the default; later ones leave the default as it is.
+
     Args:
         client: the cache.
         old: bytes that `read_pointer` returned.
@@ -84,8 +100,8 @@ def flip_pointer(client: CacheClient, old: bytes, new: Pointer, token: str = "")
         PublishError: the pointer or the lock has changed; nothing is flipped.
     """
     model = new.current.model
-    keys = (pointer_key(model), MODELS_KEY, lock_key(model))
-    arguments = (old, new.to_bytes(), model, token)
+    keys = (pointer_key(model), MODELS_KEY, lock_key(model), DEFAULT_KEY)
+    arguments = (old, new.to_bytes(), model, token, PREFERRED_MODEL)
     with cache_errors(client):
         answer = client.eval(FLIP, len(keys), *keys, *arguments)
     if answer == b"lock":

@@ -28,18 +28,21 @@ class Announcement:
         loaded: published model -> name of the generation that serves it; None: none yet.
         unloaded: published models that the service was told to unload. It serves them again after a restart.
         problems: model -> why the published generation does not serve.
+        default: model that answers requests that name none; None: there is none.
         has_notes: whether it lists unloaded models, as services of version 0.2 and earlier do not.
     """
 
     loaded: Mapping[str, str | None]
     unloaded: Collection[str] = ()
     problems: Mapping[str, str] | None = None
+    default: str | None = None
     has_notes: bool = True
 
     def to_bytes(self) -> bytes:
         """The announcement as JSON; problems are shortened."""
         problems = {model: text[:MAX_ECHOED] for model, text in (self.problems or {}).items()}
-        notes = {"unloaded": sorted(self.unloaded), "problems": problems}
+        unloaded = sorted(self.unloaded)
+        notes = {"unloaded": unloaded, "problems": problems, "default": self.default}
         return json.dumps({**self.loaded, NOTES: notes}).encode()
 
     def why_not(self, model: str, generation: str) -> str | None:
@@ -78,7 +81,13 @@ def read_announcement(raw: bytes) -> Announcement:
     }
     if not isinstance(notes, dict):
         return Announcement(loaded, has_notes=False)
-    return Announcement(loaded, _texts(notes.get("unloaded")), _problems(notes.get("problems")))
+    default = notes.get("default")
+    return Announcement(
+        loaded,
+        _texts(notes.get("unloaded")),
+        _problems(notes.get("problems")),
+        default if isinstance(default, str) else None,
+    )
 
 
 def _texts(values: Any) -> tuple[str, ...]:

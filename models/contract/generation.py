@@ -3,6 +3,7 @@
     absorb:<model>:<generation>:<user id>       one user's record (models/contract/record.py)
     absorb:{control}:pointer:<model>            JSON: the generation that serves, and the one to roll back to
     absorb:{control}:models                     set of the names of all published models
+    absorb:{control}:default                    name of the model that answers requests that name none
     absorb:{control}:services                   set of the names of services that have announced themselves
     absorb:{control}:service:<service>          JSON: what a running service serves (models/contract/announcement.py)
     absorb:{control}:lock:<model>               held by the builder that publishes the model
@@ -12,7 +13,7 @@ The braces put all control keys into one slot of a Redis Cluster, so that one tr
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,6 +25,10 @@ MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 MODEL_NAME_RULE = "1 to 64 of a-z 0-9 _ . -, the first a letter or digit"
 """`MODEL_NAME` in words, for errors."""
 MODELS_KEY = "absorb:{control}:models"
+DEFAULT_KEY = "absorb:{control}:default"
+MAX_MODEL_NAME = 64
+PREFERRED_MODEL = "lrea"
+"""Default model, if it is published, of a cache without `DEFAULT_KEY`, to which only older builders have published."""
 GENERATION_NAME = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}")
 GENERATION_NAME_RULE = "a name such as 20261122T031500Z-0a1b2c"
 ARTIFACT_ID = re.compile(r"[0-9a-f]{32}")
@@ -225,6 +230,17 @@ def model_names(members: Iterable[bytes | str]) -> list[str]:
 def pointer_key(model: str) -> str:
     """Key of a model's generation pointer."""
     return f"absorb:{{control}}:pointer:{model}"
+
+
+def read_default_name(raw: bytes | str) -> str | None:
+    """Name of a model, from the first bytes of `DEFAULT_KEY`; None if they are no name."""
+    name = raw.decode(errors="replace") if isinstance(raw, bytes) else raw
+    return name if MODEL_NAME.fullmatch(name) else None
+
+
+def first_choice(models: Collection[str]) -> str | None:
+    """The default model where none was chosen: `PREFERRED_MODEL`, else the first by name; None if there is none."""
+    return PREFERRED_MODEL if PREFERRED_MODEL in models else min(models, default=None)
 
 
 def lock_key(model: str) -> str:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from models.contract.errors import (
     AbsorbError,
+    CorruptRecordError,
     GenerationError,
     UnknownModelError,
 )
-from models.contract.generation import Pointer, pointer_key
+from models.contract.generation import Pointer, pointer_key, read_default_name
 from service.errors import NotReadyError
 from service.generations.heartbeat import Heartbeat
 from service.generations.selection import Selection
@@ -145,11 +146,18 @@ class Follower:
         A rolling publish then either waits for this service, or has moved the pointer before it is read here.
         """
         pointers = await self._store.read_pointers()
+        self._selection.note_published(pointers, await self._read_default())
         self.heartbeat.note_published(pointers)
         if self.heartbeat.is_incomplete:
             await self.heartbeat.announce()
             pointers = await self._store.read_pointers()
         return pointers
+
+    async def _read_default(self) -> str | None:
+        try:
+            return read_default_name(await self._store.read_default())
+        except CorruptRecordError:  # not a string: the default stays what it was
+            return None
 
     async def _follow(self, model: str, raw: bytes | None) -> None:
         retry = self._retries.get(model)

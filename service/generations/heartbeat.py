@@ -68,7 +68,9 @@ class Heartbeat:
         async with self._writing:  # one at a time: the last written is the newest
             loaded = {model: self._generation(model) for model in self._models()}
             unloaded = self._published - loaded.keys()
-            announcement = Announcement(loaded, unloaded, self._selection.problems)
+            announcement = Announcement(
+                loaded, unloaded, self._selection.problems, self._selection.default_model
+            )
             try:
                 await self._store.announce(self._service, announcement.to_bytes(), self._ttl_s)
             except AbsorbError as error:

@@ -1,25 +1,17 @@
 """Which generation serves a model now, which model is the default, and why a model does not serve."""
 
+import logging
 from collections.abc import Collection, Sequence
 
 from models.contract.errors import UnknownModelError
+from models.contract.generation import first_choice
 from service.errors import NotReadyError
 from service.generations.serving import Serving
 
-PREFERRED_MODEL = "lrea"
-"""Default model if it is published and the settings name none."""
+log = logging.getLogger(__name__)
 
 
-def default_model(models: Collection[str], configured: str | None) -> str | None:
-    """Model of requests that name none; None if no model is known and none is configured.
-
-    Args:
-        models: those to choose from.
-        configured: the operator's choice, taken even if it is not among `models`; None: none was made.
-    """
-    if configured is not None:
-        return configured
-    return PREFERRED_MODEL if PREFERRED_MODEL in models else min(models, default=None)
+DEFAULT_SETTING = "ABSORB_DEFAULT_MODEL"
 
 
 class Selection:
@@ -33,9 +25,11 @@ class Selection:
         """Begin with no model.
 
         Args:
-            configured_default: model of requests that name none; None: `default_model` chooses.
+            configured_default: model of requests that name none; None: that of the cache.
         """
         self._configured_default = configured_default
+        self._published_default: str | None = None
+        self._published: frozenset[str] = frozenset()
         self._serving: dict[str, Serving] = {}
         self._failures: dict[str, str] = {}
         self._unloaded: set[str] = set()
@@ -48,8 +42,25 @@ class Selection:
 
     @property
     def default_model(self) -> str | None:
-        """Model of requests that name none; None while there is none."""
-        return default_model(self._serving, self._configured_default)
+        """Model of requests that name none; None while there is none. It need not serve.
+
+        The setting's, else the cache's, which stays when its key is lost; in a cache without one, `first_choice`.
+        """
+        chosen = self._configured_default or self._published_default
+        return chosen or first_choice(self._serving)
+
+    def note_published(self, models: Collection[str], default: str | None) -> None:
+        """Take what the cache names.
+
+        Args:
+            models: the published models.
+            default: the default model; None: the cache names none, and the one before stays.
+        """
+        self._published = frozenset(models)
+        if default is not None and default != self._published_default:
+            fields = {"model": default, "previous": self._published_default}
+            log.info("default model", extra=fields)
+            self._published_default = default
 
     @property
     def problems(self) -> dict[str, str]:
@@ -70,16 +81,22 @@ class Selection:
         if name in self._unloaded:
             raise NotReadyError(f"not ready: {_unloaded(name)}")
         if not self._serving or model is None or model in self._failures:
-            raise NotReadyError(f"not ready: {self._reason(name)}")
+            hint = self._hint() if model is None and self._serving else ""
+            raise NotReadyError(f"not ready: {self._reason(name)}{hint}")
         raise UnknownModelError(model, self._serving)
 
     def pick_to_probe(self) -> Serving:
-        """The default model; if the configured default model was unloaded, the first that serves.
+        """The default model; if that was unloaded, or is not published any more, the first that serves.
+
+        A default model that does not load makes a new process not ready: the processes that serve it stay.
 
         Raises:
             NotReadyError: nothing serves, or the default model does not yet.
         """
-        if self._serving and self._configured_default in self._unloaded:
+        default = self.default_model
+        is_removed = self._configured_default is None and default not in self._published
+        is_away = default not in self._serving and (default in self._unloaded or is_removed)
+        if self._serving and is_away:
             return next(iter(self.serving.values()))
         return self.pick(None)
 
@@ -100,6 +117,14 @@ class Selection:
             return self.pick(model)
         except NotReadyError as error:
             return error
+
+    def _hint(self) -> str:
+        change = "absorb default MODEL" if self._configured_default is None else DEFAULT_SETTING
+        names = ", ".join(self.serving)
+        return (
+            f"; it is the default model: name one of {names} in the request, or change the default "
+            f"({change})"
+        )
 
     def _reason(self, model: str | None) -> str:
         error = self._failures.get(model) if model else next(iter(self._failures.values()), None)

@@ -95,7 +95,7 @@ def showing_routes(pipeline: Pipeline, selection: Selection) -> APIRouter:
         listed = [
             model_answer(serving, name == default) for name, serving in selection.serving.items()
         ]
-        return JsonResponse({"models": listed})
+        return JsonResponse({"models": listed, "default": default})
 
     @router.get("/users/{user_id:path}", response_model=UserResponse)
     async def user(user_id: str, model: str | None = None) -> Response:

@@ -212,6 +212,8 @@ class ModelList(Answer):
     """Response of GET /v1/models."""
 
     models: list[ModelInfo]
+    default: str | None
+    """Model that scores requests that name none; it need not serve now. Null while there is none."""
 
 
 class StoredTensor(TensorInfo):

@@ -24,6 +24,8 @@ from models.contract.announcement import SERVICES_KEY, heartbeat_key
 from models.contract.cache_url import redact_url, split_cluster_url
 from models.contract.errors import AbsorbError, CacheUnavailableError
 from models.contract.generation import (
+    DEFAULT_KEY,
+    MAX_MODEL_NAME,
     MAX_POINTER_BYTES,
     MODELS_KEY,
     model_names,
@@ -99,6 +101,17 @@ class ClusterStore:
         """
         pointers: dict[str, bytes | None] = await self._limited(self._pointers(), CONTROL_TIMEOUT_S)
         return pointers
+
+    async def read_default(self) -> bytes:
+        """First bytes of the name of the default model; empty if there is none.
+
+        Raises:
+            CacheUnavailableError: no answer in time, or the answer is an error.
+            CorruptRecordError: the key holds a value that is not a string.
+        """
+        read = self._send(DEFAULT_KEY, "GETRANGE", DEFAULT_KEY, "0", str(MAX_MODEL_NAME))
+        name: bytes = await self._limited(read, CONTROL_TIMEOUT_S)
+        return name
 
     async def announce(self, service: str, loaded: bytes, ttl_s: int) -> None:
         """Write which generations a service has loaded (`heartbeat_key`); the cache drops it after `ttl_s` seconds.

@@ -14,6 +14,8 @@ from models.contract.announcement import SERVICES_KEY, heartbeat_key
 from models.contract.cache_url import redact_url
 from models.contract.errors import AbsorbError, CacheUnavailableError, CorruptRecordError
 from models.contract.generation import (
+    DEFAULT_KEY,
+    MAX_MODEL_NAME,
     MAX_MODELS,
     MAX_POINTER_BYTES,
     MODELS_KEY,
@@ -41,6 +43,9 @@ class StateStore(Protocol):
 
     async def read_pointers(self) -> dict[str, bytes | None]:
         """Name of every published model -> bytes of its generation pointer."""
+
+    async def read_default(self) -> bytes:
+        """First bytes of the name of the default model; empty if there is none."""
 
     async def announce(self, service: str, loaded: bytes, ttl_s: int) -> None:
         """Write which generations a service has loaded; the cache drops it after `ttl_s` seconds."""
@@ -88,6 +93,15 @@ class RedisStore:
         """
         return await ask(self._pointers(), CONTROL_TIMEOUT_S, self._name)
 
+    async def read_default(self) -> bytes:
+        """First bytes of the name of the default model; empty if there is none.
+
+        Raises:
+            CacheUnavailableError: no answer in time, or the answer is an error.
+            CorruptRecordError: the key holds a value that is not a string.
+        """
+        return await ask(self._default(), CONTROL_TIMEOUT_S, self._name)
+
     async def announce(self, service: str, loaded: bytes, ttl_s: int) -> None:
         """Write which generations a service has loaded (`heartbeat_key`); the cache drops it after `ttl_s` seconds.
 
@@ -104,6 +118,9 @@ class RedisStore:
 
     async def _mget(self, keys: Sequence[str]) -> list[bytes | None]:
         return cast(list[bytes | None], await self._redis.mget(keys))
+
+    async def _default(self) -> bytes:
+        return cast(bytes, await self._redis.getrange(DEFAULT_KEY, 0, MAX_MODEL_NAME))
 
     async def _pointers(self) -> dict[str, bytes | None]:
         require_few_models(await self._redis.scard(MODELS_KEY), self._name)

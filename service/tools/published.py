@@ -11,9 +11,17 @@ from models.contract.artifact import Artifact, load_artifact
 from models.contract.cache_url import redact_url, split_cluster_url
 from models.contract.embedded_cache import resolve_cache_url
 from models.contract.errors import CacheUnavailableError, UnknownModelError
-from models.contract.generation import MODELS_KEY, Generation, Pointer, pointer_key
+from models.contract.generation import (
+    DEFAULT_KEY,
+    MAX_MODEL_NAME,
+    MODELS_KEY,
+    Generation,
+    Pointer,
+    first_choice,
+    pointer_key,
+    read_default_name,
+)
 from service.errors import NotReadyError
-from service.generations.selection import default_model
 from service.settings import Settings
 
 TIMEOUT_S = 10.0
@@ -72,7 +80,8 @@ def _connect(url: str) -> Redis | RedisCluster:
 def _current_generation(client: Any, model: str | None) -> Generation:
     # Any: redis-py types every answer as bytes or str, though the client's settings decide which.
     names = sorted(name.decode() for name in client.smembers(MODELS_KEY))
-    name = default_model(names, model)
+    name = model or read_default_name(client.getrange(DEFAULT_KEY, 0, MAX_MODEL_NAME))
+    name = name or first_choice(names)
     if not names or name is None:
         raise NotReadyError(
             "cache: got no published model, expected one; run `absorb build RECIPE` first"

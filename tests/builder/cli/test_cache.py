@@ -3,11 +3,12 @@
 import re
 from pathlib import Path
 
+from builder.publish.blue_green import publish
 from builder.publish.cache import CacheClient
 from builder.publish.generations import read_pointer
 from models.contract.announcement import SERVICES_KEY, Announcement, heartbeat_key
 from tests.builder.cli.conftest import Call
-from tests.builder.published import publish_new
+from tests.builder.published import SPEC, generation_of, publish_new, records
 
 
 def test_what_is_no_cache_is_refused_without_showing_a_password(call: Call) -> None:
@@ -77,3 +78,23 @@ def test_rollback_without_services_says_so(call: Call, server, client) -> None:
     finished = call("rollback", "lrea", "--cache", f"embedded:{server}")
     assert finished.code == 0
     assert "no running service follows this cache" in finished.out
+
+
+def test_the_default_model_is_shown_and_chosen(call: Call, server, client) -> None:
+    cache = ["--cache", f"embedded:{server}"]
+    assert "none answers them yet" in call("default", *cache).out
+    publish(client, generation_of(3, "zeta"), records(3), SPEC)
+    publish_new(client)  # lrea
+
+    shown, status = call("default", *cache), call("status", *cache)
+    assert "requests that name no model: zeta answers them" in shown.out
+    assert "default model: zeta" in status.out
+    refused = call("default", "lrae", *cache)
+    assert refused.code == 1
+    assert "got 'lrae', expected one of: lrea, zeta; did you mean 'lrea'?" in refused.err
+    client.sadd(SERVICES_KEY, "set-1")
+    client.set(heartbeat_key("set-1"), Announcement({}, default="sim").to_bytes(), ex=60)
+    chosen = call("default", "lrea", *cache)
+    assert chosen.code == 0
+    assert "default model: lrea; it was zeta" in chosen.out
+    assert "but service set-1: sim (ABSORB_DEFAULT_MODEL" in chosen.out

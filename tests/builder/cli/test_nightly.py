@@ -118,6 +118,8 @@ def test_a_build_prints_a_line_for_each_step(built: Built) -> None:
         "ONNX and torch differ by at most",
         "200 users of model tiny",
         "(fp32)",
+        "requests that name no model: tiny answers them",
+        "no running service follows this cache",
     )
     assert [fact for fact in facts if fact not in built.out] == []
 

@@ -2,8 +2,9 @@
 
 import pytest
 
+from models.contract.generation import first_choice
 from service.errors import NotReadyError
-from service.generations.selection import Selection, default_model
+from service.generations.selection import Selection
 from tests.service.toy import Toy
 from tests.service.world import World
 
@@ -12,19 +13,23 @@ OLD, NEW = Toy(seed=1), Toy(seed=2)
 
 
 @pytest.mark.parametrize(
-    ("models", "configured", "expected"),
-    [
-        ([], None, None),
-        (["sim", "din"], None, "din"),
-        (["din", "lrea"], None, "lrea"),
-        (["din", "lrea"], "din", "din"),
-        (["din"], "absent", "absent"),
-    ],
+    ("models", "expected"), [([], None), (["sim", "din"], "din"), (["din", "lrea"], "lrea")]
 )
-def test_the_default_model_is_the_configured_one_else_lrea_else_the_first(
-    models: list[str], configured: str | None, expected: str | None
+def test_the_first_choice_is_lrea_else_the_first_by_name(models: list[str], expected: str | None):
+    assert first_choice(models) == expected
+
+
+@pytest.mark.parametrize(
+    ("configured", "published", "expected"),
+    [(None, None, None), (None, "din", "din"), ("absent", "din", "absent"), ("sim", None, "sim")],
+)
+def test_the_default_model_is_the_setting_s_else_the_cache_s(
+    configured: str | None, published: str | None, expected: str | None
 ):
-    assert default_model(models, configured) == expected
+    selection = Selection(configured)
+    selection.note_published({"din"}, published)
+    selection.note_published(set(), None)  # what was chosen stays
+    assert selection.default_model == expected
 
 
 def test_without_models_the_reason_is_that_of_the_cache_if_it_has_one():
@@ -44,7 +49,10 @@ async def test_readiness_depends_on_the_default_model(world: World):
         refused = await service.client.post("/v1/score", json=body)
         named = await service.score(model="toy")
     assert (ready.status_code, refused.status_code) == (503, 503)
-    assert refused.json()["error"] == "not ready: no generation of lrea is published yet"
+    assert refused.json()["error"] == (
+        "not ready: no generation of lrea is published yet; it is the default model: "
+        "name one of toy in the request, or change the default (ABSORB_DEFAULT_MODEL)"
+    )
     assert named["model"] == "toy"
 
 

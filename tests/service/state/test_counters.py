@@ -48,6 +48,9 @@ class ScriptedStore:
     async def read_pointers(self) -> dict[str, bytes | None]:
         return {}
 
+    async def read_default(self) -> bytes:
+        return b""
+
     async def announce(self, service: str, loaded: bytes, ttl_s: int) -> None:
         """Nothing to close."""
 
