@@ -88,7 +88,7 @@ async def test_every_answer_comes_from_one_artifact_during_a_rolling_publish(wor
             await service.follower.poll()
         last = [await service.score(user, ITEMS) for user in USERS]
     assert len(keys) == len(USERS) / 4
-    assert max(keys) <= len(USERS) + 5  # pointer, models, lock, services, presence
+    assert max(keys) <= len(USERS) + 6  # pointer, models, default, lock, services, presence
     names = {old.artifact_id: old.name, artifact.artifact_id: new.name}
     for user, answer in answers:
         assert_right(answer, user, toys)

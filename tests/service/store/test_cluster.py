@@ -91,7 +91,7 @@ async def test_published_records_are_served_from_every_node(client, world, clust
     held = [node.ask("DBSIZE") for node in cluster.nodes]
     assert set(found.values()) == {"hit"}
     assert stranger["state"]["source"] == "miss"
-    assert sum(held) == len(USERS) + 4  # pointer, models, services, presence
+    assert sum(held) == len(USERS) + 5  # pointer, models, default, services, presence
     assert min(held) > 2
     assert model_status.records == {generation.name: len(USERS)}
 
