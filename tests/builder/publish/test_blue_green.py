@@ -31,7 +31,7 @@ from tests.builder.published import (
 )
 
 
-def test_a_published_generation_serves(client):
+def test_a_published_generation_serves(client, caplog):
     generation = generation_of(1234)
     batches: list[int] = []
 
@@ -42,6 +42,7 @@ def test_a_published_generation_serves(client):
     assert client.smembers(MODELS_KEY) == {b"lrea"}
     assert sum(batches) == 1234
     assert client.get(generation.key("user:7")) == raw_record("user:7")
+    assert [one for one in caplog.records if one.levelname == "WARNING"] == []
 
 
 def test_the_previous_generation_stays_and_the_one_before_goes(client):
@@ -65,6 +66,25 @@ def test_other_models_and_other_keys_are_left_alone(client):
     assert_only(client, mine)
     assert client.exists("somebody:else", "absorb:lrea:notes") == 2
     assert client.smembers(MODELS_KEY) == {b"lrea", b"lrea-2"}
+
+
+def test_what_a_killed_builder_left_is_removed_before_anything_is_written(client):
+    """A cache of the configured size has no room for a fourth generation."""
+    publish_new(client)
+    old = publish_new(client)
+    dead = generation_of(5)
+    for user_id, raw in records(5):
+        client.set(dead.key(user_id), raw)
+    names: list[set[str]] = []
+
+    def progress(_: int) -> None:
+        names.append(find_generations(client, "lrea"))
+
+    new = generation_of(20)
+    publish(client, new, records(20), SPEC, progress=progress)
+
+    assert old.previous
+    assert names == [{old.current.name, old.previous.name, new.name}]
 
 
 def test_records_are_streamed_and_never_held_together(client):
@@ -266,8 +286,11 @@ def test_a_restart_of_the_cache_in_the_middle_goes_unnoticed(client, server):
     assert_only(client, pointer)
 
 
-def test_a_cache_that_is_gone_is_named_and_the_next_publish_cleans_up(server, client, monkeypatch):
+def test_a_cache_that_is_gone_is_named_and_the_next_publish_cleans_up(
+    server, client, monkeypatch, caplog
+):
     old = publish_new(client)
+    generation = generation_of(1500)
     monkeypatch.setattr(cache, "NUM_RETRIES", 0)
 
     def progress(_: int) -> None:
@@ -277,8 +300,9 @@ def test_a_cache_that_is_gone_is_named_and_the_next_publish_cleans_up(server, cl
         connect_cache(f"embedded:{server}") as hasty,
         pytest.raises(CacheUnavailableError, match=f"unix://{server}"),
     ):
-        publish(hasty, generation_of(1500), records(1500), SPEC, progress=progress)
+        publish(hasty, generation, records(1500), SPEC, progress=progress)
     start_server(server)
+    assert f"{generation.name} is not removed now; the next publish removes it" in caplog.text
 
     assert read_pointer(client, "lrea")[0] == old
     assert_whole(client, old.current)
