@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import threading
 import tracemalloc
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,6 +166,42 @@ async def test_a_host_tier_of_zero_bytes_is_off_and_not_counted(world: World):
     assert states == [state("hit", "redis")] * 2
     assert lookups == 0
     assert (hint.json()["accepted"], hint.json()["dropped"]) == (0, 2)
+
+
+async def test_a_peek_finds_the_user_and_leaves_no_trace(world: World):
+    world.publish(TOY)
+    async with world.service() as service:
+        tiers = service.dependencies.tiers
+        serving = service.selection.pick("toy")
+        ann, nobody = [await tiers.states.peek(serving, user) for user in ("ann", "nobody")]
+        lookups = service.metric("absorb_cache_tier_lookups_total", tier="redis")
+    assert (ann.source, ann.tier, nobody.source) == ("hit", "redis", "miss")
+    for name, array in TOY.state(HISTORIES["ann"]).items():
+        np.testing.assert_array_equal(ann.state[name], array)
+    assert (tiers.host.num_bytes, lookups) == (0, 0)
+
+
+@pytest.mark.parametrize(("cut", "source"), [(0, "hit"), (5, "corrupt")])
+async def test_a_large_record_is_decoded_in_a_thread(
+    world: World, monkeypatch: pytest.MonkeyPatch, cut: int, source: str
+):
+    key = world.publish(TOY).key("ann")
+    raw = world.get(key)
+    world.put(key, raw[: len(raw) - cut])
+    threads: list[str] = []
+
+    def read(*arguments: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return read_user(*arguments)
+
+    monkeypatch.setattr("service.state.lookup.read_user", read)
+    async with world.service(host_cache_bytes=0) as service:
+        size = len(raw) - cut
+        for limit in (size, size - 1):
+            monkeypatch.setattr("service.state.lookup.DECODE_INLINE_BYTES", limit)
+            assert await state_of(service) == state(source, "redis")
+    main = threading.main_thread().name
+    assert [thread == main for thread in threads] == [True, False]
 
 
 async def test_concurrent_requests_for_one_user_read_the_cache_once(world: World):
