@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo docs check fix test fuzz stubs serve build load peers chaos gpu-check conformance lock sbom pin-images stop clean
+.PHONY: help setup demo docs check fix test fuzz mutants stubs serve build load peers chaos gpu-check conformance lock sbom pin-images stop clean
 
 RECIPE ?= builder/recipes/promotions.toml
 VENV := .venv
@@ -84,6 +84,11 @@ fuzz: setup ## send random requests, write hostile records and generation pointe
 	    tests/service/generations/test_fuzz_pointers.py \
 	    tests/service/transport/test_hostile_bodies.py::test_no_long_list_costs_much \
 	    tests/models/contract/test_onnx_graph.py
+
+# Not in CI: it takes hours. mutmut writes to mutants/ and runs one mutant at a time.
+mutants: setup ## change one thing at a time in the critical code; a test must fail; ARGS="--sample 0 FILE"
+	@$(PIP) install --quiet --quiet --no-deps --require-hashes --requirement tests/mutants.txt
+	OMP_NUM_THREADS=1 nice $(PY) -m tests.mutants $(ARGS)
 
 stubs: setup ## generate the gRPC stubs from service/v2/inference.proto
 	$(PY) -m grpc_tools.protoc -I. --python_out=. --pyi_out=. service/v2/inference.proto

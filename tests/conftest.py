@@ -20,6 +20,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 hypothesis.settings.register_profile("absorb", deadline=None, max_examples=40)
 # `make fuzz`: different draws in each run, for minutes.
 hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=3000)
+# `make mutants`: the same draws for every mutant, and no search for the smallest failing one.
+hypothesis.settings.register_profile(
+    "mutants",
+    deadline=None,
+    max_examples=20,
+    derandomize=True,
+    database=None,
+    phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
+)
 hypothesis.settings.load_profile("absorb")
 
 

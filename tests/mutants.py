@@ -1,0 +1,215 @@
+"""Mutation run: change one thing at a time in the code that must not be wrong, and look whether a test fails.
+
+    python -m tests.mutants                                        a sample of every file of `TESTS`
+    python -m tests.mutants --sample 0 service/transport/auth.py   all mutants of one file
+
+Mutmut makes the mutants, finds the tests that reach a function, and runs them in a forked process. It writes to
+`mutants/`. Its own operators change numbers, comparisons, strings, arguments and assignments; `ADDED` has operators for
+what it leaves alone. Mutmut mutates no decorated function, and here no text with a space in it: tests look at a part
+of a message only.
+
+The tests run without the import hook that checks annotations: otherwise this hook kills mutants that nothing refuses
+in production.
+"""
+
+import argparse
+import json
+import random
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import libcst as cst
+from mutmut import __main__ as mutmut
+from mutmut.configuration import config
+from mutmut.mutation.data import SourceFileMutationData
+from mutmut.mutation.diff_apply import get_diff_for_mutant
+from mutmut.mutation.mutators import mutation_operators, operator_string
+from mutmut.runners.harness import PytestRunner
+from mutmut.state import state
+from mutmut.stats import status_by_exit_code
+
+
+def tests_of(folder: str, *names: str) -> list[str]:
+    """Paths of test files."""
+    return [f"tests/{folder}/test_{name}.py" for name in names]
+
+
+RECORD = tests_of("models/contract", "record", "row_counts")
+PUBLISH = tests_of("builder/publish", "lost_answer", "generations", "blue_green")
+TESTS: dict[str, list[str]] = {
+    "service/scoring/admission.py": tests_of("service/scoring", "admission"),
+    "service/transport/auth.py": tests_of("service/transport", "auth"),
+    "models/contract/record.py": RECORD,
+    "models/contract/tensor_bytes.py": RECORD,
+    "service/state/byte_lru.py": tests_of("service/state", "byte_lru"),
+    "service/state/local_cache.py": tests_of("service/state", "read_time", "lookup"),
+    "service/state/cached_user.py": tests_of("service/state", "cached_user", "lookup"),
+    "service/state/counters.py": tests_of("service/state", "counters", "prefetch"),
+    "service/state/prefetch.py": tests_of("service/state", "read_time", "prefetch"),
+    "service/state/lookup.py": tests_of("service/state", "read_time", "cached_user", "lookup"),
+    "builder/publish/cache.py": tests_of("builder/publish", "cache", "lost_answer"),
+    "builder/publish/capacity.py": tests_of("builder/publish", "capacity"),
+    "builder/publish/lock.py": tests_of("builder/publish", "lock", "blue_green"),
+    "builder/publish/records.py": tests_of("builder/publish", "records", "blue_green"),
+    "builder/publish/services.py": tests_of("builder/publish", "rolling", "status"),
+    "builder/publish/status.py": tests_of("builder/publish", "status"),
+    "builder/publish/generations.py": PUBLISH,
+    "builder/publish/blue_green.py": PUBLISH,
+    "builder/publish/rolling.py": tests_of("builder/publish", "rolling"),
+    "service/scoring/pipeline.py": [
+        *tests_of("service/scoring", "pipeline", "comparison", "comparison_failures"),
+        *tests_of("service/http", "middleware"),
+        *tests_of("service/experiments", "shadow"),
+        *tests_of("service/state", "prefetch", "cached_user"),
+    ],
+}
+"""Mutated file -> its tests. No test that starts whole programs: it would take a minute per mutant."""
+
+SWAPS = {"min": "max", "max": "min", "all": "any", "any": "all", "ceil": "floor", "floor": "ceil"}
+CAUGHT = {"killed", "timeout"}
+SUMS = Path("mutants/sums.json")
+Counts = Counter[str]
+
+
+def swapped_function(node: cst.Call) -> Iterator[cst.Call]:
+    """`min(…)` -> `max(…)`, `math.ceil(…)` -> `math.floor(…)`."""
+    name = node.func.attr if isinstance(node.func, cst.Attribute) else node.func
+    if isinstance(name, cst.Name) and name.value in SWAPS:
+        yield node.with_deep_changes(name, value=SWAPS[name.value])
+
+
+def handler_that_catches_nothing(node: cst.ExceptHandler) -> Iterator[cst.ExceptHandler]:
+    """`except SomeError:` -> `except ():`."""
+    if node.type is not None:
+        yield node.with_changes(type=cst.Tuple([]), name=None)
+
+
+def removed_statement(node: cst.SimpleStatementLine) -> Iterator[cst.SimpleStatementLine]:
+    """A call, a raise or an update of a counter -> `pass`."""
+    statement = node.body[0]
+    is_docstring = isinstance(statement, cst.Expr) and isinstance(
+        statement.value, cst.SimpleString | cst.ConcatenatedString
+    )
+    if isinstance(statement, cst.Expr | cst.Raise | cst.AugAssign) and not is_docstring:
+        yield node.with_changes(body=[cst.Pass()])
+
+
+def negated_condition(node: cst.If | cst.While) -> Iterator[cst.If | cst.While]:
+    """`if x:` -> `if not (x):`."""
+    test = node.test.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
+    yield node.with_changes(
+        test=cst.UnaryOperation(cst.Not(whitespace_after=cst.SimpleWhitespace(" ")), test)
+    )
+
+
+def name_or_key(node: cst.BaseString) -> Iterator[cst.BaseString]:
+    """As mutmut's own operator, without prose."""
+    if not isinstance(node, cst.SimpleString) or " " not in node.value:
+        yield from operator_string(node)
+
+
+ADDED: list[tuple[type, Callable[[Any], Iterator[cst.CSTNode]]]] = [
+    (cst.BaseString, name_or_key),
+    (cst.Call, swapped_function),
+    (cst.ExceptHandler, handler_that_catches_nothing),
+    (cst.SimpleStatementLine, removed_statement),
+    (cst.If, negated_condition),
+]
+
+
+def sampled(size: int, seed: int) -> Callable[..., Any]:
+    """`collect_source_file_mutation_data` for at most `size` mutants per file; 0: for all."""
+    collect = mutmut.collect_source_file_mutation_data
+
+    def collect_sample(*, mutant_names: tuple[str, ...]) -> Any:
+        mutants, by_path = collect(mutant_names=mutant_names)
+        chosen = []
+        for data in by_path.values():
+            mine = sorted(one for one in mutants if one[0] is data)
+            if size and len(mine) > size:
+                mine = random.Random(f"{seed} {data.path}").sample(mine, size)
+            chosen += mine
+        return chosen, by_path
+
+    return collect_sample
+
+
+def fastest_first(tests: Iterable[str]) -> list[str]:
+    """The tests file by file, so that each file's server starts once; mutmut would pass them in any order."""
+    seconds = state().duration_by_test
+    of_file: dict[str, float] = {}
+    for test in tests:
+        file = test.partition("::")[0]
+        of_file[file] = of_file.get(file, 0) + seconds.get(test, 0)
+
+    def order(test: str) -> tuple[float, str, float]:
+        file = test.partition("::")[0]
+        return of_file[file], file, seconds.get(test, 0)
+
+    return sorted(tests, key=order)
+
+
+def report() -> Counts:
+    """Print the counts of each file, then the diff of each mutant that no test noticed; return the sums."""
+    print(f"{'file':40} {'made':>5} {'run':>5} {'killed':>6} {'left':>5}")
+    sums: Counts = Counter()
+    left: list[tuple[SourceFileMutationData, str]] = []
+    for path in sorted(mutmut.walk_mutatable_files()):
+        data = SourceFileMutationData(path=path)
+        data.load()
+        ends = {name: status_by_exit_code[code] for name, code in data.exit_code_by_key.items()}
+        run = {name: end for name, end in ends.items() if end != "not checked"}
+        mine = [name for name, end in run.items() if end not in CAUGHT]
+        left += [(data, name) for name in mine]
+        counts = {"made": len(ends), "run": len(run), "killed": len(run) - len(mine)}
+        sums.update(counts)
+        print(f"{path!s:40} {len(ends):5} {len(run):5} {counts['killed']:6} {len(mine):5}")
+    for data, name in left:
+        print(f"\n{name}: {status_by_exit_code[data.exit_code_by_key[name]]}")
+        print(get_diff_for_mutant(name, path=data.path))
+    return sums
+
+
+def run_file(file: str, sample: int, seed: int) -> Counts:
+    """Run the mutants of one file, and print their report; return its sums."""
+    shutil.rmtree("mutants", ignore_errors=True)  # mutmut takes an older run's copies for its own
+    config().only_mutate = [file]
+    config().pytest_add_cli_args_test_selection = TESTS[file]
+    own = [one for one in mutation_operators if one[1] is not operator_string]
+    mutation_operators[:] = [*own, *ADDED]
+    mutmut.collect_source_file_mutation_data = sampled(sample, seed)
+    in_any_order = PytestRunner._pytest_args_regular_run
+    PytestRunner._pytest_args_regular_run = lambda runner, tests: in_any_order(
+        runner, fastest_first(tests)
+    )
+    mutmut._run((), max_children=1)
+    return report()
+
+
+def main() -> None:
+    """Run each file's mutants in a process of its own: mutmut imports the code that it changes."""
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
+    parser.add_argument("files", nargs="*", default=list(TESTS), help="all by default")
+    parser.add_argument("--sample", type=int, default=60, help="mutants of each file; 0: all")
+    parser.add_argument("--seed", type=int, default=0, help="of the sample")
+    arguments = parser.parse_args()
+    if len(arguments.files) == 1:
+        sums = run_file(arguments.files[0], arguments.sample, arguments.seed)
+        SUMS.write_text(json.dumps(sums))
+        return
+    sums = Counter()
+    for file in arguments.files:
+        options = [f"--sample={arguments.sample}", f"--seed={arguments.seed}"]
+        subprocess.run([sys.executable, "-m", "tests.mutants", file, *options], check=True)
+        sums.update(json.loads(SUMS.read_text()))
+    share = 100 * sums["killed"] / max(1, sums["run"])
+    print(f"{sums['killed']} of {sums['run']} killed ({share:.1f} %), {sums['made']} made")
+
+
+if __name__ == "__main__":
+    main()
