@@ -76,6 +76,12 @@ class Settings(BaseSettings):
     artifact_dir: Path = Path("var/artifacts")
     """Folder to which the builder writes its artifacts, one subfolder each."""
 
+    max_artifacts: PositiveInt = 64
+    """Most artifacts that each process has loaded, over all models; a generation beyond that does not serve."""
+
+    max_artifact_bytes: PositiveInt = 4 << 30
+    """Most bytes of the graphs and vocabularies that each process has loaded, by their size on disk."""
+
     host: str = "127.0.0.1"
     """Address to listen on; `0.0.0.0` for all interfaces."""
 

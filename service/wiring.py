@@ -14,6 +14,7 @@ from service.experiments.shadow import Shadows
 from service.experiments.split import Traffic
 from service.generations.follower import Follower
 from service.generations.heartbeat import Heartbeat
+from service.generations.room import Room
 from service.generations.selection import Selection
 from service.generations.serving import Loader
 from service.observability.metrics import Telemetry
@@ -127,7 +128,8 @@ def _follower(
     telemetry: Telemetry,
 ) -> Follower:
     heartbeat = Heartbeat(store, selection)
-    loader = Loader(settings.artifact_dir, settings.num_threads)
+    room = Room(settings.artifact_dir, settings.max_artifacts, settings.max_artifact_bytes)
+    loader = Loader(settings.artifact_dir, settings.num_threads, room)
     warm_up = WarmUp(settings.warm_up_slates, settings.warm_up_file, pipeline.rehearse)
     on_swap = tiers.states.swapped
     return Follower(store, selection, heartbeat, loader, telemetry, on_swap, warm_up.run)

@@ -1,5 +1,7 @@
 """The default model of a cache, which answers requests that name none. The first publish sets it; later ones do not."""
 
+from redis.exceptions import ResponseError
+
 from builder.errors import PublishError
 from builder.publish.cache import CacheClient, cache_address, cache_errors
 from builder.publish.generations import read_pointer
@@ -20,9 +22,12 @@ def read_default(client: CacheClient) -> str | None:
         CacheUnavailableError: the cache does not answer.
     """
     with cache_errors(client):
-        if client.type(DEFAULT_KEY) != b"string":
-            return None
-        return read_default_name(client.getrange(DEFAULT_KEY, 0, MAX_MODEL_NAME))
+        try:
+            return read_default_name(client.getrange(DEFAULT_KEY, 0, MAX_MODEL_NAME))
+        except ResponseError as error:
+            if str(error).startswith("WRONGTYPE"):
+                return None
+            raise
 
 
 def choose_default(client: CacheClient, model: str) -> str | None:

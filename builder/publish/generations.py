@@ -29,7 +29,7 @@ GENERATION_KEY = re.compile(rb"absorb:([^:]+):([0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}):"
 # breaks during EXEC cannot know what happened, whereas this script may be sent again. allow-oom: a full cache gets free
 # memory only after the flip, when old records are removed.
 # The default model is set once, by the first publish. Models that an older builder published come before this one: the
-# services had chosen among them.
+# services had chosen among them. pcall: a key that holds no string is left as it is.
 FLIP = """#!lua flags=allow-oom
 if ARGV[4] ~= '' and redis.call('get', KEYS[3]) ~= ARGV[4] then return 'lock' end
 local now = redis.call('get', KEYS[1]) or ''
@@ -38,7 +38,7 @@ if now ~= ARGV[2] then
   if now ~= ARGV[1] then return 'changed' end
   redis.call('set', KEYS[1], ARGV[2])
 end
-if redis.call('exists', KEYS[4]) == 0 then
+if redis.pcall('get', KEYS[4]) == false then
   local first = nil
   for _, name in ipairs(names) do
     if string.match(name, '^[a-z0-9][a-z0-9_.-]*$') and first ~= ARGV[5] then

@@ -11,7 +11,7 @@ from models.contract.errors import (
     GenerationError,
     UnknownModelError,
 )
-from models.contract.generation import Pointer, pointer_key, read_default_name
+from models.contract.generation import Generation, Pointer, pointer_key, read_default_name
 from service.errors import NotReadyError
 from service.generations.heartbeat import Heartbeat
 from service.generations.selection import Selection
@@ -119,9 +119,20 @@ class Follower:
             old = self._selection.unload(model)
             self._retries.pop(model, None)
         if old is not None:
-            self._on_swap(old, None)
-            self._telemetry.unloaded(old.generation)
-            log.info("model unloaded", extra={"model": model, "generation": old.generation.name})
+            self._stopped(old, "on request")
+
+    def _make_room(self, generation: Generation) -> None:
+        """Unload models that are not published any more, as far as the new generation needs their room."""
+        loaded = {model: kept.generation for model, kept in self._selection.serving.items()}
+        published = self._selection.published
+        for model in self._loader.room.models_to_evict(generation, loaded, published):
+            self._stopped(self._selection.forget(model), "not published any more")
+
+    def _stopped(self, old: Serving, reason: str) -> None:
+        self._on_swap(old, None)
+        self._telemetry.unloaded(old.generation)
+        model, name = old.generation.model, old.generation.name
+        log.info("model unloaded", extra={"model": model, "generation": name, "reason": reason})
 
     async def _poll(self) -> None:
         try:
@@ -183,6 +194,7 @@ class Follower:
         old = self._selection.current(model)
         if old is not None and old.generation == generation:
             return
+        self._make_room(generation)
         new = await self._loader.load(generation, old)
         if old is None or old.scorer is not new.scorer:
             await self._warm_up(new)

@@ -132,6 +132,15 @@ class Selection:
             return error
         return self.cache_error or f"no generation of {model or 'any model'} is published yet"
 
+    @property
+    def published(self) -> frozenset[str]:
+        """Names of the published models, as far as they were read."""
+        return self._published
+
+    def forget(self, model: str) -> Serving:
+        """Stop serving a model that is not published any more; returns what served it."""
+        return self._serving.pop(model)
+
     def current(self, model: str) -> Serving | None:
         """What serves `model` now; None if nothing does."""
         return self._serving.get(model)

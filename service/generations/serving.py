@@ -11,6 +11,7 @@ from models.contract.artifact import Artifact, load_artifact
 from models.contract.errors import ArtifactError
 from models.contract.generation import Generation
 from models.contract.record import record_artifact
+from service.generations.room import Room
 from service.runtime.scorer import Scorer
 
 log = logging.getLogger(__name__)
@@ -42,13 +43,15 @@ class Serving:
 class Loader:
     """Loads generations in a thread of its own, so that loading never occupies a thread that scores."""
 
-    def __init__(self, artifact_dir: Path, num_threads: int) -> None:
+    def __init__(self, artifact_dir: Path, num_threads: int, room: Room) -> None:
         """Start no thread yet.
 
         Args:
             artifact_dir: folder that holds the artifacts.
             num_threads: threads that one score uses.
+            room: bounds of what is loaded, which the follower asks before each load.
         """
+        self.room = room
         self._artifact_dir = artifact_dir
         self._num_threads = num_threads
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="loader")

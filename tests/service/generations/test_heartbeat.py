@@ -16,6 +16,7 @@ from models.contract.errors import CacheUnavailableError
 from models.contract.generation import Generation
 from service.generations.follower import Follower
 from service.generations.heartbeat import Heartbeat
+from service.generations.room import Room
 from service.generations.selection import Selection
 from service.generations.serving import Loader, Serving
 from service.observability.metrics import Telemetry
@@ -40,7 +41,10 @@ async def loading_forever(world: World, ttl_s: int) -> AsyncIterator[None]:
 
     store, selection = RedisStore(world.url, 2.0), Selection(None)
     heartbeat = Heartbeat(store, selection, ttl_s)
-    loader, telemetry = Loader(world.artifacts, 1), Telemetry(CollectorRegistry())
+    loader, telemetry = (
+        Loader(world.artifacts, 1, Room(world.artifacts, 8, 1 << 30)),
+        Telemetry(CollectorRegistry()),
+    )
     follower = Follower(store, selection, heartbeat, loader, telemetry, on_swap, warm_up)
     async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
         running = [tasks.create_task(follower.run(0.01)), tasks.create_task(heartbeat.run())]
