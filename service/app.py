@@ -34,6 +34,7 @@ from service.state.build import Tiers
 from service.status import headers_of, status_of
 from service.transport.auth import Access, KeyCheck
 from service.transport.body import BodyLimit
+from service.transport.browser import BrowserCheck
 from service.transport.parser_thread import ParserThread
 from service.transport.responses import error_response
 from service.v2.data_plane import DataPlane
@@ -99,6 +100,7 @@ def create_app(dependencies: Dependencies) -> FastAPI:
         description="Click probabilities from cached user states.",
         lifespan=lambda _: _lifespan(dependencies, scrape, slow),
         telemetry=NO_TELEMETRY,
+        redirect_slashes=False,  # the redirect would lead to whatever host the request names
     )
     scoring = scoring_routes(dependencies.pipeline, settings, dependencies.parsers)
     for router in [scoring, *_routers(dependencies, access, scrape, slow)]:
@@ -108,6 +110,7 @@ def create_app(dependencies: Dependencies) -> FastAPI:
     app.add_middleware(FastPath, routes=routes, on_error=_on_absorb_error)
     if access.needs_key:
         app.add_middleware(KeyCheck, access=access)
+    app.add_middleware(BrowserCheck, settings=settings)
     app.add_middleware(RequestMiddleware, request_log=dependencies.request_log, slow=slow)
     app.exception_handler(AbsorbError)(_on_absorb_error)
     app.exception_handler(HTTPException)(_on_http_error)

@@ -157,6 +157,14 @@ class Settings(BaseSettings):
     allow_open: bool = False
     """Whether to start without `api_keys` on an address other than loopback, where something else controls access."""
 
+    allowed_hosts: str = ""
+    """Comma-separated names, without ports, that `Host` may have beside those of loopback and `ABSORB_HOST`. Unset: any
+    name, but on a loopback address without `api_keys` none."""
+
+    allowed_origins: str = ""
+    """Comma-separated origins, as `https://shop.example`, of other sites' pages that may send POST requests. Unset:
+    none, but with `api_keys` any."""
+
     tls_cert_file: FilePath | None = None
     """PEM file of the TLS certificate and its chain; with the key file, the service accepts TLS only."""
 

@@ -109,17 +109,21 @@ class Follower:
         if (error := self._selection.failure(model)) is not None:
             raise NotReadyError(f"model {model!r} does not load: {error}")
 
-    async def unload(self, model: str) -> None:
+    async def unload(self, model: str, why: str) -> None:
         """Stop serving a model until `load` or a restart; requests in flight still finish.
+
+        Args:
+            model: name of the model.
+            why: when and by whom.
 
         Raises:
             UnknownModelError: the model neither serves nor is waiting to.
         """
         async with self._polling:
-            old = self._selection.unload(model)
+            old = self._selection.unload(model, why)
             self._retries.pop(model, None)
         if old is not None:
-            self._stopped(old, "on request")
+            self._stopped(old, why)
 
     def _make_room(self, generation: Generation) -> None:
         """Unload models that are not published any more, as far as the new generation needs their room."""
@@ -132,7 +136,8 @@ class Follower:
         self._on_swap(old, None)
         self._telemetry.unloaded(old.generation)
         model, name = old.generation.model, old.generation.name
-        log.info("model unloaded", extra={"model": model, "generation": name, "reason": reason})
+        fields = {"model": model, "generation": name, "reason": reason}
+        log.warning("model unloaded", extra=fields)
 
     async def _poll(self) -> None:
         try:

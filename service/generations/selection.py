@@ -32,7 +32,7 @@ class Selection:
         self._published: frozenset[str] = frozenset()
         self._serving: dict[str, Serving] = {}
         self._failures: dict[str, str] = {}
-        self._unloaded: set[str] = set()
+        self._unloaded: dict[str, str] = {}
         self.cache_error: str | None = None
 
     @property
@@ -65,7 +65,7 @@ class Selection:
     @property
     def problems(self) -> dict[str, str]:
         """Model -> why it does not serve, or why an older generation serves than the published one."""
-        unloaded = {model: _unloaded(model) for model in self._unloaded}
+        unloaded = {model: self._why_unloaded(model) for model in self._unloaded}
         return self._failures | unloaded
 
     def pick(self, model: str | None) -> Serving:
@@ -79,7 +79,7 @@ class Selection:
         if name is not None and name in self._serving:
             return self._serving[name]
         if name in self._unloaded:
-            raise NotReadyError(f"not ready: {_unloaded(name)}")
+            raise NotReadyError(f"not ready: {self._why_unloaded(name)}")
         if not self._serving or model is None or model in self._failures:
             hint = self._hint() if model is None and self._serving else ""
             raise NotReadyError(f"not ready: {self._reason(name)}{hint}")
@@ -130,6 +130,8 @@ class Selection:
         error = self._failures.get(model) if model else next(iter(self._failures.values()), None)
         if error is not None:
             return error
+        if model is None and self._unloaded:
+            return "; ".join(map(self._why_unloaded, self._unloaded))
         return self.cache_error or f"no generation of {model or 'any model'} is published yet"
 
     @property
@@ -165,8 +167,12 @@ class Selection:
         """Forget that a generation of `model` did not load."""
         self._failures.pop(model, None)
 
-    def unload(self, model: str) -> Serving | None:
+    def unload(self, model: str, why: str) -> Serving | None:
         """Stop serving `model` until `allow`; returns what served it.
+
+        Args:
+            model: name of the model.
+            why: when and by whom, as the errors of its requests say.
 
         Raises:
             UnknownModelError: the model is neither serving, nor failing, nor unloaded.
@@ -174,14 +180,14 @@ class Selection:
         known = {*self._serving, *self._failures, *self._unloaded}
         if model not in known:
             raise UnknownModelError(model, known)
-        self._unloaded.add(model)
+        self._unloaded[model] = why
         self.recover(model)
         return self._serving.pop(model, None)
 
     def allow(self, model: str) -> None:
         """Let `model` be loaded again."""
-        self._unloaded.discard(model)
+        self._unloaded.pop(model, None)
 
-
-def _unloaded(model: str) -> str:
-    return f"model {model!r} was unloaded; POST /v2/repository/models/{model}/load serves it again"
+    def _why_unloaded(self, model: str) -> str:
+        load = f"POST /v2/repository/models/{model}/load serves it again"
+        return f"model {model!r} was unloaded {self._unloaded[model]}; {load}"

@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
 
 from models.contract.errors import RequestError
 from models.contract.generation import Generation
@@ -12,6 +13,7 @@ from service.errors import NotReadyError, UnknownVersionError
 from service.generations.follower import Follower
 from service.generations.selection import Selection
 from service.generations.serving import Serving
+from service.observability.request_context import CURRENT
 from service.query import Query, Scores
 from service.runtime.readiness import Readiness
 from service.runtime.scorer import UnknownFields
@@ -227,7 +229,10 @@ class DataPlane:
         Raises:
             UnknownModelError: no such model.
         """
-        await self._follower.unload(model)
+        request = CURRENT.get()
+        by = f" by request {request.request_id}" if request is not None else ""
+        now = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="seconds")
+        await self._follower.unload(model, f"at {now}{by}")
 
     def statistics(self, model: str = "", version: str = "") -> list[ModelStatistics]:
         """Statistics of a model's serving version, or of all models if none is named. Raises as `metadata` does."""

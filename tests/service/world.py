@@ -146,7 +146,7 @@ class World:
         await dependencies.readiness.look()
         app = create_app(dependencies)
         transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             yield Running(client, app, dependencies)
         await dependencies.pipeline.close()
         await dependencies.tiers.close()

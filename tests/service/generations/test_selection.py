@@ -62,7 +62,7 @@ async def test_the_service_stays_ready_after_the_default_model_was_unloaded(worl
     async with world.service(default_model="lrea") as service:
         ready = []
         for model in ("lrea", "din"):
-            await service.follower.unload(model)
+            await service.follower.unload(model, "just now")
             ready.append((await service.ready()).status_code)
         await service.follower.load("din")
         ready.append((await service.ready()).status_code)

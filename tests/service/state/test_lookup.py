@@ -96,7 +96,7 @@ async def test_an_unloaded_model_is_freed(world: World):
     world.publish(TOY)
     async with world.service() as service:
         await service.score(candidates=CANDIDATES)
-        await service.follower.unload("toy")
+        await service.follower.unload("toy", "just now")
         await asyncio.sleep(0.01)
         body = (await service.client.get("/v1/cache")).json()
     assert body["host"]["num_bytes"] == body["host"]["users"] == 0
