@@ -39,8 +39,8 @@ HEADERS = [
 """Sent with every answer; uvicorn prepares them once. Answers concern persons, so proxies must not store them."""
 
 EXIT_CODES = (
-    "Exit codes: 0 after SIGTERM or SIGINT and a complete drain; 1 if a second signal cut the drain short, or the "
-    "service cannot start; 2 if a setting or an argument is wrong."
+    "Exit codes: 0 after SIGTERM, SIGINT or SIGHUP and a complete drain; 1 if a second signal cut the drain short, or "
+    "the service cannot start; 2 if a setting or an argument is wrong."
 )
 
 log = logging.getLogger("service")
@@ -107,7 +107,7 @@ def run_service(settings: Settings, cache_url: str, common: socket.socket | None
         application,
         host=settings.host,
         port=settings.port,
-        loop="uvloop",
+        loop="service.process.event_loop:BoundedLoop",
         http=BoundedProtocol,
         log_config=None,
         access_log=False,

@@ -115,13 +115,13 @@ def parse_head(head: bytes) -> tuple[int, dict[str, str]]:
 
 def post(path: str, body: bytes, *headers: str) -> bytes:
     """A complete POST request."""
-    lines = [f"POST {path} HTTP/1.1", "Host: chaos", f"Content-Length: {len(body)}", *headers]
+    lines = [f"POST {path} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}", *headers]
     return "\r\n".join([*lines, "Content-Type: application/json", "", ""]).encode() + body
 
 
 def get(path: str) -> bytes:
     """A complete GET request."""
-    return f"GET {path} HTTP/1.1\r\nHost: chaos\r\n\r\n".encode()
+    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
 
 
 async def fetch(port: int, request: bytes, limit_s: float = 10.0) -> Reply:

@@ -1,4 +1,4 @@
-"""Drain: how the process ends after SIGTERM or SIGINT.
+"""Drain: how the process ends after SIGTERM, SIGINT or SIGHUP (its terminal was closed).
 
     signal          /health/ready and /v2/health/ready answer 503; all requests are still served
     + delay         no new connections over HTTP or gRPC; idle ones are closed. Load balancers have noticed by now
@@ -11,6 +11,7 @@ A supervisor must wait for delay + limit before it kills the process. The exit s
 import asyncio
 import logging
 import os
+import signal
 import socket
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from types import FrameType
 
 import uvicorn
 
+from service.process.descriptors import Descriptors
 from service.runtime.readiness import Readiness
 from service.runtime.workers import Workers
 
@@ -52,6 +54,7 @@ class DrainingServer(uvicorn.Server):
         self._close_grpc = close_grpc
         self._stop_at_s: float | None = None
         self._common = common
+        self._descriptors = Descriptors()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Start the drain; at the second signal, end at once."""
@@ -69,6 +72,7 @@ class DrainingServer(uvicorn.Server):
         if self._common is not None and self._readiness.is_ready():
             common, self._common = self._common, None
             await self._listen(common)
+        self._descriptors.tick()
         return await super().on_tick(counter)
 
     async def _listen(self, common: socket.socket) -> None:
@@ -96,6 +100,8 @@ class DrainingServer(uvicorn.Server):
 
 def serve_until_signal(server: DrainingServer, workers: Workers) -> None:
     """Serve until a signal, and end the process even if a scoring thread never finishes."""
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
+        signal.signal(signal.SIGHUP, server.handle_exit)
     server.run()
     status = 1 if server.force_exit else 0
     if status or workers.longest_s() > 0:

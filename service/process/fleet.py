@@ -3,11 +3,11 @@
 Each process is a whole service. It listens on the shared port with its own socket (SO_REUSEPORT: the kernel distributes
 connections), and on a port of its own for process-local endpoints: the shared port plus its number, from 1.
 
-    process starts         it listens on its own port at once, and on the shared port when it is ready
-    process ends           its connections are lost, the other processes go on, and a new process is started
-    process cannot start   no process is started again; all end, and the parent exits with that status
-    SIGTERM, SIGINT        every process drains; the parent exits after the last, with the highest status
-    parent is killed       the processes drain, since their standard input is closed
+    process starts           it listens on its own port at once, and on the shared port when it is ready
+    process ends             its connections are lost, the other processes go on, and a new process is started
+    process cannot start     no process is started again; all end, and the parent exits with that status
+    SIGTERM, SIGINT, SIGHUP  every process drains; the parent exits after the last, with the highest status
+    parent is killed         the processes drain, since their standard input is closed
 """
 
 import logging
@@ -72,8 +72,9 @@ class Fleet:
 
     def run(self) -> int:
         """Run until a signal, or until a process cannot start; return the exit status."""
-        for sig in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(sig, self._stop)
+        for sig in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if signal.getsignal(sig) is not signal.SIG_IGN:  # nohup ignores SIGHUP
+                signal.signal(sig, self._stop)
         for number in range(1, self.size + 1):
             self._start(number)
         while self._running:

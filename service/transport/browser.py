@@ -23,6 +23,8 @@ from service.settings import Settings
 from service.transport.auth import PROBES, is_loopback
 from service.transport.responses import error_response
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+"""The usual names; all other addresses of loopback are known as well."""
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing."""
 FOREIGN_SITES = frozenset({b"cross-site", b"same-site"})
@@ -45,7 +47,7 @@ class BrowserCheck:
             settings: its address and keys, and which hosts and origins are allowed.
         """
         self._app = app
-        self._hosts = {settings.host.lower(), *_listed(settings.allowed_hosts)}
+        self._hosts = {*LOOPBACK, settings.host.lower(), *_listed(settings.allowed_hosts)}
         self._origins = set(_listed(settings.allowed_origins))
         is_open = not settings.api_keys
         self._checks_hosts = bool(settings.allowed_hosts) or (

@@ -10,7 +10,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from service.process.connections import MAX_HEAD_BYTES, BoundedProtocol
+from service.process.connections import DISCARDED_BYTES, MAX_HEAD_BYTES, BoundedProtocol
 
 pytestmark = pytest.mark.anyio
 HEAD = b"GET / HTTP/1.1\r\nHost: absorb\r\n"
@@ -95,3 +95,65 @@ async def test_a_body_in_many_chunks_may_be_longer_than_a_head():
                 await writer.drain()
             writer.write(b"0\r\n\r\n")
             assert await served(reader)
+
+
+REFUSING = b"POST /refuse HTTP/1.1\r\nHost: absorb\r\nContent-Length: 99999999999\r\n\r\n"
+
+
+async def is_closed(reader: asyncio.StreamReader) -> bool:
+    with suppress(ConnectionError):
+        while await reader.read(1 << 16):
+            pass
+    return True
+
+
+@pytest.mark.parametrize("start", [REFUSING, CHUNKED + b"fffffffff\r\n"])
+async def test_a_body_that_goes_on_after_its_answer_is_read_only_so_far(
+    monkeypatch: pytest.MonkeyPatch, start: bytes
+):
+    monkeypatch.setattr("service.process.connections.DISCARD_S", 60.0)
+    async with connected() as (reader, writer):
+        writer.write(start)
+        assert await served(reader)  # the application does not read bodies
+        num_bytes, chunk = 0, b"y" * (1 << 16)
+        with suppress(ConnectionError):
+            while num_bytes < 16 * DISCARDED_BYTES:
+                writer.write(chunk)
+                await writer.drain()
+                num_bytes += len(chunk)
+        assert await is_closed(reader)
+    assert DISCARDED_BYTES <= num_bytes < 16 * DISCARDED_BYTES
+
+
+async def test_a_body_that_trickles_after_its_answer_is_read_only_so_long(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr("service.process.connections.DISCARD_S", 0.2)
+    async with connected() as (reader, writer):
+        writer.write(REFUSING)
+        assert await served(reader)
+        closed = asyncio.create_task(is_closed(reader))
+        with suppress(ConnectionError):
+            async with asyncio.timeout(20):
+                while not closed.done():
+                    writer.write(b"y")
+                    await asyncio.sleep(0.02)
+        assert await closed
+
+
+async def test_the_rest_of_a_refused_body_does_not_end_the_connection(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr("service.process.connections.DISCARD_S", 0.2)
+    length = DISCARDED_BYTES // 2
+    async with connected() as (reader, writer):
+        for _ in range(3):
+            writer.write(REFUSING.replace(b"99999999999", str(length).encode()))
+            assert await served(reader)
+            writer.write(b"y" * length)
+            await writer.drain()
+        # Slowly, but not refused: a limit that outlives its request would close the connection now.
+        writer.write(HEAD[:5])
+        await asyncio.sleep(0.4)
+        writer.write(HEAD[5:] + b"\r\n")
+        assert await served(reader)

@@ -96,7 +96,7 @@ class Slow:
     @classmethod
     async def begun(cls, port: str) -> "Slow":
         self = cls(*await asyncio.open_connection("127.0.0.1", int(port)))
-        head = "POST /v1/score HTTP/1.1\r\nHost: absorb\r\nTransfer-Encoding: chunked\r\n\r\n"
+        head = "POST /v1/score HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
         self.writer.write(head.encode())
         await self.writer.drain()
         await asyncio.sleep(0.1)  # it must be in before the signal
