@@ -34,7 +34,7 @@ from service.state.build import Tiers
 from service.status import headers_of, status_of
 from service.transport.auth import Access, KeyCheck
 from service.transport.body import BodyLimit
-from service.transport.browser import BrowserCheck
+from service.transport.browser import BrowserCheck, BrowserRules
 from service.transport.parser_thread import ParserThread
 from service.transport.responses import error_response
 from service.v2.data_plane import DataPlane
@@ -110,7 +110,7 @@ def create_app(dependencies: Dependencies) -> FastAPI:
     app.add_middleware(FastPath, routes=routes, on_error=_on_absorb_error)
     if access.needs_key:
         app.add_middleware(KeyCheck, access=access)
-    app.add_middleware(BrowserCheck, settings=settings)
+    app.add_middleware(BrowserCheck, rules=BrowserRules(settings))
     app.add_middleware(RequestMiddleware, request_log=dependencies.request_log, slow=slow)
     app.exception_handler(AbsorbError)(_on_absorb_error)
     app.exception_handler(HTTPException)(_on_http_error)

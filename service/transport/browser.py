@@ -36,36 +36,25 @@ FORBIDDEN = 403
 OWN_PAGES = "expected a page of this service, or of an origin in ABSORB_ALLOWED_ORIGINS"
 
 
-class BrowserCheck:
-    """ASGI middleware."""
+class BrowserRules:
+    """Which requests may come from a page in a browser."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        """Wrap an application.
+    def __init__(self, settings: Settings) -> None:
+        """Read the rules.
 
         Args:
-            app: answers the requests that are let through.
-            settings: its address and keys, and which hosts and origins are allowed.
+            settings: address and keys of the service, and which hosts and origins are allowed.
         """
-        self._app = app
         self._hosts = {*LOOPBACK, settings.host.lower(), *_listed(settings.allowed_hosts)}
         self._origins = set(_listed(settings.allowed_origins))
         is_open = not settings.api_keys
-        self._checks_hosts = bool(settings.allowed_hosts) or (
-            is_open and is_loopback(settings.host)
-        )
+        is_local = is_open and is_loopback(settings.host)
+        self._checks_hosts = is_local or bool(settings.allowed_hosts)
         self._checks_origins = is_open or bool(self._origins)
         self._is_known_host = lru_cache(REMEMBERED)(self._is_allowed_host)
         self._is_known_origin = lru_cache(REMEMBERED)(self._is_allowed_origin)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        refusal = self._refusal(scope) if scope["type"] == "http" else None
-        if refusal is None:
-            await self._app(scope, receive, send)
-        else:
-            await error_response(FORBIDDEN, refusal)(scope, receive, send)
-
-    def _refusal(self, scope: Scope) -> str | None:
+    def refusal(self, scope: Scope) -> str | None:
         """Why a request is rejected; None if it is not."""
         host = origin = site = b""
         for name, value in scope["headers"]:
@@ -104,6 +93,28 @@ class BrowserCheck:
         port = DEFAULT_PORTS.get(scheme)
         own = host.decode("latin-1").lower()
         return port is not None and authority.removesuffix(port) == own.removesuffix(port)
+
+
+class BrowserCheck:
+    """ASGI middleware that rejects what the rules do not allow."""
+
+    def __init__(self, app: ASGIApp, rules: BrowserRules) -> None:
+        """Wrap an application.
+
+        Args:
+            app: answers the requests that are let through.
+            rules: say which these are.
+        """
+        self._app = app
+        self._rules = rules
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        refusal = self._rules.refusal(scope) if scope["type"] == "http" else None
+        if refusal is None:
+            await self._app(scope, receive, send)
+        else:
+            await error_response(FORBIDDEN, refusal)(scope, receive, send)
 
 
 def _listed(text: str) -> Iterable[str]:

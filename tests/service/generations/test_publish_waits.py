@@ -88,7 +88,7 @@ async def test_a_hostile_pointer_of_this_model_names_the_service(world: World, c
     async with following(world) as service:
         new = world.publish(NEW)
         await look(cache, new)
-        await service.follower.unload("toy")
+        await service.follower.unload("toy", "just now")
         await service.follower.load("toy")
         good = world.get(pointer_key("toy"))
         world.put(pointer_key("toy"), b"[" * 100_000)
@@ -106,7 +106,7 @@ async def test_without_services_nothing_is_waited_for(world: World, cache: Cache
 async def test_an_unloaded_model_is_not_waited_for(world: World, cache: CacheClient):
     world.publish(OLD)
     async with following(world) as service:
-        await service.follower.unload("toy")
+        await service.follower.unload("toy", "just now")
         served = await look(cache, world.publish(NEW))
     assert (served.serving, served.missing) == ([], {})
 
