@@ -151,7 +151,7 @@ async def test_an_unloaded_default_is_not_replaced(world: World, cache: CacheCli
     publish(world, cache, "sim")
     publish(world, cache, "din")
     async with world.service() as service:
-        await service.follower.unload("sim")
+        await service.follower.unload("sim", "just now")
         refused = await service.client.post("/v1/score", json=BODY)
         ready = await service.ready()
     assert (refused.status_code, ready.status_code) == (503, 200)
