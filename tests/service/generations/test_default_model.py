@@ -156,7 +156,8 @@ async def test_an_unloaded_default_is_not_replaced(world: World, cache: CacheCli
         ready = await service.ready()
     assert (refused.status_code, ready.status_code) == (503, 200)
     assert (
-        "model 'sim' was unloaded; POST /v2/repository/models/sim/load" in refused.json()["error"]
+        "model 'sim' was unloaded just now; POST /v2/repository/models/sim/load"
+        in refused.json()["error"]
     )
 
 
