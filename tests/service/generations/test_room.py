@@ -29,7 +29,7 @@ async def test_a_generation_beyond_the_number_is_refused_and_others_follow_on(wo
         assert service.selection.serving["alpha"].generation == newer
         body = {"user_id": "ann", "candidates": ["i1"], "model": "gamma"}
         refused = await service.client.post("/v1/score", json=body)
-        await service.follower.unload("beta")
+        await service.follower.unload("beta", "just now")
         await service.follower.load("gamma")
         assert service.selection.serving.keys() == {"alpha", "gamma"}
     assert problem is not None
