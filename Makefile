@@ -87,7 +87,7 @@ fuzz: setup ## send random requests, write hostile records and generation pointe
 
 # Not in CI: it takes hours. mutmut writes to mutants/ and runs one mutant at a time.
 mutants: setup ## change one thing at a time in the critical code; a test must fail; ARGS="--sample 0 FILE"
-	@$(PIP) install --quiet --quiet --no-deps --require-hashes --requirement tests/mutants.txt
+	@$(PIP) install $(CHECKED) --requirement tests/mutants.txt
 	OMP_NUM_THREADS=1 nice $(PY) -m tests.mutants $(ARGS)
 
 stubs: setup ## generate the gRPC stubs from service/v2/inference.proto

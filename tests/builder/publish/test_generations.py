@@ -7,6 +7,7 @@ import pytest
 from builder.errors import PublishError
 from builder.publish.blue_green import publish
 from builder.publish.generations import (
+    count_all,
     flip_pointer,
     new_generation,
     read_pointer,
@@ -131,3 +132,13 @@ def test_a_rollback_during_a_publish_wins(client):
         publish(client, generation_of(20), records(20), SPEC, progress=progress)
 
     assert_only(client, Pointer(first, second))
+
+
+def test_a_foreign_key_that_is_not_utf8_is_counted_under_a_readable_name(client):
+    client.set(b"absorb:\xff:20261122T031500Z-0a1b2c:user", "1")
+    current = publish_new(client).current
+
+    assert count_all(client) == {
+        "lrea": {current.name: 20},
+        "\N{REPLACEMENT CHARACTER}": {"20261122T031500Z-0a1b2c": 1},
+    }

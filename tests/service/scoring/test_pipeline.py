@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from models.contract.embedded_cache import start_server, stop_server
-from models.contract.errors import CacheUnavailableError
+from models.contract.errors import CacheUnavailableError, RequestError
+from service.query import Query
 from service.store.redis import RedisStore
 from tests.service.toy import Toy
 from tests.service.world import HISTORIES, RECENT, Running, World, busy, post_score, until
@@ -117,6 +118,17 @@ async def test_a_slow_cache_gets_half_of_the_time_at_most(world: World):
             client.client_unpause()
     assert answer.status_code == 200
     assert answer.json()["state"]["source"] == "unavailable"
+
+
+async def test_the_pipeline_itself_limits_the_candidates(world: World):
+    world.publish(Toy())
+    async with world.service(max_candidates=3) as service:
+        pipeline = service.dependencies.pipeline
+        for number in (0, 4):
+            with pytest.raises(RequestError, match="expected 1 to 3 item ids"):
+                await pipeline.score(Query("ann", ["i1"] * number, None, None, {}))
+        answer = await pipeline.score(Query("ann", ["i1"] * 3, None, None, {}))
+    assert len(answer.scores) == 3
 
 
 @pytest.fixture

@@ -185,3 +185,8 @@ async def test_a_refusal_says_what_came():
     open_access = Access(Settings(host="0.0.0.0", allow_open=True))
     open_access.check(Role.SCORING, {})
     assert "got no administrator's key" in refused(open_access, Role.ADMIN, {"x-api-key": ADMIN})
+
+
+async def test_a_key_of_both_roles_has_the_higher_one():
+    access = Access(Settings(api_keys=ADMINS_HASH, admin_keys=ADMINS_HASH))
+    access.check(Role.ADMIN, {"x-api-key": ADMIN})
