@@ -83,7 +83,7 @@ fuzz: setup ## send random requests, write hostile records and generation pointe
 	    tests/service/state/test_hostile_records.py::test_no_hostile_record_breaks_the_service \
 	    tests/service/generations/test_fuzz_pointers.py \
 	    tests/service/transport/test_hostile_bodies.py::test_no_long_list_costs_much \
-	    tests/models/contract/test_onnx_graph.py
+	    tests/models/contract/test_onnx_graph.py tests/builder/ingest/test_hostile_logs.py
 
 # Not in CI: it takes hours. mutmut writes to mutants/ and runs one mutant at a time.
 mutants: setup ## change one thing at a time in the critical code; a test must fail; ARGS="--sample 0 FILE"

@@ -26,6 +26,7 @@ from builder.evaluate.report import evaluate
 from builder.evaluate.report_page import write_report_page
 from builder.export.onnx import export
 from builder.export.precompute import precompute, read_records, write_records
+from builder.ingest.checks import require_negatives
 from builder.ingest.events import Events
 from builder.ingest.run import STAGES, ingest, input_fingerprint
 from builder.language.field_vectors import vectors_of
@@ -111,6 +112,7 @@ def _train(build: Build) -> Result:
         raise StepError(
             f"train: model {name!r} reads histories, and the log has no times to order them by; expected a field model"
         )
+    require_negatives(events, build.recipe.history.min_events)
     vectors = vectors_of(events, build.recipe, build.folder, build.progress)
     saved = build.folder.training
     checkpoint = train(events, build.recipe, build.progress, vectors, folder=saved)

@@ -51,18 +51,39 @@ def require_no_use_of_times(source: str, recipe: Recipe) -> None:
 
 def require_targets(source: str, events: Events, min_events: int) -> None:
     """Raise EventsError unless every part has a positive with at least `min_events` events before it."""
-    parts, is_target = events.parts(), _is_target(events, min_events)
+    parts = events.parts()
+    positives, negatives = (_targets_by_part(events, min_events, label) for label in (1, 0))
     for place, name in enumerate(PARTS):
-        in_part = parts == place
-        num_targets = (in_part & is_target).sum()
-        logger.info("%s: %d positive targets", name, num_targets)
-        if not num_targets:
-            raise EventsError(source, _no_target(name, int(in_part.sum()), events, min_events))
+        logger.info("%s: %d positive targets", name, positives[place])
+        if not positives[place]:
+            num_events = int((parts == place).sum())
+            raise EventsError(source, _no_target(name, num_events, events, min_events))
+        if events.has_impressions and not negatives[place]:
+            template = "%s: all %d targets to %s on are positive: nothing tells them apart"
+            logger.warning(template, source, positives[place], name)
+
+
+def require_negatives(events: Events, min_events: int) -> None:
+    """For a log with labels: raise EventsError unless there are negatives to train on, and to test on."""
+    negatives = _targets_by_part(events, min_events, 0)
+    for name in ("train", "test"):
+        if events.has_impressions and not negatives[PARTS.index(name)]:
+            raise EventsError(
+                "events",
+                f"label: got positives alone among the targets to {name} on, expected negatives too; for a log of "
+                "positives leave out data.columns.label, and negatives are drawn",
+            )
+
+
+def _targets_by_part(events: Events, min_events: int, label: int) -> list[int]:
+    """Number of targets of a label in each of `PARTS`."""
+    parts, is_target = events.parts(), _is_target(events, min_events) & (events.label == label)
+    return [int((is_target & (parts == place)).sum()) for place in range(len(PARTS))]
 
 
 def _is_target(events: Events, min_events: int) -> NDArray[np.bool_]:
-    """Positives with enough history, of a pool where there are pools; with `last_only`, at their user's latest time."""
-    is_target: NDArray[np.bool_] = (events.label == 1) & (_num_before(events) >= min_events)
+    """Events with enough history, of a pool where there are pools; with `last_only`, at their user's latest time."""
+    is_target: NDArray[np.bool_] = _num_before(events) >= min_events
     if events.pools is not None and events.event_pool is not None:
         is_target &= events.pools.places(events.event_pool, events.item) >= 0
     if events.split.last_only:

@@ -21,11 +21,11 @@ from builder.ingest.columns import (
     as_number,
     as_probability,
     as_text,
-    as_time_s,
     refuse,
 )
 from builder.ingest.drop import QUANTITY, drop_neutral, drop_repeats, drop_returns
 from builder.ingest.sources.raw import RawLog, Table, require_columns
+from builder.ingest.times import as_time_s
 from builder.recipe.data import TIME_FIELDS, Data
 
 logger = logging.getLogger(__name__)

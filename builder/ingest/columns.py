@@ -7,16 +7,13 @@ from builder.ingest.sources.raw import Table
 from models.contract.errors import RequestError, shown
 from models.contract.vocabulary import MAX_ID_LENGTH, check_id
 
-DAY_S = 86_400
-UNITS_PER_S = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
-TIME_FORMATS = (
-    "%Y-%m-%d %H:%M:%S%.f%:z",
-    "%Y-%m-%d %H:%M:%S%.f",
-    "%Y-%m-%d %H:%M",
-    "%Y-%m-%d",
-)
 MAX_TEXT_LENGTH = 120
 """Characters of a display text. Titles of the Amazon logs reach 2,000; a table's column holds about 100."""
+EXACT_BELOW = {pl.Float32: 2.0**24, pl.Float64: 2.0**53}
+"""Float type -> the number from which on neighbouring whole numbers are one float."""
+INT64_BELOW = 2.0**63
+LOST_DIGITS = r"^-?\d(\.\d+)?[eE]\+\d+$"
+"""A whole number as Python and pandas write long floats, such as 1.2345678901234567e+18."""
 UNPRINTABLE = r"[\s\p{Cc}\p{Zl}\p{Zp}\u{200E}\u{200F}\u{202A}-\u{202E}\u{2066}-\u{2069}\u{FEFF}]+"
 """White space, control characters and marks that reverse the direction of writing in a terminal."""
 
@@ -25,20 +22,29 @@ def as_ids(table: Table, column: str) -> pl.Series:
     """Ids as text.
 
     Raises:
-        EventsError: a value is missing, has a fraction, or cannot be an id (`check_id`).
+        EventsError: a value is missing, has a fraction, may have been rounded, or cannot be an id (`check_id`).
     """
     require_values(table, column)
     raw, ids = table.frame[column], as_text(table, column)
     if raw.dtype.is_float():
         refuse(table, column, raw, raw != raw.floor(), "a fraction", "whole numbers as ids")
+        _refuse_rounded(table, column, raw, raw.abs() >= EXACT_BELOW.get(type(raw.dtype), 2.0**53))
     # pandas writes whole numbers as 7.0 when the column had a null
     if ids.str.contains(r"^-?\d+\.0$").all():
         ids = ids.str.strip_suffix(".0")
+        _refuse_rounded(table, column, raw, ids.cast(pl.Float64).abs() >= EXACT_BELOW[pl.Float64])
+    if raw.dtype == pl.String:
+        _refuse_rounded(table, column, raw, ids.str.contains(LOST_DIGITS))
     for value in ids.unique():
         if not _is_id(value):
             expected = f"1 to {MAX_ID_LENGTH} printable characters"
             refuse(table, column, ids, ids == value, "an invalid id", expected)
     return ids
+
+
+def _refuse_rounded(table: Table, column: str, raw: pl.Series, is_rounded: pl.Series) -> None:
+    got = "an id that was rounded to a float, so that different ids may have become one,"
+    refuse(table, column, raw, is_rounded, got, "integers or texts as ids of so many digits")
 
 
 def _is_id(value: str) -> bool:
@@ -53,18 +59,21 @@ def as_text(table: Table, column: str) -> pl.Series:
     """Values as Python's `str` writes them, whole floats without ".0"; nulls stay null.
 
     Raises:
-        EventsError: the column holds lists, structs or bytes.
+        EventsError: the column holds lists, structs, bytes or durations.
     """
     values = table.frame[column]
-    if values.dtype.is_nested() or values.dtype == pl.Binary:
+    if values.dtype.is_nested() or values.dtype in (pl.Binary, pl.Duration):
         problem = f"column {column!r}: got values of type {values.dtype}, expected a text or a number in every row"
         raise EventsError(table.source, problem)
     if values.dtype == pl.Boolean:
         return values.cast(pl.String).str.to_titlecase()
-    if values.dtype.is_float() or values.dtype.is_decimal():
+    if values.dtype.is_decimal():
+        # Not by way of a float, which would round long ids.
+        return values.cast(pl.String).str.replace(r"(\.\d*?)0+$", "$1").str.strip_suffix(".")
+    if values.dtype.is_float():
         values = values.cast(pl.Float64).fill_nan(None)
-        is_whole = (values == values.floor()).all()
-        return (values.cast(pl.Int64, strict=False) if is_whole else values).cast(pl.String)
+        is_whole = ((values == values.floor()) & (values.abs() < INT64_BELOW)).all()
+        return (values.cast(pl.Int64) if is_whole else values).cast(pl.String)
     return values.cast(pl.String)
 
 
@@ -91,11 +100,10 @@ def as_label(
         EventsError: a label is missing, is not a number, or is neither 0 nor 1 and there are no limits.
     """
     if column is None:
-        return _repeat(pl.Series([1], dtype=pl.Int8), table)
+        return repeat(pl.Series([1], dtype=pl.Int8), table)
     require_values(table, column)
-    raw = table.frame[column]
-    values = raw.cast(pl.Float64, strict=False)
-    is_unread = values.is_null() | values.is_nan()
+    raw, values = table.frame[column], _numbers(table, column)
+    is_unread = values.is_null() | ~values.is_finite()
     refuse(table, column, raw, is_unread, "a label that is not a number", "a number")
     if positive_from is not None:
         labels = (values >= positive_from).cast(pl.Int8)
@@ -114,79 +122,31 @@ def as_number(table: Table, column: str) -> pl.Series:
     Raises:
         EventsError: a value is not a number.
     """
-    raw = table.frame[column]
-    if raw.dtype.is_nested() or raw.dtype.is_temporal():
-        problem = f"column {column!r}: got values of type {raw.dtype}, expected numbers"
-        raise EventsError(table.source, problem)
-    values = raw.cast(pl.Float64, strict=False)
+    raw, values = table.frame[column], _numbers(table, column)
     is_unread = values.is_null() & raw.is_not_null()
     refuse(table, column, raw, is_unread, "a value that is not a number", "a number")
     return values.fill_nan(None)
 
 
+def _numbers(table: Table, column: str) -> pl.Series:
+    """Values as float64; null where a value cannot be read as a number."""
+    values = table.frame[column]
+    if values.dtype in (pl.Categorical, pl.Enum):
+        values = values.cast(pl.String)
+    if not (values.dtype.is_numeric() or values.dtype in (pl.Boolean, pl.String, pl.Null)):
+        problem = f"column {column!r}: got values of type {values.dtype}, expected numbers"
+        raise EventsError(table.source, problem)
+    return values.cast(pl.Float64, strict=False)
+
+
 def as_probability(table: Table, column: str | None) -> pl.Series:
     """A column of probabilities, NaN where unknown; all NaN without a column."""
     if column is None:
-        return _repeat(pl.Series([float("nan")], dtype=pl.Float32), table)
+        return repeat(pl.Series([float("nan")], dtype=pl.Float32), table)
     return table.frame[column].cast(pl.Float32).fill_null(float("nan"))
 
 
-def as_time_s(table: Table, column: str, unit: str, now_s: float) -> pl.Series:
-    """Epoch seconds, rounded down; all 0 where `column` is "".
-
-    Args:
-        table: the events.
-        column: column of the times; "": the log has none.
-        unit: unit of times that are numbers.
-        now_s: current time; a day more is allowed for clocks that run ahead.
-
-    Raises:
-        EventsError: a value is missing, cannot be read as a time, lies before 1970 or in the future.
-    """
-    if not column:
-        return _repeat(pl.Series([0], dtype=pl.Int64), table)
-    require_values(table, column)
-    values = table.frame[column]
-    seconds = _seconds(table, column, UNITS_PER_S[unit])
-    iso = "ISO 8601 such as 2025-01-31T12:30:00Z, or a number"
-    refuse(table, column, values, seconds.is_null(), "an unreadable time", iso)
-    refuse(table, column, values, seconds < 0, "a time before 1970", "a later time")
-    past = f"a past time (numbers are read as {unit}, see data.time_unit)"
-    refuse(table, column, values, seconds > now_s + DAY_S, "a time in the future", past)
-    return seconds
-
-
-def _seconds(table: Table, column: str, per_s: int) -> pl.Series:
-    """Epoch seconds; null where a value cannot be read."""
-    values = table.frame[column]
-    if values.dtype.is_integer():
-        return values.cast(pl.Int64) // per_s
-    if values.dtype.is_float():
-        return (values / per_s).floor().cast(pl.Int64, strict=False)
-    if values.dtype in (pl.Date, pl.Datetime):
-        return values.cast(pl.Datetime("us")).dt.epoch("s")
-    if values.dtype == pl.String:
-        return _parse_times(values, per_s)
-    expected = "expected datetimes, dates, numbers or ISO 8601 texts"
-    problem = f"column {column!r}: got values of type {values.dtype}, {expected}"
-    raise EventsError(table.source, problem)
-
-
-def _parse_times(values: pl.Series, per_s: int) -> pl.Series:
-    """Epoch seconds of numbers or ISO 8601 as text (a CSV has texts only); null where a text is neither."""
-    seconds = values.cast(pl.Int64, strict=False) // per_s
-    if seconds.has_nulls():
-        fractions = (values.cast(pl.Float64, strict=False) / per_s).floor()
-        seconds = seconds.fill_null(fractions.cast(pl.Int64, strict=False))
-    text = values.str.strip_chars().str.strip_suffix("Z").str.replace("T", " ", literal=True)
-    for time_format in TIME_FORMATS:
-        if seconds.has_nulls():
-            parsed = text.str.to_datetime(time_format, time_unit="us", strict=False)
-            seconds = seconds.fill_null(parsed.dt.epoch("s"))
-    return seconds
-
-
-def _repeat(value: pl.Series, table: Table) -> pl.Series:
+def repeat(value: pl.Series, table: Table) -> pl.Series:
     """One value for every row."""
     return value.new_from_index(0, table.frame.height)
 

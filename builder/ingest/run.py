@@ -17,6 +17,7 @@ from builder.ingest.events import Events
 from builder.ingest.sources import SOURCES
 from builder.ingest.sources.raw import RawLog
 from builder.ingest.split import cut
+from builder.ingest.times import report_times
 from builder.progress import Progress, silent
 from builder.recipe.recipe import Recipe
 from models.contract.schema import FIRST_KNOWN
@@ -62,6 +63,8 @@ def ingest_log(raw: RawLog, recipe: Recipe, now_s: float, progress: Progress = s
     progress(1, STAGES, f"cleaning {len(raw.events.frame):,} events")
     log = clean(raw, recipe.data, now_s)
     require_items(source, log)
+    if raw.columns.time:
+        report_times(source, log.times_s)
     split = cut(log.times_s, log.target_times_s(recipe.split.last_only), recipe.split)
     progress(2, STAGES, "assembling")
     events = assemble(log, split, recipe)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from builder.errors import StepError
+
 BINS = 20
 
 
@@ -59,10 +61,10 @@ def measure(
     """Metrics of predictions.
 
     Raises:
-        ValueError: there is no target, or all labels are equal.
+        StepError: there is no target, or all labels are equal.
     """
     if len(np.unique(label)) < 2:
-        raise ValueError(f"labels: got {len(label)} targets of one class, expected both classes")
+        raise StepError(f"labels: got {len(label)} targets of one class, expected both classes")
     return Metrics(
         auc=auc(probability, label),
         gauc=grouped_auc(probability, label, user),

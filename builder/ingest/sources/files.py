@@ -101,5 +101,6 @@ def _read(path: Path, columns: list[str]) -> pl.DataFrame:
             )
         require_columns(str(path), lazy.collect_schema().names(), columns)
         return lazy.select(columns).collect()
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        # A damaged file can make polars panic, which is no `Exception`.
         raise EventsError(str(path), f"cannot be read: {error}") from error

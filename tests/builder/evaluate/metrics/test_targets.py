@@ -8,6 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
+from builder.errors import StepError
 from builder.evaluate.metrics.targets import BINS, calibration_error, grouped_auc, measure
 
 targets = st.lists(
@@ -117,5 +118,5 @@ def test_certain_and_wrong_predictions_have_a_finite_loss() -> None:
 
 @pytest.mark.parametrize("label", [[], [1.0, 1.0], [0.0]])
 def test_one_class_is_refused(label) -> None:
-    with pytest.raises(ValueError, match=f"got {len(label)} targets of one class, expected both"):
+    with pytest.raises(StepError, match=f"got {len(label)} targets of one class, expected both"):
         measure(np.full(len(label), 0.5), np.array(label), np.zeros(len(label), int))
