@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 
 from builder.audit.report import JSON
 from builder.audit.run import audit
@@ -29,6 +30,7 @@ from builder.export.precompute import precompute, read_records, write_records
 from builder.ingest.checks import require_negatives
 from builder.ingest.events import Events
 from builder.ingest.run import STAGES, ingest, input_fingerprint
+from builder.ingest.times import as_date
 from builder.language.field_vectors import vectors_of
 from builder.progress import Counted, Progress, counted, silent
 from builder.publish.blue_green import publish
@@ -77,8 +79,23 @@ class Build:
     progress: Progress = silent
 
     def events(self) -> Events:
-        """The ingested log."""
-        return Events.load(self.folder.events)
+        """The ingested log.
+
+        Raises:
+            StepError: the log was not ingested, or its files are damaged.
+        """
+        try:
+            return Events.load(self.folder.events)
+        except FileNotFoundError as error:
+            raise StepError(
+                f"{self.folder.events}: got no {Path(error.filename).name}, expected the ingested log; "
+                f"run `absorb ingest {self.recipe.path}` first"
+            ) from error
+        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+            raise StepError(
+                f"{self.folder.events}: the ingested log cannot be read ({error}); "
+                f"run `absorb ingest {self.recipe.path}` again"
+            ) from error
 
     def artifact(self) -> Artifact:
         """The exported artifact, verified."""
@@ -92,7 +109,11 @@ def _ingest(build: Build) -> Result:
         events.save(folder)
     build.progress(STAGES, STAGES)
     items = len(events.item_fields) - FIRST_KNOWN
-    return {"events": len(events.item), "users": events.num_users, "items": items}
+    counts = {"events": len(events.item), "users": events.num_users, "items": items}
+    if not events.has_times:
+        return counts
+    first_s, last_s = int(events.ts_s.min()), int(events.ts_s.max())
+    return {**counts, "first": as_date(first_s), "last": as_date(last_s)}
 
 
 def _audit(build: Build) -> Result:
@@ -269,7 +290,8 @@ def run_step(build: Build, name: str) -> Stamp:
     """Run one step, even if it is not due; the steps that depend on it become due.
 
     Raises:
-        StepError: a step before it has not run with this recipe and these input files.
+        StepError: a step before it has not run with this recipe and these input files; or a file cannot be read or
+            written, such as on a full disk.
     """
     due = fingerprints(build.recipe)
     names = list(STEPS)
@@ -282,7 +304,13 @@ def run_step(build: Build, name: str) -> Stamp:
             )
     build.folder.forget([name, *names[names.index(STEPS[name].used_by or name) :]])
     began_s = time.monotonic()
-    result = STEPS[name].run(build)
+    try:
+        result = STEPS[name].run(build)
+    except (OSError, SafetensorError) as error:
+        # A full disk, above all. The step before is whole: outputs are renamed into place when they are complete.
+        raise StepError(
+            f"{name}: {error}; got no complete output, expected to read and write {build.folder.path}"
+        ) from error
     stamp = Stamp(due[name], time.monotonic() - began_s, result)
     build.folder.stamp(name, stamp)
     logger.info("%s: done in %.1f s: %s", name, stamp.seconds, json.dumps(result))

@@ -8,7 +8,7 @@ from builder.cli.catalogue import INSPECT, RECOVER
 from builder.cli.options import CACHE, CacheUrl
 from builder.cli.progress_bar import console
 from builder.cli.served import confirm_served, print_default
-from builder.cli.status_table import status_table
+from builder.cli.status_lines import status_lines
 from builder.publish.cache import connect_cache
 from builder.publish.default_model import choose_default, read_default
 from builder.publish.generations import rollback as make_previous_serve
@@ -42,7 +42,7 @@ def rollback(
     client = connect_cache(cache)
     pointer = make_previous_serve(client, model)
     serving = f"{pointer.current.name} serves again (artifact {pointer.current.artifact_id})"
-    console.print(f"{model}: {serving}")
+    console.print(f"{model}: {serving}", markup=False, highlight=False, soft_wrap=True)
     confirm_served(client, model, pointer.current.name, wait_s)
 
 
@@ -53,7 +53,8 @@ def rollback(
 def status(cache: CacheUrl = CACHE) -> None:
     """Show each model's generations, its number of users, and the builder that is publishing it."""
     client = connect_cache(cache)
-    console.print(status_table(redact_url(cache), read_status(client), read_default(client)))
+    text = status_lines(redact_url(cache), read_status(client), read_default(client))
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command(

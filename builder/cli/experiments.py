@@ -122,7 +122,7 @@ def compare(  # noqa: PLR0913 - options of a command
     command = f"absorb compare {recipe} --seeds {seeds}"
     written = write_comparison(comparison, command, out or place)
     console.print(comparison_table(comparison))
-    console.print(*written, sep="\n")
+    console.print(*written, sep="\n", soft_wrap=True)
 
 
 def _with_costs(
@@ -265,7 +265,7 @@ def scaling(
     written = write_scaling(axes, comparison, command, out or place)
     for axis in axes:
         console.print(scaling_table(axis))
-    console.print(*written, sep="\n")
+    console.print(*written, sep="\n", soft_wrap=True)
 
 
 @app.command(
@@ -308,7 +308,7 @@ def llactr(
     findings = find(comparison, [variant.label for variant in plain.recipe.variant], language)
     written = write_findings(findings, command, out or place)
     console.print(llactr_table(findings))
-    console.print(*written, sep="\n")
+    console.print(*written, sep="\n", soft_wrap=True)
 
 
 @app.command(
@@ -347,4 +347,4 @@ def bench(
             written = run_suan_bench(out, progress, header, quick=quick)
         else:
             written = run_bench(out, progress, header, quick=quick)
-    console.print(*written, sep="\n")
+    console.print(*written, sep="\n", soft_wrap=True)

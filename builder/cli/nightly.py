@@ -169,5 +169,6 @@ def republish(
     made = make_build(recipe, runs, artifacts, cache)
     with made.folder.locked(), run_log(made.folder), bar("publish") as progress:
         name = publish_again(replace(made, progress=progress), artifact)["name"]
-    console.print(f"{made.recipe.serve_as}: {name} is published (artifact {artifact})")
+    line = f"{made.recipe.serve_as}: {name} is published (artifact {artifact})"
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
     _confirm(made, name)

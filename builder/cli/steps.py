@@ -43,7 +43,10 @@ def do_step(build: Build, name: str) -> None:
 
 
 def _ingest(result: Result) -> str:
-    return f"{result['events']:,} events of {result['users']:,} users on {result['items']:,} items"
+    counts = (
+        f"{result['events']:,} events of {result['users']:,} users on {result['items']:,} items"
+    )
+    return f"{counts}, {result['first']} to {result['last']}" if "first" in result else counts
 
 
 def _audit(result: Result) -> str:

@@ -9,8 +9,8 @@ from models.contract.vocabulary import MAX_ID_LENGTH, check_id
 
 MAX_TEXT_LENGTH = 120
 """Characters of a display text. Titles of the Amazon logs reach 2,000; a table's column holds about 100."""
-EXACT_BELOW = {pl.Float32: 2.0**24, pl.Float64: 2.0**53}
-"""Float type -> the number from which on neighbouring whole numbers are one float."""
+EXACT_BELOW = {32: 2.0**24, 64: 2.0**53}
+"""Bits of a float -> the number from which on neighbouring whole numbers are one float."""
 INT64_BELOW = 2.0**63
 LOST_DIGITS = r"^-?\d(\.\d+)?[eE]\+\d+$"
 """A whole number as Python and pandas write long floats, such as 1.2345678901234567e+18."""
@@ -28,11 +28,13 @@ def as_ids(table: Table, column: str) -> pl.Series:
     raw, ids = table.frame[column], as_text(table, column)
     if raw.dtype.is_float():
         refuse(table, column, raw, raw != raw.floor(), "a fraction", "whole numbers as ids")
-        _refuse_rounded(table, column, raw, raw.abs() >= EXACT_BELOW.get(type(raw.dtype), 2.0**53))
+        _refuse_rounded(
+            table, column, raw, raw.abs() >= EXACT_BELOW[32 if raw.dtype == pl.Float32 else 64]
+        )
     # pandas writes whole numbers as 7.0 when the column had a null
     if ids.str.contains(r"^-?\d+\.0$").all():
         ids = ids.str.strip_suffix(".0")
-        _refuse_rounded(table, column, raw, ids.cast(pl.Float64).abs() >= EXACT_BELOW[pl.Float64])
+        _refuse_rounded(table, column, raw, ids.cast(pl.Float64).abs() >= EXACT_BELOW[64])
     if raw.dtype == pl.String:
         _refuse_rounded(table, column, raw, ids.str.contains(LOST_DIGITS))
     for value in ids.unique():

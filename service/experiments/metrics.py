@@ -55,7 +55,7 @@ class TrafficMetrics:
         )
         self._overlap = Histogram(
             "absorb_shadow_top_overlap",
-            "Share of the top 10 that model and shadow have in common.",
+            "Expected share of the top 10 that model and shadow have in common, ties broken at random.",
             PAIR,
             buckets=OVERLAPS,
             registry=registry,

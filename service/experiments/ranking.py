@@ -19,7 +19,7 @@ class Agreement:
     Attributes:
         models: their names.
         kendall_tau: tau-b over all candidates; None where it is undefined.
-        overlap: share of the best k that they have in common.
+        overlap: expected share of the best k that they have in common, if ties are broken at random.
     """
 
     models: tuple[str, str]
@@ -46,12 +46,25 @@ def ranks(descending: Values) -> Ids:
 
 
 def top_overlap(left: Values, right: Values, top_k: int) -> float:
-    """Share of common candidates among the best: |best_k(left) ∩ best_k(right)| / k, where k = min(top_k, C).
+    """Expected share of common candidates among the best.
 
-    The lists are those that are served: of candidates that tie at the k-th place, the earlier in the request is in.
+    overlap = E |best_k(left) ∩ best_k(right)| / k        k = min(top_k, C)
+
+    The lists that are served break ties by the order of the request, in which both models would agree without having
+    ranked anything. So ties are broken at random here, in each list by itself: with m candidates above the k-th score
+    and t that have it, each of the t is in with probability (k - m) / t. Two models that score all candidates alike
+    overlap by k / C.
     """
-    common = np.intersect1d(best(left, top_k), best(right, top_k), assume_unique=True)
-    return len(common) / min(top_k, len(left))
+    best_k = min(top_k, len(left))
+    return float(_membership(left, best_k) @ _membership(right, best_k)) / best_k
+
+
+def _membership(scores: Values, best_k: int) -> Values:
+    """Probability of each candidate to be among the best k, if ties are broken at random."""
+    last = np.partition(scores, len(scores) - best_k)[len(scores) - best_k]
+    is_above, is_tied = scores > last, scores == last
+    share = (best_k - np.count_nonzero(is_above)) / np.count_nonzero(is_tied)
+    return np.where(is_tied, share, is_above.astype(np.float64))
 
 
 def kendall_tau_b(left: Values, right: Values) -> float | None:

@@ -136,7 +136,8 @@ class PairAgreement(Answer):
     """Kendall's tau-b over all candidates: 1 same order, -1 reversed; null if all scores of one model tie."""
 
     overlap: float
-    """Share of the best `top_k` candidates that both rankings have in common."""
+    """Expected share of the best `top_k` candidates that both rankings have in common, if ties are broken at random:
+    models that score all candidates alike agree by chance alone."""
 
 
 class CompareResponse(Answer):

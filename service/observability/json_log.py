@@ -40,7 +40,11 @@ def _request_ids() -> dict[str, str]:
 
 
 def log_as_json(level: str) -> None:
-    """Log everything from `level` on as JSON lines to stderr. Only the process's entry point calls this."""
+    """Log everything from `level` on as JSON lines to stderr, warnings of Python and numpy too.
+
+    Only the process's entry point calls this.
+    """
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.captureWarnings(capture=True)

@@ -5,6 +5,7 @@ set, only administrators may read the ring buffer, and only the process's own us
 FILE` sends the requests again.
 """
 
+import errno
 import logging
 import os
 import time
@@ -181,13 +182,21 @@ class SlowRequests:
 def append(folder: Path, line: bytes) -> None:
     """Append a line to the folder's file, and rotate the file when it is full.
 
-    Each line is a single write at the end of the file, so several processes can share it.
+    Each line is a single write at the end of the file, so several processes can share it. A full disk or a killed
+    process can leave part of a line at the end; the next line then starts on a new one.
+
+    Raises:
+        OSError: the line could not be written whole.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / FILE
-    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
     try:
-        os.write(file, line)
+        size = os.fstat(file).st_size
+        whole = line if size == 0 or os.pread(file, 1, size - 1) == b"\n" else b"\n" + line
+        written = os.write(file, whole)
+        if written < len(whole):
+            raise OSError(errno.ENOSPC, f"wrote {written} of {len(whole)} bytes", str(path))
         is_full = os.fstat(file).st_size > MAX_FILE_BYTES
     finally:
         os.close(file)

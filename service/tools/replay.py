@@ -5,6 +5,7 @@ They are compared only if both answers name the same generations and state sourc
 `state_source`); otherwise the scores are allowed to differ, and both are shown.
 """
 
+import logging
 from base64 import b64decode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+log = logging.getLogger(__name__)
 TOLERANCE = 1e-6
 TIMEOUT_S = 30.0
 
@@ -84,13 +86,20 @@ def main(
 
 
 def read_records(path: Path) -> Iterator[Json]:
-    """Every captured request of a file.
+    """Every captured request of a file. Lines that were not written whole are left out: they are no JSON.
 
     Raises:
         OSError: the file cannot be read.
         ValueError: a line is not a captured request; names the line.
     """
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+    lines = path.read_bytes().splitlines()
+    torn = [number for number, line in enumerate(lines, 1) if not _is_json(line)]
+    is_log = len(torn) < len(lines)
+    if torn and is_log:
+        log.warning("%s: left out %d line(s) that are no JSON, first %d", path, len(torn), torn[0])
+    for number, line in enumerate(lines, 1):
+        if is_log and number in torn:
+            continue
         record = _object(line)
         wrong = [name for name, kind in KEYS.items() if not isinstance(record.get(name), kind)]
         if wrong:
@@ -99,6 +108,14 @@ def read_records(path: Path) -> Iterator[Json]:
                 "expected a captured request"
             )
         yield record
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return False
+    return True
 
 
 def body_of(record: Json) -> bytes | None:

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from builder.publish.blue_green import publish
 from builder.publish.cache import CacheClient
 from builder.publish.generations import read_pointer
@@ -25,10 +27,30 @@ def test_status_shows_what_serves(call: Call, server: Path, client: CacheClient)
     finished = call("status", "--cache", f"embedded:{server}")
 
     assert finished.code == 0
-    text = re.sub(r"[\s│┃]+", "", finished.out)  # names are folded where the terminal is narrow
-    assert "lrea" in text
-    assert "20of20" in text
-    assert pointer.current.name[:8] in text
+    lines = [line.split(maxsplit=1) for line in finished.out.splitlines()]
+    assert ["lrea"] in lines
+    assert ["serves", pointer.current.name] in lines
+    assert ["artifact", pointer.current.artifact_id] in lines
+    assert ["users", "20 of 20"] in lines
+    assert "roll back to    nothing" in finished.out
+
+
+def test_status_of_an_empty_cache_says_so(call: Call, server: Path, client: CacheClient) -> None:
+    assert "no model is published" in call("status", "--cache", f"embedded:{server}").out
+
+
+def test_names_stay_whole_for_copying_on_a_narrow_terminal(
+    call: Call, server: Path, client: CacheClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("builder.cli.progress_bar.console._width", 20)
+    first = publish_new(client).current
+    second = publish_new(client).current
+
+    out = call("status", "--cache", f"embedded:{server}").out
+
+    for name in (first.name, second.name, second.artifact_id):
+        assert name in out
+    assert first.name in call("rollback", "lrea", "--cache", f"embedded:{server}").out
 
 
 def test_rollback_makes_the_previous_generation_serve(call: Call, server, client) -> None:

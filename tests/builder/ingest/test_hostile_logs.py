@@ -150,7 +150,7 @@ RECIPES: list[dict[str, Any]] = [
     {"data": {"time_unit": "ns"}, "history": {"min_events": 1}},
     {"split": DAYS},
 ]
-TABLES = {
+TABLES: dict[str, dict[str, Any]] = {
     "items": {"columns": {"item_id": "id", "item_text": "stars"}, "item_fields": ["place"]},
     "users": {"columns": {"user_id": "id"}, "user_fields": ["place", "user"]},
 }

@@ -1,6 +1,7 @@
 """Orders and their agreement: against scipy, and by hand where scores tie."""
 
 import math
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -66,8 +67,30 @@ def test_overlap_counts_what_the_best_have_in_common():
     right = np.array([1.0, 5, 6, 2, 3, 4])
     assert [top_overlap(left, right, k) for k in (1, 2, 3, 6, 100)] == [0, 1 / 2, 2 / 3, 1, 1]
     alike = np.zeros(6)
-    assert top_overlap(left, alike, 2) == 1
-    assert top_overlap(right, alike, 2) == 1 / 2
+    assert top_overlap(left, alike, 2) == pytest.approx(2 / 6)
+    assert top_overlap(right, alike, 2) == pytest.approx(2 / 6)
+
+
+@pytest.mark.parametrize(("top_k", "expected"), [(1, 0.1), (2, 0.2), (9, 0.9), (10, 1), (99, 1)])
+def test_models_that_rank_nothing_overlap_by_chance_alone(top_k: int, expected: float):
+    assert top_overlap(np.zeros(10), np.full(10, 0.5), top_k) == pytest.approx(expected)
+
+
+@given(pairs=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=5))
+def test_overlap_is_the_mean_over_all_ways_to_break_ties(pairs: list[tuple[int, int]]):
+    left, right = columns(pairs)
+    for top_k in range(1, len(pairs) + 1):
+        shares = [
+            len({*best_of(left, a, top_k)} & {*best_of(right, b, top_k)}) / top_k
+            for a in permutations(range(len(pairs)))
+            for b in permutations(range(len(pairs)))
+        ]
+        assert top_overlap(left, right, top_k) == pytest.approx(sum(shares) / len(shares))
+
+
+def best_of(scores: np.ndarray, order: tuple[int, ...], top_k: int) -> list[int]:
+    """The best k, ties in a given order."""
+    return sorted(range(len(scores)), key=lambda place: (-scores[place], order[place]))[:top_k]
 
 
 def test_every_pair_of_models_is_compared_once():

@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import subprocess
 import sys
 
 from service.observability.json_log import JsonFormatter
@@ -46,3 +47,18 @@ def test_values_that_json_does_not_know_are_written_as_text():
     record = logging.makeLogRecord({"msg": "x", "pattern": re.compile("a"), "count": None})
     fields = json.loads(JsonFormatter().format(record))
     assert (fields["pattern"], fields["count"]) == ("re.compile('a')", None)
+
+
+def test_every_line_of_a_process_is_json_and_warnings_of_numpy_are():
+    script = (
+        "import logging, warnings, numpy as np; from service.observability.json_log import log_as_json\n"
+        "log_as_json('INFO'); logging.getLogger('service').info('begun'); np.float32(3e38) * np.float32(9)\n"
+        "np.zeros(1) / np.zeros(1); warnings.warn('two\\nlines', stacklevel=1)"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, text=True)
+    lines = [json.loads(line) for line in run.stderr.splitlines()]
+    assert [line["logger"] for line in lines] == ["service", *["py.warnings"] * 3]
+    assert [line["level"] for line in lines[1:]] == ["WARNING"] * 3
+    assert "RuntimeWarning: overflow encountered" in lines[1]["message"]
+    assert "invalid value encountered in divide" in lines[2]["message"]
+    assert "two\nlines" in lines[3]["message"]

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import resource
 import stat
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,41 @@ def test_a_full_file_is_rotated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert {path.name for path in tmp_path.iterdir()} <= {FILE, BEFORE}
     assert all(size <= 100 + 24 for size in sizes)
     assert (tmp_path / BEFORE).read_bytes().splitlines()[-1].startswith(b"049")
+
+
+def test_a_line_after_a_torn_one_starts_on_a_new_line(tmp_path: Path):
+    append(tmp_path, b'{"n": 1}\n')
+    with (tmp_path / FILE).open("ab") as file:
+        file.write(b'{"n": 2, "bo')  # left by a process that was killed
+    append(tmp_path, b'{"n": 3}\n')
+    append(tmp_path, b'{"n": 4}\n')
+    lines = (tmp_path / FILE).read_bytes().splitlines()
+    assert lines == [b'{"n": 1}', b'{"n": 2, "bo', b'{"n": 3}', b'{"n": 4}']
+
+
+def test_a_full_disk_drops_the_line_and_tears_no_other(tmp_path: Path):
+    registry = CollectorRegistry()
+    metrics = SlowMetrics(registry)
+    slow = SlowRequests(1, tmp_path, metrics)
+    keep(slow, 1)
+    slow.close()
+    size = (tmp_path / FILE).stat().st_size
+    full = SlowRequests(1, tmp_path, metrics)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, hard))
+    try:
+        keep(full, 2)
+        full.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    after = SlowRequests(1, tmp_path, metrics)
+    keep(after, 3)
+    after.close()
+
+    first, torn, last = (tmp_path / FILE).read_bytes().splitlines()
+    assert [json.loads(line)["request_id"] for line in (first, last)] == ["r-1", "r-3"]
+    assert len(torn) == 20
+    assert registry.get_sample_value("absorb_slow_dropped_total") == 1
 
 
 def test_an_unwritable_folder_drops_lines_and_fails_no_request(tmp_path: Path):

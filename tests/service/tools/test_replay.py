@@ -11,7 +11,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
-from service.tools.replay import agree, app, made_from
+from service.tools.replay import agree, app, made_from, read_records
 from tests.service.toy import Toy
 from tests.service.world import World
 
@@ -69,6 +69,17 @@ def test_a_file_without_captured_requests_is_rejected(
     assert run(str(path), "--url", "nonsense") == 2
     assert "expected http://host:port" in capsys.readouterr().err
     assert run(str(tmp_path / "absent")) == 2
+
+
+def test_lines_that_were_not_written_whole_are_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    whole = {"method": "POST", "path": "/", "request_id": "r", "route": "/", "status": 200}
+    line = json.dumps({**whole, "took_ms": 1})
+    path = tmp_path / "x.jsonl"
+    path.write_text(f'{line}\n{line[:40]}\n{line}\n{{"method": "PO')
+    assert len(list(read_records(path))) == 2
+    assert "left out 2 line(s) that are no JSON, first 2" in caplog.text
 
 
 STATE = {"source": "hit"}
