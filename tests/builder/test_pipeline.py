@@ -231,7 +231,9 @@ def test_a_builder_killed_in_training_leaves_finished_steps_and_no_checkpoint(bu
 def test_every_step_reports_what_it_did(finished: Build) -> None:
     stamps = finished.folder.stamps()
 
-    assert stamps["ingest"].result == {"events": 7200, "users": 60, "items": 160}
+    counts = {"events": 7200, "users": 60, "items": 160}
+    assert stamps["ingest"].result.items() >= counts.items()
+    assert "1970" < stamps["ingest"].result["first"] < stamps["ingest"].result["last"] < "2100"
     assert stamps["audit"].result["allowed"] == []
     assert set(stamps["audit"].result["checks"].values()) == {"passes"}
     assert finished.artifact().manifest.report["audit"] == stamps["audit"].result
