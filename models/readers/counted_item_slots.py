@@ -1,12 +1,10 @@
-"""Item slots that also count, exactly: kernel attention and exact counts in one state.
+"""Item slots that also count, exactly: attention and exact counts in one state.
 
 Of each item, a slot holds the sums of `models/readers/item_slots.py`, and for each key (the item and each field of its
 vector) Σ_l exp(b_k[age of l]) over the item's events. Those are the counts of `models/readers/counts.py`, since events
 of one item share all keys. So with at most r different items in a history it reads what `KernelReader` and
 `CountReader` read.
 """
-
-from collections.abc import Sequence
 
 import torch
 from jaxtyping import Int
@@ -19,6 +17,7 @@ from models.contract.age import NUM_AGES
 from models.contract.state_spec import StateSpec, TensorSpec
 from models.readers.base import State
 from models.readers.counts import LatestAge, count_matches
+from models.readers.item_scores import ItemScore
 from models.readers.item_slots import ItemSlots
 
 
@@ -27,23 +26,15 @@ class CountedItemSlots(ItemSlots):
 
     Args:
         length: L.
-        widths: width of each field's part of a vector.
         rank: r, at most L.
-        heads: H.
+        score: of the items, in H heads.
         keys: K keys of every catalogue row, as `match_keys` returns them; the first column is the item.
     """
 
     keys: Tensor
 
-    def __init__(
-        self,
-        length: int,
-        widths: Sequence[int],
-        rank: int,
-        heads: int,
-        keys: Int[Tensor, "V K"],
-    ) -> None:
-        super().__init__(length, widths, rank, heads)
+    def __init__(self, length: int, rank: int, score: ItemScore, keys: Int[Tensor, "V K"]) -> None:
+        super().__init__(length, rank, score)
         self.register_buffer("keys", keys, persistent=False)
         self.sizes = (keys.max(0).values + 1).tolist()
         self.masses += len(self.sizes) + 1
@@ -53,9 +44,7 @@ class CountedItemSlots(ItemSlots):
         """Row · 50 + age bucket of the latest event of each item, and its sums in each head and for each key."""
         return (
             TensorSpec("slot_items", (self.rank,), "int32", filled="first"),
-            TensorSpec(
-                "slot_sums", (self.rank, self.kernel.heads + len(self.sizes)), filled="first"
-            ),
+            TensorSpec("slot_sums", (self.rank, self.heads + len(self.sizes)), filled="first"),
         )
 
     def encode(self, events: Events) -> UserState:
@@ -66,9 +55,9 @@ class CountedItemSlots(ItemSlots):
 
     def read(self, state: State, candidates: Candidates) -> Read:
         """Attend to the items, and count them."""
-        packed, heads = state["slot_items"].long(), self.kernel.heads
+        packed, heads = state["slot_items"].long(), self.heads
         items, age, sums = packed // NUM_AGES, packed % NUM_AGES, state["slot_sums"]
-        read = self._attend(state, items, sums[..., :heads], candidates)
+        read = self._attend(state, items, sums[..., :heads], age, candidates)
         there, wanted = self.keys[items], self.keys[candidates.rows]
         counts, latest = count_matches(wanted, there, sums[..., heads:], age, self.sizes)
         mass = [read.mass, counts, self.latest(latest)]

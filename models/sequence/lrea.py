@@ -15,6 +15,7 @@ The other kinds of slots keep the r × D state and drop the rest: a kernel on un
 (`models/readers/slots.py`), or they are sums of its random features (`models/readers/features.py`).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,6 +29,7 @@ from models.contract.schema import FeatureSchema
 from models.readers.base import Reader
 from models.readers.counted_item_slots import CountedItemSlots
 from models.readers.features import RandomFeatures
+from models.readers.item_scores import ItemScore, KernelOfItems, PhiOfItems
 from models.readers.item_slots import ItemSlots
 from models.readers.position_slots import Graph, Init, PositionSlots
 from models.readers.slots import ClusterSlots, ContentSlots, HashSlots, find_anchors
@@ -43,7 +45,9 @@ class LREAConfig(SequenceConfig):
         slots: how an event finds its slot: by "position" (the paper), by likeness to catalogue items ("content"), by
             clusters of the user's own events ("cluster"), by hashes of its item and fields ("hash"), or by its item
             ("items"). "features" sums random features of the kernel instead.
-        hidden: h, width of φ (position slots only).
+        score: how item slots are scored: by the "kernel", or by DIN's "phi" with the age of the item's latest event
+            (with counts = "slots" only). Position slots are scored by φ, all others by the kernel.
+        hidden: h, width of φ.
         graph: the graph that is trained: "absorbed" (Eq. 9) or "decompressed" (Eq. 5; position slots only). The
             absorbed one is served.
         init: initial weights of W_comp and W_decomp: "block" or "gaussian" (position slots only).
@@ -53,6 +57,7 @@ class LREAConfig(SequenceConfig):
 
     rank: int = 64
     slots: Literal["position", "content", "cluster", "hash", "items", "features"] = "content"
+    score: Literal["kernel", "phi"] = "kernel"
     hidden: int = 32
     graph: Graph = "absorbed"
     init: Init = "block"
@@ -91,10 +96,11 @@ def _slots(schema: FeatureSchema, item_fields: Int[Tensor, "V F"], config: LREAC
     if config.slots == "hash":
         return HashSlots(layout, match_keys(item_fields, layout.columns), rank, heads)
     if config.slots == "items":
-        size = (schema.history_length, layout.widths, rank, heads)
+        score = _item_score(layout.widths, config)
         if config.counts == "slots":
-            return CountedItemSlots(*size, match_keys(item_fields, layout.columns))
-        return ItemSlots(*size)
+            keys = match_keys(item_fields, layout.columns)
+            return CountedItemSlots(schema.history_length, rank, score, keys)
+        return ItemSlots(schema.history_length, rank, score)
     if config.slots == "features":
         return RandomFeatures(layout, rank, heads)
     return PositionSlots(
@@ -108,12 +114,24 @@ def _slots(schema: FeatureSchema, item_fields: Int[Tensor, "V F"], config: LREAC
     )
 
 
+def _item_score(widths: Sequence[int], config: LREAConfig) -> ItemScore:
+    if config.score == "phi":
+        heads, slope = config.heads, config.slope
+        return PhiOfItems(widths, hidden=config.hidden, heads=heads, slope=slope)
+    return KernelOfItems(widths, config.heads)
+
+
 POSITION_ONLY = ("graph", "init", "position_lr", "nonneg")
 """Options that other kinds of slots do not read. With those it is an error to set them."""
 
 
 def _check(config: LREAConfig) -> None:
     check_at_least(1, rank=config.rank)
+    if config.score == "phi" and (config.slots, config.counts) != ("items", "slots"):
+        raise ValueError(
+            f"score: got 'phi' with slots = {config.slots!r} and counts = {config.counts!r}, "
+            "expected slots = 'items' and counts = 'slots'"
+        )
     if config.slots == "position":
         return
     for option in POSITION_ONLY:

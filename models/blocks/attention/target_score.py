@@ -70,6 +70,7 @@ class TargetScore(nn.Module):
         load: Float[Tensor, "B K"],
         side: Float[Tensor, "B K S"] | None = None,
         padding: Int[Tensor, "B"] | None = None,
+        worth: Float[Tensor, "B K H"] | None = None,
     ) -> Read:
         """Attend to `keys`, sum `values`.
 
@@ -80,10 +81,12 @@ class TargetScore(nn.Module):
             load: n_k; 0 where there is no event.
             side: s_k.
             padding: number of keys of each user, at the start, that are padding; a CPU skips them in training.
+            worth: factor of each key's weight in each head.
         """
         if torch.compiler.is_exporting():
-            weight = self._of_all(target, keys, side).flatten(1, 2)  # (B, C·H, K)
-            return self._pool(weight, values, load, self.heads)
+            weight = self._of_all(target, keys, side)  # (B, C, H, K)
+            weight = weight if worth is None else weight * worth.mT[:, None]
+            return self._pool(weight.flatten(1, 2), values, load, self.heads)
         if self.w_s is not None and side is not None:
             keys = torch.cat([keys, side], -1)
         group = len(keys)
@@ -96,7 +99,8 @@ class TargetScore(nn.Module):
         fold, shift = self._fold(target)
         # torch.split instead of an index: the gradient of each index would be a full tensor of zeros.
         inputs = (fold, shift, keys, values, load[..., None])
-        parts = zip(*(torch.split(x, group) for x in inputs), starts, strict=True)
+        worths = [None] * len(starts) if worth is None else torch.split(worth, group)
+        parts = zip(*(torch.split(x, group) for x in inputs), worths, starts, strict=True)
         reads = [self._of_some(*part) for part in parts]
         return Read(torch.cat([r.mass for r in reads]), torch.cat([r.pooled for r in reads]))
 
@@ -111,11 +115,19 @@ class TargetScore(nn.Module):
         return fold.flatten(2), (target @ self.w_1 + self.bias).flatten(1)
 
     def _of_some(
-        self, fold: Tensor, shift: Tensor, keys: Tensor, values: Tensor, load: Tensor, start: int
+        self,
+        fold: Tensor,
+        shift: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        load: Tensor,
+        worth: Tensor | None,
+        start: int,
     ) -> Read:
         z = torch.baddbmm(shift[:, None], keys[:, start:], fold)  # (users, K, C·h)
         shape = *z.shape[:2], z.shape[2] // self.hidden, self.hidden
-        weight = F.leaky_relu(z, self.slope).view(shape) @ self._deal()
+        weight = F.leaky_relu(z, self.slope).view(shape) @ self._deal()  # (users, K, C, H)
+        weight = weight if worth is None else weight * worth[:, start:, None]
         weight = weight.flatten(2).mT  # (users, C·H, K)
         return self._pool(weight, values[:, start:], load[:, start:, 0], self.heads)
 

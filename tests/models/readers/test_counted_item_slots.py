@@ -9,6 +9,7 @@ from models.blocks.reading import Events
 from models.contract.schema import PADDING
 from models.readers.counted_item_slots import CountedItemSlots
 from models.readers.counts import CountReader
+from models.readers.item_scores import KernelOfItems
 from models.readers.kernel import KernelReader
 from models.registry import build_model
 from tests.cases import SCHEMA, item_fields, random_batch
@@ -33,7 +34,7 @@ def repeating(distinct: int) -> Events:
 
 
 def slots(rank: int) -> CountedItemSlots:
-    reader = settled(CountedItemSlots(LENGTH, LAYOUT.widths, rank, HEADS, KEYS))
+    reader = settled(CountedItemSlots(LENGTH, rank, KernelOfItems(LAYOUT.widths, HEADS), KEYS))
     assert isinstance(reader, CountedItemSlots)
     return reader
 
@@ -42,7 +43,7 @@ def slots(rank: int) -> CountedItemSlots:
 def test_they_read_what_kernel_and_counts_read(distinct: int) -> None:
     reader, events, wanted = slots(7), repeating(distinct), candidates()
     full = KernelReader(LENGTH, LAYOUT.widths, HEADS).double()
-    full.kernel.load_state_dict(reader.kernel.state_dict())
+    full.kernel.load_state_dict(reader.score.kernel.state_dict())
     full.ages.load_state_dict(reader.ages.state_dict())
     counts = CountReader(LENGTH, KEYS).double()
     counts.ages.load_state_dict(reader.count_ages.state_dict())

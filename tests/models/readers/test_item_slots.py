@@ -5,6 +5,7 @@ import torch
 
 from models.blocks.reading import Events
 from models.contract.schema import PADDING
+from models.readers.item_scores import KernelOfItems
 from models.readers.item_slots import ItemSlots
 from models.readers.kernel import KernelReader
 from tests.models.readers.arrange import LAYOUT, LENGTH, candidates, history, read, settled
@@ -20,7 +21,7 @@ def repeating(distinct: int) -> Events:
 
 
 def slots(rank: int) -> ItemSlots:
-    reader = settled(ItemSlots(LENGTH, LAYOUT.widths, rank, HEADS))
+    reader = settled(ItemSlots(LENGTH, rank, KernelOfItems(LAYOUT.widths, HEADS)))
     assert isinstance(reader, ItemSlots)
     return reader
 
@@ -29,7 +30,8 @@ def slots(rank: int) -> ItemSlots:
 def test_items_in_slots_are_read_as_all_their_events(distinct: int):
     reader, events, wanted = slots(7), repeating(distinct), candidates()
     full = KernelReader(LENGTH, LAYOUT.widths, HEADS).double()
-    full.load_state_dict(reader.state_dict())
+    full.kernel.load_state_dict(reader.score.kernel.state_dict())
+    full.ages.load_state_dict(reader.ages.state_dict())
 
     got, expected = read(reader, events, wanted), read(full, events, wanted)
 
