@@ -1,7 +1,7 @@
 """What all sequence models share around the long history: embeddings, short-term interest, head, linear path.
 
     logit = b_item + w · asinh(masses) + MLP(user ⊕ candidate)
-    user      = profile ⊕ context ⊕ log n
+    user      = profile ⊕ context ⊕ log n ⊕ log activity
     candidate = e_t ⊕ its other fields ⊕ asinh(masses) ⊕ pooled ⊕ e_t ⊙ pooled
 
 Masses and pooled vectors come from the model's readers of the long history (`models/readers/`), and from kernel
@@ -17,19 +17,23 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from models.batch import Context, Slate, User
-from models.blocks.attention.age_bias import NEVER
+from models.blocks.attention.age_bias import NEVER, AgeBias
 from models.blocks.attention.kernel import FieldKernel
 from models.blocks.embedding import FieldEmbedding, embedding
 from models.blocks.mlp import Head
 from models.blocks.reading import Candidates, Read
 from models.blocks.take_rows import take_rows
 from models.blocks.unit_items import ItemLayout, LookUp, UnitItems
+from models.contract.age import NUM_AGES
 from models.contract.schema import PADDING, FeatureSchema
 
 SHORT_HEADS = 2
 """Heads of the short-term interest: they start with the item and with its first field."""
 FIELD_STD = 0.5
 """Standard deviation of the initial embeddings of fields by which nothing is matched."""
+STEEPEST = 16.0
+"""How far the log weight of the steepest of the activity's totals falls at the start, to the oldest age: `AgeBias` stops
+it at −8, an age of three days."""
 LENGTH_SCALE = 8.0
 """log(1 + n) is divided by this: the log of 3,000 events."""
 
@@ -52,6 +56,9 @@ class FrameConfig:
         id_dropout: share of the items whose own part of the vector is hidden in a step of training.
         id_rate: factor on the learning rate of the items' own parts and biases, which are the first to overfit.
         slope: slope of every Leaky ReLU below zero.
+        activity: number of further totals of the long history, log(1 + Σ_l exp(b_j[age of l])), that the head sees
+            beside its length: how often the user buys at all, lately and before. They do not depend on the candidate,
+            so they cost nothing online.
     """
 
     item_dim: int = 32
@@ -65,6 +72,7 @@ class FrameConfig:
     id_dropout: float = 0.0
     id_rate: float = 1.0
     slope: float = 0.1
+    activity: int = 0
 
     def layout(self, schema: FeatureSchema) -> ItemLayout:
         """The fields of an item's vector."""
@@ -73,6 +81,25 @@ class FrameConfig:
     def matched(self, schema: FeatureSchema) -> tuple[str, ...]:
         """Names of the fields of an item's vector; attention's heads start with the first H of them."""
         return tuple(schema.item_fields[column].name for column in self.layout(schema).columns)
+
+
+class Activity(nn.Module):
+    """Totals of a history under learned age weights; at the start, of ever newer events only.
+
+    Args:
+        number: of totals.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number, self.ages = number, AgeBias(number)
+        slope = torch.arange(1, number + 1) * STEEPEST / number
+        age = torch.arange(NUM_AGES) / NUM_AGES
+        self.ages.bias = nn.Parameter(-age[:, None] * slope)
+
+    def forward(self, ages: Int[Tensor, "B L"]) -> Float[Tensor, "B A"]:
+        """log(1 + Σ_l exp(b_j[age of l])), scaled as the length is."""
+        return self.ages(ages).sum(1).log1p() / LENGTH_SCALE
 
 
 class Frame(nn.Module):
@@ -101,6 +128,7 @@ class Frame(nn.Module):
         layout = config.layout(schema)
         self.items = UnitItems(item_fields, schema.item_fields, layout, config.id_dropout)
         width, self.has_length = config.profile_dim, has_length
+        self.activity = Activity(config.activity) if has_length and config.activity else None
         self.profile = FieldEmbedding(schema.user_fields, dim=width, std=FIELD_STD)
         self.context = FieldEmbedding(schema.context_fields, dim=width, std=FIELD_STD)
         described = [schema.item_fields[column] for column in layout.unmatched]
@@ -129,13 +157,16 @@ class Frame(nn.Module):
     @property
     def profile_dim(self) -> int:
         """Width of what `encode_profile` returns."""
-        return self.profile.dim + self.has_length
+        activity = self.activity.number if self.activity else 0
+        return self.profile.dim + activity + self.has_length
 
     def encode_profile(self, user: User) -> Float[Tensor, "B P"]:
-        """Embeddings of the profile's fields, and last log(1 + n) of the history's length, if the state says it."""
+        """Embeddings of the profile's fields, activity, and last log(1 + n) of the history's length."""
         fields: Tensor = self.profile(user.fields)
         if not self.has_length:
             return fields
+        if self.activity:
+            fields = torch.cat([fields, self.activity(user.ages)], -1)
         length = (user.history != PADDING).sum(1, keepdim=True).to(fields.dtype)
         return torch.cat([fields, length.log1p() / LENGTH_SCALE], -1)
 

@@ -1,7 +1,9 @@
 """The frame: what goes into the logit of every sequence model."""
 
+import math
 from dataclasses import replace
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -104,3 +106,23 @@ def test_only_training_drops_vectors():
     base = logits(built, batch, read(batch))
     assert torch.equal(logits(built, batch, read(batch)), base)
     assert not torch.equal(logits(built.train(), batch, read(batch)), base)
+
+
+def test_activity_totals_the_events_of_a_history_by_age():
+    built, batch = frame(activity=3), random_batch(WITH_FIELDS)
+    with torch.no_grad():
+        profile = built.encode_profile(batch.user)
+    ages, bias = batch.user.ages, built.activity.ages.bias.detach().clamp(-8, 3)
+    for user in range(len(ages)):
+        for place in range(3):
+            total = sum(math.exp(bias[age, place]) for age in ages[user].tolist() if age)
+            got = profile[user, built.profile.dim + place].item()
+            assert got == pytest.approx(math.log1p(total) / 8, abs=1e-6)
+    length = (batch.user.history > 0).sum(1).float().log1p() / 8
+    torch.testing.assert_close(profile[:, -1], length)
+
+
+def test_activity_starts_with_newer_events_only_the_further_it_goes():
+    bias = frame(activity=3).activity.ages.bias.detach()
+    assert (bias.diff(dim=0) < 0).all()
+    assert (bias[1:].diff(dim=1) < 0).all()

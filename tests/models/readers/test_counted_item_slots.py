@@ -5,15 +5,25 @@ import torch
 
 from models.batch import User
 from models.blocks.lookup.matching import match_keys
-from models.blocks.reading import Events
+from models.blocks.reading import Events, Read
 from models.contract.schema import PADDING
 from models.readers.counted_item_slots import CountedItemSlots
 from models.readers.counts import CountReader
-from models.readers.item_scores import KernelOfItems
+from models.readers.item_scores import KernelOfItems, PhiOfItems
 from models.readers.kernel import KernelReader
 from models.registry import build_model
 from tests.cases import SCHEMA, item_fields, random_batch
-from tests.models.readers.arrange import LAYOUT, LENGTH, candidates, history, read, settled
+from tests.models.readers.arrange import (
+    LAYOUT,
+    LENGTH,
+    assert_equals_loops,
+    candidates,
+    history,
+    read,
+    settled,
+)
+from tests.reference.attention import Answer, Weights, pooled
+from tests.reference.attention import score as attention_score
 
 HEADS = 3
 KEYS = match_keys(item_fields(), LAYOUT.columns)
@@ -56,6 +66,34 @@ def test_they_read_what_kernel_and_counts_read(distinct: int) -> None:
     torch.testing.assert_close(got.pooled, attended.pooled)
 
 
+@pytest.mark.parametrize("distinct", [1, 3, 7])
+def test_phi_of_items_is_phi_of_events_with_the_age_of_the_items_latest(distinct: int) -> None:
+    score = PhiOfItems(LAYOUT.widths, hidden=6, heads=2, slope=0.1)
+    reader = settled(CountedItemSlots(LENGTH, 7, score, KEYS))
+    assert isinstance(reader, CountedItemSlots)
+    events, wanted = repeating(distinct), candidates()
+    extra = score.ages @ score.score.w_s
+    worth = reader.ages(events.ages).mT.tolist()  # [B][H][L]
+    names = ("w_1", "w_2", "w_3", "bias", "w_o")
+    weights = Weights(**{n: getattr(score.score, n).tolist() for n in names}, slope=0.1)
+
+    def loops(user: int, target: list[float]) -> Answer:
+        rows, keys = events.rows[user].tolist(), events.vectors[user].tolist()
+        latest = dict(zip(rows, events.ages[user].tolist(), strict=True))  # the newest is last
+        scores = [
+            attention_score(weights, target, key, extra[latest[row]].tolist())
+            for row, key in zip(rows, keys, strict=True)
+        ]
+        by_head = [
+            [g * one[head] for g, one in zip(gs, scores, strict=True)]
+            for head, gs in enumerate(worth[user])
+        ]
+        return pooled(by_head, [1.0] * LENGTH, keys, len(target))
+
+    got = read(reader, events, wanted)
+    assert_equals_loops(Read(got.mass[..., :2], got.pooled), events, wanted, loops)
+
+
 def test_of_more_items_than_slots_no_count_is_too_high() -> None:
     events, wanted = newest_last(history()), candidates()
     few, many = slots(2), slots(LENGTH)
@@ -93,3 +131,11 @@ def test_a_model_with_them_is_din_with_exact_counts() -> None:
 def test_models_without_item_slots_refuse_them(model: str, config: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="counts: got 'slots', expected a model with item slots"):
         build_model(model, SCHEMA, item_fields(), {**config, "counts": "slots"}, 0)
+
+
+@pytest.mark.parametrize(
+    "config", [{"slots": "items"}, {"slots": "content"}, {"slots": "position", "counts": "exact"}]
+)
+def test_phi_needs_item_slots_that_count(config: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=r"score: got 'phi' .* expected slots = 'items'"):
+        build_model("lrea", SCHEMA, item_fields(), {**config, "score": "phi"}, 0)
