@@ -32,8 +32,8 @@ SHORT_HEADS = 2
 FIELD_STD = 0.5
 """Standard deviation of the initial embeddings of fields by which nothing is matched."""
 STEEPEST = 16.0
-"""How far the log weight of the activity's steepest total falls at the start, from the newest age to the oldest; `AgeBias`
-stops it at −8, at three days."""
+"""How far the log weight of the activity's steepest total falls at the start, from the newest age to the oldest.
+`AgeBias` stops it at −8, at three days."""
 LENGTH_SCALE = 8.0
 """log(1 + n) is divided by this: the log of 3,000 events."""
 
