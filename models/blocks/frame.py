@@ -99,7 +99,8 @@ class Activity(nn.Module):
 
     def forward(self, ages: Int[Tensor, "B L"]) -> Float[Tensor, "B A"]:
         """log(1 + Σ_l exp(b_j[age of l])), scaled as the length is."""
-        return self.ages(ages).sum(1).log1p() / LENGTH_SCALE
+        total: Tensor = self.ages(ages).sum(1)
+        return total.log1p() / LENGTH_SCALE
 
 
 class Frame(nn.Module):

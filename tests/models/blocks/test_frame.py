@@ -112,6 +112,7 @@ def test_activity_totals_the_events_of_a_history_by_age():
     built, batch = frame(activity=3), random_batch(WITH_FIELDS)
     with torch.no_grad():
         profile = built.encode_profile(batch.user)
+    assert built.activity
     ages, bias = batch.user.ages, built.activity.ages.bias.detach().clamp(-8, 3)
     for user in range(len(ages)):
         for place in range(3):
@@ -123,6 +124,8 @@ def test_activity_totals_the_events_of_a_history_by_age():
 
 
 def test_activity_starts_with_newer_events_only_the_further_it_goes():
-    bias = frame(activity=3).activity.ages.bias.detach()
+    activity = frame(activity=3).activity
+    assert activity
+    bias = activity.ages.bias.detach()
     assert (bias.diff(dim=0) < 0).all()
     assert (bias[1:].diff(dim=1) < 0).all()

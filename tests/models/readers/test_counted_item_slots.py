@@ -53,6 +53,7 @@ def slots(rank: int) -> CountedItemSlots:
 def test_they_read_what_kernel_and_counts_read(distinct: int) -> None:
     reader, events, wanted = slots(7), repeating(distinct), candidates()
     full = KernelReader(LENGTH, LAYOUT.widths, HEADS).double()
+    assert isinstance(reader.score, KernelOfItems)
     full.kernel.load_state_dict(reader.score.kernel.state_dict())
     full.ages.load_state_dict(reader.ages.state_dict())
     counts = CountReader(LENGTH, KEYS).double()
@@ -72,6 +73,7 @@ def test_phi_of_items_is_phi_of_events_with_the_age_of_the_items_latest(distinct
     reader = settled(CountedItemSlots(LENGTH, 7, score, KEYS))
     assert isinstance(reader, CountedItemSlots)
     events, wanted = repeating(distinct), candidates()
+    assert score.score.w_s is not None
     extra = score.ages @ score.score.w_s
     worth = reader.ages(events.ages).mT.tolist()  # [B][H][L]
     names = ("w_1", "w_2", "w_3", "bias", "w_o")

@@ -30,6 +30,7 @@ def slots(rank: int) -> ItemSlots:
 def test_items_in_slots_are_read_as_all_their_events(distinct: int):
     reader, events, wanted = slots(7), repeating(distinct), candidates()
     full = KernelReader(LENGTH, LAYOUT.widths, HEADS).double()
+    assert isinstance(reader.score, KernelOfItems)
     full.kernel.load_state_dict(reader.score.kernel.state_dict())
     full.ages.load_state_dict(reader.ages.state_dict())
 
