@@ -45,7 +45,7 @@ CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
         "hash": {"rank": 8, "slots": "hash"},
         "items": {"rank": 16, "slots": "items"},
         "counted": {"rank": 16, "slots": "items", "counts": "slots"},
-        "items by phi": {"rank": 16, "slots": "items", "counts": "slots", "score": "phi"},
+        "phi": {"rank": 16, "slots": "items", "counts": "slots", "score": "phi"},
         "activity": {"rank": 16, "slots": "items", "activity": 3},
         "features": {"rank": 16, "slots": "features"},
         "position": {"rank": 8, "slots": "position"},

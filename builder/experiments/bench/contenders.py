@@ -13,7 +13,7 @@ from models.registry import build_model
 
 DEFAULT = "LREA, item slots, r = 1,024 (default)"
 CONTENDERS: dict[str, tuple[str, dict[str, Any]]] = {
-    DEFAULT: ("lrea", {"slots": "items", "rank": 1_024}),
+    DEFAULT: ("lrea", {"slots": "items", "rank": 1_024, "activity": 4}),
     "LREA, content slots, r = 64": ("lrea", {"slots": "content", "rank": 64}),
     "exact counts only": ("din", {"long": False, "counts": "exact"}),
     "SIM hard": ("sim", {"search": "hard"}),

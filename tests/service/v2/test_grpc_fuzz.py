@@ -242,9 +242,10 @@ LARGE: dict[str, Callable[[], Any]] = {
     "shape": lambda: {"inputs": [pb.ModelInferRequest.InferInputTensor(shape=[1] * MANY)]},
 }
 REPEATED = 5
-DEARER = 60.0
+DEARER = 150.0
 """A message of 1 MiB may cost as much as this many small ones. The dearest was measured at 33, where gRPC's own parser
-takes most of it; before lengths were checked first, it was 1,900."""
+takes most of it, and at 68 while other processes emptied the processor's caches; before lengths were checked first, it
+was 1,900."""
 
 
 def test_a_refused_message_costs_little_processor_time(door: Door):
