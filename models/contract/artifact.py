@@ -23,7 +23,6 @@ import hashlib
 import json
 import logging
 import os
-import re
 import shutil
 import stat
 import tempfile
@@ -37,8 +36,9 @@ from typing import Any
 from models.contract.calibration import CALIBRATION, Calibration, calibration_from_bytes
 from models.contract.errors import ArtifactError, ArtifactMissingError, ArtifactTamperedError, shown
 from models.contract.example_slate import EXAMPLE_SLATE, ExampleSlate
+from models.contract.generation import ARTIFACT_ID
 from models.contract.item_texts import ITEM_TEXTS, texts_from_bytes
-from models.contract.onnx_graph import require_self_contained
+from models.contract.onnx_graph import MAX_GRAPH_BYTES, require_self_contained
 from models.contract.schema import FeatureSchema
 from models.contract.state_spec import StateSpec, TensorSpec
 from models.contract.strict_json import read_json
@@ -61,10 +61,9 @@ READ_FORMATS = (1, FORMAT)
 """Versions that are read. In 1, every row of every tensor is stored."""
 STAGED = ".staged-"
 """Prefix of a folder that is being written."""
-ARTIFACT_ID = re.compile("[0-9a-f]{32}")
 MAX_MANIFEST_BYTES = 16 << 20
-MAX_FILE_BYTES = (1 << 31) - 1
-"""Longest file that is read into memory; protobuf reads no longer graph."""
+MAX_FILE_BYTES = MAX_GRAPH_BYTES
+"""Longest file that is read into memory."""
 
 
 @dataclass(frozen=True)

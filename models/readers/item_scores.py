@@ -9,6 +9,7 @@ Both are what attention to all events gives whose weight is a function of the it
 kernel that is `KernelReader`. `PhiReader` has each event's age within φ, so that item slots differ from it in that.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,12 +19,9 @@ from torch import Tensor, nn
 
 from models.blocks.attention.age_bias import NEVER
 from models.blocks.attention.kernel import FieldKernel
-from models.blocks.attention.target_score import TargetScore
 from models.blocks.reading import Read
-from models.blocks.take_rows import take_rows
-from models.contract.age import NUM_AGES
 from models.contract.schema import PADDING
-from models.readers.phi import AGE_DIM
+from models.readers.phi import AgedScore
 from models.readers.slots import TINY
 
 
@@ -44,7 +42,7 @@ class Items:
     ages: Int[Tensor, "B r"]
 
 
-class ItemScore(nn.Module):
+class ItemScore(nn.Module, ABC):
     """Attention of candidates to items.
 
     Attributes:
@@ -53,9 +51,9 @@ class ItemScore(nn.Module):
 
     heads: int
 
+    @abstractmethod
     def forward(self, target: Float[Tensor, "B C D"], items: Items) -> Read:
         """Masses and pooled vectors of each head."""
-        raise NotImplementedError
 
 
 class KernelOfItems(ItemScore):
@@ -78,7 +76,7 @@ class KernelOfItems(ItemScore):
 
 
 class PhiOfItems(ItemScore):
-    """`TargetScore`, with the age of each item's latest event as a further input. O(r·D·h) per candidate.
+    """`AgedScore`, with the age of each item's latest event. O(r·D·h) per candidate.
 
     Args:
         widths: width of each field's part of a vector.
@@ -90,24 +88,13 @@ class PhiOfItems(ItemScore):
     def __init__(self, widths: Sequence[int], *, hidden: int, heads: int, slope: float) -> None:
         super().__init__()
         self.heads = heads
-        self.ages = nn.Parameter(torch.randn(NUM_AGES, AGE_DIM) * 0.5)
-        self.score = TargetScore(widths, hidden=hidden, heads=heads, slope=slope, side=AGE_DIM)
+        self.aged = AgedScore(widths, hidden=hidden, heads=heads, slope=slope)
 
     def forward(self, target: Float[Tensor, "B C D"], items: Items) -> Read:
         """Attend."""
+        vectors, ages, worth = items.vectors, items.ages, items.sums
         if not torch.compiler.is_exporting():
             # A CPU skips padding at the start.
-            parts = (items.rows, items.vectors, items.sums, items.ages)
-            items = Items(*(part.flip(1) for part in parts))
-        is_padding = items.rows == PADDING
-        real = (~is_padding).to(items.vectors.dtype)
-        read: Read = self.score(
-            target,
-            items.vectors,
-            items.vectors,
-            real,
-            side=take_rows(self.ages, items.ages),
-            padding=is_padding.sum(1),
-            worth=items.sums,
-        )
+            vectors, ages, worth = (part.flip(1) for part in (vectors, ages, worth))
+        read: Read = self.aged(target, vectors, ages, worth)
         return read

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 
 from models.blocks.attention.target_score import TargetScore
 from models.blocks.reading import Candidates, Read
@@ -16,8 +17,51 @@ AGE_DIM = 8
 """Width of an age's embedding, which is a further input of the score."""
 
 
+class AgedScore(nn.Module):
+    """`TargetScore` of events or items, whose age is a further input.
+
+    Args:
+        widths: width of each field's part of a vector.
+        hidden: h.
+        heads: H.
+        slope: slope of φ below zero.
+    """
+
+    def __init__(self, widths: Sequence[int], *, hidden: int, heads: int, slope: float) -> None:
+        super().__init__()
+        self.ages = nn.Parameter(torch.randn(NUM_AGES, AGE_DIM) * 0.5)
+        self.score = TargetScore(widths, hidden=hidden, heads=heads, slope=slope, side=AGE_DIM)
+
+    def forward(
+        self,
+        target: Float[Tensor, "B C D"],
+        vectors: Float[Tensor, "B K D"],
+        ages: Int[Tensor, "B K"],
+        worth: Float[Tensor, "B K H"] | None = None,
+    ) -> Read:
+        """Attend; padding comes first.
+
+        Args:
+            target: e_t.
+            vectors: keys and values.
+            ages: their age buckets; `PADDING` where there is none.
+            worth: factor of each key's weight in each head.
+        """
+        is_real = ages != PADDING
+        read: Read = self.score(
+            target,
+            vectors,
+            vectors,
+            is_real.to(vectors.dtype),
+            side=take_rows(self.ages, ages),
+            padding=(~is_real).sum(1),
+            worth=worth,
+        )
+        return read
+
+
 class PhiReader(HistoryReader):
-    """`TargetScore` over all events and their ages.
+    """`AgedScore` over all events.
 
     Args:
         length: L.
@@ -32,20 +76,10 @@ class PhiReader(HistoryReader):
     ) -> None:
         super().__init__(length)
         self.masses = self.pooled = heads
-        self.ages = nn.Parameter(torch.randn(NUM_AGES, AGE_DIM) * 0.5)
-        self.score = TargetScore(widths, hidden=hidden, heads=heads, slope=slope, side=AGE_DIM)
+        self.aged = AgedScore(widths, hidden=hidden, heads=heads, slope=slope)
 
     def read(self, state: State, candidates: Candidates) -> Read:
         """Attend."""
         events = state.events
-        is_real = events.ages != PADDING
-        real = is_real.to(events.vectors.dtype)
-        read: Read = self.score(
-            candidates.vectors,
-            events.vectors,
-            events.vectors,
-            real,
-            side=take_rows(self.ages, events.ages),
-            padding=(~is_real).sum(1),
-        )
+        read: Read = self.aged(candidates.vectors, events.vectors, events.ages)
         return read

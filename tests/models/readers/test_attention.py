@@ -56,11 +56,11 @@ def test_a_mass_starts_as_a_soft_count_of_its_heads_field():
 
 def test_phi_equals_its_equation():
     reader, events, wanted = phi_reader(), history(), candidates()
-    score = reader.score
+    score = reader.aged.score
     names = ("w_1", "w_2", "w_3", "bias", "w_o")
     weights = Weights(**{name: getattr(score, name).tolist() for name in names}, slope=0.1)
     assert score.w_s is not None
-    extra = reader.ages[events.ages] @ score.w_s
+    extra = reader.aged.ages[events.ages] @ score.w_s
     real = (events.rows != PADDING).double()
     assert_equals_loops(
         read(reader, events, wanted),

@@ -73,11 +73,12 @@ def test_phi_of_items_is_phi_of_events_with_the_age_of_the_items_latest(distinct
     reader = settled(CountedItemSlots(LENGTH, 7, score, KEYS))
     assert isinstance(reader, CountedItemSlots)
     events, wanted = repeating(distinct), candidates()
-    assert score.score.w_s is not None
-    extra = score.ages @ score.score.w_s
+    phi = score.aged.score
+    assert phi.w_s is not None
+    extra = score.aged.ages @ phi.w_s
     worth = reader.ages(events.ages).mT.tolist()  # [B][H][L]
     names = ("w_1", "w_2", "w_3", "bias", "w_o")
-    weights = Weights(**{n: getattr(score.score, n).tolist() for n in names}, slope=0.1)
+    weights = Weights(**{n: getattr(phi, n).tolist() for n in names}, slope=0.1)
 
     def loops(user: int, target: list[float]) -> Answer:
         rows, keys = events.rows[user].tolist(), events.vectors[user].tolist()
