@@ -110,7 +110,8 @@ def create_app(dependencies: Dependencies) -> FastAPI:
     app.add_middleware(FastPath, routes=routes, on_error=_on_absorb_error)
     if access.needs_key:
         app.add_middleware(KeyCheck, access=access)
-    app.add_middleware(BrowserCheck, rules=BrowserRules(settings))
+    if (rules := BrowserRules(settings)).is_needed:
+        app.add_middleware(BrowserCheck, rules=rules)
     app.add_middleware(RequestMiddleware, request_log=dependencies.request_log, slow=slow)
     app.exception_handler(AbsorbError)(_on_absorb_error)
     app.exception_handler(HTTPException)(_on_http_error)

@@ -18,6 +18,7 @@ from models.contract.generation import (
     Generation,
     Pointer,
     first_choice,
+    model_names,
     pointer_key,
     read_default_name,
 )
@@ -79,7 +80,7 @@ def _connect(url: str) -> Redis | RedisCluster:
 
 def _current_generation(client: Any, model: str | None) -> Generation:
     # Any: redis-py types every answer as bytes or str, though the client's settings decide which.
-    names = sorted(name.decode() for name in client.smembers(MODELS_KEY))
+    names = model_names(client.smembers(MODELS_KEY))
     name = model or read_default_name(client.getrange(DEFAULT_KEY, 0, MAX_MODEL_NAME))
     name = name or first_choice(names)
     if not names or name is None:

@@ -92,15 +92,17 @@ def read_records(path: Path) -> Iterator[Json]:
         OSError: the file cannot be read.
         ValueError: a line is not a captured request; names the line.
     """
-    lines = path.read_bytes().splitlines()
-    torn = [number for number, line in enumerate(lines, 1) if not _is_json(line)]
-    is_log = len(torn) < len(lines)
+    records = {
+        number: _parsed(line) for number, line in enumerate(path.read_bytes().splitlines(), 1)
+    }
+    torn = [number for number, record in records.items() if record is None]
+    is_log = len(torn) < len(records)
     if torn and is_log:
         log.warning("%s: left out %d line(s) that are no JSON, first %d", path, len(torn), torn[0])
-    for number, line in enumerate(lines, 1):
-        if is_log and number in torn:
+    for number, parsed in records.items():
+        if is_log and parsed is None:
             continue
-        record = _object(line)
+        record = parsed or {}
         wrong = [name for name, kind in KEYS.items() if not isinstance(record.get(name), kind)]
         if wrong:
             raise ValueError(
@@ -108,14 +110,6 @@ def read_records(path: Path) -> Iterator[Json]:
                 "expected a captured request"
             )
         yield record
-
-
-def _is_json(line: bytes) -> bool:
-    try:
-        orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return False
-    return True
 
 
 def body_of(record: Json) -> bytes | None:
@@ -148,18 +142,19 @@ def _send(client: httpx.Client, record: Json, body: bytes) -> Replayed:
     began = perf_counter()
     response = client.request(record["method"], path, content=body, headers=headers)
     took_ms = 1000 * (perf_counter() - began)
-    now = _object(response.content)
-    then = _object(record.get("answer", "").encode())
+    now = _parsed(response.content) or {}
+    then = _parsed(record.get("answer", "").encode()) or {}
     then_from, now_from = made_from(then), made_from(now)
     agrees = agree(then, now) if then_from and then_from == now_from else None
     return Replayed(record, response.status_code, took_ms, then_from, now_from, agrees)
 
 
-def _object(raw: bytes) -> Json:
+def _parsed(raw: bytes) -> Json | None:
+    """A JSON object; empty for other JSON, None for what is no JSON."""
     try:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError:
-        return {}
+        return None
     return value if isinstance(value, dict) else {}
 
 

@@ -54,6 +54,11 @@ class BrowserRules:
         self._is_known_host = lru_cache(REMEMBERED)(self._is_allowed_host)
         self._is_known_origin = lru_cache(REMEMBERED)(self._is_allowed_origin)
 
+    @property
+    def is_needed(self) -> bool:
+        """Whether any request can be rejected."""
+        return self._checks_hosts or self._checks_origins
+
     def refusal(self, scope: Scope) -> str | None:
         """Why a request is rejected; None if it is not."""
         host = origin = site = b""

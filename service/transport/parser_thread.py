@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 from service.errors import OverloadedError
+from service.transport.limits import LARGE_BYTES
 
 MAX_WAITING = 64
 """Large bodies that wait or are parsed; they hold at most this many times `ABSORB_MAX_BODY_BYTES`."""
@@ -54,6 +55,12 @@ class ParserThread:
             return await asyncio.wrap_future(self._thread.submit(parse, *args, **kwargs))
         finally:
             self.waiting -= 1
+
+    async def parse(self, parse: Callable[..., Parsed], raw: bytes, *args: object) -> Parsed:
+        """Call `parse` with a body: a small one on the event loop, a large one as `run` does; raises what it raises."""
+        if len(raw) > LARGE_BYTES:
+            return await self.run(parse, raw, *args)
+        return parse(raw, *args)
 
     def close(self) -> None:
         """Stop the thread after the body that it parses."""

@@ -20,7 +20,6 @@ from service.observability.request_log import RequestLog
 from service.settings import Settings
 from service.transport.auth import Access, Role
 from service.transport.body import BodyLimit
-from service.transport.limits import LARGE_BYTES
 from service.transport.parser_thread import ParserThread
 from service.v2 import inference_pb2 as pb
 from service.v2.codec import short
@@ -131,8 +130,7 @@ class GrpcServer:
         self, name: str, read: Callable[[bytes], Incoming], answer: Answer[Incoming]
     ) -> "grpc.RpcMethodHandler[Any, Any]":
         async def answer_bytes(raw: bytes, context: Context) -> bytes:
-            is_large = len(raw) > LARGE_BYTES
-            message = await self._parsers.run(read, raw) if is_large else read(raw)
+            message = await self._parsers.parse(read, raw)
             return (await answer(message, context)).SerializeToString()
 
         return self._calls.handler(name, _role_of(name), answer_bytes)

@@ -6,6 +6,7 @@ import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -17,7 +18,6 @@ from service.transport.auth import Access
 from service.transport.body import BodyLimit, read_body
 from service.transport.deadline import PRIORITY, TIMEOUT, whole_number
 from service.transport.disconnect import cancelled_on_disconnect
-from service.transport.limits import LARGE_BYTES
 from service.transport.parser_thread import ParserThread
 from service.transport.responses import (
     ERRORS,
@@ -108,11 +108,8 @@ def infer_routes(data_plane: DataPlane, body: BodyLimit, parsers: ParserThread) 
         path = request.path_params
         raw = await read_body(request, body)
         header_length = request.headers.get(LENGTH_HEADER)
-        sent = (path["model"], path.get("version", ""), raw, header_length, data_plane.limits)
-        if len(raw) > LARGE_BYTES:
-            infer_request = await parsers.run(read_infer, *sent)
-        else:
-            infer_request = read_infer(*sent)
+        read = partial(read_infer, path["model"], path.get("version", ""))
+        infer_request = await parsers.parse(read, raw, header_length, data_plane.limits)
         with cancelled_on_disconnect(request.receive):
             response = await data_plane.infer(_with_headers(infer_request, request.headers))
         content, header_size = write_infer(infer_request, response)
