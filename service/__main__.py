@@ -26,7 +26,7 @@ from service.process.connections import BoundedProtocol
 from service.process.drain import DrainingServer, serve_until_signal
 from service.process.fleet import Fleet, Seat, bind, check_free, end_with_parent
 from service.process.local_endpoints import LocalEndpoints
-from service.runtime.scorer import runtime_providers
+from service.runtime.engines.onnxruntime import runtime_providers
 from service.settings import Settings, describe_settings, read_settings
 from service.transport.auth import exposure_problem
 from service.wiring import build_dependencies

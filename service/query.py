@@ -13,7 +13,8 @@ from models.contract.record import UserRecord
 from models.contract.vocabulary import Vocabulary
 from service.generations.serving import Serving
 from service.observability.metrics import StateSource, milliseconds
-from service.runtime.scorer import CandidateFields, State, UnknownFields
+from service.runtime.engines.engine import State
+from service.runtime.scorer import CandidateFields, UnknownFields
 
 Tier = Literal["host", "redis"]
 """Where a state was looked up: the memory of this process, or the cache."""

@@ -23,8 +23,9 @@ from service.observability.tracing import Tracing
 from service.process.cores import num_cores
 from service.process.warm_up import WarmUp
 from service.runtime.batcher import Batcher, BatchLimits
+from service.runtime.engines.onnxruntime import CUDA, runtime_providers
 from service.runtime.readiness import Readiness
-from service.runtime.scorer import CUDA, Scored, Scorer, Slate, runtime_providers
+from service.runtime.scorer import Scored, Scorer, Slate
 from service.runtime.workers import Workers
 from service.scoring.admission import Admission
 from service.scoring.compute import Dispatcher, SlateBatcher

@@ -1,4 +1,4 @@
-"""Scores slates with one artifact's two ONNX sessions. Independent of HTTP and of the cache."""
+"""Scores slates with one artifact's engine. Independent of HTTP and of the cache."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -8,20 +8,18 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from models.contract.artifact import ENCODE, SCORE, Artifact
 from models.contract.calibration import NONE as UNCALIBRATED
 from models.contract.calibration import Calibration
 from models.contract.errors import ArtifactError
-from models.contract.schema import PADDING, UNKNOWN
+from models.contract.schema import PADDING, UNKNOWN, FeatureSchema
+from models.contract.state_spec import StateSpec
 from service.errors import ScoreError
+from service.runtime.engines.engine import EngineSlate, Ids, Logits, State
+from service.runtime.engines.onnxruntime import OnnxRuntimeEngine, input_names, open_session
 
-State = Mapping[str, NDArray[Any]]
-"""One user's tensors, without the batch axis."""
-Ids = NDArray[np.int64]
-Feed = dict[str, NDArray[Any]]
 Probabilities = NDArray[np.float64]
 CandidateFields = Mapping[str, Sequence[str | None]]
 """Candidate field -> raw value of each candidate; None where a candidate has no value."""
@@ -30,23 +28,9 @@ UnknownFields = dict[str, list[str | None]]
 
 MAX_EXPONENT = 700.0
 """exp of it still fits a float64; the probability is then 1e-304."""
-CUDA = "CUDAExecutionProvider"
-CPU = "CPUExecutionProvider"
-PROVIDER_OPTIONS = {CUDA: {"use_tf32": "0"}}
-"""TF32, which ONNX Runtime uses by default, keeps 10 bits of a factor: scores would not be the CPU's."""
 WARM_UP_CANDIDATES = (1, 2, 64)
-"""Slate sizes that are scored before serving: a session's first runs allocate memory and choose kernels. Longer slates
+"""Slate sizes that are scored before serving: an engine's first runs allocate memory and choose kernels. Longer slates
 would only take more memory."""
-
-
-def runtime_providers() -> list[str]:
-    """ONNX Runtime providers to ask for: CUDA if this build has it, then the CPU."""
-    available = ort.get_available_providers()
-    if CUDA in available:
-        # CUDA's libraries may be installed as wheels, where the loader does not search. Without them ONNX Runtime
-        # falls back to the CPU and only logs a warning.
-        ort.preload_dlls()
-    return [name for name in (CUDA, CPU) if name in available]
 
 
 class Scored(NamedTuple):
@@ -86,15 +70,6 @@ class Slate:
     ended: dict[str, float]
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """A slate whose ids are catalogue rows, and whose fields are dense ids."""
-
-    recent: Ids
-    items: Ids
-    fields: Ids
-
-
 class Scorer:
     """Encodes and scores with one artifact. Several threads may use it at once.
 
@@ -109,7 +84,7 @@ class Scorer:
     calibration: str
 
     def __init__(self, artifact: Artifact, num_threads: int) -> None:
-        """Open both sessions, compute the cold-start state and score with it.
+        """Compute the cold-start state, open the engine and score with it.
 
         Args:
             artifact: verified.
@@ -120,22 +95,20 @@ class Scorer:
                 does not do what the manifest says.
         """
         self._schema = artifact.manifest.schema
-        self._spec = artifact.manifest.state_spec
         self._vocabulary = artifact.vocabulary
         self._item_rows = artifact.vocabulary.item_rows
         self._calibrated = artifact.calibration()
         self.calibration = self._calibrated.kind if self._calibrated else UNCALIBRATED
         with _artifact_errors(artifact.path):
-            self._encode = _session(artifact.graph(ENCODE), num_threads)
-            self._score = _session(artifact.graph(SCORE), num_threads)
-            self._inputs = _input_names(self._score)
-            self.cold_start = self._encode_unknown_user()
+            self.cold_start = _cold_start(artifact, num_threads)
+            graph, recent_length = artifact.graph(SCORE), self._schema.recent_length
+            self._engine = OnnxRuntimeEngine(graph, recent_length, num_threads)
             for num_candidates in WARM_UP_CANDIDATES:
                 self.probe(num_candidates)
-        self.provider = self._score.get_providers()[0]
+        self.provider = self._engine.provider
 
     def score_many(self, slates: Sequence[Slate]) -> list[Scored | Exception]:
-        """Score several users' candidates in one run of the graph; shorter slates are padded.
+        """Score several users' candidates in one call of the engine.
 
         Args:
             slates: the slates, at least one.
@@ -144,54 +117,31 @@ class Scorer:
             One result for each slate: scores, or a ScoreError. An error of one slate does not affect the others.
         """
         rows = [self._decode(slate) for slate in slates]
-        probabilities = self._run_or_fail(slates, rows)
+        logits = self._run_or_fail(rows)
         return [
-            self._result(slate, its_rows, scores)
-            for slate, its_rows, scores in zip(slates, rows, probabilities, strict=True)
+            self._result(slate, its_rows, its_logits)
+            for slate, its_rows, its_logits in zip(slates, rows, logits, strict=True)
         ]
 
-    def _decode(self, slate: Slate) -> _Rows:
+    def _decode(self, slate: Slate) -> EngineSlate:
         slate.ended["queue"] = perf_counter()
         recent = slate.record_recent if slate.recent is None else self._item_rows(slate.recent)
         items = self._item_rows(slate.candidates)
         fields = self._vocabulary.candidate_ids(slate.candidate_fields, len(items))
-        rows = _Rows(recent, items, fields)
+        rows = EngineSlate(slate.state, recent, slate.context, items, fields)
         slate.ended["decode"] = perf_counter()
         return rows
 
-    def _run_or_fail(
-        self, slates: Sequence[Slate], rows: Sequence[_Rows]
-    ) -> Sequence[Probabilities | ScoreError]:
-        """Run the graph; if it fails, run it for each slate alone, since one slate's state may be the reason."""
-        states = [slate.state for slate in slates]
-        contexts = [slate.context for slate in slates]
+    def _run_or_fail(self, slates: Sequence[EngineSlate]) -> Sequence[Logits | ScoreError]:
+        """Run the engine; if it fails, run it for each slate alone, since one slate's state may be the reason."""
         try:
-            return self._run(states, rows, contexts)
+            return self._engine.score_many(slates)
         except Exception as error:  # ONNX Runtime's errors have no base class of their own
             if len(slates) == 1:
                 failure = ScoreError("the graph failed, as the log says,")
                 failure.__cause__ = error
                 return [failure]
-            alone = zip(slates, rows, strict=True)
-            return [self._run_or_fail([slate], [its_rows])[0] for slate, its_rows in alone]
-
-    def _run(
-        self, states: Sequence[State], rows: Sequence[_Rows], contexts: Sequence[Ids]
-    ) -> list[Probabilities | ScoreError]:
-        longest = max(len(slate.items) for slate in rows)
-        recent_length = self._schema.recent_length
-        feed: Feed = {name: _stacked([state[name] for state in states]) for name in states[0]}
-        feed["recent"] = _stacked([right_aligned(slate.recent, recent_length) for slate in rows])
-        feed["context_fields"] = _stacked(contexts)
-        feed["items"] = _stacked([_padded(slate.items, longest) for slate in rows])
-        feed["candidate_fields"] = _stacked([_padded(slate.fields, longest) for slate in rows])
-        # Exporters drop the inputs that a graph does not use.
-        declared = {name: feed[name] for name in self._inputs}
-        (logits,) = self._score.run(["logits"], declared)
-        return [
-            _probabilities(row[: len(slate.items)], self._calibrated)
-            for row, slate in zip(logits, rows, strict=True)
-        ]
+            return [self._run_or_fail([slate])[0] for slate in slates]
 
     def probe(self, num_candidates: int = 1) -> None:
         """Score unknown candidates for an unknown user, to see whether scoring works.
@@ -202,38 +152,24 @@ class Scorer:
         context = np.full(len(self._schema.context_fields), UNKNOWN, np.int64)
         items = np.full(num_candidates, UNKNOWN, np.int64)
         fields = np.full((num_candidates, len(self._schema.candidate_fields)), UNKNOWN, np.int64)
-        rows = _Rows(np.zeros(0, np.int64), items, fields)
-        (scores,) = self._run([self.cold_start], [rows], [context])
-        if isinstance(scores, ScoreError):
-            raise scores
-        if scores.shape != items.shape:
-            raise ArtifactError(f"score: got logits of {scores.shape}, expected {items.shape}")
+        slate = EngineSlate(self.cold_start, np.zeros(0, np.int64), context, items, fields)
+        (logits,) = self._engine.score_many([slate])
+        if not isinstance(logits, ScoreError) and logits.shape != items.shape:
+            raise ArtifactError(f"score: got logits of {logits.shape}, expected {items.shape}")
+        probabilities(logits, self._calibrated)
 
     def _result(
-        self, slate: Slate, rows: _Rows, scores: Probabilities | ScoreError
+        self, slate: Slate, rows: EngineSlate, logits: Logits | ScoreError
     ) -> Scored | Exception:
-        slate.ended["score"] = perf_counter()
-        if isinstance(scores, ScoreError):
-            return scores
+        try:
+            scores = probabilities(logits, self._calibrated)
+        except ScoreError as error:
+            return error
+        finally:
+            slate.ended["score"] = perf_counter()
         unknown = [slate.candidates[at] for at in np.flatnonzero(rows.items == UNKNOWN).tolist()]
         names = [field.name for field in self._schema.candidate_fields]
         return Scored(scores, unknown, _unknown_fields(names, slate.candidate_fields, rows.fields))
-
-    def _encode_unknown_user(self) -> State:
-        feed: Feed = {
-            "history": np.full((1, self._schema.history_length), PADDING, np.int64),
-            "ages": np.full((1, self._schema.history_length), PADDING, np.int64),
-            "user_fields": np.full((1, len(self._schema.user_fields)), UNKNOWN, np.int64),
-        }
-        names = [tensor.name for tensor in self._spec]
-        declared = {name: feed[name] for name in _input_names(self._encode)}
-        outputs = self._encode.run(names, declared)
-        state = {name: values[0] for name, values in zip(names, outputs, strict=True)}
-        for tensor in self._spec:
-            if state[tensor.name].shape != tensor.shape:
-                got = state[tensor.name].shape
-                raise ArtifactError(f"state {tensor.name!r}: got {got}, expected {tensor.shape}")
-        return state
 
 
 def _unknown_fields(names: Sequence[str], values: CandidateFields, ids: Ids) -> UnknownFields:
@@ -247,58 +183,49 @@ def _unknown_fields(names: Sequence[str], values: CandidateFields, ids: Ids) -> 
     return unknown
 
 
-def right_aligned(rows: Ids, length: int) -> Ids:
-    """Keep the latest `length` of `rows`; shorter ones are padded in front."""
-    aligned = np.full(length, PADDING, np.int64)
-    latest = rows[max(len(rows) - length, 0) :]
-    aligned[length - len(latest) :] = latest
-    return aligned
+def _cold_start(artifact: Artifact, num_threads: int) -> State:
+    """State of a user without history and with an unknown profile. The encode graph is not needed after that."""
+    schema, spec = artifact.manifest.schema, artifact.manifest.state_spec
+    session = open_session(artifact.graph(ENCODE), num_threads)
+    feed = _unknown_user(schema)
+    declared = {name: feed[name] for name in input_names(session)}
+    names = [tensor.name for tensor in spec]
+    outputs = session.run(names, declared)
+    state = {name: values[0] for name, values in zip(names, outputs, strict=True)}
+    _check_shapes(state, spec)
+    return state
 
 
-def _session(graph: bytes, num_threads: int) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = num_threads
-    options.inter_op_num_threads = 1
-    # Nothing below fatal: ONNX Runtime does not write in the log's format, and its errors are raised as well.
-    options.log_severity_level = 4
-    # Spinning threads would take the cores that the event loop and other requests need.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    providers = [(name, PROVIDER_OPTIONS.get(name, {})) for name in runtime_providers()]
-    session = ort.InferenceSession(graph, options, providers=providers)
-    if session.get_providers() == [CPU]:
-        # ONNX Runtime keeps the bytes, to open the session again on the CPU when another provider fails. Here there is
-        # none, and they would double the memory of a graph.
-        session.disable_fallback()
-        session._model_bytes = None
-    return session
+def _unknown_user(schema: FeatureSchema) -> dict[str, Ids]:
+    return {
+        "history": np.full((1, schema.history_length), PADDING, np.int64),
+        "ages": np.full((1, schema.history_length), PADDING, np.int64),
+        "user_fields": np.full((1, len(schema.user_fields)), UNKNOWN, np.int64),
+    }
 
 
-def _input_names(session: ort.InferenceSession) -> list[str]:
-    return [tensor.name for tensor in session.get_inputs()]
+def _check_shapes(state: State, spec: StateSpec) -> None:
+    for tensor in spec:
+        if state[tensor.name].shape != tensor.shape:
+            got = state[tensor.name].shape
+            raise ArtifactError(f"state {tensor.name!r}: got {got}, expected {tensor.shape}")
 
 
-def _stacked(tensors: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """Stack along a new batch axis; a single tensor is not copied."""
-    return tensors[0][None] if len(tensors) == 1 else np.stack(tensors)
+def probabilities(logits: Logits | ScoreError, calibration: Calibration | None) -> Probabilities:
+    """Probabilities of the logits of one slate.
 
-
-def _padded(ids: Ids, length: int) -> Ids:
-    """Append unknown candidates up to `length`; candidates do not see each other, so this changes no score."""
-    if len(ids) == length:
-        return ids
-    padding = np.full((length - len(ids), *ids.shape[1:]), UNKNOWN, np.int64)
-    return np.concatenate([ids, padding])
-
-
-def _probabilities(
-    logits: NDArray[Any], calibration: Calibration | None
-) -> Probabilities | ScoreError:
+    Raises:
+        ScoreError: the engine gave this error, or a logit that is not finite.
+    """
+    if isinstance(logits, ScoreError):
+        raise logits
     # Few passes, in place: for some hundred candidates each pass costs more than its arithmetic.
+    log_odds: NDArray[Any] = logits
     if calibration is not None:
-        logits = calibration.log_odds(logits.astype(np.float64))
-    x: Probabilities = np.negative(logits, dtype=np.float64)
+        log_odds = calibration.log_odds(logits.astype(np.float64))
+    x: Probabilities = np.negative(log_odds, dtype=np.float64)
     if not np.isfinite(x).all():  # not the sum, which warns of inf - inf
-        return ScoreError("the graph gave a score that is not finite")
+        raise ScoreError("the graph gave a score that is not finite")
     np.minimum(x, MAX_EXPONENT, out=x)
     np.exp(x, out=x)
     x += 1.0
@@ -308,7 +235,7 @@ def _probabilities(
 
 @contextmanager
 def _artifact_errors(path: Path) -> Iterator[None]:
-    """Turn every exception of ONNX Runtime into an ArtifactError that names the artifact."""
+    """Turn every exception of an engine into an ArtifactError that names the artifact."""
     try:
         yield
     except ArtifactError:

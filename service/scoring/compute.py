@@ -14,7 +14,8 @@ from typing import ParamSpec, TypeVar
 import numpy as np
 
 from service.runtime.batcher import Batcher
-from service.runtime.scorer import CPU, Scored, Scorer, Slate, UnknownFields
+from service.runtime.engines.onnxruntime import CPU
+from service.runtime.scorer import Scored, Scorer, Slate, UnknownFields
 from service.runtime.workers import Workers
 from service.scoring.admission import Admission, Permit
 

@@ -40,7 +40,8 @@ from service.query import (
     StoredUser,
     cold_start,
 )
-from service.runtime.scorer import Ids, Scored, Scorer, Slate
+from service.runtime.engines.engine import Ids
+from service.runtime.scorer import Scored, Scorer, Slate
 from service.scoring.admission import LOWEST, Admission, Permit
 from service.scoring.comparison import Comparison, check_fields, join
 from service.scoring.compute import Dispatcher, unless_error

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from service.generations.serving import Serving
-from service.runtime.scorer import State
+from service.runtime.engines.engine import State
 from service.state.byte_lru import ByteLru
 from service.state.cached_user import CachedUser, footprint
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from service.errors import OverloadedError
 from service.runtime.batcher import Batcher, BatchLimits
-from service.runtime.scorer import CPU, CUDA
+from service.runtime.engines.onnxruntime import CPU, CUDA
 from tests.service.toy import Toy
 from tests.service.world import HISTORIES, World
 

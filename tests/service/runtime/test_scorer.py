@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from models.contract.artifact import ENCODE, SCORE
 from models.contract.calibration import CALIBRATION, Calibration, Isotonic, Temperature
 from models.contract.errors import ArtifactError, ArtifactTamperedError
-from service.runtime.scorer import CandidateFields, Scorer, Slate, right_aligned
+from service.runtime.engines.onnxruntime import right_aligned
+from service.runtime.scorer import CandidateFields, Scorer, Slate
 from service.scoring.compute import unless_error
 from tests.service.toy import (
     VOCABULARY_OF_TOYS,

@@ -1,0 +1,86 @@
+"""The protocol of an engine: dense ids and one user's tensors in, logits out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import ScoreError
+
+State = Mapping[str, NDArray[Any]]
+"""One user's tensors, without the batch axis."""
+Ids = NDArray[np.int64]
+Logits = NDArray[np.float32]
+
+CPU_DEVICE = "cpu"
+"""`Engine.device` of an engine that runs on the CPU."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSlate:
+    """One user's candidates. Every id is a catalogue row or a dense id of its field, `PADDING` and `UNKNOWN` included.
+
+    Attributes:
+        state: the user's tensors, as the artifact's state spec says. They may be read-only and shared by threads.
+        recent: catalogue rows of the latest items, newest last; any number, of which the latest N count.
+        context: ids of the context fields, [num context fields].
+        items: catalogue rows of the candidates, [C], at least one.
+        fields: ids of the candidate fields, [C, num candidate fields].
+    """
+
+    state: State
+    recent: Ids
+    context: Ids
+    items: Ids
+    fields: Ids
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one call of an engine takes. ONNX Runtime scores a slate that is beyond them.
+
+    Attributes:
+        slates: most slates of one call; None: any number.
+        candidates: most candidates of one slate; None: any number.
+    """
+
+    slates: int | None = None
+    candidates: int | None = None
+
+
+class Engine(Protocol):
+    """Computes logits with one artifact's score graph, or with what stands for it.
+
+    Several threads may call `score_many` at once. An engine frees its memory when it is closed or collected.
+
+    Attributes:
+        name: the engine's name in `ABSORB_ENGINE`.
+        device: `CPU_DEVICE`, or the accelerator, for example "cuda:0".
+        limits: what one call takes.
+    """
+
+    @property
+    def name(self) -> str:
+        """The engine's name in `ABSORB_ENGINE`."""
+
+    @property
+    def device(self) -> str:
+        """`CPU_DEVICE`, or the accelerator, for example "cuda:0"."""
+
+    @property
+    def limits(self) -> Limits:
+        """What one call takes."""
+
+    def score_many(self, slates: Sequence[EngineSlate]) -> list[Logits | ScoreError]:
+        """Logits of each slate, [C], or why it alone could not be scored.
+
+        Logits need not be finite: the scorer checks them.
+
+        Raises:
+            Exception: the call failed as a whole; the caller may try the slates one by one.
+        """
+
+    def close(self) -> None:
+        """Free memory of the engine. No call may be running, and none may follow; a second `close` does nothing."""
