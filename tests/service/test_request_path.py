@@ -23,6 +23,8 @@ from tests.service.world import World
 SERVICE = Path(__file__).parents[2] / "service"
 PAGE = SERVICE.parent / "docs" / "concepts" / "life-of-a-request.md"
 MAX_FILES = 10
+ENGINES = "runtime/engines/"
+"""The route ends where the engine begins."""
 
 Entries = list[tuple[str, str]]
 
@@ -113,7 +115,7 @@ async def test_a_request_enters_the_files_that_the_page_lists_each_once(
     assert trace.entries == before + route
     files = [file for file, _ in trace.entries]
     assert len(set(files)) == len(files)
-    assert len(route) <= MAX_FILES
+    assert len([file for file, _ in route if not file.startswith(ENGINES)]) <= MAX_FILES
 
 
 @pytest.mark.anyio
