@@ -58,6 +58,14 @@ def hostile_pointers(good: bytes) -> Iterator[tuple[str, bytes]]:
             yield f"{place}.{name} = {repr(value)[:20]}", raw
     for name, change in _SHAPES.items():
         yield name, json.dumps(change(fields)).encode()
+    yield from _keys_twice(fields)
+
+
+def _keys_twice(fields: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
+    current, slot = json.dumps(fields["current"]), OVERWRITTEN["name"]
+    twice = current[:-1] + f', "name": "{slot}"}}'
+    yield "current.name twice", f'{{"current": {twice}, "previous": null}}'.encode()
+    yield "current twice", f'{{"current": {current}, "previous": null, "current": {current}}}'.encode()
 
 
 def _not_json() -> Iterator[tuple[str, bytes]]:

@@ -19,6 +19,7 @@ from typing import Any
 
 from models.contract.errors import GenerationError, Unquoted, shown
 from models.contract.state_spec import RECORD_DTYPES, RecordDtype
+from models.contract.strict_json import read_json
 
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 """Names of models, which are parts of keys and of paths."""
@@ -144,9 +145,8 @@ class Pointer:
             expected = f"expected at most {MAX_POINTER_BYTES}"
             raise GenerationError(key, f"got more than {MAX_POINTER_BYTES} bytes, {expected}")
         try:
-            return _read_pointer(json.loads(raw))
-        # RecursionError: 16 kB hold thousands of nested lists.
-        except (ValueError, RecursionError) as error:
+            return _read_pointer(read_json(raw))
+        except ValueError as error:
             reason = shown(Unquoted(f"{type(error).__name__}: {error}"))
             raise GenerationError(key, f"cannot be read: {reason}") from error
 

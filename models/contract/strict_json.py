@@ -1,4 +1,4 @@
-"""JSON of files that decide scores: a key that comes twice is an error, not the last one's value."""
+"""JSON that decides scores, in files and in the cache: a key that comes twice is an error, not the last one's value."""
 
 import json
 from typing import Any
