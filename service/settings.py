@@ -137,7 +137,8 @@ class Settings(BaseSettings):
     """Seconds between two reads of the generation pointers; a publish is noticed after at most that."""
 
     stale_after_s: PositiveInt | None = None
-    """Age in seconds from which a record is stale: still scored, but flagged. Unset: no record is stale."""
+    """Age in seconds from which a record is stale: still scored, but flagged. So is one of more than 5 minutes in the
+    future, whose age is not known. Unset: no record is stale."""
 
     num_threads: PositiveInt = 1
     """Threads per score; the number of cores divided by this is the number of scoring threads."""

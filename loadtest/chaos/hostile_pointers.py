@@ -65,7 +65,10 @@ def _keys_twice(fields: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
     current, slot = json.dumps(fields["current"]), OVERWRITTEN["name"]
     twice = current[:-1] + f', "name": "{slot}"}}'
     yield "current.name twice", f'{{"current": {twice}, "previous": null}}'.encode()
-    yield "current twice", f'{{"current": {current}, "previous": null, "current": {current}}}'.encode()
+    yield (
+        "current twice",
+        f'{{"current": {current}, "previous": null, "current": {current}}}'.encode(),
+    )
 
 
 def _not_json() -> Iterator[tuple[str, bytes]]:

@@ -6,5 +6,5 @@ trained model on disk), `record.py` (one user's state in the cache), `generation
 to the generation that serves).
 
 `errors.py` is the root of all errors. `cache_url.py` reads the URL of a cache, and `embedded_cache.py` starts the
-embedded one. `version.py` is the version of the project.
+embedded one. `version.py` is the version of the project, and `epoch.py` says which numbers are epoch seconds.
 """

@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from models.contract.epoch import END_OF_TIME_S
 from models.contract.errors import GenerationError, Unquoted, shown
 from models.contract.state_spec import RECORD_DTYPES, RecordDtype
 from models.contract.strict_json import read_json
@@ -50,8 +51,6 @@ MAX_POINTER_BYTES = 16 << 10
 MAX_OVER = 8
 """Most generations whose records may lie under the keys of one: a service loads the artifacts of all of them."""
 MAX_USERS = 10**12
-END_OF_TIME_S = 4_102_444_800
-"""The year 2100. A later epoch second is in another unit, such as milliseconds."""
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,13 @@ All numbers are little-endian.
 
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.contract.epoch import END_OF_TIME_S
 from models.contract.errors import CorruptRecordError, ForeignRecordError
 from models.contract.state_spec import RECORD_DTYPES, Array, RecordDtype, StateSpec, whole_rows
 from models.contract.tensor_bytes import pack_state, payload_bytes, unpack_state
@@ -40,7 +41,7 @@ class UserRecord:
 
     Attributes:
         user_id: raw id.
-        as_of_s: epoch second up to which events are in the state.
+        as_of_s: epoch second up to which events are in the state, from 1970 to before 2100.
         recent: catalogue rows of the latest events, newest last; used for requests that name none.
         state: tensor name -> float32 or int32 array, as the state spec says (no batch axis).
     """
@@ -82,9 +83,10 @@ def encode_record(
     """Pack a record.
 
     Raises:
-        ValueError: names or shapes differ from the spec, a value is not finite or cannot be represented in `dtype`, or
-            the artifact id is malformed.
+        ValueError: names or shapes differ from the spec, a value is not finite or cannot be represented in `dtype`,
+            `as_of_s` is no epoch second, or the artifact id is malformed.
     """
+    _check_moment(record.as_of_s, ValueError)
     artifact = bytes.fromhex(artifact_id)
     if artifact.hex() != artifact_id or len(artifact) != ARTIFACT_ID_BYTES:
         raise ValueError(f"artifact id: got {artifact_id!r}, expected 32 lower-case hex digits")
@@ -123,7 +125,7 @@ def decode_record(
 
     Raises:
         CorruptRecordError: the bytes are truncated or damaged, of an unknown codec, do not fit the spec or
-            `max_recent`, hold a number that is not finite, or are not a record.
+            `max_recent`, hold a number that is not finite or an `as_of_s` that is no epoch second, or are not a record.
         ForeignRecordError: another artifact made the record, or it is for another user.
     """
     if len(raw) < HEADER.size + CHECKSUM.size:
@@ -142,6 +144,7 @@ def decode_record(
         raise CorruptRecordError(f"truncated: got {len(raw)} bytes, the header says {size}")
     if zlib.crc32(memoryview(raw)[:-4]) != CHECKSUM.unpack_from(raw, size - 4)[0]:
         raise CorruptRecordError("checksum does not match its content")
+    _check_moment(as_of_s, CorruptRecordError)
     if artifact.hex() != artifact_id:
         raise ForeignRecordError("artifact", artifact.hex(), artifact_id)
     start = HEADER.size + user_size
@@ -167,3 +170,8 @@ def _decode_owner(raw: bytes) -> str:
         return raw.decode()
     except UnicodeDecodeError as error:
         raise CorruptRecordError(f"user id is not UTF-8: {raw!r}") from error
+
+
+def _check_moment(as_of_s: int, error: Callable[[str], Exception]) -> None:
+    if not 0 <= as_of_s <= END_OF_TIME_S:
+        raise error(f"as_of_s: got {as_of_s}, expected an epoch second before the year 2100")

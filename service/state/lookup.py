@@ -19,6 +19,10 @@ DECODE_INLINE_BYTES = 1 << 18
 """Records up to this size are decoded on the event loop. A CRC and a copy take some 60 µs for a record
 of 73 kB, less than waiting for a worker thread that scores."""
 
+MAX_AHEAD_S = 300
+"""How far a record may be ahead of the clock: clocks differ, by less than this where they are kept. A log in another
+time zone or unit is further ahead, and its records would never become stale."""
+
 Read = CachedUser | Absent | RecordError | CacheUnavailableError
 """Result of reading a tier: a record, no record, or an error."""
 
@@ -95,7 +99,8 @@ class TieredStates:
             host: the host tier.
             counts: lookups and results per tier.
             workers: threads that decode large records.
-            stale_after_s: age in seconds above which a record is stale; None: no record is.
+            stale_after_s: age in seconds above which a record is stale, as is one more than `MAX_AHEAD_S` ahead of the
+                clock; None: no record is.
             clock: returns the epoch second.
         """
         self._store = store
@@ -188,12 +193,19 @@ class TieredStates:
         return cold_start(serving, "corrupt", tier, str(read))
 
     def _user_state(self, tier: Tier, user: CachedUser) -> FoundState:
-        limit_s = self._stale_after_s
-        source: StateSource = "hit"
-        problem = None
-        if limit_s is not None and (age_s := self.clock() - user.as_of_s) > limit_s:
-            source = "stale"
-            problem = f"the user's record is {age_s:.0f} s old, more than {limit_s}"
+        problem = self._why_stale(user.as_of_s)
+        source: StateSource = "hit" if problem is None else "stale"
         return FoundState(
             user.serving, source, tier, user.state, user.recent, user.as_of_s, problem
         )
+
+    def _why_stale(self, as_of_s: int) -> str | None:
+        limit_s = self._stale_after_s
+        if limit_s is None:
+            return None
+        age_s = self.clock() - as_of_s
+        if age_s > limit_s:
+            return f"the user's record is {age_s:.0f} s old, more than {limit_s}"
+        if age_s < -MAX_AHEAD_S:
+            return f"the user's record is of {-age_s:.0f} s in the future, so its age is not known"
+        return None

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis.extra import numpy as hnp
 
+from models.contract.epoch import END_OF_TIME_S
 from models.contract.errors import (
     CorruptRecordError,
     ForeignRecordError,
@@ -38,7 +39,7 @@ def states(largest: float):
 
 user_ids = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 rows = hnp.arrays(np.int32, st.integers(0, 9))
-moments = st.integers(-(2**63), 2**63 - 1)
+moments = st.integers(0, END_OF_TIME_S)
 dtypes = st.sampled_from(RECORD_DTYPES)
 
 
@@ -59,6 +60,13 @@ def assert_fp16_close(got, exact):
     """Rounding to fp16: half a unit in the last place, or half the smallest step near zero."""
     bound = np.maximum(np.abs(exact) * 2.0**-11, FP16_STEP / 2)
     assert (np.abs(got - exact) <= bound).all()
+
+
+@pytest.mark.parametrize("as_of_s", [-1, END_OF_TIME_S + 1, 1_700_000_000_000])
+def test_a_moment_that_is_no_epoch_second_is_not_written(as_of_s: int) -> None:
+    record = replace(small_record(), as_of_s=as_of_s)
+    with pytest.raises(ValueError, match=f"as_of_s: got {as_of_s}, expected an epoch second"):
+        encode_record(record, SPEC, ARTIFACT, "fp32")
 
 
 @given(user_ids, moments, rows, states(float(np.finfo(np.float32).max)))

@@ -17,7 +17,14 @@ from models.contract.generation import Generation, Pointer, pointer_key
 from models.contract.record import decode_record
 from models.contract.state_spec import RECORD_DTYPES, RecordDtype
 from tests.fuzzing import drawn, serving
-from tests.hostile_records import SIGNALLING, forged, hostile_records, payload_at, with_recent
+from tests.hostile_records import (
+    AS_OF_AT,
+    SIGNALLING,
+    forged,
+    hostile_records,
+    payload_at,
+    with_recent,
+)
 from tests.service.toy import Toy, listed_score_graph, state_score_graph
 from tests.service.world import RECENT, Running, World
 
@@ -123,6 +130,17 @@ async def test_a_vector_that_is_not_finite_is_corrupt(
     bad = forged(raw, len(raw) - 6, numbers_of(dtype)["inf"])
     async with world.service() as service:
         await check_cold_until_repaired(service, world, generation, toy, bad, "state 'length'")
+
+
+@pytest.mark.parametrize("as_of_s", [-1, -(2**63), 2**63 - 1, 1_500_000_000_000])
+async def test_a_moment_that_is_no_epoch_second_is_corrupt(world: World, as_of_s: int) -> None:
+    toy = Toy()
+    generation = world.publish(toy)
+    raw = world.get(generation.key("ann"))
+    bad = forged(raw, AS_OF_AT, struct.pack("<q", as_of_s))
+    reason = f"as_of_s: got {as_of_s}, expected an epoch second before the year 2100"
+    async with world.service(stale_after_s=100) as service:
+        await check_cold_until_repaired(service, world, generation, toy, bad, reason)
 
 
 @each_toy

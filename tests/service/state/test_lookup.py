@@ -363,6 +363,9 @@ async def test_many_unknown_users_evict_no_record(world: World):
         (101, 100, "stale"),
         (10**9, None, "hit"),
         (-50, 100, "hit"),
+        (-300, 100, "hit"),
+        (-301, 100, "stale"),
+        (-(10**9), None, "hit"),
     ],
 )
 async def test_a_record_is_stale_only_past_the_limit(world: World, age_s, limit_s, source: str):
@@ -375,4 +378,7 @@ async def test_a_record_is_stale_only_past_the_limit(world: World, age_s, limit_
     assert answer["scores"] == scores_of(TOY, "ann")
     assert counted == 1
     if source == "stale":
-        assert answer["degraded_reason"] == "the user's record is 101 s old, more than 100"
+        assert answer["degraded_reason"] == {
+            101: "the user's record is 101 s old, more than 100",
+            -301: "the user's record is of 301 s in the future, so its age is not known",
+        }.get(age_s)
