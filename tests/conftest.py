@@ -1,6 +1,7 @@
 """Fixtures that several folders share."""
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hypothesis
@@ -57,6 +58,14 @@ def builds(tmp_path_factory: pytest.TempPathFactory) -> "Builds":
     # xdist gives each process a folder of its own in a common one.
     shared = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
     return Builds(shared / "builds" / "artifacts")
+
+
+@pytest.fixture(scope="session")
+def native_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shared library of `service/native/`, compiled from this checkout's sources."""
+    from service.native.compile import compile_library
+
+    return compile_library(tmp_path_factory.mktemp("native") / "libabsorb_native.so")
 
 
 @pytest.fixture

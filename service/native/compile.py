@@ -1,0 +1,107 @@
+"""Compiles the C sources of this folder into one shared library: `python -m service.native.compile [library]`.
+
+The compiler is $CC, `cc`, or the one of the PyPI package `ziglang`, which needs no system compiler. This module imports
+nothing but the standard library, so that a build hook can load it from its path.
+"""
+
+import importlib.util
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+NAME = "libabsorb_native.so"
+OPTIMISED = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast")
+ALWAYS = ("-std=c11", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-psabi")
+FLAGS: dict[str, tuple[str, ...]] = {}
+"""Source -> flags of the instruction set that it is written for; such sources are compiled on x86-64 only."""
+GLIBC = "2.28"
+"""Oldest glibc that a library built by ziglang runs on, that of manylinux_2_28."""
+
+
+class CompileError(RuntimeError):
+    """There is no C compiler, or it failed."""
+
+
+def compiler() -> list[str]:
+    """The command that compiles C.
+
+    Raises:
+        CompileError: there is none.
+    """
+    if os.environ.get("CC"):
+        return shlex.split(os.environ["CC"])
+    if shutil.which("cc"):
+        return ["cc"]
+    if importlib.util.find_spec("ziglang"):
+        target = f"{_machine()}-linux-gnu.{GLIBC}" if sys.platform == "linux" else "native"
+        return [sys.executable, "-m", "ziglang", "cc", "-target", target]
+    raise CompileError("C compiler: found neither $CC, nor cc, nor the package ziglang")
+
+
+def sources() -> list[Path]:
+    """C sources for this machine."""
+    is_x86 = _machine() == "x86_64"
+    return [path for path in sorted(FOLDER.glob("*.c")) if is_x86 or path.name not in FLAGS]
+
+
+def compile_library(library: Path, extra: Sequence[str] = ()) -> Path:
+    """Compile all sources and replace `library`, at once or not at all.
+
+    Args:
+        library: path of the shared library.
+        extra: further flags of compiler and linker, such as `-fsanitize=address`.
+
+    Returns:
+        `library`.
+
+    Raises:
+        CompileError: there is no compiler, or it failed; the message has what it wrote.
+    """
+    command = compiler()
+    with tempfile.TemporaryDirectory(dir=library.parent) as name:
+        folder = Path(name)
+        objects = []
+        for source in sources():
+            objects.append(str(folder / f"{source.stem}.o"))
+            flags = (*ALWAYS, *OPTIMISED, *FLAGS.get(source.name, ()), *extra)
+            _run([*command, *flags, "-c", str(source), "-o", objects[-1]])
+        linked = folder / NAME
+        _run([*command, "-shared", *extra, *objects, "-lm", "-o", str(linked)])
+        linked.replace(library)
+    return library
+
+
+def _machine() -> str:
+    """The CPU's family, as compilers call it."""
+    machine = platform.machine().lower()
+    return {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
+
+
+def _run(command: list[str]) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise CompileError(f"C compiler: {shlex.join(command)}: {error}") from error
+    if done.returncode:
+        raise CompileError(f"C compiler: {shlex.join(command)} failed:\n{done.stderr.strip()}")
+
+
+def main() -> None:
+    """Build the library beside the sources, or at the path of the first argument."""
+    library = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER / NAME
+    try:
+        compile_library(library)
+    except CompileError as error:
+        sys.exit(str(error))
+    sys.stdout.write(f"{library}\n")
+
+
+if __name__ == "__main__":
+    main()

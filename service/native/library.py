@@ -1,0 +1,68 @@
+"""Finds and opens the shared library that `compile.py` builds."""
+
+import ctypes
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+ABI = 1
+"""Version of the library's functions that this code calls; `ABSORB_NATIVE_ABI` of native.h."""
+NAME = "libabsorb_native.so"
+FOLDER = Path(__file__).parent
+"""Folder of the C sources, and of the library in wheels, images and clones."""
+VARIABLE = "ABSORB_NATIVE_LIBRARY"
+"""Environment variable with the path of another library, for tests."""
+
+
+class NativeLibraryError(OSError):
+    """The library is missing, was built for another machine, or is of another version. The service runs without it."""
+
+
+@dataclass(frozen=True)
+class Library:
+    """The opened library.
+
+    Attributes:
+        path: where it lies.
+        handle: its functions; each module that calls one sets its `argtypes` and `restype`.
+    """
+
+    path: Path
+    handle: ctypes.CDLL
+
+
+def open_library(path: Path | None = None) -> Library:
+    """Open the library, once for each path.
+
+    Args:
+        path: None: `ABSORB_NATIVE_LIBRARY`, else the library beside the sources.
+
+    Raises:
+        NativeLibraryError: there is none, it does not load, or its version is not `ABI`.
+    """
+    if path is None:
+        path = Path(os.environ.get(VARIABLE) or FOLDER / NAME)
+    return _open(path)
+
+
+@lru_cache(maxsize=8)
+def _open(path: Path) -> Library:
+    if not path.is_file():
+        raise NativeLibraryError(
+            f"native library: {path} does not exist; python -m service.native.compile builds it"
+        )
+    try:
+        handle = ctypes.CDLL(str(path.resolve()))
+    except OSError as error:
+        raise NativeLibraryError(f"native library: {path} does not load: {error}") from error
+    try:
+        version = handle.absorb_native_abi
+    except AttributeError as error:
+        raise NativeLibraryError(
+            f"native library: {path} has no absorb_native_abi, expected version {ABI}"
+        ) from error
+    version.argtypes, version.restype = [], ctypes.c_int32
+    if (got := version()) != ABI:
+        raise NativeLibraryError(f"native library: {path} has version {got}, expected {ABI}")
+    return Library(path, handle)

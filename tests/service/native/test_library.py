@@ -1,0 +1,75 @@
+"""The shared library is compiled, opened, and refused with a reason when it is not the expected one."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from service.native.compile import CompileError, compile_library, compiler
+from service.native.library import ABI, FOLDER, NativeLibraryError, open_library
+
+
+def test_the_library_is_opened_once_and_has_the_version(native_library: Path):
+    library = open_library(native_library)
+    assert library.handle.absorb_native_abi() == ABI
+    assert open_library(native_library) is library
+
+
+def test_the_environment_names_another_library(
+    native_library: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("ABSORB_NATIVE_LIBRARY", str(native_library))
+    assert open_library().path == native_library
+
+
+def test_header_and_binding_name_the_same_version():
+    assert f"#define ABSORB_NATIVE_ABI {ABI}\n" in (FOLDER / "native.h").read_text()
+
+
+def test_a_missing_library_is_named(tmp_path: Path):
+    with pytest.raises(NativeLibraryError, match="does not exist; python -m service"):
+        open_library(tmp_path / "absent.so")
+
+
+@pytest.mark.parametrize("raw", [b"", b"\x7fELF", b"not a library" * 100])
+def test_a_torn_library_is_refused(tmp_path: Path, raw: bytes):
+    path = tmp_path / "torn.so"
+    path.write_bytes(raw)
+    with pytest.raises(NativeLibraryError, match="does not load"):
+        open_library(path)
+
+
+def test_a_library_for_another_cpu_is_refused(native_library: Path, tmp_path: Path):
+    raw = bytearray(native_library.read_bytes())
+    raw[18:20] = (8).to_bytes(2, "little")  # e_machine: MIPS
+    path = tmp_path / "mips.so"
+    path.write_bytes(raw)
+    with pytest.raises(NativeLibraryError, match="does not load"):
+        open_library(path)
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        (f"int absorb_native_abi(void) {{ return {ABI + 1}; }}", f"version {ABI + 1}, expected"),
+        ("int other(void) { return 0; }", "has no absorb_native_abi"),
+    ],
+)
+def test_another_version_is_refused(tmp_path: Path, source: str, expected: str):
+    (tmp_path / "other.c").write_text(source)
+    path = tmp_path / "other.so"
+    command = [*compiler(), "-shared", "-fPIC", str(tmp_path / "other.c"), "-o", str(path)]
+    subprocess.run(command, check=True)
+    with pytest.raises(NativeLibraryError, match=expected):
+        open_library(path)
+
+
+def test_a_failing_compiler_is_shown_and_leaves_no_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with pytest.raises(CompileError, match="failed"):
+        compile_library(tmp_path / "a.so", ["-fno-such-flag"])
+    monkeypatch.setenv("CC", "/no/such/compiler")
+    with pytest.raises(CompileError, match="/no/such/compiler"):
+        compile_library(tmp_path / "a.so")
+    assert list(tmp_path.iterdir()) == []
