@@ -2,22 +2,30 @@
 
     python -m tests.mutants                                        a sample of every file of `TESTS`
     python -m tests.mutants --sample 0 service/transport/auth.py   all mutants of one file
+    python -m tests.mutants --again                                forget the results of earlier runs
 
 Mutmut makes the mutants, finds the tests that reach a function, and runs them in a forked process. It writes to
-`mutants/`. Its own operators change numbers, comparisons, strings, arguments and assignments; `ADDED` has operators for
-what it leaves alone. Mutmut mutates no decorated function, and here no text with a space in it: tests look at a part
-of a message only.
+`mutants/`. A run that was stopped goes on where it was: mutants of a function that did not change keep their result,
+those that no test noticed only while the file's tests stay the same. A larger sample contains the smaller one of the
+same seed.
+
+Mutmut's own operators change numbers, comparisons, strings, arguments and assignments; `ADDED` has operators for what
+it leaves alone. Mutmut mutates no decorated function, and here no text with a space in it: tests look at a part of a
+message only.
 
 The tests run without the import hook that checks annotations: otherwise this hook kills mutants that nothing refuses
 in production.
 """
 
 import argparse
+import functools
+import hashlib
 import json
 import random
 import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -47,6 +55,7 @@ TESTS: dict[str, list[str]] = {
     "models/contract/record.py": RECORD,
     "models/contract/tensor_bytes.py": RECORD,
     "service/state/byte_lru.py": tests_of("service/state", "byte_lru"),
+    "service/state/build.py": tests_of("service/state", "lookup", "prefetch", "counters"),
     "service/state/local_cache.py": tests_of("service/state", "read_time", "lookup"),
     "service/state/cached_user.py": tests_of("service/state", "cached_user", "lookup"),
     "service/state/counters.py": tests_of("service/state", "counters", "prefetch"),
@@ -54,6 +63,7 @@ TESTS: dict[str, list[str]] = {
     "service/state/lookup.py": tests_of("service/state", "read_time", "cached_user", "lookup"),
     "builder/publish/cache.py": tests_of("builder/publish", "cache", "lost_answer"),
     "builder/publish/capacity.py": tests_of("builder/publish", "capacity"),
+    "builder/publish/default_model.py": tests_of("service/generations", "default_model"),
     "builder/publish/lock.py": tests_of("builder/publish", "lock", "blue_green"),
     "builder/publish/records.py": tests_of("builder/publish", "records", "blue_green"),
     "builder/publish/services.py": tests_of("builder/publish", "rolling", "status"),
@@ -73,7 +83,10 @@ TESTS: dict[str, list[str]] = {
 SWAPS = {"min": "max", "max": "min", "all": "any", "any": "all", "ceil": "floor", "floor": "ceil"}
 CAUGHT = {"killed", "timeout"}
 SUMS = Path("mutants/sums.json")
+KEPT = {".meta", ".tests"}
+HEADER = f"{'file':40} {'made':>5} {'run':>5} {'killed':>6} {'left':>5}"
 Counts = Counter[str]
+IS_TERMINAL = sys.stdout.isatty()
 
 
 def swapped_function(node: cst.Call) -> Iterator[cst.Call]:
@@ -122,21 +135,51 @@ ADDED: list[tuple[type, Callable[[Any], Iterator[cst.CSTNode]]]] = [
 ]
 
 
-def sampled(size: int, seed: int) -> Callable[..., Any]:
-    """`collect_source_file_mutation_data` for at most `size` mutants per file; 0: for all."""
+def sampled(size: int, seed: int, chosen: list[str]) -> Callable[..., Any]:
+    """`collect_source_file_mutation_data` for `size` mutants per file, 0: for all; their names go into `chosen`."""
     collect = mutmut.collect_source_file_mutation_data
 
     def collect_sample(*, mutant_names: tuple[str, ...]) -> Any:
         mutants, by_path = collect(mutant_names=mutant_names)
-        chosen = []
+        sample = []
         for data in by_path.values():
-            mine = sorted(one for one in mutants if one[0] is data)
-            if size and len(mine) > size:
-                mine = random.Random(f"{seed} {data.path}").sample(mine, size)
-            chosen += mine
-        return chosen, by_path
+            mine = sorted((one for one in mutants if one[0] is data), key=lambda one: str(one[1]))
+            random.Random(f"{seed} {data.path}").shuffle(mine)
+            sample += mine[: size or None]
+        chosen[:] = [name for _, name, _ in sample]
+        return sample, by_path
 
     return collect_sample
+
+
+def progress(chosen: list[str]) -> Callable[..., None]:
+    """`print_stats` for the chosen mutants: one line, which a terminal shows in place of the one before."""
+    began_s, first, shown = time.monotonic(), -1, -1
+
+    def print_progress(
+        by_path: dict[str, SourceFileMutationData], force_output: bool = False
+    ) -> None:
+        nonlocal first, shown
+        codes = {
+            name: code for data in by_path.values() for name, code in data.exit_code_by_key.items()
+        }
+        run = [status_by_exit_code[codes[name]] for name in chosen if codes[name] is not None]
+        if len(run) == shown:
+            return
+        first = len(run) if first < 0 else first
+        shown = len(run)
+        left = sum(end not in CAUGHT for end in run)
+        pace_s = (time.monotonic() - began_s) / max(1, len(run) - first)
+        rest = (
+            f", {pace_s * (len(chosen) - len(run)) / 60:.0f} min to go" if len(run) > first else ""
+        )
+        print(
+            f"{len(run)} of {len(chosen)} run, {left} left{rest}",
+            flush=True,
+            end="    \r" if IS_TERMINAL else "\n",
+        )
+
+    return print_progress
 
 
 def fastest_first(tests: Iterable[str]) -> list[str]:
@@ -154,61 +197,113 @@ def fastest_first(tests: Iterable[str]) -> list[str]:
     return sorted(tests, key=order)
 
 
-def report() -> Counts:
-    """Print the counts of each file, then the diff of each mutant that no test noticed; return the sums."""
-    print(f"{'file':40} {'made':>5} {'run':>5} {'killed':>6} {'left':>5}")
+@functools.cache
+def title(text: str) -> None:
+    """`print_status` where the output is a file: each step once, without a spinner."""
+    print(text, file=sys.__stdout__, flush=True)
+
+
+def report(chosen: list[str]) -> Counts:
+    """Print the counts of each file, then the diff of each chosen mutant that no test noticed; return the sums."""
+    print(f"\n{HEADER}")
     sums: Counts = Counter()
     left: list[tuple[SourceFileMutationData, str]] = []
     for path in sorted(mutmut.walk_mutatable_files()):
         data = SourceFileMutationData(path=path)
         data.load()
-        ends = {name: status_by_exit_code[code] for name, code in data.exit_code_by_key.items()}
-        run = {name: end for name, end in ends.items() if end != "not checked"}
-        mine = [name for name, end in run.items() if end not in CAUGHT]
+        codes = data.exit_code_by_key
+        run = [name for name in chosen if codes.get(name) is not None]
+        mine = [name for name in run if status_by_exit_code[codes[name]] not in CAUGHT]
         left += [(data, name) for name in mine]
-        counts = {"made": len(ends), "run": len(run), "killed": len(run) - len(mine)}
+        counts = {"made": len(codes), "run": len(run), "killed": len(run) - len(mine)}
         sums.update(counts)
-        print(f"{path!s:40} {len(ends):5} {len(run):5} {counts['killed']:6} {len(mine):5}")
+        print(row(str(path), Counter(counts)))
     for data, name in left:
         print(f"\n{name}: {status_by_exit_code[data.exit_code_by_key[name]]}")
         print(get_diff_for_mutant(name, path=data.path))
     return sums
 
 
-def run_file(file: str, sample: int, seed: int) -> Counts:
+def row(name: str, counts: Counts) -> str:
+    """A line of the table."""
+    left = counts["run"] - counts["killed"]
+    return f"{name:40} {counts['made']:5} {counts['run']:5} {counts['killed']:6} {left:5}"
+
+
+def forget(file: str, is_again: bool) -> None:
+    """Remove what earlier runs made, but not the results that still hold."""
+    for path in Path("mutants").rglob("*"):  # mutmut takes an older run's copies for its own
+        if path.is_file() and (is_again or path.suffix not in KEPT):
+            path.unlink()
+    tests = hashlib.sha256(b"".join(Path(one).read_bytes() for one in TESTS[file])).hexdigest()
+    of_results = Path("mutants", f"{file}.tests")
+    data = SourceFileMutationData(path=file)
+    data.load()
+    if data.exit_code_by_key and (not of_results.exists() or of_results.read_text() != tests):
+        for name, code in data.exit_code_by_key.items():
+            if status_by_exit_code[code] not in CAUGHT:
+                data.exit_code_by_key[name] = None
+        data.save()
+    of_results.parent.mkdir(parents=True, exist_ok=True)
+    of_results.write_text(tests)
+
+
+def run_file(file: str, sample: int, seed: int, is_again: bool) -> Counts:
     """Run the mutants of one file, and print their report; return its sums."""
-    shutil.rmtree("mutants", ignore_errors=True)  # mutmut takes an older run's copies for its own
+    forget(file, is_again)
+    chosen: list[str] = []
     config().only_mutate = [file]
     config().pytest_add_cli_args_test_selection = TESTS[file]
     own = [one for one in mutation_operators if one[1] is not operator_string]
     mutation_operators[:] = [*own, *ADDED]
-    mutmut.collect_source_file_mutation_data = sampled(sample, seed)
+    mutmut.collect_source_file_mutation_data = sampled(sample, seed, chosen)
+    mutmut.print_stats = progress(chosen)
+    if not IS_TERMINAL:
+        mutmut.print_status = title
     in_any_order = PytestRunner._pytest_args_regular_run
     PytestRunner._pytest_args_regular_run = lambda runner, tests: in_any_order(
         runner, fastest_first(tests)
     )
     mutmut._run((), max_children=1)
-    return report()
+    return report(chosen)
+
+
+def run_files(files: list[str], options: list[str]) -> None:
+    """Run the mutants of each file in a process of its own: mutmut imports the code that it changes."""
+    rows: dict[str, Counts] = {}
+    for number, file in enumerate(files, 1):
+        print(f"\n{file}: {number} of {len(files)} files", flush=True)
+        command = [sys.executable, "-m", "tests.mutants", file, *options]
+        if subprocess.run(command).returncode == 0:
+            rows[file] = Counter(json.loads(SUMS.read_text()))
+    print(f"\n{HEADER}")
+    for file, counts in rows.items():
+        print(row(file, counts))
+    sums = sum(rows.values(), Counter())
+    share = 100 * sums["killed"] / max(1, sums["run"])
+    print(f"{row('all', sums)}\n{share:.1f} % killed")
+    if failed := [file for file in files if file not in rows]:
+        sys.exit(f"not run, as said above: {', '.join(failed)}")
 
 
 def main() -> None:
-    """Run each file's mutants in a process of its own: mutmut imports the code that it changes."""
+    """Run the files that are asked for."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
     parser.add_argument("files", nargs="*", default=list(TESTS), help="all by default")
     parser.add_argument("--sample", type=int, default=60, help="mutants of each file; 0: all")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
-    arguments = parser.parse_args()
-    if len(arguments.files) == 1:
-        sums = run_file(arguments.files[0], arguments.sample, arguments.seed)
+    parser.add_argument("--again", action="store_true", help="forget the results of earlier runs")
+    given = parser.parse_args()
+    if unknown := sorted({*given.files} - {*TESTS}):
+        parser.error(f"{', '.join(unknown)}: expected files of tests/mutants.py")
+    if len(given.files) == 1:
+        sums = run_file(given.files[0], given.sample, given.seed, given.again)
         SUMS.write_text(json.dumps(sums))
         return
-    sums = Counter()
-    for file in arguments.files:
-        options = [f"--sample={arguments.sample}", f"--seed={arguments.seed}"]
-        subprocess.run([sys.executable, "-m", "tests.mutants", file, *options], check=True)
-        sums.update(json.loads(SUMS.read_text()))
-    share = 100 * sums["killed"] / max(1, sums["run"])
-    print(f"{sums['killed']} of {sums['run']} killed ({share:.1f} %), {sums['made']} made")
+    options = [f"--sample={given.sample}", f"--seed={given.seed}"]
+    if given.again:
+        shutil.rmtree("mutants", ignore_errors=True)
+    run_files(given.files, options)
 
 
 if __name__ == "__main__":
