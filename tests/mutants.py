@@ -48,29 +48,34 @@ def tests_of(folder: str, *names: str) -> list[str]:
 
 
 RECORD = tests_of("models/contract", "record", "row_counts")
-PUBLISH = tests_of("builder/publish", "lost_answer", "generations", "blue_green")
+PUBLISH = tests_of("builder/publish", "lost_answer", "lost_answers", "generations", "blue_green")
 TESTS: dict[str, list[str]] = {
     "service/scoring/admission.py": tests_of("service/scoring", "admission"),
     "service/transport/auth.py": tests_of("service/transport", "auth"),
     "models/contract/record.py": RECORD,
     "models/contract/tensor_bytes.py": RECORD,
     "service/state/byte_lru.py": tests_of("service/state", "byte_lru"),
-    "service/state/build.py": tests_of("service/state", "lookup", "prefetch", "counters"),
-    "service/state/local_cache.py": tests_of("service/state", "read_time", "lookup"),
+    "service/state/build.py": tests_of(
+        "service/state", "local_cache", "lookup", "prefetch", "counters"
+    ),
+    "service/state/local_cache.py": tests_of("service/state", "local_cache", "read_time", "lookup"),
     "service/state/cached_user.py": tests_of("service/state", "cached_user", "lookup"),
     "service/state/counters.py": tests_of("service/state", "counters", "prefetch"),
     "service/state/prefetch.py": tests_of("service/state", "read_time", "prefetch"),
     "service/state/lookup.py": tests_of("service/state", "read_time", "cached_user", "lookup"),
     "builder/publish/cache.py": tests_of("builder/publish", "cache", "lost_answer"),
-    "builder/publish/capacity.py": tests_of("builder/publish", "capacity"),
-    "builder/publish/default_model.py": tests_of("service/generations", "default_model"),
-    "builder/publish/lock.py": tests_of("builder/publish", "lock", "blue_green"),
-    "builder/publish/records.py": tests_of("builder/publish", "records", "blue_green"),
-    "builder/publish/services.py": tests_of("builder/publish", "rolling", "status"),
-    "builder/publish/status.py": tests_of("builder/publish", "status"),
+    "builder/publish/capacity.py": tests_of("builder/publish", "capacity", "lost_answers"),
+    "builder/publish/default_model.py": [
+        *tests_of("builder/publish", "lost_answers"),
+        *tests_of("service/generations", "default_model"),
+    ],
+    "builder/publish/lock.py": tests_of("builder/publish", "lock", "blue_green", "lost_answers"),
+    "builder/publish/records.py": tests_of("builder/publish", "records", "blue_green", "cache"),
+    "builder/publish/services.py": tests_of("builder/publish", "rolling", "status", "lost_answers"),
+    "builder/publish/status.py": tests_of("builder/publish", "status", "lost_answers"),
     "builder/publish/generations.py": PUBLISH,
     "builder/publish/blue_green.py": PUBLISH,
-    "builder/publish/rolling.py": tests_of("builder/publish", "rolling"),
+    "builder/publish/rolling.py": tests_of("builder/publish", "rolling", "lost_answers"),
     "service/scoring/pipeline.py": [
         *tests_of("service/scoring", "pipeline", "comparison", "comparison_failures"),
         *tests_of("service/http", "middleware"),

@@ -125,8 +125,8 @@ def test_a_lost_lock_is_noticed_and_left_alone(client, monkeypatch, caplog, take
         wait_until(lambda: not held.still_held())
 
     assert client.get(KEY) == (taken_by.encode() if taken_by else None)
-    assert "is lost" in caplog.text
-    assert "was not released" in caplog.text
+    assert f"lock {KEY} is lost" in caplog.text
+    assert f"lock {KEY} was not released" in caplog.text
 
 
 def test_a_lock_counts_as_lost_once_it_could_not_be_renewed_for_its_ttl(
@@ -141,7 +141,7 @@ def test_a_lock_counts_as_lost_once_it_could_not_be_renewed_for_its_ttl(
         stop_server(server)
         wait_until(lambda: not held.still_held())
 
-    assert "was not renewed" in caplog.text
+    assert f"lock {lock_key('twin')} was not renewed" in caplog.text
 
 
 def test_a_lock_needs_a_cache(server, monkeypatch):

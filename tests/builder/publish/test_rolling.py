@@ -1,6 +1,7 @@
 """Publish in place against a real server: at every moment each record is whole, and its artifact is named."""
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -88,7 +89,8 @@ def test_the_first_publish_has_nothing_to_overwrite(client):
     assert artifacts(client, pointer.current) == {A: 120}
 
 
-def test_records_are_overwritten_where_they_lie_and_never_doubled(client):
+def test_records_are_overwritten_where_they_lie_and_never_doubled(client, caplog):
+    caplog.set_level(logging.INFO, "builder.publish.rolling")
     old = blue_green(client).current
     keys: list[int] = []
     mixed: list[Pointer] = []
@@ -109,6 +111,7 @@ def test_records_are_overwritten_where_they_lie_and_never_doubled(client):
     assert (new.current.place, pointer_of(client)) == (old.name, new)
     assert client.get(new.current.key("user:129")) == raw_record("user:129", artifact_id=B)
     assert not client.exists(new.current.key("user:19"))
+    assert "model lrea: removed 20 users that left the log" in caplog.messages
     assert not client.exists(lock_key("lrea"))
 
 

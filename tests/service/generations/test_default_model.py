@@ -9,6 +9,7 @@ from builder.publish.cache import CacheClient, connect_cache
 from builder.publish.default_model import choose_default, read_default
 from builder.publish.generations import flip_pointer, read_pointer
 from builder.publish.services import announcements
+from models.contract.errors import CacheUnavailableError
 from models.contract.generation import (
     DEFAULT_KEY,
     MODELS_KEY,
@@ -89,6 +90,30 @@ async def test_a_chosen_default_is_followed_by_all_services(world: World, cache:
         with pytest.raises(PublishError, match="got 'dim', expected one of: din, sim; did you"):
             choose_default(cache, "dim")
         assert [await answering(one), await answering(other)] == ["din", "din"]
+
+
+async def test_only_a_published_model_becomes_the_default(world: World, cache: CacheClient):
+    with pytest.raises(PublishError, match=f"expected one of: none, {world.url} has no published"):
+        choose_default(cache, "sim")
+    publish(world, cache, "sim")
+    publish(world, cache, "din")
+    cache.delete(pointer_key("din"))  # its name is still on the list of models
+    with pytest.raises(PublishError, match="got 'din', expected one of"):
+        choose_default(cache, "din")
+    assert read_default(cache) == "sim"
+
+
+def test_a_default_that_may_not_be_read_is_an_error(world: World, cache: CacheClient):
+    cache.execute_command("ACL SETUSER blind on nopass ~* +@all -getrange")
+    url = f"unix://blind:any@{world.url.removeprefix('unix://')}"
+    try:
+        with (
+            connect_cache(url) as blind,
+            pytest.raises(CacheUnavailableError, match=rf"cache {world.url}: .*getrange"),
+        ):
+            read_default(blind)
+    finally:
+        cache.execute_command("ACL DELUSER blind")
 
 
 async def test_a_setting_overrides_it_for_one_service_which_says_so(

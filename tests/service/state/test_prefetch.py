@@ -1,6 +1,7 @@
 """Prefetching users: bounded, counted, and without delaying scores."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
@@ -149,6 +150,26 @@ async def test_a_failed_prefetch_is_counted(
     assert response.status_code == 202
     assert answer["state"]["source"] == "hit"
     assert (cache["failed"], cache["waiting"]) == (len(HISTORIES), 0)
+
+
+async def test_a_user_of_a_node_that_is_down_fails_alone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    """As the client of a cluster answers: an error for the keys of that node only."""
+    world.publish(TOY)
+    async with world.service() as service:
+        tiers = service.dependencies.tiers
+        read_many = tiers.store.read_many
+
+        async def lose_the_first(keys: Sequence[str]) -> list[Any]:
+            return [CacheUnavailableError("cache", "down"), *(await read_many(keys))[1:]]
+
+        monkeypatch.setattr(tiers.store, "read_many", lose_the_first)
+        await service.client.post("/v1/prefetch", json={"user_ids": list(HISTORIES)})
+        await tiers.prefetcher.settle()
+        cache = (await service.client.get("/v1/cache")).json()["prefetch"]
+    assert (cache["failed"], cache["loaded"]) == (1, len(HISTORIES) - 1)
+    assert (cache["waiting"], cache["hinted"]) == (0, len(HISTORIES))
 
 
 async def test_a_prefetch_for_a_replaced_generation_is_dropped(world: World):

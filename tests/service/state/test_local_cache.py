@@ -1,0 +1,146 @@
+"""The host tier keeps records and absences of open generations, and frees both after the generation is closed."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from service.runtime.workers import Workers
+from service.settings import Settings
+from service.state.build import build_tiers
+from service.state.cached_user import CachedUser, read_user
+from service.state.local_cache import ABSENT, SWEEP_ENTRIES, HostTier
+from tests.service.state.test_counters import SERVING, ScriptedStore, record
+from tests.service.toy import AS_OF_S
+
+OTHER = replace(SERVING, generation=replace(SERVING.generation, name="g1"))
+TTL_S, ABSENT_TTL_S = 50.0, 20.0
+
+
+def new_tier() -> HostTier:
+    host = HostTier(1 << 24, TTL_S, ABSENT_TTL_S, lambda: 0.0)
+    host.open(SERVING)
+    return host
+
+
+def put(host: HostTier, user: str) -> None:
+    assert host.put(SERVING, user, read_user(record(user), SERVING, user), 0.0)
+
+
+def known(host: HostTier, user: str) -> CachedUser:
+    found = host.get(SERVING, user)
+    assert isinstance(found, CachedUser)
+    return found
+
+
+def sweep(host: HostTier) -> int:
+    """Turns until there is nothing left to free."""
+    turns = 1
+    while host.sweep():
+        turns += 1
+    return turns
+
+
+def test_only_the_record_with_this_state_is_dropped():
+    host = new_tier()
+    put(host, "ann")
+    put(host, "bob")
+    old = known(host, "ann")
+    put(host, "ann")  # a newer one
+
+    host.drop(SERVING, "ann", old.state)
+    assert host.holds(SERVING, "ann")
+
+    new = known(host, "ann")
+    host.drop(OTHER, "ann", new.state)
+    host.drop(SERVING, "bob", new.state)
+    assert host.holds(SERVING, "ann")
+    assert host.holds(SERVING, "bob")
+
+    host.drop(SERVING, "ann", new.state)
+    host.drop(SERVING, "ann", new.state)
+    assert not host.holds(SERVING, "ann")
+    assert host.holds(SERVING, "bob")
+
+
+def test_a_record_replaces_an_absence_and_an_absence_a_record():
+    host = new_tier()
+    assert host.put(SERVING, "ann", ABSENT, 0.0)
+    assert host.get(SERVING, "ann") is ABSENT
+    put(host, "ann")
+    assert host.get(SERVING, "ann") is not ABSENT
+    assert (host.users.num_entries, host.absent.num_entries) == (1, 0)
+    assert host.put(SERVING, "ann", ABSENT, 0.0)
+    assert host.get(SERVING, "ann") is ABSENT
+    assert (host.users.num_entries, host.absent.num_entries) == (0, 1)
+
+
+def test_the_bytes_of_an_id_count():
+    host = new_tier()
+    ann = read_user(record("ann"), SERVING, "ann")
+    sizes = [0]
+    for value in (ann, ABSENT):
+        for user_id in ("u", "u" * 1000):
+            host.put(SERVING, f"{user_id} {value is ann}", value, 0.0)
+            sizes.append(host.num_bytes - sum(sizes))
+    _, short, long, short_absent, long_absent = sizes
+    assert (long - short, long_absent - short_absent) == (999, 999)
+
+
+def test_what_was_known_of_a_closed_generation_is_gone_at_once():
+    host = new_tier()
+    put(host, "ann")
+    host.put(SERVING, "bob", ABSENT, 0.0)
+    host.close(SERVING)
+    assert not host.holds(SERVING, "ann")
+    assert not host.holds(SERVING, "bob")
+    assert not host.put(SERVING, "carl", ABSENT, 0.0)
+    assert not host.put(SERVING, "ann", read_user(record("ann"), SERVING, "ann"), 0.0)
+    assert host.num_bytes > 0
+    sweep(host)
+    assert host.num_bytes == 0
+
+
+@pytest.mark.parametrize(("records", "absences"), [(3, 0), (0, 3), (3, 3)])
+def test_entries_are_freed_over_many_turns(records: int, absences: int):
+    host = new_tier()
+    ann = read_user(record("ann"), SERVING, "ann")
+    for number in range(records * SWEEP_ENTRIES):
+        assert host.put(SERVING, f"user {number}", ann, 0.0)
+    for number in range(absences * SWEEP_ENTRIES):
+        assert host.put(SERVING, f"nobody {number}", ABSENT, 0.0)
+    assert not host.sweep()  # of an open generation, none
+
+    host.close(SERVING)
+
+    assert sweep(host) >= records + absences
+    assert (host.users.num_entries, host.absent.num_entries, host.num_bytes) == (0, 0, 0)
+
+
+async def closed_with_work_left() -> set[asyncio.Task[None]]:
+    """Close the tiers while a hinted user is being read and entries of an old generation wait to be freed."""
+    store, workers = ScriptedStore(), Workers(1)
+    tiers = build_tiers(
+        Settings(), store, CollectorRegistry(), workers, lambda: AS_OF_S, lambda: False
+    )
+    tiers.states.swapped(None, SERVING)
+    for number in range(100 * SWEEP_ENTRIES):
+        assert tiers.host.put(SERVING, f"nobody {number}", ABSENT, tiers.host.clock())
+    tiers.states.swapped(SERVING, OTHER)
+    assert tiers.prefetcher.accept([(OTHER, "ann")]) == 1
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert store.pending  # its read has begun
+
+    await tiers.close()
+
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    workers.shutdown()
+    assert tiers.host.num_bytes > 0
+    return asyncio.all_tasks() - {asyncio.current_task()}
+
+
+def test_closing_the_tiers_ends_their_tasks():
+    assert asyncio.run(closed_with_work_left()) == set()
