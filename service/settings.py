@@ -143,6 +143,10 @@ class Settings(BaseSettings):
     num_threads: PositiveInt = 1
     """Threads per score; the number of cores divided by this is the number of scoring threads."""
 
+    engine: Literal["auto", "onnxruntime", "native", "cuda", "torch"] = "auto"
+    """Engine that scores. `auto`: for each model the fastest that runs here, fits it, and scores as ONNX Runtime does.
+    Where the named engine does not, ONNX Runtime scores, and `/v1/models` says why."""
+
     processes: PositiveInt = 1
     """Processes that share the port, each with its own cache and limits; process N also listens on port + N."""
 

@@ -3,10 +3,12 @@
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
+from models.contract.artifact import Artifact
 from models.contract.cache_url import split_cluster_url
 from service.app import Dependencies
 from service.experiments.metrics import TrafficMetrics
@@ -16,14 +18,14 @@ from service.generations.follower import Follower
 from service.generations.heartbeat import Heartbeat
 from service.generations.room import Room
 from service.generations.selection import Selection
-from service.generations.serving import Loader
+from service.generations.serving import Loader, Serving
+from service.observability.engine_metrics import EngineMetrics
 from service.observability.metrics import Telemetry
 from service.observability.request_log import RequestLog
 from service.observability.tracing import Tracing
 from service.process.cores import num_cores
 from service.process.warm_up import WarmUp
 from service.runtime.batcher import Batcher, BatchLimits
-from service.runtime.engines.onnxruntime import CUDA, runtime_providers
 from service.runtime.readiness import Readiness
 from service.runtime.scorer import Scored, Scorer, Slate
 from service.runtime.workers import Workers
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
     from service.v2.grpc_server import GrpcServer
 
 GPU_BATCH_REQUESTS = 16
-"""Requests of one batch on a GPU if the settings do not say."""
+"""Requests of one call of an engine on a GPU if the settings do not say."""
 
 
 def build_dependencies(
@@ -111,7 +113,7 @@ def _pipeline(
     workers: Workers,
     batcher: SlateBatcher | None,
 ) -> Pipeline:
-    # A build with CUDA may find no device and run on the CPU: joining there is only for those who asked for it.
+    # A CPU's time is proportional to the candidates anyway: joining there is only for those who asked for it.
     is_joining_on_cpu = settings.batch_max_requests is not None
     dispatcher = Dispatcher(workers, admission, batcher, is_joining_on_cpu)
     metrics = TrafficMetrics(telemetry.registry)
@@ -130,18 +132,39 @@ def _follower(
 ) -> Follower:
     heartbeat = Heartbeat(store, selection)
     room = Room(settings.artifact_dir, settings.max_artifacts, settings.max_artifact_bytes)
-    loader = Loader(settings.artifact_dir, settings.num_threads, room)
+    engines = EngineMetrics(telemetry.registry)
+    loader = Loader(settings.artifact_dir, partial(_open_scorer, settings, engines), room)
     warm_up = WarmUp(settings.warm_up_slates, settings.warm_up_file, pipeline.rehearse)
-    on_swap = tiers.states.swapped
+
+    def on_swap(old: Serving | None, new: Serving | None) -> None:
+        tiers.states.swapped(old, new)
+        _note_engine(engines, old, new)
+
     return Follower(store, selection, heartbeat, loader, telemetry, on_swap, warm_up.run)
+
+
+def _open_scorer(
+    settings: Settings, engines: EngineMetrics, model: str, artifact: Artifact
+) -> Scorer:
+    return Scorer(
+        artifact, settings.num_threads, settings.engine, partial(engines.fell_back, model)
+    )
+
+
+def _note_engine(engines: EngineMetrics, old: Serving | None, new: Serving | None) -> None:
+    if new is not None:
+        choice = new.scorer.choice
+        engine = choice.engine
+        engines.chosen(new.generation.model, engine.name, engine.device, choice.reason)
+    elif old is not None:
+        engines.unloaded(old.generation.model)
 
 
 def _batcher(
     settings: Settings, workers: Workers, num_workers: int, telemetry: Telemetry
 ) -> SlateBatcher | None:
-    """Make the batcher; None if every slate runs alone: a CPU's time is proportional to the candidates anyway."""
-    default = GPU_BATCH_REQUESTS if CUDA in runtime_providers() else 1
-    requests = settings.batch_max_requests or default
+    """Make the batcher; None if every slate runs alone."""
+    requests = settings.batch_max_requests or GPU_BATCH_REQUESTS
     if requests == 1:
         return None
     cells = max(settings.batch_max_candidates, settings.max_candidates)

@@ -115,7 +115,8 @@ def _check_service(name: str, inputs: Inputs, options: Options, results: Results
     with running_service(log) as url:
         started_s = time.perf_counter() - start
         (served,) = _fetch(f"{url}/v1/models")["models"]
-        row = {"service": name, "provider": served["provider"], "started s": started_s}
+        engine = f"{served['engine']['name']} on {served['engine']['device']}"
+        row = {"service": name, "engine": engine, "started s": started_s}
         results.add(ANSWERS, row | _compare(url, inputs, options))
         port = int(url.rpartition(":")[2])
         for slate in SLATES:

@@ -212,7 +212,9 @@ class Follower:
             "artifact_id": generation.artifact_id,
             "previous": old and old.generation.name,
             "users": generation.num_users,
-            "provider": new.scorer.provider,
+            "engine": new.scorer.choice.engine.name,
+            "device": new.scorer.device,
+            "engine_reason": new.scorer.choice.reason,
         }
         log.info("generation serves", extra=fields)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from service.generations.room import Room
 from service.runtime.scorer import Scorer
 
 log = logging.getLogger(__name__)
+OpenScorer = Callable[[str, Artifact], Scorer]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,17 +44,17 @@ class Serving:
 class Loader:
     """Loads generations in a thread of its own, so that loading never occupies a thread that scores."""
 
-    def __init__(self, artifact_dir: Path, num_threads: int, room: Room) -> None:
+    def __init__(self, artifact_dir: Path, open_scorer: OpenScorer, room: Room) -> None:
         """Start no thread yet.
 
         Args:
             artifact_dir: folder that holds the artifacts.
-            num_threads: threads that one score uses.
+            open_scorer: opens the scorer of an artifact, given the model's name.
             room: bounds of what is loaded, which the follower asks before each load.
         """
         self.room = room
         self._artifact_dir = artifact_dir
-        self._num_threads = num_threads
+        self._open_scorer = open_scorer
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="loader")
 
     async def load(self, generation: Generation, old: Serving | None) -> Serving:
@@ -64,7 +65,7 @@ class Loader:
         """
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(
-            self._thread, load_serving, self._artifact_dir, generation, self._num_threads, old
+            self._thread, load_serving, self._artifact_dir, generation, self._open_scorer, old
         )
 
     def close(self) -> None:
@@ -73,7 +74,7 @@ class Loader:
 
 
 def load_serving(
-    artifact_dir: Path, generation: Generation, num_threads: int, old: Serving | None
+    artifact_dir: Path, generation: Generation, open_scorer: OpenScorer, old: Serving | None
 ) -> Serving:
     """Load and verify what a generation needs; artifacts that `old` has loaded are reused.
 
@@ -83,7 +84,7 @@ def load_serving(
     Args:
         artifact_dir: folder that holds the artifacts.
         generation: the generation to load.
-        num_threads: threads that one score uses.
+        open_scorer: opens the scorer of an artifact, given the model's name.
         old: what serves this model now; None: nothing does.
 
     Raises:
@@ -96,16 +97,19 @@ def load_serving(
         name, artifact_id = replaced.name, replaced.artifact_id
         maker = replace(generation, name=name, artifact_id=artifact_id, slot=generation.place)
         try:
-            older[artifact_id] = _load(artifact_dir, maker, num_threads, loaded)
+            older[artifact_id] = _load(artifact_dir, maker, open_scorer, loaded)
         except ArtifactError as error:
             log.warning(
                 "records that are being overwritten cannot be scored", extra={"error": str(error)}
             )
-    return replace(_load(artifact_dir, generation, num_threads, loaded), older=older)
+    return replace(_load(artifact_dir, generation, open_scorer, loaded), older=older)
 
 
 def _load(
-    artifact_dir: Path, generation: Generation, num_threads: int, loaded: Mapping[str, Serving]
+    artifact_dir: Path,
+    generation: Generation,
+    open_scorer: OpenScorer,
+    loaded: Mapping[str, Serving],
 ) -> Serving:
     if same := loaded.get(generation.artifact_id):
         return Serving(generation, same.artifact, same.scorer)
@@ -114,4 +118,4 @@ def _load(
         artifact.vocabulary.check(artifact.manifest.schema)
     except ValueError as error:
         raise ArtifactError(f"artifact: {artifact.path}: {error}") from error
-    return Serving(generation, artifact, Scorer(artifact, num_threads))
+    return Serving(generation, artifact, open_scorer(generation.model, artifact))

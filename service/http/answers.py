@@ -13,6 +13,7 @@ from service.experiments.ranking import best, ranks
 from service.generations.serving import Serving
 from service.http.schemas import ComparedModel
 from service.query import Scores, StoredUser, timings_ms
+from service.runtime.engines.choose import Choice
 from service.scoring.comparison import Comparison
 from service.status import text_of
 
@@ -109,7 +110,7 @@ def model_answer(serving: Serving, is_default: bool) -> Json:
         "record_dtype": generation.dtype,
         "record_bytes": record_bytes(spec, generation.dtype, 0, schema.recent_length),
         "state": [{"name": tensor.name, "shape": tensor.shape} for tensor in spec],
-        "provider": serving.scorer.provider,
+        "engine": _engine(serving.scorer.choice),
         "calibration": serving.scorer.calibration,
         "history_length": schema.history_length,
         "recent_length": schema.recent_length,
@@ -119,6 +120,16 @@ def model_answer(serving: Serving, is_default: bool) -> Json:
         "context_fields": _names(schema.context_fields),
         "candidate_fields": _names(schema.candidate_fields),
         "report": manifest.report,
+    }
+
+
+def _engine(choice: Choice) -> Json:
+    """Make an `EngineInfo`."""
+    return {
+        "name": choice.engine.name,
+        "device": choice.engine.device,
+        "reason": choice.reason,
+        "refused": dict(choice.refused),
     }
 
 

@@ -166,6 +166,23 @@ class TensorInfo(Answer):
     shape: list[int]
 
 
+class EngineInfo(Answer):
+    """The engine that scores a model: ABSORB_ENGINE chooses it."""
+
+    name: str
+    """onnxruntime, native, cuda or torch."""
+
+    device: str
+    """cpu, or the accelerator, for example cuda:0."""
+
+    reason: str
+    """Why it was chosen: named by the setting; the fastest that fits; the only one; or, for onnxruntime, which engine
+    was refused, and why in few words."""
+
+    refused: dict[str, str]
+    """Engine -> why it does not score this model."""
+
+
 class ModelInfo(Answer):
     """One model that is served."""
 
@@ -187,8 +204,7 @@ class ModelInfo(Answer):
     """Bytes of the largest record, without the user id. Records leave out rows that a user does not fill."""
 
     state: list[TensorInfo]
-    provider: str
-    """ONNX Runtime provider that runs the graphs."""
+    engine: EngineInfo
 
     calibration: Literal["none", "temperature", "isotonic"]
     """How the graph's logits become the log odds of the scores: as they are, by a scale and a shift, or by an isotonic

@@ -10,15 +10,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.contract.artifact import ENCODE, SCORE, Artifact
+from models.contract.artifact import Artifact
 from models.contract.calibration import NONE as UNCALIBRATED
 from models.contract.calibration import Calibration
 from models.contract.errors import ArtifactError
-from models.contract.schema import PADDING, UNKNOWN, FeatureSchema
-from models.contract.state_spec import StateSpec
+from models.contract.schema import UNKNOWN
 from service.errors import ScoreError
+from service.runtime.encoder import Encoder
+from service.runtime.engines.choose import AUTO, Choice, OnFallback, choose
 from service.runtime.engines.engine import EngineSlate, Ids, Logits, State
-from service.runtime.engines.onnxruntime import OnnxRuntimeEngine, input_names, open_session
 
 Probabilities = NDArray[np.float64]
 CandidateFields = Mapping[str, Sequence[str | None]]
@@ -71,24 +71,34 @@ class Slate:
 
 
 class Scorer:
-    """Encodes and scores with one artifact. Several threads may use it at once.
+    """Scores with one artifact. Several threads may use it at once.
 
     Attributes:
         cold_start: state of a user without history and with an unknown profile.
-        provider: ONNX Runtime provider that runs the graphs.
-        calibration: kind of the artifact's calibration, which is applied after the graph; "none" without one.
+        choice: the engine that computes the logits, and why.
+        device: of that engine.
+        calibration: kind of the artifact's calibration, which is applied after the logits; "none" without one.
     """
 
     cold_start: State
-    provider: str
+    choice: Choice
+    device: str
     calibration: str
 
-    def __init__(self, artifact: Artifact, num_threads: int) -> None:
-        """Compute the cold-start state, open the engine and score with it.
+    def __init__(
+        self,
+        artifact: Artifact,
+        num_threads: int,
+        engine: str = AUTO,
+        on_fallback: OnFallback = lambda engine, reason: None,
+    ) -> None:
+        """Compute the cold-start state, choose the engine and score with it.
 
         Args:
             artifact: verified.
             num_threads: threads of one run.
+            engine: as `ABSORB_ENGINE`.
+            on_fallback: called when ONNX Runtime scores a slate in another engine's place.
 
         Raises:
             ArtifactError: a graph changed since it was verified, keeps data outside its own bytes, does not load, or
@@ -100,12 +110,11 @@ class Scorer:
         self._calibrated = artifact.calibration()
         self.calibration = self._calibrated.kind if self._calibrated else UNCALIBRATED
         with _artifact_errors(artifact.path):
-            self.cold_start = _cold_start(artifact, num_threads)
-            graph, recent_length = artifact.graph(SCORE), self._schema.recent_length
-            self._engine = OnnxRuntimeEngine(graph, recent_length, num_threads)
+            self.cold_start, self.choice = _prepare(artifact, num_threads, engine, on_fallback)
+            self._engine = self.choice.engine
+            self.device = self._engine.device
             for num_candidates in WARM_UP_CANDIDATES:
                 self.probe(num_candidates)
-        self.provider = self._engine.provider
 
     def score_many(self, slates: Sequence[Slate]) -> list[Scored | Exception]:
         """Score several users' candidates in one call of the engine.
@@ -183,32 +192,13 @@ def _unknown_fields(names: Sequence[str], values: CandidateFields, ids: Ids) -> 
     return unknown
 
 
-def _cold_start(artifact: Artifact, num_threads: int) -> State:
-    """State of a user without history and with an unknown profile. The encode graph is not needed after that."""
-    schema, spec = artifact.manifest.schema, artifact.manifest.state_spec
-    session = open_session(artifact.graph(ENCODE), num_threads)
-    feed = _unknown_user(schema)
-    declared = {name: feed[name] for name in input_names(session)}
-    names = [tensor.name for tensor in spec]
-    outputs = session.run(names, declared)
-    state = {name: values[0] for name, values in zip(names, outputs, strict=True)}
-    _check_shapes(state, spec)
-    return state
-
-
-def _unknown_user(schema: FeatureSchema) -> dict[str, Ids]:
-    return {
-        "history": np.full((1, schema.history_length), PADDING, np.int64),
-        "ages": np.full((1, schema.history_length), PADDING, np.int64),
-        "user_fields": np.full((1, len(schema.user_fields)), UNKNOWN, np.int64),
-    }
-
-
-def _check_shapes(state: State, spec: StateSpec) -> None:
-    for tensor in spec:
-        if state[tensor.name].shape != tensor.shape:
-            got = state[tensor.name].shape
-            raise ArtifactError(f"state {tensor.name!r}: got {got}, expected {tensor.shape}")
+def _prepare(
+    artifact: Artifact, num_threads: int, engine: str, on_fallback: OnFallback
+) -> tuple[State, Choice]:
+    """Cold-start state and engine. The encode graph is freed when this returns."""
+    encoder = Encoder(artifact, num_threads)
+    cold_start = encoder.cold_start()
+    return cold_start, choose(engine, artifact, encoder, num_threads, on_fallback)
 
 
 def probabilities(logits: Logits | ScoreError, calibration: Calibration | None) -> Probabilities:

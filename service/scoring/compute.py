@@ -14,7 +14,7 @@ from typing import ParamSpec, TypeVar
 import numpy as np
 
 from service.runtime.batcher import Batcher
-from service.runtime.engines.onnxruntime import CPU
+from service.runtime.engines.engine import CPU_DEVICE
 from service.runtime.scorer import Scored, Scorer, Slate, UnknownFields
 from service.runtime.workers import Workers
 from service.scoring.admission import Admission, Permit
@@ -57,7 +57,7 @@ class Dispatcher:
             OverloadedError: too many slates wait to be joined.
             ScoreError: the graph fails, or a score is not finite.
         """
-        is_joining = self._is_joining_on_cpu or scorer.provider != CPU
+        is_joining = self._is_joining_on_cpu or scorer.device != CPU_DEVICE
         if self._batcher is not None and is_joining:
             return await self._batcher.submit(scorer, slate, len(slate.candidates))
         # Under load the slate stays whole: splitting would only recompute the user part, and every core is busy.
@@ -97,7 +97,7 @@ def score_in_pieces(scorer: Scorer, slate: Slate, workers: Workers) -> Scored | 
     A piece that no other thread has begun by the time this thread has finished its own is scored here, so this never
     waits for a thread to become free.
     """
-    first, *others = _pieces(slate, workers) if scorer.provider == CPU else [slate]
+    first, *others = _pieces(slate, workers) if scorer.device == CPU_DEVICE else [slate]
     futures = [workers.submit(_score, scorer, piece) for piece in others]
     results = [_score(scorer, first)]
     for piece, future in zip(others, futures, strict=True):

@@ -185,6 +185,7 @@ class DataPlane:
     def config(self, model: str, version: str = "") -> Json:
         """Inputs and outputs as the JSON form of Triton's ModelConfig; raises as `metadata` does."""
         metadata = self.metadata(model, version)
+        engine = self._pick(model, version).scorer.choice.engine
         return {
             "name": metadata.name,
             "platform": metadata.platform,
@@ -196,6 +197,10 @@ class DataPlane:
                 for tensor in metadata.inputs
             ],
             "output": [_configured(tensor) for tensor in metadata.outputs],
+            "parameters": {
+                "engine": {"string_value": engine.name},
+                "device": {"string_value": engine.device},
+            },
         }
 
     def index(self, ready_only: bool = False) -> list[IndexEntry]:

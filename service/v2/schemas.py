@@ -62,6 +62,12 @@ class ConfiguredTensor(Answer):
     optional: bool = False
 
 
+class ConfiguredText(Answer):
+    """Value of one parameter in a model configuration."""
+
+    string_value: str
+
+
 class ModelConfig(Answer):
     """Triton's model configuration."""
 
@@ -72,6 +78,8 @@ class ModelConfig(Answer):
     version_policy: dict[str, Any]
     input: list[ConfiguredTensor]
     output: list[ConfiguredTensor]
+    parameters: dict[str, ConfiguredText]
+    """`engine`, which computes the scores, and its `device`."""
 
 
 class IndexEntry(Answer):

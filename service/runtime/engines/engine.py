@@ -2,17 +2,34 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.contract.artifact import Artifact
 from service.errors import ScoreError
 
 State = Mapping[str, NDArray[Any]]
 """One user's tensors, without the batch axis."""
 Ids = NDArray[np.int64]
 Logits = NDArray[np.float32]
+
+Reason = Literal[
+    "not installed",
+    "no device",
+    "no library",
+    "library",
+    "no plan",
+    "plan",
+    "shape",
+    "failed",
+    "not finite",
+    "differs",
+]
+"""Why an engine does not score an artifact, in the words of `absorb_engine_info`: its extra is not installed; there is
+no accelerator; there is no compiled library, or it cannot be used here; the artifact has no plan, or it cannot be used;
+the model has another form; opening or scoring failed; scores are not finite, or differ from those of ONNX Runtime."""
 
 CPU_DEVICE = "cpu"
 """`Engine.device` of an engine that runs on the CPU."""
@@ -84,3 +101,37 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free memory of the engine. No call may be running, and none may follow; a second `close` does nothing."""
+
+
+class OpenEngine(Protocol):
+    """The function `open_engine` of an engine's module.
+
+    It is called for every artifact, and must refuse early what it cannot score: importing the module and refusing must
+    not load a large library. What the engine needs beside the service's own dependencies is imported in the function.
+    """
+
+    def __call__(self, artifact: Artifact, num_threads: int) -> Engine:
+        """Open the engine for one artifact.
+
+        Args:
+            artifact: verified. `Artifact.read` hashes what it returns.
+            num_threads: threads of one call, for an engine that can use several.
+
+        Raises:
+            UnfitError: the engine does not run here, or not this artifact.
+            AbsorbError: a file of the artifact was changed or removed.
+        """
+
+
+class UnfitError(Exception):
+    """An engine cannot score an artifact here. Another one does.
+
+    Attributes:
+        reason: why, in few words.
+        detail: why, as a sentence for operators: what came and what was expected.
+    """
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        self.reason: Reason = reason
+        self.detail = detail
+        super().__init__(detail)

@@ -20,6 +20,7 @@ from service.generations.room import Room
 from service.generations.selection import Selection
 from service.generations.serving import Loader, Serving
 from service.observability.metrics import Telemetry
+from service.runtime.scorer import Scorer
 from service.store.redis import RedisStore
 from tests.service.toy import Toy
 from tests.service.world import World
@@ -42,7 +43,11 @@ async def loading_forever(world: World, ttl_s: int) -> AsyncIterator[None]:
     store, selection = RedisStore(world.url, 2.0), Selection(None)
     heartbeat = Heartbeat(store, selection, ttl_s)
     loader, telemetry = (
-        Loader(world.artifacts, 1, Room(world.artifacts, 8, 1 << 30)),
+        Loader(
+            world.artifacts,
+            lambda _, artifact: Scorer(artifact, 1),
+            Room(world.artifacts, 8, 1 << 30),
+        ),
         Telemetry(CollectorRegistry()),
     )
     follower = Follower(store, selection, heartbeat, loader, telemetry, on_swap, warm_up)

@@ -5,6 +5,7 @@ import pytest
 
 from models.contract.state_spec import RecordDtype
 from service.http.schemas import ModelList, ScoreResponse, UserResponse
+from service.runtime.engines.choose import ENGINES
 from tests.service.toy import AS_OF_S, SPEC, Toy, bare_score_graph
 from tests.service.world import HISTORIES, RECENT, World
 
@@ -186,7 +187,9 @@ async def test_models_are_described(world: World):
         (s.name, s.shape) for s in SPEC
     ]
     assert model.record_bytes == len(world.get(generation.key("ann"))) - len("ann") + 4
-    assert model.provider == "CPUExecutionProvider"
+    assert (model.engine.name, model.engine.device) == ("onnxruntime", "cpu")
+    assert model.engine.reason.startswith("native: ")
+    assert list(model.engine.refused) == list(ENGINES)
     assert (model.item_fields, model.user_fields) == (["item"], ["age"])
     assert model.context_fields == ["hour", "device"]
     assert model.report == {"test": {"auc": 0.75, "targets": 1200}, "seed": 0}

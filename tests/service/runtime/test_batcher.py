@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from service.errors import OverloadedError
 from service.runtime.batcher import Batcher, BatchLimits
-from service.runtime.engines.onnxruntime import CPU, CUDA
 from tests.service.toy import Toy
 from tests.service.world import HISTORIES, World
 
@@ -188,16 +187,5 @@ async def test_joined_requests_get_the_scores_that_each_would_get_alone(world: W
 async def test_a_cpu_joins_requests_only_if_a_setting_says_so(world: World):
     world.publish(Toy())
     async with world.service() as service:
-        await asyncio.gather(*(service.score() for _ in range(4)))
-        assert service.metric("absorb_batch_size_count") == 0
-
-
-@pytest.mark.anyio
-async def test_a_build_with_cuda_that_finds_no_device_does_not_join(
-    world: World, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr("service.wiring.runtime_providers", lambda: [CUDA, CPU])
-    world.publish(Toy())
-    async with world.service() as service:  # its graphs run on the CPU
         await asyncio.gather(*(service.score() for _ in range(4)))
         assert service.metric("absorb_batch_size_count") == 0
