@@ -17,14 +17,14 @@ import uvloop
 from rich.console import Console
 
 from loadtest.machine import describe_machine
-from loadtest.peers.__main__ import MAX_USERS, MODEL
+from loadtest.peers.__main__ import MAX_USERS
 from loadtest.peers.cells import Cell, Measured, measured
 from loadtest.peers.driver import HOST, load
 from loadtest.peers.environments import PeerError
 from loadtest.peers.processes import running
 from loadtest.peers.queries import Query, read_queries, write_job, write_queries
-from loadtest.peers.report import spread
-from loadtest.peers.servers import ABSORBS, Server
+from loadtest.peers.servers import ABSORBS, MODEL, Server
+from loadtest.peers.verdicts import spread
 from loadtest.peers.wire_formats import http_request
 from models.command_line import run_app
 from models.contract.embedded_cache import resolve_cache_url

@@ -12,32 +12,33 @@ import typer
 from rich.console import Console
 
 from loadtest.choices import some_of
-from loadtest.machine import commit, describe_machine
+from loadtest.machine import commit, describe_cpu, describe_machine
 from loadtest.peers.bench import (
     FULL,
     QUICK,
     Effort,
     chosen_workers,
-    has_trial,
+    engine_of,
     read_figures,
     run_rounds,
 )
 from loadtest.peers.environments import PeerError, install, version_of
 from loadtest.peers.paths import JOB, PUBLISHED, RESULTS
 from loadtest.peers.queries import SLATES, read_queries, write_job, write_queries
-from loadtest.peers.report import Row, page, plot
-from loadtest.peers.servers import ABSORBS, BARE, PEERS, Server
+from loadtest.peers.report import Measurement, as_json, page, plot
+from loadtest.peers.servers import ABSORBS, AUTO, BARE, BARES, MODEL, PEERS, Server
+from loadtest.peers.verdicts import Row
 from models.command_line import run_app
 from models.contract.embedded_cache import resolve_cache_url
 from models.contract.errors import AbsorbError
 from service.settings import read_settings
 from service.tools.published import read_published
 
-MODEL = "lrea"
 MAX_USERS = 1_000_000
 STAMP = RESULTS / "stamp.json"
 PROBLEMS = RESULTS / "problems.json"
 NAMES = [server.name for server in (*ABSORBS, *PEERS)]
+QUICK_HELP = f"{QUICK.rounds} rounds, {QUICK.seconds:g} s a cell, no trial of numbers of workers: under ten minutes"
 EXIT_CODES = (
     "Exit codes: 0 measured, whatever the verdicts are, 2 it could not be run, or wrong usage."
 )
@@ -53,7 +54,7 @@ def peers(
             help=f"server to measure, by default all: {', '.join(NAMES)}", callback=some_of(NAMES)
         ),
     ] = None,
-    is_quick: Annotated[bool, typer.Option("--quick", help="one round, one second a cell")] = False,
+    is_quick: Annotated[bool, typer.Option("--quick", help=QUICK_HELP)] = False,
     rounds: Annotated[
         int | None, typer.Option(min=1, help=f"rounds, by default {FULL.rounds}")
     ] = None,
@@ -140,35 +141,51 @@ def _prepare(effort: Effort, is_fresh: bool) -> None:
 
 
 def _write(out: Path, problems: dict[str, str], command: str) -> None:
-    bare = Row(BARE, "onnxruntime alone", False, read_figures(BARE))
-    measured = [one for one in (*ABSORBS, *PEERS) if one.name in problems or _has_figures(one)]
-    ours = [row for one in ABSORBS if one in measured for row in _rows(one, problems)]
-    others = [row for one in PEERS if one in measured for row in _rows(one, problems)]
-    left_out = [one.title for one in (*ABSORBS, *PEERS) if one not in measured]
-    facts = {
-        **_facts(bare),
-        "Command": f"`{command}`",
-        "Not measured": ", ".join(left_out) or "none",
-    }
+    measurement = _measurement(problems, command)
     out.mkdir(parents=True, exist_ok=True)
-    text = page(ours, bare, others, facts)
+    text = page(measurement)
     (out / "peers.md").write_text(text)
-    plot([bare, *ours, *others], out / "peers.png")
+    (out / "peers.json").write_text(as_json(measurement))
+    plot(measurement, out / "peers.png")
     Console().print(text, markup=False, soft_wrap=True)
 
 
+def _measurement(problems: dict[str, str], command: str) -> Measurement:
+    bares = {
+        name: Row(name, title, False, read_figures(name), problems.get(name, ""))
+        for name, title in BARES.items()
+    }
+    measured = [one for one in (*ABSORBS, *PEERS) if one.name in problems or _has_figures(one)]
+    left_out = [one.title for one in (*ABSORBS, *PEERS) if one not in measured]
+    facts = {
+        **_facts(bares[BARE]),
+        "Command": f"`{command}`",
+        "Not measured": ", ".join(left_out) or "none",
+    }
+    return Measurement(
+        describe_cpu(),
+        facts,
+        {name: row for name, row in bares.items() if row.rounds or row.problem},
+        [row for one in ABSORBS if one in measured for row in _rows(one, problems)],
+        [row for one in PEERS if one in measured for row in _rows(one, problems)],
+    )
+
+
 def _has_figures(server: Server) -> bool:
-    return has_trial(server) and any(read_figures(route.name) for route in server.routes)
+    return any(read_figures(route.name) for route in server.routes)
 
 
 def _rows(server: Server, problems: dict[str, str]) -> list[Row]:
-    problem = problems.get(server.name, "")
+    problem, engine = problems.get(server.name, ""), engine_of(server)
     rows = []
     for route in server.routes:
         title = server.title if route is server.routes[0] else f"{server.title}, {route.wire}"
-        if len(server.workers) > 1 and has_trial(server):
+        if server.engine == AUTO and engine:
+            title += f", engine {engine}"
+        if len(server.workers) > 1:
             title += f", {_workers(server)}"
-        rows.append(Row(route.name, title, server.is_general, read_figures(route.name), problem))
+        figures = read_figures(route.name)
+        rows.append(Row(route.name, title, server.is_general, figures, problem, engine))
     return rows
 
 
@@ -181,8 +198,7 @@ def _facts(bare: Row) -> dict[str, str]:
     stamp: dict[str, Any] = json.loads(STAMP.read_text())
     tried = []
     for server in PEERS:
-        if has_trial(server):
-            by_workers = chosen_workers(server)[1].items()
+        if by_workers := chosen_workers(server)[1].items():
             tried.append(f"{server.name} " + ", ".join(f"{n}: {x:,.0f}" for n, x in by_workers))
     seconds, warm_up_s, _ = stamp["effort"]
     return {
@@ -191,7 +207,8 @@ def _facts(bare: Row) -> dict[str, str]:
         "Machine": stamp["machine"],
         "Model": f"{stamp['model']}, artifact {stamp['artifact_id']}, generation {stamp['generation']}",
         "Versions": ", ".join(f"{version_of(server)}" for server in (ABSORBS[0], *PEERS)),
-        "Workers tried (answers/s at 8 at a time, geometric mean over B)": "; ".join(tried),
+        "Workers tried (answers/s at 8 at a time, geometric mean over B)": "; ".join(tried)
+        or "none: the largest number, one for each core",
     }
 
 

@@ -8,7 +8,9 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Callable
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,13 @@ from loadtest.peers.environments import PeerError
 from loadtest.peers.paths import RESULTS, ROOT
 from loadtest.peers.processes import running
 from loadtest.peers.queries import SLATES, Query
-from loadtest.peers.servers import BARE, Route, Server
+from loadtest.peers.servers import AUTO, BARE, BARES, MODEL, Route, Server
 
 Figures = dict[str, dict[str, float]]
 """Cell -> figure name -> value."""
 TRIAL_CELLS = tuple(Cell(max(CONCURRENCIES), slate) for slate in SLATES)
 SLACK_S = 120
+ASK_LIMIT_S = 10
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Effort:
         rounds: number of measurements of every row.
         seconds: duration of each cell.
         warm_up_s: duration of the warm-up before each cell.
-        trial_s: duration of each cell of the trial that chooses the number of workers.
+        trial_s: duration of each cell of the trial that chooses the number of workers; 0: no trial, the largest number.
     """
 
     rounds: int
@@ -44,7 +47,7 @@ class Effort:
 
 
 FULL = Effort(rounds=5, seconds=1.6, warm_up_s=0.4, trial_s=1.5)
-QUICK = Effort(rounds=1, seconds=1.0, warm_up_s=0.3, trial_s=1.0)
+QUICK = Effort(rounds=3, seconds=0.7, warm_up_s=0.2, trial_s=0.0)
 
 
 def run_rounds(
@@ -53,41 +56,46 @@ def run_rounds(
     """Measure the rows and rounds that have no figures yet.
 
     Returns:
-        Server -> reason of its failure, for servers that failed.
+        Row of a call in process, or server -> reason of its failure, for those that failed.
     """
     problems: dict[str, str] = {}
     for server in servers:
-        try:
+        with _noted(problems, server.name, log):
             _choose_workers(server, effort, probe, log)
-        except PeerError as error:
-            problems[server.name] = str(error)
-            log(f"{server.title}: {error}")
+    rows = (*(BARES if any(server.engine for server in servers) else (BARE,)), *servers)
     for number in range(1, effort.rounds + 1):
         log(f"round {number} of {effort.rounds}")
-        if not _path(BARE, number).exists():
-            _save(BARE, number, _bare(effort))
-        for server in _rotated(servers, number):
-            if server.name not in problems and not _is_measured(server, number):
-                log(f"  {server.title}")
-                try:
-                    _measure(server, effort, probe, number)
-                except PeerError as error:
-                    problems[server.name] = str(error)
-                    log(f"{server.title}: {error}")
+        for row in _rotated(rows, number):
+            name = row if isinstance(row, str) else row.name
+            if name not in problems and not _is_measured(row, number):
+                log(f"  {name}")
+                with _noted(problems, name, log):
+                    _measure(row, effort, probe, number)
     return problems
+
+
+@contextmanager
+def _noted(problems: dict[str, str], name: str, log: Callable[[str], None]) -> Iterator[None]:
+    """Keep the reason of a failure, so that the others are measured anyway."""
+    try:
+        yield
+    except PeerError as error:
+        problems[name] = str(error)
+        log(f"{name}: {error}")
 
 
 def chosen_workers(server: Server) -> tuple[int, dict[int, float]]:
     """The chosen number of workers, and answers per second by number of workers (geometric mean over B)."""
-    if len(server.workers) == 1:
-        return server.workers[0], {}
+    if not _trial_path(server).exists():
+        return max(server.workers), {}
     tried = {int(n): per_s for n, per_s in json.loads(_trial_path(server).read_text()).items()}
     return max(tried, key=lambda workers: tried[workers]), tried
 
 
-def has_trial(server: Server) -> bool:
-    """Whether the number of workers is chosen."""
-    return len(server.workers) == 1 or _trial_path(server).exists()
+def engine_of(server: Server) -> str | None:
+    """Engine that scored for a server of this repository, as it answered itself; None: not known."""
+    path = _engine_path(server)
+    return str(json.loads(path.read_text())) if path.exists() else None
 
 
 def read_figures(row: str) -> list[Figures]:
@@ -98,7 +106,7 @@ def read_figures(row: str) -> list[Figures]:
 def _choose_workers(
     server: Server, effort: Effort, probe: Query, log: Callable[[str], None]
 ) -> None:
-    if has_trial(server):
+    if len(server.workers) == 1 or not effort.trial_s or _trial_path(server).exists():
         return
     tried: dict[int, float] = {}
     problem = None
@@ -123,17 +131,41 @@ def _trial(server: Server, workers: int, effort: Effort, probe: Query) -> float:
     return math.exp(sum(map(math.log, per_s)) / len(per_s))
 
 
-def _measure(server: Server, effort: Effort, probe: Query, number: int) -> None:
-    workers, _ = chosen_workers(server)
-    with running(server, workers, probe) as port:
-        for route in server.routes:
+def _measure(row: str | Server, effort: Effort, probe: Query, number: int) -> None:
+    """Measure a call in process, by the name of its row, or a server."""
+    if isinstance(row, str):
+        _save(row, number, _bare(row, effort))
+        return
+    workers, _ = chosen_workers(row)
+    with running(row, workers, probe) as port:
+        if row.engine is not None:
+            _write(_engine_path(row), _checked_engine(row, port))
+        for route in row.routes:
             _save(route.name, number, _drive(port, route, CELLS, effort.warm_up_s, effort.seconds))
 
 
-def _rotated(servers: tuple[Server, ...], number: int) -> tuple[Server, ...]:
-    """Start each round with another server, so that drift affects all servers alike."""
-    first = (number - 1) % len(servers) if servers else 0
-    return servers[first:] + servers[:first]
+def _checked_engine(server: Server, port: int) -> str:
+    """The engine that scores.
+
+    Raises:
+        PeerError: it is not the one that was asked for.
+    """
+    with urllib.request.urlopen(
+        f"http://127.0.0.1:{port}/v1/models", timeout=ASK_LIMIT_S
+    ) as answer:
+        models = json.load(answer)["models"]
+    got = next(
+        str(model.get("engine", "onnxruntime")) for model in models if model["name"] == MODEL
+    )
+    if server.engine not in (AUTO, got):
+        raise PeerError(f"engine: got {got}, expected {server.engine}")
+    return got
+
+
+def _rotated(rows: tuple[str | Server, ...], number: int) -> tuple[str | Server, ...]:
+    """Start each round with another row, so that drift affects all alike; a bare call stays near Absorb's rows."""
+    first = (number - 1) % len(rows)
+    return rows[first:] + rows[:first]
 
 
 def _drive(
@@ -149,9 +181,14 @@ def _drive(
     return _figures("loadtest.peers.driver", plan)
 
 
-def _bare(effort: Effort) -> Figures:
+def _bare(row: str, effort: Effort) -> Figures:
     cells = [asdict(cell) for cell in CELLS]
-    plan = {"cells": cells, "warm_up_s": effort.warm_up_s, "seconds": effort.seconds}
+    plan = {
+        "row": row,
+        "cells": cells,
+        "warm_up_s": effort.warm_up_s,
+        "seconds": effort.seconds,
+    }
     return _figures("loadtest.peers.bare", plan)
 
 
@@ -176,8 +213,9 @@ def _figures(module: str, plan: dict[str, Any]) -> Figures:
     return figures
 
 
-def _is_measured(server: Server, number: int) -> bool:
-    return all(_path(route.name, number).exists() for route in server.routes)
+def _is_measured(row: str | Server, number: int) -> bool:
+    names = [row] if isinstance(row, str) else [route.name for route in row.routes]
+    return all(_path(name, number).exists() for name in names)
 
 
 def _path(row: str, number: int) -> Path:
@@ -186,6 +224,10 @@ def _path(row: str, number: int) -> Path:
 
 def _trial_path(server: Server) -> Path:
     return RESULTS / server.name / "workers.json"
+
+
+def _engine_path(server: Server) -> Path:
+    return RESULTS / server.name / "engine.json"
 
 
 def _save(row: str, number: int, figures: Figures) -> None:

@@ -1,4 +1,4 @@
-"""One cell of the bench: a concurrency, a slate size, and the figures."""
+"""One cell of the bench: a concurrency, a slate size, a pause, and the figures."""
 
 from dataclasses import dataclass
 from itertools import product
@@ -13,16 +13,20 @@ CONCURRENCIES = (1, 8)
 
 @dataclass(frozen=True)
 class Cell:
-    """Number of requests in flight, and number of candidates of each."""
+    """Number of requests in flight, number of candidates of each, and pause between an answer and the next request."""
 
     concurrency: int
     slate: int
+    pause_ms: int = 0
 
     def __str__(self) -> str:
-        return f"c{self.concurrency}-B{self.slate}"
+        pause = f"-pause{self.pause_ms}ms" if self.pause_ms else ""
+        return f"c{self.concurrency}-B{self.slate}{pause}"
 
 
-CELLS = tuple(Cell(c, slate) for c, slate in product(CONCURRENCIES, SLATES))
+PAUSED = Cell(1, SLATES[0], pause_ms=3)
+"""One at a time with pauses: caches cool down and threads fall asleep, as they do between real requests."""
+CELLS = (*(Cell(c, slate) for c, slate in product(CONCURRENCIES, SLATES)), PAUSED)
 
 
 @dataclass(frozen=True)

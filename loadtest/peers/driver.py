@@ -25,8 +25,6 @@ from loadtest.peers.servers import Route
 from loadtest.peers.wire_formats import http_request, scores_of
 
 HOST = "127.0.0.1"
-TOLERANCE = 1e-6
-"""Largest allowed difference between a score of an answer and that of the in-process call."""
 ANSWER_LIMIT_S = 20
 LEAST_ANSWERS = 10
 DEGRADED = b'"degraded":true'
@@ -121,12 +119,17 @@ async def check(port: int, route: Route, queries: list[Query]) -> None:
             got = scores_of(route, connection.headers, body)
             if got.shape != (len(query.scores),):
                 raise ValueError(f"got {got.shape} scores, expected {len(query.scores)}")
-            if (worst := np.abs(got - query.scores).max()) > TOLERANCE:
+            if not (worst := np.abs(got - query.scores).max()) <= route.tolerance:
                 raise ValueError(f"scores of user {query.user_id} differ by {worst:.2g}")
 
 
 async def load(
-    port: int, concurrency: int, requests: list[bytes], warm_up_s: float, seconds: float
+    port: int,
+    concurrency: int,
+    requests: list[bytes],
+    warm_up_s: float,
+    seconds: float,
+    pause_s: float = 0.0,
 ) -> tuple[NDArray[np.float64], float, int]:
     """Send requests in a closed loop.
 
@@ -136,6 +139,7 @@ async def load(
         requests: complete HTTP requests, sent in turn.
         warm_up_s: time before the measurement.
         seconds: duration of the measurement; longer if there are fewer than `LEAST_ANSWERS` answers.
+        pause_s: time between an answer and the next request of its connection.
 
     Returns:
         Latencies in seconds after the warm-up, the measured seconds, and the number of degraded answers.
@@ -149,7 +153,9 @@ async def load(
         nonlocal last, degraded
         now = time.perf_counter()
         while now < end or len(latency_s) < LEAST_ANSWERS:
-            sent = now
+            if pause_s:
+                await asyncio.sleep(pause_s)
+            sent = time.perf_counter() if pause_s else now
             body = await connection.send(requests[number % len(requests)])
             now = time.perf_counter()
             number += 1
@@ -182,7 +188,8 @@ async def drive(
     gc.disable()
     for cell in cells:
         requests = [http_request(route, host, query) for query in queries[cell.slate]]
-        times = await load(port, cell.concurrency, requests, warm_up_s, seconds)
+        pause_s = cell.pause_ms / 1000
+        times = await load(port, cell.concurrency, requests, warm_up_s, seconds, pause_s)
         figures[str(cell)] = asdict(measured(*times))
     return json.dumps(figures)
 

@@ -1,124 +1,132 @@
-"""The table, the verdicts and the plot of the figures."""
+"""The page, the JSON and the plot of the figures."""
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
 import matplotlib as mpl
 
-from loadtest.peers.bench import Figures
-from loadtest.peers.cells import Cell
+from loadtest.peers.cells import PAUSED, Cell
 from loadtest.peers.queries import SLATES
-
-MAX_OVERHEAD_MS = 1.5
-MIN_RATIO = 1.3
-"""Smallest ratio of answers per second to the best general server, at concurrency 8."""
-ONE, MANY = 1, 8
+from loadtest.peers.verdicts import (
+    MANY,
+    ONE,
+    Row,
+    bare_of,
+    best_general,
+    fastapi_of,
+    over_rounds,
+    overhead_ms,
+    ratio,
+    spread,
+    verdicts,
+)
 
 
 @dataclass(frozen=True)
-class Row:
-    """One line of the table.
+class Measurement:
+    """All rows of one run.
 
     Attributes:
-        name: name of its results.
-        title: title with the chosen number of workers.
-        is_general: a general server, which Absorb's throughput must beat by `MIN_RATIO`.
-        rounds: figures of each round; empty if it failed.
-        problem: reason of a failure; empty: none.
+        cpu: name of the processor.
+        facts: what else a reader needs to judge the figures.
+        bares: calls in process, by the name of their row.
+        ours: rows of this repository; the verdicts are on the first one, Absorb with its defaults.
+        peers: rows of other servers.
     """
 
-    name: str
-    title: str
-    is_general: bool
-    rounds: Sequence[Figures]
-    problem: str = ""
+    cpu: str
+    facts: Mapping[str, str]
+    bares: Mapping[str, Row]
+    ours: Sequence[Row]
+    peers: Sequence[Row]
+
+    @property
+    def rows(self) -> list[Row]:
+        """Every row, in the order of the table."""
+        return [*self.bares.values(), *self.ours, *self.peers]
 
 
-@dataclass(frozen=True)
-class Spread:
-    """Median, smallest and largest value over the rounds."""
-
-    median: float
-    low: float
-    high: float
-
-    def text(self, digits: int) -> str:
-        """Text for a table."""
-        return f"{self.median:,.{digits}f} ({self.low:,.{digits}f}–{self.high:,.{digits}f})"
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """One claim and whether the figures meet it; `is_met` is None if figures are missing."""
-
-    claim: str
-    measured: str
-    is_met: bool | None
-
-    def line(self) -> str:
-        """Row of the table of verdicts."""
-        word = {True: "met", False: "NOT met", None: "unknown"}[self.is_met]
-        return f"| {self.claim} | {self.measured} | **{word}** |"
-
-
-def spread(values: Sequence[float]) -> Spread:
-    """Summary over at least one round."""
-    return Spread(median(values), min(values), max(values))
-
-
-def over_rounds(row: Row, cell: Cell, what: str) -> list[float]:
-    """One figure for each round."""
-    return [figures[str(cell)][what] for figures in row.rounds]
-
-
-def verdicts(ours: Row, bare: Row, rows: Sequence[Row]) -> list[Verdict]:
-    """The claims on overhead and throughput at both slate sizes, for one row of ours."""
-    judged = [_overhead(ours, bare, slate) for slate in SLATES]
-    general = [row for row in rows if row.is_general and row.rounds]
-    alone = [row for row in rows if row.name == "fastapi" and row.rounds]
+def page(measurement: Measurement) -> str:
+    """The page `peers.md`."""
+    lines = ["# Absorb beside other servers of the same model", ""]
+    lines += [f"- {what}: {value}" for what, value in measurement.facts.items()]
+    if measurement.ours:
+        lines += ["", f"Verdicts, on the row “{measurement.ours[0].title}”, {measurement.cpu}:", ""]
+        judged = verdicts(measurement.ours[0], measurement.bares, measurement.peers)
+        lines += ["| claim | measured | |", "|---|---|---|", *(one.line() for one in judged)]
+    on = f"on {measurement.cpu}"
+    lines += ["", f"## Answers per second over those of others, {MANY} at a time, {on}", ""]
+    lines += ratios_table(measurement)
+    lines += [
+        "",
+        f"## p50 over the bare call, one at a time, {on}",
+        "",
+        *overhead_table(measurement),
+    ]
     for slate in SLATES:
-        judged.append(_ratio(ours, general, slate, MIN_RATIO, "the best of the general servers"))
-        judged.append(_ratio(ours, alone, slate, 1.0, "FastAPI alone"))
-    return judged
+        lines += ["", f"## B = {slate:,} candidates, {on}", "", *table(measurement.rows, slate)]
+    lines += [
+        "",
+        "Medians over the rounds, in brackets the smallest and the largest; ratios and differences are taken within",
+        f"each round. A row “alone” is a call in process; at {MANY} at a time from one thread for each core.",
+        "Queries and method: `loadtest/peers/README.md`.",
+        "",
+        "![latency and throughput](peers.png)",
+        "",
+    ]
+    return "\n".join(lines)
 
 
-def _overhead(ours: Row, bare: Row, slate: int) -> Verdict:
-    claim = f"B = {slate:,}, concurrency 1: p50 − p50 of ONNX Runtime alone ≤ {MAX_OVERHEAD_MS} ms"
-    cell = Cell(ONE, slate)
-    pairs = zip(
-        over_rounds(ours, cell, "p50_ms"), over_rounds(bare, cell, "p50_ms"), strict=False
-    )  # of the same round
-    differences = [mine - theirs for mine, theirs in pairs]
-    if not differences:
-        return Verdict(claim, "no figures", None)
-    overhead = spread(differences)
-    return Verdict(claim, f"{overhead.text(2)} ms", overhead.median <= MAX_OVERHEAD_MS)
+def ratios_table(measurement: Measurement) -> list[str]:
+    """Markdown lines: answers per second of each row of ours over the best general server's and bare FastAPI's."""
+    heads, others = [], []
+    for slate in SLATES:
+        for name, other in (
+            ("best general server", best_general(measurement.peers, slate)),
+            ("bare FastAPI", fastapi_of(measurement.peers)),
+        ):
+            heads.append(f"B = {slate:,}, × {name}" + (f" ({other.title})" if other else ""))
+            others.append((slate, other))
+    lines = [f"| | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    for row in measurement.ours:
+        got = [ratio(row, other, slate) for slate, other in others]
+        cells = [one.text(2) if one else "no figures" for one in got]
+        lines.append(f"| {row.title} | {' | '.join(cells)} |")
+    return lines
 
 
-def _ratio(ours: Row, others: Sequence[Row], slate: int, least: float, name: str) -> Verdict:
-    claim = f"B = {slate:,}, concurrency 8: answers/s ≥ {least:g} × {name}"
-    cell = Cell(MANY, slate)
-    if not others or not ours.rounds:
-        return Verdict(claim, "no figures", None)
-    per_s = {row.title: median(over_rounds(row, cell, "per_s")) for row in others}
-    best = max(per_s, key=lambda title: per_s[title])
-    mine = median(over_rounds(ours, cell, "per_s"))
-    ratio = mine / per_s[best]
-    measured = f"{mine:,.0f} / {per_s[best]:,.0f} ({best}) = {ratio:.2f}"
-    return Verdict(claim, measured, ratio >= least)
+def overhead_table(measurement: Measurement) -> list[str]:
+    """Markdown lines: p50 of a whole request over the bare call of its engine; of the published graph for peers."""
+    cells = (Cell(ONE, SLATES[0]), PAUSED, *(Cell(ONE, slate) for slate in SLATES[1:]))
+    heads = [
+        f"B = {cell.slate:,}, {f'pauses of {cell.pause_ms} ms' if cell.pause_ms else 'no pauses'}, ms"
+        for cell in cells
+    ]
+    lines = [f"| | over | {' | '.join(heads)} |", "|---" * (len(heads) + 2) + "|"]
+    for row in (*measurement.ours, *measurement.peers):
+        bare = bare_of(row, measurement.bares)
+        over = [overhead_ms(row, bare, cell) for cell in cells]
+        if bare is not None and any(over):
+            texts = [one.text(2) if one else "no figures" for one in over]
+            lines.append(f"| {row.title} | {bare.title} | {' | '.join(texts)} |")
+    return lines
 
 
 def table(rows: Sequence[Row], slate: int) -> list[str]:
     """Markdown lines: medians over the rounds, with the smallest and the largest."""
-    lines = [
-        "| | p50 ms, one at a time | p90 | p99 | answers/s | p50 ms, 8 at a time | p99 | answers/s |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    paused = f"p50 ms, pauses of {PAUSED.pause_ms} ms | " if slate == PAUSED.slate else ""
+    head = (
+        f"| | p50 ms, one at a time | p90 | p99 | answers/s | {paused}"
+        f"p50 ms, {MANY} at a time | p99 | answers/s |"
+    )
+    lines = [head, "|---" * (head.count("|") - 1) + "|"]
     for row in rows:
         if not row.rounds:
-            lines.append(f"| {row.title} | no figures: {_on_one_line(row.problem)} | | | | | | |")
+            empty = " |" * (head.count("|") - 3)
+            lines.append(f"| {row.title} | no figures: {_on_one_line(row.problem)} |{empty}")
             continue
         one, many = Cell(ONE, slate), Cell(MANY, slate)
         cells = [
@@ -126,6 +134,7 @@ def table(rows: Sequence[Row], slate: int) -> list[str]:
             f"{median(over_rounds(row, one, 'p90_ms')):.2f}",
             f"{median(over_rounds(row, one, 'p99_ms')):.2f}",
             f"{median(over_rounds(row, one, 'per_s')):,.0f}",
+            *([spread(over_rounds(row, PAUSED, "p50_ms")).text(2)] if paused else []),
             f"{median(over_rounds(row, many, 'p50_ms')):.2f}",
             f"{median(over_rounds(row, many, 'p99_ms')):.2f}",
             spread(over_rounds(row, many, "per_s")).text(0),
@@ -141,39 +150,33 @@ def _on_one_line(text: str) -> str:
     return shown if len(shown) <= 200 else f"{shown[:200]}…"
 
 
-def page(ours: Sequence[Row], bare: Row, peers: Sequence[Row], facts: Mapping[str, str]) -> str:
-    """The page `peers.md`. The verdicts are on the first row of `ours`: Absorb with its defaults."""
-    rows = [bare, *ours, *peers]
-    judged = verdicts(ours[0], bare, peers) if ours else []
-    lines = ["# Absorb beside other servers of the same model", ""]
-    lines += [f"- {what}: {value}" for what, value in facts.items()]
-    lines += ["", f"Verdicts, on the row “{ours[0].title}”:" if ours else "", ""]
-    lines += [
-        "| claim | measured | |",
-        "|---|---|---|",
-        *(verdict.line() for verdict in judged),
-        "",
-    ]
-    for slate in SLATES:
-        lines += [f"## B = {slate:,} candidates", "", *table(rows, slate), ""]
-    lines += [
-        "Medians over the rounds, in brackets the smallest and the largest. `onnxruntime alone` at 8 at a time is the",
-        "call from one thread for each core. Queries and method: `loadtest/peers/README.md`.",
-        "",
-        "![latency and throughput](peers.png)",
-        "",
-    ]
-    return "\n".join(lines)
+def as_json(measurement: Measurement) -> str:
+    """Every figure of every round, and the verdicts, as JSON."""
+    rows = [{**asdict(row), "cpu": measurement.cpu} for row in measurement.rows]
+    ours, bares, peers = measurement.ours, measurement.bares, measurement.peers
+    judged = [asdict(one) for one in verdicts(ours[0], bares, peers)] if ours else []
+    content = {
+        "cpu": measurement.cpu,
+        "facts": dict(measurement.facts),
+        "verdicts": judged,
+        "rows": rows,
+    }
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
-def plot(rows: Sequence[Row], path: Path) -> None:
+def plot(measurement: Measurement, path: Path) -> None:
     """For each slate size: median latency one at a time and answers per second at 8; whiskers over the rounds."""
     mpl.use("agg")
     from matplotlib import pyplot  # after the backend is chosen: there may be no display
 
-    shown = [row for row in rows if row.rounds][::-1]
-    figure, grid = pyplot.subplots(2, len(SLATES), figsize=(12, 8), layout="constrained")
-    kinds = ((ONE, "p50_ms", "p50 ms, one at a time"), (MANY, "per_s", "answers/s, 8 at a time"))
+    shown = [row for row in measurement.rows if row.rounds][::-1]
+    size = (13, 3 + 0.6 * len(shown))
+    figure, grid = pyplot.subplots(2, len(SLATES), figsize=size, layout="constrained")
+    figure.suptitle(measurement.cpu)
+    kinds = (
+        (ONE, "p50_ms", "p50 ms, one at a time"),
+        (MANY, "per_s", f"answers/s, {MANY} at a time"),
+    )
     for line, (concurrency, what, label) in zip(grid, kinds, strict=True):
         for axes, slate in zip(line, SLATES, strict=True):
             spreads = [spread(over_rounds(row, Cell(concurrency, slate), what)) for row in shown]
@@ -182,8 +185,14 @@ def plot(rows: Sequence[Row], path: Path) -> None:
                 [s.median - s.low for s in spreads],
                 [s.high - s.median for s in spreads],
             ]
-            colors = ["C1" if row.name.startswith("absorb") else "C0" for row in shown]
+            colors = [_color(row, measurement) for row in shown]
             axes.barh([row.title for row in shown], middle, xerr=whiskers, color=colors)
             axes.set(xlabel=label, title=f"B = {slate:,}")
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
+
+
+def _color(row: Row, measurement: Measurement) -> str:
+    if row.name in measurement.bares:
+        return "C7"
+    return "C1" if row in measurement.ours else "C0"

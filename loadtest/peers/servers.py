@@ -5,8 +5,29 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Wire = Literal["json", "v2", "v2-binary"]
+MODEL = "lrea"
+"""The published model that every server serves."""
+AUTO = "auto"
+"""`ABSORB_ENGINE` of the default configuration: the service picks the engine when it loads the model."""
+ENGINES = ("onnxruntime",)
+"""Engines of the service that run on a CPU."""
+SAME_GRAPH = 1e-6
+OTHER_ENGINE = 1e-5
+"""Engines add in another order."""
 BARE = "bare"
-"""Name of the row of ONNX Runtime alone, in process."""
+"""Name of the row of ONNX Runtime alone, in process, which runs the graph as it was published."""
+
+
+def bare_row(engine: str) -> str:
+    """Name of the row of an engine's call alone, in process."""
+    return f"{BARE}-{engine}"
+
+
+BARES = {
+    BARE: "ONNX Runtime alone, the published graph",
+    **{bare_row(engine): f"engine {engine} alone" for engine in ENGINES},
+}
+"""Row of a call in process, without a server -> title."""
 
 
 @dataclass(frozen=True)
@@ -17,11 +38,13 @@ class Route:
         name: name of the row.
         path: path of the URL.
         wire: format of request and answer.
+        tolerance: largest allowed difference between a score and that of the published graph, run in process.
     """
 
     name: str
     path: str
     wire: Wire
+    tolerance: float = SAME_GRAPH
 
 
 @dataclass(frozen=True)
@@ -37,6 +60,7 @@ class Server:
         package: package whose version is reported; None: this repository.
         is_general: a general server, which Absorb's throughput must beat by a factor.
         on_system_python: needs Debian's interpreter.
+        engine: for Absorb, the engine that must score, or `AUTO`; None: another server.
         environment: environment variables; values may contain the same fields as `command`.
     """
 
@@ -48,6 +72,7 @@ class Server:
     package: str | None = None
     is_general: bool = True
     on_system_python: bool = False
+    engine: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -131,24 +156,28 @@ _SETTINGS = {
     "ABSORB_LOG_LEVEL": "WARNING",
     "ABSORB_PROCESSES": "{workers}",
 }
+
+
 ABSORBS: tuple[Server, ...] = (
     Server(
         "absorb",
         "Absorb",
         (
-            Route("absorb", "/v1/score", "json"),
-            Route("absorb-v2", "/v2/models/lrea/infer", "v2"),
-            Route("absorb-v2-binary", "/v2/models/lrea/infer", "v2-binary"),
+            Route("absorb", "/v1/score", "json", OTHER_ENGINE),
+            Route("absorb-v2", f"/v2/models/{MODEL}/infer", "v2", OTHER_ENGINE),
+            Route("absorb-v2-binary", f"/v2/models/{MODEL}/infer", "v2-binary", OTHER_ENGINE),
         ),
         _SERVICE,
+        engine=AUTO,
         environment=_SETTINGS,
     ),
     Server(
         "absorb-redis",
         "Absorb, no host tier",
-        (Route("absorb-redis", "/v1/score", "json"),),
+        (Route("absorb-redis", "/v1/score", "json", OTHER_ENGINE),),
         _SERVICE,
+        engine=AUTO,
         environment={**_SETTINGS, "ABSORB_HOST_CACHE_BYTES": "0"},
     ),
 )
-"""Absorb with its defaults, by each of its protocols, and without the cache tier in its own memory."""
+"""Absorb with its defaults, by each of its protocols; without the cache tier in its own memory."""

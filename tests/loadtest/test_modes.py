@@ -23,4 +23,6 @@ def test_a_row_is_the_median_of_its_rounds_with_the_extremes() -> None:
 
     assert head.startswith("| at a time | B |")
     assert len(rows) == len(CELLS)
-    assert rows[0] == "| 1 | 20 | mode | 100 (100–100) | 2.00 (1.00–3.00) | 2.0 (1.0–3.0) |"
+    assert (
+        rows[0] == "| 1 | 20 | mode | 100 (100 to 100) | 2.00 (1.00 to 3.00) | 2.0 (1.0 to 3.0) |"
+    )

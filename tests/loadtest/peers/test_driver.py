@@ -4,7 +4,7 @@ from contextlib import suppress
 
 import pytest
 
-from loadtest.peers.driver import check, load
+from loadtest.peers.driver import LEAST_ANSWERS, check, load
 from loadtest.peers.queries import Query
 from loadtest.peers.servers import Route
 from loadtest.peers.wire_formats import http_request
@@ -43,6 +43,27 @@ async def timed(query: Query) -> int:
 
 def test_the_driver_times_answers_over_connections_that_stay_open() -> None:
     assert asyncio.run(timed(Query("1", ["i"], [0.5]))) > 2
+
+
+async def latencies(pause_s: float) -> list[float]:
+    """Latencies of one connection."""
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    try:
+        request = http_request(ROUTES["json"], "h", Query("1", ["i"], []))
+        latency_s, _, _ = await load(port, 1, [request], 0.0, 0.1, pause_s)
+        return list(latency_s)
+    finally:
+        server.close()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.gather(*others)
+        await asyncio.sleep(0)
+
+
+def test_a_pause_spaces_requests_out_and_is_not_part_of_the_latency() -> None:
+    paused = asyncio.run(latencies(0.1))
+    assert len(paused) == LEAST_ANSWERS
+    assert min(paused) < 0.1
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,15 @@ import asyncio
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from loadtest.peers import driver, queries
+from loadtest.peers.bare import engine_calls
+from loadtest.peers.engine_call import EngineCall
 from loadtest.peers.ranker import Ranker
 from loadtest.peers.servers import Route
 from models.contract.embedded_cache import start_server, stop_server
@@ -53,6 +56,12 @@ def test_fields_reach_the_scores_in_every_wire_format(world: World, tmp_path: Pa
         port = int(url.rpartition(":")[2])
         for route in ROUTES:
             asyncio.run(driver.check(port, route, checked))
+
+    engine = EngineCall("onnxruntime", tmp_path / "job.json")
+    assert len(engine_calls(engine, checked)) == len(checked)
+    wrong = replace(checked[0], scores=[1 - score for score in checked[0].scores])
+    with pytest.raises(ValueError, match=f"scores of user {wrong.user_id} differ"):
+        engine_calls(engine, [wrong])
 
     first = checked[0]
     assert set(first.fields) == {"display", "mailer"}
