@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -12,13 +13,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from models.contract.errors import AbsorbError
 from service.generations.follower import Follower
 from service.generations.selection import Selection
 from service.http.cache_routes import cache_routes
-from service.http.fast_path import FastPath
-from service.http.middleware import RequestMiddleware
+from service.http.middleware import Check, RequestMiddleware
 from service.http.routes import operating_routes, scoring_routes, showing_routes
 from service.http.slow_routes import slow_routes
 from service.observability.exposition import Scrape
@@ -32,9 +33,9 @@ from service.scoring.pipeline import Pipeline
 from service.settings import Settings
 from service.state.build import Tiers
 from service.status import headers_of, status_of
-from service.transport.auth import Access, KeyCheck
+from service.transport.auth import Access
 from service.transport.body import BodyLimit
-from service.transport.browser import BrowserCheck, BrowserRules
+from service.transport.browser import BrowserRules
 from service.transport.parser_thread import ParserThread
 from service.transport.responses import error_response
 from service.v2.data_plane import DataPlane
@@ -89,13 +90,27 @@ class Dependencies:
             self.grpc_server.begin_to_close()
 
 
-def create_app(dependencies: Dependencies) -> FastAPI:
+class Application(FastAPI):
+    """FastAPI with one middleware outside of its own.
+
+    Attributes:
+        outermost: gets every request first.
+    """
+
+    outermost: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        await self.outermost(scope, receive, send)
+
+
+def create_app(dependencies: Dependencies) -> Application:
     """Make the ASGI application: routes, middleware, error handlers and background tasks."""
     settings, telemetry = dependencies.settings, dependencies.telemetry
     access = Access(settings)
     scrape = Scrape(telemetry.registry)
     slow = SlowRequests(settings.slow_ms, settings.slow_dir, SlowMetrics(telemetry.registry))
-    app = FastAPI(
+    app = Application(
         title="Absorb",
         description="Click probabilities from cached user states.",
         lifespan=lambda _: _lifespan(dependencies, scrape, slow),
@@ -106,13 +121,14 @@ def create_app(dependencies: Dependencies) -> FastAPI:
     for router in [scoring, *_routers(dependencies, access, scrape, slow)]:
         app.include_router(router)
     routes = {route.path: route for route in scoring.routes if isinstance(route, APIRoute)}
-    # Each call wraps the ones before it: the request middleware is the outermost.
-    app.add_middleware(FastPath, routes=routes, on_error=_on_absorb_error)
-    if access.needs_key:
-        app.add_middleware(KeyCheck, access=access)
-    if (rules := BrowserRules(settings)).is_needed:
-        app.add_middleware(BrowserCheck, rules=rules)
-    app.add_middleware(RequestMiddleware, request_log=dependencies.request_log, slow=slow)
+    app.outermost = RequestMiddleware(
+        partial(FastAPI.__call__, app),
+        dependencies.request_log,
+        slow,
+        _checks(settings, access),
+        routes,
+        _error_response,
+    )
     app.exception_handler(AbsorbError)(_on_absorb_error)
     app.exception_handler(HTTPException)(_on_http_error)
     app.exception_handler(RequestValidationError)(_on_validation_error)
@@ -143,6 +159,13 @@ async def _lifespan(
     await dependencies.tiers.close()
 
 
+def _checks(settings: Settings, access: Access) -> list[Check]:
+    """What every request passes, in this order."""
+    rules = BrowserRules(settings)
+    checks: list[Check] = [rules.check] if rules.is_needed else []
+    return [*checks, access.check_scoring] if access.needs_key else checks
+
+
 def _routers(
     dependencies: Dependencies, access: Access, scrape: Scrape, slow: SlowRequests
 ) -> list[APIRouter]:
@@ -170,6 +193,10 @@ async def _running(*endless: Coroutine[None, None, None]) -> AsyncIterator[None]
 
 
 async def _on_absorb_error(_: Request, error: AbsorbError) -> Response:
+    return _error_response(error)
+
+
+def _error_response(error: AbsorbError) -> Response:
     status = status_of(error)
     if status >= 500:
         log.warning("request refused", extra={"status": status, "error": str(error)})

@@ -12,7 +12,7 @@ from models.contract.generation import Generation
 from models.contract.record import UserRecord
 from models.contract.vocabulary import Vocabulary
 from service.generations.serving import Serving
-from service.observability.metrics import StateSource, milliseconds
+from service.observability.metrics import StateSource
 from service.runtime.engines.engine import State
 from service.runtime.scorer import CandidateFields, UnknownFields
 
@@ -123,8 +123,9 @@ def sum_of(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
 
 def timings_ms(seconds: Mapping[str, float]) -> dict[str, float]:
     """Stage -> milliseconds, and their sum as `total`."""
-    timings = {**seconds, "total": sum(seconds.values())}
-    return {stage: milliseconds(took_s) for stage, took_s in timings.items()}
+    timings = {stage: round(1000 * took_s, 3) for stage, took_s in seconds.items()}
+    timings["total"] = round(1000 * sum(seconds.values()), 3)
+    return timings
 
 
 @dataclass(frozen=True)

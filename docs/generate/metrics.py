@@ -17,6 +17,8 @@ TYPES = {
     "GaugeMetricFamily": "gauge",
     "CounterMetricFamily": "counter",
     "HistogramMetricFamily": "histogram",
+    "CounterTable": "counter",
+    "HistogramTable": "histogram",
 }
 INTRODUCTION = """# Metrics
 

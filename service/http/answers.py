@@ -18,28 +18,33 @@ from service.scoring.comparison import Comparison
 from service.status import text_of
 
 Json = dict[str, object]
+Timings = Mapping[str, float]
+"""Stage -> milliseconds; `timings_ms` makes them."""
 
 
-def score_answer(answer: Scores, top_k: int | None) -> Json:
-    """Make a `ScoreResponse`."""
+def score_answer(answer: Scores, top_k: int | None, timings: Timings) -> Json:
+    """Make a `ScoreResponse`.
+
+    Args:
+        answer: the scores.
+        top_k: how many candidates to list; None gives every score.
+        timings: the stages in milliseconds, with their sum.
+    """
+    found, generation = answer.found, answer.generation
     return {
-        "model": answer.generation.model,
-        "generation": answer.generation.name,
-        "artifact_id": answer.generation.artifact_id,
+        "model": generation.model,
+        "generation": generation.name,
+        "artifact_id": generation.artifact_id,
         "user_id": answer.query.user_id,
-        "state": {
-            "source": answer.found.source,
-            "tier": answer.found.tier,
-            "as_of_s": answer.found.as_of_s,
-        },
-        "degraded": answer.found.reason is not None,
-        "degraded_reason": answer.found.reason,
+        "state": {"source": found.source, "tier": found.tier, "as_of_s": found.as_of_s},
+        "degraded": found.reason is not None,
+        "degraded_reason": found.reason,
         "scores": answer.scores if top_k is None else None,
         "ranked": None if top_k is None else ranked(answer, top_k),
         "unknown_candidates": answer.unknown_candidates,
         "unknown_candidate_fields": answer.unknown_fields,
         "unknown_context": answer.unknown_context,
-        "timings_ms": timings_ms(answer.stages),
+        "timings_ms": timings,
     }
 
 
@@ -50,7 +55,7 @@ def ranked(answer: Scores, top_k: int) -> list[Json]:
     return [{"item": answer.query.candidates[at], "score": score} for at, score in listed]
 
 
-def comparison_answer(comparison: Comparison, top_k: int | None) -> Json:
+def comparison_answer(comparison: Comparison, top_k: int | None, timings: Timings) -> Json:
     """Make a `CompareResponse`."""
     outcomes = comparison.outcomes.items()
     return {
@@ -61,7 +66,7 @@ def comparison_answer(comparison: Comparison, top_k: int | None) -> Json:
             {"models": pair.models, "kendall_tau": pair.kendall_tau, "overlap": pair.overlap}
             for pair in comparison.agreements
         ],
-        "timings_ms": timings_ms(comparison.stages),
+        "timings_ms": timings,
     }
 
 
@@ -72,7 +77,7 @@ def _compared(
     empty: Json = dict.fromkeys(ComparedModel.model_fields)
     if isinstance(outcome, Exception):
         return {**empty, "model": name, "error": text_of(outcome)}
-    answer = score_answer(outcome, comparison.top_k)
+    answer = score_answer(outcome, comparison.top_k, timings_ms(outcome.stages))
     sent, known = comparison.query, outcome.query
     return {
         **{field: answer.get(field) for field in empty},
@@ -90,9 +95,9 @@ def _with_ranks(listed: list[Json]) -> list[Json]:
     return [{"rank": rank, **item} for rank, item in zip(positions, listed, strict=True)]
 
 
-def server_timing(stages: Mapping[str, float]) -> str:
+def server_timing(timings: Timings) -> str:
     """Make the value of a Server-Timing header."""
-    return ", ".join(f"{stage};dur={took_ms}" for stage, took_ms in timings_ms(stages).items())
+    return ", ".join([f"{stage};dur={took_ms}" for stage, took_ms in timings.items()])
 
 
 def model_answer(serving: Serving, is_default: bool) -> Json:

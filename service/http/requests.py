@@ -29,9 +29,10 @@ from service.http.candidates import (
     short,
 )
 from service.settings import Settings
-from service.transport.body import BodyLimit, read_body
+from service.transport.body import BodyLimit, receive_body
 from service.transport.deadline import read_deadline_and_priority
-from service.transport.disconnect import cancelled_on_disconnect
+from service.transport.disconnect import CancelledOnDisconnect
+from service.transport.headers import KEPT, Headers
 from service.transport.limits import LARGE_BYTES, MAX_CONTEXT_FIELDS, SlateLimits, bound_of
 from service.transport.parser_thread import ParserThread
 
@@ -209,10 +210,15 @@ def with_body(
 
     def decorate(answer: Answer[Body]) -> Endpoint:
         async def endpoint(request: Request) -> Response:
-            deadline, priority = read_deadline_and_priority(request.headers, settings)
-            raw = await read_body(request, limit)
-            body = await parse_where_it_fits(parsers, kind, raw, limits)
-            with cancelled_on_disconnect(request.receive):
+            headers: Headers = request.scope[KEPT]  # by the middleware
+            receive = request.receive
+            deadline, priority = read_deadline_and_priority(headers, settings)
+            raw = await receive_body(receive, headers, limit)
+            if len(raw) > LARGE_BYTES:
+                body = await parsers.run(parse_request, kind, raw, limits)
+            else:
+                body = parse_request(kind, raw, limits)
+            with CancelledOnDisconnect(receive):
                 return await answer(body, deadline, priority)
 
         # Not functools.wraps: FastAPI would read the signature of `answer`.
@@ -220,15 +226,6 @@ def with_body(
         return endpoint
 
     return decorate
-
-
-async def parse_where_it_fits(
-    parsers: ParserThread, kind: type[Body], raw: bytes, limits: SlateLimits
-) -> Body:
-    """Parse a small body on the event loop, and a large one in the parsers' thread; raises as `parse_request` does."""
-    if len(raw) > LARGE_BYTES:
-        return await parsers.run(parse_request, kind, raw, limits)
-    return parse_request(kind, raw, limits)
 
 
 def parse_request(kind: type[Body], raw: bytes, limits: SlateLimits | None) -> Body:

@@ -23,7 +23,7 @@ from service.http.schemas import (
     UserResponse,
 )
 from service.observability.exposition import Scrape
-from service.query import Query
+from service.query import Query, timings_ms
 from service.runtime.readiness import Readiness
 from service.scoring.pipeline import Pipeline
 from service.settings import Settings
@@ -56,8 +56,9 @@ def scoring_routes(pipeline: Pipeline, settings: Settings, parsers: ParserThread
             priority,
         )
         scores = await pipeline.score(query)
-        headers = {"Server-Timing": server_timing(scores.stages)}
-        return JsonResponse(score_answer(scores, body.top_k), headers=headers)
+        timings = timings_ms(scores.stages)
+        headers = {"Server-Timing": server_timing(timings)}
+        return JsonResponse(score_answer(scores, body.top_k, timings), headers=headers)
 
     @router.post(
         "/compare", response_model=CompareResponse, openapi_extra=described_body(CompareRequest)
@@ -76,9 +77,10 @@ def scoring_routes(pipeline: Pipeline, settings: Settings, parsers: ParserThread
             priority,
         )
         comparison = await pipeline.compare(query, body.models, body.top_k)
-        headers = {"Server-Timing": server_timing(comparison.stages)}
+        timings = timings_ms(comparison.stages)
+        headers = {"Server-Timing": server_timing(timings)}
         # In a thread: the long rankings of several models would block the event loop.
-        answer = await run_in_threadpool(comparison_answer, comparison, body.top_k)
+        answer = await run_in_threadpool(comparison_answer, comparison, body.top_k, timings)
         return JsonResponse(answer, headers=headers)
 
     return router

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from platform import python_version
-from typing import Generic, Literal, TypeVar
+from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 
 from models.contract.generation import Generation
 from models.contract.version import package_version
+from service.observability.tables import CounterTable, HistogramTable
 
 StateSource = Literal["hit", "miss", "stale", "corrupt", "unavailable"]
 """How a user's state was found. All but hit and stale are scored from the cold-start state."""
@@ -43,84 +44,66 @@ class Telemetry:
         self._add_facts(registry, clock)
 
     def _add_request_metrics(self, registry: CollectorRegistry) -> None:
-        self._requests = Children(
-            Counter(
-                "absorb_requests",
-                "Answers sent; the label model is empty if no model was chosen.",
-                ["route", "method", "model", "code"],
-                registry=registry,
-            )
+        self._requests = CounterTable(
+            "absorb_requests",
+            "Answers sent; the label model is empty if no model was chosen.",
+            ["route", "method", "model", "code"],
+            registry=registry,
         )
-        self._request_seconds = Children(
-            Histogram(
-                "absorb_request_duration_seconds",
-                "Seconds from the arrival of a request to its answer.",
-                ["route"],
-                buckets=SECONDS,
-                registry=registry,
-            )
+        self._request_seconds = HistogramTable(
+            "absorb_request_duration_seconds",
+            "Seconds from the arrival of a request to its answer.",
+            ["route"],
+            buckets=SECONDS,
+            registry=registry,
         )
-        self._stage_seconds = Children(
-            Histogram(
-                "absorb_stage_duration_seconds",
-                "Seconds that one stage of a score request took.",
-                ["model", "stage"],
-                buckets=SECONDS,
-                registry=registry,
-            )
+        self._stage_seconds = HistogramTable(
+            "absorb_stage_duration_seconds",
+            "Seconds that one stage of a score request took.",
+            ["model", "stage"],
+            buckets=SECONDS,
+            registry=registry,
         )
-        self._candidates = Children(
-            Histogram(
-                "absorb_candidates",
-                "Number of candidates in a score request.",
-                ["model"],
-                buckets=CANDIDATES,
-                registry=registry,
-            )
+        self._candidates = HistogramTable(
+            "absorb_candidates",
+            "Number of candidates in a score request.",
+            ["model"],
+            buckets=CANDIDATES,
+            registry=registry,
         )
 
     def _add_unknown_metrics(self, registry: CollectorRegistry) -> None:
-        self._unknown_candidates = Children(
-            Counter(
-                "absorb_unknown_candidates",
-                "Candidates that are not in the catalogue.",
-                ["model"],
-                registry=registry,
-            )
+        self._unknown_candidates = CounterTable(
+            "absorb_unknown_candidates",
+            "Candidates that are not in the catalogue.",
+            ["model"],
+            registry=registry,
         )
-        self._unknown_fields = Children(
-            Counter(
-                "absorb_unknown_candidate_fields",
-                "Score requests in which a value of the candidate field was missing or unknown.",
-                ["model", "field"],
-                registry=registry,
-            )
+        self._unknown_fields = CounterTable(
+            "absorb_unknown_candidate_fields",
+            "Score requests in which a value of the candidate field was missing or unknown.",
+            ["model", "field"],
+            registry=registry,
         )
-        self._unknown_context = Children(
-            Counter(
-                "absorb_unknown_context",
-                "Score requests in which the value of the context field was missing or unknown.",
-                ["model", "field"],
-                registry=registry,
-            )
+        self._unknown_context = CounterTable(
+            "absorb_unknown_context",
+            "Score requests in which the value of the context field was missing or unknown.",
+            ["model", "field"],
+            registry=registry,
         )
 
     def _add_lookup_metrics(self, registry: CollectorRegistry) -> None:
-        self._lookups = Children(
-            Counter(
-                "absorb_cache_lookups",
-                "User lookups for scoring.",
-                ["model"],
-                registry=registry,
-            )
+        self._lookups = CounterTable(
+            "absorb_cache_lookups",
+            "User lookups for scoring.",
+            ["model"],
+            registry=registry,
         )
-        self._results = Children(
-            Counter(
-                "absorb_cache_results",
-                "User lookups by result; the sum is absorb_cache_lookups_total.",
-                ["model", "result"],
-                registry=registry,
-            )
+        self._results = CounterTable(
+            "absorb_cache_results",
+            "User lookups by result; the sum is absorb_cache_lookups_total.",
+            ["model", "result"],
+            registry=registry,
         )
         self._score_failures = Counter(
             "absorb_score_failures",
@@ -210,8 +193,8 @@ class Telemetry:
 
     def looked_up(self, model: str, source: StateSource) -> None:
         """Count one lookup and its result together, so that the results always add up to the lookups."""
-        self._lookups(model).inc()
-        self._results(model, source).inc()
+        self._lookups.add((model,))
+        self._results.add((model, source))
         if source not in FROM_A_RECORD:
             self._defaults.labels(model, source).inc()
 
@@ -225,23 +208,23 @@ class Telemetry:
         stage_seconds: Mapping[str, float],
     ) -> None:
         """Count one answered score request."""
-        self._candidates(model).observe(num_candidates)
-        self._unknown_candidates(model).inc(num_unknown)
+        self._candidates.observe((model,), num_candidates)
+        self._unknown_candidates.add((model,), num_unknown)
         for field in unknown_fields:
-            self._unknown_fields(model, field).inc()
+            self._unknown_fields.add((model, field))
         for field in unknown_context:
-            self._unknown_context(model, field).inc()
+            self._unknown_context.add((model, field))
         for stage, took_s in stage_seconds.items():
             self.staged(model, STAGE_NAMES.get(stage, stage), took_s)
 
     def staged(self, model: str, stage: str, took_s: float) -> None:
         """Record the time of one stage of a request."""
-        self._stage_seconds(model, stage).observe(took_s)
+        self._stage_seconds.observe((model, stage), took_s)
 
     def answered(self, route: str, method: str, model: str, status: int, took_s: float) -> None:
         """Count one answer. Label values come from the program, never from clients."""
-        self._requests(route, method, model, str(status)).inc()
-        self._request_seconds(route).observe(took_s)
+        self._requests.add((route, method, model, str(status)))
+        self._request_seconds.observe((route,), took_s)
 
     def rejected(self, reason: str) -> None:
         """Count a rejected request."""
@@ -275,24 +258,6 @@ class Telemetry:
         self._as_of.remove(generation.model)
         self._users.remove(generation.model)
         self._created_s.pop(generation.model)
-
-
-Kind = TypeVar("Kind", Counter, Histogram)
-
-
-class Children(Generic[Kind]):
-    """A metric's children by label values. prometheus_client itself takes a lock for each look-up of a child."""
-
-    def __init__(self, metric: Kind) -> None:
-        self._metric: Kind = metric
-        self._known: dict[tuple[str, ...], Kind] = {}
-
-    def __call__(self, *labels: str) -> Kind:
-        """The child with these label values."""
-        child = self._known.get(labels)
-        if child is None:
-            child = self._known[labels] = self._metric.labels(*labels)
-        return child
 
 
 class GenerationAges(Collector):

@@ -80,7 +80,11 @@ class SlowMetrics:
 
 
 class SlowRequests:
-    """Captures requests that are slower than the threshold."""
+    """Captures requests that are slower than the threshold.
+
+    Attributes:
+        is_on: whether any request is captured.
+    """
 
     def __init__(
         self, threshold_ms: float | None, folder: Path | None, metrics: SlowMetrics
@@ -92,6 +96,7 @@ class SlowRequests:
             folder: folder of the file; None writes none.
             metrics: metrics of captured requests.
         """
+        self.is_on = threshold_ms is not None
         self._threshold_s = None if threshold_ms is None else threshold_ms / 1000
         self._folder = folder
         self._metrics = metrics
@@ -107,8 +112,7 @@ class SlowRequests:
 
     def capture(self, path: str) -> Capture | None:
         """Recorder for a request's bytes; None if requests to this path are not captured."""
-        is_on = self._threshold_s is not None
-        return Capture() if is_on and path.startswith(CAPTURED) else None
+        return Capture() if self.is_on and path.startswith(CAPTURED) else None
 
     def finish(
         self,

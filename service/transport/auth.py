@@ -13,18 +13,17 @@ import ipaddress
 from collections.abc import Mapping
 from enum import IntEnum
 
-from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Scope
 
 from service.errors import AccessError, KeyMissingError
 from service.settings import Settings
-from service.status import headers_of, status_of
-from service.transport.responses import error_response
+from service.transport.headers import Headers
 
 PROBES = frozenset({"/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"})
 METRICS = "/metrics"
 BEARER = "bearer "
+KEY_HEADERS = frozenset({b"authorization", b"x-api-key"})
 
 
 class Role(IntEnum):
@@ -99,6 +98,18 @@ class Access:
         if role < needed:
             raise AccessError("key: got one for scoring, expected an administrator's")
 
+    def check_scoring(self, scope: Scope, headers: Headers) -> None:
+        """Return if a request may score, or its path is open; raises as `check` does.
+
+        Args:
+            scope: ASGI scope of the request.
+            headers: its headers.
+        """
+        if scope["path"] not in self.open_paths:
+            known = KEY_HEADERS & headers.keys()
+            keys = {name.decode(): headers[name].decode("latin-1") for name in known}
+            self.check(Role.SCORING, keys)
+
     async def admin(self, request: Request) -> None:
         """FastAPI dependency of administrators' routes; raises as `check` does."""
         self.check(Role.ADMIN, request.headers)
@@ -113,31 +124,6 @@ class Access:
             if hmac.compare_digest(known, digest)
         ]
         return max(roles, default=None)
-
-
-class KeyCheck:
-    """Middleware that asks for a scoring key on every path that is not open."""
-
-    def __init__(self, app: ASGIApp, access: Access) -> None:
-        """Store the dependencies.
-
-        Args:
-            app: answers allowed requests.
-            access: checks keys.
-        """
-        self._app = app
-        self._access = access
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        if scope["type"] == "http" and scope["path"] not in self._access.open_paths:
-            try:
-                self._access.check(Role.SCORING, Headers(scope=scope))
-            except AccessError as error:
-                response = error_response(status_of(error), str(error), headers_of(error))
-                await response(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
 
 
 def _digests(hashes: str) -> tuple[bytes, ...]:

@@ -6,12 +6,16 @@ is rejected as soon as it passes the limit, before the rest is decompressed.
 
 import asyncio
 import zlib
+from collections.abc import Coroutine, Generator
 from dataclasses import dataclass
+from typing import Any
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
+from starlette.types import Receive
 
 from models.contract.errors import RequestError, Unquoted
 from service.errors import BodyTimeoutError, BodyTooLargeError, ClientGoneError, EncodingError
+from service.transport.headers import Headers, first_of_each
 
 WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 """Content-Encoding -> zlib's `wbits`; `deflate` means the zlib format (RFC 9110, 8.4.1.2)."""
@@ -31,7 +35,17 @@ class BodyLimit:
 
 
 async def read_body(request: Request, limit: BodyLimit) -> bytes:
+    """Read a request's body, and decompress it as its Content-Encoding says; raises as `receive_body` does."""
+    return await receive_body(request.receive, first_of_each(request.scope), limit)
+
+
+async def receive_body(receive: Receive, headers: Headers, limit: BodyLimit) -> bytes:
     """Read a request's body, and decompress it as its Content-Encoding says.
+
+    Args:
+        receive: ASGI callable of the request.
+        headers: its headers; names in lower case.
+        limit: limits of the body.
 
     Raises:
         BodyTooLargeError: longer than the limit, as sent or decompressed.
@@ -40,36 +54,68 @@ async def read_body(request: Request, limit: BodyLimit) -> bytes:
         RequestError: the body is not in the format that its Content-Encoding names.
         ClientGoneError: the client closed the connection before the end.
     """
-    declared = request.headers.get("content-length", "0")
-    if declared.isdecimal() and int(declared) > limit.num_bytes:
+    declared = headers.get(b"content-length", b"0")
+    if declared.isdigit() and int(declared) > limit.num_bytes:
         raise BodyTooLargeError(limit.num_bytes)
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    encoding = headers.get(b"content-encoding", b"identity").decode("latin-1").strip().lower()
     decompressor = (
         None if encoding in ("", "identity") else _Decompressor(encoding, limit.num_bytes)
     )
+    reading = _read(receive, limit.num_bytes, decompressor)
     try:
-        async with asyncio.timeout(limit.seconds):
-            sent = await _read(request, limit.num_bytes, decompressor)
-    except TimeoutError as error:
-        raise BodyTimeoutError(limit.seconds) from error
-    except ClientDisconnect as error:
-        raise ClientGoneError from error
+        waiting_for = reading.send(None)
+    except StopIteration as end:  # the whole body was there, as nearly always: without a timer
+        sent: bytes = end.value
+    else:
+        try:
+            async with asyncio.timeout(limit.seconds):
+                sent = await _Begun(reading, waiting_for)
+        except TimeoutError as error:
+            raise BodyTimeoutError(limit.seconds) from error
     return sent if decompressor is None else decompressor.finish()
 
 
-async def _read(request: Request, limit_bytes: int, decompressor: "_Decompressor | None") -> bytes:
+class _Begun:
+    """The rest of a coroutine that has begun, to be awaited."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, bytes], waiting_for: object) -> None:
+        self._coroutine = coroutine
+        self._waiting_for = waiting_for
+
+    def __await__(self) -> Generator[Any, Any, bytes]:
+        """Continue the coroutine to its end."""
+        waiting_for = self._waiting_for
+        try:
+            while True:
+                try:
+                    sent = yield waiting_for
+                except BaseException as error:
+                    waiting_for = self._coroutine.throw(error)
+                else:
+                    waiting_for = self._coroutine.send(sent)
+        except StopIteration as end:
+            body: bytes = end.value
+            return body
+
+
+async def _read(receive: Receive, limit_bytes: int, decompressor: "_Decompressor | None") -> bytes:
     """Read the body as sent; empty if the decompressor takes the bytes."""
-    body = bytearray()
+    chunks: list[bytes] = []
     num_bytes = 0
-    async for chunk in request.stream():
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGoneError
+        chunk: bytes = message.get("body", b"")
         num_bytes += len(chunk)
         if num_bytes > limit_bytes:
             raise BodyTooLargeError(limit_bytes)
         if decompressor is None:
-            body += chunk
+            chunks.append(chunk)
         else:
             decompressor.feed(chunk)
-    return bytes(body)
+        if not message.get("more_body", False):
+            return b"".join(chunks)
 
 
 class _Decompressor:

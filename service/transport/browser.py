@@ -16,12 +16,13 @@ not. gRPC needs no check: browsers do not speak it.
 from collections.abc import Iterable
 from functools import lru_cache
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Scope
 
 from models.contract.errors import shown
+from service.errors import AccessError
 from service.settings import Settings
 from service.transport.auth import PROBES, is_loopback
-from service.transport.responses import error_response
+from service.transport.headers import Headers
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 """The usual names; all other addresses of loopback are known as well."""
@@ -32,7 +33,6 @@ FOREIGN_SITES = frozenset({b"cross-site", b"same-site"})
 DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 REMEMBERED = 256
 """Hosts and origins whose check is remembered."""
-FORBIDDEN = 403
 OWN_PAGES = "expected a page of this service, or of an origin in ABSORB_ALLOWED_ORIGINS"
 
 
@@ -59,26 +59,29 @@ class BrowserRules:
         """Whether any request can be rejected."""
         return self._checks_hosts or self._checks_origins
 
-    def refusal(self, scope: Scope) -> str | None:
-        """Why a request is rejected; None if it is not."""
-        host = origin = site = b""
-        for name, value in scope["headers"]:
-            if name == b"host":
-                host = value
-            elif name == b"origin":
-                origin = value
-            elif name == b"sec-fetch-site":
-                site = value
+    def check(self, scope: Scope, headers: Headers) -> None:
+        """Return if the request may come from where it says.
+
+        Raises:
+            AccessError: it may not.
+        """
+        refusal = self._refusal(scope, headers)
+        if refusal is not None:
+            raise AccessError(refusal)
+
+    def _refusal(self, scope: Scope, headers: Headers) -> str | None:
+        host = headers.get(b"host", b"")
         if self._checks_hosts and not self._is_known_host(host) and scope["path"] not in PROBES:
             return (
                 f"host: got {_shown(host)}, expected a name of loopback, the address that the service listens on, or "
                 "a name in ABSORB_ALLOWED_HOSTS"
             )
         if self._checks_origins and scope["method"] not in SAFE:
-            return self._foreign_page(host, origin, site)
+            return self._foreign_page(host, headers)
         return None
 
-    def _foreign_page(self, host: bytes, origin: bytes, site: bytes) -> str | None:
+    def _foreign_page(self, host: bytes, headers: Headers) -> str | None:
+        origin, site = headers.get(b"origin", b""), headers.get(b"sec-fetch-site", b"")
         if origin and not self._is_known_origin(origin, host):
             return f"origin: got {_shown(origin)}, {OWN_PAGES}"
         if not origin and site in FOREIGN_SITES:
@@ -98,28 +101,6 @@ class BrowserRules:
         port = DEFAULT_PORTS.get(scheme)
         own = host.decode("latin-1").lower()
         return port is not None and authority.removesuffix(port) == own.removesuffix(port)
-
-
-class BrowserCheck:
-    """ASGI middleware that rejects what the rules do not allow."""
-
-    def __init__(self, app: ASGIApp, rules: BrowserRules) -> None:
-        """Wrap an application.
-
-        Args:
-            app: answers the requests that are let through.
-            rules: say which these are.
-        """
-        self._app = app
-        self._rules = rules
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        refusal = self._rules.refusal(scope) if scope["type"] == "http" else None
-        if refusal is None:
-            await self._app(scope, receive, send)
-        else:
-            await error_response(FORBIDDEN, refusal)(scope, receive, send)
 
 
 def _listed(text: str) -> Iterable[str]:

@@ -6,13 +6,14 @@ Under /v1 both are headers. `X-Request-Timeout-Ms`: whole milliseconds from the 
 """
 
 import time
-from collections.abc import Mapping
 
 from models.contract.errors import RequestError
 from service.settings import Settings
+from service.transport.headers import Headers
 
 TIMEOUT = "X-Request-Timeout-Ms"
 PRIORITY = "X-Request-Priority"
+TIMEOUT_HEADER, PRIORITY_HEADER = TIMEOUT.lower().encode(), PRIORITY.lower().encode()
 MAX_DIGITS = 18
 """Longest number that is read: 18 digits of milliseconds are already 30 million years."""
 
@@ -28,16 +29,17 @@ def deadline_after(settings: Settings, wanted_s: float | None) -> float:
     return time.monotonic() + min(wanted_s, settings.max_timeout_ms / 1000)
 
 
-def read_deadline_and_priority(headers: Mapping[str, str], settings: Settings) -> tuple[float, int]:
+def read_deadline_and_priority(headers: Headers, settings: Settings) -> tuple[float, int]:
     """Read deadline and priority, as `Query` has them, from the headers.
 
     Raises:
         RequestError: a header is not a whole number of at least 1 (timeout) or 0 (priority).
     """
-    timeout_ms = headers.get(TIMEOUT)
-    wanted_s = None if timeout_ms is None else whole_number(TIMEOUT, timeout_ms, 1) / 1000
-    priority = headers.get(PRIORITY)
-    level = 0 if priority is None else whole_number(PRIORITY, priority, 0)
+    wanted_s, level = None, 0
+    if (timeout_ms := headers.get(TIMEOUT_HEADER)) is not None:
+        wanted_s = whole_number(TIMEOUT, timeout_ms.decode("latin-1"), 1) / 1000
+    if (priority := headers.get(PRIORITY_HEADER)) is not None:
+        level = whole_number(PRIORITY, priority.decode("latin-1"), 0)
     return deadline_after(settings, wanted_s), level
 
 

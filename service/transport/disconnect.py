@@ -5,8 +5,8 @@ in which nearly all requests are answered; until then there is one timer, which 
 """
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
 
 from starlette.types import Receive
 
@@ -16,50 +16,51 @@ WATCH_AFTER_S = 0.02
 """Seconds after which the connection is watched: how long work continues for a client that left at once."""
 
 
-@contextmanager
-def cancelled_on_disconnect(receive: Receive) -> Iterator[None]:
+class CancelledOnDisconnect:
     """Cancel the code inside when the client closes the connection. The body must have been read to its end.
 
     Raises:
         ClientGoneError: the client closed the connection.
     """
-    task = asyncio.current_task()
-    watch = _Watch(receive, task) if task is not None else None
-    try:
-        yield
-    except asyncio.CancelledError:
-        if watch is None or not watch.is_gone or task is None:
-            raise
-        # This cancellation was ours, and ends here. Any other cancellation is passed on.
-        if task.uncancel() > 0:
-            raise
-        raise ClientGoneError from None
-    finally:
-        if watch is not None:
-            watch.stop()
 
+    __slots__ = ("_is_gone", "_loop", "_receive", "_task", "_timer", "_waiting")
 
-class _Watch:
-    """Waits for the disconnect, once the timer has fired."""
+    def __init__(self, receive: Receive) -> None:
+        """Store the connection.
 
-    def __init__(self, receive: Receive, task: "asyncio.Task[object]") -> None:
-        self.is_gone = False
+        Args:
+            receive: ASGI callable of the request.
+        """
         self._receive = receive
-        self._task = task
+        self._is_gone = False
         self._waiting: asyncio.Task[None] | None = None
-        self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._start)
 
-    def stop(self) -> None:
+    def __enter__(self) -> None:
+        """Start the timer."""
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task(self._loop)
+        self._timer = self._loop.call_later(WATCH_AFTER_S, self._start)
+
+    def __exit__(
+        self, _: object, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         """Stop watching."""
         self._timer.cancel()
         if self._waiting is not None:
             self._waiting.cancel()
+        task = self._task
+        if isinstance(error, asyncio.CancelledError) and self._is_gone and task is not None:
+            # This cancellation was ours, and ends here. Any other cancellation is passed on.
+            if task.uncancel() > 0:
+                return
+            raise ClientGoneError from None
 
     def _start(self) -> None:
-        self._waiting = asyncio.get_running_loop().create_task(self._wait())
+        if self._task is not None:
+            self._waiting = self._loop.create_task(self._wait(self._task))
 
-    async def _wait(self) -> None:
+    async def _wait(self, task: "asyncio.Task[Any]") -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        self.is_gone = True
-        self._task.cancel()
+        self._is_gone = True
+        task.cancel()

@@ -1,6 +1,6 @@
 """JSON responses, error responses, and routes that read their own body."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 import orjson
@@ -15,10 +15,30 @@ ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorBody}, "5XX": {
 """Error responses of a route, for OpenAPI."""
 
 
+CONTENT_TYPE = (b"content-type", b"application/json")
+
+
 class JsonResponse(Response):
     """A body encoded by orjson; numpy arrays become JSON lists of numbers."""
 
     media_type = "application/json"
+
+    def __init__(
+        self, content: object, status_code: int = 200, headers: Mapping[str, str] | None = None
+    ) -> None:
+        """Encode the body; not by Starlette, which takes .02 ms for the headers.
+
+        Args:
+            content: the body.
+            status_code: HTTP status.
+            headers: headers beside length and type of the body.
+        """
+        self.status_code = status_code
+        self.background = None
+        self.body = self.render(content)
+        self.raw_headers = [CONTENT_TYPE, (b"content-length", b"%d" % len(self.body))]
+        for name, value in (headers or {}).items():
+            self.raw_headers.append((name.lower().encode("latin-1"), value.encode("latin-1")))
 
     def render(self, content: object) -> bytes:
         """Encode the body."""

@@ -17,7 +17,7 @@ from service.status import retry_headers, status_of
 from service.transport.auth import Access
 from service.transport.body import BodyLimit, read_body
 from service.transport.deadline import PRIORITY, TIMEOUT, whole_number
-from service.transport.disconnect import cancelled_on_disconnect
+from service.transport.disconnect import CancelledOnDisconnect
 from service.transport.parser_thread import ParserThread
 from service.transport.responses import (
     ERRORS,
@@ -110,7 +110,7 @@ def infer_routes(data_plane: DataPlane, body: BodyLimit, parsers: ParserThread) 
         header_length = request.headers.get(LENGTH_HEADER)
         read = partial(read_infer, path["model"], path.get("version", ""))
         infer_request = await parsers.parse(read, raw, header_length, data_plane.limits)
-        with cancelled_on_disconnect(request.receive):
+        with CancelledOnDisconnect(request.receive):
             response = await data_plane.infer(_with_headers(infer_request, request.headers))
         content, header_size = write_infer(infer_request, response)
         if header_size is None:

@@ -1,7 +1,8 @@
 """The files of one request, from the socket to the run of the score graph, as docs/concepts lists them.
 
 Every Python call of a real request is traced, on the event loop and in the worker threads, until the engine runs. A
-file is entered when one of its functions is called from another file of the service.
+file is entered when one of its functions is called from another file of the service; calls of several of its functions
+in a row are one entry.
 """
 
 import re
@@ -47,7 +48,8 @@ class Trace:
         self._frames.append(frame)
         # Tasks and threads have no caller in the service: the file that was entered last has started them.
         last = self.entries[-1][0] if self.entries else None
-        if file != (_caller(frame) or last):
+        # Making a context manager and entering it are two calls into one file, one after the other.
+        if file not in (_caller(frame) or last, last):
             self.entries.append((file, frame.f_code.co_qualname.rpartition("<locals>.")[2]))
 
     @contextmanager

@@ -1,6 +1,7 @@
 """Permits and the queue: exact counts in every order of events."""
 
 import asyncio
+import time
 from concurrent.futures import Future
 from typing import Any
 
@@ -9,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from service.errors import OverloadedError
+from service.errors import DeadlineError, OverloadedError
 from service.scoring.admission import MAX_RETRY_AFTER_S, Admission, Permit, level_of
 
 MAX_WAIT_S = 10.0
@@ -337,3 +338,33 @@ async def test_each_rejection_says_why(rejections: list[str]):
     admission.give_back(0.0)
     await urgent
     assert rejections == ["queue_full", "queue_wait", "pushed_out"]
+
+
+@pytest.mark.anyio
+async def test_work_that_waits_for_nothing_still_has_a_deadline(rejections: list[str]):
+    admission = Admission(1, 0, 1.0, rejections.append)
+    with pytest.raises(DeadlineError):
+        async with admission.admit(time.monotonic() - 0.001, 0):
+            pass
+    with pytest.raises(KeyError):  # its own error says more
+        async with admission.admit(time.monotonic() - 0.001, 0):
+            raise KeyError
+    assert (admission.in_flight, rejections) == (0, ["deadline"])
+
+
+@pytest.mark.anyio
+async def test_the_deadline_ends_only_what_it_cancelled(rejections: list[str]):
+    admission = Admission(1, 0, 1.0, rejections.append)
+
+    async def hold(deadline_s: float) -> None:
+        async with admission.admit(time.monotonic() + deadline_s, 0):
+            await asyncio.sleep(60)
+
+    with pytest.raises(DeadlineError):
+        await hold(0.01)
+    task = asyncio.create_task(hold(60.0))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (admission.in_flight, rejections) == (0, ["deadline"])

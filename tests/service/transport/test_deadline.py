@@ -14,7 +14,7 @@ from service.transport.deadline import deadline_after, read_deadline_and_priorit
 )
 def test_a_header_that_is_not_a_whole_number_is_rejected(header: str, text: str):
     with pytest.raises(RequestError, match=f"{header}: got '{text}', expected a whole number"):
-        read_deadline_and_priority({header: text}, Settings())
+        read_deadline_and_priority({header.lower().encode(): text.encode("latin-1")}, Settings())
 
 
 def test_deadline_and_priority_have_defaults_and_a_maximum():
@@ -22,7 +22,7 @@ def test_deadline_and_priority_have_defaults_and_a_maximum():
     now = deadline_after(chosen, 0.0)
     usual, level = read_deadline_and_priority({}, chosen)
     longest, urgent = read_deadline_and_priority(
-        {"X-Request-Timeout-Ms": "999999", "X-Request-Priority": "1"}, chosen
+        {b"x-request-timeout-ms": b"999999", b"x-request-priority": b"1"}, chosen
     )
     assert usual - now == pytest.approx(1, abs=0.1)
     assert longest - now == pytest.approx(2, abs=0.1)
