@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from hypothesis import strategies as st
 
-from loadtest.chaos.record_faults import sealed
+from loadtest.chaos.faults.record import sealed
 from models.contract.record import CHECKSUM, HEADER
 
 RECENT_AT = struct.calcsize("<4sBBH")

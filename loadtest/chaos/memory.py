@@ -1,4 +1,10 @@
-"""Memory of a process and its children, and whether it grows."""
+"""Memory of a process and its children, and whether it grows.
+
+Resident memory is not memory in use: what glibc keeps after `free` for the next `malloc` counts too. A service holds
+two generations for a moment at each change, and more while requests are slow, since each keeps its own until it ends;
+what they leave stays resident. It grows with the largest number at once, not with the number of changes. So scenarios
+that change generations ignore the first changes, and have freed memory returned (`RETURNED`).
+"""
 
 from collections.abc import Sequence
 
@@ -9,6 +15,9 @@ LIMIT = 1.05
 """Largest allowed ratio of the memory at the end to the memory at the beginning."""
 SLACK_BYTES = 1 << 20
 """Growth that is ignored: a few pages of a small process."""
+
+RETURNED = {"MALLOC_MMAP_THRESHOLD_": str(1 << 16), "MALLOC_TRIM_THRESHOLD_": str(1 << 16)}
+"""Environment variables with which glibc returns freed memory: blocks from 64 KiB up, and the end of the heap."""
 
 
 def resident_bytes(pid: int) -> int:

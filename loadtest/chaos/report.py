@@ -120,7 +120,7 @@ def markdown(results: Sequence[Figures], command: str) -> str:
             "Excused: requests without an answer while the process was killed or draining. Recovery: from the end of a",
             "fault to the first answer from the user's record, p50 / max;",
             "it includes the start of a killed service. Memory: of the service, and its growth from the first round to",
-            "the last.",
+            "the last; `flips` ignores its first ten flips.",
             "",
             table,
             "",

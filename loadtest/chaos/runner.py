@@ -69,7 +69,7 @@ async def _evidence(scenario: Scenario, environment: Environment) -> Evidence:
         environment.generations,
         environment.faults,
         environment.downtimes,
-        environment.memory,
+        environment.memory[scenario.warm_up :],
         environment.abuses,
         [*environment.problems, *problems_of(counters), *unexpected],
         scenario.required,

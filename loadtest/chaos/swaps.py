@@ -15,7 +15,7 @@ from rich.progress import track
 from loadtest.chaos.counters import problems_of
 from loadtest.chaos.environment import Environment, running_environment, steady_load
 from loadtest.chaos.fixtures import Fixtures
-from loadtest.chaos.memory import growth, leak
+from loadtest.chaos.memory import RETURNED, growth, leak
 from loadtest.chaos.outcome import Outcome
 from loadtest.chaos.verdict import Evidence, conclude
 
@@ -26,7 +26,7 @@ WARM_UP_SHARE = 0.1
 PARTS = 5
 P99_LIMIT = 1.5
 """Largest allowed ratio of the last part's p99 to the first part's."""
-SETTINGS = {"ABSORB_POLL_INTERVAL_S": "0.02"}
+SETTINGS = {"ABSORB_POLL_INTERVAL_S": "0.02", **RETURNED}
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ class Evidence:
         generations: name -> artifact id of every published generation.
         faults: faults in order.
         downtimes: downtimes in order.
-        memory: bytes of the last service process after each round.
+        memory: bytes of the last service process after each round, without the warm-up.
         abuses: "request: outcome" -> count, for requests outside the steady load.
         problems: violations found by the scenario, in the counters and in the log.
         required: sources that some answers must come from; otherwise the faults had no effect.

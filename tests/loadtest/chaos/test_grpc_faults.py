@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.chaos import client_faults, grpc_faults
+from loadtest.chaos.faults import client as client_faults
+from loadtest.chaos.faults import grpc as grpc_faults
 from loadtest.chaos.fixtures import make_fixtures
 from loadtest.chaos.runner import run_scenario
 from loadtest.chaos.scenario import Scenario

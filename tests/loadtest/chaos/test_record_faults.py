@@ -8,8 +8,8 @@ import pytest
 
 from loadtest.chaos.counters import results_of
 from loadtest.chaos.expected import Graphs
+from loadtest.chaos.faults.record import CORRUPT, RECORD_FAULTS, hostile_records
 from loadtest.chaos.fixtures import Fixtures, make_fixtures
-from loadtest.chaos.record_faults import CORRUPT, RECORD_FAULTS, hostile_records
 from loadtest.chaos.runner import run_scenario
 from loadtest.chaos.verdict import conclude
 from models.contract.errors import CorruptRecordError

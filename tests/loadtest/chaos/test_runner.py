@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from loadtest.chaos import __main__ as program
-from loadtest.chaos import cache_faults
 from loadtest.chaos.__main__ import app
 from loadtest.chaos.environment import Environment
+from loadtest.chaos.faults import cache as cache_faults
 from loadtest.chaos.fixtures import make_fixtures
 from loadtest.chaos.runner import run_scenario
 from loadtest.chaos.scenario import Scenario
@@ -18,6 +18,7 @@ from tests.service.toy import Toy
 
 
 async def both(environment: Environment) -> None:
+    environment.memory.append(0)  # the warm-up
     await cache_faults.killed(environment)
     async with environment.fault("generation flipped"):
         generation = await environment.publish()
@@ -31,7 +32,7 @@ def test_a_killed_cache_and_a_flip_break_no_rule(tmp_path: Path) -> None:
     assert set(fixtures.queries[0].body["candidates"][0]["fields"]) == {"display", "mailer"}
     # On a busy machine, polls of the pointer may delay some hits.
     scenario = Scenario(
-        "both", "", both, cache_faults.UNAVAILABLE, settings=cache_faults.NO_HOST_TIER
+        "both", "", both, cache_faults.UNAVAILABLE, settings=cache_faults.NO_HOST_TIER, warm_up=1
     )
 
     evidence = asyncio.run(
@@ -41,6 +42,8 @@ def test_a_killed_cache_and_a_flip_break_no_rule(tmp_path: Path) -> None:
     figures = conclude(evidence)
     assert figures.broken == []
     assert (figures.lost, figures.mixed, figures.wrong, figures.faults) == (0, 0, 0, 2)
+    (memory,) = evidence.memory
+    assert memory > 0
     assert {"hit", "unavailable"} <= set(figures.sources)
     assert len({o.artifact_id for o in evidence.outcomes if o.is_hit}) == 2
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.chaos.hostile_pointers import (
+from loadtest.chaos.faults.hostile_pointers import (
     ANOTHER_MODEL,
     NUMBER_FIELDS,
     NUMBERS,

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from loadtest.chaos.hostile_pointers import DEEP, HUGE, LONG_BYTES, hostile_pointers
+from loadtest.chaos.faults.hostile_pointers import DEEP, HUGE, LONG_BYTES, hostile_pointers
 from models.contract.generation import MAX_MODELS, MODELS_KEY, Pointer, pointer_key
 from service.generations.serving import Loader
 from tests.service.toy import Toy

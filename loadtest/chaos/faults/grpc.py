@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Sequence
 
-from loadtest.chaos.client_faults import ANSWER_LIMIT_S, check_freed
 from loadtest.chaos.environment import Environment
+from loadtest.chaos.faults.client import ANSWER_LIMIT_S, check_freed
 from loadtest.chaos.http2 import (
     CANCEL,
     PREFACE,

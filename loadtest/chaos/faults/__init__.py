@@ -1,0 +1,1 @@
+"""Scenarios by the part that they break."""
