@@ -87,6 +87,7 @@ def peers(
         words = [f"--only {name}" for name in only or ()]
         words += ["--quick"] if is_quick else []
         words += [f"--rounds {rounds}"] if rounds else []
+        words += [f"--seconds {seconds:g}"] if seconds else []
         command = " ".join(["absorb peers", *words])
         _write(out, json.loads(PROBLEMS.read_text()), command)
     except (AbsorbError, PeerError, FileNotFoundError) as error:

@@ -154,11 +154,11 @@ def _checked_engine(server: Server, port: int) -> str:
         f"http://127.0.0.1:{port}/v1/models", timeout=ASK_LIMIT_S
     ) as answer:
         models = json.load(answer)["models"]
-    got = next(
-        str(model.get("engine", "onnxruntime")) for model in models if model["name"] == MODEL
-    )
+    engine = next(model["engine"] for model in models if model["name"] == MODEL)
+    got = str(engine["name"])
     if server.engine not in (AUTO, got):
-        raise PeerError(f"engine: got {got}, expected {server.engine}")
+        refused = engine["refused"].get(server.engine, engine["reason"])
+        raise PeerError(f"engine: got {got}, expected {server.engine}: {refused}")
     return got
 
 

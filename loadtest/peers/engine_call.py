@@ -10,12 +10,11 @@ from redis import Redis
 
 from loadtest.peers.paths import JOB
 from loadtest.peers.queries import Query
-from models.contract.artifact import SCORE, load_artifact
+from models.contract.artifact import load_artifact
 from models.contract.generation import Pointer, pointer_key
 from models.contract.record import decode_record
 from service.runtime.engines.engine import EngineSlate, Logits
-from service.runtime.engines.onnxruntime import OnnxRuntimeEngine
-from service.runtime.scorer import probabilities
+from service.runtime.scorer import Scorer, probabilities
 
 
 class EngineCall:
@@ -35,8 +34,10 @@ class EngineCall:
         artifact_dir = Path(served["artifact_dir"])
         self._artifact = load_artifact(artifact_dir, self._generation.artifact_id)
         self._calibration = self._artifact.calibration()
-        schema = self._artifact.manifest.schema
-        self._engine = OnnxRuntimeEngine(self._artifact.graph(SCORE), schema.recent_length, 1)
+        choice = Scorer(self._artifact, 1, engine).choice
+        if choice.engine.name != engine:
+            raise ValueError(f"engine {engine}: {choice.refused.get(engine, choice.reason)}")
+        self._engine = choice.engine
 
     def slate(self, query: Query) -> EngineSlate:
         """The engine's inputs for a query."""

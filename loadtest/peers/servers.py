@@ -9,7 +9,7 @@ MODEL = "lrea"
 """The published model that every server serves."""
 AUTO = "auto"
 """`ABSORB_ENGINE` of the default configuration: the service picks the engine when it loads the model."""
-ENGINES = ("onnxruntime",)
+ENGINES = ("onnxruntime", "native")
 """Engines of the service that run on a CPU."""
 SAME_GRAPH = 1e-6
 OTHER_ENGINE = 1e-5
@@ -158,6 +158,18 @@ _SETTINGS = {
 }
 
 
+def _with_engine(engine: str) -> Server:
+    name = f"absorb-{engine}"
+    return Server(
+        name,
+        f"Absorb, engine {engine}",
+        (Route(name, "/v1/score", "json", OTHER_ENGINE),),
+        _SERVICE,
+        engine=engine,
+        environment={**_SETTINGS, "ABSORB_ENGINE": engine},
+    )
+
+
 ABSORBS: tuple[Server, ...] = (
     Server(
         "absorb",
@@ -179,5 +191,6 @@ ABSORBS: tuple[Server, ...] = (
         engine=AUTO,
         environment={**_SETTINGS, "ABSORB_HOST_CACHE_BYTES": "0"},
     ),
+    *map(_with_engine, ENGINES),
 )
-"""Absorb with its defaults, by each of its protocols; without the cache tier in its own memory."""
+"""Absorb with its defaults, by each of its protocols; without the cache tier in its own memory; with each engine."""

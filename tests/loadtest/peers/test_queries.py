@@ -63,6 +63,9 @@ def test_fields_reach_the_scores_in_every_wire_format(world: World, tmp_path: Pa
     with pytest.raises(ValueError, match=f"scores of user {wrong.user_id} differ"):
         engine_calls(engine, [wrong])
 
+    with pytest.raises(ValueError, match="engine native: "):
+        EngineCall("native", tmp_path / "job.json")  # the toy has no plan
+
     first = checked[0]
     assert set(first.fields) == {"display", "mailer"}
     assert not (ranker.score(first.user_id, first.candidates) == first.scores).all()
