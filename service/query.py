@@ -16,8 +16,8 @@ from service.observability.metrics import StateSource
 from service.runtime.engines.engine import State
 from service.runtime.scorer import CandidateFields, UnknownFields
 
-Tier = Literal["host", "redis"]
-"""Where a state was looked up: the memory of this process, or the cache."""
+Tier = Literal["device", "host", "redis"]
+"""Where a state was looked up: the memory of the GPU, the memory of this process, or the cache."""
 
 
 @dataclass(frozen=True)

@@ -124,6 +124,9 @@ class Settings(BaseSettings):
     cache_timeout_ms: PositiveInt = 50
     """Milliseconds to wait for a user's record, connecting included; then the cold-start state is scored."""
 
+    device_cache_bytes: NonNegativeInt = 1 << 30
+    """Bytes of GPU memory in which each process keeps users' states, with the engine `torch` only; 0 keeps none."""
+
     host_cache_bytes: NonNegativeInt = 256 << 20
     """Bytes of decoded records that each process keeps in memory; 0 keeps none."""
 

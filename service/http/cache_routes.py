@@ -10,6 +10,7 @@ from service.scoring.pipeline import Pipeline
 from service.settings import Settings
 from service.state.build import Tiers
 from service.state.counters import TIERS, Tally
+from service.state.device_tier import DeviceTier
 from service.transport.parser_thread import ParserThread
 from service.transport.responses import ERRORS, BareRoute, JsonResponse, described_body
 
@@ -51,6 +52,7 @@ def cache_answer(tiers: Tiers) -> Json:
     prefetch: Json = {"hinted": counts.num_hinted, "waiting": waiting}
     prefetch.update({str(outcome): num for outcome, num in counts.outcomes.items()})
     return {
+        "device": _device(tiers.device),
         "host": {
             "limit_bytes": host.limit_bytes,
             "num_bytes": host.num_bytes,
@@ -64,6 +66,17 @@ def cache_answer(tiers: Tiers) -> Json:
         "generations": [
             _generation(tiers, serving) for serving in sorted(counts.by_serving, key=_model)
         ],
+    }
+
+
+def _device(device: DeviceTier) -> Json:
+    return {
+        "limit_bytes": device.limit_bytes,
+        "num_bytes": device.users.num_bytes,
+        "users": device.users.num_entries,
+        "evictions": device.users.evictions,
+        "waiting": device.num_waiting,
+        "copies": dict(device.outcomes),
     }
 
 

@@ -11,8 +11,8 @@ class StateInfo(Answer):
     source: Literal["hit", "miss", "stale", "corrupt", "unavailable"]
     """hit, stale: scored from the user's record; others: from the cold-start state."""
 
-    tier: Literal["host", "redis"]
-    """Where the lookup ended: the memory of the process (host), or the cache (redis)."""
+    tier: Literal["device", "host", "redis"]
+    """Where the lookup ended: the memory of the GPU (device), that of the process (host), or the cache (redis)."""
 
     as_of_s: int | None
     """Epoch second up to which events are in it; null for the cold-start state."""
@@ -282,10 +282,30 @@ class HostInfo(Answer):
     """Entries that were removed to make room for others."""
 
 
+class DeviceInfo(Answer):
+    """How full the device tier is."""
+
+    limit_bytes: int
+    """0: the device tier is off."""
+
+    num_bytes: int
+    """Size of the slots that hold a user's state."""
+
+    users: int
+    evictions: int
+    """States that were removed to make room for others."""
+
+    waiting: int
+    """States that are being copied to the device, or wait for it."""
+
+    copies: dict[Literal["copied", "dropped", "failed", "outdated"], int]
+    """How copies ended: used; too many were waiting; failed; replaced by a newer record or generation meanwhile."""
+
+
 class TierResults(Answer):
     """Lookups of users to be scored, in one tier."""
 
-    tier: Literal["host", "redis"]
+    tier: Literal["device", "host", "redis"]
     lookups: int
     """Always the sum of `results`."""
 
@@ -324,6 +344,7 @@ class CachedGeneration(Answer):
 class CacheResponse(Answer):
     """The cache tiers of this process, and their counts since it started."""
 
+    device: DeviceInfo
     host: HostInfo
     tiers: list[TierResults]
     joined_reads: int

@@ -18,7 +18,7 @@ from models.contract.schema import UNKNOWN
 from service.errors import ScoreError
 from service.runtime.encoder import Encoder
 from service.runtime.engines.choose import AUTO, Choice, OnFallback, choose
-from service.runtime.engines.engine import EngineSlate, Ids, Logits, State
+from service.runtime.engines.engine import EngineSlate, Ids, Logits, State, StateMemory
 
 Probabilities = NDArray[np.float64]
 CandidateFields = Mapping[str, Sequence[str | None]]
@@ -115,6 +115,11 @@ class Scorer:
             self.device = self._engine.device
             for num_candidates in WARM_UP_CANDIDATES:
                 self.probe(num_candidates)
+
+    @property
+    def state_memory(self) -> StateMemory | None:
+        """Where the engine keeps users' states on a device; None: nowhere."""
+        return self._engine.memory
 
     def score_many(self, slates: Sequence[Slate]) -> list[Scored | Exception]:
         """Score several users' candidates in one call of the engine.

@@ -1,4 +1,4 @@
-"""Makes the host tier, its metrics, the lookup through both tiers and the prefetcher."""
+"""Makes the tiers, their metrics, the lookup through them and the prefetcher."""
 
 import time
 from collections.abc import Callable
@@ -8,7 +8,8 @@ from prometheus_client import CollectorRegistry
 
 from service.runtime.workers import Workers
 from service.settings import Settings
-from service.state.counters import HostCollector, TierCollector, TierCounts
+from service.state.counters import DeviceCollector, HostCollector, TierCollector, TierCounts
+from service.state.device_tier import DeviceTier
 from service.state.local_cache import HostTier
 from service.state.lookup import TieredStates
 from service.state.prefetch import Prefetcher
@@ -21,13 +22,15 @@ class Tiers:
 
     Attributes:
         store: the cache.
+        device: states in the memory of a GPU.
         host: decoded records in the memory of this process.
         counts: lookups and results per tier.
-        states: looks up a user in the host tier, then in the cache.
+        states: looks up a user in the device tier, the host tier, then the cache.
         prefetcher: reads hinted users into the host tier.
     """
 
     store: StateStore
+    device: DeviceTier
     host: HostTier
     counts: TierCounts
     states: TieredStates
@@ -37,6 +40,7 @@ class Tiers:
         """Stop the background tasks and close the connections."""
         self.prefetcher.close()
         self.states.close()
+        self.device.shutdown()
         await self.store.close()
 
 
@@ -51,7 +55,7 @@ def build_tiers(
     """Make the tiers.
 
     Args:
-        settings: sizes and ages of the host tier.
+        settings: sizes and ages of the tiers.
         store: the cache behind the host tier.
         registry: registry of the metrics.
         workers: threads that decode large records.
@@ -65,7 +69,15 @@ def build_tiers(
         time.monotonic,
     )
     registry.register(HostCollector(host))
+    device = DeviceTier(
+        settings.device_cache_bytes,
+        lambda serving: serving.scorer.state_memory,
+        time.monotonic,
+    )
+    registry.register(DeviceCollector(device))
     counts = TierCounts()
     registry.register(TierCollector(counts))
-    states = TieredStates(store, host, counts, workers, settings.stale_after_s, clock)
-    return Tiers(store, host, counts, states, Prefetcher(store, host, counts, is_overloaded))
+    states = TieredStates(store, device, host, counts, workers, settings.stale_after_s, clock)
+    return Tiers(
+        store, device, host, counts, states, Prefetcher(store, host, counts, is_overloaded)
+    )

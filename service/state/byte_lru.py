@@ -80,6 +80,12 @@ class ByteLru(Generic[Key, Value]):
         self._clock = entry.used_at = self._clock + 1
         return entry.value
 
+    def until_s(self, group: Key, name: str) -> float | None:
+        """When the entry under a name expires; None if there is none. Does not count as a use."""
+        opened = self._groups.get(group)
+        entry = opened.entries.get(name) if opened else None
+        return entry.until_s if entry else None
+
     def put(self, group: Key, name: str, value: Value, num_bytes: int, until_s: float) -> bool:
         """Store a value, in place of an older one with the same name.
 

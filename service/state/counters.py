@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector
 
 from service.generations.serving import Serving
 from service.query import Tier
+from service.state.device_tier import DeviceTier
 from service.state.local_cache import HostTier
 
 Result = Literal["hit", "miss", "stale", "corrupt", "error"]
@@ -98,6 +99,43 @@ class TierCollector(Collector):
         for outcome, number in counts.outcomes.items():
             prefetched.add_metric([outcome], number)
         yield prefetched
+
+
+class DeviceCollector(Collector):
+    """Size of the device tier, and how copies to it ended, read at each scrape."""
+
+    def __init__(self, device: DeviceTier) -> None:
+        self._device = device
+
+    def collect(self) -> Iterator[Metric]:
+        """The current sizes and counts."""
+        device = self._device
+        yield GaugeMetricFamily(
+            "absorb_cache_device_bytes",
+            "Size of the slots of the device tier that hold a state.",
+            device.users.num_bytes,
+        )
+        yield GaugeMetricFamily(
+            "absorb_cache_device_limit_bytes",
+            "Largest size of the slots of the device tier.",
+            device.limit_bytes,
+        )
+        yield GaugeMetricFamily(
+            "absorb_cache_device_users", "States in the device tier.", device.users.num_entries
+        )
+        yield CounterMetricFamily(
+            "absorb_cache_device_evictions",
+            "States removed from the device tier to make room.",
+            device.users.evictions,
+        )
+        copies = CounterMetricFamily(
+            "absorb_cache_device_copies",
+            "Copies of states to the device, by outcome.",
+            labels=["outcome"],
+        )
+        for outcome, number in device.outcomes.items():
+            copies.add_metric([outcome], number)
+        yield copies
 
 
 class HostCollector(Collector):

@@ -74,6 +74,10 @@ class HostTier:
         """Free some entries of closed generations; False once none is left."""
         return self.users.sweep(SWEEP_ENTRIES) or self.absent.sweep(SWEEP_ENTRIES)
 
+    def expiry_s(self, read_at_s: float) -> float:
+        """When a record expires that was read at a moment, both on this tier's clock."""
+        return read_at_s + self._ttl_s
+
     def get(self, serving: Serving, user_id: str) -> CachedUser | Absent | None:
         """The user's record, or `ABSENT`; None if the host tier knows neither."""
         now_s = self.clock()
@@ -108,5 +112,5 @@ class HostTier:
             until_s = read_at_s + self._absent_ttl_s
             return self.absent.put(serving, user_id, user, footprint(user_id, None), until_s)
         self.absent.remove(serving, user_id)
-        until_s = read_at_s + self._ttl_s
+        until_s = self.expiry_s(read_at_s)
         return self.users.put(serving, user_id, user, footprint(user_id, user), until_s)

@@ -1,4 +1,4 @@
-"""Looks up a user's state in the host tier, then in the cache; the cold-start state if neither has a usable record."""
+"""Looks up a user's state in the tiers: device, host, cache; the cold-start state if none has a usable record."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Hashable
@@ -12,6 +12,7 @@ from service.query import FoundState, Tier, cold_start
 from service.runtime.workers import Workers
 from service.state.cached_user import CachedUser, read_user
 from service.state.counters import Result, Tally, TierCounts
+from service.state.device_tier import DeviceTier
 from service.state.local_cache import ABSENT, Absent, HostTier
 from service.store.redis import StateStore
 
@@ -73,7 +74,9 @@ class SingleFlight(Generic[Key, Value]):
 
 
 class TieredStates:
-    """Looks up users in the host tier, then in the cache. Used on the event loop only.
+    """Looks up users in the device tier, the host tier, then in the cache. Used on the event loop only.
+
+    What a lookup finds below the device tier is copied there in the background, if the generation's engine uses it.
 
     Concurrent lookups of one user in one generation share one read of the cache, which counts as one lookup there and
     continues if the waiting requests are cancelled. Records, and the absence of one, are stored in the host tier.
@@ -86,6 +89,7 @@ class TieredStates:
     def __init__(
         self,
         store: StateStore,
+        device: DeviceTier,
         host: HostTier,
         counts: TierCounts,
         workers: Workers,
@@ -96,6 +100,7 @@ class TieredStates:
 
         Args:
             store: the cache.
+            device: the device tier.
             host: the host tier.
             counts: lookups and results per tier.
             workers: threads that decode large records.
@@ -104,6 +109,7 @@ class TieredStates:
             clock: returns the epoch second.
         """
         self._store = store
+        self._device = device
         self._host = host
         self._counts = counts
         self._workers = workers
@@ -113,13 +119,15 @@ class TieredStates:
         self._sweeping: asyncio.Task[None] | None = None
 
     def swapped(self, old: Serving | None, new: Serving | None) -> None:
-        """Drop the host tier's entries of `old`, and accept entries of `new`."""
+        """Drop the entries of `old`, and accept entries of `new`."""
         if old is not None:
+            self._device.close(old)
             self._host.close(old)
             self._counts.by_serving.pop(old, None)
             if self._sweeping is None or self._sweeping.done():
                 self._sweeping = asyncio.get_running_loop().create_task(self._sweep())
         if new is not None:
+            self._device.open(new)
             self._host.open(new)
             self._counts.by_serving[new] = Tally()
 
@@ -129,16 +137,24 @@ class TieredStates:
             self._sweeping.cancel()
 
     async def _sweep(self) -> None:
-        while self._host.sweep():
+        while self._device.sweep() or self._host.sweep():
             await asyncio.sleep(0)
 
     async def find(self, serving: Serving, user_id: str) -> FoundState:
-        """Look up a user. If the host tier has the answer, neither waits nor starts a task."""
+        """Look up a user. If a tier of this process has the answer, neither waits nor starts a task."""
+        if self._device.serves(serving):
+            on_device = self._device.get(serving, user_id)
+            if on_device is not None:
+                state = self._state_of(serving, "device", on_device)
+                self._count(serving, "device", RESULTS[state.source])
+                return state
+            self._count(serving, "device", "miss")
         if self._host.limit_bytes > 0:
             cached = self._host.get(serving, user_id)
             if cached is not None:
                 state = self._state_of(serving, "host", cached)
                 self._count(serving, "host", RESULTS[state.source])
+                self._copy(serving, user_id, cached)
                 return state
             self._count(serving, "host", "miss")
         key = serving, user_id
@@ -150,6 +166,11 @@ class TieredStates:
 
     def drop(self, serving: Serving, user_id: str, found: FoundState) -> None:
         """Forget a record that gave no score: the next request reads the cache again."""
+        self._device.drop(serving, user_id)
+        if (
+            found.tier == "device"
+        ):  # the host tier may hold the record from which the state was copied
+            self._host.users.remove(serving, user_id)
         self._host.drop(serving, user_id, found.state)
 
     async def peek(self, serving: Serving, user_id: str) -> FoundState:
@@ -163,7 +184,16 @@ class TieredStates:
         self._count(serving, "redis", RESULTS[state.source])
         if isinstance(read, CachedUser | Absent):
             self._host.put(serving, user_id, read, began_s)
+            self._device.drop(serving, user_id)
+        if isinstance(read, CachedUser):
+            self._device.offer(serving, user_id, read, self._host.expiry_s(began_s))
         return read
+
+    def _copy(self, serving: Serving, user_id: str, cached: CachedUser | Absent) -> None:
+        """Offer a record of the host tier to the device tier, where it expires at the same time."""
+        until_s = self._host.users.until_s(serving, user_id)
+        if isinstance(cached, CachedUser) and until_s is not None:
+            self._device.offer(serving, user_id, cached, until_s)
 
     async def _read_cache(self, serving: Serving, user_id: str) -> Read:
         try:

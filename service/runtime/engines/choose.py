@@ -1,6 +1,7 @@
 """Chooses the engine of one artifact: the fastest that runs here, fits the model and scores as ONNX Runtime does."""
 
 import logging
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,6 +27,12 @@ ENGINES: Mapping[str, str] = {
 }
 """Engine -> module whose `open_engine` opens it (`OpenEngine`), the fastest first. ONNX Runtime, which runs every
 artifact, is not listed."""
+
+ON_GPU = ("torch", "cuda")
+"""Engines that need a GPU. On a CPU they are opened only by name, for tests: looking for a GPU by importing torch would
+take seconds."""
+GPU_FILES = ("/dev/nvidiactl", "/dev/dxg")
+"""Device files of which one exists where NVIDIA's driver runs; the second under Windows' Linux."""
 
 log = logging.getLogger(__name__)
 OnFallback = Callable[[str, FallbackReason], None]
@@ -70,6 +77,8 @@ def choose(
     onnxruntime: Engine | None = None
     for name in names:
         try:
+            if wanted == AUTO:
+                _check_device(name)
             engine = _open(name, artifact, num_threads)
             onnxruntime = onnxruntime or open_onnxruntime()
             _check(engine, onnxruntime, artifact, encoder)
@@ -80,6 +89,12 @@ def choose(
         guarded = GuardedEngine(engine, open_onnxruntime, partial(on_fallback, name))
         return Choice(guarded, "named" if wanted == name else "fits", refused)
     return Choice(onnxruntime or open_onnxruntime(), reason, refused)
+
+
+def _check_device(name: str) -> None:
+    """Raise UnfitError for an engine that needs a GPU where there is none."""
+    if name in ON_GPU and not any(map(os.path.exists, GPU_FILES)):
+        raise UnfitError("no device", f"no NVIDIA GPU: neither of {', '.join(GPU_FILES)} exists")
 
 
 def _open(name: str, artifact: Artifact, num_threads: int) -> Engine:

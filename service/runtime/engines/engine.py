@@ -67,6 +67,30 @@ class Limits:
     candidates: int | None = None
 
 
+class StateMemory(Protocol):
+    """Where an engine keeps users' states on a device, in slots of one size. Several threads may use it.
+
+    Attributes:
+        slot_bytes: size of a slot.
+    """
+
+    @property
+    def slot_bytes(self) -> int:
+        """Size of a slot."""
+
+    def write(self, state: State) -> State:
+        """Copy a state into a free slot; when this returns, the copy has ended.
+
+        Returns:
+            The state in its slot: the engine scores it without a copy. The slot is free again once nothing refers to
+            the returned object.
+
+        Raises:
+            ScoreError: the state cannot be scored.
+            Exception: the device failed.
+        """
+
+
 class Engine(Protocol):
     """Computes logits with one artifact's score graph, or with what stands for it.
 
@@ -76,6 +100,7 @@ class Engine(Protocol):
         name: the engine's name in `ABSORB_ENGINE`.
         device: `CPU_DEVICE`, or the accelerator, for example "cuda:0".
         limits: what one call takes.
+        memory: where it keeps users' states; None: it copies the state of every slate.
     """
 
     @property
@@ -89,6 +114,10 @@ class Engine(Protocol):
     @property
     def limits(self) -> Limits:
         """What one call takes."""
+
+    @property
+    def memory(self) -> StateMemory | None:
+        """Where it keeps users' states; None: it copies the state of every slate."""
 
     def score_many(self, slates: Sequence[EngineSlate]) -> list[Logits | ScoreError]:
         """Logits of each slate, [C], or why it alone could not be scored.

@@ -46,6 +46,7 @@ class GuardedEngine:
         self.name = engine.name
         self.device = engine.device
         self.limits = engine.limits
+        self.memory = engine.memory
 
     def score_many(self, slates: Sequence[EngineSlate]) -> list[Logits | ScoreError]:
         """Logits of each slate, from the engine or from ONNX Runtime, or ONNX Runtime's error."""

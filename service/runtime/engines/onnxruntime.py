@@ -26,6 +26,7 @@ class OnnxRuntimeEngine:
 
     name = "onnxruntime"
     limits = Limits()
+    memory = None
 
     def __init__(self, graph: bytes, recent_length: int, num_threads: int) -> None:
         """Open the session.

@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import tempfile
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +19,12 @@ from models.contract.generation import Generation
 from models.contract.record import UserRecord, encode_record
 from service.generations.serving import Serving
 from service.query import FoundState
+from service.runtime.engines.engine import State
 from service.runtime.scorer import Scorer
 from service.runtime.workers import Workers
 from service.state.cached_user import footprint, read_user
 from service.state.counters import TIERS, TierCollector, TierCounts
+from service.state.device_tier import DeviceTier
 from service.state.local_cache import HostTier
 from service.state.lookup import TieredStates
 from service.state.prefetch import Prefetcher
@@ -83,8 +86,23 @@ def record(user_id: str, as_of_s: int = AS_OF_S) -> bytes:
 WEIGHT = footprint("ann", read_user(record("ann"), SERVING, "ann"))
 
 
+class GatedMemory:
+    """Copies states as an engine's slots do, but only while the test lets it."""
+
+    slot_bytes = 100
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+
+    def write(self, state: State) -> State:
+        self.gate.wait()
+        return {name: values.copy() for name, values in state.items()}
+
+
 class Lookups(RuleBasedStateMachine):
     """Lookups and answers of the cache in any order."""
+
+    device_users = 0
 
     def __init__(self) -> None:
         super().__init__()
@@ -97,8 +115,14 @@ class Lookups(RuleBasedStateMachine):
         # Three records fit, and two users without one.
         self.host = HostTier(16 * WEIGHT * 7 // 30, 50.0, 2.0, lambda: self.now_s)
         self.workers = Workers(1)
+        self.memory = GatedMemory()
+        self.device = DeviceTier(
+            self.device_users * self.memory.slot_bytes,
+            lambda serving: self.memory,
+            lambda: self.now_s,
+        )
         self.states = TieredStates(
-            self.store, self.host, self.counts, self.workers, STALE_AFTER_S, self.clock
+            self.store, self.device, self.host, self.counts, self.workers, STALE_AFTER_S, self.clock
         )
         self.prefetcher = Prefetcher(self.store, self.host, self.counts, lambda: False)
         self.servings: list[Serving] = []
@@ -205,12 +229,35 @@ class Lookups(RuleBasedStateMachine):
                 one.value for one in mine if one.name == "absorb_cache_tier_results_total"
             )
             assert results == lookups == self.counts.total.lookups(tier)
-        assert self.counts.total.lookups("host") == self.num_lookups
+        total = self.counts.total
+        if self.device_users:
+            assert total.lookups("device") == self.num_lookups
+            assert total.lookups("host") == total.results["device"]["miss"]
+        else:
+            assert total.lookups("host") == self.num_lookups
+            assert total.lookups("device") == 0
 
     @invariant()
     def the_host_tier_keeps_its_limit(self) -> None:
         assert self.host.num_bytes <= self.host.limit_bytes
         assert self.host.users.num_entries <= 3
+
+    @rule()
+    def copies_end(self) -> None:
+        """Let the copies to the device end, which have waited since the last time."""
+
+        async def end() -> None:
+            self.memory.gate.set()
+            while self.device.num_waiting:
+                await asyncio.sleep(0.0005)
+            self.memory.gate.clear()
+
+        self.runner.run(end())
+
+    @invariant()
+    def the_device_tier_keeps_its_limit(self) -> None:
+        assert self.device.users.num_bytes <= self.device.limit_bytes
+        assert self.device.users.num_entries <= self.device_users
 
     @invariant()
     def hints_are_accounted_for(self) -> None:
@@ -228,9 +275,22 @@ class Lookups(RuleBasedStateMachine):
         self.turn()
         assert self.waiting == []
         assert sum(self.counts.outcomes.values()) == self.hinted
+        self.waiting.clear()
+        self.memory.gate.set()
+        self.device.shutdown()
         self.runner.close()
         self.workers.shutdown()
 
 
 Lookups.TestCase.settings = settings(max_examples=15, stateful_step_count=30, deadline=None)
 TestLookups = Lookups.TestCase
+
+
+class DeviceLookups(Lookups):
+    """The same with a device tier in front, in which two users fit."""
+
+    device_users = 2
+
+
+DeviceLookups.TestCase.settings = Lookups.TestCase.settings
+TestDeviceLookups = DeviceLookups.TestCase

@@ -218,7 +218,9 @@ async def test_the_cache_route_shows_sizes_and_lookup_results(world: World):
         document = (await service.client.get("/openapi.json")).json()
     host = {"hit": 1, "miss": 2, "stale": 0, "corrupt": 0, "error": 0}
     redis = {"hit": 1, "miss": 1, "stale": 0, "corrupt": 0, "error": 0}
+    device = dict.fromkeys(host, 0)
     tiers = [
+        {"tier": "device", "lookups": 0, "results": device},
         {"tier": "host", "lookups": 3, "results": host},
         {"tier": "redis", "lookups": 2, "results": redis},
     ]

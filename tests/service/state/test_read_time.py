@@ -6,6 +6,7 @@ import pytest
 
 from service.runtime.workers import Workers
 from service.state.counters import TierCounts
+from service.state.device_tier import DeviceTier
 from service.state.local_cache import HostTier
 from service.state.lookup import TieredStates
 from service.state.prefetch import Prefetcher
@@ -53,7 +54,8 @@ async def test_a_slow_lookup_counts_towards_the_age(
     host: HostTier, clock: Clock, value: bytes | None, ttl_s: float
 ):
     store, workers = ScriptedStore(), Workers(1)
-    states = TieredStates(store, host, TierCounts(), workers, None, lambda: AS_OF_S)
+    device = DeviceTier(0, lambda serving: None, clock)
+    states = TieredStates(store, device, host, TierCounts(), workers, None, lambda: AS_OF_S)
     finding = asyncio.create_task(states.find(SERVING, "ann"))
     await answer_late(store, clock, value)
     found = await finding

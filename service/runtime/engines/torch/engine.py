@@ -29,7 +29,7 @@ class TorchEngine:
 
     Attributes:
         device: "cuda:0" or "cpu".
-        slots: users' states on the device; a slate whose state is one of them is scored without a copy.
+        memory: users' states on the device; a slate whose state is one of them is scored without a copy.
     """
 
     name = "torch"
@@ -54,7 +54,7 @@ class TorchEngine:
             buckets: tiles of each bucket, in increasing order.
         """
         self.device = device
-        self.slots = StateSlots(sizes, device)
+        self.memory = StateSlots(sizes, device)
         self._is_eager = is_eager
         self._sizes = sizes
         self._weights = weights.padded_to(device)
@@ -62,7 +62,7 @@ class TorchEngine:
         self._buckets = [Bucket(n, scratch, self._weights, sizes, device) for n in buckets]
         self._lock = threading.Lock()
         is_cuda = device.startswith("cuda")
-        words = self.slots.layout.words
+        words = self.memory.layout.words
         self._staged = torch.zeros(USERS, words, dtype=torch.int32, pin_memory=is_cuda)
         self._copied = torch.zeros(USERS, words, dtype=torch.int32, device=device)
         self._stream = torch.cuda.Stream(device) if is_cuda else None  # type: ignore[no-untyped-call]
@@ -106,11 +106,11 @@ class TorchEngine:
         num_staged = 0
         for number, slate in enumerate(slates):
             state = slate.state
-            if isinstance(state, DeviceState) and state.is_in(self.slots):
+            if isinstance(state, DeviceState) and state.is_in(self.memory):
                 states.append(state.words)
             else:
                 try:
-                    self.slots.layout.write(state, self._staged[num_staged].numpy())
+                    self.memory.layout.write(state, self._staged[num_staged].numpy())
                 except ScoreError as error:
                     results[number] = error
                     continue

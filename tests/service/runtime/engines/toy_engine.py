@@ -47,6 +47,7 @@ class ToyEngine:
 
     name = NAME
     device = "cpu"
+    memory = None
 
     def __init__(self, toy: Toy) -> None:
         self._item, self._context, self._placement = toy.item, toy.context, toy.placement

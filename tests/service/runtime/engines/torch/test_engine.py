@@ -121,7 +121,7 @@ def test_slots_of_the_device_and_states_of_the_host_score_together(kind: str):
     engine = engine_of(model, kind)
     slates = [random_slate(model, filled, 5, rng) for filled in (3, 24, 0)]
     held = EngineSlate(
-        engine.slots.write(slates[1].state),
+        engine.memory.write(slates[1].state),
         slates[1].recent,
         slates[1].context,
         slates[1].items,

@@ -80,7 +80,7 @@ def test_another_engines_slot_is_copied():
     )
     slate = random_slate(MODEL, 7, 4, rng)
     held = EngineSlate(
-        first.slots.write(slate.state), slate.recent, slate.context, slate.items, slate.fields
+        first.memory.write(slate.state), slate.recent, slate.context, slate.items, slate.fields
     )
 
     (logits,) = second.score_many([held])
@@ -94,13 +94,13 @@ def test_slots_written_and_freed_while_others_score_keep_every_score():
     rng = np.random.default_rng(2)
     engine = TorchEngine(*weights_of(MODEL), "cpu", is_eager=True, buckets=(1, 2))
     slates = [random_slate(MODEL, filled, 3, rng) for filled in (1, 12, 24)]
-    cache: list[State] = [engine.slots.write(slate.state) for slate in slates]
+    cache: list[State] = [engine.memory.write(slate.state) for slate in slates]
     is_done = threading.Event()
     differences: list[float] = []
 
     def write() -> None:
         for turn in count():
-            cache[turn % 3] = engine.slots.write(slates[turn % 3].state)
+            cache[turn % 3] = engine.memory.write(slates[turn % 3].state)
             if is_done.is_set():
                 return
 
@@ -122,4 +122,4 @@ def test_slots_written_and_freed_while_others_score_keep_every_score():
     writer.join()
     assert len(differences) == 120
     assert max(differences) < 2e-5
-    assert engine.slots.num_slots == CHUNK_SLOTS
+    assert engine.memory.num_slots == CHUNK_SLOTS
