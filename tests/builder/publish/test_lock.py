@@ -80,9 +80,13 @@ def test_a_lock_that_never_expires_is_not_waited_for(client):
 
 def test_the_lock_of_a_killed_builder_is_waited_for_until_it_expires(client):
     client.set(KEY, "host pid 1 since then abc", px=700)  # no builder renews it
+    client.config_resetstat()
 
     with hold_lock(client, "lrea") as held:
         assert client.get(KEY) == held.token.encode()
+
+    # It looks every 0.1 s, so at most 8 times.
+    assert client.info("commandstats")["cmdstat_set"]["calls"] <= 8
 
 
 def test_of_many_builders_at_once_one_holds_the_lock_at_a_time(client):

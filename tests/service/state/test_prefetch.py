@@ -134,7 +134,10 @@ class SurprisingError(Exception):
 
 @pytest.mark.parametrize("error", [CacheUnavailableError("cache", "down"), SurprisingError("why")])
 async def test_a_failed_prefetch_is_counted(
-    world: World, monkeypatch: pytest.MonkeyPatch, error: Exception
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
 ):
     world.publish(TOY)
 
@@ -150,6 +153,9 @@ async def test_a_failed_prefetch_is_counted(
     assert response.status_code == 202
     assert answer["state"]["source"] == "hit"
     assert (cache["failed"], cache["waiting"]) == (len(HISTORIES), 0)
+    # A cache that is down is counted; only a defect of the program leaves a traceback in the log.
+    logged = [one for one in caplog.records if one.message == "prefetch failed"]
+    assert len(logged) == isinstance(error, SurprisingError)
 
 
 async def test_a_user_of_a_node_that_is_down_fails_alone(
