@@ -71,7 +71,10 @@ TESTS: dict[str, list[str]] = {
     ],
     "builder/publish/lock.py": tests_of("builder/publish", "lock", "blue_green", "lost_answers"),
     "builder/publish/records.py": tests_of("builder/publish", "records", "blue_green", "cache"),
-    "builder/publish/services.py": tests_of("builder/publish", "rolling", "status", "lost_answers"),
+    "builder/publish/services.py": [
+        *tests_of("builder/publish", "rolling", "lost_answers"),
+        *tests_of("service/generations", "publish_waits", "heartbeat"),
+    ],
     "builder/publish/status.py": tests_of("builder/publish", "status", "lost_answers"),
     "builder/publish/generations.py": PUBLISH,
     "builder/publish/blue_green.py": PUBLISH,
