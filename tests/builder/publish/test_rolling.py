@@ -228,7 +228,11 @@ def test_a_service_with_an_unreadable_announcement_is_not_waited_for(client):
         assert announcements(client) == {"odd": Announcement({}, has_notes=False)}
     client.delete(heartbeat_key("odd"))
     client.rpush(heartbeat_key("odd"), "no string")
-    assert announcements(client) == {"odd": Announcement({}, has_notes=False)}
+    client.sadd(SERVICES_KEY, b"no text \xff", b"nor this \xff")
+    client.set(heartbeat_key("no text \ufffd"), "{}")
+    unreadable = Announcement({}, has_notes=False)
+    assert announcements(client) == {"odd": unreadable, "no text \ufffd": unreadable}
+    assert client.smembers(SERVICES_KEY) == {b"odd", b"no text \xff"}
     assert roll(client, B).current.over == ()
 
 

@@ -36,6 +36,13 @@ def test_status_shows_generations_and_locks(client):
     assert f"pid {os.getpid()}" in lrea.lock_holder
 
 
+def test_a_generation_whose_records_are_gone_has_no_size(client):
+    pointer = publish_new(client)
+    client.delete(*client.scan_iter(pointer.current.key_pattern()))
+    (row,) = status(client)
+    assert (row.pointer, row.record_bytes, row.records) == (pointer, None, {})
+
+
 @pytest.mark.parametrize("raw", [b"{", b"[" * 100_000])
 def test_a_pointer_that_cannot_be_read_is_a_problem_of_its_model_only(client, raw: bytes):
     pointer = publish_new(client)
