@@ -8,7 +8,10 @@ import httpx
 import pytest
 
 from models.contract.errors import CacheUnavailableError
-from service.state.prefetch import MAX_QUEUED
+from service.state.counters import TierCounts
+from service.state.local_cache import HostTier
+from service.state.prefetch import BATCH, MAX_QUEUED, NUM_WORKERS, Prefetcher
+from tests.service.state.test_counters import SERVING, ScriptedStore
 from tests.service.toy import Toy
 from tests.service.world import HISTORIES, Running, World, busy, post_score, until
 
@@ -189,6 +192,39 @@ async def test_a_prefetch_for_a_replaced_generation_is_dropped(world: World):
         cache = (await service.client.get("/v1/cache")).json()
     assert cache["prefetch"]["dropped"] == 1
     assert cache["host"]["users"] == 0
+
+
+def prefetcher_over(store: ScriptedStore, counts: TierCounts) -> Prefetcher:
+    host = HostTier(1 << 20, 50.0, 20.0, lambda: 0.0)
+    host.open(SERVING)
+    return Prefetcher(store, host, counts, lambda: False)
+
+
+async def test_few_round_trips_are_made_at_the_same_time():
+    store = ScriptedStore()
+    prefetcher = prefetcher_over(store, TierCounts())
+    for first in (0, 5 * BATCH):
+        prefetcher.accept([(SERVING, f"u{n}") for n in range(first, first + 5 * BATCH)])
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert len(store.pending) == NUM_WORKERS  # each asks for one key after another
+    prefetcher.close()
+    await prefetcher.settle()
+
+
+class Forgetful(ScriptedStore):
+    """A cache that answers for the first key only."""
+
+    async def read_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        return [None]
+
+
+async def test_users_without_an_answer_are_counted_as_failed():
+    counts = TierCounts()
+    prefetcher = prefetcher_over(Forgetful(), counts)
+    prefetcher.accept([(SERVING, user) for user in ("ann", "bob", "carl")])
+    await prefetcher.settle()
+    assert (counts.outcomes["absent"], counts.outcomes["failed"]) == (1, 2)
 
 
 BAD: list[tuple[Any, int, str]] = [
