@@ -48,7 +48,9 @@ def tests_of(folder: str, *names: str) -> list[str]:
 
 
 RECORD = tests_of("models/contract", "record", "row_counts")
-PUBLISH = tests_of("builder/publish", "lost_answer", "lost_answers", "generations", "blue_green")
+PUBLISH = tests_of(
+    "builder/publish", "lost_answer", "generations", "blue_green", "lost_answers", "rolling"
+)
 TESTS: dict[str, list[str]] = {
     "service/scoring/admission.py": tests_of("service/scoring", "admission"),
     "service/transport/auth.py": tests_of("service/transport", "auth"),

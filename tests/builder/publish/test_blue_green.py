@@ -1,5 +1,6 @@
 """Publish against a real server: the serving generation is always complete."""
 
+import logging
 import time
 from collections.abc import Iterator
 from itertools import count
@@ -68,8 +69,9 @@ def test_other_models_and_other_keys_are_left_alone(client):
     assert client.smembers(MODELS_KEY) == {b"lrea", b"lrea-2"}
 
 
-def test_what_a_killed_builder_left_is_removed_before_anything_is_written(client):
+def test_what_a_killed_builder_left_is_removed_before_anything_is_written(client, caplog):
     """A cache of the configured size has no room for a fourth generation."""
+    caplog.set_level(logging.INFO, "builder.publish.blue_green")
     publish_new(client)
     old = publish_new(client)
     dead = generation_of(5)
@@ -85,6 +87,7 @@ def test_what_a_killed_builder_left_is_removed_before_anything_is_written(client
 
     assert old.previous
     assert names == [{old.current.name, old.previous.name, new.name}]
+    assert f"model lrea: removed old or unfinished generation {dead.name}" in caplog.messages
 
 
 def test_records_are_streamed_and_never_held_together(client):
@@ -302,7 +305,8 @@ def test_a_cache_that_is_gone_is_named_and_the_next_publish_cleans_up(
     ):
         publish(hasty, generation, records(1500), SPEC, progress=progress)
     start_server(server)
-    assert f"{generation.name} is not removed now; the next publish removes it" in caplog.text
+    removed_later = f"{generation.name} is not removed now; the next publish removes it"
+    assert f"{removed_later}: cache unix://{server}" in caplog.text
 
     assert read_pointer(client, "lrea")[0] == old
     assert_whole(client, old.current)

@@ -165,7 +165,29 @@ def test_a_cache_that_does_not_answer_is_named_without_its_password(scheme, monk
     with pytest.raises(CacheUnavailableError) as caught:
         connect_cache(f"{scheme}://ann:secret@127.0.0.1:{port}/0")
     assert str(caught.value).startswith(f"cache {scheme}://127.0.0.1:{port}/0: ")
+    assert f"connecting to 127.0.0.1:{port}" in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+def test_a_builder_waits_for_a_server_that_restarts(monkeypatch):
+    waits: list[float] = []
+    monkeypatch.setattr("redis.retry.sleep", waits.append)
+    with pytest.raises(CacheUnavailableError):
+        connect_cache("unix:///nowhere/valkey.sock")
+    assert waits[: cache.NUM_RETRIES] == pytest.approx([0.2, 0.4, 0.8, 1.6, 1.6])
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://host:7000", "redis://host:7000/0"),
+        ("redis://:secret@host:7000/3", "redis://host:7000/3"),
+        ("unix://ann:secret@/tmp/valkey.sock?db=2", "unix:///tmp/valkey.sock"),
+    ],
+)
+def test_the_address_of_a_server_lacks_the_password(url: str, shown: str):
+    with Redis.from_url(url) as client:
+        assert cache_address(client) == shown
 
 
 @pytest.mark.parametrize("url", ["", "localhost:6379", "http://localhost", "redis://host:port"])

@@ -58,6 +58,39 @@ def test_jemallocs_size_classes(size: int, rounded: int):
     assert _jemalloc(size) == rounded
 
 
+@pytest.mark.parametrize(
+    ("size", "usable"),
+    [(1, 24), (24, 24), (25, 40), (40, 40), (41, 56), (1000, 1000), (1001, 1016)],
+)
+def test_glibcs_sizes(size: int, usable: int):
+    from builder.publish.capacity import _libc
+
+    assert _libc(size) == usable
+
+
+@pytest.mark.parametrize(
+    ("value", "rounded"),
+    [
+        (252, 256), (253, 320),  # a header of 3 bytes, and one that ends the string
+        (506, 512), (507, 640),  # of 5 bytes
+        (81_910, 81_920), (81_911, 98_304),  # of 9 bytes, from 65,536 on
+    ],
+)  # fmt: skip
+def test_the_header_of_a_value_is_rounded_up_with_it(value: int, rounded: int):
+    key = 44  # with its object: 64 bytes
+    assert stored_bytes(key, value, "jemalloc") == rounded + 64 + 18
+
+
+def test_the_computed_memory_of_a_user_is_what_jemalloc_gives():
+    load = load_of_bytes("lrea", 1, {"fp32": 4000, "int8": 1000}, 9)
+    users = {need.dtype: need.user_bytes for need in make_plan(load, 0, 1)}
+    assert load.key_bytes == len("absorb:lrea:20261122T031500Z-0a1b2c:") + 9
+    assert users == {
+        "fp32": stored_bytes(load.key_bytes, 4000, "jemalloc"),
+        "int8": stored_bytes(load.key_bytes, 1000, "jemalloc"),
+    }
+
+
 def test_a_published_model_is_measured(client):
     pointer = publish_new(client, 1500)
     load = load_of_spec("lrea", 1500, SPEC, 1, 9)
@@ -67,7 +100,7 @@ def test_a_published_model_is_measured(client):
         for key in client.scan_iter(pointer.current.key_pattern(), 1000)
     )
     (need,) = [one for one in make_plan(measured_load, 0, 1) if one.dtype == "fp16"]
-    assert measured_load.measured >= 200
+    assert measured_load.measured == 200
     assert need.gib["rolling"] * GIB == pytest.approx(used + 18 * 1500, rel=0.02)
     assert need.record_bytes == pytest.approx(record_bytes(SPEC, "fp16", 9, 1), abs=1)
 
@@ -94,6 +127,8 @@ def test_sizes_of_every_dtype_are_means_over_the_rows_that_users_fill(client):
     found = measured(client, pointer.current, largest, spec)
 
     assert (largest.is_largest, found.is_largest, found.measured) == (True, False, 40)
+    assert load_of_spec("lrea", 40, (*spec, *SPEC), 1, 7).is_largest
+    assert not load_of_spec("lrea", 40, SPEC, 1, 7).is_largest
     assert found.record_bytes == {dtype: round(size) for dtype, size in expected.items()}
     assert largest.record_bytes["fp16"] == len(packed[0][1]) > 2 * found.record_bytes["fp16"]
 

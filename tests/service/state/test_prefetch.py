@@ -210,6 +210,12 @@ async def test_few_round_trips_are_made_at_the_same_time():
         assert len(store.pending) == NUM_WORKERS  # each asks for one key after another
     prefetcher.close()
     await prefetcher.settle()
+    store.pending.clear()
+    prefetcher.accept([(SERVING, "late")])  # the users before it are forgotten
+    await asyncio.sleep(0)
+    assert [key for key, _ in store.pending] == [SERVING.generation.key("late")]
+    prefetcher.close()
+    await prefetcher.settle()
 
 
 class Forgetful(ScriptedStore):
