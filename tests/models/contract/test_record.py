@@ -69,6 +69,14 @@ def test_a_moment_that_is_no_epoch_second_is_not_written(as_of_s: int) -> None:
         encode_record(record, SPEC, ARTIFACT, "fp32")
 
 
+@pytest.mark.parametrize("as_of_s", [-1, END_OF_TIME_S + 1, 1_700_000_000_000])
+def test_a_moment_that_is_no_epoch_second_is_not_read(as_of_s: int) -> None:
+    body = bytearray(encode_record(small_record(), SPEC, ARTIFACT, "fp32")[:-4])
+    body[32:40] = struct.pack("<q", as_of_s)
+    with pytest.raises(CorruptRecordError, match=f"as_of_s: got {as_of_s}, expected an epoch"):
+        decode_record(bytes(body) + struct.pack("<I", zlib.crc32(body)), SPEC, ARTIFACT)
+
+
 @given(user_ids, moments, rows, states(float(np.finfo(np.float32).max)))
 def test_an_fp32_round_trip_is_exact(user_id, as_of_s, recent, state):
     got = round_trip(UserRecord(user_id, as_of_s, recent, state), "fp32")
