@@ -12,7 +12,7 @@ import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
 
 from models.contract.errors import CacheUnavailableError
 from models.contract.generation import Generation
@@ -23,7 +23,7 @@ from service.runtime.engines.engine import State
 from service.runtime.scorer import Scorer
 from service.runtime.workers import Workers
 from service.state.cached_user import footprint, read_user
-from service.state.counters import TIERS, TierCollector, TierCounts
+from service.state.counters import TIERS, HostCollector, TierCollector, TierCounts
 from service.state.device_tier import DeviceTier
 from service.state.local_cache import HostTier
 from service.state.lookup import TieredStates
@@ -294,3 +294,50 @@ class DeviceLookups(Lookups):
 
 DeviceLookups.TestCase.settings = Lookups.TestCase.settings
 TestDeviceLookups = DeviceLookups.TestCase
+
+
+def exported(registry: CollectorRegistry) -> dict[str, float]:
+    """Sample with its labels -> value, of what dashboards and alerts read."""
+    assert all(metric.documentation for metric in registry.collect())
+    lines = generate_latest(registry).decode().splitlines()
+    pairs = [line.rsplit(" ", 1) for line in lines if not line.startswith("#")]
+    return {sample: float(value) for sample, value in pairs}
+
+
+def test_the_counts_are_exported_under_their_names():
+    counts, registry = TierCounts(), CollectorRegistry()
+    registry.register(TierCollector(counts))
+    counts.total.results["host"].update({"hit": 3, "miss": 5})
+    counts.total.results["redis"].update({"stale": 1, "corrupt": 2, "error": 4})
+    counts.num_joined = 7
+    counts.followed("loaded", 6)
+    counts.followed("dropped", 8)
+    samples = exported(registry)
+    assert {name: value for name, value in samples.items() if value} == {
+        'absorb_cache_tier_lookups_total{tier="host"}': 8,
+        'absorb_cache_tier_lookups_total{tier="redis"}': 7,
+        'absorb_cache_tier_results_total{result="hit",tier="host"}': 3,
+        'absorb_cache_tier_results_total{result="miss",tier="host"}': 5,
+        'absorb_cache_tier_results_total{result="stale",tier="redis"}': 1,
+        'absorb_cache_tier_results_total{result="corrupt",tier="redis"}': 2,
+        'absorb_cache_tier_results_total{result="error",tier="redis"}': 4,
+        "absorb_cache_joined_reads_total": 7,
+        'absorb_prefetched_users_total{outcome="loaded"}': 6,
+        'absorb_prefetched_users_total{outcome="dropped"}': 8,
+    }
+    assert 'absorb_prefetched_users_total{outcome="absent"}' in samples
+    assert 'absorb_cache_tier_results_total{result="error",tier="host"}' in samples
+
+
+def test_the_size_of_the_host_tier_is_exported():
+    host, registry = HostTier(16 * WEIGHT * 7 // 30, 50.0, 2.0, lambda: 0.0), CollectorRegistry()
+    registry.register(HostCollector(host))
+    host.open(SERVING)
+    for user in USERS:
+        host.put(SERVING, user, read_user(record(user), SERVING, user), 0.0)
+    assert exported(registry) == {
+        "absorb_cache_host_bytes": host.num_bytes,
+        "absorb_cache_host_limit_bytes": 16 * WEIGHT * 7 // 30,
+        "absorb_cache_host_users": 3,
+        "absorb_cache_host_evictions_total": 2,
+    }
