@@ -61,10 +61,14 @@ TESTS: dict[str, list[str]] = {
         "service/state", "local_cache", "lookup", "prefetch", "counters"
     ),
     "service/state/local_cache.py": tests_of("service/state", "local_cache", "read_time", "lookup"),
-    "service/state/cached_user.py": tests_of("service/state", "cached_user", "lookup"),
+    "service/state/cached_user.py": tests_of(
+        "service/state", "local_cache", "cached_user", "lookup"
+    ),
     "service/state/counters.py": tests_of("service/state", "counters", "prefetch"),
     "service/state/prefetch.py": tests_of("service/state", "read_time", "prefetch"),
-    "service/state/lookup.py": tests_of("service/state", "read_time", "cached_user", "lookup"),
+    "service/state/lookup.py": tests_of(
+        "service/state", "local_cache", "read_time", "cached_user", "lookup"
+    ),
     "builder/publish/cache.py": tests_of("builder/publish", "cache", "lost_answer"),
     "builder/publish/capacity.py": tests_of("builder/publish", "capacity", "lost_answers"),
     "builder/publish/default_model.py": [

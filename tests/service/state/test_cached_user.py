@@ -1,10 +1,16 @@
 """Values in the cache that are not a usable record: scored from the cold-start state, reported and counted."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from models.contract.errors import ForeignRecordError
 from models.contract.generation import Generation
 from models.contract.record import UserRecord, encode_record
+from service.state.cached_user import read_user
+from tests.service.state.test_counters import SERVING, record
 from tests.service.toy import AS_OF_S, SPEC, Toy
 from tests.service.world import HISTORIES, World, flipped, record_of
 
@@ -45,6 +51,11 @@ def before_the_catalogue(_: World, generation: Generation) -> bytes:
     return encode_record(record, SPEC, generation.artifact_id, "fp32")
 
 
+def with_too_many_items(_: World, generation: Generation) -> bytes:
+    record = UserRecord("ann", AS_OF_S, np.zeros(4, np.int32), ANN)
+    return encode_record(record, SPEC, generation.artifact_id, "fp32")
+
+
 def no_record(_: World, __: Generation) -> bytes:
     return b"hello, this is some other program's value, long enough to have a header"
 
@@ -57,6 +68,7 @@ BROKEN = {
     of_another_user: "user is 'bob', expected 'ann'",
     beyond_the_catalogue: "rows beyond the catalogue's 32",
     before_the_catalogue: "rows beyond the catalogue's 32",
+    with_too_many_items: "recent: 4 rows, expected at most 3",
     no_record: "not a record",
 }
 
@@ -103,3 +115,27 @@ async def test_no_flipped_bit_of_a_record_is_scored(world: World):
             answer = await service.score(candidates=CANDIDATES)
             sources.append(answer["state"]["source"])
     assert sources == ["corrupt"] * len(raw)
+
+
+def test_the_first_and_the_last_row_of_the_catalogue_are_read():
+    last = SERVING.artifact.manifest.schema.num_items - 1
+    one = UserRecord("ann", AS_OF_S, np.array([0, last], np.int32), ANN)
+    user = read_user(
+        encode_record(one, SPEC, SERVING.generation.artifact_id, "fp32"), SERVING, "ann"
+    )
+    assert user.recent.tolist() == [0, last]
+    assert user.recent.dtype == np.int64
+    assert (user.as_of_s, user.serving) == (AS_OF_S, SERVING)
+
+
+def test_a_record_belongs_to_the_artifact_that_made_it(tmp_path: Path):
+    """While a rolling publish overwrites one record after another."""
+    artifact = Toy(seed=9).save(tmp_path)
+    generation = replace(SERVING.generation, artifact_id=artifact.artifact_id)
+    old = replace(SERVING, artifact=artifact, generation=generation)
+    mixture = replace(SERVING, older={artifact.artifact_id: old})
+    of_old = record_of("ann", ANN, artifact)
+    assert read_user(of_old, mixture, "ann").serving is old
+    assert read_user(record("ann"), mixture, "ann").serving is mixture
+    with pytest.raises(ForeignRecordError, match=artifact.artifact_id):
+        read_user(of_old, SERVING, "ann")
