@@ -69,11 +69,11 @@ class LeakError(StepError):
 
 
 class ExportMismatchError(ArtifactError):
-    """The exported ONNX graph and torch give different scores."""
+    """An exported graph or plan, and torch, give different scores."""
 
     def __init__(self, difference: float, limit: float) -> None:
         super().__init__(
-            f"export: ONNX scores differ from torch's by {difference:.2e}, expected at most {limit:.0e}"
+            f"export: exported scores differ from torch's by {difference:.2e}, expected at most {limit:.0e}"
         )
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from builder.checkpoint import Checkpoint
 from builder.errors import ExportMismatchError
 from builder.export.example_slate import latest_slate
+from builder.export.plan import plan_difference, plan_of
 from builder.export.session import open_graph, run_graph, user_feed
 from builder.ingest.events import Events
 from builder.provenance import code_revision
@@ -33,6 +34,7 @@ from models.contract.calibration import CALIBRATION, calibration_of, calibration
 from models.contract.example_slate import EXAMPLE_SLATE
 from models.contract.item_texts import ITEM_TEXTS, texts_to_bytes
 from models.contract.onnx_graph import require_self_contained
+from models.contract.plan import PLAN, plan_to_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +110,7 @@ def export(
         root: folder of all artifacts.
 
     Raises:
-        ExportMismatchError: the graphs and torch give different scores.
+        ExportMismatchError: the graphs or the plan, and torch, give different scores.
     """
     model = checkpoint.build()
     graphs = build_graphs(model, sample)
@@ -139,10 +141,25 @@ def export(
     calibration = (report.get("calibration") or {}).get("kept")
     if calibration is not None:
         contents[CALIBRATION] = calibration_to_bytes(calibration_of(calibration))
+    plan = _plan(model, graphs, sample)
+    if plan is not None:
+        contents[PLAN] = plan
     slate = latest_slate(events)
     if slate is not None:
         contents[EXAMPLE_SLATE] = slate.to_bytes()
     return save_artifact(root, manifest, contents)
+
+
+def _plan(model: CtrModel, graphs: Graphs, sample: Batch) -> bytes | None:
+    """The plan's file, compared with torch; None for a model without one."""
+    plan = plan_of(model, graphs.score)
+    if plan is None:
+        return None
+    difference = plan_difference(model, plan, sample)
+    logger.info("largest difference of a score between plan and torch: %.2e", difference)
+    if not difference <= LIMIT:
+        raise ExportMismatchError(difference, LIMIT)
+    return plan_to_bytes(plan)
 
 
 def build_graphs(model: CtrModel, sample: Batch) -> Graphs:

@@ -10,6 +10,7 @@ A folder `<artifacts>/<artifact_id>/` with
     item_texts.txt      display text of each item, for people; optional, and read only on request
     example_slate.json  candidates of one real request, for the demo; optional, and read only on request
     calibration.json    logits -> calibrated log odds; optional (`calibration.py`)
+    plan.safetensors    the score graph's weights for other engines; optional (`plan.py`)
 
 No file is a pickle, and no graph keeps data outside its own bytes (`onnx_graph.py`). The folder is written under
 another name and then renamed, so that a partly written artifact is never visible.
@@ -39,6 +40,7 @@ from models.contract.example_slate import EXAMPLE_SLATE, ExampleSlate
 from models.contract.generation import ARTIFACT_ID
 from models.contract.item_texts import ITEM_TEXTS, texts_from_bytes
 from models.contract.onnx_graph import MAX_GRAPH_BYTES, require_self_contained
+from models.contract.plan import PLAN, ItemSlotsPlan, plan_from_bytes
 from models.contract.schema import FeatureSchema
 from models.contract.state_spec import StateSpec, TensorSpec
 from models.contract.strict_json import read_json
@@ -52,7 +54,7 @@ ENCODE = "encode.onnx"
 SCORE = "score.onnx"
 VOCABULARY = "vocabulary.json"
 FILES = (WEIGHTS, ENCODE, SCORE, VOCABULARY)
-OPTIONAL_FILES = (ITEM_TEXTS, EXAMPLE_SLATE, CALIBRATION)
+OPTIONAL_FILES = (ITEM_TEXTS, EXAMPLE_SLATE, CALIBRATION, PLAN)
 """Files that an artifact may lack, as older ones do."""
 FORMAT = 2
 """Version of the layout of an artifact. A service that knows 1 alone could not read the records of a spec with
@@ -203,6 +205,18 @@ class Artifact:
             return calibration_from_bytes(self.read(CALIBRATION))
         except ValueError as error:
             raise ArtifactError(f"artifact: {self.file(CALIBRATION)}: {error}") from error
+
+    def plan(self) -> ItemSlotsPlan | None:
+        """Weights for engines other than ONNX Runtime; None if the artifact has none. Reads the file at each call.
+
+        Raises:
+            ArtifactError: as `read`; or the file is not a plan, or not the one of this artifact's score graph.
+        """
+        if PLAN not in self.manifest.files:
+            return None
+        plan, manifest = plan_from_bytes(self.read(PLAN)), self.manifest
+        plan.check(manifest.schema, manifest.state_spec, manifest.files[SCORE])
+        return plan
 
     def example_slate(self) -> ExampleSlate | None:
         """The candidates of a real request; None if the artifact has none. Reads the file at each call.
