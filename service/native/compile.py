@@ -19,7 +19,17 @@ FOLDER = Path(__file__).parent
 NAME = "libabsorb_native.so"
 OPTIMISED = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast")
 ALWAYS = ("-std=c11", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-psabi")
-FLAGS: dict[str, tuple[str, ...]] = {}
+FLAGS: dict[str, tuple[str, ...]] = {
+    "item_slots_avx2.c": ("-mavx2", "-mfma"),
+    "item_slots_avx512.c": (
+        "-mavx512f",
+        "-mavx512bw",
+        "-mavx512dq",
+        "-mavx512vl",
+        "-mavx2",
+        "-mfma",
+    ),
+}
 """Source -> flags of the instruction set that it is written for; such sources are compiled on x86-64 only."""
 GLIBC = "2.28"
 """Oldest glibc that a library built by ziglang runs on, that of manylinux_2_28."""

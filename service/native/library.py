@@ -16,7 +16,11 @@ VARIABLE = "ABSORB_NATIVE_LIBRARY"
 
 
 class NativeLibraryError(OSError):
-    """The library is missing, was built for another machine, or is of another version. The service runs without it."""
+    """The library cannot be used: it is torn, was built for another machine, or is of another version."""
+
+
+class NativeLibraryMissingError(NativeLibraryError):
+    """There is no library. The service runs without it."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,8 @@ def open_library(path: Path | None = None) -> Library:
         path: None: `ABSORB_NATIVE_LIBRARY`, else the library beside the sources.
 
     Raises:
-        NativeLibraryError: there is none, it does not load, or its version is not `ABI`.
+        NativeLibraryMissingError: there is none.
+        NativeLibraryError: it does not load, or its version is not `ABI`.
     """
     if path is None:
         path = Path(os.environ.get(VARIABLE) or FOLDER / NAME)
@@ -49,7 +54,7 @@ def open_library(path: Path | None = None) -> Library:
 @lru_cache(maxsize=8)
 def _open(path: Path) -> Library:
     if not path.is_file():
-        raise NativeLibraryError(
+        raise NativeLibraryMissingError(
             f"native library: {path} does not exist; python -m service.native.compile builds it"
         )
     try:

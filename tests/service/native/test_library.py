@@ -6,7 +6,13 @@ from pathlib import Path
 import pytest
 
 from service.native.compile import CompileError, compile_library, compiler
-from service.native.library import ABI, FOLDER, NativeLibraryError, open_library
+from service.native.library import (
+    ABI,
+    FOLDER,
+    NativeLibraryError,
+    NativeLibraryMissingError,
+    open_library,
+)
 
 
 def test_the_library_is_opened_once_and_has_the_version(native_library: Path):
@@ -27,7 +33,7 @@ def test_header_and_binding_name_the_same_version():
 
 
 def test_a_missing_library_is_named(tmp_path: Path):
-    with pytest.raises(NativeLibraryError, match="does not exist; python -m service"):
+    with pytest.raises(NativeLibraryMissingError, match="does not exist; python -m service"):
         open_library(tmp_path / "absent.so")
 
 
