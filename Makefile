@@ -23,13 +23,14 @@ TORCH_INDEX ?= https://$(if $(filter Linux-cpu,$(shell uname -s)-$(TORCH)),downl
 # pip refuses a file whose hash is not listed. The lists are complete, and no package runs code to be built.
 CHECKED := --quiet --quiet --no-cache-dir --require-hashes --no-deps --only-binary :all:
 LISTS := $(patsubst %,requirements/%.txt,base build builder language load grpc otel dev docs no-deps $(EXTRA))
+NATIVE := service/native/libabsorb_native.so
 TOOLS ?= var/tools
 SBOM ?= var/sbom.json
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(INSTALLED) ## install the pinned packages into .venv (gpu packages where there is an NVIDIA driver)
+setup: $(INSTALLED) $(NATIVE) ## install the pinned packages into .venv (gpu packages where there is an NVIDIA driver)
 
 $(INSTALLED): pyproject.toml $(LISTS) requirements/torch-$(TORCH).txt
 	@python=$${PYTHON:-}; \
@@ -51,6 +52,13 @@ $(INSTALLED): pyproject.toml $(LISTS) requirements/torch-$(TORCH).txt
 	@$(PIP) install --quiet --quiet --no-deps --no-build-isolation --no-index --editable .
 	@touch $@
 	@echo "setup: done"
+
+# ziglang, 100 MB, is installed where there is no compiler. Where it is missing, too, the service runs without the library.
+$(NATIVE): $(INSTALLED) $(wildcard service/native/*.[ch]) service/native/compile.py
+	@[ -n "$${CC:-}" ] || command -v cc >/dev/null || $(PIP) install $(CHECKED) --requirement requirements/compiler.txt \
+	    || echo "setup: found no C compiler, and ziglang does not install here" >&2
+	@$(PY) -m service.native.compile >/dev/null \
+	    || echo "setup: no native library; ONNX Runtime scores, more slowly" >&2
 
 demo: setup ## build the cache from a real purchase log, serve it, rank candidates for one household
 	@$(ABSORB) build builder/recipes/promotions.toml

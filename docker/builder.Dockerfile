@@ -19,8 +19,8 @@ RUN set --; for name in base ${EXTRAS}; do set -- "$@" --requirement "requiremen
     && /venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes --no-deps --only-binary :all: \
         --index-url "${TORCH_INDEX}" --requirement "requirements/torch-${TORCH}.txt"
 # The project itself, as a wheel: its version and its commands come from the installed distribution. What builds the
-# wheel is checked, too, and stays outside of the image.
-COPY pyproject.toml README.md LICENSE ./
+# wheel is checked, too, and stays outside of the image. There is no compiler: the native library is for the service.
+COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY models ./models
 COPY builder ./builder
 COPY service ./service

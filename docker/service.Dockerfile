@@ -16,17 +16,19 @@ RUN set --; for name in base ${EXTRAS}; do set -- "$@" --requirement "requiremen
     && /venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes --no-deps --only-binary :all: \
         "$@"
 # The project itself, as a wheel: its version and its commands come from the installed distribution. What builds the
-# wheel is checked, too, and stays outside of the image.
-COPY pyproject.toml README.md LICENSE ./
+# wheel is checked, too, and stays outside of the image; so does the C compiler (ziglang), of which the image gets the
+# library that it made.
+COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY models ./models
 COPY builder ./builder
 COPY service ./service
 COPY loadtest ./loadtest
 RUN python -m venv /build/tools \
     && /build/tools/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes --no-deps \
-        --only-binary :all: --requirement requirements/build.txt \
+        --only-binary :all: --requirement requirements/build.txt --requirement requirements/compiler.txt \
     && /build/tools/bin/pip wheel --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist . \
-    && /venv/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --no-index dist/*.whl
+    && /venv/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --no-index dist/*.whl \
+    && /venv/bin/python -B -c "from service.native.library import open_library; open_library()"
 
 FROM python:3.11.14-slim-bookworm AS runtime
 ENV PATH=/venv/bin:$PATH \

@@ -1,14 +1,19 @@
-"""The wheel holds the code and the nightly recipes: no experiments' recipes, no results, no tests."""
+"""The wheel holds code, nightly recipes and the native library: no experiments' recipes, no results, no tests."""
 
+import os
+import platform
 import subprocess
 import sys
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from packaging.tags import sys_tags
 
 from models.command_line import PACKAGES
 from models.contract.version import package_version
+from service.native.library import open_library
 
 ROOT = Path(__file__).parents[1]
 BUILD = (
@@ -17,13 +22,21 @@ BUILD = (
 )  # fmt: skip
 
 
+LIBRARY = "service/native/libabsorb_native.so"
+
+
+def built(folder: Path, environment: Mapping[str, str]) -> zipfile.ZipFile:
+    """A wheel of this checkout."""
+    command = [sys.executable, *BUILD, "--wheel-dir", folder, ROOT]
+    subprocess.run(command, env={**os.environ, **environment}, check=True)
+    (path,) = folder.glob("*.whl")
+    return zipfile.ZipFile(path)
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     """As the images build it."""
-    folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run([sys.executable, *BUILD, "--wheel-dir", folder, ROOT], check=True)
-    (path,) = folder.glob("*.whl")
-    return zipfile.ZipFile(path)
+    return built(tmp_path_factory.mktemp("wheel"), {})
 
 
 def text_of(wheel: zipfile.ZipFile, name: str) -> str:
@@ -52,6 +65,28 @@ def test_every_module_is_in_the_wheel(wheel: zipfile.ZipFile) -> None:
         for path in ROOT.glob(f"{package}/**/*.py")
     }
     assert modules - set(wheel.namelist()) == set()
+
+
+def test_the_wheel_is_for_the_platform_of_the_library_that_it_holds(
+    wheel: zipfile.ZipFile, tmp_path: Path
+) -> None:
+    native = {name for name in wheel.namelist() if name.startswith("service/native/")}
+    assert {Path(name).suffix for name in native} == {".py", ".so"}  # no sources
+    tag = Path(str(wheel.filename)).stem.split("-", 2)[2]
+    assert tag.startswith("py3-none-")
+    assert tag.endswith(platform.machine())
+    assert tag.removeprefix("py3-none-") in {one.platform for one in sys_tags()}
+    assert "Root-Is-Purelib: false" in text_of(wheel, "WHEEL")
+    assert open_library(Path(wheel.extract(LIBRARY, tmp_path))).path.is_relative_to(tmp_path)
+
+
+def test_without_a_compiler_the_wheel_has_no_library_and_is_for_every_platform(
+    tmp_path: Path,
+) -> None:
+    wheel = built(tmp_path, {"CC": str(tmp_path / "no compiler")})
+    assert str(wheel.filename).endswith("-py3-none-any.whl")
+    assert LIBRARY not in wheel.namelist()
+    assert "service/native/library.py" in wheel.namelist()
 
 
 def test_the_wheel_has_the_command_and_refuses_an_upload(wheel: zipfile.ZipFile) -> None:
