@@ -27,7 +27,7 @@ LIBRARY = "service/native/libabsorb_native.so"
 
 def built(folder: Path, environment: Mapping[str, str]) -> zipfile.ZipFile:
     """A wheel of this checkout."""
-    command = [sys.executable, *BUILD, "--wheel-dir", folder, ROOT]
+    command = [sys.executable, *BUILD, "--wheel-dir", str(folder), str(ROOT)]
     subprocess.run(command, env={**os.environ, **environment}, check=True)
     (path,) = folder.glob("*.whl")
     return zipfile.ZipFile(path)
