@@ -1,6 +1,7 @@
 """`absorb peers`: install other servers, measure all rows in rounds, write the table and the plot."""
 
 import json
+import math
 import shutil
 import signal
 import sys
@@ -114,7 +115,9 @@ def _install(servers: tuple[Server, ...]) -> dict[str, str]:
 def _effort(is_quick: bool, rounds: int | None, seconds: float | None) -> Effort:
     base = QUICK if is_quick else FULL
     seconds = seconds or base.seconds
-    return Effort(rounds or base.rounds, seconds, base.warm_up_s, min(base.trial_s, seconds))
+    trial_s = min(base.trial_s, seconds)
+    limit_s = math.inf if rounds else base.limit_s
+    return Effort(rounds or base.rounds, seconds, base.warm_up_s, trial_s, limit_s)
 
 
 def _prepare(effort: Effort, is_fresh: bool) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from loadtest.peers.cells import CELLS, CONCURRENCIES, Cell
@@ -38,16 +39,18 @@ class Effort:
         seconds: duration of each cell.
         warm_up_s: duration of the warm-up before each cell.
         trial_s: duration of each cell of the trial that chooses the number of workers; 0: no trial, the largest number.
+        limit_s: no round is begun that would probably end later than this after the start of the first.
     """
 
     rounds: int
     seconds: float
     warm_up_s: float
     trial_s: float
+    limit_s: float = math.inf
 
 
 FULL = Effort(rounds=5, seconds=1.6, warm_up_s=0.4, trial_s=1.5)
-QUICK = Effort(rounds=3, seconds=0.7, warm_up_s=0.2, trial_s=0.0)
+QUICK = Effort(rounds=3, seconds=0.6, warm_up_s=0.2, trial_s=0.0, limit_s=540.0)
 
 
 def run_rounds(
@@ -63,7 +66,12 @@ def run_rounds(
         with _noted(problems, server.name, log):
             _choose_workers(server, effort, probe, log)
     rows = (*(BARES if any(server.engine for server in servers) else (BARE,)), *servers)
+    start = monotonic()
     for number in range(1, effort.rounds + 1):
+        elapsed_s = monotonic() - start
+        if number > 1 and elapsed_s * number / (number - 1) > effort.limit_s:
+            log(f"{number - 1} rounds took {elapsed_s:.0f} s: no time for another")
+            break
         log(f"round {number} of {effort.rounds}")
         for row in _rotated(rows, number):
             name = row if isinstance(row, str) else row.name
