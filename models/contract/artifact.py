@@ -130,6 +130,7 @@ class Manifest:
                     tuple(spec["shape"]),
                     spec.get("kind", "float"),
                     spec.get("filled", "all"),
+                    spec.get("ids", "any"),
                 )
                 for spec in fields["state_spec"]
             )

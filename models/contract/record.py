@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from models.contract.age import NUM_AGES
 from models.contract.epoch import END_OF_TIME_S
 from models.contract.errors import CorruptRecordError, ForeignRecordError
 from models.contract.state_spec import RECORD_DTYPES, Array, RecordDtype, StateSpec, whole_rows
@@ -156,6 +157,31 @@ def decode_record(
     dtype = RECORD_DTYPES[dtype_code]
     state = unpack_state(payload, spec, dtype, has_row_counts=codec != WHOLE_CODEC)
     return UserRecord(owner, as_of_s, recent, state)
+
+
+def check_ids(state: Mapping[str, Array], spec: StateSpec, num_items: int) -> None:
+    """Check the int32 numbers that stand for something, as `TensorSpec.ids` says.
+
+    A graph takes a negative row for one from the end of the catalogue, without notice.
+
+    Args:
+        state: tensors of a decoded record.
+        spec: tensors of the state.
+        num_items: rows of the catalogue.
+
+    Raises:
+        CorruptRecordError: a row is beyond the catalogue, or an age beyond the last bucket.
+    """
+    limits = {"rows": num_items, "ages": NUM_AGES, "rows and ages": num_items * NUM_AGES}
+    for tensor in spec:
+        if tensor.ids == "any":
+            continue
+        limit = limits[tensor.ids]
+        # Read as unsigned, negative numbers are beyond every limit.
+        if state[tensor.name].view(np.uint32).max(initial=0) >= limit:
+            raise CorruptRecordError(
+                f"state {tensor.name!r}: {tensor.ids} beyond the first {limit}"
+            )
 
 
 def record_artifact(raw: bytes) -> str | None:

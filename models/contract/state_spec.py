@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -12,6 +12,8 @@ RecordDtype = Literal["fp32", "fp16", "int8"]
 RECORD_DTYPES: tuple[RecordDtype, ...] = get_args(RecordDtype)
 Filled = Literal["all", "first", "last"]
 FILLED: tuple[Filled, ...] = get_args(Filled)
+Ids = Literal["any", "rows", "ages", "rows and ages"]
+IDS: tuple[Ids, ...] = get_args(Ids)
 Array = NDArray[Any]
 
 
@@ -26,17 +28,27 @@ class TensorSpec:
         filled: rows (along axis 0) that a user's state fills: "all"; the "first", with empty rows behind them (slots);
             or the "last", with empty rows before them (right-aligned histories). Empty rows are all 0 and are not
             stored. A row of zeros among the filled ones is stored.
+        ids: what int32 numbers are, so that those of a record can be checked: "rows" of the catalogue; "ages", buckets
+            of `age.py`; "rows and ages", row · `NUM_AGES` + age; or "any" number, as in artifacts that do not say it.
+            Specs that differ in this alone are equal: their records are the same.
 
     Raises:
-        ValueError: `filled` is not one of these, or is not "all" for a tensor without axes.
+        ValueError: `filled` or `ids` is not one of these; `filled` is not "all" for a tensor without axes; or `ids` is
+            not "any" for floats.
     """
 
     name: str
     shape: tuple[int, ...]
     kind: Literal["float", "int32"] = "float"
     filled: Filled = "all"
+    ids: Ids = field(default="any", compare=False)
 
     def __post_init__(self) -> None:
+        if self.ids not in IDS or (self.kind == "float" and self.ids != "any"):
+            raise ValueError(
+                f"ids of state {self.name!r}: got {self.ids!r} for {self.kind}, expected one of {IDS}, "
+                "and 'any' for floats"
+            )
         if self.filled not in FILLED or (self.has_row_count and not self.shape):
             raise ValueError(
                 f"filled of state {self.name!r}: got {self.filled!r} for shape {self.shape}, expected one of {FILLED}, "

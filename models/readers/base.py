@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from models.base import UserState
 from models.blocks.reading import Candidates, Events, Read
 from models.blocks.unit_items import LookUp
-from models.contract.state_spec import StateSpec, TensorSpec
+from models.contract.state_spec import Ids, StateSpec, TensorSpec
 
 ROWS, AGES = "rows", "event_ages"
 """Tensors of a state that holds the history itself."""
+HISTORY: tuple[tuple[str, Ids], ...] = ((ROWS, "rows"), (AGES, "ages"))
+"""What their numbers are."""
 
 
 class State:
@@ -110,7 +112,8 @@ class HistoryReader(Reader):
     def state_spec(self) -> StateSpec:
         """Rows and ages, newest last; several readers of a model share them."""
         return tuple(
-            TensorSpec(name, (self.length,), "int32", filled="last") for name in (ROWS, AGES)
+            TensorSpec(name, (self.length,), "int32", filled="last", ids=ids)
+            for name, ids in HISTORY
         )
 
     def encode(self, events: Events) -> UserState:

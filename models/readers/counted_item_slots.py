@@ -43,7 +43,7 @@ class CountedItemSlots(ItemSlots):
     def state_spec(self) -> StateSpec:
         """Row · 50 + age bucket of the latest event of each item, and its sums in each head and for each key."""
         return (
-            TensorSpec("slot_items", (self.rank,), "int32", filled="first"),
+            TensorSpec("slot_items", (self.rank,), "int32", filled="first", ids="rows and ages"),
             TensorSpec("slot_sums", (self.rank, self.heads + len(self.sizes)), filled="first"),
         )
 

@@ -41,7 +41,7 @@ class ItemSlots(Reader):
     def state_spec(self) -> StateSpec:
         """Row of each item, the one with the largest sum first, and its sum in each head; zeros behind the last."""
         return (
-            TensorSpec("slot_items", (self.rank,), "int32", filled="first"),
+            TensorSpec("slot_items", (self.rank,), "int32", filled="first", ids="rows"),
             TensorSpec("slot_sums", (self.rank, self.heads), filled="first"),
         )
 

@@ -38,7 +38,7 @@ class ItemTableReader(Reader):
     def state_spec(self) -> StateSpec:
         """Row · 50 + age bucket, and the sum, of each entry, the largest sum first; zeros behind the last entry."""
         return (
-            TensorSpec("table_items", (self.size,), "int32", filled="first"),
+            TensorSpec("table_items", (self.size,), "int32", filled="first", ids="rows and ages"),
             TensorSpec("table_sums", (self.size,), filled="first"),
         )
 

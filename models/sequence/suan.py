@@ -37,6 +37,7 @@ from models.blocks.reading import Candidates, Read
 from models.contract.age import NUM_AGES
 from models.contract.schema import PADDING, FeatureSchema
 from models.contract.state_spec import StateSpec, TensorSpec
+from models.readers.base import HISTORY
 
 NOW = 1
 """Age bucket of a candidate: that of age 0."""
@@ -133,8 +134,8 @@ class SUAN(CtrModel):
         profile = TensorSpec("profile", (self.frame.profile_dim,))
         if self.config.gate == "mean":
             rows, ages = (
-                TensorSpec(name, (self.length,), "int32", filled="last")
-                for name in ("rows", "event_ages")
+                TensorSpec(name, (self.length,), "int32", filled="last", ids=ids)
+                for name, ids in HISTORY
             )
             return profile, rows, ages
         kept, dim = len(self.get_buffer("kept")), self.frame.items.dim
@@ -144,7 +145,7 @@ class SUAN(CtrModel):
             TensorSpec("block_values", (self.config.blocks * kept, dim)),
             TensorSpec("gate_sums", (self.config.blocks, dim)),
             TensorSpec("num_events", (1,)),
-            TensorSpec("event_ages", (kept,), "int32"),
+            TensorSpec("event_ages", (kept,), "int32", ids="ages"),
         )
 
     def encode(self, user: User) -> UserState:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.contract.errors import CorruptRecordError
-from models.contract.record import UserRecord, decode_record
+from models.contract.record import UserRecord, check_ids, decode_record
 from service.generations.serving import Serving
 
 ABSENT_BYTES = 240
@@ -52,7 +52,7 @@ def read_record(raw: bytes, maker: Serving, user_id: str) -> UserRecord:
 
     Raises:
         CorruptRecordError: the bytes are not a record, hold a number that is not finite, or more latest items than
-            the schema has, or refer to rows beyond the catalogue.
+            the schema has, or refer to rows beyond the catalogue or to ages beyond the last bucket.
         ForeignRecordError: the record is of another artifact or of another user.
     """
     artifact = maker.artifact
@@ -60,6 +60,7 @@ def read_record(raw: bytes, maker: Serving, user_id: str) -> UserRecord:
     record = decode_record(raw, spec, artifact.artifact_id, user_id, schema.recent_length)
     if ((record.recent < 0) | (record.recent >= schema.num_items)).any():
         raise CorruptRecordError(f"recent: rows beyond the catalogue's {schema.num_items}")
+    check_ids(record.state, spec, schema.num_items)
     return record
 
 

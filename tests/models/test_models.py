@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,10 @@ from builder.train.optimiser import make_optimizer
 from builder.train.train import losses
 from models.base import CtrModel
 from models.batch import Batch, Context, Slate, User
+from models.contract.age import NUM_AGES
 from models.contract.artifact import ENCODE, SCORE
+from models.contract.errors import CorruptRecordError
+from models.contract.record import check_ids
 from models.contract.schema import PADDING
 from models.contract.state_spec import RecordDtype, stored_rows
 from models.registry import MODELS, build_model
@@ -159,6 +163,21 @@ def test_the_state_matches_its_spec(case: Case):
             torch, {"float": "float32"}.get(tensor.kind, "int32")
         )
         assert state[tensor.name].isfinite().all()
+
+
+@each_case
+def test_the_spec_says_what_the_ids_of_a_state_are(case: Case):
+    model, batch = settled(case), random_batch()
+    with torch.no_grad():
+        state = {name: values.numpy() for name, values in model.encode(batch.user).items()}
+    numbers = [tensor for tensor in model.state_spec() if tensor.kind == "int32"]
+    assert all(tensor.ids != "any" for tensor in numbers)
+    check_ids(state, model.state_spec(), SCHEMA.num_items)
+    for tensor in numbers:
+        for wrong in (-1, SCHEMA.num_items * NUM_AGES):
+            values = np.full_like(state[tensor.name], wrong)
+            with pytest.raises(CorruptRecordError, match=f"state '{tensor.name}': {tensor.ids}"):
+                check_ids({**state, tensor.name: values}, model.state_spec(), SCHEMA.num_items)
 
 
 @each_case

@@ -35,6 +35,7 @@ D = 4
 SPEC = (TensorSpec("interest", (2, D)), TensorSpec("length", (1,)))
 SPARSE_SPEC = (TensorSpec("interest", (2, D), filled="last"), TensorSpec("length", (1,)))
 """The same tensors, in records that leave empty rows out."""
+ROWS_SPEC = TensorSpec("latest", (2,), "int32", ids="rows")
 VOCABULARY_OF_TOYS = Vocabulary(
     items=[f"i{n}" for n in range(30)],
     user={"age": ["young", "old"]},
@@ -65,6 +66,7 @@ class Toy:
         slate: example of a slate; None: the artifact has none.
         calibration: of the scores; None: the artifact has none.
         is_sparse: its records leave empty rows out.
+        keeps_rows: its states hold the catalogue rows of the latest two events too, which no score depends on.
     """
 
     seed: int = 0
@@ -74,10 +76,12 @@ class Toy:
     slate: ExampleSlate | None = field(default=None, hash=False)
     calibration: Calibration | None = None
     is_sparse: bool = False
+    keeps_rows: bool = False
 
     @property
     def spec(self) -> StateSpec:
-        return SPARSE_SPEC if self.is_sparse else SPEC
+        spec = SPARSE_SPEC if self.is_sparse else SPEC
+        return (*spec, ROWS_SPEC) if self.keeps_rows else spec
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -120,7 +124,13 @@ class Toy:
         rows = VOCABULARY_OF_TOYS.item_rows(history[-SCHEMA.history_length :])
         user = VOCABULARY_OF_TOYS.user_ids({} if age is None else {"age": age})
         interest = np.stack([self.item[rows].sum(0), self.profile[user].sum(0)])
-        return {"interest": interest, "length": np.array([len(rows)], np.float32)}
+        state: dict[str, Array] = {
+            "interest": interest,
+            "length": np.array([len(rows)], np.float32),
+        }
+        if self.keeps_rows:
+            state["latest"] = np.concatenate([[0, 0], rows])[-2:].astype(np.int32)
+        return state
 
     def scores(
         self,
@@ -177,6 +187,9 @@ class Toy:
         ]
         inputs = [_ints("history", "L"), _ints("user_fields", "Fu")]
         outputs = [_floats("interest", 2, D), _floats("length", 1)]
+        if self.keeps_rows:
+            nodes += _latest()
+            outputs.append(helper.make_tensor_value_info("latest", TensorProto.INT32, ["B", 2]))
         return _graph(nodes, inputs, outputs, {"item": self.item, "profile": self.profile})
 
     def score_graph(self, context_weight: float = 1.0) -> bytes:
@@ -211,6 +224,13 @@ class Toy:
             "tenth": np.array([0.1], np.float32),
         }
         return _graph(nodes, inputs, [_floats("logits", "C")], tables)
+
+
+def _latest():
+    return [
+        helper.make_node("Cast", ["history"], ["history32"], to=TensorProto.INT32),
+        helper.make_node("Slice", ["history32", "minus2", "end", "axis1"], ["latest"]),
+    ]
 
 
 def _placed():
@@ -276,6 +296,7 @@ def outside_score_graph(location: str = "outside.bin") -> bytes:
 def _graph(nodes, inputs, outputs, tables: dict[str, Array]) -> bytes:
     axes: dict[str, NDArray[Any]] = {f"axis{n}": np.array([n], np.int64) for n in (1, 2)}
     axes["axes23"] = np.array([2, 3], np.int64)
+    axes |= {"minus2": np.array([-2], np.int64), "end": np.array([2**31], np.int64)}
     constants = [numpy_helper.from_array(value, name) for name, value in {**tables, **axes}.items()]
     return _model(nodes, inputs, outputs, constants)
 

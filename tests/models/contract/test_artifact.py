@@ -245,6 +245,20 @@ def test_a_manifest_of_format_1_stores_every_row():
     assert {tensor.filled for tensor in old.state_spec} == {"all"}
 
 
+def test_a_manifest_says_what_ids_are_and_one_of_before_does_not():
+    spec = (TensorSpec("items", (8,), "int32", ids="rows"),)
+    fields = json.loads(replace(MANIFEST_OF_TINY, state_spec=spec).to_bytes())
+    (new,) = Manifest.from_bytes(json.dumps(fields).encode(), "the-path").state_spec
+    del fields["state_spec"][0]["ids"]
+    (old,) = Manifest.from_bytes(json.dumps(fields).encode(), "the-path").state_spec
+    fields["state_spec"][0]["ids"] = "row"
+
+    assert (new.ids, old.ids) == ("rows", "any")
+    assert new == old  # their records are the same
+    with pytest.raises(ArtifactError, match=r"is not a manifest: .*ids"):
+        Manifest.from_bytes(json.dumps(fields).encode(), "the-path")
+
+
 def test_a_manifest_says_which_rows_may_be_empty():
     spec = (TensorSpec("items", (8,), "int32", "first"), TensorSpec("rows", (9,), "int32", "last"))
     raw = replace(MANIFEST_OF_TINY, state_spec=spec).to_bytes()

@@ -73,6 +73,22 @@ BROKEN = {
 }
 
 
+@pytest.mark.parametrize("row", [-1, -(2**31), 32, 2**31 - 1])
+async def test_a_state_with_rows_beyond_the_catalogue_is_not_scored(world: World, row: int):
+    toy = Toy(keeps_rows=True)
+    good = toy.state(HISTORIES["ann"])
+    bad = good | {"latest": np.array([2, row], np.int32)}
+    generation = world.publish(toy)
+    world.put(generation.key("bob"), record_of("bob", bad, toy.save(world.artifacts)))
+    async with world.service() as service:
+        whole = await service.score("ann", CANDIDATES)
+        answer = await service.score("bob", CANDIDATES)
+    assert whole["state"]["source"] == "hit"
+    assert answer["state"]["source"] == "corrupt"
+    assert "record: state 'latest': rows beyond the first 32" in answer["degraded_reason"]
+    assert answer["scores"] == pytest.approx(COLD, abs=1e-6)
+
+
 @pytest.mark.parametrize(("breaking", "reason"), BROKEN.items(), ids=[f.__name__ for f in BROKEN])
 async def test_a_broken_record_is_not_scored(world: World, breaking, reason: str):
     generation = world.publish(TOY)
