@@ -86,6 +86,7 @@ test: setup ## run all tests on all cores; ARGS="..." goes to pytest
 
 # Each run draws other requests. A failing request is printed, and the next run tries it first.
 fuzz: setup ## send random requests, write hostile records and generation pointers, for minutes
+	$(PY) -m tests.service.native.token_fuzz 1000000
 	$(PY) -m pytest --numprocesses auto --dist load --timeout 3600 --hypothesis-profile fuzz $(ARGS) \
 	    tests/service/test_app.py tests/service/v2/test_fuzz.py tests/service/v2/test_grpc_fuzz.py \
 	    tests/service/state/test_hostile_records.py::test_no_hostile_record_breaks_the_service \

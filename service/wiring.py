@@ -115,7 +115,9 @@ def _pipeline(
 ) -> Pipeline:
     # A CPU's time is proportional to the candidates anyway: joining there is only for those who asked for it.
     is_joining_on_cpu = settings.batch_max_requests is not None
-    dispatcher = Dispatcher(workers, admission, batcher, is_joining_on_cpu)
+    dispatcher = Dispatcher(
+        workers, admission, batcher, is_joining_on_cpu, settings.inline_ms / 1000
+    )
     metrics = TrafficMetrics(telemetry.registry)
     traffic = Traffic(settings.split, selection, metrics) if settings.split else None
     shadows = Shadows(settings.shadow, selection, metrics)

@@ -1,6 +1,6 @@
 """The candidates of a request body: ids, objects that have candidate fields as well, or both in one list."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from types import NoneType
@@ -44,8 +44,8 @@ class Candidates:
         fields: candidate field -> raw value of each candidate, None where it has none; empty if all are plain ids.
     """
 
-    ids: list[str]
-    fields: dict[str, list[str | None]] = field(default_factory=dict)
+    ids: Sequence[str]
+    fields: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
 
 
 def short(value: object) -> object:

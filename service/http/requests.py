@@ -188,14 +188,22 @@ class PrefetchRequest(BaseModel):
 
 
 Body = TypeVar("Body", bound=BaseModel)
-Answer = Callable[[Body, float, int], Awaitable[Response]]
+Common = TypeVar("Common")
+Answer = Callable[[Body | Common, float, int], Awaitable[Response]]
 """A route's function: body, deadline (moment of `time.monotonic()`) and priority -> response."""
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
+def _read_none(raw: bytes) -> None:
+    """Leave every body to pydantic."""
+
+
 def with_body(
-    kind: type[Body], settings: Settings, parsers: ParserThread
-) -> Callable[[Answer[Body]], Endpoint]:
+    kind: type[Body],
+    settings: Settings,
+    parsers: ParserThread,
+    read: Callable[[bytes], Common | None] = _read_none,
+) -> Callable[[Answer[Body, Common]], Endpoint]:
     """Decorator for a route's function: it gets the parsed body, the deadline and the priority, not the request.
 
     The function is cancelled when the client closes the connection.
@@ -204,20 +212,22 @@ def with_body(
         kind: class of the body.
         settings: limits of bodies and deadlines.
         parsers: parses large bodies.
+        read: reads the common bodies faster; None: this one is left to pydantic.
     """
     limit = BodyLimit(settings.max_body_bytes, settings.body_timeout_s)
     limits = SlateLimits.of(settings)
 
-    def decorate(answer: Answer[Body]) -> Endpoint:
+    def parse(raw: bytes) -> Body | Common:
+        body = read(raw)
+        return parse_request(kind, raw, limits) if body is None else body
+
+    def decorate(answer: Answer[Body, Common]) -> Endpoint:
         async def endpoint(request: Request) -> Response:
             headers: Headers = request.scope[KEPT]  # by the middleware
             receive = request.receive
             deadline, priority = read_deadline_and_priority(headers, settings)
             raw = await receive_body(receive, headers, limit)
-            if len(raw) > LARGE_BYTES:
-                body = await parsers.run(parse_request, kind, raw, limits)
-            else:
-                body = parse_request(kind, raw, limits)
+            body = await parsers.run(parse, raw) if len(raw) > LARGE_BYTES else parse(raw)
             with CancelledOnDisconnect(receive):
                 return await answer(body, deadline, priority)
 

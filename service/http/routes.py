@@ -1,5 +1,6 @@
 """Routes under /v1, probes and metrics. They translate between HTTP and the pipeline, and decide nothing."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -22,9 +23,12 @@ from service.http.schemas import (
     ScoreResponse,
     UserResponse,
 )
+from service.native.library import NativeLibraryError
+from service.native.tokens import Functions, ScoreBody, ScoreReader
 from service.observability.exposition import Scrape
 from service.query import Query, timings_ms
 from service.runtime.readiness import Readiness
+from service.runtime.scorer import CandidateFields
 from service.scoring.pipeline import Pipeline
 from service.settings import Settings
 from service.status import retry_headers, status_of
@@ -42,19 +46,10 @@ def scoring_routes(pipeline: Pipeline, settings: Settings, parsers: ParserThread
     router = APIRouter(prefix="/v1", responses=ERRORS, route_class=BareRoute)
 
     @router.post("/score", response_model=ScoreResponse, openapi_extra=described_body(ScoreRequest))
-    @with_body(ScoreRequest, settings, parsers)
-    async def score(body: ScoreRequest, deadline: float, priority: int) -> Response:
+    @with_body(ScoreRequest, settings, parsers, _common_reader(settings))
+    async def score(body: ScoreRequest | ScoreBody, deadline: float, priority: int) -> Response:
         """Score candidates for a user."""
-        query = Query(
-            body.user_id,
-            body.candidates.ids,
-            body.model,
-            body.recent,
-            body.context,
-            body.candidates.fields,
-            deadline,
-            priority,
-        )
+        query = _query(body, deadline, priority)
         scores = await pipeline.score(query)
         timings = timings_ms(scores.stages)
         headers = {"Server-Timing": server_timing(timings)}
@@ -84,6 +79,25 @@ def scoring_routes(pipeline: Pipeline, settings: Settings, parsers: ParserThread
         return JsonResponse(answer, headers=headers)
 
     return router
+
+
+def _common_reader(settings: Settings) -> Callable[[bytes], ScoreBody | None]:
+    try:
+        functions = Functions()
+    except NativeLibraryError:
+        return lambda raw: None
+    return ScoreReader(functions, settings.max_candidates, settings.max_recent).read
+
+
+def _query(body: ScoreRequest | ScoreBody, deadline: float, priority: int) -> Query:
+    ids: Sequence[str]
+    fields: CandidateFields
+    if isinstance(body, ScoreBody):
+        ids, fields = body.ids, body.fields
+    else:
+        ids, fields = body.candidates.ids, body.candidates.fields
+    model, recent, context = body.model, body.recent, body.context
+    return Query(body.user_id, ids, model, recent, context, fields, deadline, priority)
 
 
 def showing_routes(pipeline: Pipeline, selection: Selection) -> APIRouter:

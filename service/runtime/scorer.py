@@ -16,6 +16,7 @@ from models.contract.calibration import Calibration
 from models.contract.errors import ArtifactError
 from models.contract.schema import UNKNOWN
 from service.errors import ScoreError
+from service.native.rows import Rows
 from service.runtime.encoder import Encoder
 from service.runtime.engines.choose import AUTO, Choice, OnFallback, choose
 from service.runtime.engines.engine import EngineSlate, Ids, Logits, State, StateMemory
@@ -105,8 +106,7 @@ class Scorer:
                 does not do what the manifest says.
         """
         self._schema = artifact.manifest.schema
-        self._vocabulary = artifact.vocabulary
-        self._item_rows = artifact.vocabulary.item_rows
+        self._rows = Rows(artifact.vocabulary)
         self._calibrated = artifact.calibration()
         self.calibration = self._calibrated.kind if self._calibrated else UNCALIBRATED
         with _artifact_errors(artifact.path):
@@ -139,9 +139,9 @@ class Scorer:
 
     def _decode(self, slate: Slate) -> EngineSlate:
         slate.ended["queue"] = perf_counter()
-        recent = slate.record_recent if slate.recent is None else self._item_rows(slate.recent)
-        items = self._item_rows(slate.candidates)
-        fields = self._vocabulary.candidate_ids(slate.candidate_fields, len(items))
+        recent = slate.record_recent if slate.recent is None else self._rows.items(slate.recent)
+        items = self._rows.items(slate.candidates)
+        fields = self._rows.fields(slate.candidate_fields, len(items))
         rows = EngineSlate(slate.state, recent, slate.context, items, fields)
         slate.ended["decode"] = perf_counter()
         return rows

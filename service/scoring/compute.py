@@ -1,4 +1,4 @@
-"""Runs slates in the worker threads: alone, in pieces on a quiet service, or joined into batches.
+"""Runs slates: small ones on the event loop, others in the worker threads, alone, in pieces, or joined into batches.
 
 Candidates do not see each other, so the scores of a slate's pieces are the scores of the slate.
 """
@@ -10,6 +10,7 @@ from functools import partial
 from itertools import pairwise, starmap
 from time import perf_counter
 from typing import ParamSpec, TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -22,9 +23,42 @@ from service.scoring.admission import Admission, Permit
 MIN_PIECE = 64
 """Candidates in a piece. With fewer, the user's part of the graph, which every piece repeats, is most of the work."""
 
+KEPT = 0.9
+"""What is left of an estimate after a faster slate: a slow one counts at once, and is forgotten over some twenty."""
+UNKNOWN_S = float("inf")
+
 P = ParamSpec("P")
 Result = TypeVar("Result")
 SlateBatcher = Batcher[Scorer, Slate, Scored]
+
+
+class Costs:
+    """How long slates take, as measured, for each scorer and size of a slate. Used by the event loop only."""
+
+    def __init__(self) -> None:
+        self._seconds: WeakKeyDictionary[Scorer, dict[int, float]] = WeakKeyDictionary()
+
+    def estimate_s(self, scorer: Scorer, num_candidates: int) -> float:
+        """Seconds that a slate will probably take; infinite if none of its size was measured.
+
+        Sizes up to the next power of two count as one size, and users are taken to be alike: an estimate is the
+        longest of the latest measured times.
+        """
+        by_size = self._seconds.get(scorer)
+        return UNKNOWN_S if by_size is None else by_size.get(num_candidates.bit_length(), UNKNOWN_S)
+
+    def note(self, scorer: Scorer, num_candidates: int, took_s: float) -> None:
+        """Note a measured time.
+
+        Args:
+            scorer: what scored the slate.
+            num_candidates: its candidates.
+            took_s: seconds from ids to scores, without waiting for a thread.
+        """
+        by_size = self._seconds.setdefault(scorer, {})
+        size = num_candidates.bit_length()
+        before_s = by_size.get(size, 0.0)
+        by_size[size] = max(took_s, KEPT * before_s + (1 - KEPT) * took_s)
 
 
 class Dispatcher:
@@ -36,6 +70,7 @@ class Dispatcher:
         admission: Admission,
         batcher: SlateBatcher | None,
         is_joining_on_cpu: bool = True,
+        inline_s: float = 0.0,
     ) -> None:
         """Store the dependencies.
 
@@ -44,11 +79,14 @@ class Dispatcher:
             admission: knows how many requests are in flight.
             batcher: joins slates into one run; None: every slate is a run of its own.
             is_joining_on_cpu: use the batcher also for a scorer that runs on the CPU.
+            inline_s: seconds that a slate may take on the event loop; 0: every slate is scored in a thread.
         """
         self._workers = workers
         self._admission = admission
         self._batcher = batcher
         self._is_joining_on_cpu = is_joining_on_cpu
+        self._inline_s = inline_s
+        self._costs = Costs()
 
     async def score(self, permit: Permit, scorer: Scorer, slate: Slate) -> Scored:
         """Score a slate.
@@ -62,11 +100,18 @@ class Dispatcher:
             return await self._batcher.submit(scorer, slate, len(slate.candidates))
         # Under load the slate stays whole: splitting would only recompute the user part, and every core is busy.
         is_quiet = self._admission.in_flight == 1
-        if is_quiet and len(slate.candidates) >= 2 * MIN_PIECE:
-            result = await self.run(permit, score_in_pieces, scorer, slate, self._workers)
+        num_candidates = len(slate.candidates)
+        if is_quiet and num_candidates >= 2 * MIN_PIECE:
+            return unless_error(
+                await self.run(permit, score_in_pieces, scorer, slate, self._workers)
+            )
+        if self._costs.estimate_s(scorer, num_candidates) < self._inline_s:
+            (result,) = scorer.score_many([slate])
         else:
             (result,) = await self.run(permit, scorer.score_many, [slate])
-        return unless_error(result)
+        scored = unless_error(result)
+        self._costs.note(scorer, num_candidates, slate.ended["score"] - slate.ended["queue"])
+        return scored
 
     async def run(
         self, permit: Permit, work: Callable[P, Result], *args: P.args, **kwargs: P.kwargs

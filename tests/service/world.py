@@ -137,7 +137,12 @@ class World:
         self, now_s: float = AS_OF_S, tracing: Tracing | None = None, **settings: Any
     ) -> AsyncIterator[Running]:
         """The service over this world, after one look at the pointers; tests do the further ones."""
-        fields = {"artifact_dir": self.artifacts, "cache_url": self.url, "cache_timeout_ms": 2000}
+        fields = {
+            "artifact_dir": self.artifacts,
+            "cache_url": self.url,
+            "cache_timeout_ms": 2000,
+            "inline_ms": 0,  # a busy machine decides nothing: tests that want it say so
+        }
         chosen = Settings(**{**fields, **settings})
         dependencies = build_dependencies(
             chosen, self.url, CollectorRegistry(), lambda: now_s, tracing
