@@ -17,6 +17,7 @@ from rich.console import Console
 from loadtest.choices import some_of
 from loadtest.machine import commit, describe_machine
 from loadtest.report import Samples, markdown, plot, summarise, table
+from loadtest.sample import sample_of
 from loadtest.scenarios import SCENARIOS, Scenario
 from loadtest.traffic import Sample
 from models.command_line import run_app
@@ -151,15 +152,8 @@ def _facts(options: list[str], sample: Sample) -> dict[str, str]:
 
 def _sample_the_cache(out: Path, model: str | None) -> Path:
     published = read_published(read_settings(), model, MAX_USERS)
-    vocabulary, schema = published.artifact.vocabulary, published.artifact.manifest.schema
-    context, fields = (
-        {name: list(values) for name, values in known.items() if values}
-        for known in (vocabulary.context, vocabulary.candidate)
-    )
-    name, length = published.generation.model, schema.recent_length
     path = out / "sample.json"
-    items = list(vocabulary.items)
-    Sample(name, published.users, items, context, length, fields).save(path)
+    sample_of(published).save(path)
     return path
 
 
