@@ -39,6 +39,7 @@ class NativeEngine:
     name = "native"
     device = CPU_DEVICE
     limits = Limits()
+    memory = None
 
     def __init__(self, plan: ItemSlotsPlan, library: Library, isa: Isa | None = None) -> None:
         """Pack the plan.
