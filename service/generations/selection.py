@@ -47,7 +47,8 @@ class Selection:
         The setting's, else the cache's, which stays when its key is lost; in a cache without one, `first_choice`.
         """
         chosen = self._configured_default or self._published_default
-        return chosen or first_choice(self._serving)
+        # An unloaded model counts too: to unload the default does not make another model the default.
+        return chosen or first_choice(self._serving.keys() | self._unloaded.keys())
 
     def note_published(self, models: Collection[str], default: str | None) -> None:
         """Take what the cache names.

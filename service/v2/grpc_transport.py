@@ -1,11 +1,12 @@
 """gRPC's own server with the limits of the HTTP server: on connections, waiting calls, and calls that are not known.
 
-Four defaults of gRPC are not safe where clients are not trusted (grpcio 1.85):
+Five defaults of gRPC are not safe where clients are not trusted (grpcio 1.85):
 
 - A call whose path is no UTF-8 ends the whole server: its loop decodes the path of every call that it has no
   registered handler for. All calls of this service are registered, and `CallServer` answers the others itself.
 - At most 1,000 calls wait to be read; gRPC cancels the others without a word, and nothing counts them.
 - Metadata that is no UTF-8 is logged, with a traceback.
+- So is every answer whose client left before it was sent.
 - A connection may be silent for two minutes before its first frame, and for ever after it.
 """
 
@@ -33,9 +34,15 @@ Handlers = Mapping[str, "grpc.RpcMethodHandler[Any, Any]"]
 Refuse = Callable[[Context], Awaitable[None]]
 
 
-def hide_metadata(record: logging.LogRecord) -> bool:
-    """Filter of gRPC's log: drop errors that repeat metadata which is no UTF-8, and may be a key."""
-    return not str(record.msg).startswith("Invalid encoding on")
+def is_of_the_server(record: logging.LogRecord) -> bool:
+    """Filter of gRPC's log: drop the errors that clients cause.
+
+    They are: metadata that is no UTF-8, which the line repeats, and which may be a key; and an answer that could not be
+    sent since the client had left, which is ExecuteBatchError with a traceback.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    is_gone = isinstance(error, cygrpc.ExecuteBatchError)
+    return not is_gone and not str(record.msg).startswith("Invalid encoding on")
 
 
 class CallServer(cygrpc.AioServer):  # type: ignore[misc]  # compiled: without types
@@ -80,7 +87,7 @@ def make_server(max_message_bytes: int, handlers: Handlers, refuse: Refuse) -> g
         handlers: `service/method` parts of the known calls and their handlers.
         refuse: ends every other call with an error.
     """
-    logging.getLogger("grpc._cython.cygrpc").addFilter(hide_metadata)
+    logging.getLogger("grpc._cython.cygrpc").addFilter(is_of_the_server)
     options = [
         ("grpc.max_receive_message_length", 2 * max_message_bytes),
         ("grpc.max_send_message_length", -1),

@@ -56,6 +56,22 @@ async def test_readiness_depends_on_the_default_model(world: World):
     assert named["model"] == "toy"
 
 
+async def test_an_unloaded_first_choice_is_not_replaced(world: World):
+    """In a cache that names no default model, as older builders leave it."""
+    world.publish(OLD, "lrea")
+    world.publish(NEW, "din")
+    body = {"user_id": "ann", "candidates": ["i1"]}
+    async with world.service() as service:
+        await service.follower.unload("lrea", "just now")
+        assert service.selection.default_model == "lrea"
+        refused = await service.client.post("/v1/score", json=body)
+        await service.follower.unload("din", "just now")
+        await service.follower.load("din")
+        again = await service.client.post("/v1/score", json=body)
+    assert (refused.status_code, again.status_code) == (503, 503)
+    assert "model 'lrea' was unloaded just now" in refused.json()["error"]
+
+
 async def test_the_service_stays_ready_after_the_default_model_was_unloaded(world: World):
     world.publish(OLD, "lrea")
     world.publish(NEW, "din")

@@ -11,7 +11,17 @@ import grpc
 import pytest
 from tritonclient.grpc import service_pb2 as pb
 
-from loadtest.chaos.http2 import CANCEL, RST_STREAM, Answer, Peer, data, frame, head, message
+from loadtest.chaos.http2 import (
+    CANCEL,
+    RST_STREAM,
+    SETTINGS,
+    Answer,
+    Peer,
+    data,
+    frame,
+    head,
+    message,
+)
 from service.tools.keys import new_key
 from tests.service.toy import Toy
 from tests.service.v2.grpc_door import CALL, Door, open_door
@@ -36,6 +46,8 @@ OK, CANCELLED, INVALID, LATE, EXHAUSTED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, N
 )  # codes of gRPC
 LIMIT_S = 20.0
 KEY, KEY_HASH = new_key()
+NO_WINDOW = b"\x00\x04\x00\x00\x00\x00"
+"""SETTINGS_INITIAL_WINDOW_SIZE = 0."""
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +175,20 @@ async def test_a_client_that_leaves_is_counted(door: Door):
         await peer.send(frame(RST_STREAM, 0, 1, CANCEL))
         peer.abort()
     assert door.until_counted(INFER, 499, before + 2) == before + 2
+
+
+async def test_a_client_that_leaves_before_the_answer_is_sent_is_not_an_error(door: Door):
+    """The client takes no byte of an answer, so that each waits to be sent until the connection is reset."""
+    before = door.counted(INFER).get(200, 0)
+    peer = await Peer.open(door.port)
+    await peer.send(frame(SETTINGS, 0, 0, NO_WINDOW))
+    for stream in (1, 3, 5):
+        await peer.send(head(PATH, stream=stream) + data(message(infer()), stream))
+    await asyncio.sleep(0.5)
+    peer.abort()
+    await asyncio.sleep(0.5)
+    assert sum(door.counted(INFER).values()) > before
+    assert "ExecuteBatchError" not in door.log.read_text()
 
 
 async def test_a_deadline_is_counted_as_one(door: Door):
