@@ -4,6 +4,7 @@ The compiler is $CC, `cc`, or the one of the PyPI package `ziglang`, which needs
 nothing but the standard library, so that a build hook can load it from its path.
 """
 
+import hashlib
 import importlib.util
 import os
 import platform
@@ -33,6 +34,10 @@ FLAGS: dict[str, tuple[str, ...]] = {
 """Source -> flags of the instruction set that it is written for; such sources are compiled on x86-64 only."""
 GLIBC = "2.28"
 """Oldest glibc that a library built by ziglang runs on, that of manylinux_2_28."""
+
+
+SEAL = b"absorb-sha256:"
+"""Stands behind the library, with the hash of what is before it. Loaders ignore what follows their last section."""
 
 
 class CompileError(RuntimeError):
@@ -84,8 +89,17 @@ def compile_library(library: Path, extra: Sequence[str] = ()) -> Path:
             _run([*command, *flags, "-c", str(source), "-o", objects[-1]])
         linked = folder / NAME
         _run([*command, "-shared", *extra, *objects, "-lm", "-o", str(linked)])
+        seal(linked)
         linked.replace(library)
     return library
+
+
+def seal(library: Path) -> None:
+    """Append the hash that `library.py` checks: on a torn file, the loader would kill the process."""
+    with library.open("r+b") as file:
+        digest = hashlib.file_digest(file, "sha256").digest()
+        file.seek(0, os.SEEK_END)
+        file.write(SEAL + digest)
 
 
 def _machine() -> str:

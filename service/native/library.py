@@ -1,10 +1,13 @@
 """Finds and opens the shared library that `compile.py` builds."""
 
 import ctypes
+import hashlib
 import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+
+from service.native.compile import SEAL
 
 ABI = 1
 """Version of the library's functions that this code calls; `ABSORB_NATIVE_ABI` of native.h."""
@@ -44,7 +47,7 @@ def open_library(path: Path | None = None) -> Library:
 
     Raises:
         NativeLibraryMissingError: there is none.
-        NativeLibraryError: it does not load, or its version is not `ABI`.
+        NativeLibraryError: it is torn, does not load, or its version is not `ABI`.
     """
     if path is None:
         path = Path(os.environ.get(VARIABLE) or FOLDER / NAME)
@@ -57,6 +60,7 @@ def _open(path: Path) -> Library:
         raise NativeLibraryMissingError(
             f"native library: {path} does not exist; python -m service.native.compile builds it"
         )
+    _check_seal(path)
     try:
         handle = ctypes.CDLL(str(path.resolve()))
     except OSError as error:
@@ -71,3 +75,16 @@ def _open(path: Path) -> Library:
     if (got := version()) != ABI:
         raise NativeLibraryError(f"native library: {path} has version {got}, expected {ABI}")
     return Library(path, handle)
+
+
+def _check_seal(path: Path) -> None:
+    """Raise NativeLibraryError unless the file is as the compiler left it: the loader notices by a crash."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise NativeLibraryError(f"native library: {path} cannot be read: {error}") from error
+    content, digest = raw[: -len(SEAL) - 32], raw[-32:]
+    if raw[len(content) :] != SEAL + digest or hashlib.sha256(content).digest() != digest:
+        raise NativeLibraryError(
+            f"native library: {path} is torn: it does not end in the hash of its content"
+        )

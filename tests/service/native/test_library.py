@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.native.compile import CompileError, compile_library, compiler
+from service.native.compile import CompileError, compile_library, compiler, seal
 from service.native.library import (
     ABI,
     FOLDER,
@@ -38,10 +38,44 @@ def test_a_missing_library_is_named(tmp_path: Path):
 
 
 @pytest.mark.parametrize("raw", [b"", b"\x7fELF", b"not a library" * 100])
-def test_a_torn_library_is_refused(tmp_path: Path, raw: bytes):
+def test_what_is_no_library_is_refused(tmp_path: Path, raw: bytes):
     path = tmp_path / "torn.so"
     path.write_bytes(raw)
+    with pytest.raises(NativeLibraryError, match="is torn"):
+        open_library(path)
+    seal(path)
     with pytest.raises(NativeLibraryError, match="does not load"):
+        open_library(path)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.6, 0.95])
+def test_a_torn_library_is_refused_where_the_loader_would_crash(
+    native_library: Path, tmp_path: Path, share: float
+):
+    """The loader maps the file, and touching what is missing kills the process (SIGBUS)."""
+    raw = native_library.read_bytes()
+    path = tmp_path / "torn.so"
+    path.write_bytes(raw[: int(share * len(raw))])
+    with pytest.raises(NativeLibraryError, match=r"torn\.so is torn"):
+        open_library(path)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.9999])
+def test_a_library_with_a_flipped_bit_is_refused(
+    native_library: Path, tmp_path: Path, share: float
+):
+    raw = bytearray(native_library.read_bytes())
+    raw[int(share * len(raw))] ^= 1
+    path = tmp_path / "flipped.so"
+    path.write_bytes(raw)
+    with pytest.raises(NativeLibraryError, match=r"flipped\.so is torn"):
+        open_library(path)
+
+
+def test_a_sealed_library_that_grew_is_refused(native_library: Path, tmp_path: Path):
+    path = tmp_path / "grown.so"
+    path.write_bytes(native_library.read_bytes() + b"\0")
+    with pytest.raises(NativeLibraryError, match="is torn"):
         open_library(path)
 
 
@@ -50,6 +84,7 @@ def test_a_library_for_another_cpu_is_refused(native_library: Path, tmp_path: Pa
     raw[18:20] = (8).to_bytes(2, "little")  # e_machine: MIPS
     path = tmp_path / "mips.so"
     path.write_bytes(raw)
+    seal(path)
     with pytest.raises(NativeLibraryError, match="does not load"):
         open_library(path)
 
@@ -66,6 +101,7 @@ def test_another_version_is_refused(tmp_path: Path, source: str, expected: str):
     path = tmp_path / "other.so"
     command = [*compiler(), "-shared", "-fPIC", str(tmp_path / "other.c"), "-o", str(path)]
     subprocess.run(command, check=True)
+    seal(path)
     with pytest.raises(NativeLibraryError, match=expected):
         open_library(path)
 

@@ -122,4 +122,4 @@ def test_a_library_that_does_not_load_is_refused(
     monkeypatch.setenv("ABSORB_NATIVE_LIBRARY", str(tmp_path / "torn.so"))
     reason, sentence = refused(builds.artifact(ITEMS))
     assert reason == "native: library"
-    assert "does not load" in sentence
+    assert "torn.so is torn" in sentence
