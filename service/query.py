@@ -123,8 +123,9 @@ def sum_of(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
 
 def timings_ms(seconds: Mapping[str, float]) -> dict[str, float]:
     """Stage -> milliseconds, and their sum as `total`."""
-    timings = {stage: round(1000 * took_s, 3) for stage, took_s in seconds.items()}
-    timings["total"] = round(1000 * sum(seconds.values()), 3)
+    # Not round(): it prints and reads each number, which takes ten times as long.
+    timings = {stage: int(1e6 * took_s + 0.5) / 1000 for stage, took_s in seconds.items()}
+    timings["total"] = int(1e6 * sum(seconds.values()) + 0.5) / 1000
     return timings
 
 

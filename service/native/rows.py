@@ -59,10 +59,10 @@ class Table:
 
     def rows(self, ids: RawIds, missing: int) -> Ids:
         """Row of each id; `missing` for ids that the table does not hold."""
-        spans = np.ascontiguousarray(ids.spans)
-        rows = np.empty(len(spans), np.int64)
+        number = len(ids.spans)
+        rows = np.empty(number, np.int64)
         self._functions.find_rows(
-            *(self._at, ids.body, spans.ctypes.data, len(spans), missing, rows.ctypes.data)
+            *(self._at, ids.body, ids.address, number, missing, rows.ctypes.data)
         )
         return rows
 

@@ -71,11 +71,13 @@ class RawIds(Sequence[str]):
 
     Attributes:
         body: the request's body.
-        spans: where each id begins, and its length, [num ids, 2].
+        spans: where each id begins, and its length, [num ids, 2], C-contiguous.
+        address: of `spans`, which numpy takes a microsecond to tell.
     """
 
     body: bytes
     spans: Places
+    address: int
 
     def __len__(self) -> int:
         """Number of ids."""
@@ -90,7 +92,8 @@ class RawIds(Sequence[str]):
     def __getitem__(self, at: int | slice) -> "str | RawIds":
         """One id, or some of them."""
         if isinstance(at, slice):
-            return RawIds(self.body, self.spans[at])
+            spans = np.ascontiguousarray(self.spans[at])
+            return RawIds(self.body, spans, spans.ctypes.data)
         begin, length = self.spans[at].tolist()
         return self.body[begin : begin + length].decode("ascii")
 
@@ -176,23 +179,31 @@ class ScoreReader:
         """Read a body; None if it is none of the common ones: it may be wrong, or only unusual."""
         # No list has more elements than the body has commas and lists, and no object more members than colons.
         max_spans, max_cells = raw.count(b",") + 2, raw.count(b":")
-        head = np.empty(HEAD_LENGTH, np.int32)
-        spans, cells = np.empty((max_spans, 2), np.int32), np.empty((max_cells, 4), np.int32)
+        cells_at = HEAD_LENGTH + 2 * max_spans
+        memory = np.empty(cells_at + 4 * max_cells, np.int32)
+        address = memory.ctypes.data
+        spans_address = address + 4 * HEAD_LENGTH
         room = _Room(
-            *(spans.ctypes.data, cells.ctypes.data, max_spans, max_cells),
+            *(spans_address, address + 4 * cells_at, max_spans, max_cells),
             *(self._max_candidates, self._max_recent),
         )
-        if not self._read(raw, len(raw), head.ctypes.data, ctypes.byref(room)):
+        if not self._read(raw, len(raw), address, ctypes.byref(room)):
             return None
-        facts = head[:CONTEXT].tolist()
-        first, number = facts[CANDIDATES : CANDIDATES + 2]
-        model_at, model_length = facts[MODEL : MODEL + 2]
+        facts: list[int] = memory[:CONTEXT].tolist()
+        at, model_at, model_length = facts[USER], facts[MODEL], facts[MODEL + 1]
+        number = facts[CANDIDATES + 1]
+
+        def ids(first: int, number: int) -> RawIds:
+            begin = HEAD_LENGTH + 2 * first
+            spans = memory[begin : begin + 2 * number].reshape(-1, 2)
+            return RawIds(raw, spans, spans_address + 8 * first)
+
         return ScoreBody(
-            _text(raw, facts[USER], facts[USER + 1]),
-            RawIds(raw, spans[first : first + number]),
-            _fields(raw, head, cells[: facts[NUM_CELLS]], facts[NUM_NAMES], number),
-            _recent(raw, spans, facts[RECENT], facts[RECENT + 1]),
-            _context(raw, head, facts[NUM_CONTEXT]),
+            raw[at : at + facts[USER + 1]].decode("ascii"),
+            ids(facts[CANDIDATES], number),
+            _fields(raw, memory, cells_at, facts, number) if facts[NUM_NAMES] else {},
+            None if facts[RECENT + 1] < 0 else ids(facts[RECENT], facts[RECENT + 1]),
+            _context(raw, memory, facts[NUM_CONTEXT]) if facts[NUM_CONTEXT] else {},
             None if model_length < 0 else _text(raw, model_at, model_length),
             facts[TOP_K] or None,
         )
@@ -203,9 +214,11 @@ def _text(raw: bytes, at: int, length: int) -> str:
 
 
 def _fields(
-    raw: bytes, head: Places, cells: Places, num_names: int, num_candidates: int
+    raw: bytes, memory: Places, cells_at: int, facts: list[int], num_candidates: int
 ) -> dict[str, RawColumn]:
-    names = head[NAMES : NAMES + 2 * num_names].tolist() if num_names else []
+    num_names, num_cells = facts[NUM_NAMES], facts[NUM_CELLS]
+    names = memory[NAMES : NAMES + 2 * num_names].tolist()
+    cells = memory[cells_at : cells_at + 4 * num_cells].reshape(-1, 4)
     rows = range(num_candidates)
     return {
         _text(raw, names[2 * number], names[2 * number + 1]): RawColumn(raw, cells, number, rows)
@@ -213,13 +226,9 @@ def _fields(
     }
 
 
-def _recent(raw: bytes, spans: Places, first: int, number: int) -> RawIds | None:
-    return None if number < 0 else RawIds(raw, spans[first : first + number])
-
-
-def _context(raw: bytes, head: Places, number: int) -> dict[str, str | int]:
+def _context(raw: bytes, memory: Places, number: int) -> dict[str, str | int]:
     values: dict[str, str | int] = {}
-    entries = head[CONTEXT : CONTEXT + 5 * number].tolist() if number else []
+    entries = memory[CONTEXT : CONTEXT + 5 * number].tolist()
     for at in range(0, 5 * number, 5):
         key_at, key_length, value_at, value_length, is_number = entries[at : at + 5]
         text = _text(raw, value_at, value_length)

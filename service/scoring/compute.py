@@ -55,7 +55,9 @@ class Costs:
             num_candidates: its candidates.
             took_s: seconds from ids to scores, without waiting for a thread.
         """
-        by_size = self._seconds.setdefault(scorer, {})
+        by_size = self._seconds.get(scorer)
+        if by_size is None:
+            by_size = self._seconds[scorer] = {}
         size = num_candidates.bit_length()
         before_s = by_size.get(size, 0.0)
         by_size[size] = max(took_s, KEPT * before_s + (1 - KEPT) * took_s)

@@ -96,7 +96,7 @@ def test_every_item_is_found_and_no_other():
     body = "".join(texts).encode()
     lengths = np.array([*map(len, texts)], np.int32)
     spans = np.stack([np.cumsum(lengths) - lengths, lengths], 1).astype(np.int32)
-    found = rows.items(RawIds(body, spans)).tolist()
+    found = rows.items(RawIds(body, spans, spans.ctypes.data)).tolist()
     assert found == [*range(2, 2 + len(ids)), 1, 1, 1, 1, 1]
 
 
