@@ -22,6 +22,15 @@ class SteppedLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         super().__init__()
         self.now_s = 0.0
+        self.timers: list[asyncio.TimerHandle] = []
+
+    def call_later(self, *arguments: Any, **more: Any) -> asyncio.TimerHandle:
+        self.timers.append(super().call_later(*arguments, **more))
+        return self.timers[-1]
+
+    def num_timers(self) -> int:
+        """Timers that will still fire."""
+        return sum(not one.cancelled() and one.when() > self.now_s for one in self.timers)
 
     def time(self) -> float:
         return self.now_s
@@ -146,6 +155,10 @@ class Admissions(RuleBasedStateMachine):
             if self.loop.now_s >= asker.since_s + MAX_WAIT_S:
                 self.waiting.remove(asker)
                 self.expected[asker] = "rejected"
+
+    @invariant()
+    def only_waiters_have_timers(self) -> None:
+        assert self.loop.num_timers() == len(self.waiting)
 
     @invariant()
     def counts_are_exact(self) -> None:
