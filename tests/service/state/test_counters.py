@@ -23,7 +23,7 @@ from service.runtime.engines.engine import State
 from service.runtime.scorer import Scorer
 from service.runtime.workers import Workers
 from service.state.cached_user import footprint, read_user
-from service.state.counters import TIERS, HostCollector, TierCollector, TierCounts
+from service.state.counters import TIERS, DeviceCollector, HostCollector, TierCollector, TierCounts
 from service.state.device_tier import DeviceTier
 from service.state.local_cache import HostTier
 from service.state.lookup import TieredStates
@@ -340,4 +340,24 @@ def test_the_size_of_the_host_tier_is_exported():
         "absorb_cache_host_limit_bytes": 16 * WEIGHT * 7 // 30,
         "absorb_cache_host_users": 3,
         "absorb_cache_host_evictions_total": 2,
+    }
+
+
+def test_the_size_of_the_device_tier_is_exported():
+    device, registry = DeviceTier(300, lambda _: None, lambda: 0.0), CollectorRegistry()
+    registry.register(DeviceCollector(device))
+    device.users.open(SERVING)
+    for user in USERS:
+        device.users.put(SERVING, user, read_user(record(user), SERVING, user), 100, 1.0)
+    device.outcomes.update({"copied": 5, "failed": 1})
+    device.shutdown()
+    assert exported(registry) == {
+        "absorb_cache_device_bytes": 300,
+        "absorb_cache_device_limit_bytes": 300,
+        "absorb_cache_device_users": 3,
+        "absorb_cache_device_evictions_total": 2,
+        'absorb_cache_device_copies_total{outcome="copied"}': 5,
+        'absorb_cache_device_copies_total{outcome="dropped"}': 0,
+        'absorb_cache_device_copies_total{outcome="failed"}': 1,
+        'absorb_cache_device_copies_total{outcome="outdated"}': 0,
     }
