@@ -145,3 +145,14 @@ def test_the_least_recently_used_of_all_groups_is_evicted():
     left = [*places, ("a", "fourth"), ("a", "fifth")]
     assert [lru.get(*place, 0.0) for place in left] == [0, None, None, 0, 0]
     assert lru.evictions == 2
+
+
+def test_the_end_of_an_entry_is_known_while_its_group_is_open():
+    lru: ByteLru[str, int] = ByteLru(100)
+    lru.open("group")
+    lru.put("group", "a", 1, 10, 7.0)
+    assert lru.until_s("group", "a") == 7.0
+    assert lru.until_s("group", "b") is None
+    assert lru.until_s("other", "a") is None
+    lru.close("group")
+    assert lru.until_s("group", "a") is None

@@ -1,11 +1,14 @@
 """The host tier keeps records and absences of open generations, and frees both after the generation is closed."""
 
 import asyncio
+import threading
 from dataclasses import replace
 
 import pytest
 from prometheus_client import CollectorRegistry
 
+from service.runtime.engines.engine import State
+from service.runtime.scorer import Scorer
 from service.runtime.workers import Workers
 from service.settings import Settings
 from service.state.build import build_tiers
@@ -118,13 +121,36 @@ def test_entries_are_freed_over_many_turns(records: int, absences: int):
     assert (host.users.num_entries, host.absent.num_entries, host.num_bytes) == (0, 0, 0)
 
 
+class Closable(ScriptedStore):
+    """A cache that knows whether its connections are closed."""
+
+    is_closed = False
+
+    async def close(self) -> None:
+        self.is_closed = True
+
+
+class Slots:
+    """Device memory, on the host."""
+
+    slot_bytes = 100
+
+    def write(self, state: State) -> State:
+        return dict(state)
+
+
 async def closed_with_work_left() -> set[asyncio.Task[None]]:
     """Close the tiers while a hinted user is being read and entries of an old generation wait to be freed."""
-    store, workers = ScriptedStore(), Workers(1)
+    store, workers, settings = Closable(), Workers(1), Settings(device_cache_bytes=1000)
     tiers = build_tiers(
-        Settings(), store, CollectorRegistry(), workers, lambda: AS_OF_S, lambda: False
+        settings, store, CollectorRegistry(), workers, lambda: AS_OF_S, lambda: False
     )
     tiers.states.swapped(None, SERVING)
+    user = read_user(record("bob"), SERVING, "bob")
+    tiers.device.offer(SERVING, "bob", user, tiers.host.clock() + 100.0)
+    while tiers.device.num_waiting:
+        await asyncio.sleep(0)
+    assert tiers.device.get(SERVING, "bob") is not None
     for number in range(100 * SWEEP_ENTRIES):
         assert tiers.host.put(SERVING, f"nobody {number}", ABSENT, tiers.host.clock())
     tiers.states.swapped(SERVING, OTHER)
@@ -138,9 +164,20 @@ async def closed_with_work_left() -> set[asyncio.Task[None]]:
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     workers.shutdown()
+    assert store.is_closed
     assert tiers.host.num_bytes > 0
     return asyncio.all_tasks() - {asyncio.current_task()}
 
 
-def test_closing_the_tiers_ends_their_tasks():
+def copiers() -> list[threading.Thread]:
+    return [one for one in threading.enumerate() if one.name.startswith("device-copies")]
+
+
+def test_closing_the_tiers_ends_their_tasks_and_threads(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Scorer, "state_memory", Slots())
+    before = copiers()
     assert asyncio.run(closed_with_work_left()) == set()
+    for thread in copiers():
+        if thread not in before:
+            thread.join(10)
+    assert copiers() == before
