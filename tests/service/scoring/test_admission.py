@@ -24,8 +24,8 @@ class SteppedLoop(asyncio.SelectorEventLoop):
         self.now_s = 0.0
         self.timers: list[asyncio.TimerHandle] = []
 
-    def call_later(self, *arguments: Any, **more: Any) -> asyncio.TimerHandle:
-        self.timers.append(super().call_later(*arguments, **more))
+    def call_at(self, *arguments: Any, **more: Any) -> asyncio.TimerHandle:  # type: ignore[override]
+        self.timers.append(super().call_at(*arguments, **more))
         return self.timers[-1]
 
     def num_timers(self) -> int:

@@ -156,3 +156,13 @@ def test_the_end_of_an_entry_is_known_while_its_group_is_open():
     assert lru.until_s("other", "a") is None
     lru.close("group")
     assert lru.until_s("group", "a") is None
+
+
+def test_a_use_saves_an_entry_from_the_eviction_of_another_group():
+    lru: ByteLru[str, int] = ByteLru(20)
+    for group in ("a", "b"):
+        lru.open(group)
+        lru.put(group, "x", 0, 10, 1.0)
+    lru.get("a", "x", 0.0)
+    lru.put("b", "y", 0, 10, 1.0)
+    assert [lru.get(*place, 0.0) for place in (("a", "x"), ("b", "x"), ("b", "y"))] == [0, None, 0]
