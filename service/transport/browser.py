@@ -31,6 +31,8 @@ SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 FOREIGN_SITES = frozenset({b"cross-site", b"same-site"})
 """Values of Sec-Fetch-Site for pages of others; `same-site` is another port or subdomain."""
 DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+TELLING = (b"host", b"origin", b"sec-fetch-site")
+"""Headers that decide; HTTP allows one of each (RFC 9112, 3.2, and RFC 9110, 5.3)."""
 REMEMBERED = 256
 """Hosts and origins whose check is remembered."""
 OWN_PAGES = "expected a page of this service, or of an origin in ABSORB_ALLOWED_ORIGINS"
@@ -70,6 +72,9 @@ class BrowserRules:
             raise AccessError(refusal)
 
     def _refusal(self, scope: Scope, headers: Headers) -> str | None:
+        # Of two, a proxy in front may have checked the other one.
+        if len(headers) < len(scope["headers"]) and (name := _repeated(scope)):
+            return f"{name}: got several headers, expected one"
         host = headers.get(b"host", b"")
         if self._checks_hosts and not self._is_known_host(host) and scope["path"] not in PROBES:
             return (
@@ -101,6 +106,12 @@ class BrowserRules:
         port = DEFAULT_PORTS.get(scheme)
         own = host.decode("latin-1").lower()
         return port is not None and authority.removesuffix(port) == own.removesuffix(port)
+
+
+def _repeated(scope: Scope) -> str:
+    """The first of `TELLING` that a request has several times; empty if there is none."""
+    names = [name for name, _ in scope["headers"]]
+    return next((name.decode() for name in TELLING if names.count(name) > 1), "")
 
 
 def _listed(text: str) -> Iterable[str]:

@@ -1,6 +1,8 @@
 """What pages of other sites send through a user's browser is rejected: over TCP, by a running service."""
 
+import json
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from typing import Any
 
 import httpx
@@ -84,6 +86,26 @@ def test_a_page_of_another_site_changes_nothing(client: httpx.Client, headers: d
         assert answer.status_code == 403, path
         assert ": got " in answer.json()["error"]
     assert client.post("/v1/score", json=BODY).status_code == 200  # the model still serves
+
+
+@pytest.mark.parametrize("first", ["own", "foreign"])
+@pytest.mark.parametrize("name", ["Host", "Origin", "Sec-Fetch-Site"])
+def test_a_header_that_decides_comes_once(client: httpx.Client, name: str, first: str):
+    own = {"Host": "{host}", "Origin": "http://{host}", "Sec-Fetch-Site": "same-origin"}
+    foreign = {"Host": "evil.example", "Origin": EVIL, "Sec-Fetch-Site": "cross-site"}
+    values = [written(headers, client)[name] for headers in (own, foreign)]
+    if first == "foreign":
+        values.reverse()
+    connection = HTTPConnection(client.base_url.netloc.decode())  # httpx refuses two hosts itself
+    connection.putrequest("POST", UNLOAD, skip_host=name == "Host")
+    for value in values:
+        connection.putheader(name, value)
+    connection.putheader("Content-Length", "0")
+    connection.endheaders()
+    answer = connection.getresponse()
+    error = json.loads(answer.read())["error"]
+    connection.close()
+    assert (answer.status, error) == (403, f"{name.lower()}: got several headers, expected one")
 
 
 @pytest.mark.parametrize("host", HOSTS)
