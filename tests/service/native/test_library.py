@@ -1,5 +1,8 @@
 """The shared library is compiled, opened, and refused with a reason when it is not the expected one."""
 
+import importlib.util
+import platform
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -115,3 +118,38 @@ def test_a_failing_compiler_is_shown_and_leaves_no_library(
     with pytest.raises(CompileError, match="/no/such/compiler"):
         compile_library(tmp_path / "a.so")
     assert list(tmp_path.iterdir()) == []
+
+
+def cpu_flags() -> set[str]:
+    """Flags of the CPU as Linux lists them."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if platform.machine() != "x86_64" or not cpuinfo.exists():
+        pytest.skip("only Linux on x86-64 lists them")
+    line = next(line for line in cpuinfo.read_text().splitlines() if line.startswith("flags"))
+    return set(line.partition(":")[2].split())
+
+
+def supported(library: Path) -> list[bool]:
+    handle = open_library(library).handle
+    return [bool(handle.absorb_isa_supported(isa)) for isa in range(-1, 4)]
+
+
+def expected_support() -> list[bool]:
+    flags = cpu_flags()
+    avx2 = {"avx2", "fma"} <= flags
+    avx512 = avx2 and {"avx512f", "avx512dq", "avx512bw", "avx512vl"} <= flags
+    return [False, True, avx2, avx512, False]
+
+
+def test_the_library_knows_the_cpus_instruction_sets(native_library: Path):
+    assert supported(native_library) == expected_support()
+
+
+def test_ziglang_compiles_a_library_that_knows_them_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    if importlib.util.find_spec("ziglang") is None:
+        pytest.skip("the package ziglang is not installed")
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    assert supported(compile_library(tmp_path / "zig.so")) == expected_support()
