@@ -185,7 +185,7 @@ def _rows(server: Server, problems: dict[str, str]) -> list[Row]:
     for route in server.routes:
         title = server.title if route is server.routes[0] else f"{server.title}, {route.wire}"
         if server.engine == AUTO and engine:
-            title += f", engine {engine}"
+            title += f" (auto: {engine})"
         if len(server.workers) > 1:
             title += f", {_workers(server)}"
         figures = read_figures(route.name)

@@ -162,7 +162,7 @@ def _with_engine(engine: str) -> Server:
     name = f"absorb-{engine}"
     return Server(
         name,
-        f"Absorb, engine {engine}",
+        f"Absorb, engine set to {engine}",
         (Route(name, "/v1/score", "json", OTHER_ENGINE),),
         _SERVICE,
         engine=engine,

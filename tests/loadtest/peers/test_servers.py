@@ -6,7 +6,7 @@ from pathlib import Path
 
 from loadtest.peers.environments import version_of
 from loadtest.peers.paths import HERE
-from loadtest.peers.servers import ABSORBS, PEERS
+from loadtest.peers.servers import ABSORBS, BARES, PEERS
 from service.settings import Settings
 
 
@@ -21,6 +21,13 @@ def test_every_peer_is_pinned_and_can_be_started() -> None:
 def test_absorb_is_started_with_existing_settings() -> None:
     known = {f"ABSORB_{name.upper()}" for name in Settings.model_fields}
     assert all(set(server.environment) <= known for server in ABSORBS)
+
+
+def test_rows_and_titles_are_told_apart() -> None:
+    servers = (*ABSORBS, *PEERS)
+    names = [route.name for server in servers for route in server.routes]
+    assert len({*names, *BARES}) == len(names) + len(BARES)
+    assert len({server.title for server in servers}) == len(servers)
 
 
 def test_every_peer_has_the_packages_that_the_ranker_imports() -> None:
