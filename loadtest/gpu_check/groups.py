@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from loadtest.gpu_check.engine_parts import check_engine
 from loadtest.gpu_check.history import check_history
 from loadtest.gpu_check.machine import check_machine
 from loadtest.gpu_check.options import QUICK, Options
@@ -27,6 +28,7 @@ from models.contract.embedded_cache import stop_server
 PARTS: dict[str, Callable[[Options, Results], None]] = {
     "machine": check_machine,
     "parity": check_parity,
+    "engine": check_engine,
     "service": check_service,
     "torch": check_torch,
     "history": check_history,
@@ -37,6 +39,7 @@ PARTS: dict[str, Callable[[Options, Results], None]] = {
 GROUPS: tuple[tuple[tuple[str, ...], float], ...] = (
     (("machine",), 60),
     (("parity",), 90),
+    (("engine",), 90),
     (("service",), 120),
     (("torch", "history"), 90),
     (("onnxruntime-cuda", "onnxruntime-cpu"), 120),

@@ -111,6 +111,9 @@ class Inputs:
         if "candidate_fields" in real:
             unknown = np.full_like(real["candidate_fields"], UNKNOWN)
             cases["unknown candidate fields"] = real | {"candidate_fields": unknown}
+        if "slot_items" in real:
+            holes = {name: _halved(real[name]) for name in ("slot_items", "slot_sums")}
+            cases["half of the slots empty"] = real | holes
         if "slot_counts" in real:
             # Every other slot is emptied, in all tensors of the state that have a row per slot.
             num_slots = real["slot_counts"].shape[1:2]

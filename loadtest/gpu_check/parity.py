@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from loadtest.gpu_check.buffers import Buffers
+from loadtest.gpu_check.engine_parts import open_or_not_run, score_feed
 from loadtest.gpu_check.inputs import Feed, Inputs
 from loadtest.gpu_check.onnx_engines import (
     bound,
@@ -35,9 +36,10 @@ Reference = Sequence[tuple[str, Feed, Logits]]
 
 
 def check_parity(options: Options, results: Results) -> None:
-    """Compare ONNX Runtime on CUDA without and with TF32, torch eager, and torch in a CUDA graph."""
+    """Compare the service's engine, ONNX Runtime on CUDA without and with TF32, torch eager, and torch in a graph."""
     inputs = options.inputs()
     engines: dict[str, Callable[[], Score]] = {
+        "engine torch": partial(_engine, inputs),
         "onnxruntime cuda": partial(_onnx, inputs, results, is_tf32=False),
         "onnxruntime cuda tf32": partial(_onnx, inputs, results, is_tf32=True),
         "onnxruntime cuda graph": partial(_onnx_graph, inputs),
@@ -105,6 +107,11 @@ def _difference(actual: Logits, expected: Logits) -> tuple[float, float, bool]:
         float(np.abs(probability[0] - probability[1]).max()),
         not np.array_equal(best[0], best[1]),
     )
+
+
+def _engine(inputs: Inputs) -> Score:
+    """The service's engine: kernels on a GPU, plain torch on a CPU."""
+    return partial(score_feed, open_or_not_run(inputs))
 
 
 def _onnx(inputs: Inputs, results: Results, *, is_tf32: bool) -> Score:

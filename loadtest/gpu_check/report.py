@@ -6,12 +6,13 @@ from typing import Any
 
 import matplotlib as mpl
 
-from loadtest.gpu_check import history, machine, parity, serving, speed
+from loadtest.gpu_check import engine_parts, history, machine, parity, serving, speed
 
 TABLE_FILE = "table.md"
 PLOT_FILE = "device-times.png"
 HIDDEN_FACTS = ("platform",)
 DEVICE_ENGINES = (
+    "engine torch",
     "fused graph",
     "torch compiled, graph",
     "torch graph",
@@ -21,11 +22,14 @@ DEVICE_ENGINES = (
 """Engines with times on the device, in the order of the legend."""
 WHOLE_ENGINES = ("onnxruntime cuda, plain", "onnxruntime cpu, all threads")
 """Engines that are timed as a whole only: from host memory to host memory."""
+ENGINE_NAMES = ("engine torch", "fused graph")
+"""The engine of the service, and the prototype before it."""
 FUSED_TARGETS_US = {1024: 60.0, 4096: 150.0}
 """B -> limit of the fused engine's device p50 for one user."""
 HTTP_TARGET_MS = 1.0
 """Limit of a whole request's p50 at B = 1,024, one request at a time."""
 HTTP_SLATE = 1024
+HTTP_SERVICES = {"cuda": "on CUDA", "engine torch": "with the engine torch"}
 LEGEND = (
     "device: between two events on the device. hit: from host memory to host memory, with the user's state on the "
     "device. miss: the same, and the state is copied first."
@@ -65,6 +69,14 @@ def page(parts: Parts, has_plot: bool) -> str:
             _parity_table(parts),
         ),
         ("Times, p50 / p99 in µs", _times_table(_times(parts))),
+        (
+            "The engine against the device's limits",
+            _markdown(_rows(parts, "engine", engine_parts.FLOOR)),
+        ),
+        (
+            "The engine by filled slots, µs",
+            _markdown(_rows(parts, "engine", engine_parts.FILLED)),
+        ),
         ("The service: scores", _markdown(_rows(parts, "service", serving.ANSWERS))),
         (
             "The service: closed loop over loopback HTTP, ms",
@@ -87,12 +99,12 @@ def targets(parts: Parts) -> list[tuple[str, float, float, str]]:
     measured = []
     for row in _times(parts):
         limit = FUSED_TARGETS_US.get(row["B"])
-        if row["engine"] == "fused graph" and row["users"] == 1 and limit is not None:
+        if row["engine"] in ENGINE_NAMES and row["users"] == 1 and limit is not None:
             name = f"fused engine, device p50 at B = {row['B']:,}"
             measured.append((name, row["device p50"], limit, "µs"))
     for row in _rows(parts, "service", serving.LOOP):
-        if (row["service"], row["B"], row["concurrency"]) == ("cuda", HTTP_SLATE, 1):
-            name = f"whole HTTP request on CUDA, p50 at B = {HTTP_SLATE:,}"
+        if row["service"] in HTTP_SERVICES and (row["B"], row["concurrency"]) == (HTTP_SLATE, 1):
+            name = f"whole HTTP request {HTTP_SERVICES[row['service']]}, p50 at B = {HTTP_SLATE:,}"
             measured.append((name, row["p50"], HTTP_TARGET_MS, "ms"))
     return measured
 

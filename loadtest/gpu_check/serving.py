@@ -39,7 +39,7 @@ LOOP = "closed loop over loopback HTTP, ms"
 
 
 def check_service(options: Options, results: Results) -> None:
-    """Run the service on CUDA as it is, on CUDA with one worker thread that joins requests, and on the CPU.
+    """Run the service with each engine on the GPU, and on the CPU.
 
     Raises:
         RuntimeError: a service did not start or gave no answer; the notes have the reason.
@@ -78,14 +78,29 @@ def _services(options: Options, results: Results) -> dict[str, dict[str, str]]:
     without_cuda = [folder for folder in folders if not (Path(folder) / CUDA_LIBRARY).exists()]
     cpu = {
         "CUDA_VISIBLE_DEVICES": "",
+        "ABSORB_ENGINE": "onnxruntime",
         "ABSORB_BATCH_MAX_REQUESTS": "1",
         "PYTHONPATH": os.pathsep.join(without_cuda),
     }
-    if options.device != "cuda" or CUDA not in ort.get_available_providers():
-        results.note("the service on CUDA: not run: no CUDA device or no provider for it")
-        return {"cpu": cpu}
-    one_worker = {"ABSORB_NUM_THREADS": str(os.cpu_count())}
-    return {"cuda": {}, "cuda, one worker": one_worker, "cpu": cpu}
+    if options.device != "cuda":
+        results.note("the service on a GPU: not run: no CUDA device")
+        return {"engine torch, on the CPU": {**cpu, "ABSORB_ENGINE": "torch"}, "cpu": cpu}
+    # As many threads of a score as cores: one worker, so that waiting requests join in one launch.
+    joined = {"ABSORB_ENGINE": "torch", "ABSORB_NUM_THREADS": str(os.cpu_count())}
+    services = {
+        "engine torch": {"ABSORB_ENGINE": "torch"},
+        "engine torch, one worker": joined,
+        "engine torch, no device tier": {
+            "ABSORB_ENGINE": "torch",
+            "ABSORB_DEVICE_CACHE_BYTES": "0",
+        },
+    }
+    if CUDA in ort.get_available_providers():
+        services["cuda"] = {"ABSORB_ENGINE": "onnxruntime"}
+        services["engine cuda"] = {"ABSORB_ENGINE": "cuda"}
+    else:
+        results.note(f"onnxruntime {ort.__version__} has no CUDA provider: not run with it")
+    return {**services, "cpu": cpu}
 
 
 def publish(url: str, inputs: Inputs) -> Generation:
@@ -127,8 +142,16 @@ def _check_service(name: str, inputs: Inputs, options: Options, results: Results
                 latency_s, seconds, degraded = uvloop.run(loading)
                 p50, p99 = (1000 * float(np.percentile(latency_s, q)) for q in (50, 99))
                 row = {"service": name, "B": slate, "concurrency": concurrency, "p50": p50}
+                row["device hits"] = _device_hits(url)
                 per_s = len(latency_s) / seconds
                 results.add(LOOP, row | {"p99": p99, "answers/s": per_s, "degraded": degraded})
+
+
+def _device_hits(url: str) -> float:
+    """Share of all lookups so far that the device tier answered."""
+    by_tier = {row["tier"]: row for row in _fetch(f"{url}/v1/cache")["tiers"]}
+    first = by_tier["device"] if by_tier["device"]["lookups"] else by_tier["host"]
+    return float(by_tier["device"]["results"]["hit"] / max(first["lookups"], 1))
 
 
 def _compare(url: str, inputs: Inputs, options: Options) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def check_onnx_cpu(options: Options, results: Results) -> None:
     inputs = options.inputs()
     for threads, name in ((1, "1 thread"), (0, "all threads")):
         session = open_cpu(inputs.artifact.graph(SCORE), threads)
-        for size in _sizes(options):
+        for size in sizes_of(options):
             _add_plain(f"onnxruntime cpu, {name}", session, inputs, size, options, results)
 
 
@@ -52,9 +52,9 @@ def check_onnx_cuda(options: Options, results: Results) -> None:
     graph = inputs.artifact.graph(SCORE)
     with torch.cuda.stream(torch.cuda.Stream()):  # type: ignore[no-untyped-call]
         session = open_cuda(graph)
-        for size in _sizes(options):
+        for size in sizes_of(options):
             _add_plain("onnxruntime cuda, plain", session, inputs, size, options, results)
-        for size in _sizes(options):
+        for size in sizes_of(options):
             measure = partial(_measure_bound, inputs, session, size, options)
             _add("onnxruntime cuda, bound", size, measure, results)
         try:
@@ -62,7 +62,7 @@ def check_onnx_cuda(options: Options, results: Results) -> None:
         except NotRunError as reason:
             results.note(f"onnxruntime cuda, graph: not run: {reason}")
             return
-        for size in _sizes(options):
+        for size in sizes_of(options):
             measure = partial(_measure_onnx_graph, inputs, size, options)
             _add("onnxruntime cuda, graph", size, measure, results)
 
@@ -74,17 +74,17 @@ def check_torch(options: Options, results: Results) -> None:
     if options.device != "cuda":
         size = (1, min(options.effort.slates))
         run = eager(model, Buffers(_feed(inputs, size), "cpu"))
-        row = _row("torch cpu, eager", size, miss=host_us(run, options.effort.seconds))
+        row = row_of("torch cpu, eager", size, miss=host_us(run, options.effort.seconds))
         results.add(TABLE, row)
         raise NotRunError("no CUDA device")
-    for size in _sizes(options):
+    for size in sizes_of(options):
         _add(
             "torch eager",
             size,
             partial(_measure, partial(eager, model), inputs, size, options),
             results,
         )
-    for size in _sizes(options):
+    for size in sizes_of(options):
         make = partial(_captured_eager, model)
         _add("torch graph", size, partial(_measure, make, inputs, size, options), results)
 
@@ -119,7 +119,7 @@ def _add(
 ) -> None:
     """Add a row, or a note with the reason why there is none; other sizes are measured anyway."""
     try:
-        results.add(TABLE, _row(name, size, **measure()))
+        results.add(TABLE, row_of(name, size, **measure()))
     except Exception as error:
         results.note(f"{name} at {size}: {type(error).__name__}: {str(error)[:600]}")
 
@@ -133,7 +133,7 @@ def _add_plain(
     results: Results,
 ) -> None:
     call = partial(run_plain, session, _feed(inputs, size))
-    results.add(TABLE, _row(name, size, miss=host_us(call, options.effort.seconds)))
+    results.add(TABLE, row_of(name, size, miss=host_us(call, options.effort.seconds)))
 
 
 def _measure(make: Make, inputs: Inputs, size: Size, options: Options) -> dict[str, Quantiles]:
@@ -186,13 +186,15 @@ def _feed(inputs: Inputs, size: Size) -> Feed:
     return inputs.feed(range(size[0]), size[1])
 
 
-def _sizes(options: Options) -> Iterator[Size]:
+def sizes_of(options: Options) -> Iterator[Size]:
+    """Sizes that are timed."""
     for users in (1, options.effort.joined):
         for candidates in options.effort.slates:
             yield users, candidates
 
 
-def _row(name: str, size: Size, **times: Quantiles) -> dict[str, Any]:
+def row_of(name: str, size: Size, **times: Quantiles) -> dict[str, Any]:
+    """A row of `TABLE`: times by path, those of "device", "hit" and "miss" that were taken."""
     row: dict[str, Any] = {"engine": name, "users": size[0], "B": size[1]}
     for path in ("device", "hit", "miss"):
         if path in times:

@@ -10,7 +10,7 @@ from loadtest.gpu_check.options import QUICK, Options
 from tests.builds import Builds
 from tests.cases import Case
 
-CASE = Case("lrea", "hash")
+CASE = Case("lrea", "items")
 
 
 @pytest.fixture

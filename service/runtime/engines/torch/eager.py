@@ -1,5 +1,7 @@
 """The plan in plain torch: the reference of the kernels, on any device."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -8,7 +10,9 @@ from service.runtime.engines.torch.slots import StateLayout
 from service.runtime.engines.torch.weights import TINY, Sizes, Weights
 
 
-def score_eagerly(buffers: Buffers, states: list[Tensor], weights: Weights, sizes: Sizes) -> None:
+def score_eagerly(
+    buffers: Buffers, states: Sequence[Tensor], weights: Weights, sizes: Sizes
+) -> None:
     """Write the logits of every tile that has a user.
 
     Args:

@@ -1,9 +1,10 @@
 """The engine: slates and states in, logits out. Runs kernels on a GPU, and in plain torch on a CPU."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from itertools import groupby
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from service.errors import ScoreError
 from service.runtime.engines.engine import EngineSlate, Limits, Logits
-from service.runtime.engines.torch.buffers import TILE, USERS, tiles_of
+from service.runtime.engines.torch.buffers import TILE, USERS, Buffers, tiles_of
 from service.runtime.engines.torch.eager import score_eagerly
 from service.runtime.engines.torch.runs import Bucket, Scratch
 from service.runtime.engines.torch.slots import DeviceState, StateSlots
@@ -29,6 +30,8 @@ class TorchEngine:
 
     Attributes:
         device: "cuda:0" or "cpu".
+        sizes: of the model.
+        stream: on which it launches; None on a CPU.
         memory: users' states on the device; a slate whose state is one of them is scored without a copy.
     """
 
@@ -56,20 +59,20 @@ class TorchEngine:
         self.device = device
         self.memory = StateSlots(sizes, device)
         self._is_eager = is_eager
-        self._sizes = sizes
+        self.sizes = sizes
         self._weights = weights.padded_to(device)
-        scratch = Scratch.of(buckets, self._weights, sizes, device)
+        scratch = Scratch.of(() if is_eager else buckets, self._weights, sizes, device)
         self._buckets = [Bucket(n, scratch, self._weights, sizes, device) for n in buckets]
         self._lock = threading.Lock()
         is_cuda = device.startswith("cuda")
         words = self.memory.layout.words
         self._staged = torch.zeros(USERS, words, dtype=torch.int32, pin_memory=is_cuda)
         self._copied = torch.zeros(USERS, words, dtype=torch.int32, device=device)
-        self._stream = torch.cuda.Stream(device) if is_cuda else None  # type: ignore[no-untyped-call]
-        if self._stream is not None and not is_eager:
+        self.stream = torch.cuda.Stream(device) if is_cuda else None  # type: ignore[no-untyped-call]
+        if self.stream is not None and not is_eager:
             with torch.inference_mode(), self._on_stream():
                 for bucket in self._buckets:
-                    bucket.capture(self._stream)
+                    bucket.capture(self.stream)
 
     def score_many(self, slates: Sequence[EngineSlate]) -> list[Logits | ScoreError]:
         """Logits of each slate, or the error of a state that cannot be scored.
@@ -96,7 +99,7 @@ class TorchEngine:
         self._buckets = []
 
     def _on_stream(self) -> AbstractContextManager[object]:
-        return nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
+        return nullcontext() if self.stream is None else torch.cuda.stream(self.stream)
 
     def _score(self, slates: Sequence[EngineSlate]) -> list[Logits | ScoreError]:
         """Score slates that fit in one launch."""
@@ -123,20 +126,39 @@ class TorchEngine:
             results[number] = logits
         return [result for result in results if result is not None]
 
-    def _run(self, slates: Sequence[EngineSlate], states: list[Tensor]) -> list[Logits]:
+    def _run(self, slates: Sequence[EngineSlate], states: Sequence[Tensor]) -> list[Logits]:
+        buffers, launch = self._load(slates, states)
+        launch()
+        buffers.download()
+        if self.stream is not None:
+            self.stream.synchronize()
+        return buffers.fetched(slates)
+
+    def _load(
+        self, slates: Sequence[EngineSlate], states: Sequence[Tensor]
+    ) -> tuple[Buffers, Callable[[], None]]:
+        """Start the copy of some slates to the smallest bucket that holds them, and return what scores them there."""
         tiles = sum(tiles_of(len(slate.items)) for slate in slates)
         bucket = next(one for one in self._buckets if one.buffers.tiles >= tiles)
         buffers = bucket.buffers
         buffers.put(slates, [state.data_ptr() for state in states])
         buffers.upload()
         if self._is_eager:
-            score_eagerly(buffers, states, self._weights, self._sizes)
-        else:
-            bucket.launch()
-        buffers.download()
-        if self._stream is not None:
-            self._stream.synchronize()
-        return buffers.fetched(slates)
+            return buffers, partial(score_eagerly, buffers, states, self._weights, self.sizes)
+        return buffers, bucket.launch
+
+    def load(self, slates: Sequence[EngineSlate]) -> Callable[[], None]:
+        """Copy slates to the device, and return the call that scores them there, any number of times: to time it alone.
+
+        Args:
+            slates: whose states are in `memory`, and which fit in one launch. Other calls must not score meanwhile.
+        """
+        states = [slate.state.words for slate in slates if isinstance(slate.state, DeviceState)]
+        with self._lock, torch.inference_mode(), self._on_stream():
+            _, launch = self._load(slates, states)
+            if self.stream is not None:
+                self.stream.synchronize()
+        return launch
 
 
 def _runs(slates: Sequence[EngineSlate], largest: int) -> Iterator[list[tuple[int, EngineSlate]]]:

@@ -48,8 +48,9 @@ class Scratch:
 
     @classmethod
     def of(cls, buckets: Sequence[int], weights: Weights, sizes: Sizes, device: str) -> "Scratch":
-        """Allocate for the largest of some buckets."""
-        lines = max(tiles * splits_of(tiles, sizes) for tiles in buckets) * TILE * sizes.pooled
+        """Allocate for the largest of some buckets; for none, if no kernel will run."""
+        largest = max((tiles * splits_of(tiles, sizes) for tiles in buckets), default=0)
+        lines = largest * TILE * sizes.pooled
         # Not a number: a sum that a kernel reads and none has written must show.
         return cls(
             torch.full((USERS, weights.bias.shape[0]), torch.nan, device=device),

@@ -25,6 +25,8 @@ class Sizes:
         items: V, rows of the catalogue.
         fields: number of candidate fields.
         context: number of context fields.
+        dim: D, width of a vector.
+        layers: W1 and W2, widths of the head's hidden layers.
         slope: slope of Leaky ReLU below zero.
     """
 
@@ -36,6 +38,8 @@ class Sizes:
     items: int
     fields: int
     context: int
+    dim: int
+    layers: tuple[int, int]
     slope: float
 
     @property

@@ -6,81 +6,21 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from builder.export.plan import plan_of
 from models.batch import Context, Slate
 from models.contract.schema import FeatureSchema, Field
 from models.registry import build_model
 from service.runtime.engines.engine import EngineSlate
+from service.runtime.engines.torch.fold import fold
 from service.runtime.engines.torch.weights import Sizes, Weights
 from tests.cases import item_fields
 
 
 def weights_of(model: Any) -> tuple[Weights, Sizes]:
-    frame: Any = model.get_submodule("frame")
-    reader: Any = model.get_submodule("readers.0")
-    schema: FeatureSchema = model.schema
-    head, items = frame.head, frame.items
-    with torch.no_grad():
-        vectors = items(torch.arange(schema.num_items))
-        tau = [reader.score.kernel.tau(), frame.short.tau()]
-        spread = frame.short.spread
-        d, g = items.dim, sum(len(part) for part in tau)
-        target, pooled, products, described, masses = torch.split(
-            head.candidate.T, [d, g * d, g * d, frame.described.dim, g]
-        )
-        terms = [
-            table.weight @ weight
-            for table, weight in zip(frame.described.tables, described.split(4), strict=False)
-        ]
-        unmatched = len(items.layout.unmatched)
-        item_terms = vectors @ target
-        ids = items.item_fields
-        for column, term in zip(items.layout.unmatched, terms, strict=False):
-            item_terms = item_terms + term[ids[:, column]]
-        profile, context = torch.split(head.user.T, [frame.profile_dim, frame.context.dim])
-        contexts = [
-            table.weight @ weight
-            for table, weight in zip(frame.context.tables, context.split(4), strict=False)
-        ]
-        (hidden,) = head.hidden
-        weights = Weights(
-            vectors=vectors,
-            item_terms=item_terms,
-            item_bias=frame.bias.weight[ids[:, 0], 0],
-            tau=torch.cat(tau) @ spread,
-            tau_sum=torch.cat(tau).sum(1),
-            profile=profile,
-            bias=head.bias,
-            context_terms=torch.cat([torch.zeros(0, len(head.bias)), *contexts]),
-            context_starts=_starts(contexts),
-            field_terms=torch.cat([torch.zeros(0, len(head.bias)), *terms[unmatched:]]),
-            field_starts=_starts(terms[unmatched:]),
-            pooled=pooled.view(g, d, -1),
-            products=products.view(g, d, -1),
-            masses=masses,
-            wide=frame.wide.weight[0],
-            hidden=hidden.weight.T,
-            hidden_bias=hidden.bias,
-            out=head.out.weight[0],
-            out_bias=head.out.bias,
-        )
-    sizes = Sizes(
-        slots=reader.rank,
-        heads=reader.heads,
-        short_heads=len(tau[1]),
-        recent=schema.recent_length,
-        profile=frame.profile_dim,
-        items=schema.num_items,
-        fields=len(schema.candidate_fields),
-        context=len(schema.context_fields),
-        slope=head.activation.negative_slope,
-    )
-    return weights, sizes
-
-
-def _starts(terms: list[Tensor]) -> Tensor:
-    return torch.tensor(np.cumsum([0, *map(len, terms)])[:-1].copy(), dtype=torch.int32)
+    plan = plan_of(model, b"")
+    assert plan is not None
+    return fold(plan)
 
 
 @dataclass(frozen=True)
