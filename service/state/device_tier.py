@@ -38,6 +38,7 @@ class DeviceTier:
         users: users with a state on the device; their other data are on the host.
         limit_bytes: largest sum of all slots.
         outcomes: outcome -> number of copies.
+        is_used: whether any generation so far keeps states on a device; without one, nothing asks this tier.
     """
 
     def __init__(self, limit_bytes: int, memory_of: MemoryOf, clock: Callable[[], float]) -> None:
@@ -50,6 +51,7 @@ class DeviceTier:
         """
         self.users: ByteLru[Serving, CachedUser] = ByteLru(limit_bytes)
         self.limit_bytes = limit_bytes
+        self.is_used = False
         self.outcomes: dict[CopyOutcome, int] = {
             "copied": 0,
             "dropped": 0,
@@ -69,6 +71,7 @@ class DeviceTier:
     def open(self, serving: Serving) -> None:
         """Accept users of `serving` from now on, until `close`, if its engine keeps states on a device."""
         if self.serves(serving):
+            self.is_used = True
             self.users.open(serving)
 
     def close(self, serving: Serving) -> None:

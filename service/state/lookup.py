@@ -142,8 +142,9 @@ class TieredStates:
 
     async def find(self, serving: Serving, user_id: str) -> FoundState:
         """Look up a user. If a tier of this process has the answer, neither waits nor starts a task."""
-        if self._device.serves(serving):
-            on_device = self._device.get(serving, user_id)
+        device = self._device if self._device.is_used else None
+        if device is not None and device.serves(serving):
+            on_device = device.get(serving, user_id)
             if on_device is not None:
                 state = self._state_of(serving, "device", on_device)
                 self._count(serving, "device", RESULTS[state.source])
@@ -154,7 +155,8 @@ class TieredStates:
             if cached is not None:
                 state = self._state_of(serving, "host", cached)
                 self._count(serving, "host", RESULTS[state.source])
-                self._copy(serving, user_id, cached)
+                if device is not None:
+                    self._copy(serving, user_id, cached)
                 return state
             self._count(serving, "host", "miss")
         key = serving, user_id
@@ -184,8 +186,9 @@ class TieredStates:
         self._count(serving, "redis", RESULTS[state.source])
         if isinstance(read, CachedUser | Absent):
             self._host.put(serving, user_id, read, began_s)
-            self._device.drop(serving, user_id)
-        if isinstance(read, CachedUser):
+            if self._device.is_used:
+                self._device.drop(serving, user_id)
+        if isinstance(read, CachedUser) and self._device.is_used:
             self._device.offer(serving, user_id, read, self._host.expiry_s(began_s))
         return read
 
