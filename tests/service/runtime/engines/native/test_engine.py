@@ -1,6 +1,7 @@
 """The kernel scores as the plan's reference does, with every instruction set of this machine."""
 
 import threading
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -252,6 +253,15 @@ def test_a_closed_engine_scores_no_more(library: Library):
     engine.close()
     with pytest.raises(RuntimeError, match="after close"):
         engine.score_many([random_slate(DEFAULT, 3, 3, 3)])
+
+
+def test_a_closed_engine_frees_its_plan_and_its_scratch(library: Library):
+    engine = engine_of(library, "generic")
+    engine.score_many([random_slate(DEFAULT, 3, 3, 3)])
+    plan, scratch = weakref.ref(engine._plan), weakref.ref(engine._scratch())
+    assert (plan(), scratch()) != (None, None)
+    engine.close()
+    assert (plan(), scratch()) == (None, None)
 
 
 def test_the_fastest_instruction_set_is_taken_and_others_are_named(library: Library):
