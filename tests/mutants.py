@@ -89,7 +89,7 @@ TESTS: dict[str, list[str]] = {
     "service/scoring/pipeline.py": [
         *tests_of("service/scoring", "pipeline", "comparison", "comparison_failures"),
         *tests_of("service/http", "middleware"),
-        *tests_of("service/experiments", "shadow"),
+        *tests_of("service/experiments", "shadow", "split"),
         *tests_of("service/state", "prefetch", "cached_user"),
     ],
 }

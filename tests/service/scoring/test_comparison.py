@@ -24,7 +24,7 @@ from tests.service.scoring.compared import (
     publish_three,
 )
 from tests.service.toy import Toy
-from tests.service.world import Running, World
+from tests.service.world import Running, World, busy
 
 pytestmark = pytest.mark.anyio
 
@@ -230,6 +230,19 @@ async def test_a_comparison_takes_one_place_in_flight(world: World):
         after = await compare(service)
     assert len(alone["models"]) == len(after["models"]) == 3
     assert sorted(response.status_code for response in both) == [200, 429]
+
+
+async def test_a_comparison_ends_at_its_deadline(world: World):
+    publish_three(world)
+    async with world.service() as service:
+        body = {"user_id": "ann", "candidates": CANDIDATES}
+        with busy(service):
+            late = await service.client.post(
+                "/v1/compare", json=body, headers={"X-Request-Timeout-Ms": "60"}
+            )
+        after = await compare(service)
+    assert late.status_code == 504
+    assert len(after["models"]) == 3
 
 
 async def test_it_is_counted_under_its_route_and_its_models(world: World):

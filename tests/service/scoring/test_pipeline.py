@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,48 @@ async def test_the_pipeline_itself_limits_the_candidates(world: World):
                 await pipeline.score(Query("ann", ["i1"] * number, None, None, {}))
         answer = await pipeline.score(Query("ann", ["i1"] * 3, None, None, {}))
     assert len(answer.scores) == 3
+
+
+async def test_scores_that_no_route_asked_for_are_counted_too(world: World):
+    world.publish(TOY)
+    async with world.service() as service:
+        await service.pipeline.score(Query("ann", ["i1", "i2", "nosuch"], None, None, {}))
+        candidates = service.metric("absorb_candidates_sum", model="toy")
+        unknown = service.metric("absorb_unknown_candidates_total", model="toy")
+    assert (candidates, unknown) == (3, 1)
+
+
+async def test_a_user_is_looked_up_in_the_named_model(world: World):
+    world.publish(TOY, "one")
+    generation = world.publish(Toy(seed=2), "two")
+    async with world.service(default_model="one") as service:
+        stored = await service.pipeline.look_up("ann", "two")
+    assert stored.serving.generation == generation
+    assert (stored.record is not None, stored.problem) == (True, None)
+
+
+async def test_a_hint_is_for_the_named_model_whatever_is_split(world: World):
+    world.publish(TOY, "one")
+    world.publish(Toy(seed=2), "two")
+    split = {"home": {"weights": {"one": 1}, "default": True}}
+    async with world.service(split=split) as service:
+        assert await service.pipeline.prefetch("two", ["ann"], None, 0) == 1
+        await service.dependencies.tiers.prefetcher.settle()
+        tiers = [(await service.score(model=name))["state"]["tier"] for name in ("two", "one")]
+    assert tiers == ["host", "redis"]
+
+
+async def test_a_rehearsal_names_its_query(world: World):
+    world.publish(TOY)
+    query = Query("ann", CANDIDATES, None, None, {})
+    async with world.service() as service:
+        serving = service.selection.pick(None)
+        with ThreadPoolExecutor(1) as threads:
+            scores = await service.pipeline.rehearse(serving, query, threads)
+        counted = service.metric("absorb_cache_lookups_total", model="toy")
+    assert scores.query is query
+    assert scores.scores == WARM
+    assert counted == 0
 
 
 @pytest.fixture
