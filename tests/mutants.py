@@ -60,7 +60,9 @@ TESTS: dict[str, list[str]] = {
     "service/state/build.py": tests_of(
         "service/state", "local_cache", "lookup", "prefetch", "counters"
     ),
-    "service/state/device_tier.py": tests_of("service/state", "device_tier", "counters"),
+    "service/state/device_tier.py": tests_of(
+        "service/state", "device_tier", "local_cache", "counters"
+    ),
     "service/state/local_cache.py": tests_of("service/state", "local_cache", "read_time", "lookup"),
     "service/state/cached_user.py": tests_of(
         "service/state", "local_cache", "cached_user", "lookup"

@@ -201,3 +201,23 @@ async def test_generations_without_device_memory_skip_the_tier():
         tier.offer(SERVING, "a", user(1), 100.0)
         assert tier.num_waiting == 0
         tier.shutdown()
+
+
+async def test_the_end_drops_the_copies_that_wait(held: Tier):
+    held.slots.gate.clear()
+    for name in "abc":
+        held.tier.offer(SERVING, name, user(1), 100.0)
+    await asyncio.sleep(0.01)
+    held.tier.shutdown()
+    await held.settle()
+
+    assert held.tier.outcomes["copied"] == 1
+    assert held.tier.outcomes["dropped"] == 2
+
+
+async def test_each_generation_has_its_own_memory():
+    slots = StateSlots(SIZES, "cpu")
+    tier = DeviceTier(1 << 20, lambda one: slots if one is SERVING else None, lambda: 0.0)
+    assert tier.serves(SERVING)
+    assert not tier.serves(NEW)
+    tier.shutdown()
