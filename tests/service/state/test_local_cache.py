@@ -1,4 +1,4 @@
-"""The host tier keeps records and absences of open generations, and frees both after the generation is closed."""
+"""The tiers keep what they know of open generations, forget it when told to, and free it after the end."""
 
 import asyncio
 import threading
@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from prometheus_client import CollectorRegistry
 
+from service.query import FoundState
 from service.runtime.engines.engine import State
 from service.runtime.scorer import Scorer
 from service.runtime.workers import Workers
@@ -15,7 +16,8 @@ from service.state.build import build_tiers
 from service.state.cached_user import CachedUser, read_user
 from service.state.local_cache import ABSENT, SWEEP_ENTRIES, HostTier
 from tests.service.state.test_counters import SERVING, ScriptedStore, record
-from tests.service.toy import AS_OF_S
+from tests.service.toy import AS_OF_S, Toy
+from tests.service.world import World
 
 OTHER = replace(SERVING, generation=replace(SERVING.generation, name="g1"))
 TTL_S, ABSENT_TTL_S = 50.0, 20.0
@@ -181,3 +183,28 @@ def test_closing_the_tiers_ends_their_tasks_and_threads(monkeypatch: pytest.Monk
         if thread not in before:
             thread.join(10)
     assert copiers() == before
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("tier", "device_bytes"), [("host", 0), ("device", 1000)])
+async def test_a_dropped_record_is_read_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, tier: str, device_bytes: int
+):
+    monkeypatch.setattr(Scorer, "state_memory", Slots())
+    world.publish(Toy())
+    async with world.service(device_cache_bytes=device_bytes) as service:
+        tiers, serving = service.dependencies.tiers, service.selection.pick(None)
+
+        async def found(user: str) -> FoundState:
+            state = await tiers.states.find(serving, user)
+            while tiers.device.num_waiting:
+                await asyncio.sleep(0)
+            return state
+
+        first = [(await found(user)).tier for user in ("ann", "bob")]
+        kept = [await found(user) for user in ("ann", "bob")]
+        tiers.states.drop(serving, "ann", kept[0])
+        after = [(await found(user)).tier for user in ("ann", "bob", "ann")]
+    assert first == ["redis", "redis"]
+    assert [one.tier for one in kept] == [tier, tier]
+    assert after == ["redis", tier, tier]
