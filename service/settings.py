@@ -80,7 +80,7 @@ class Settings(BaseSettings):
     """Most artifacts that each process has loaded, over all models; a generation beyond that does not serve."""
 
     max_artifact_bytes: PositiveInt = 4 << 30
-    """Most bytes of the graphs and vocabularies that each process has loaded, by their size on disk."""
+    """Most bytes of the graphs, plans and vocabularies that each process has loaded, by their size on disk."""
 
     host: str = "127.0.0.1"
     """Address to listen on; `0.0.0.0` for all interfaces."""

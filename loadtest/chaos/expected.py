@@ -28,8 +28,8 @@ NUM_QUERIES = 64
 NUM_CANDIDATES = 30
 SHARE_UNKNOWN_USERS = 0.05
 SHARE_WITHOUT_RECENT = 0.5
-LIMIT = 1e-6
-"""Largest allowed difference of a score."""
+LIMIT = 1e-5
+"""Largest allowed difference of a score: that of the native engine."""
 EVENT_AGE = 1
 
 Origin = Literal["record", "cold"]

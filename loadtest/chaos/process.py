@@ -18,6 +18,8 @@ from service.tools.running_service import LOG_TAIL_LINES, START_LIMIT_S, STOP_LI
 
 ROOT = Path(__file__).parents[2]
 LOOK_EVERY_S = 0.02
+ENGINE = frozenset({"ABSORB_ENGINE", "ABSORB_NATIVE_LIBRARY"})
+"""Variables of the caller that say what scores."""
 READY = get("/health/ready")
 
 
@@ -32,13 +34,16 @@ class Service:
         """Keep the settings; `launch` starts the process.
 
         Args:
-            settings: the service's environment variables. Others are passed on; the caller's `ABSORB_*` are not.
+            settings: the service's environment variables. Others are passed on; of the caller's `ABSORB_*`, those
+                of the engine.
             log_path: file for the logs of all starts.
         """
         self.port = free_port()
         # The caller's own settings would change what is tested.
         plain = {
-            name: value for name, value in os.environ.items() if not name.startswith("ABSORB_")
+            name: value
+            for name, value in os.environ.items()
+            if name in ENGINE or not name.startswith("ABSORB_")
         }
         self._variables = {**plain, **settings, "ABSORB_PORT": str(self.port)}
         self._log_path = log_path

@@ -258,6 +258,8 @@ def save_artifact(root: Path, manifest: Manifest, contents: Mapping[str, bytes])
 def load_artifact(root: Path, artifact_id: str) -> Artifact:
     """Read and verify an artifact. Memory holds the vocabulary; the other files are hashed piece by piece.
 
+    The plan is hashed when it is read: without it, or with a torn one, the artifact is scored by its graph.
+
     Raises:
         ArtifactMissingError: the folder or one of its files is missing.
         ArtifactTamperedError: the hash of a file differs from the manifest, or the manifest's from the folder's name.
@@ -272,7 +274,7 @@ def load_artifact(root: Path, artifact_id: str) -> Artifact:
         raise ArtifactTamperedError(str(path / MANIFEST), artifact_id, got)
     manifest = Manifest.from_bytes(raw, str(path / MANIFEST))
     _check_files(manifest.files, str(path / MANIFEST))
-    for name in sorted(manifest.files.keys() - {VOCABULARY}):
+    for name in sorted(manifest.files.keys() - {VOCABULARY, PLAN}):
         _verify(path / name, manifest.files[name])
     words = _read_verified(path / VOCABULARY, manifest.files[VOCABULARY])
     try:

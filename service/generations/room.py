@@ -7,9 +7,10 @@ from pathlib import Path
 from models.contract.artifact import ENCODE, SCORE, VOCABULARY
 from models.contract.errors import GenerationError
 from models.contract.generation import Generation, pointer_key
+from models.contract.plan import PLAN
 
-LOADED_FILES = (ENCODE, SCORE, VOCABULARY)
-"""Files of an artifact that stay in memory."""
+LOADED_FILES = (ENCODE, SCORE, VOCABULARY, PLAN)
+"""Files of an artifact that its load reads into memory; most of them stay there, as graph or plan."""
 
 
 @dataclass(frozen=True)

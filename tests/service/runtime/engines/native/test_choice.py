@@ -7,7 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.contract.artifact import FILES, OPTIONAL_FILES, SCORE, Artifact, save_artifact
+from models.contract.artifact import (
+    FILES,
+    OPTIONAL_FILES,
+    SCORE,
+    Artifact,
+    load_artifact,
+    save_artifact,
+)
 from models.contract.plan import PLAN, plan_to_bytes
 from models.contract.schema import UNKNOWN
 from service.runtime.encoder import Encoder
@@ -89,6 +96,27 @@ def test_a_torn_plan_is_refused(builds: Builds, tmp_path: Path):
     reason, sentence = refused(artifact)
     assert reason == "native: plan"
     assert sentence.startswith("plan: not a safetensors file")
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "removed"])
+def test_without_the_plan_that_the_manifest_names_the_artifact_loads_and_onnx_runtime_scores(
+    builds: Builds, tmp_path: Path, damage: str
+):
+    """The file is damaged after it was written, so its hash is not the manifest's."""
+    artifact = changed(builds.artifact(ITEMS), tmp_path, {})
+    path = artifact.file(PLAN)
+    raw = bytearray(path.read_bytes())
+    path.unlink()
+    if damage == "flipped":
+        raw[len(raw) // 2] ^= 1
+    if damage != "removed":
+        path.write_bytes(raw[:-5] if damage == "cut" else raw)
+
+    reason, sentence = refused(load_artifact(tmp_path, artifact.artifact_id))
+
+    assert reason == "native: plan"
+    assert str(path) in sentence
+    assert ("is missing" if damage == "removed" else "has hash") in sentence
 
 
 def test_the_plan_of_another_artifact_is_refused(builds: Builds, tmp_path: Path):
