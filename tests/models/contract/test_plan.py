@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
 from models.contract.errors import ArtifactError
@@ -17,6 +19,7 @@ from models.contract.plan import (
     state_spec_of,
 )
 from models.contract.schema import FeatureSchema, Field
+from tests.fuzzing import drawn
 
 SIZES = PlanSizes(
     num_items=7, widths=(3, 2), described=2, rank=5, heads=2, short_heads=1, recent=3, profile=4,
@@ -131,3 +134,25 @@ def test_a_plan_fits_its_artifact_alone() -> None:
             good.check(changed, spec, digest)
     with pytest.raises(ArtifactError, match="plan: state: got"):
         good.check(SCHEMA, spec[:2], digest)
+
+
+RAW = plan_to_bytes(plan())
+HEADER_END = 8 + int.from_bytes(RAW[:8], "little")
+
+
+@given(data=st.data())
+@drawn(examples=300)
+def test_damaged_bytes_are_refused_or_a_whole_plan(data: st.DataObject) -> None:
+    """Most damage is in the header, where names, shapes, offsets and sizes are."""
+    raw = bytearray(RAW)
+    for _ in range(data.draw(st.integers(1, 4))):
+        end = data.draw(st.sampled_from([8, HEADER_END, HEADER_END, len(raw)]))
+        raw[data.draw(st.integers(0, end - 1))] = data.draw(
+            st.sampled_from(b'0123456789[]{},:"abFIx\xff')
+        )
+    try:
+        back = plan_from_bytes(bytes(raw))
+    except ArtifactError:
+        return
+    assert {name: values.shape for name, values in back.tensors.items()} == back.sizes.shapes()
+    assert all(np.isfinite(values).all() for values in back.tensors.values())

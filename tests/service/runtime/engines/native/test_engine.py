@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from models.contract.plan import PlanSizes
@@ -16,6 +16,7 @@ from service.errors import ScoreError
 from service.native.library import Library, open_library
 from service.runtime.engines.engine import EngineSlate
 from service.runtime.engines.native.engine import ISAS, Isa, NativeEngine, supported_isas
+from tests.fuzzing import drawn
 from tests.service.runtime.engines.native.plans import (
     DEFAULT,
     TINY_SIZES,
@@ -61,7 +62,7 @@ def test_scores_are_the_references_whatever_the_scratch_holds(
 
 @each_isa
 @given(data=st.data())
-@settings(max_examples=25)
+@drawn(examples=25)
 def test_scores_are_the_references_with_any_sizes(library: Library, isa: Isa, data: st.DataObject):
     small = st.integers(1, 9)
     sizes = PlanSizes(
