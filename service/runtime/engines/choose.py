@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
@@ -16,7 +16,7 @@ from service.runtime.encoder import Encoder
 from service.runtime.engines.check import check_engine, check_slates
 from service.runtime.engines.engine import Engine, EngineSlate, OpenEngine, UnfitError
 from service.runtime.engines.guarded import FallbackReason, GuardedEngine
-from service.runtime.engines.onnxruntime import OnnxRuntimeEngine
+from service.runtime.engines.onnxruntime import CPU, OnnxRuntimeEngine
 
 AUTO = "auto"
 ONNXRUNTIME = "onnxruntime"
@@ -71,24 +71,26 @@ def choose(
         ArtifactError: a file of the artifact was changed or removed.
         Exception: ONNX Runtime refuses the score graph.
     """
-    open_onnxruntime = partial(_open_onnxruntime, artifact, num_threads)
+    # On the CPU: what stands by for an engine on a GPU must not fail with the GPU.
+    open_standby = partial(_open_onnxruntime, artifact, num_threads, [CPU])
     names = () if wanted == ONNXRUNTIME else ENGINES if wanted == AUTO else (wanted,)
     reason, refused = "named" if wanted == ONNXRUNTIME else "only one", {}
-    onnxruntime: Engine | None = None
+    standby: Engine | None = None
     for name in names:
         try:
             if wanted == AUTO:
                 _check_device(name)
             engine = _open(name, artifact, num_threads)
-            onnxruntime = onnxruntime or open_onnxruntime()
-            _check(engine, onnxruntime, artifact, encoder)
+            standby = standby or open_standby()
+            _check(engine, standby, artifact, encoder)
         except UnfitError as error:
             reason, refused[name] = f"{name}: {error.reason}", error.detail
             _log_refused(wanted, name, error)
             continue
-        guarded = GuardedEngine(engine, open_onnxruntime, partial(on_fallback, name))
+        guarded = GuardedEngine(engine, open_standby, partial(on_fallback, name))
         return Choice(guarded, "named" if wanted == name else "fits", refused)
-    return Choice(onnxruntime or open_onnxruntime(), reason, refused)
+    del standby  # before the next session takes memory
+    return Choice(_open_onnxruntime(artifact, num_threads), reason, refused)
 
 
 def _check_device(name: str) -> None:
@@ -134,9 +136,11 @@ def _slates(artifact: Artifact, encoder: Encoder) -> list[EngineSlate]:
     return check_slates(schema, states, rng)
 
 
-def _open_onnxruntime(artifact: Artifact, num_threads: int) -> Engine:
+def _open_onnxruntime(
+    artifact: Artifact, num_threads: int, providers: Sequence[str] | None = None
+) -> Engine:
     recent_length = artifact.manifest.schema.recent_length
-    return OnnxRuntimeEngine(artifact.graph(SCORE), recent_length, num_threads)
+    return OnnxRuntimeEngine(artifact.graph(SCORE), recent_length, num_threads, providers)
 
 
 def _log_refused(wanted: str, name: str, error: UnfitError) -> None:

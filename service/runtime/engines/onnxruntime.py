@@ -28,18 +28,25 @@ class OnnxRuntimeEngine:
     limits = Limits()
     memory = None
 
-    def __init__(self, graph: bytes, recent_length: int, num_threads: int) -> None:
+    def __init__(
+        self,
+        graph: bytes,
+        recent_length: int,
+        num_threads: int,
+        providers: Sequence[str] | None = None,
+    ) -> None:
         """Open the session.
 
         Args:
             graph: the score graph.
             recent_length: N, number of latest items that the graph reads.
             num_threads: threads of one run.
+            providers: ONNX Runtime's; None: those of `runtime_providers`.
 
         Raises:
             Exception: ONNX Runtime refuses the graph; its errors have no base class of their own.
         """
-        self._session = open_session(graph, num_threads)
+        self._session = open_session(graph, num_threads, providers)
         self._inputs = input_names(self._session)
         self._recent_length = recent_length
         self.provider = self._session.get_providers()[0]
@@ -79,12 +86,15 @@ def runtime_providers() -> list[str]:
     return [name for name in (CUDA, CPU) if name in available]
 
 
-def open_session(graph: bytes, num_threads: int) -> ort.InferenceSession:
+def open_session(
+    graph: bytes, num_threads: int, providers: Sequence[str] | None = None
+) -> ort.InferenceSession:
     """Open a session that does not keep the bytes of its graph.
 
     Args:
         graph: an ONNX model without data of its own files.
         num_threads: threads of one run.
+        providers: ONNX Runtime's; None: those of `runtime_providers`.
 
     Raises:
         Exception: ONNX Runtime refuses the graph; its errors have no base class of their own.
@@ -96,8 +106,9 @@ def open_session(graph: bytes, num_threads: int) -> ort.InferenceSession:
     options.log_severity_level = 4
     # Spinning threads would take the cores that the event loop and other requests need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    providers = [(name, PROVIDER_OPTIONS.get(name, {})) for name in runtime_providers()]
-    session = ort.InferenceSession(graph, options, providers=providers)
+    names = runtime_providers() if providers is None else providers
+    configured = [(name, PROVIDER_OPTIONS.get(name, {})) for name in names]
+    session = ort.InferenceSession(graph, options, providers=configured)
     if session.get_providers() == [CPU]:
         # ONNX Runtime keeps the bytes, to open the session again on the CPU when another provider fails. Here there is
         # none, and they would double the memory of a graph.
