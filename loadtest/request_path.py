@@ -112,9 +112,7 @@ def _all_serving(folders: list[Path], folder: Path) -> Iterator[list[Server]]:
         yield [Server(process) for process in processes]
     finally:
         for process in processes:
-            if process.stdin is not None:
-                process.stdin.close()
-            process.wait(30)
+            process.communicate(timeout=30)  # closes its pipes, at which it ends
 
 
 def _found_from_here() -> dict[str, str]:
@@ -309,6 +307,8 @@ def _micros(part: Any, raws: list[bytes]) -> float:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--serve"]:
-        asyncio.run(serve(json.loads(Path(sys.argv[2]).read_text())))
+        loop = importlib.import_module("service.process.event_loop").BoundedLoop
+        with asyncio.Runner(loop_factory=loop) as runner:
+            runner.run(serve(json.loads(Path(sys.argv[2]).read_text())))
     else:
         main()
