@@ -28,7 +28,7 @@ RUN python -m venv /build/tools \
         --only-binary :all: --requirement requirements/build.txt --requirement requirements/compiler.txt \
     && /build/tools/bin/pip wheel --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist . \
     && /venv/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --no-index dist/*.whl \
-    && /venv/bin/python -B -c "from service.native.library import open_library; open_library()"
+    && /venv/bin/python -I -B -c "from service.native.library import open_library; open_library()"
 
 FROM python:3.11.14-slim-bookworm AS runtime
 ENV PATH=/venv/bin:$PATH \
