@@ -236,10 +236,10 @@ async def test_a_comparison_ends_at_its_deadline(world: World):
     publish_three(world)
     async with world.service() as service:
         body = {"user_id": "ann", "candidates": CANDIDATES}
-        with busy(service):
-            late = await service.client.post(
-                "/v1/compare", json=body, headers={"X-Request-Timeout-Ms": "60"}
-            )
+        headers = {"X-Request-Timeout-Ms": "60"}
+        with busy(service):  # without a deadline, it would wait until the threads are free
+            async with asyncio.timeout(10):
+                late = await service.client.post("/v1/compare", json=body, headers=headers)
         after = await compare(service)
     assert late.status_code == 504
     assert len(after["models"]) == 3
