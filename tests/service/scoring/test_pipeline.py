@@ -118,7 +118,8 @@ async def test_a_slow_cache_gets_half_of_the_time_at_most(world: World):
             answer = await post_score(service, X_Request_Timeout_Ms="400")
             client.client_unpause()
     assert answer.status_code == 200
-    assert answer.json()["state"]["source"] == "unavailable"
+    expected = {"source": "unavailable", "tier": "redis", "as_of_s": None}
+    assert answer.json()["state"] == expected
 
 
 async def test_the_pipeline_itself_limits_the_candidates(world: World):
