@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from prometheus_client.metrics import MetricWrapperBase
 
 from service.app import create_app
+from service.observability.tables import CounterTable, HistogramTable
 from service.settings import Settings
 from service.wiring import build_dependencies
 
@@ -49,6 +50,10 @@ def metrics() -> dict[str, set[str]]:
             for family in metric.describe():
                 names = [family.name + suffix for suffix in SUFFIXES[family.type]]
                 found |= {name: set(metric._labelnames) for name in names}
+        if isinstance(metric, CounterTable | HistogramTable):
+            for family in metric.collect():
+                names = [family.name + suffix for suffix in SUFFIXES[family.type]]
+                found |= {name: set(metric._labels) for name in names}
     dependencies.workers.shutdown()
     dependencies.follower.close()
     return found
