@@ -160,7 +160,7 @@ def _compare(url: str, inputs: Inputs, options: Options) -> dict[str, Any]:
     queries = _queries(inputs, options.effort.users, COMPARED_SLATE)
     for number, (user_id, candidates) in enumerate(queries):
         answer = _fetch(f"{url}/v1/score", _body(user_id, candidates))
-        feed = inputs.feed([number], 1)
+        feed = inputs.feed([number], COMPARED_SLATE)
         for name in ("context_fields", "candidate_fields"):  # the requests give none
             if name in feed:
                 feed[name] = np.full_like(feed[name], UNKNOWN)
