@@ -4,6 +4,7 @@ The compiler is $CC, `cc`, or the one of the PyPI package `ziglang`, which needs
 nothing but the standard library, so that a build hook can load it from its path.
 """
 
+import argparse
 import hashlib
 import importlib.util
 import os
@@ -119,7 +120,10 @@ def _run(command: list[str]) -> None:
 
 def main() -> None:
     """Build the library beside the sources, or at the path of the first argument."""
-    library = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER / NAME
+    parser = argparse.ArgumentParser(description="Compile the native library of the service.")
+    help_text = "path of the shared library (default: beside the sources)"
+    parser.add_argument("library", nargs="?", type=Path, default=FOLDER / NAME, help=help_text)
+    library = parser.parse_args().library
     try:
         compile_library(library)
     except CompileError as error:

@@ -21,6 +21,8 @@ SIGNS = {
     "export": r"export .* 0:00:0\d",
 }
 """What a builder shows when it is well inside a step."""
+SPINNER = r"[\u2800-\u28ff] "
+"""Stands before a step's name from the moment the step begins."""
 RECORD = b"ABSR"
 """Every record begins with it, so it is on the way to the cache only while records are written."""
 FLIP = b"$4\r\nEVAL\r\n"
@@ -127,28 +129,36 @@ def _see_it_serve(
 
 
 def _kill_in(step: str, build: Build, cache: Cache) -> Kill:
-    """Run, and kill as soon as there is a sign of the step; again if the step ended without one."""
-    shown = ""
+    """Run, and kill as soon as there is a sign of the step.
+
+    A step of tenths of a second may end without one. The next run is killed as soon as the step has begun.
+    """
+    shown = _run_into(step, build, is_late=False)
     for _ in range(TRIES):
-        with build.run() as builder:
-            wait_until(
-                lambda: (
-                    _is_inside(step, builder, build)
-                    or step in build.folder.stamps()
-                    or not builder.is_running()
-                ),
-                f"{step} to begin",
-            )
-            builder.kill()
-        shown += builder.shown
         found = _what_is_left(shown, build, cache)
         if step not in found.stamps:
             return found
-        build.folder.forget([step])
+        shown += _run_into(step, build, is_late=True)
     raise AssertionError(f"{step} always ended before the kill: {found}")
 
 
-def _is_inside(step: str, builder: Builder, build: Build) -> bool:
+def _run_into(step: str, build: Build, *, is_late: bool) -> str:
+    """Run until the step shows that it is at work, or has ended, and kill; what was shown."""
+    earlier = build.folder.stamps().get(step)
+
+    def has_come() -> bool:
+        has_ended = build.folder.stamps().get(step) not in (None, earlier)
+        return has_ended or _is_inside(step, builder, build, is_late=is_late)
+
+    with build.run(*(("--from", step) if is_late else ())) as builder:
+        wait_until(lambda: has_come() or not builder.is_running(), f"{step} to begin")
+        builder.kill()
+    return builder.shown
+
+
+def _is_inside(step: str, builder: Builder, build: Build, *, is_late: bool) -> bool:
+    if is_late:
+        return builder.has_shown(f"{SPINNER}{step} ") and step not in build.folder.stamps()
     if step == "precompute":
         return build.folder.records.with_name("records.bin.new").exists()
     return builder.has_shown(SIGNS[step])

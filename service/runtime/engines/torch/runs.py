@@ -100,11 +100,21 @@ class Bucket:
 
 def launch(buffers: Buffers, scratch: Scratch, weights: Weights, sizes: Sizes) -> None:
     """Launch the three kernels on the current stream."""
+    splits = splits_of(buffers.tiles, sizes)
+    _launch_user(buffers, scratch, weights, sizes)
+    _launch_slots(buffers, scratch, weights, sizes, splits)
+    _launch_head(buffers, scratch, weights, sizes, splits)
+
+
+def _common(weights: Weights, sizes: Sizes) -> dict[str, int | str]:
+    """Sizes that the attention and the head share."""
+    d = weights.vectors.shape[1]
+    return {"H": sizes.heads, "G": sizes.pooled, "D": d, "BC": TILE, "PRECISION": PRECISION}
+
+
+def _launch_user(buffers: Buffers, scratch: Scratch, weights: Weights, sizes: Sizes) -> None:
     from service.runtime.engines.torch import kernels
 
-    splits = splits_of(buffers.tiles, sizes)
-    d, w1 = weights.vectors.shape[1], weights.bias.shape[0]
-    common = {"H": sizes.heads, "G": sizes.pooled, "D": d, "BC": TILE, "PRECISION": PRECISION}
     kernels.user_kernel[(USERS,)](
         buffers.states,
         buffers.context,
@@ -119,8 +129,15 @@ def launch(buffers: Buffers, scratch: Scratch, weights: Weights, sizes: Sizes) -
         R=sizes.slots,
         RP=width(sizes.slots),
         CONTEXT=sizes.context,
-        W1=w1,
+        W1=weights.bias.shape[0],
     )
+
+
+def _launch_slots(
+    buffers: Buffers, scratch: Scratch, weights: Weights, sizes: Sizes, splits: int
+) -> None:
+    from service.runtime.engines.torch import kernels
+
     kernels.slots_kernel[(buffers.tiles, sizes.pooled, splits)](
         buffers.states,
         buffers.users,
@@ -138,9 +155,16 @@ def launch(buffers: Buffers, scratch: Scratch, weights: Weights, sizes: Sizes) -
         N=sizes.recent,
         BK=KEYS,
         TINY=TINY,
-        **common,
+        **_common(weights, sizes),
         **SLOTS_OPTIONS,
     )
+
+
+def _launch_head(
+    buffers: Buffers, scratch: Scratch, weights: Weights, sizes: Sizes, splits: int
+) -> None:
+    from service.runtime.engines.torch import kernels
+
     head_tile = HEAD_TILE if buffers.tiles >= LARGE_TILES else SMALL_HEAD_TILE
     kernels.head_kernel[(buffers.tiles * (TILE // head_tile),)](
         buffers.users,
@@ -163,12 +187,12 @@ def launch(buffers: Buffers, scratch: Scratch, weights: Weights, sizes: Sizes) -
         scratch.sums,
         scratch.masses,
         buffers.logits,
-        W1=w1,
+        W1=weights.bias.shape[0],
         W2=weights.out.shape[0],
         FIELDS=sizes.fields,
         SPLITS=splits,
         BH=head_tile,
         SLOPE=sizes.slope,
-        **common,
+        **_common(weights, sizes),
         **HEAD_OPTIONS,
     )
