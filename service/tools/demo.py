@@ -196,7 +196,7 @@ def state(answer: Json, user: Json, served: Json) -> str:
         f"State: {answer['state']['source']}{reason}, {user['num_bytes']:,} bytes, as of {as_of}: {shapes}\n"
         f"Model: {answer['model']}, generation {answer['generation']}, artifact {answer['artifact_id']},\n"
         f"       {served['num_users']:,} users in the cache, history length {served['history_length']},"
-        f" scored by {served['provider']} in {answer['timings_ms']['total']:.1f} ms"
+        f" scored by {served['engine']['name']} in {answer['timings_ms']['total']:.1f} ms"
     )
 
 

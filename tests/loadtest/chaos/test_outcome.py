@@ -24,7 +24,7 @@ QUERY = Query(
     [
         (answer(), ""),
         (answer(scores=[0.1 + 1e-7, 0.2]), ""),
-        (answer(scores=[0.1 + 1e-5, 0.2]), "wrong"),
+        (answer(scores=[0.1 + 1e-4, 0.2]), "wrong"),
         (answer(scores=[0.1]), "wrong"),
         (answer(scores=[0.3, 0.4]), "mixed: named a from record, got scores of b from record"),
         (answer(scores=[0.5, 0.5]), "mixed: named a from record, got scores of a from cold"),

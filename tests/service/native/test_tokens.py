@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.contract.vocabulary import Vocabulary
-from service.native.compile import compile_library
+from service.native.compile import compile_library, seal
 from service.native.library import NativeLibraryError, open_library
 from service.native.rows import Rows
 from service.native.tokens import CONTEXT, HEAD_LENGTH, NAMES, Functions, RawIds, ScoreReader
@@ -125,6 +125,7 @@ def test_a_library_without_these_functions_is_refused(
 
     library = tmp_path / "older.so"
     subprocess.run(["cc", "-shared", f"-DABI={ABI}", str(older), "-o", str(library)], check=True)
+    seal(library)
     monkeypatch.setenv("ABSORB_NATIVE_LIBRARY", str(library))
     assert open_library().path == library
     with pytest.raises(NativeLibraryError, match="absorb_read_score"):

@@ -84,7 +84,7 @@ def check_log(lines: list[dict[str, Any]]) -> None:
     (start,) = (line for line in lines if line["message"] == "starting")
     assert start["providers"] == ["CPUExecutionProvider"]
     (swap,) = (line for line in lines if line["message"] == "generation serves")
-    assert (swap["model"], swap["provider"]) == ("toy", "CPUExecutionProvider")
+    assert (swap["model"], swap["engine"]) == ("toy", "onnxruntime")
 
 
 class Slow:
