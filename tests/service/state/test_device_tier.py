@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -63,6 +64,13 @@ class Tier:
     def num_used(self) -> int:
         return self.slots.num_slots - self.slots.num_free
 
+    async def uses(self, expected: int) -> bool:
+        """Whether so many slots are used, once the thread that copied has let go of its last result."""
+        deadline_s = time.monotonic() + 5
+        while self.num_used != expected and time.monotonic() < deadline_s:
+            await asyncio.sleep(0.001)
+        return self.num_used == expected
+
 
 @pytest.fixture
 async def held() -> AsyncIterator[Tier]:
@@ -81,7 +89,8 @@ async def test_an_offered_user_is_found_with_the_state_on_the_device(held: Tier)
     assert found.as_of_s == ord("a")
     expected = user(ord("a")).state
     assert all((found.state[name] == expected[name]).all() for name in expected)
-    assert held.tier.outcomes["copied"] == held.num_used == 1
+    assert held.tier.outcomes["copied"] == 1
+    assert await held.uses(1)
 
 
 async def test_a_copy_is_not_seen_before_it_has_ended(held: Tier):
@@ -101,7 +110,7 @@ async def test_the_least_recently_used_gives_way_and_its_slot_is_used_again(held
 
     assert [name for name in "abcd" if held.tier.get(SERVING, name)] == ["a", "c", "d"]
     assert held.tier.users.evictions == 1
-    assert held.num_used == 3
+    assert await held.uses(3)
 
 
 async def test_an_evicted_state_stays_whole_while_a_request_holds_it(held: Tier):
@@ -111,11 +120,11 @@ async def test_an_evicted_state_stays_whole_while_a_request_holds_it(held: Tier)
     await held.hold("b", "c", "d", "e")
 
     assert held.tier.get(SERVING, "a") is None
-    assert held.num_used == 4
+    assert await held.uses(4)
     expected = user(ord("a")).state
     assert all((found.state[name] == expected[name]).all() for name in expected)
     del found
-    assert held.num_used == 3
+    assert await held.uses(3)
 
 
 async def test_a_swap_hides_the_old_generation_at_once_and_frees_its_slots(held: Tier):
@@ -126,7 +135,7 @@ async def test_a_swap_hides_the_old_generation_at_once_and_frees_its_slots(held:
     assert held.tier.get(SERVING, "a") is held.tier.get(NEW, "a") is None
     while held.tier.sweep():
         pass
-    assert held.num_used == 0
+    assert await held.uses(0)
 
 
 async def test_a_copy_that_ends_after_the_swap_is_not_used(held: Tier):
@@ -136,7 +145,8 @@ async def test_a_copy_that_ends_after_the_swap_is_not_used(held: Tier):
     held.tier.open(NEW)
     await held.settle()
 
-    assert held.tier.users.num_entries == held.num_used == 0
+    assert held.tier.users.num_entries == 0
+    assert await held.uses(0)
     assert held.tier.outcomes["outdated"] == 1
 
 
@@ -151,7 +161,7 @@ async def test_a_newer_record_replaces_a_copy_that_has_not_ended(held: Tier):
     assert found is not None
     assert found.as_of_s == 2
     assert (held.tier.outcomes["outdated"], held.tier.outcomes["copied"]) == (1, 1)
-    assert held.num_used == 1
+    assert await held.uses(1)
 
 
 async def test_an_expired_user_is_a_miss_and_frees_its_slot(held: Tier):
@@ -159,7 +169,7 @@ async def test_an_expired_user_is_a_miss_and_frees_its_slot(held: Tier):
     held.now_s = 100.0
 
     assert held.tier.get(SERVING, "a") is None
-    assert held.num_used == 0
+    assert await held.uses(0)
 
 
 async def test_more_offers_than_may_wait_are_dropped(held: Tier):
