@@ -1,21 +1,17 @@
 """Slates for the engines: real users of a file of records, candidates drawn from the catalogue."""
 
-import gzip
-import struct
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
+from loadtest.record_file import read_record_file
 from models.contract.artifact import Artifact
 from models.contract.record import decode_record
 from models.contract.schema import FIRST_KNOWN, UNKNOWN
 from service.runtime.engines.engine import EngineSlate
 
-LENGTH = struct.Struct("<I")
-"""Before each record of the builder's file; `builder/export/precompute.py`."""
 SLOT_ITEMS, SLOT_SUMS = "slot_items", "slot_sums"
 
 
@@ -26,9 +22,7 @@ def read_slates(artifact: Artifact, records: Path, users: int, seed: int = 0) ->
         ValueError: the file holds no record.
         RecordError: a record is damaged, or another artifact made it.
     """
-    raw = list(split_records(records))
-    if not raw:
-        raise ValueError(f"records: got none in {records}, expected at least one")
+    raw = read_record_file(records)
     rng, schema = np.random.default_rng(seed), artifact.manifest.schema
     step = max(len(raw) // users, 1)
     slates = []
@@ -72,16 +66,3 @@ def with_all_slots(slate: EngineSlate, num_items: int, rng: np.random.Generator)
 def filled_slots(slate: EngineSlate) -> int:
     """Number of slots that hold an item."""
     return int(np.count_nonzero(slate.state[SLOT_ITEMS]))
-
-
-def split_records(path: Path) -> Iterator[bytes]:
-    """The packed records of a file of the builder, which may be gzipped (`.gz`)."""
-    content = path.read_bytes()
-    if path.suffix == ".gz":
-        content = gzip.decompress(content)
-    start = 0
-    while start < len(content):
-        (size,) = LENGTH.unpack_from(content, start)
-        start += LENGTH.size
-        yield content[start : start + size]
-        start += size

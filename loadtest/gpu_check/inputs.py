@@ -1,8 +1,6 @@
 """Inputs of the engines: an artifact, records of real users, and slates drawn from the catalogue."""
 
-import gzip
-import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +10,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from safetensors.torch import load
 
+from loadtest.record_file import read_record_file
 from models.base import CtrModel
 from models.contract.artifact import ENCODE, WEIGHTS, Artifact, load_artifact
 from models.contract.record import UserRecord, decode_record
@@ -25,7 +24,6 @@ Feed = dict[str, NDArray[Any]]
 REQUEST = ("recent", "context_fields", "items", "candidate_fields")
 """Inputs that a request brings; the last one only if the model has candidate fields."""
 ITEM_FIELDS = "frame.items.item_fields"
-LENGTH = struct.Struct("<I")
 SEED = 20261127
 
 
@@ -160,23 +158,8 @@ def read_inputs(artifact: Path, records: Path) -> Inputs:
         ValueError: the file holds no record.
     """
     loaded = load_artifact(artifact.resolve().parent, artifact.resolve().name)
-    raws = list(split_records(records))
-    if not raws:
-        raise ValueError(f"records: got no record in {records}, expected at least one")
+    raws = read_record_file(records)
     spec = loaded.manifest.state_spec
     decoded = [decode_record(raw, spec, loaded.artifact_id) for raw in raws]
     packed = [(record.user_id, raw) for record, raw in zip(decoded, raws, strict=True)]
     return Inputs(loaded, decoded, packed)
-
-
-def split_records(path: Path) -> Iterator[bytes]:
-    """The packed records of a file of the builder, which may be gzipped (`.gz`)."""
-    content = path.read_bytes()
-    if path.suffix == ".gz":
-        content = gzip.decompress(content)
-    start = 0
-    while start < len(content):
-        (size,) = LENGTH.unpack_from(content, start)
-        start += LENGTH.size
-        yield content[start : start + size]
-        start += size

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from loadtest.gpu_check.inputs import Inputs, read_inputs, split_records
+from loadtest.gpu_check.inputs import Inputs, read_inputs
+from loadtest.record_file import split_records
 from models.contract.record import record_artifact
 
 RUNS = Path("var/runs")

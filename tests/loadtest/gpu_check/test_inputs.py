@@ -1,8 +1,8 @@
 import numpy as np
 
 from loadtest.gpu_check.buffers import Buffers
-from loadtest.gpu_check.inputs import split_records
 from loadtest.gpu_check.options import Options
+from loadtest.record_file import split_records
 
 
 def test_inputs_are_unchanged_in_the_buffers(options: Options) -> None:
