@@ -169,9 +169,8 @@ class TieredStates:
     def drop(self, serving: Serving, user_id: str, found: FoundState) -> None:
         """Forget a record that gave no score: the next request reads the cache again."""
         self._device.drop(serving, user_id)
-        if (
-            found.tier == "device"
-        ):  # the host tier may hold the record from which the state was copied
+        if found.tier == "device":
+            # The host tier may hold the record from which the state was copied.
             self._host.users.remove(serving, user_id)
         self._host.drop(serving, user_id, found.state)
 
