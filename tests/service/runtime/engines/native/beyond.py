@@ -22,7 +22,7 @@ class Short(np.ndarray):
         return super().__len__() + 1
 
     @property
-    def shape(self) -> tuple[int, ...]:
+    def shape(self) -> tuple[int, ...]:  # type: ignore[misc]
         return (len(self),)
 
 
