@@ -21,8 +21,8 @@ class Short(np.ndarray):
     def __len__(self) -> int:
         return super().__len__() + 1
 
-    @property
-    def shape(self) -> tuple[int, ...]:  # type: ignore[misc]
+    @property  # type: ignore[misc]
+    def shape(self) -> tuple[int, ...]:
         return (len(self),)
 
 
