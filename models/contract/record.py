@@ -4,12 +4,13 @@ A record is one packed value per user, so that the service reads it in one round
 takes 4 to 5 times as long):
 
     magic 4 | codec 1 | dtype 1 | user id bytes 2 | recent 4 | payload 4 | artifact id 16 | as_of_s 8 |
-    user id | recent item rows (int32) | row counts (uint32) | tensors in the order of the state spec | crc32 4
+    user id | recent item rows (int32) | row counts (uint32) | tensors in the order of the state spec | mark | crc32 4
 
 Names and shapes of the tensors are not in the record: the artifact has them. Where a user fills only the first or only
 the last rows of a tensor (`TensorSpec.filled`), the record holds these rows alone, and their number as a row count; the
 decoder sets the other rows to 0. A record of codec 1, made by an older builder, has no row counts and holds every row.
-All numbers are little-endian.
+The mark (version 8 | aged_from_s 8 | folds 2) is there in codec 3 alone: `absorb follow` writes it, and a publish writes
+codec 2 or 1, which count as version 0. All numbers are little-endian.
 """
 
 import struct
@@ -30,10 +31,30 @@ MAGIC = b"ABSR"
 CODEC = 2
 WHOLE_CODEC = 1
 """Codec of older records: every row is stored, without row counts. Read, but not written any more."""
+MARKED_CODEC = 3
+"""Codec of records that `absorb follow` writes: codec 2 and a mark."""
+CODECS = (WHOLE_CODEC, CODEC, MARKED_CODEC)
 ARTIFACT_ID_BYTES = 16
 HEADER = struct.Struct("<4sBBHII16sq")
 ARTIFACT_AT = struct.calcsize("<4sBBHII")
 CHECKSUM = struct.Struct("<I")
+MARK = struct.Struct("<QqH")
+CODEC_AT = 4
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What a record that live events were folded into says beside its state.
+
+    Attributes:
+        version: of the user's live log (`models/live/log.py`) that the state holds.
+        aged_from_s: epoch second from which the ages in the state are measured.
+        folds: additions to the state since it was last encoded as a whole; 0 for one that is never added to.
+    """
+
+    version: int
+    aged_from_s: int
+    folds: int = 0
 
 
 @dataclass(frozen=True)
@@ -45,12 +66,19 @@ class UserRecord:
         as_of_s: epoch second up to which events are in the state, from 1970 to before 2100.
         recent: catalogue rows of the latest events, newest last; used for requests that name none.
         state: tensor name -> float32 or int32 array, as the state spec says (no batch axis).
+        mark: of a record with live events; None for one that a publish wrote.
     """
 
     user_id: str
     as_of_s: int
     recent: NDArray[np.int32]
     state: Mapping[str, Array]
+    mark: Mark | None = None
+
+    @property
+    def version(self) -> int:
+        """Version of the live log that the state holds; 0 for a record that a publish wrote."""
+        return 0 if self.mark is None else self.mark.version
 
 
 USER_ID_BYTES = 16
@@ -85,7 +113,7 @@ def encode_record(
 
     Raises:
         ValueError: names or shapes differ from the spec, a value is not finite or cannot be represented in `dtype`,
-            `as_of_s` is no epoch second, or the artifact id is malformed.
+            `as_of_s` or the mark's `aged_from_s` is no epoch second, or the artifact id is malformed.
     """
     _check_moment(record.as_of_s, ValueError)
     artifact = bytes.fromhex(artifact_id)
@@ -101,8 +129,11 @@ def encode_record(
     sizes = len(user), len(record.recent), len(payload)
     # Without row counts both codecs have one layout, and services that know only the older one can read it.
     codec = CODEC if any(tensor.has_row_count for tensor in spec) else WHOLE_CODEC
+    mark = b""
+    if record.mark is not None:
+        codec, mark = MARKED_CODEC, _pack_mark(record.mark)
     header = HEADER.pack(MAGIC, codec, dtype_code, *sizes, artifact, record.as_of_s)
-    body = header + user + recent + payload
+    body = header + user + recent + payload + mark
     return body + CHECKSUM.pack(zlib.crc32(body))
 
 
@@ -134,13 +165,12 @@ def decode_record(
     magic, codec, dtype_code, user_size, num_recent, payload_size, artifact, as_of_s = (
         HEADER.unpack_from(raw)
     )
-    if magic != MAGIC or codec not in (WHOLE_CODEC, CODEC) or dtype_code >= len(RECORD_DTYPES):
-        raise CorruptRecordError(
-            f"not a record of codec {WHOLE_CODEC} or {CODEC}: it starts with {raw[:6]!r}"
-        )
+    if magic != MAGIC or codec not in CODECS or dtype_code >= len(RECORD_DTYPES):
+        raise CorruptRecordError(f"not a record of codec 1, 2 or 3: it starts with {raw[:6]!r}")
     if max_recent is not None and num_recent > max_recent:
         raise CorruptRecordError(f"recent: {num_recent} rows, expected at most {max_recent}")
-    size = HEADER.size + user_size + 4 * num_recent + payload_size + CHECKSUM.size
+    mark_size = MARK.size if codec == MARKED_CODEC else 0
+    size = HEADER.size + user_size + 4 * num_recent + payload_size + mark_size + CHECKSUM.size
     if len(raw) != size:
         raise CorruptRecordError(f"truncated: got {len(raw)} bytes, the header says {size}")
     if zlib.crc32(memoryview(raw)[:-4]) != CHECKSUM.unpack_from(raw, size - 4)[0]:
@@ -153,10 +183,12 @@ def decode_record(
     if user_id is not None and owner != user_id:
         raise ForeignRecordError("user", owner, user_id)
     recent = np.frombuffer(raw, "<i4", num_recent, start)
-    payload = memoryview(raw)[start + 4 * num_recent : size - CHECKSUM.size]
+    end = size - CHECKSUM.size - mark_size
+    payload = memoryview(raw)[start + 4 * num_recent : end]
     dtype = RECORD_DTYPES[dtype_code]
     state = unpack_state(payload, spec, dtype, has_row_counts=codec != WHOLE_CODEC)
-    return UserRecord(owner, as_of_s, recent, state)
+    mark = _read_mark(raw, end) if mark_size else None
+    return UserRecord(owner, as_of_s, recent, state, mark)
 
 
 def check_ids(state: Mapping[str, Array], spec: StateSpec, num_items: int) -> None:
@@ -189,6 +221,29 @@ def record_artifact(raw: bytes) -> str | None:
     if len(raw) < HEADER.size or not raw.startswith(MAGIC):
         return None
     return raw[ARTIFACT_AT : ARTIFACT_AT + ARTIFACT_ID_BYTES].hex()
+
+
+def record_version(raw: bytes) -> int:
+    """Version of the live log that a record holds, from its mark, which is not checked; 0 if it has none."""
+    if len(raw) < HEADER.size + MARK.size + CHECKSUM.size or raw[CODEC_AT] != MARKED_CODEC:
+        return 0
+    return int(MARK.unpack_from(raw, len(raw) - CHECKSUM.size - MARK.size)[0])
+
+
+def _pack_mark(mark: Mark) -> bytes:
+    _check_moment(mark.aged_from_s, ValueError)
+    try:
+        return MARK.pack(mark.version, mark.aged_from_s, mark.folds)
+    except struct.error as error:
+        raise ValueError(
+            f"mark: got {mark}, expected a version below 2^64 and folds below 65,536"
+        ) from error
+
+
+def _read_mark(raw: bytes, start: int) -> Mark:
+    mark = Mark(*MARK.unpack_from(raw, start))
+    _check_moment(mark.aged_from_s, CorruptRecordError)
+    return mark
 
 
 def _decode_owner(raw: bytes) -> str:
