@@ -9,8 +9,8 @@ takes 4 to 5 times as long):
 Names and shapes of the tensors are not in the record: the artifact has them. Where a user fills only the first or only
 the last rows of a tensor (`TensorSpec.filled`), the record holds these rows alone, and their number as a row count; the
 decoder sets the other rows to 0. A record of codec 1, made by an older builder, has no row counts and holds every row.
-The mark (version 8 | aged_from_s 8 | folds 2) is there in codec 3 alone: `absorb follow` writes it, and a publish writes
-codec 2 or 1, which count as version 0. All numbers are little-endian.
+The mark (version 8 | aged_from_s 8 | folds 2) is in codec 3 alone, which `absorb follow` writes; a publish writes codec
+2 or 1, which count as version 0. All numbers are little-endian.
 """
 
 import struct

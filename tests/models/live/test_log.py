@@ -1,33 +1,13 @@
 """Logs of live events on a real server: idempotent, counted, and readable by anybody who knows the key."""
 
-import shutil
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from redis import Redis
 
-from models.contract.embedded_cache import start_server, stop_server
 from models.live.event import Event, EventError
 from models.live.keys import log_key, tombstone
 from models.live.log import UserLog, append, drop, read_log
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    folder = Path(tempfile.mkdtemp(prefix="ab", dir="/tmp"))  # unix socket paths must be short
-    yield f"unix://{start_server(folder)}"
-    stop_server(folder)
-    shutil.rmtree(folder)
-
-
-@pytest.fixture
-def client(server: str) -> Iterator[Redis]:
-    with Redis.from_url(server) as client:
-        client.flushall()
-        yield client
 
 
 def event(number: int) -> Event:
