@@ -19,9 +19,11 @@ from models.contract.errors import AbsorbError
 from service.generations.follower import Follower
 from service.generations.selection import Selection
 from service.http.cache_routes import cache_routes
+from service.http.event_routes import event_routes
 from service.http.middleware import Check, RequestMiddleware
 from service.http.routes import operating_routes, scoring_routes, showing_routes
 from service.http.slow_routes import slow_routes
+from service.observability.event_metrics import EventMetrics
 from service.observability.exposition import Scrape
 from service.observability.metrics import Telemetry
 from service.observability.request_log import RequestLog
@@ -33,6 +35,7 @@ from service.scoring.pipeline import Pipeline
 from service.settings import Settings
 from service.state.build import Tiers
 from service.status import headers_of, status_of
+from service.store.event_log import EventLog
 from service.transport.auth import Access
 from service.transport.body import BodyLimit
 from service.transport.browser import BrowserRules
@@ -65,6 +68,7 @@ class Dependencies:
         parsers: parses large request bodies.
         pipeline: query -> scores.
         data_plane: the V2 protocol, whatever transport carries it.
+        events: writes live events to the cache.
         tracing: begins spans; None: traces are off.
         request_log: begins and finishes requests.
         grpc_server: the V2 protocol over gRPC; None: it is off.
@@ -80,6 +84,7 @@ class Dependencies:
     parsers: ParserThread
     pipeline: Pipeline
     data_plane: DataPlane
+    events: EventLog
     tracing: Tracing | None
     request_log: RequestLog
     grpc_server: "GrpcServer | None"
@@ -174,6 +179,13 @@ def _routers(
     body = BodyLimit(settings.max_body_bytes, settings.body_timeout_s)
     return [
         cache_routes(dependencies.tiers, pipeline, settings, dependencies.parsers),
+        event_routes(
+            dependencies.events,
+            settings,
+            dependencies.parsers,
+            EventMetrics(dependencies.telemetry.registry),
+            dependencies.tiers.states.clock,
+        ),
         showing_routes(pipeline, dependencies.selection),
         *v2_routes(dependencies.data_plane, body, access, dependencies.parsers),
         operating_routes(dependencies.readiness, scrape),

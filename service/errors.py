@@ -4,6 +4,7 @@ AbsorbError                    models/contract/errors.py
 ├── UnknownVersionError        the model exists, but another version of it serves
 ├── UnknownCallError           the gRPC service has no such call
 ├── UnknownUserError           the cache holds no record of that user
+├── UserForgottenError         the user was forgotten, and must not come back
 ├── NotReadyError              no model is loaded that can score
 ├── OverloadedError            too many requests are waiting
 ├── DeadlineError              the client's deadline passed before the answer was ready
@@ -48,6 +49,13 @@ class UnknownUserError(AbsorbError):
         super().__init__(
             f"user_id: got {user_id!r}, expected a user of model {model!r}, generation {generation}"
         )
+
+
+class UserForgottenError(AbsorbError):
+    """The user was forgotten, and must not come back. The error does not repeat the id."""
+
+    def __init__(self, field: str) -> None:
+        super().__init__(f"{field}: got a user who was forgotten, expected any other")
 
 
 class NotReadyError(AbsorbError):

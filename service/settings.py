@@ -136,6 +136,9 @@ class Settings(BaseSettings):
     host_cache_absent_ttl_s: PositiveFloat = 2.0
     """Seconds for which a user without a record is not looked up again."""
 
+    max_events_waiting: PositiveInt = 1_000_000
+    """Events in the stream, not yet folded by `absorb follow`, from which on new ones are rejected with status 429."""
+
     poll_interval_s: PositiveFloat = 1.0
     """Seconds between two reads of the generation pointers; a publish is noticed after at most that."""
 

@@ -28,6 +28,7 @@ from service.errors import (
     UnknownCallError,
     UnknownUserError,
     UnknownVersionError,
+    UserForgottenError,
 )
 
 RETRY_AFTER_S = 1
@@ -48,6 +49,7 @@ STATUS: dict[type[AbsorbError], int] = {
     UnknownVersionError: 404,
     UnknownCallError: 404,
     UnknownUserError: 404,
+    UserForgottenError: 410,
     OverloadedError: 429,
     NotReadyError: 503,
     DeadlineError: 504,
@@ -75,6 +77,7 @@ GRPC_CODES = {
     403: "PERMISSION_DENIED",
     404: "NOT_FOUND",
     408: "DEADLINE_EXCEEDED",
+    410: "NOT_FOUND",
     413: "RESOURCE_EXHAUSTED",
     415: "INVALID_ARGUMENT",
     429: "RESOURCE_EXHAUSTED",

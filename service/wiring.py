@@ -35,6 +35,7 @@ from service.scoring.pipeline import Pipeline
 from service.settings import Settings
 from service.state.build import Tiers, build_tiers
 from service.store.cluster import ClusterStore
+from service.store.event_log import EventLog
 from service.store.redis import RedisStore, StateStore
 from service.transport.parser_thread import ParserThread
 from service.v2.data_plane import DataPlane
@@ -88,6 +89,7 @@ def build_dependencies(
         parsers=parsers,
         pipeline=pipeline,
         data_plane=data_plane,
+        events=EventLog(store, settings.max_events_waiting),
         tracing=tracing,
         request_log=request_log,
         grpc_server=_grpc_server(data_plane, request_log, parsers, settings),
@@ -179,7 +181,7 @@ def _batcher(
     return Batcher(start, limits, telemetry.batch_size.observe)
 
 
-def _open_store(url: str, timeout_s: float) -> StateStore:
+def _open_store(url: str, timeout_s: float) -> RedisStore | ClusterStore:
     kind = ClusterStore if split_cluster_url(url)[1] else RedisStore
     return kind(url, timeout_s)
 

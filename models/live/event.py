@@ -49,28 +49,31 @@ class Event:
     kind: str = ""
     fields: Mapping[str, str] = field(default_factory=dict)
 
-    def check(self, now_s: float) -> None:
+    def check(self, now_s: float, where: str = "") -> None:
         """Check every value.
 
         Args:
             now_s: epoch second by the clock of the caller.
+            where: what comes before a value's name in errors.
 
         Raises:
             RequestError: a value cannot be used; names it, what came and what was expected.
         """
-        check_id("event_id", self.event_id)
-        check_id("user_id", self.user_id)
-        check_id("item_id", self.item_id)
+        check_id(f"{where}event_id", self.event_id)
+        check_id(f"{where}user_id", self.user_id)
+        check_id(f"{where}item_id", self.item_id)
         if not 0 <= self.ts_s <= min(now_s + MAX_AHEAD_S, END_OF_TIME_S):
             expected = f"an epoch second, at most {MAX_AHEAD_S} s ahead of {int(now_s)}"
-            raise RequestError("ts_s", self.ts_s, expected)
+            raise RequestError(f"{where}ts_s", self.ts_s, expected)
         if self.kind:
-            _check_text("kind", self.kind)
+            _check_text(f"{where}kind", self.kind)
         if len(self.fields) > MAX_FIELDS:
-            raise RequestError("fields", f"{len(self.fields)} fields", f"at most {MAX_FIELDS}")
+            raise RequestError(
+                f"{where}fields", f"{len(self.fields)} fields", f"at most {MAX_FIELDS}"
+            )
         for name, value in self.fields.items():
-            _check_text("fields", name)
-            _check_text(f"fields.{name}", value)
+            _check_text(f"{where}fields", name)
+            _check_text(f"{where}fields.{name}", value)
 
     def to_bytes(self) -> bytes:
         """The event as JSON; an empty kind and empty fields are left out. Equal events give equal bytes."""

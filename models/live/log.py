@@ -1,8 +1,9 @@
 """A user's live events in the cache: a hash from event id to event, with a version that counts the new ones.
 
 The log is what states are made of. Appending is idempotent: an event that comes again, by a client that retries, a
-stream that delivers twice or a second worker, changes nothing. The version grows with every new event and never falls
-while the log lives, so a record that names the version it was made from can be compared with the log.
+stream that delivers twice or a second worker, changes nothing. The version grows with every new event, now and then
+without one, and never falls while the log lives, so a record that names the version it was made from can be compared
+with the log.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

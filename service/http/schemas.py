@@ -267,6 +267,19 @@ class PrefetchResponse(Answer):
     """Users that were not: the queue was full, or the host tier is off."""
 
 
+class EventsResponse(Answer):
+    """What became of the events of a request."""
+
+    accepted: int
+    """Events that are in their users' logs now, those included that were there before."""
+
+    duplicates: int
+    """Events that were there before, by their ids: they count once."""
+
+    position: str
+    """Position of the last one in the stream of events."""
+
+
 class HostInfo(Answer):
     """How full the host tier is."""
 

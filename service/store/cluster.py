@@ -121,6 +121,20 @@ class ClusterStore:
         """
         await self._limited(self._announce(service, loaded, ttl_s), CONTROL_TIMEOUT_S)
 
+    async def execute(self, commands: Sequence[tuple[str, tuple[str | bytes, ...]]]) -> list[Any]:
+        """Run commands, each on the node of its key: those of one key in order, one after another.
+
+        Raises:
+            CacheUnavailableError: no answer in time, or one of the answers is an error.
+            CorruptRecordError: a key holds a value of another type.
+        """
+        answers: list[Any] = await self._limited(self._execute(commands), CONTROL_TIMEOUT_S)
+        return answers
+
+    async def _execute(self, commands: Sequence[tuple[str, tuple[str | bytes, ...]]]) -> list[Any]:
+        # One after another: an event must be in its user's log before it is in the stream.
+        return [await self._send(key, *command) for key, command in commands]
+
     async def _announce(self, service: str, loaded: bytes, ttl_s: int) -> None:
         key = heartbeat_key(service)
         await self._send(SERVICES_KEY, "SADD", SERVICES_KEY, service)

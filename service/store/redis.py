@@ -113,6 +113,18 @@ class RedisStore:
             pipeline.set(heartbeat_key(service), loaded, ex=ttl_s)
             await ask(pipeline.execute(), CONTROL_TIMEOUT_S, self._name)
 
+    async def execute(self, commands: Sequence[tuple[str, tuple[str | bytes, ...]]]) -> list[Any]:
+        """Run commands in order, in one round trip. No transaction: after an error, the others may have run.
+
+        Raises:
+            CacheUnavailableError: no answer in time, or one of the answers is an error.
+            CorruptRecordError: a key holds a value of another type.
+        """
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for _, command in commands:
+                pipeline.execute_command(*command)
+            return await ask(pipeline.execute(), CONTROL_TIMEOUT_S, self._name)
+
     async def _get(self, key: str) -> bytes | None:
         return cast(bytes | None, await self._redis.get(key))
 

@@ -30,7 +30,11 @@ from models.contract.generation import (
     lock_key,
     pointer_key,
 )
+from models.live.event import Event
+from models.live.keys import log_key
 from service.settings import Settings
+from service.store.event_log import EventLog
+from service.store.redis import RedisStore
 from service.tools.published import read_published
 from tests.cluster import running_cluster
 from tests.docker.compose_cache import ComposeCache, command_of, compose_cache, password
@@ -162,12 +166,25 @@ def test_only_the_administrator_administers(server, user):
     ],
     ids=" ".join,
 )
-def test_the_service_writes_only_its_announcement(server, write):
+def test_the_service_writes_only_its_announcement_and_events(server, write):
     with server.client("service") as client:
         with pytest.raises(NoPermissionError):
             client.execute_command(*write)
         assert client.execute_command("SADD", SERVICES_KEY, "a-service") == 1
         assert client.execute_command("SET", HEARTBEAT, "{}", "EX", "60")
+
+
+def test_the_service_accepts_events(server):
+    async def append() -> None:
+        store = RedisStore(server.url("service"), 2.0)
+        await EventLog(store, 10).append([Event("e1", "ann", "i1", AS_OF_S)])
+        await store.close()
+
+    asyncio.run(append())
+    with server.client("admin") as admin:
+        assert admin.execute_command("ACL", "LOG") == []
+    with server.client("service") as client, pytest.raises(NoPermissionError):
+        client.hgetall(log_key("ann"))
 
 
 @pytest.mark.parametrize(
