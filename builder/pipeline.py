@@ -28,13 +28,14 @@ from builder.evaluate.report_page import write_report_page
 from builder.export.onnx import export
 from builder.export.precompute import precompute, read_records, write_records
 from builder.ingest.checks import require_negatives
-from builder.ingest.events import Events
+from builder.ingest.events import Events, read_user_ids
 from builder.ingest.run import STAGES, ingest, input_fingerprint
 from builder.ingest.times import as_date
 from builder.language.field_vectors import vectors_of
 from builder.progress import Counted, Progress, counted, silent
 from builder.publish.blue_green import publish
 from builder.publish.cache import connect_cache
+from builder.publish.forgotten import tombstones_of_build
 from builder.publish.generations import new_generation, read_pointer
 from builder.publish.records import Records
 from builder.publish.rolling import publish_in_place
@@ -48,6 +49,7 @@ from models.contract.artifact import Artifact, load_artifact
 from models.contract.errors import AbsorbError
 from models.contract.record import encode_record
 from models.contract.schema import FIRST_KNOWN
+from models.live.tombstones import Tombstones
 from models.registry import model_entry
 
 logger = logging.getLogger(__name__)
@@ -70,6 +72,7 @@ class Build:
         artifacts: folder of all artifacts, shared with the service.
         cache_url: the cache to publish to.
         progress: called by the running step.
+        reads_tombstones: whether to ask the cache who is forgotten before the log is ingested.
     """
 
     recipe: Recipe
@@ -77,6 +80,7 @@ class Build:
     artifacts: Path
     cache_url: str
     progress: Progress = silent
+    reads_tombstones: bool = True
 
     def events(self) -> Events:
         """The ingested log.
@@ -97,13 +101,23 @@ class Build:
                 f"run `absorb ingest {self.recipe.path}` again"
             ) from error
 
+    def tombstones(self) -> Tombstones:
+        """The forgotten users, whose events are not ingested.
+
+        Raises:
+            StepError: the cache does not answer; the error names the choice.
+        """
+        if not self.reads_tombstones:
+            return Tombstones()
+        return tombstones_of_build(self.cache_url, self.folder.path.parent)
+
     def artifact(self) -> Artifact:
         """The exported artifact, verified."""
         return load_artifact(self.artifacts, self.folder.stamps()["export"].result["artifact_id"])
 
 
 def _ingest(build: Build) -> Result:
-    events = ingest(build.recipe, build.progress)
+    events = ingest(build.recipe, build.progress, build.tombstones())
     build.progress(STAGES - 1, STAGES, "writing")
     with build.folder.replacing(build.folder.events) as folder:
         events.save(folder)
@@ -114,6 +128,17 @@ def _ingest(build: Build) -> Result:
         return counts
     first_s, last_s = int(events.ts_s.min()), int(events.ts_s.max())
     return {**counts, "first": as_date(first_s), "last": as_date(last_s)}
+
+
+def _is_without_forgotten(build: Build, result: Result) -> bool:
+    """Whether no user of the ingested log was forgotten since."""
+    tombstones = build.tombstones()
+    if not tombstones.times:
+        return True
+    try:
+        return not tombstones.named(read_user_ids(build.folder.events))
+    except (OSError, ValueError, KeyError):
+        return True  # the step that reads the log says what is wrong with it
 
 
 def _audit(build: Build) -> Result:
@@ -252,7 +277,7 @@ class Step:
 
 
 STEPS: dict[str, Step] = {
-    "ingest": Step(_ingest, ("data", "split", "history")),
+    "ingest": Step(_ingest, ("data", "split", "history"), _is_without_forgotten),
     # Another reason for an exception must not train the model again; the artifact's manifest holds it.
     "audit": Step(_audit, ("negatives", "audit"), _has_audit, used_by="export"),
     "train": Step(_train, ("model", "negatives", "sampling", "train", "language")),

@@ -20,6 +20,7 @@ from builder.cli.options import (
     PreparedFolder,
     RecipePath,
     Runs,
+    WithoutTombstones,
     make_build,
 )
 from builder.cli.progress_bar import bar, console
@@ -47,6 +48,7 @@ def build(
     runs: Runs = RUNS,
     artifacts: Artifacts = ARTIFACTS,
     cache: CacheUrl = CACHE,
+    without_tombstones: WithoutTombstones = False,
 ) -> None:
     """Do every step that is due, and print the results: the nightly job.
 
@@ -61,7 +63,7 @@ def build(
     if redo_from is not None and redo_from not in STEPS:
         expected = f"got {redo_from!r}, expected one of: {', '.join(STEPS)}"
         raise typer.BadParameter(expected, param_hint="--from")
-    made = make_build(recipe, runs, artifacts, cache)
+    made = make_build(recipe, runs, artifacts, cache, reads_tombstones=not without_tombstones)
     with made.folder.locked(), run_log(made.folder):
         if redo_from:
             made.folder.forget(list(STEPS)[list(STEPS).index(redo_from) :])
@@ -107,8 +109,27 @@ def _add_step(name: str, summary: str) -> None:
 
 
 for _name, _summary in STEPS.items():
-    if _name not in ("audit", "train"):  # they have options of their own: audit.py, and below
+    if _name not in ("ingest", "audit", "train"):  # options of their own: audit.py, and below
         _add_step(_name, _summary)
+
+
+@app.command(
+    rich_help_panel=NIGHTLY,
+    epilog=f"Example: absorb ingest builder/recipes/tiny.toml\n\n{EXIT_CODES}",
+)
+def ingest(
+    recipe: RecipePath = DEFAULT_RECIPE,
+    runs: Runs = RUNS,
+    artifacts: Artifacts = ARTIFACTS,
+    cache: CacheUrl = CACHE,
+    without_tombstones: WithoutTombstones = False,
+) -> None:
+    """Read, check and index the recipe's event log, without the events of forgotten users (`absorb forget`)."""
+    from builder.cli.steps import do_step
+
+    made = make_build(recipe, runs, artifacts, cache, reads_tombstones=not without_tombstones)
+    with made.folder.locked(), run_log(made.folder):
+        do_step(made, "ingest")
 
 
 @app.command(

@@ -1,5 +1,6 @@
 """Arguments and options that several commands share, and the build that they describe."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 DEFAULT_RECIPE = Path(__file__).parents[1] / "recipes" / "promotions.toml"
 RUNS, ARTIFACTS, CACHE = Path("var/runs"), Path("var/artifacts"), "embedded:"
 
+CACHE_VARIABLE = "ABSORB_CACHE_URL"
+
 RecipePath = Annotated[Path, typer.Argument(help="recipe (TOML); see builder/recipes/")]
 Runs = Annotated[Path, typer.Option("--runs", envvar="ABSORB_RUNS_DIR", help="folder of all runs")]
 Artifacts = Annotated[
@@ -25,9 +28,7 @@ Artifacts = Annotated[
 ]
 CacheUrl = Annotated[
     str,
-    typer.Option(
-        "--cache", envvar="ABSORB_CACHE_URL", help=escape("embedded:[folder] or a redis URL")
-    ),
+    typer.Option("--cache", envvar=CACHE_VARIABLE, help=escape("embedded:[folder] or a redis URL")),
 ]
 DeviceName = Annotated[
     str | None,
@@ -41,6 +42,13 @@ PreparedFolder = Annotated[
 Minutes = Annotated[
     float, typer.Option(min=0, help="with --prepared: time after which training stops; 0: no limit")
 ]
+WithoutTombstones = Annotated[
+    bool,
+    typer.Option(
+        "--without-tombstones",
+        help="do not ask the cache who is forgotten; the model may be trained on forgotten users",
+    ),
+]
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -48,10 +56,21 @@ def make_build(
     recipe: Path,
     runs: Path = RUNS,
     artifacts: Path = ARTIFACTS,
-    cache: str = CACHE,
+    cache: str | None = None,
     device: str | None = None,
+    *,
+    reads_tombstones: bool = True,
 ) -> "Build":
-    """The build of a recipe file, in the run folder of the recipe's name."""
+    """The build of a recipe file, in the run folder of the recipe's name.
+
+    Args:
+        recipe: file.
+        runs: folder of all runs.
+        artifacts: folder of all artifacts.
+        cache: URL; None: of a command that does not publish, and only asks the cache who is forgotten.
+        device: in place of the recipe's; None: the recipe's.
+        reads_tombstones: whether it does ask.
+    """
     from builder.pipeline import Build  # not before a command runs: it imports torch
     from builder.recipe.recipe import load_recipe
     from builder.run_folder import RunFolder
@@ -63,4 +82,6 @@ def make_build(
             raise typer.BadParameter(expected, param_hint="--device")
         rule = replace(loaded.train, device=device)  # type: ignore[arg-type]
         loaded = replace(loaded, train=rule)
-    return Build(loaded, RunFolder(runs / loaded.name), artifacts, cache)
+    url = cache if cache is not None else os.environ.get(CACHE_VARIABLE, CACHE)
+    folder = RunFolder(runs / loaded.name)
+    return Build(loaded, folder, artifacts, url, reads_tombstones=reads_tombstones)

@@ -23,15 +23,23 @@ from builder.ingest.columns import (
     as_text,
     refuse,
 )
-from builder.ingest.drop import QUANTITY, drop_neutral, drop_repeats, drop_returns
+from builder.ingest.drop import (
+    QUANTITY,
+    drop_forgotten,
+    drop_neutral,
+    drop_repeats,
+    drop_returns,
+)
 from builder.ingest.sources.raw import RawLog, Table, require_columns
 from builder.ingest.times import as_time_s
 from builder.recipe.data import TIME_FIELDS, Data
+from models.live.tombstones import Tombstones
 
 logger = logging.getLogger(__name__)
 
 TEXT = "text"
 POOL = "pool"
+NOBODY = Tombstones()
 
 
 @dataclass(frozen=True)
@@ -77,13 +85,14 @@ def context_column(name: str) -> str:
     return f"context:{name}"
 
 
-def clean(raw: RawLog, data: Data, now_s: float) -> CleanLog:
+def clean(raw: RawLog, data: Data, now_s: float, tombstones: Tombstones = NOBODY) -> CleanLog:
     """Check every table and convert its columns.
 
     Args:
         raw: the tables as a source found them.
         data: the recipe's section.
         now_s: current time, epoch seconds; events more than a day later are refused.
+        tombstones: users whose events are dropped.
 
     Raises:
         EventsError: a table does not hold what the recipe says.
@@ -91,7 +100,7 @@ def clean(raw: RawLog, data: Data, now_s: float) -> CleanLog:
     pools = None
     if raw.pools is not None:
         pools = clean_pools(raw.pools, raw.events, data.candidate_fields)
-    events = _clean_events(raw, data, now_s, pools)
+    events = _clean_events(raw, data, now_s, pools, tombstones)
     items, item_texts = _clean_items(raw, data.item_fields, events)
     return CleanLog(
         events,
@@ -104,7 +113,9 @@ def clean(raw: RawLog, data: Data, now_s: float) -> CleanLog:
     )
 
 
-def _clean_events(raw: RawLog, data: Data, now_s: float, pools: CleanPools | None) -> pl.DataFrame:
+def _clean_events(
+    raw: RawLog, data: Data, now_s: float, pools: CleanPools | None, tombstones: Tombstones
+) -> pl.DataFrame:
     table, columns = raw.events, raw.columns
     context = [name for name in data.context_fields if name not in TIME_FIELDS]
     item_fields = data.item_fields if raw.items is None else ()
@@ -130,6 +141,7 @@ def _clean_events(raw: RawLog, data: Data, now_s: float, pools: CleanPools | Non
     series |= {context_column(name): as_text(table, name) for name in context}
     series |= {_item_column(name): as_text(table, name) for name in item_fields}
     events = pl.DataFrame([values.alias(name) for name, values in series.items()])
+    events = drop_forgotten(table.source, events, tombstones)
     events = drop_neutral(table.source, events, data)
     if columns.quantity is not None:
         events = drop_returns(table.source, events)

@@ -1,4 +1,4 @@
-"""Events that a recipe leaves out: neutral ratings, returns and repeats. They are in no history and in no count."""
+"""Events that are left out: of forgotten users, neutral ratings, returns and repeats. No history and no count has them."""
 
 import logging
 
@@ -6,10 +6,28 @@ import polars as pl
 
 from builder.errors import EventsError
 from builder.recipe.data import Data
+from models.live.tombstones import Tombstones
 
 logger = logging.getLogger(__name__)
 
 QUANTITY = "quantity"
+
+
+def drop_forgotten(source: str, events: pl.DataFrame, tombstones: Tombstones) -> pl.DataFrame:
+    """Drop the events of forgotten users.
+
+    Raises:
+        EventsError: no event is left.
+    """
+    forgotten = tombstones.named(events["user"].unique().to_list())
+    if not forgotten:
+        return events
+    kept = events.filter(~pl.col("user").is_in(forgotten))
+    _log(source, events, kept, f"of {len(forgotten)} forgotten users")
+    if kept.is_empty():
+        problem = "events: got only events of forgotten users, expected some of others"
+        raise EventsError(source, problem)
+    return kept
 
 
 def drop_neutral(source: str, events: pl.DataFrame, data: Data) -> pl.DataFrame:

@@ -31,6 +31,7 @@ ARRAYS = (
 ORACLE = "oracle.npy"
 EVENT_POOL = "event_pool.npy"
 ITEM_VALUES = "item_values.json"
+HEADER = "events.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,12 +143,12 @@ class Events:
             "split": asdict(self.split),
             "schema": asdict(self.schema),
         }
-        (folder / "events.json").write_text(json.dumps(header))
+        (folder / HEADER).write_text(json.dumps(header))
 
     @classmethod
     def load(cls, folder: Path) -> "Events":
         """Inverse of `save`. Arrays are mapped into memory, not read."""
-        header = json.loads((folder / "events.json").read_text())
+        header = json.loads((folder / HEADER).read_text())
         values, texts = folder / ITEM_VALUES, folder / ITEM_TEXTS
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
         has_pools = header.get("has_pools", False)  # events saved by earlier versions have none
@@ -164,3 +165,14 @@ class Events:
             vocabulary=Vocabulary.from_bytes((folder / "vocabulary.json").read_bytes()),
             **arrays,
         )
+
+
+def read_user_ids(folder: Path) -> list[str]:
+    """Raw ids of the users of a saved log, without its arrays.
+
+    Raises:
+        OSError: the folder holds no log.
+        ValueError: its header cannot be read.
+    """
+    user_ids: list[str] = json.loads((folder / HEADER).read_text())["user_ids"]
+    return user_ids

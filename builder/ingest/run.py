@@ -12,7 +12,7 @@ import time
 
 from builder.ingest.assemble import assemble
 from builder.ingest.checks import require_items, require_no_use_of_times, require_targets
-from builder.ingest.clean import clean
+from builder.ingest.clean import NOBODY, clean
 from builder.ingest.events import Events
 from builder.ingest.sources import SOURCES
 from builder.ingest.sources.raw import RawLog
@@ -21,6 +21,7 @@ from builder.ingest.times import report_times
 from builder.progress import Progress, silent
 from builder.recipe.recipe import Recipe
 from models.contract.schema import FIRST_KNOWN
+from models.live.tombstones import Tombstones
 
 logger = logging.getLogger(__name__)
 
@@ -29,12 +30,13 @@ STAGES = 4
 """Read, clean, assemble; and the caller writes the events."""
 
 
-def ingest(recipe: Recipe, progress: Progress = silent) -> Events:
+def ingest(recipe: Recipe, progress: Progress = silent, tombstones: Tombstones = NOBODY) -> Events:
     """Read a recipe's log and make events of it.
 
     Args:
         recipe: names the files and the columns.
         progress: called before each stage, with the number of stages done.
+        tombstones: users whose events are dropped.
 
     Raises:
         EventsError: the log is missing, cannot be read, or does not fit the recipe.
@@ -42,10 +44,16 @@ def ingest(recipe: Recipe, progress: Progress = silent) -> Events:
     progress(0, STAGES, "reading the log")
     raw = SOURCES[recipe.data.source].read(recipe)
     logger.info("%s: read %d events", raw.events.source, len(raw.events.frame))
-    return ingest_log(raw, recipe, time.time(), progress)
+    return ingest_log(raw, recipe, time.time(), progress, tombstones)
 
 
-def ingest_log(raw: RawLog, recipe: Recipe, now_s: float, progress: Progress = silent) -> Events:
+def ingest_log(
+    raw: RawLog,
+    recipe: Recipe,
+    now_s: float,
+    progress: Progress = silent,
+    tombstones: Tombstones = NOBODY,
+) -> Events:
     """Make events of a log that a source has read.
 
     Args:
@@ -53,6 +61,7 @@ def ingest_log(raw: RawLog, recipe: Recipe, now_s: float, progress: Progress = s
         recipe: says which columns are used, and how the log is split.
         now_s: current time, epoch seconds; events more than a day later are refused.
         progress: called before each stage, with the number of stages done.
+        tombstones: users whose events are dropped.
 
     Raises:
         EventsError: the tables are not a log, or leave nothing to train, validate or test on.
@@ -61,7 +70,7 @@ def ingest_log(raw: RawLog, recipe: Recipe, now_s: float, progress: Progress = s
     if not raw.columns.time:
         require_no_use_of_times(source, recipe)
     progress(1, STAGES, f"cleaning {len(raw.events.frame):,} events")
-    log = clean(raw, recipe.data, now_s)
+    log = clean(raw, recipe.data, now_s, tombstones)
     require_items(source, log)
     if raw.columns.time:
         report_times(source, log.times_s)

@@ -6,6 +6,7 @@ previous one (for `rollback`, and for services that have not seen the flip yet),
 """
 
 import logging
+from dataclasses import replace
 
 from builder.errors import PublishError
 from builder.publish.cache import CacheClient
@@ -53,6 +54,7 @@ def publish(
         try:
             sample = write(client, generation, records, spec, lock, progress)
             verify(client, generation, sample)
+            generation = replace(generation, num_users=generation.num_users - sample.left_out)
             new = Pointer(generation, old.current if old else None)
         except BaseException:
             _discard(client, generation)

@@ -9,6 +9,7 @@ from itertools import islice
 
 from builder.errors import PublishError
 from builder.publish.cache import CacheClient, cache_errors, read_control
+from builder.publish.forgotten import removed_since
 from models.contract.generation import (
     DEFAULT_KEY,
     MODELS_KEY,
@@ -129,7 +130,7 @@ def rollback(client: CacheClient, model: str) -> Pointer:
     if old.previous.place == old.current.place:
         raise PublishError(_why_overwritten(old.current, old.previous))
     num_left = count_records(client, old.previous)
-    if num_left < old.previous.num_users:
+    if num_left < old.previous.num_users - removed_since(client, old.previous.created_s):
         raise PublishError(
             f"model {model!r}: of the {old.previous.num_users} records of {old.previous.name} only {num_left} are left"
         )

@@ -78,8 +78,9 @@ def publish_in_place(
             _require_few_artifacts(mixture.current)
             flip_pointer(client, old_bytes, mixture, lock.token)
             _wait_for_services(client, old_bytes, mixture, lock, wait_s)
-            _overwrite(client, mixture.current, records, spec, lock, progress)
-            new = Pointer(replace(mixture.current, over=()), old.current)
+            left_out = _overwrite(client, mixture.current, records, spec, lock, progress)
+            written = mixture.current.num_users - left_out
+            new = Pointer(replace(mixture.current, over=(), num_users=written), old.current)
             flip_pointer(client, mixture.to_bytes(), new, lock.token)
             if not sweep(client, generation.model, new, lock):
                 logger.warning(
@@ -134,12 +135,14 @@ def _overwrite(
     spec: StateSpec,
     lock: HeldLock,
     progress: Watcher | None,
-) -> None:
+) -> int:
+    """Write the records; return how many were left out, because their users are forgotten."""
     users = _Users()
     try:
         sample = write(client, generation, users.watch(records), spec, lock, progress)
         _remove_leavers(client, generation, users.hashes(), lock)
         verify(client, generation, sample)
+        return sample.left_out
     except (PublishError, CacheUnavailableError):
         state = "is written in part; each record is scored by the artifact that made it"
         until = "until the next publish completes or reverts it"
