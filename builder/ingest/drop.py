@@ -1,4 +1,4 @@
-"""Events that are left out: of forgotten users, neutral ratings, returns and repeats. No history and no count has them."""
+"""Events that are left out: of forgotten users, neutral ratings, returns, repeats. No history and no count has them."""
 
 import logging
 

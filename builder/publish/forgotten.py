@@ -111,16 +111,13 @@ class LeftOut:
         self._tombstones = Tombstones()
         self._refresh()
 
-    def without(self, batch: Sequence[Record]) -> list[Record]:
-        """The records of a batch whose users were not forgotten when the tombstones were read last."""
-        gone = set(self._tombstones.named(user_id for user_id, _ in batch))
-        return [record for record in batch if record[0] not in gone]
-
-    def since_then(self, batch: Sequence[Record]) -> list[str]:
-        """Users of a batch that has been written who were forgotten meanwhile: their records have to be removed."""
-        if not self._refresh():
-            return []
+    def named(self, batch: Sequence[Record]) -> list[str]:
+        """Users of a batch who were forgotten when the tombstones were read last."""
         return self._tombstones.named(user_id for user_id, _ in batch)
+
+    def named_since(self, batch: Sequence[Record]) -> list[str]:
+        """Users of a batch that has been written who were forgotten meanwhile: their records have to be removed."""
+        return self.named(batch) if self._refresh() else []
 
     def _refresh(self) -> bool:
         """Read the tombstones again if their number has changed; whether it has."""

@@ -80,9 +80,10 @@ def write(
             raise PublishError(
                 f"model {generation.model!r}: lost the lock; stopped before flipping"
             )
-        kept = left_out.without(batch)
+        gone = left_out.named(batch)
+        kept = [record for record in batch if record[0] not in gone]
         _send(client, generation, kept, written)
-        _remove(client, generation, left_out.since_then(kept))
+        _remove(client, generation, [*gone, *left_out.named_since(kept)])
         for user_id, raw in kept:
             sample.offer(user_id, raw)
         written += len(kept)

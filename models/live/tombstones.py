@@ -15,7 +15,7 @@ import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from models.live.keys import FORGOTTEN_KEY, tombstone
 
@@ -25,6 +25,7 @@ HASH = re.compile("[0-9a-f]{64}")
 SCAN_COUNT = 1000
 
 
+@runtime_checkable
 class Commands(Protocol):
     """What a Redis client must have: redis-py's clients of one server and of a cluster do."""
 

@@ -15,7 +15,7 @@ from builder.errors import LeakError, PublishError, StepError
 from builder.export.precompute import read_records
 from builder.ingest.events import Events
 from builder.pipeline import STEPS, Build, fingerprints, is_due, republish, run_step
-from builder.publish.cache import connect_cache
+from builder.publish.cache import CacheClient, connect_cache
 from builder.publish.generations import count_records, read_pointer, rollback
 from builder.recipe.audit import Allowed, AuditRule
 from builder.recipe.models import ModelChoice
@@ -25,6 +25,7 @@ from models.contract.calibration import calibration_to_dict
 from models.contract.errors import CacheUnavailableError
 from models.contract.record import decode_record
 from models.contract.schema import FIRST_KNOWN
+from models.live.tombstones import bury
 from tests.builder.logs import log_frame, write_log
 from tests.builder.pool_logs import write_pools
 from tests.builds import STEPS as TRAINING_STEPS
@@ -328,3 +329,44 @@ def test_the_publish_section_does_not_change_a_build(build: Build) -> None:
     rolling = replace(build.recipe, publish=PublishRule(mode="rolling"))
     assert rolling.to_dict() == build.recipe.to_dict()
     assert fingerprints(rolling) == fingerprints(build.recipe)
+
+
+def test_a_forgotten_user_makes_the_ingest_due_and_is_in_no_later_build(
+    build: Build, server: Path, client: CacheClient
+) -> None:
+    build = replace(build, cache_url=f"embedded:{server}")
+    user = build.events().user_ids[3]
+    bury(client, "somebody else", 1)
+    assert "ingest" not in due(build)
+
+    bury(client, user, 2)
+
+    assert due(build)[0] == "ingest"
+    assert "ingest" not in due(replace(build, reads_tombstones=False))
+    with build.folder.locked():
+        run_step(build, "ingest")
+    assert user not in build.events().user_ids
+    assert build.events().num_users == 59
+    assert "ingest" not in due(build)
+
+
+def test_a_republish_leaves_forgotten_users_out(
+    build: Build, server: Path, client: CacheClient
+) -> None:
+    build = replace(build, cache_url=f"embedded:{server}")
+    user = build.events().user_ids[3]
+    bury(client, user, 1)
+
+    republish(build, build.artifact().artifact_id)
+
+    pointer, _ = read_pointer(client, build.recipe.serve_as)
+    assert pointer
+    assert not client.exists(pointer.current.key(user))
+    assert count_records(client, pointer.current) == pointer.current.num_users == 59
+
+
+def test_a_build_does_not_ingest_while_nobody_knows_who_is_forgotten(build: Build) -> None:
+    nowhere = replace(build, cache_url="redis://127.0.0.1:1")
+    with pytest.raises(StepError, match="--without-tombstones"):
+        run_step(nowhere, "ingest")
+    assert run_step(replace(nowhere, reads_tombstones=False), "ingest").result["users"] == 60
