@@ -36,7 +36,8 @@ def test_a_user_who_is_forgotten_while_a_publish_writes_is_not_in_it(client, mon
     """Forgotten between a batch's check and its write, or long after its write: `forget` removes what it finds."""
     from builder.publish import records as module
 
-    send, seen = module._send, []
+    send = module._send
+    seen: list[bool] = []
 
     def forget_then_send(client, generation, batch, written):
         if not seen and any(name == "user:7" for name, _ in batch):
@@ -64,17 +65,15 @@ def test_a_publish_in_place_leaves_forgotten_users_out(client):
 
 def test_a_lost_record_is_still_noticed(client, monkeypatch):
     bury(client, "user:7", 100)
-    monkeypatch.setattr(
-        "builder.publish.blue_green.verify", lambda *arguments: lose(*arguments, "user:8")
-    )
+    monkeypatch.setattr("builder.publish.blue_green.verify", lose)
     with pytest.raises(PublishError, match="the cache holds 19: some were lost"):
         publish_new(client, 20)
 
 
-def lose(client, generation, sample, user):
+def lose(client, generation, sample):
     from builder.publish.records import verify
 
-    client.unlink(generation.key(user))
+    client.unlink(generation.key("user:8"))
     verify(client, generation, sample)
 
 

@@ -47,7 +47,7 @@ def test_a_tombstone_keeps_its_first_time_and_does_not_name_the_user(client: Red
     assert "zqx-8" not in tombstones
     assert is_forgotten(client, "zqx-81")
     assert not is_forgotten(client, "zqx-8")
-    assert b"zqx-81" not in client.dump(FORGOTTEN_KEY)
+    assert b"zqx-81" not in (client.dump(FORGOTTEN_KEY) or b"")
 
 
 def test_tombstones_of_many_users_are_read_in_parts(client: Redis):
