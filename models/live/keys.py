@@ -31,6 +31,8 @@ REASON_FIELD = "reason"
 """Field of a dead letter that says why the event cannot be folded."""
 MODEL_FIELD, PLACE_FIELD, USER_FIELD = "m", "p", "u"
 """Fields of an entry of `CHANGED_KEY`: model, `Generation.place`, user id."""
+FORGOTTEN_FIELD = "f"
+"""Only field of an entry of `CHANGED_KEY` that says that a user was forgotten: the user's `tombstone`."""
 MAX_DEAD = 10_000
 """Dead letters that are kept, about."""
 MAX_CHANGED = 100_000
