@@ -192,6 +192,10 @@ class Settings(BaseSettings):
     """Milliseconds, as measured on the latest slates of that size, up to which a slate is scored without a thread, on
     the event loop, which does nothing else meanwhile. A thread costs about half of the default. 0: always a thread."""
 
+    inline_alone_ms: NonNegativeFloat = 2.0
+    """The same for a slate that is the only one in the process, if the engine lets idle threads share it (`native`):
+    waking a thread costs such a slate time and saves no other any. 0: as `ABSORB_INLINE_MS`."""
+
     batch_max_requests: PositiveInt | None = None
     """Most requests joined into one run of the score graph; 1 joins none. Unset: 16 on a GPU, 1 on a CPU."""
 

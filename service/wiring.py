@@ -117,9 +117,8 @@ def _pipeline(
 ) -> Pipeline:
     # A CPU's time is proportional to the candidates anyway: joining there is only for those who asked for it.
     is_joining_on_cpu = settings.batch_max_requests is not None
-    dispatcher = Dispatcher(
-        workers, admission, batcher, is_joining_on_cpu, settings.inline_ms / 1000
-    )
+    inline_s, alone_s = settings.inline_ms / 1000, settings.inline_alone_ms / 1000
+    dispatcher = Dispatcher(workers, admission, batcher, is_joining_on_cpu, inline_s, alone_s)
     metrics = TrafficMetrics(telemetry.registry)
     traffic = Traffic(settings.split, selection, metrics) if settings.split else None
     shadows = Shadows(settings.shadow, selection, metrics)

@@ -1,6 +1,7 @@
 /* Checks of a request, the layout of its scratch memory, and dispatch by instruction set. */
 #include "item_slots.h"
 
+#include <sched.h>
 #include <stddef.h>
 
 static int is_outside(const int64_t *ids, int64_t count, int64_t size) {
@@ -74,17 +75,50 @@ int32_t absorb_item_slots_panel(int32_t isa) {
     return isa == ABSORB_AVX512 ? 64 : isa == ABSORB_AVX2 ? 16 : 8;
 }
 
-int32_t absorb_item_slots_score(int32_t isa, const absorb_item_slots_plan *plan,
-                                const absorb_item_slots_request *request) {
+int64_t absorb_item_slots_take(absorb_item_slots_progress *progress, int64_t size, int64_t *first, int64_t count) {
+    if (progress == NULL) {
+        *first += count;
+        return size - *first < ABSORB_CHUNK ? size - *first : ABSORB_CHUNK;
+    }
+    *first = __atomic_load_n(&progress->taken, __ATOMIC_RELAXED);
+    do { /* smaller towards the end, so that all threads end at nearly the same time */
+        count = absorb_up((size - *first) / 4, ABSORB_ROWS);
+        if (count < 2 * ABSORB_ROWS) count = 2 * ABSORB_ROWS;
+        if (count > ABSORB_CHUNK) count = ABSORB_CHUNK;
+        if (count > size - *first) count = size - *first;
+        if (count <= 0) return 0;
+    } while (!__atomic_compare_exchange_n(&progress->taken, first, *first + count, 1, __ATOMIC_RELAXED,
+                                          __ATOMIC_RELAXED));
+    return count;
+}
+
+static int32_t run(int32_t isa, const absorb_item_slots_plan *plan, const absorb_item_slots_request *request,
+                   absorb_item_slots_progress *progress) {
     if (!absorb_isa_supported(isa)) return ABSORB_BAD_ISA;
     if (request->scratch_floats < absorb_item_slots_scratch(plan)) return ABSORB_BAD_SCRATCH;
     int32_t problem = absorb_item_slots_check(plan, request);
     if (problem != ABSORB_OK) return problem;
 #if defined(__x86_64__)
-    if (isa == ABSORB_AVX512) absorb_item_slots_avx512(plan, request);
-    if (isa == ABSORB_AVX2) absorb_item_slots_avx2(plan, request);
+    if (isa == ABSORB_AVX512) absorb_item_slots_avx512(plan, request, progress);
+    if (isa == ABSORB_AVX2) absorb_item_slots_avx2(plan, request, progress);
 #endif
-    if (isa == ABSORB_GENERIC) absorb_item_slots_generic(plan, request);
+    if (isa == ABSORB_GENERIC) absorb_item_slots_generic(plan, request, progress);
+    return ABSORB_OK;
+}
+
+int32_t absorb_item_slots_score(int32_t isa, const absorb_item_slots_plan *plan,
+                                const absorb_item_slots_request *request) {
+    return run(isa, plan, request, NULL);
+}
+
+int32_t absorb_item_slots_share(int32_t isa, const absorb_item_slots_plan *plan,
+                                const absorb_item_slots_request *request, absorb_item_slots_progress *progress,
+                                int32_t is_owner) {
+    int is_late = __atomic_load_n(&progress->taken, __ATOMIC_RELAXED) >= request->num_items;
+    int32_t problem = is_late ? ABSORB_OK : run(isa, plan, request, progress);
+    if (!is_owner || problem != ABSORB_OK) return problem; /* helpers find the same problem before they take any */
+    for (int tries = 0; __atomic_load_n(&progress->finished, __ATOMIC_ACQUIRE) < request->num_items; tries++)
+        if (tries > 1000) sched_yield(); /* the system has taken the core from a helper */
     return ABSORB_OK;
 }
 

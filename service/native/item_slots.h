@@ -89,6 +89,19 @@ ABSORB_API int64_t absorb_item_slots_scratch(const absorb_item_slots_plan *plan)
 ABSORB_API int32_t absorb_item_slots_score(int32_t isa, const absorb_item_slots_plan *plan,
                                            const absorb_item_slots_request *request);
 
+/* How far a call has come that several threads share; zeros at the start. */
+typedef struct {
+    int64_t taken;    /* candidates that a thread has taken, in order; each thread takes some whenever it is free */
+    int64_t finished; /* candidates whose logits are written */
+} absorb_item_slots_progress;
+
+/* As `absorb_item_slots_score`, with other threads: each calls this with its own scratch and the same `progress`. The
+ * owner's call returns when every logit is written. It waits for no helper that has taken nothing: a helper may come too
+ * late, or never. All that `request` points to must outlive the last helper's call. */
+ABSORB_API int32_t absorb_item_slots_share(int32_t isa, const absorb_item_slots_plan *plan,
+                                           const absorb_item_slots_request *request,
+                                           absorb_item_slots_progress *progress, int32_t is_owner);
+
 /* Multiply-add in registers, to measure the CPU's peak. Returns floating-point operations done. */
 ABSORB_API double absorb_peak(int32_t isa, int64_t rounds, float *sink);
 
@@ -109,8 +122,13 @@ static inline int64_t absorb_up(int64_t size, int64_t step) { return (size + ste
 void absorb_item_slots_layout_of(const absorb_item_slots_plan *plan, absorb_item_slots_layout *layout);
 int32_t absorb_item_slots_check(const absorb_item_slots_plan *plan, const absorb_item_slots_request *request);
 
+/* Take the candidates from `*first` on, and return how many: 0 if none is left. `progress` is NULL in a call of one
+ * thread, which begins with `*first` = `count` = 0. */
+int64_t absorb_item_slots_take(absorb_item_slots_progress *progress, int64_t size, int64_t *first, int64_t count);
+
 #define ABSORB_KERNEL(name)                                                                        \
-    void absorb_item_slots_##name(const absorb_item_slots_plan *, const absorb_item_slots_request *); \
+    void absorb_item_slots_##name(const absorb_item_slots_plan *, const absorb_item_slots_request *, \
+                                  absorb_item_slots_progress *);                                    \
     double absorb_peak_##name(int64_t rounds, float *sink);
 ABSORB_KERNEL(generic)
 ABSORB_KERNEL(avx2)

@@ -199,7 +199,8 @@ static void add_recent(const call *c, keys *latest) {
         if (q->recent[at] != ABSORB_PADDING) add_key(c, latest, q->recent[at], 0);
 }
 
-void KERNEL(item_slots)(const absorb_item_slots_plan *plan, const absorb_item_slots_request *request) {
+void KERNEL(item_slots)(const absorb_item_slots_plan *plan, const absorb_item_slots_request *request,
+                        absorb_item_slots_progress *progress) {
     call c = {.plan = plan, .request = request};
     absorb_item_slots_layout_of(plan, &c.at);
     uintptr_t unaligned = (uintptr_t)request->scratch;
@@ -218,8 +219,8 @@ void KERNEL(item_slots)(const absorb_item_slots_plan *plan, const absorb_item_sl
                    turned + slot_blocks * plan->dim, sums + slot_blocks * plan->heads};
     add_recent(&c, &latest);
     if (seconds) seconds[0] += (ended = now()) - started, started = ended;
-    for (int64_t first = 0; first < request->num_items; first += ABSORB_CHUNK) {
-        int64_t count = request->num_items - first < ABSORB_CHUNK ? request->num_items - first : ABSORB_CHUNK;
+    int64_t first = 0, count = 0;
+    while ((count = absorb_item_slots_take(progress, request->num_items, &first, count)) > 0) {
         describe(&c, first, count);
         attend(&c, &slots, count);
         read_out(&c, &slots, count, 0);
@@ -227,6 +228,7 @@ void KERNEL(item_slots)(const absorb_item_slots_plan *plan, const absorb_item_sl
         read_out(&c, &latest, count, plan->heads);
         if (seconds) seconds[1] += (ended = now()) - started, started = ended;
         finish(&c, first, count);
+        if (progress) __atomic_fetch_add(&progress->finished, count, __ATOMIC_RELEASE);
         if (seconds) seconds[2] += (ended = now()) - started, started = ended;
     }
 }

@@ -19,7 +19,7 @@ from service.errors import ScoreError
 from service.native.rows import Rows
 from service.runtime.encoder import Encoder
 from service.runtime.engines.choose import AUTO, Choice, OnFallback, choose
-from service.runtime.engines.engine import EngineSlate, Ids, Logits, State, StateMemory
+from service.runtime.engines.engine import EngineSlate, Help, Ids, Logits, State, StateMemory
 
 Probabilities = NDArray[np.float64]
 CandidateFields = Mapping[str, Sequence[str | None]]
@@ -60,6 +60,7 @@ class Slate:
         candidates: raw item ids.
         candidate_fields: only fields that the model has; those that are absent are unknown.
         ended: stage -> moment of `perf_counter()` at which it ended. The scorer adds queue, decode and score.
+        help: as in `EngineSlate`.
     """
 
     state: State
@@ -69,6 +70,7 @@ class Slate:
     candidates: Sequence[str]
     candidate_fields: CandidateFields
     ended: dict[str, float]
+    help: Help | None = None
 
 
 class Scorer:
@@ -121,6 +123,11 @@ class Scorer:
         """Where the engine keeps users' states on a device; None: nowhere."""
         return self._engine.memory
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether several threads can score one slate together, each as much as it has time for: `Slate.help`."""
+        return self._engine.limits.is_shared
+
     def score_many(self, slates: Sequence[Slate]) -> list[Scored | Exception]:
         """Score several users' candidates in one call of the engine.
 
@@ -142,7 +149,7 @@ class Scorer:
         recent = slate.record_recent if slate.recent is None else self._rows.items(slate.recent)
         items = self._rows.items(slate.candidates)
         fields = self._rows.fields(slate.candidate_fields, len(items))
-        rows = EngineSlate(slate.state, recent, slate.context, items, fields)
+        rows = EngineSlate(slate.state, recent, slate.context, items, fields, slate.help)
         slate.ended["decode"] = perf_counter()
         return rows
 

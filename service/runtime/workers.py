@@ -51,6 +51,11 @@ class Workers:
             del self._since_s[thread]
             self.num_ended += 1  # a race may lose one: readers only look whether it changes
 
+    def help(self, work: Callable[[], None], most: int) -> None:
+        """Run `work` in the idle threads, and in at most `most`; the calling thread takes the place of one of them."""
+        for _ in range(min(most, self.num_idle, self._num_threads - 1)):
+            self._pool.submit(self._timed, work)
+
     @property
     def num_idle(self) -> int:
         """Threads without work at this moment."""

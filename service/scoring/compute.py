@@ -73,6 +73,7 @@ class Dispatcher:
         batcher: SlateBatcher | None,
         is_joining_on_cpu: bool = True,
         inline_s: float = 0.0,
+        inline_alone_s: float = 0.0,
     ) -> None:
         """Store the dependencies.
 
@@ -82,12 +83,14 @@ class Dispatcher:
             batcher: joins slates into one run; None: every slate is a run of its own.
             is_joining_on_cpu: use the batcher also for a scorer that runs on the CPU.
             inline_s: seconds that a slate may take on the event loop; 0: every slate is scored in a thread.
+            inline_alone_s: the same for a slate that is the only one in the process and that threads can share.
         """
         self._workers = workers
         self._admission = admission
         self._batcher = batcher
         self._is_joining_on_cpu = is_joining_on_cpu
         self._inline_s = inline_s
+        self._inline_alone_s = inline_alone_s
         self._costs = Costs()
 
     async def score(self, permit: Permit, scorer: Scorer, slate: Slate) -> Scored:
@@ -100,20 +103,41 @@ class Dispatcher:
         is_joining = self._is_joining_on_cpu or scorer.device != CPU_DEVICE
         if self._batcher is not None and is_joining:
             return await self._batcher.submit(scorer, slate, len(slate.candidates))
-        # Under load the slate stays whole: splitting would only recompute the user part, and every core is busy.
-        is_quiet = self._admission.in_flight == 1
         num_candidates = len(slate.candidates)
-        if is_quiet and num_candidates >= 2 * MIN_PIECE:
+        estimate_s = self._costs.estimate_s(scorer, num_candidates)
+        if estimate_s < self._inline_s:
+            (result,) = scorer.score_many([slate])
+        elif scorer.is_shared:
+            result = await self._score_shared(permit, scorer, slate, estimate_s)
+        elif self._admission.in_flight == 1 and num_candidates >= 2 * MIN_PIECE:
+            # Under load the slate stays whole: splitting would only recompute the user part, and every core is busy.
             return unless_error(
                 await self.run(permit, score_in_pieces, scorer, slate, self._workers)
             )
-        if self._costs.estimate_s(scorer, num_candidates) < self._inline_s:
-            (result,) = scorer.score_many([slate])
         else:
             (result,) = await self.run(permit, scorer.score_many, [slate])
         scored = unless_error(result)
         self._costs.note(scorer, num_candidates, slate.ended["score"] - slate.ended["queue"])
         return scored
+
+    async def _score_shared(
+        self, permit: Permit, scorer: Scorer, slate: Slate, estimate_s: float
+    ) -> Scored | Exception:
+        """Score a slate with an engine whose threads can share it: if it is the only one, with all idle threads.
+
+        If it is, nothing is won by leaving the event loop free for it, and waking a thread and the loop again costs
+        more than a tenth of a millisecond.
+        """
+        if estimate_s < self._inline_alone_s:
+            await asyncio.sleep(0)  # requests that have arrived take their permits meanwhile
+        is_alone = self._admission.in_flight == 1
+        if is_alone:
+            slate = replace(slate, help=self._workers.help)
+        if is_alone and estimate_s < self._inline_alone_s:
+            (result,) = scorer.score_many([slate])
+        else:
+            (result,) = await self.run(permit, scorer.score_many, [slate])
+        return result
 
     async def run(
         self, permit: Permit, work: Callable[P, Result], *args: P.args, **kwargs: P.kwargs

@@ -1,6 +1,6 @@
 """The protocol of an engine: dense ids and one user's tensors in, logits out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -31,6 +31,9 @@ Reason = Literal[
 no accelerator; there is no compiled library, or it cannot be used here; the artifact has no plan, or it cannot be used;
 the model has another form; opening or scoring failed; scores are not finite, or differ from those of ONNX Runtime."""
 
+Help = Callable[[Callable[[], None], int], None]
+"""Runs a function in up to so many idle threads of the service: soon, late, or never. Returns at once."""
+
 CPU_DEVICE = "cpu"
 """`Engine.device` of an engine that runs on the CPU."""
 
@@ -45,6 +48,7 @@ class EngineSlate:
         context: ids of the context fields, [num context fields].
         items: catalogue rows of the candidates, [C], at least one.
         fields: ids of the candidate fields, [C, num candidate fields].
+        help: runs parts of this slate in other threads, for an engine whose limits say `is_shared`; None: no help.
     """
 
     state: State
@@ -52,6 +56,7 @@ class EngineSlate:
     context: Ids
     items: Ids
     fields: Ids
+    help: Help | None = None
 
 
 @dataclass(frozen=True)
@@ -61,10 +66,12 @@ class Limits:
     Attributes:
         slates: most slates of one call; None: any number.
         candidates: most candidates of one slate; None: any number.
+        is_shared: whether it uses `EngineSlate.help`.
     """
 
     slates: int | None = None
     candidates: int | None = None
+    is_shared: bool = False
 
 
 class StateMemory(Protocol):

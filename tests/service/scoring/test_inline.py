@@ -63,19 +63,73 @@ async def test_a_thread_scores_without_the_setting_and_in_batches(
 async def test_long_slates_stay_off_the_loop(world: World, monkeypatch: pytest.MonkeyPatch):
     world.publish(Toy())
     async with world.service(inline_ms=20.0) as service:
-        score_many = Scorer.score_many
-
-        def slow(scorer: Scorer, slates: Sequence[Slate]) -> list[Scored | Exception]:
-            results = score_many(scorer, slates)
-            for slate in slates:
-                slate.ended["score"] += 1.0
-            return results
-
-        monkeypatch.setattr(Scorer, "score_many", slow)
+        _delay(monkeypatch, 1.0, after=True)
         threads = Threads(monkeypatch)
         for _ in range(3):
             await service.score()
     assert threads.were_loop() == [False] * 3
+
+
+class Shared:
+    """Makes every scorer's engine one that threads can share; notes which calls got help, and threads that help."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.had_help: list[bool] = []
+        self.helpers: list[int] = []
+        score_many = Scorer.score_many
+
+        def noted(scorer: Scorer, slates: Sequence[Slate]) -> list[Scored | Exception]:
+            for slate in slates:
+                self.had_help.append(slate.help is not None)
+                if slate.help is not None:
+                    slate.help(lambda: self.helpers.append(threading.get_ident()), 9)
+            return score_many(scorer, slates)
+
+        monkeypatch.setattr(Scorer, "is_shared", True)
+        monkeypatch.setattr(Scorer, "score_many", noted)
+
+
+async def test_a_slate_that_is_alone_is_scored_on_the_loop_with_the_idle_threads(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    world.publish(Toy())
+    monkeypatch.setattr("service.wiring.num_cores", lambda: 3)
+    async with world.service(inline_ms=0, inline_alone_ms=ALWAYS_MS) as service:
+        shared, threads = Shared(monkeypatch), Threads(monkeypatch)
+        for _ in range(3):
+            await service.score()
+    assert threads.were_loop() == [False, True, True]
+    assert shared.had_help == [True] * 3
+    # The scoring thread takes the place of one of three. The first call holds one of them itself.
+    assert len(shared.helpers) == 6
+    assert threading.get_ident() not in shared.helpers
+
+
+async def test_slates_that_arrive_together_are_scored_in_threads_without_help(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    world.publish(Toy())
+    async with world.service(inline_ms=0, inline_alone_ms=ALWAYS_MS) as service:
+        await service.score()
+        shared, threads = Shared(monkeypatch), Threads(monkeypatch)
+        await asyncio.gather(*(service.score() for _ in range(4)))
+        assert threads.were_loop() == [False] * 4
+        assert shared.had_help == [False] * 4
+        await service.score()
+    assert threads.were_loop()[4:] == [True]
+
+
+async def test_a_slow_slate_that_is_alone_stays_off_the_loop(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    world.publish(Toy())
+    async with world.service(inline_ms=0, inline_alone_ms=20.0) as service:
+        _delay(monkeypatch, 0.03, after=True)
+        shared, threads = Shared(monkeypatch), Threads(monkeypatch)
+        for _ in range(3):
+            await service.score()
+    assert threads.were_loop() == [False] * 3
+    assert shared.had_help == [True] * 3
 
 
 async def test_an_inline_score_counts_as_every_score(world: World):
@@ -101,12 +155,17 @@ async def test_an_inline_score_that_ends_too_late_is_status_504(
         await _check_rest(service)
 
 
-def _delay(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+def _delay(monkeypatch: pytest.MonkeyPatch, seconds: float, after: bool = False) -> None:
+    """Delay every score: before it begins, or before it ends, so that the delay is measured."""
     score_many = Scorer.score_many
 
     def late(scorer: Scorer, slates: Sequence[Slate]) -> list[Scored | Exception]:
-        threading.Event().wait(seconds)
-        return score_many(scorer, slates)
+        if not after:
+            threading.Event().wait(seconds)
+        results = score_many(scorer, slates)
+        for slate in slates if after else ():
+            slate.ended["score"] += seconds
+        return results
 
     monkeypatch.setattr(Scorer, "score_many", late)
 

@@ -30,4 +30,7 @@ def open_engine(artifact: Artifact, num_threads: int) -> NativeEngine:
     if plan is None:
         model = artifact.manifest.model
         raise UnfitError("no plan", f"plan: the artifact of model {model!r} has none")
-    return NativeEngine(plan, library)
+    try:
+        return NativeEngine(plan, library)
+    except NativeLibraryError as error:
+        raise UnfitError("library", str(error)) from error

@@ -2,7 +2,8 @@
 
 import ctypes
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -10,13 +11,20 @@ from numpy.typing import NDArray
 
 from models.contract.plan import ItemSlotsPlan
 from service.errors import ScoreError
-from service.native.library import Library
-from service.runtime.engines.engine import CPU_DEVICE, EngineSlate, Limits, Logits
-from service.runtime.engines.native.packing import PackedPlan, RequestStructure, address
+from service.native.library import Library, NativeLibraryError
+from service.runtime.engines.engine import CPU_DEVICE, EngineSlate, Help, Limits, Logits
+from service.runtime.engines.native.packing import (
+    PackedPlan,
+    ProgressStructure,
+    RequestStructure,
+    address,
+)
 
 Isa = Literal["generic", "avx2", "avx512"]
 ISAS: tuple[Isa, ...] = get_args(Isa)
 """Instruction sets by their numbers in native.h, the fastest last. "generic" is SSE2 on x86-64 and NEON on ARM."""
+MIN_SHARE = 64
+"""Candidates for each thread of a call. With fewer, most of the work is the user's part, which every thread repeats."""
 PROBLEMS = {
     1: "slot_items: got a row that is not of the catalogue",
     2: "recent: got a row that is not of the catalogue",
@@ -30,7 +38,7 @@ PROBLEMS = {
 
 
 class NativeEngine:
-    """Scores one slate after the other on the calling thread, without the interpreter's lock.
+    """Scores one slate after the other, without the interpreter's lock: on the calling thread, with help if offered.
 
     Attributes:
         isa: instruction set of the kernel.
@@ -38,7 +46,7 @@ class NativeEngine:
 
     name = "native"
     device = CPU_DEVICE
-    limits = Limits()
+    limits = Limits(is_shared=True)
     memory = None
 
     def __init__(self, plan: ItemSlotsPlan, library: Library, isa: Isa | None = None) -> None:
@@ -50,6 +58,7 @@ class NativeEngine:
             isa: None: the fastest that the CPU has.
 
         Raises:
+            NativeLibraryError: the library lacks a function.
             ValueError: the CPU lacks the instruction set.
         """
         functions = bind(library.handle)
@@ -102,9 +111,11 @@ class NativeEngine:
             len(slate.recent), count, *map(address, arrays), address(logits), address(scratch),
             len(scratch), None if seconds is None else address(seconds),
         )  # fmt: skip
-        problem = self._functions.absorb_item_slots_score(
-            self._number, ctypes.byref(self._plan.structure), ctypes.byref(request)
-        )
+        call = Call(self._functions, self._number, self._plan, request, (*arrays, logits))
+        if slate.help is None or count < 2 * MIN_SHARE or seconds is not None:
+            problem = call.run()
+        else:
+            problem = call.share(slate.help, count // MIN_SHARE - 1, self._scratch)
         return ScoreError(PROBLEMS[problem]) if problem else logits
 
     def _scratch(self) -> NDArray[np.float32]:
@@ -115,14 +126,74 @@ class NativeEngine:
         return scratch
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of the kernel. A helper may come when the call has ended, so this holds what its pointers point to.
+
+    Attributes:
+        functions: of the library.
+        isa: number of the instruction set.
+        plan: of the engine.
+        request: as the owner's thread passes it.
+        held: arrays that `request` points to, apart from the scratch memory.
+    """
+
+    functions: ctypes.CDLL
+    isa: int
+    plan: PackedPlan
+    request: RequestStructure
+    held: tuple[NDArray[Any], ...]
+
+    def run(self) -> int:
+        """Score all candidates on this thread; returns the problem's number, or 0."""
+        structures = ctypes.byref(self.plan.structure), ctypes.byref(self.request)
+        return int(self.functions.absorb_item_slots_score(self.isa, *structures))
+
+    def share(self, help: Help, most: int, scratch: Callable[[], NDArray[np.float32]]) -> int:
+        """Score the candidates together with up to `most` other threads; returns the problem's number, or 0.
+
+        Args:
+            help: runs the other threads.
+            most: their largest number.
+            scratch: gives the calling thread's own memory.
+        """
+        progress = ProgressStructure()
+
+        def share(request: RequestStructure, is_owner: int) -> int:
+            structures = map(ctypes.byref, (self.plan.structure, request, progress))
+            return int(self.functions.absorb_item_slots_share(self.isa, *structures, is_owner))
+
+        def assist() -> None:
+            if progress.taken < self.request.num_items:
+                memory = scratch()
+                own = RequestStructure.from_buffer_copy(self.request)
+                own.scratch, own.scratch_floats = address(memory), len(memory)
+                share(own, 0)
+
+        help(assist, most)
+        return share(self.request, 1)
+
+
 def bind(handle: ctypes.CDLL) -> ctypes.CDLL:
-    """Set the types of the kernel's functions."""
+    """Set the types of the kernel's functions.
+
+    Raises:
+        NativeLibraryError: the library lacks one.
+    """
+    try:
+        return _bind(handle)
+    except AttributeError as error:
+        raise NativeLibraryError(f"native library: it is older: {error}") from error
+
+
+def _bind(handle: ctypes.CDLL) -> ctypes.CDLL:
     number, structure = ctypes.c_int32, ctypes.c_void_p
     handle.absorb_isa_supported.argtypes = [number]
     handle.absorb_item_slots_lanes.argtypes = handle.absorb_item_slots_panel.argtypes = [number]
     handle.absorb_item_slots_scratch.argtypes = [structure]
     handle.absorb_item_slots_scratch.restype = ctypes.c_int64
     handle.absorb_item_slots_score.argtypes = [number, structure, structure]
+    handle.absorb_item_slots_share.argtypes = [number, structure, structure, structure, number]
     handle.absorb_peak.argtypes = [number, ctypes.c_int64, structure]
     handle.absorb_peak.restype = ctypes.c_double
     return handle

@@ -44,6 +44,12 @@ class RequestStructure(ctypes.Structure):
     )  # fmt: skip
 
 
+class ProgressStructure(ctypes.Structure):
+    """`absorb_item_slots_progress`."""
+
+    _fields_ = (("taken", ctypes.c_int64), ("finished", ctypes.c_int64))
+
+
 class PackedPlan:
     """The structure of a plan, and the arrays that it points to.
 

@@ -4,6 +4,9 @@ The sanitizer ends the process at the first read or write beyond an array: all a
 """
 
 import sys
+import threading
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +37,11 @@ def random_sizes(rng: np.random.Generator) -> PlanSizes:
     )  # fmt: skip
 
 
+def in_threads(work: Callable[[], None], most: int) -> None:
+    for _ in range(most):
+        threading.Thread(target=work).start()
+
+
 def main() -> None:
     library, rng = open_library(Path(sys.argv[1])), np.random.default_rng(0)
     for isa in supported_isas(library):
@@ -48,6 +56,8 @@ def main() -> None:
                 )
             ]  # fmt: skip
             assert_scores(engine, plan, slates)
+            shared = random_slate(sizes, 200, sizes.rank, sizes.recent)
+            assert_scores(engine, plan, [replace(shared, help=in_threads)])
             engine.close()
         sys.stdout.write(f"{isa}\n")
 
