@@ -40,7 +40,8 @@ def test_a_slot_is_free_only_when_its_last_holder_is_gone():
     slots = StateSlots(SIZES, "cpu")
     state = random_state(MODEL, 3, np.random.default_rng(0))
     cached = slots.write(state)
-    scoring = EngineSlate(cached, *[np.zeros(0, np.int64)] * 4)
+    none = np.zeros(0, np.int64)
+    scoring = EngineSlate(cached, none, none, none, none)
     place = cached.words.data_ptr()
 
     del cached  # evicted while a call reads it
