@@ -26,7 +26,14 @@ from builder.errors import StepError
 from builder.evaluate.report import evaluate
 from builder.evaluate.report_page import write_report_page
 from builder.export.onnx import export
-from builder.export.precompute import precompute, read_records, write_records
+from builder.export.precompute import (
+    base_histories,
+    precompute,
+    read_histories,
+    read_records,
+    write_histories,
+    write_records,
+)
 from builder.ingest.checks import require_negatives
 from builder.ingest.events import Events, read_user_ids
 from builder.ingest.run import STAGES, ingest, input_fingerprint
@@ -221,22 +228,42 @@ def _precompute(build: Build) -> Result:
     with build.folder.replacing(build.folder.records) as path:
         counting = counted(records, events.num_users, build.progress, "users")
         written = write_records(counting, artifact, dtype, path)
+    history_bytes = _write_histories(build, artifact, events)
     return {
         "users": written.users,
         "bytes_per_user": round(written.total_bytes / max(1, written.users)),
         "largest_bytes": written.largest_bytes,
+        "history_bytes_per_user": round(history_bytes / max(1, written.users)),
         "as_of_s": events.as_of_s,
     }
+
+
+def _write_histories(build: Build, artifact: Artifact, events: Events) -> int:
+    """Write the base histories, if states are to follow events; returns their bytes."""
+    if not build.recipe.cache.follow:
+        build.folder.histories.unlink(missing_ok=True)
+        return 0
+    with build.folder.replacing(build.folder.histories) as path:
+        return write_histories(base_histories(artifact, events), path)
 
 
 def _publish(build: Build) -> Result:
     artifact, records = build.artifact(), build.folder.stamps()["precompute"].result
     packed = read_records(build.folder.records, artifact)
-    return _send(build, artifact, packed, records["users"], records["as_of_s"])
+    follow = build.recipe.cache.follow
+    histories = read_histories(build.folder.histories, artifact) if follow else None
+    return _send(build, artifact, packed, histories, records["users"], records["as_of_s"])
 
 
-def _send(build: Build, artifact: Artifact, records: Records, users: int, as_of_s: int) -> Result:
-    """Publish records as a new generation, in the recipe's mode."""
+def _send(
+    build: Build,
+    artifact: Artifact,
+    records: Records,
+    histories: Records | None,
+    users: int,
+    as_of_s: int,
+) -> Result:
+    """Publish records, and base histories if there are any, as a new generation, in the recipe's mode."""
     client, rule, dtype = (
         connect_cache(build.cache_url),
         build.recipe.publish,
@@ -246,10 +273,17 @@ def _send(build: Build, artifact: Artifact, records: Records, users: int, as_of_
     generation = new_generation(model, artifact.artifact_id, users, as_of_s, dtype, now)
     spec, written = artifact.manifest.state_spec, Counted(users, build.progress, "users")
     if rule.mode == "rolling":
-        wait_s = rule.wait_s
-        publish_in_place(client, generation, records, spec, wait_s=wait_s, progress=written.add)
+        publish_in_place(
+            client,
+            generation,
+            records,
+            spec,
+            wait_s=rule.wait_s,
+            histories=histories,
+            progress=written.add,
+        )
     else:
-        publish(client, generation, records, spec, progress=written.add)
+        publish(client, generation, records, spec, histories=histories, progress=written.add)
     return asdict(generation)
 
 
@@ -358,4 +392,5 @@ def republish(build: Build, artifact_id: str) -> Result:
         for record in precompute(artifact, events, build.recipe.train.threads)
     )
     build.folder.forget(["publish"])
-    return _send(build, artifact, records, events.num_users, events.as_of_s)
+    histories = base_histories(artifact, events) if build.recipe.cache.follow else None
+    return _send(build, artifact, records, histories, events.num_users, events.as_of_s)

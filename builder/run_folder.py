@@ -4,7 +4,7 @@
         steps.json      finished steps: fingerprint of their inputs, seconds, what they report
         log.txt         log of every run
         report.md reliability.png   quality on the test period, for people
-        events/ checkpoint/ records.bin     outputs
+        events/ checkpoint/ records.bin histories.bin     outputs
         training/       state of an unfinished training
 
 A step writes to a temporary place, renames it, and is stamped last: a killed builder leaves finished steps only.
@@ -68,6 +68,11 @@ class RunFolder:
     def records(self) -> Path:
         """File of all users' packed records."""
         return self.path / "records.bin"
+
+    @property
+    def histories(self) -> Path:
+        """File of all users' base histories, in the order of `records`; missing if states cannot follow events."""
+        return self.path / "histories.bin"
 
     @property
     def log(self) -> Path:

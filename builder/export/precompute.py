@@ -17,6 +17,7 @@ from builder.ingest.events import Events
 from models.contract.artifact import ENCODE, Artifact
 from models.contract.record import UserRecord, decode_record, encode_record
 from models.contract.state_spec import RecordDtype
+from models.live.history import BaseHistory, base_length, decode_history, encode_history
 
 BATCH_USERS = 256
 LENGTH = struct.Struct("<I")
@@ -87,6 +88,43 @@ def write_records(
     return written
 
 
+def base_histories(artifact: Artifact, events: Events) -> Iterator[tuple[str, bytes]]:
+    """User id and packed base history of every user: the events that `precompute` encodes, with their times.
+
+    In the order of `events.user_ids`, and so of the records.
+    """
+    length, as_of_s = base_length(artifact.manifest.schema), events.as_of_s
+    for user, user_id in enumerate(events.user_ids):
+        own = slice(int(events.offsets[user]), int(events.offsets[user + 1]))
+        is_positive = events.label[own] == 1
+        rows = np.asarray(events.item[own][is_positive][-length:])
+        ts_s = np.asarray(events.ts_s[own][is_positive][-length:])
+        fields = np.asarray(events.user_fields[user])
+        base = BaseHistory(user_id, artifact.artifact_id, as_of_s, fields, rows, ts_s)
+        yield user_id, encode_history(base)
+
+
+def write_histories(histories: Iterator[tuple[str, bytes]], path: Path) -> int:
+    """Write all base histories to one file, each after its length; returns their bytes."""
+    total = 0
+    with path.open("wb") as file:
+        for _, raw in histories:
+            file.write(LENGTH.pack(len(raw)) + raw)
+            total += len(raw)
+    return total
+
+
+def read_histories(path: Path, artifact: Artifact) -> Iterator[tuple[str, bytes]]:
+    """User id and packed base history of each user, from a file that `write_histories` wrote.
+
+    Raises:
+        CorruptRecordError: the file is damaged.
+        ForeignRecordError: another artifact made the histories.
+    """
+    for raw in _framed(path):
+        yield decode_history(raw, artifact.artifact_id).user_id, raw
+
+
 def read_records(path: Path, artifact: Artifact) -> Iterator[tuple[str, bytes]]:
     """User id and packed record of each user, from a file that `write_records` wrote.
 
@@ -94,8 +132,13 @@ def read_records(path: Path, artifact: Artifact) -> Iterator[tuple[str, bytes]]:
         CorruptRecordError: the file is damaged.
         ForeignRecordError: another artifact made the records.
     """
+    for raw in _framed(path):
+        record = decode_record(raw, artifact.manifest.state_spec, artifact.artifact_id)
+        yield record.user_id, raw
+
+
+def _framed(path: Path) -> Iterator[bytes]:
+    """What follows each length in a file; an empty value where the file ends inside a length."""
     with path.open("rb") as file:
         while head := file.read(LENGTH.size):
-            raw = file.read(LENGTH.unpack(head)[0]) if len(head) == LENGTH.size else b""
-            record = decode_record(raw, artifact.manifest.state_spec, artifact.artifact_id)
-            yield record.user_id, raw
+            yield file.read(LENGTH.unpack(head)[0]) if len(head) == LENGTH.size else b""

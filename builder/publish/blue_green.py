@@ -31,6 +31,7 @@ def publish(
     records: Records,
     spec: StateSpec,
     *,
+    histories: Records | None = None,
     progress: Watcher | None = None,
 ) -> Pointer:
     """Write a generation, verify it, and make it serve.
@@ -40,6 +41,7 @@ def publish(
         generation: the new generation, from `new_generation`; its `num_users` must be the number of records.
         records: read once; one batch at a time is in memory.
         spec: state spec of the artifact that made the records.
+        histories: base history of each user, in the order of the records; None: states cannot follow events.
         progress: called after each batch with its number of records.
 
     Raises:
@@ -52,7 +54,7 @@ def publish(
         if not sweep(client, generation.model, old, lock):
             raise PublishError(f"model {generation.model!r}: lost the lock before writing")
         try:
-            sample = write(client, generation, records, spec, lock, progress)
+            sample = write(client, generation, records, spec, lock, progress, histories)
             verify(client, generation, sample)
             generation = replace(generation, num_users=generation.num_users - sample.left_out)
             new = Pointer(generation, old.current if old else None)

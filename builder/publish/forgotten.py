@@ -23,7 +23,6 @@ COPY = ".forgotten.json"
 OPTION = "--without-tombstones"
 CLOCKS_DIFFER_S = 300
 """Most seconds that the clocks of a builder and of who forgets a user may differ."""
-Record = tuple[str, bytes]
 
 
 def tombstones_of_build(url: str, runs: Path) -> Tombstones:
@@ -111,11 +110,11 @@ class LeftOut:
         self._tombstones = Tombstones()
         self._refresh()
 
-    def named(self, batch: Sequence[Record]) -> list[str]:
+    def named(self, batch: Sequence[str]) -> list[str]:
         """Users of a batch who were forgotten when the tombstones were read last."""
-        return self._tombstones.named(user_id for user_id, _ in batch)
+        return self._tombstones.named(batch)
 
-    def named_since(self, batch: Sequence[Record]) -> list[str]:
+    def named_since(self, batch: Sequence[str]) -> list[str]:
         """Users of a batch that has been written who were forgotten meanwhile: their records have to be removed."""
         return self.named(batch) if self._refresh() else []
 

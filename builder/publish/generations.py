@@ -21,10 +21,13 @@ from models.contract.generation import (
     pointer_key,
 )
 from models.contract.state_spec import RecordDtype
+from models.live.keys import history_pattern
 
 SCAN_COUNT = 1000
 UNLINK_BATCH = 500
 GENERATION_KEY = re.compile(rb"absorb:([^:]+):([0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}):")
+OWNED_KEY = re.compile(rb"absorb(?:\.history)?:([^:]+):([0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}):")
+"""Record or base history of a generation."""
 
 # A script, not WATCH and MULTI: EXEC does not notice that a watched lock has expired, and a client whose connection
 # breaks during EXEC cannot know what happened, whereas this script may be sent again. allow-oom: a full cache gets free
@@ -166,17 +169,18 @@ def count_all(client: CacheClient) -> dict[str, Counter[str]]:
 
 
 def remove_generation(client: CacheClient, model: str, name: str) -> None:
-    """Remove a generation's records."""
+    """Remove a generation's base histories and records."""
     with cache_errors(client):
+        _unlink(client, client.scan_iter(history_pattern(model, name), SCAN_COUNT))
         _unlink(client, client.scan_iter(f"absorb:{model}:{name}:*", SCAN_COUNT))
 
 
 def find_generations(client: CacheClient, model: str) -> set[str]:
-    """Names of a model's generations that have records in the cache, finished or not."""
+    """Names of a model's generations that have records or base histories in the cache, finished or not."""
     found: set[str] = set()
     with cache_errors(client):
-        for key in client.scan_iter(f"absorb:{model}:*", SCAN_COUNT):
-            match = GENERATION_KEY.match(key)
+        for key in client.scan_iter(f"absorb*:{model}:*", SCAN_COUNT):
+            match = OWNED_KEY.match(key)
             if match and match[1] == model.encode():
                 found.add(match[2].decode())
     return found

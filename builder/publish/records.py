@@ -1,4 +1,4 @@
-"""Write records to the cache: check each, send them in batches, read a sample back."""
+"""Write records to the cache, and base histories beside them: check each, send them in batches, read a sample back."""
 
 import hashlib
 import logging
@@ -14,8 +14,10 @@ from builder.publish.generations import count_records
 from builder.publish.lock import HeldLock
 from models.contract.errors import RecordError
 from models.contract.generation import Generation
-from models.contract.record import decode_record
+from models.contract.record import decode_record, record_artifact, record_version
 from models.contract.state_spec import StateSpec
+from models.live.history import decode_history
+from models.live.keys import history_key
 from models.live.tombstones import is_forgotten
 
 logger = logging.getLogger(__name__)
@@ -24,13 +26,15 @@ BATCH_RECORDS = 500
 BATCH_BYTES = 8 << 20
 SAMPLE_SIZE = 100
 Records = Iterable[tuple[str, bytes]]
-"""User id and encoded record of each user."""
+"""User id and encoded record of each user; or encoded base history of each user, in the same order."""
+Entry = tuple[str, bytes, bytes | None]
+"""User id, encoded record, and encoded base history, if states are to follow events."""
 Watcher = Callable[[int], None]
 """Called after each batch with its number of records."""
 
 
 class Sample:
-    """A uniform sample of a stream of unknown length (reservoir sampling); keeps the hash of each record in it.
+    """A uniform sample of a stream of unknown length (reservoir sampling); keeps the hashes of each entry in it.
 
     A hash, not a CRC: a record ends with its own CRC, and the CRC of such bytes is the same constant for all records.
 
@@ -40,20 +44,21 @@ class Sample:
     """
 
     def __init__(self, seed: str) -> None:
-        self.hashes: list[tuple[str, bytes]] = []
+        self.hashes: list[Entry] = []
         self.left_out = 0
         self._random = random.Random(seed)
         self._seen = 0
 
-    def offer(self, user_id: str, raw: bytes) -> None:
-        """Add the next record of the stream."""
+    def offer(self, user_id: str, raw: bytes, history: bytes | None = None) -> None:
+        """Add the next entry of the stream."""
         self._seen += 1
+        hashes = user_id, _hash(raw), None if history is None else _hash(history)
         if len(self.hashes) < SAMPLE_SIZE:
-            self.hashes.append((user_id, _hash(raw)))
+            self.hashes.append(hashes)
             return
         place = self._random.randrange(self._seen)
         if place < SAMPLE_SIZE:
-            self.hashes[place] = (user_id, _hash(raw))
+            self.hashes[place] = hashes
 
 
 def write(
@@ -63,29 +68,32 @@ def write(
     spec: StateSpec,
     lock: HeldLock,
     progress: Watcher | None,
+    histories: Records | None = None,
 ) -> Sample:
-    """Check every record and write it, but for those of forgotten users.
+    """Check every record and base history and write them, but for those of forgotten users.
 
     Tombstones are read again after each batch, and what was written of users that were forgotten meanwhile is removed.
 
     Raises:
-        PublishError: a value is not a record, their number differs from the generation's, the cache is full, or the
-            lock is lost.
+        PublishError: a value is not a record or a base history, their number differs from the generation's, the cache
+            is full, or the lock is lost.
         CacheUnavailableError: the cache stopped answering.
     """
     sample, left_out = Sample(generation.name), LeftOut(client)
     written = 0
-    for batch in _batches(_checked(records, generation, spec)):
+    for batch in _batches(_checked(_joined(records, histories), generation, spec)):
         if not lock.still_held():
             raise PublishError(
                 f"model {generation.model!r}: lost the lock; stopped before flipping"
             )
-        gone = left_out.named(batch)
-        kept = [record for record in batch if record[0] not in gone]
+        gone = left_out.named([user_id for user_id, _, _ in batch])
+        kept = [entry for entry in batch if entry[0] not in gone]
         _send(client, generation, kept, written)
-        _remove(client, generation, [*gone, *left_out.named_since(kept)])
-        for user_id, raw in kept:
-            sample.offer(user_id, raw)
+        _remove(
+            client, generation, [*gone, *left_out.named_since([user_id for user_id, _, _ in kept])]
+        )
+        for entry in kept:
+            sample.offer(*entry)
         written += len(kept)
         sample.left_out += len(batch) - len(kept)
         if progress:
@@ -101,23 +109,36 @@ def write(
     return sample
 
 
-def _checked(
-    records: Records, generation: Generation, spec: StateSpec
-) -> Iterator[tuple[str, bytes]]:
+def _joined(records: Records, histories: Records | None) -> Iterator[Entry]:
+    if histories is None:
+        for user_id, raw in records:
+            yield user_id, raw, None
+        return
+    left = iter(histories)
     for user_id, raw in records:
+        owner, history = next(left, ("", b""))
+        if owner != user_id:
+            raise PublishError(f"base histories, user: got {owner!r}, expected {user_id!r}")
+        yield user_id, raw, history
+
+
+def _checked(entries: Iterator[Entry], generation: Generation, spec: StateSpec) -> Iterator[Entry]:
+    for user_id, raw, history in entries:
         try:
             decode_record(raw, spec, generation.artifact_id, user_id)
+            if history is not None:
+                decode_history(history, generation.artifact_id, user_id)
         except RecordError as error:
             raise PublishError(f"user {user_id!r}: {error}") from error
-        yield user_id, raw
+        yield user_id, raw, history
 
 
-def _batches(records: Iterator[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:
-    batch: list[tuple[str, bytes]] = []
+def _batches(entries: Iterator[Entry]) -> Iterator[list[Entry]]:
+    batch: list[Entry] = []
     size = 0
-    for user_id, raw in records:
-        batch.append((user_id, raw))
-        size += len(raw)
+    for user_id, raw, history in entries:
+        batch.append((user_id, raw, history))
+        size += len(raw) + len(history or b"")
         if len(batch) == BATCH_RECORDS or size >= BATCH_BYTES:
             yield batch
             batch, size = [], 0
@@ -125,11 +146,14 @@ def _batches(records: Iterator[tuple[str, bytes]]) -> Iterator[list[tuple[str, b
         yield batch
 
 
-def _send(
-    client: CacheClient, generation: Generation, batch: list[tuple[str, bytes]], written: int
-) -> None:
+def _send(client: CacheClient, generation: Generation, batch: list[Entry], written: int) -> None:
     with cache_errors(client), client.pipeline(transaction=False) as pipeline:
-        for user_id, raw in batch:
+        for user_id, raw, history in batch:
+            # Before the record: whoever reads the record and then the history never gets an older history.
+            if history is not None:
+                pipeline.set(history_key(generation, user_id), history)
+            elif generation.slot:
+                pipeline.unlink(history_key(generation, user_id))
             pipeline.set(generation.key(user_id), raw)
         try:
             pipeline.execute()
@@ -143,14 +167,17 @@ def _send(
 def _remove(client: CacheClient, generation: Generation, user_ids: Iterable[str]) -> None:
     with cache_errors(client):
         for user_id in user_ids:
+            client.unlink(history_key(generation, user_id))
             client.unlink(generation.key(user_id))
 
 
 def verify(client: CacheClient, generation: Generation, sample: Sample) -> None:
     """Count the records and read the sample back.
 
+    A worker may have folded live events into a record since: that one is of the same artifact, and has a version.
+
     Raises:
-        PublishError: a record is missing, or differs from what was written.
+        PublishError: a record or a base history is missing, or differs from what was written.
     """
     num_records = count_records(client, generation) + sample.left_out
     if num_records < generation.num_users - removed_since(client, generation.created_s):
@@ -159,19 +186,30 @@ def verify(client: CacheClient, generation: Generation, sample: Sample) -> None:
             "some were lost or evicted, or a user came twice"
         )
     with cache_errors(client), client.pipeline(transaction=False) as pipeline:
-        for user_id, _ in sample.hashes:
+        for user_id, _, _ in sample.hashes:
             pipeline.get(generation.key(user_id))
+            pipeline.get(history_key(generation, user_id))
         stored = pipeline.execute()
-    for (user_id, expected), raw in zip(sample.hashes, stored, strict=True):
-        if (raw is None or _hash(raw) != expected) and not _is_forgotten(client, user_id):
+    pairs = zip(stored[::2], stored[1::2], strict=True)
+    for (user_id, expected, history), (raw, kept) in zip(sample.hashes, pairs, strict=True):
+        is_history = history is None or (kept is not None and _hash(kept) == history)
+        is_right = is_history and raw is not None and _is_as_written(raw, expected, generation)
+        if not is_right and not _is_forgotten(client, user_id):
+            what = "record" if is_history else "base history"
             raise PublishError(
-                f"model {generation.model!r}: the record of user {user_id!r} is not what was written"
+                f"model {generation.model!r}: the {what} of user {user_id!r} is not what was written"
             )
 
 
 def _is_forgotten(client: CacheClient, user_id: str) -> bool:
     with cache_errors(client):
         return is_forgotten(client, user_id)
+
+
+def _is_as_written(raw: bytes, expected: bytes, generation: Generation) -> bool:
+    if _hash(raw) == expected:
+        return True
+    return record_artifact(raw) == generation.artifact_id and record_version(raw) > 0
 
 
 def _hash(raw: bytes) -> bytes:

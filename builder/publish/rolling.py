@@ -40,6 +40,7 @@ from builder.publish.services import LOOK_EVERY_S, waited_for
 from models.contract.errors import CacheUnavailableError
 from models.contract.generation import MAX_OVER, Generation, Overwritten, Pointer
 from models.contract.state_spec import StateSpec
+from models.live.keys import history_key
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ def publish_in_place(
     spec: StateSpec,
     *,
     wait_s: float,
+    histories: Records | None = None,
     progress: Watcher | None = None,
 ) -> Pointer:
     """Overwrite the generation that serves. A model's first generation is published by `publish`.
@@ -61,6 +63,7 @@ def publish_in_place(
         records: read once; 8 bytes of each user are kept, to find the users that left the log.
         spec: state spec of the artifact that made the records.
         wait_s: time limit for all services to load both artifacts.
+        histories: base history of each user, in the order of the records; None: states cannot follow events.
         progress: called after each batch with its number of records.
 
     Raises:
@@ -78,7 +81,7 @@ def publish_in_place(
             _require_few_artifacts(mixture.current)
             flip_pointer(client, old_bytes, mixture, lock.token)
             _wait_for_services(client, old_bytes, mixture, lock, wait_s)
-            left_out = _overwrite(client, mixture.current, records, spec, lock, progress)
+            left_out = _overwrite(client, mixture.current, records, spec, lock, progress, histories)
             written = mixture.current.num_users - left_out
             new = Pointer(replace(mixture.current, over=(), num_users=written), old.current)
             flip_pointer(client, mixture.to_bytes(), new, lock.token)
@@ -87,7 +90,7 @@ def publish_in_place(
                     "lost the lock after the flip; the next publish removes the old generations"
                 )
             return new
-    return publish(client, generation, records, spec, progress=progress)
+    return publish(client, generation, records, spec, histories=histories, progress=progress)
 
 
 def _over(new: Generation, old: Generation) -> Generation:
@@ -135,11 +138,13 @@ def _overwrite(
     spec: StateSpec,
     lock: HeldLock,
     progress: Watcher | None,
+    histories: Records | None,
 ) -> int:
     """Write the records; return how many were left out, because their users are forgotten."""
     users = _Users()
     try:
-        sample = write(client, generation, users.watch(records), spec, lock, progress)
+        watched = users.watch(records)
+        sample = write(client, generation, watched, spec, lock, progress, histories)
         _remove_leavers(client, generation, users.hashes(), lock)
         verify(client, generation, sample)
         return sample.left_out
@@ -170,7 +175,7 @@ class _Users:
 def _remove_leavers(
     client: CacheClient, generation: Generation, written: NDArray[np.uint64], lock: HeldLock
 ) -> None:
-    """Remove the records of users that were not written."""
+    """Remove the records and base histories of users that were not written."""
     start, removed = len(generation.key("").encode()), 0
     with cache_errors(client):
         keys = client.scan_iter(generation.key_pattern(), SCAN_COUNT)
@@ -182,6 +187,7 @@ def _remove_leavers(
                 raise PublishError(f"model {generation.model!r}: lost the lock; stopped")
             with client.pipeline(transaction=False) as pipeline:
                 for key in leavers:
+                    pipeline.unlink(history_key(generation, key[start:].decode()))
                     pipeline.unlink(key)
                 pipeline.execute()
             removed += len(leavers)

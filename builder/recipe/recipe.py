@@ -153,6 +153,9 @@ class CacheRule:
 
     dtype: Literal["fp32", "fp16", "int8"] = "fp32"
     """Type of a record's numbers. int8 has a scale per row; ids and bit patterns are always int32."""
+    follow: bool = True
+    """Whether states can follow events (`absorb follow`): each user's latest events are published beside the record, 8
+    bytes an event."""
 
 
 @dataclass(frozen=True)

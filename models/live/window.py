@@ -4,7 +4,8 @@ A state is a function of this set of events alone, never of the order in which t
 restarts and flips cannot change what it becomes. A live event up to the build's cut counts as delivered by the build
 if the base history holds one of the same row and second, as many times as the base holds it. Among events of the same
 second, those of the base come first, then live ones by their ids. Where a base history is full, live events up to the
-cut that are as old as its oldest or older are outside the window.
+cut that are as old as its oldest or older are outside the window. Events more than `MAX_LATENESS_S` before the cut are
+too late for it: the build had that time to bring them.
 """
 
 from collections import Counter
@@ -19,6 +20,8 @@ from models.contract.age import age_buckets
 from models.contract.schema import PADDING
 from models.live.history import BaseHistory
 
+MAX_LATENESS_S = 7 * 86_400
+"""How long before a generation's cut a live event may have happened and still be folded."""
 ItemRows = Callable[[Sequence[str]], NDArray[np.int64]]
 """Raw item ids -> catalogue rows; `UNKNOWN` for items that the generation does not know (`Vocabulary.item_rows`)."""
 
@@ -76,7 +79,7 @@ def window_of(
 
     Args:
         base: what the build knew; None for a user that it did not know.
-        live: the user's live events that belong to a history, in any order, each id once.
+        live: the user's live events, in any order, each id once.
         item_rows: rows of the generation's vocabulary.
         cut_s: the generation's `as_of_s`; a base has its own, which counts.
         length: most events of the window (`base_length`).
@@ -84,7 +87,8 @@ def window_of(
     cut_s = base.as_of_s if base is not None else cut_s
     rows = np.zeros(0, np.int64) if base is None else base.rows[-length:].astype(np.int64)
     ts_s = np.zeros(0, np.int64) if base is None else base.ts_s[-length:]
-    ordered = sorted(live, key=lambda event: (event.ts_s, event.event_id))
+    in_time = (event for event in live if event.ts_s >= cut_s - MAX_LATENESS_S)
+    ordered = sorted(in_time, key=lambda event: (event.ts_s, event.event_id))
     live_rows = item_rows([event.item_id for event in ordered])
     live_ts_s = np.array([event.ts_s for event in ordered], np.int64)
     is_new = _is_new(rows, ts_s, live_rows, live_ts_s, cut_s, is_full=len(rows) == length)

@@ -12,15 +12,27 @@ from builder.dataset.batches import find_slates
 from builder.dataset.parts import batch_source
 from builder.errors import StepError
 from builder.export.onnx import export
-from builder.export.precompute import Written, precompute, read_records, write_records
+from builder.export.precompute import (
+    Written,
+    base_histories,
+    precompute,
+    read_histories,
+    read_records,
+    write_histories,
+    write_records,
+)
+from builder.export.session import open_graph, run_graph
 from builder.ingest.events import Events
 from builder.ingest.run import ingest
 from builder.recipe.recipe import Recipe, load_recipe
 from builder.train.train import train
 from models.batch import User
 from models.contract.age import age_buckets
-from models.contract.artifact import Artifact
+from models.contract.artifact import ENCODE, Artifact
 from models.contract.errors import CorruptRecordError
+from models.live.fold import ReEncode, Task
+from models.live.history import base_length, decode_history, history_bytes
+from models.live.window import window_of
 from models.registry import build_model
 
 TINY = Path("builder/recipes/tiny.toml")
@@ -138,3 +150,46 @@ def test_memory_is_flat_in_the_number_of_users(
 
     # 560 users are three batches, 2,240 are nine: only two of them may be in memory at once.
     assert peak(56) < 1.2 * peak(14)
+
+
+def test_a_base_history_holds_the_events_that_its_record_was_made_of(artifact, events, tmp_path):
+    """Encoded again from the base history, every user's state is the one of the record."""
+    path, schema = tmp_path / "histories.bin", artifact.manifest.schema
+    total = write_histories(base_histories(artifact, events), path)
+    session = open_graph(artifact.graph(ENCODE))
+    folder = ReEncode(
+        schema, artifact.manifest.state_spec, lambda feed: run_graph(session, dict(feed))
+    )
+
+    read = list(read_histories(path, artifact))
+    bases = [decode_history(raw, artifact.artifact_id, user_id) for user_id, raw in read]
+    length = base_length(schema)
+    tasks = [
+        Task(
+            base.user_id,
+            window_of(base, [], artifact.vocabulary.item_rows, 0, length),
+            base.user_fields.astype(np.int64),
+            0,
+        )
+        for base in bases
+    ]
+
+    assert total == sum(
+        history_bytes(len(base.user_id.encode()), len(base.user_fields), len(base.rows))
+        for base in bases
+    )
+    expected = list(precompute(artifact, events, 1))
+    for got, record in zip(folder.fold(tasks), expected, strict=True):
+        assert (got.user_id, got.as_of_s) == (record.user_id, record.as_of_s)
+        np.testing.assert_array_equal(got.recent, record.recent)
+        for name, values in record.state.items():
+            np.testing.assert_allclose(got.state[name], values, rtol=1e-6, atol=1e-6)
+
+
+def test_a_damaged_file_of_histories_is_refused(artifact, events, tmp_path):
+    path = tmp_path / "histories.bin"
+    write_histories(base_histories(artifact, events), path)
+    path.write_bytes(path.read_bytes()[:-3])
+
+    with pytest.raises(CorruptRecordError):
+        list(read_histories(path, artifact))

@@ -40,7 +40,7 @@ def test_a_user_who_is_forgotten_while_a_publish_writes_is_not_in_it(client, mon
     seen: list[bool] = []
 
     def forget_then_send(client, generation, batch, written):
-        if not seen and any(name == "user:7" for name, _ in batch):
+        if not seen and any(name == "user:7" for name, *_ in batch):
             seen.append(bury(client, user, NOW_S))
             client.unlink(generation.key(user))
         send(client, generation, batch, written)

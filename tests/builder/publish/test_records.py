@@ -14,7 +14,7 @@ def test_the_sample_is_uniform_and_the_same_for_the_same_seed():
         sample = Sample(seed)
         for number in range(1000):
             sample.offer(str(number), b"")
-        return sorted(int(user_id) for user_id, _ in sample.hashes)
+        return sorted(int(user_id) for user_id, _, _ in sample.hashes)
 
     assert drawn("a") == drawn("a") != drawn("b")
     assert len(set(drawn("a"))) == SAMPLE_SIZE
