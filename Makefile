@@ -22,7 +22,7 @@ TORCH ?= $(EXTRA)
 TORCH_INDEX ?= https://$(if $(filter Linux-cpu,$(shell uname -s)-$(TORCH)),download.pytorch.org/whl/cpu,pypi.org/simple)
 # pip refuses a file whose hash is not listed. The lists are complete, and no package runs code to be built.
 CHECKED := --quiet --quiet --no-cache-dir --require-hashes --no-deps --only-binary :all:
-LISTS := $(patsubst %,requirements/%.txt,base build builder language load grpc otel dev docs no-deps $(EXTRA))
+LISTS := $(patsubst %,requirements/%.txt,base build builder language load grpc kafka otel dev docs no-deps $(EXTRA))
 NATIVE := service/native/libabsorb_native.so
 TOOLS ?= var/tools
 SBOM ?= var/sbom.json

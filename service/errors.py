@@ -5,6 +5,7 @@ AbsorbError                    models/contract/errors.py
 ├── UnknownCallError           the gRPC service has no such call
 ├── UnknownUserError           the cache holds no record of that user
 ├── UserForgottenError         the user was forgotten, and must not come back
+├── SourceUnavailableError     the source of live events does not answer
 ├── NotReadyError              no model is loaded that can score
 ├── OverloadedError            too many requests are waiting
 ├── DeadlineError              the client's deadline passed before the answer was ready
@@ -56,6 +57,13 @@ class UserForgottenError(AbsorbError):
 
     def __init__(self, field: str) -> None:
         super().__init__(f"{field}: got a user who was forgotten, expected any other")
+
+
+class SourceUnavailableError(AbsorbError):
+    """The source of live events does not answer. The worker tries again."""
+
+    def __init__(self, source: str, reason: str) -> None:
+        super().__init__(f"events from {source}: {reason}")
 
 
 class NotReadyError(AbsorbError):

@@ -25,6 +25,7 @@ from service.errors import (
     NotReadyError,
     OverloadedError,
     ScoreError,
+    SourceUnavailableError,
     UnknownCallError,
     UnknownUserError,
     UnknownVersionError,
@@ -57,6 +58,8 @@ STATUS: dict[type[AbsorbError], int] = {
     ClientGoneError: 499,
     # Only GET /v1/users answers with it: scoring falls back to the cold-start state instead.
     CacheUnavailableError: 503,
+    # Only the worker, which answers nobody, meets it.
+    SourceUnavailableError: 503,
     # Not 503: the same request fails again until another generation serves.
     BrokenModelError: 500,
     # The pipeline and the follower catch these: one that reaches a client is a bug.

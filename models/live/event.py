@@ -102,6 +102,15 @@ class Event:
             values = read_json(raw)
         except (ValueError, RecursionError) as error:
             raise EventError(f"got {shown(raw)}, expected JSON: {error}") from error
+        return cls.from_values(values)
+
+    @classmethod
+    def from_values(cls, values: object) -> "Event":
+        """The event whose parsed JSON is `values`.
+
+        Raises:
+            EventError: they are not an event.
+        """
         if (
             not isinstance(values, dict)
             or not {"id", "user", "item", "ts"} <= values.keys() <= KEYS

@@ -1,0 +1,1 @@
+"""Where a worker gets events from: a stream of the cache, or Kafka."""
