@@ -16,6 +16,7 @@ from service.experiments.shadow import Shadows
 from service.experiments.split import Traffic
 from service.generations.follower import Follower
 from service.generations.heartbeat import Heartbeat
+from service.generations.new_items import NewItemMetrics, NewItemRegistry
 from service.generations.room import Room
 from service.generations.selection import Selection
 from service.generations.serving import Loader, Serving
@@ -72,7 +73,8 @@ def build_dependencies(
     tiers = build_tiers(settings, store, registry, workers, clock, lambda: admission.waiting > 0)
     batcher = _batcher(settings, workers, num_workers, telemetry)
     pipeline = _pipeline(settings, selection, tiers, telemetry, admission, workers, batcher)
-    follower = _follower(settings, store, selection, tiers, pipeline, telemetry)
+    new_items = NewItemRegistry(store, selection, NewItemMetrics(registry), clock)
+    follower = _follower(settings, store, selection, tiers, pipeline, telemetry, new_items)
     readiness = Readiness(pipeline.probe, workers)
     telemetry.ready.set_function(readiness.is_ready)
     parsers = ParserThread(telemetry.rejected)
@@ -84,6 +86,7 @@ def build_dependencies(
         tiers=tiers,
         selection=selection,
         follower=follower,
+        new_items=new_items,
         workers=workers,
         readiness=readiness,
         parsers=parsers,
@@ -132,6 +135,7 @@ def _follower(
     tiers: Tiers,
     pipeline: Pipeline,
     telemetry: Telemetry,
+    new_items: NewItemRegistry,
 ) -> Follower:
     heartbeat = Heartbeat(store, selection)
     room = Room(settings.artifact_dir, settings.max_artifacts, settings.max_artifact_bytes)
@@ -143,7 +147,7 @@ def _follower(
         tiers.states.swapped(old, new)
         _note_engine(engines, old, new)
 
-    return Follower(store, selection, heartbeat, loader, telemetry, on_swap, warm_up.run)
+    return Follower(store, selection, heartbeat, loader, telemetry, on_swap, warm_up.run, new_items)
 
 
 def _open_scorer(

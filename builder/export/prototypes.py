@@ -72,10 +72,10 @@ def with_prototypes(
         has_trained = np.asarray(events.train_popularity) > 0
         added[:, column] = int(np.asarray(events.item_fields)[has_trained, column].min())
     wide = torch.cat([catalogue, added])
-    # Field models hold the catalogue twice.
+    # Some models hold the catalogue twice; safetensors refuses tensors that share memory.
     last = ITEM_FIELDS.rpartition(".")[2]
     weights = {
-        name: wide if name.rpartition(".")[2] == last else values
+        name: wide.clone() if name.rpartition(".")[2] == last else values
         for name, values in checkpoint.weights.items()
     }
     schema = replace(checkpoint.schema, num_items=len(wide))

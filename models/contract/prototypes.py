@@ -56,7 +56,10 @@ class Prototypes:
         Args:
             values: item field -> raw value; other names are ignored, so that one item may be for several models.
         """
-        key = tuple(ids.get(values.get(name, ""), PADDING) for name, ids in self._ids.items())
+        key = tuple(
+            ids.get(values[name], PADDING) if name in values else PADDING
+            for name, ids in self._ids.items()
+        )
         for mask in self._masks:
             # A combination with a field that the item lacks would say something of the item that is not known.
             if all(key[at] for at in mask):
