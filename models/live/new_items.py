@@ -9,8 +9,9 @@ item takes no notice.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,6 @@ from models.contract.errors import RequestError, Unquoted, shown
 from models.contract.schema import UNKNOWN
 from models.contract.strict_json import read_json
 from models.contract.vocabulary import Vocabulary, check_id
-from models.live.log import Commands
 
 NEW_ITEMS_KEY = "absorb:{control}:items"
 VERSION_FIELD = ""
@@ -27,7 +27,7 @@ VERSION_FIELD = ""
 MAX_NEW_ITEMS = 20_000
 """Items of a cache: every service process holds them, and reads all of them after a change (about 40 ms)."""
 MAX_AT_ONCE = 1000
-"""Items of one request, and of one call of `PUT`."""
+"""Items of one request, and of one command."""
 INT64 = 2**63
 MAX_VALUE = 256
 """Longest value of an item field, in characters."""
@@ -36,31 +36,15 @@ MAX_SHOWN = 80
 MAX_ITEM_FIELDS = 64
 """Most fields of an item."""
 
-# KEYS: the hash. ARGV: most items, then id, value, id, value, …
-# Returns the version and 0; or the version and the number of items that there would be, and then nothing is written.
-PUT = """
-local version = tonumber(redis.call('hget', KEYS[1], '') or 0)
-local items = redis.call('hlen', KEYS[1]) - redis.call('hexists', KEYS[1], '')
-local seen = {}
-for i = 2, #ARGV, 2 do
-  if redis.call('hexists', KEYS[1], ARGV[i]) == 0 and not seen[ARGV[i]] then
-    seen[ARGV[i]] = true
-    items = items + 1
-  end
-end
-if items > tonumber(ARGV[1]) then return {version, items} end
-for i = 2, #ARGV, 2 do redis.call('hset', KEYS[1], ARGV[i], ARGV[i + 1]) end
-version = math.max(version + 1, tonumber(redis.call('time')[1]))
-redis.call('hset', KEYS[1], '', version)
-return {version, 0}
-"""
-# KEYS: the hash. ARGV: ids. Returns how many were there.
-DROP = """
-local gone = 0
-for i = 1, #ARGV do gone = gone + redis.call('hdel', KEYS[1], ARGV[i]) end
-if gone > 0 then redis.call('hincrby', KEYS[1], '', 1) end
-return gone
-"""
+Command = tuple[str | bytes, ...]
+
+
+@runtime_checkable
+class Commands(Protocol):
+    """What is done with a client of the cache that waits for answers: redis-py's has it."""
+
+    def execute_command(self, *args: Any) -> Any:
+        """The answer to a command."""
 
 
 @dataclass(frozen=True)
@@ -201,44 +185,69 @@ def read_version(raw: bytes | None) -> int:
     return int(raw) if raw is not None and raw.isdigit() and len(raw) < 19 else 0
 
 
-def put_arguments(items: Iterable[NewItem]) -> list[str | bytes]:
-    """Arguments of `PUT` behind the key."""
-    pairs = [part for item in items for part in (item.item_id, item.to_bytes())]
-    return [str(MAX_NEW_ITEMS), *pairs]
+def room_commands(item_ids: Sequence[str]) -> list[Command]:
+    """Commands whose answers `check_room` takes."""
+    key = NEW_ITEMS_KEY
+    return [("HLEN", key), ("HEXISTS", key, VERSION_FIELD), ("HMGET", key, *item_ids)]
 
 
-def check_put(answer: Sequence[int]) -> int:
-    """The version that `PUT` returns.
+def check_room(answers: Sequence[Any]) -> None:
+    """Check that items may be registered. Who writes at the same moment may take the same room: a reader reads more.
 
     Raises:
-        RequestError: there would be too many items; none was written.
+        RequestError: there would be too many.
     """
-    version, too_many = answer
-    if too_many:
-        got = Unquoted(f"{too_many:,} with those that are registered")
+    length, has_version, there = answers
+    total = length - has_version + sum(one is None for one in there)
+    if total > MAX_NEW_ITEMS:
+        got = Unquoted(f"{total:,} with those that are registered")
         expected = f"at most {MAX_NEW_ITEMS:,}: remove some, or build with them"
         raise RequestError("items", got, expected)
-    return version
+
+
+def put_commands(items: Sequence[NewItem]) -> list[Command]:
+    """Commands that register items. The version grows last, so that no reader takes a part for the whole."""
+    now_s = str(max(item.at_s for item in items))
+    pairs = [part for item in items for part in (item.item_id, item.to_bytes())]
+    return [
+        ("HSETNX", NEW_ITEMS_KEY, VERSION_FIELD, now_s),
+        ("HSET", NEW_ITEMS_KEY, *pairs),
+        ("HINCRBY", NEW_ITEMS_KEY, VERSION_FIELD, "1"),
+    ]
+
+
+def drop_commands(item_ids: Sequence[str]) -> list[Command]:
+    """Commands that remove items; the first answer says how many were registered."""
+    return [
+        ("HDEL", NEW_ITEMS_KEY, *item_ids),
+        ("HINCRBY", NEW_ITEMS_KEY, VERSION_FIELD, "1"),
+    ]
 
 
 def put_items(client: Commands, items: Sequence[NewItem]) -> None:
-    """Register items, or give them other fields. A piece of `MAX_AT_ONCE` is written whole or not at all.
+    """Register items, or give them other fields, `MAX_AT_ONCE` at a time.
 
     Raises:
         RequestError: there would be too many items.
     """
     for start in range(0, len(items), MAX_AT_ONCE):
         piece = items[start : start + MAX_AT_ONCE]
-        check_put(client.eval(PUT, 1, NEW_ITEMS_KEY, *put_arguments(piece)))
+        check_room(_run(client, room_commands([item.item_id for item in piece])))
+        _run(client, put_commands(piece))
 
 
 def drop_items(client: Commands, item_ids: Sequence[str]) -> int:
     """Remove items; returns how many were registered."""
     starts = range(0, len(item_ids), MAX_AT_ONCE)
     pieces = [item_ids[at : at + MAX_AT_ONCE] for at in starts]
-    return sum(int(client.eval(DROP, 1, NEW_ITEMS_KEY, *piece)) for piece in pieces)
+    return sum(_run(client, drop_commands(piece))[0] for piece in pieces)
 
 
 def registered(client: Commands) -> NewItems:
     """Every item of a cache."""
-    return read_new_items(client.hgetall(NEW_ITEMS_KEY))
+    (fields,) = _run(client, [("HGETALL", NEW_ITEMS_KEY)])
+    return read_new_items(fields)
+
+
+def _run(client: Commands, commands: Sequence[Command]) -> list[Any]:
+    return [client.execute_command(*command) for command in commands]

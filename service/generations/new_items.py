@@ -11,22 +11,26 @@ from models.contract.errors import AbsorbError, CorruptRecordError, RequestError
 from models.contract.prototypes import check_item_fields
 from models.contract.vocabulary import Vocabulary
 from models.live.new_items import (
-    DROP,
     MAX_NEW_ITEMS,
     NEW_ITEMS_KEY,
-    PUT,
     VERSION_FIELD,
+    Command,
     NewItem,
     NewItems,
-    check_put,
-    put_arguments,
+    check_room,
+    drop_commands,
+    put_commands,
     read_new_items,
     read_version,
+    room_commands,
 )
 from service.errors import UnknownItemError
 from service.generations.selection import Selection
 from service.generations.serving import Serving
 from service.store.event_log import CommandStore
+
+MOST_READ = 2 * MAX_NEW_ITEMS
+"""Entries above which nothing is read: whoever wrote them did not keep to `MAX_NEW_ITEMS`."""
 
 log = logging.getLogger(__name__)
 
@@ -116,8 +120,8 @@ class NewItemRegistry:
             check_item_fields(f"items[{at}].fields", fields, known)
         now_s = int(self._clock())
         entries = [NewItem(item, fields, now_s) for item, fields in items.items()]
-        arguments = put_arguments(entries)
-        check_put(await self._run("EVAL", PUT, "1", NEW_ITEMS_KEY, *arguments))
+        check_room(await self._run(room_commands(list(items))))
+        await self._run(put_commands(entries))
         await self._read()
 
     async def drop(self, item_id: str) -> None:
@@ -127,7 +131,7 @@ class NewItemRegistry:
             UnknownItemError: it is not registered.
             CacheUnavailableError: the cache does not answer, or the service may not write.
         """
-        gone = await self._run("EVAL", DROP, "1", NEW_ITEMS_KEY, item_id)
+        gone, _ = await self._run(drop_commands([item_id]))
         await self._read()
         if not gone:
             raise UnknownItemError(item_id)
@@ -146,24 +150,23 @@ class NewItemRegistry:
         return [(model, one.artifact.vocabulary) for model, one in serving]
 
     async def _read(self) -> None:
-        raw = await self._run("HGET", NEW_ITEMS_KEY, VERSION_FIELD)
-        version = read_version(raw)
-        if version == self.found.version:
+        ask: list[Command] = [("HGET", NEW_ITEMS_KEY, VERSION_FIELD), ("HLEN", NEW_ITEMS_KEY)]
+        raw, length = await self._run(ask)
+        if read_version(raw) == self.found.version:
             return
-        length = await self._run("HLEN", NEW_ITEMS_KEY)
-        if length > MAX_NEW_ITEMS + 1:
+        if length > MOST_READ:
             got = Unquoted(f"{length:,} entries")
-            raise RequestError(NEW_ITEMS_KEY, got, f"at most {MAX_NEW_ITEMS:,}")
-        fields = _as_dict(await self._run("HGETALL", NEW_ITEMS_KEY))
+            raise RequestError(NEW_ITEMS_KEY, got, f"at most {MOST_READ:,}")
+        (answer,) = await self._run([("HGETALL", NEW_ITEMS_KEY)])
+        fields = _as_dict(answer)
         # In a thread: thousands of entries would hold up the event loop.
         self.found = await asyncio.to_thread(read_new_items, fields)
         self._metrics.items.set(len(self.found.items))
         self._metrics.unreadable.set(self.found.unreadable)
         await self._tell(list(self._selection.serving.values()))
 
-    async def _run(self, *command: str | bytes) -> Any:
-        (answer,) = await self._store.execute([(NEW_ITEMS_KEY, command)])
-        return answer
+    async def _run(self, commands: Sequence[Command]) -> list[Any]:
+        return await self._store.execute([(NEW_ITEMS_KEY, command) for command in commands])
 
     async def _tell(self, servings: Sequence[Serving]) -> None:
         every = [one for serving in servings for one in (serving, *serving.older.values())]
