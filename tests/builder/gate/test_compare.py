@@ -9,6 +9,8 @@ import pytest
 
 from builder.gate.compare import Served, compare
 from builder.gate.inputs import inputs_of
+from builder.gate.metrics import Difference, Measured, Quality
+from builder.gate.rankings import Rankings
 from builder.gate.report import GateReport
 from builder.gate.scoring import ArtifactScorer
 from builder.recipe.gate import GateRule
@@ -22,6 +24,27 @@ def gate(trainings: Trainings, new: Artifact, old: Artifact | None = None) -> Ga
     return compare(serving, Served(new), trainings.events, trainings.recipe)
 
 
+def measured_of(report: GateReport) -> Measured:
+    assert report.measured is not None
+    return report.measured
+
+
+def old_of(report: GateReport) -> Quality:
+    old = measured_of(report).old
+    assert old is not None
+    return old
+
+
+def worse(difference: Difference | None) -> float:
+    assert difference is not None
+    return difference.value
+
+
+def rankings_of(report: GateReport) -> Rankings:
+    assert report.rankings is not None
+    return report.rankings
+
+
 def failed(report: GateReport) -> set[str]:
     return {check.name for check in report.failures}
 
@@ -30,19 +53,20 @@ def test_a_model_compared_with_itself_differs_in_nothing(trainings: Trainings) -
     report = gate(trainings, trainings.good)
 
     assert report.verdict == "passed"
-    assert report.measured.log_loss.value == report.measured.gauc.value == 0
-    assert report.rankings.mean == 0
-    assert report.rankings.top_overlap == 1
+    measured, rankings = measured_of(report), rankings_of(report)
+    assert worse(measured.log_loss) == worse(measured.gauc) == 0
+    assert (rankings.mean, rankings.top_overlap) == (0, 1)
 
 
 def test_metrics_are_those_of_the_evaluation(trainings: Trainings) -> None:
-    measured = gate(trainings, trainings.good).measured
+    report = gate(trainings, trainings.good)
+    old = old_of(report)
 
     reported = trainings.good.manifest.report["test"]
-    assert measured.old.log_loss == pytest.approx(reported["log_loss"], rel=1e-5)
-    assert measured.old.gauc == pytest.approx(reported["gauc"], abs=1e-3)
-    assert measured.old.pcoc == pytest.approx(reported["pcoc"], rel=1e-5)
-    assert measured.targets == reported["targets"]
+    assert old.log_loss == pytest.approx(reported["log_loss"], rel=1e-5)
+    assert old.gauc == pytest.approx(reported["gauc"], abs=1e-3)
+    assert old.pcoc == pytest.approx(reported["pcoc"], rel=1e-5)
+    assert measured_of(report).targets == reported["targets"]
 
 
 def test_the_same_recipe_with_another_seed_passes(trainings: Trainings) -> None:
@@ -94,7 +118,7 @@ def test_a_first_model_is_checked_alone(trainings: Trainings) -> None:
     report = compare(None, Served(trainings.good), trainings.events, trainings.recipe, note="none")
 
     assert (report.verdict, report.old, report.note) == ("first", None, "none")
-    assert report.measured.old is None
+    assert measured_of(report).old is None
     assert report.rankings is None
 
 
@@ -107,11 +131,11 @@ def test_a_large_rank_distance_needs_an_explanation(trainings: Trainings) -> Non
         return compare(Served(old), Served(new), trainings.events, recipe)
 
     better = ranks(trainings.untrained, trainings.good)
-    worse = ranks(trainings.good, trainings.untrained)
+    poorer = ranks(trainings.good, trainings.untrained)
 
-    assert better.rankings.mean == worse.rankings.mean > 0.1
+    assert rankings_of(better).mean == rankings_of(poorer).mean > 0.1
     assert better.verdict == "passed"
-    assert failed(worse) == {"rankings"}
+    assert failed(poorer) == {"rankings"}
 
 
 def test_the_serving_models_vocabulary_may_be_another(trainings: Trainings) -> None:
@@ -129,7 +153,7 @@ def test_records_of_a_small_dtype_are_what_is_compared(trainings: Trainings) -> 
     recipe, events = trainings.recipe, trainings.events
     report = compare(Served(trainings.good, "fp32"), Served(trainings.good, "int8"), events, recipe)
 
-    assert 0 < abs(report.measured.log_loss.value) < 0.02
+    assert 0 < abs(worse(measured_of(report).log_loss)) < 0.02
 
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf])
