@@ -13,9 +13,11 @@ from builder.forget.report import Line, Report
 from builder.ingest.events import HEADER, read_user_ids
 from builder.run_folder import STEPS_FILE, RunFolder, remove
 
-EVENTS, RECORDS, TRAINING, LOG = "events", "records.bin", "training", "log.txt"
-UNFINISHED = (f"{EVENTS}.new", f"{RECORDS}.new")
-FOUND_BY = (f"{EVENTS}/{HEADER}", RECORDS, STEPS_FILE, *(f"{name}*" for name in UNFINISHED))
+EVENTS, TRAINING = "events", "training"
+BY_USER = ("records.bin", "histories.bin")
+"""Files with an entry for each user."""
+UNFINISHED = tuple(f"{name}.new" for name in (EVENTS, *BY_USER))
+FOUND_BY = (f"{EVENTS}/{HEADER}", *BY_USER, STEPS_FILE, *UNFINISHED)
 """What a folder must have to be looked at."""
 MIN_BARE = 6
 """Shortest id that is taken out of a log where it stands without quotes: a shorter one may be any number."""
@@ -50,13 +52,14 @@ def _forget(folder: RunFolder, user_id: str, report: Report) -> None:
     path = folder.path
     for name in UNFINISHED:  # of a killed builder, and not read by anybody
         remove(path / name)
-    if _is_in_events(folder.events, user_id) or _is_in_file(folder.records, user_id):
+    files = [path / name for name in BY_USER]
+    if _is_in_events(folder.events, user_id) or any(_is_in_file(f, user_id) for f in files):
         # The stamps first: without them, nothing reads what is left after an interruption.
         if folder.stamps():
             folder.forget(list(folder.stamps()))
-        for name in (RECORDS, TRAINING, EVENTS):
-            remove(path / name)
-        what = "ingested events, records and unfinished training; every step is due"
+        for output in (*files, path / TRAINING, path / EVENTS):
+            remove(output)
+        what = "ingested events, records, base histories and unfinished training; every step is due"
         report.add(str(path), what, 1)
     if lines := _clean_log(folder.log, user_id):
         report.add(str(folder.log), "lines of the log that named the user", lines)

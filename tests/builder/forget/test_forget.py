@@ -55,11 +55,13 @@ def test_a_user_leaves_the_cache_and_the_run_folder(shop: Build, client: CacheCl
     assert is_forgotten(client, user)
     assert not shop.folder.events.exists()
     assert not shop.folder.records.exists()
+    assert not shop.folder.histories.exists()
     assert shop.folder.stamps() == {}
     assert report.user == tombstone(user)
     assert report.is_new
     assert report.to_do == []
     assert what(report.removed).count("record") == 2
+    assert what(report.removed).count("base history") == 2
     assert "append-only file written anew" in what(report.removed)
     left = "\n".join(f"{line.where}: {line.what}" for line in report.left)
     assert f"artifact {artifact_id}, made" in left
@@ -119,7 +121,7 @@ def test_a_folder_without_the_user_is_left_alone(shop: Build, client: CacheClien
 
 def test_what_a_killed_builder_left_goes_too(shop: Build, client: CacheClient) -> None:
     run = shop.folder.path
-    for name in ("events.new", "records.bin.new"):
+    for name in ("events.new", "records.bin.new", "histories.bin.new"):
         (run / name).write_text("somebody")
     forget(client, ["never seen 81"], places(shop))
     assert not list(run.glob("*.new"))
