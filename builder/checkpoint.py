@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -12,6 +12,9 @@ from torch import Tensor
 from models.base import CtrModel
 from models.contract.schema import FeatureSchema
 from models.registry import build_model
+
+if TYPE_CHECKING:
+    from builder.train.warm_start import WarmStart
 
 ITEM_FIELDS = "frame.items.item_fields"
 """Name of the catalogue's buffer in the weights. It lets a checkpoint be rebuilt without the events."""
@@ -30,6 +33,8 @@ class Checkpoint:
             seconds.
         best_step: step of the weights.
         ended: why training ended: "patience" (it had stopped improving), "max_steps" or "time".
+        left: what a later training can go on from. None: nothing, or the checkpoint was read from a folder, where
+            `WarmStart.load` finds it.
     """
 
     model: str
@@ -39,6 +44,7 @@ class Checkpoint:
     history: list[dict[str, Any]]
     best_step: int
     ended: str
+    left: "WarmStart | None" = None
 
     @property
     def best(self) -> dict[str, Any]:
@@ -64,6 +70,8 @@ class Checkpoint:
             "ended": self.ended,
         }
         (folder / "checkpoint.json").write_text(json.dumps(description, indent=1))
+        if self.left is not None:
+            self.left.save(folder)
 
     @classmethod
     def load(cls, folder: Path) -> "Checkpoint":

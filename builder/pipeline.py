@@ -51,6 +51,7 @@ from builder.recipe.recipe import Recipe
 from builder.run_folder import RunFolder, Stamp
 from builder.train.curve import plot_curve
 from builder.train.train import train
+from builder.train.warm_start import WarmStart, WarmStartError
 from models.batch import Batch
 from models.contract.artifact import Artifact, load_artifact
 from models.contract.errors import AbsorbError
@@ -167,8 +168,10 @@ def _train(build: Build) -> Result:
         )
     require_negatives(events, build.recipe.history.min_events)
     vectors = vectors_of(events, build.recipe, build.folder, build.progress)
-    saved = build.folder.training
-    checkpoint = train(events, build.recipe, build.progress, vectors, folder=saved)
+    start, why = _warm_start(build, events)
+    checkpoint = train(
+        events, build.recipe, build.progress, vectors, folder=build.folder.training, start=start
+    )
     with build.folder.replacing(build.folder.checkpoint) as folder:
         checkpoint.save(folder)
         plot_curve(checkpoint, folder)
@@ -178,7 +181,21 @@ def _train(build: Build) -> Result:
         "ended": checkpoint.ended,
         "validation_auc": checkpoint.best["auc"],
         "validation_gauc": checkpoint.best["gauc"],
+        "warm_start": why if start is None else f"from step {start.step}",
     }
+
+
+def _warm_start(build: Build, events: Events) -> tuple[WarmStart | None, str]:
+    """The last training, if the recipe wants to go on from it and that is possible; and else why it is not."""
+    if not build.recipe.train.warm_start:
+        return None, ""
+    try:
+        start = WarmStart.load(build.folder.checkpoint)
+        start.require_fits(build.recipe, events)
+    except WarmStartError as error:
+        logger.warning("%s; training starts anew", error)
+        return None, f"no: {error}"
+    return start, ""
 
 
 def _evaluate(build: Build) -> Result:

@@ -59,10 +59,14 @@ def _audit(result: Result) -> str:
 def _train(result: Result) -> str:
     gauc, auc = result["validation_gauc"], result["validation_auc"]
     metric = f"AUC {auc:.4f}" if gauc is None else f"GAUC {gauc:.4f}"
-    return (
+    line = (
         f"best validation {metric} at step {result['best_step']:,} of {result['steps']:,}, "
         f"{WHY[result['ended']]}"
     )
+    start = result.get("warm_start", "")
+    if start.startswith("no: "):
+        return f"{line}; trained anew ({start.removeprefix('no: ')})"
+    return f"{line}; went on {start}" if start else line
 
 
 def _evaluate(result: Result) -> str:

@@ -84,7 +84,7 @@ def _require_shares(names: str, *shares: float | None) -> None:
 
 LATER_KEYS = {
     "split": ("validate_users", "test_users", "validate_events", "test_events", "last_only"),
-    "train": ("share", "max_epochs", "weight_decay"),
+    "train": ("share", "max_epochs", "weight_decay", "warm_start"),
     "data": ("negative_to", "candidate_fields", "pools", "drop_repeats"),
     "data.columns": ("item_text", "quantity"),
     "negatives": ("own_past", "window_hours"),
@@ -142,6 +142,10 @@ class TrainRule:
     """Share of the training slates that is used, drawn with the seed. A larger share contains a smaller one."""
     max_epochs: Annotated[float, Interval(gt=0)] | None = None
     """Ends the training before `steps` where every slate has been seen this often."""
+    warm_start: Annotated[int, Interval(ge=0)] = 0
+    """Steps of a training that goes on from the last one of this recipe's run folder: weights and optimiser move by raw
+    ids. 0: every training starts anew. Where the last one does not fit, as with another width, training starts anew,
+    too, for `steps` steps, and says why."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where training runs; "auto": on a GPU if there is one. Not part of what is built."""
     precision: Literal["fp32", "bf16"] = "fp32"

@@ -1,6 +1,7 @@
 """A training on disk after each validation: killed and started again, it ends with the same weights."""
 
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,21 @@ from builder.train.stopping import Stopping
 from models.base import CtrModel
 
 STATE, TENSORS = "training.json", "training.safetensors"
+
+
+@dataclass
+class Kept:
+    """What a training keeps of the step that validated best.
+
+    Attributes:
+        weights: state dict that was validated.
+        left: tensors of a `WarmStart`.
+        dropped: times that the learning rate had been lowered.
+    """
+
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    left: dict[str, Tensor] = field(default_factory=dict)
+    dropped: int = 0
 
 
 class Saved:
@@ -36,12 +52,17 @@ class Saved:
         optimizer: torch.optim.Optimizer,
         stopping: Stopping,
         clipping: Clipping,
-        best: dict[str, Tensor],
+        kept: Kept,
         seconds: float,
     ) -> None:
         """Replace the state."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        groups = {"weights": model.state_dict(), "mean": mean.model.state_dict(), "best": best}
+        groups = {
+            "weights": model.state_dict(),
+            "mean": mean.model.state_dict(),
+            "best": kept.weights,
+            "left": kept.left,
+        }
         tensors = {
             f"{group}/{name}": value
             for group, values in groups.items()
@@ -56,7 +77,13 @@ class Saved:
         save_file(
             {name: value.detach().clone().contiguous() for name, value in tensors.items()}, file
         )
-        state = {"key": self._key, "tensors": file.name, "seconds": seconds, **stopping.to_dict()}
+        state = {
+            "key": self._key,
+            "tensors": file.name,
+            "seconds": seconds,
+            "kept_dropped": kept.dropped,
+            **stopping.to_dict(),
+        }
         staged = self._folder / f"{STATE}.new"
         staged.write_text(json.dumps(state))
         staged.replace(self._folder / STATE)
@@ -71,11 +98,11 @@ class Saved:
         optimizer: torch.optim.Optimizer,
         stopping: Stopping,
         clipping: Clipping,
-    ) -> tuple[dict[str, Tensor], float]:
-        """Set everything to the saved state, if there is one; return the best weights and the seconds so far."""
+    ) -> tuple[Kept, float]:
+        """Set everything to the saved state, if there is one; return what is kept and the seconds so far."""
         state = self._state()
         if state is None:
-            return {}, 0.0
+            return Kept(), 0.0
         device = next(model.parameters()).device
         groups: dict[str, dict[str, Tensor]] = {}
         for name, value in load_file(self._folder / state["tensors"], str(device)).items():
@@ -93,7 +120,8 @@ class Saved:
         optimizer.load_state_dict(own)
         stopping.curve, stopping.best = state["curve"], state["best"]
         stopping.bad, stopping.dropped = state["bad"], state["dropped"]
-        return groups["best"], float(state["seconds"])
+        kept = Kept(groups["best"], groups.get("left", {}), state.get("kept_dropped", 0))
+        return kept, float(state["seconds"])
 
     def forget(self) -> None:
         """Remove the state."""

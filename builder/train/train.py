@@ -27,9 +27,10 @@ from builder.train.feed import Feed
 from builder.train.gradients import Gradients, ReplayedGradients
 from builder.train.learning_rate import rise
 from builder.train.optimiser import RunningMean, make_optimizer
-from builder.train.resume import Saved
+from builder.train.resume import Kept, Saved
 from builder.train.stopping import Ended, Stopping
 from builder.train.validation import Validation
+from builder.train.warm_start import WarmStart, describe, snapshot, values_of
 from models.base import CtrModel
 from models.batch import Batch
 from models.field.base import FieldModel
@@ -50,6 +51,7 @@ def train(
     folder: Path | None = None,
     save_every_s: float = 0.0,
     deadline_s: float = math.inf,
+    start: WarmStart | None = None,
 ) -> Checkpoint:
     """Fit the recipe's model.
 
@@ -62,13 +64,15 @@ def train(
             None: it is not kept.
         save_every_s: least seconds between two states.
         deadline_s: in `time.monotonic()`; training ends with the first validation after it.
+        start: an earlier training to go on from, for `train.warm_start` steps; None: from random weights.
 
     Raises:
+        WarmStartError: `start` is of another model, of other fields, or of targets that are not for training now.
         RecipeError: the model reads field vectors and got none, or got some and does not read them.
         StepError: the recipe wants a GPU, and there is none.
     """
     torch.set_num_threads(recipe.train.threads or torch.get_num_threads())
-    training = _Training(events, recipe, vectors, folder)
+    training = _Training(events, recipe, vectors, folder, start)
     saved_s = time.monotonic()
     while training.ended is None:
         training.run(progress)
@@ -80,7 +84,7 @@ def train(
             saved_s = now_s
     # Defaults included: another version of the code may have other defaults.
     config = asdict(make_config(recipe.model.name, recipe.model.config))
-    weights = {name: value.cpu() for name, value in training.best.items()}
+    weights = {name: value.cpu() for name, value in training.kept.weights.items()}
     stopping = training.stopping
     best_step = stopping.curve[stopping.best]["step"]
     if training.saved is not None and training.ended != "time":
@@ -93,6 +97,7 @@ def train(
         stopping.curve,
         best_step,
         training.ended or "max_steps",
+        training.warm_start(best_step),
     )
 
 
@@ -104,8 +109,16 @@ class _Training:
     """The state of a training between two validations."""
 
     def __init__(
-        self, events: Events, recipe: Recipe, vectors: Tensor | None, folder: Path | None
+        self,
+        events: Events,
+        recipe: Recipe,
+        vectors: Tensor | None,
+        folder: Path | None,
+        start: WarmStart | None = None,
     ) -> None:
+        if start is not None:
+            start.require_fits(recipe, events)
+        self.events, self.recipe = events, recipe
         rule = self.rule = recipe.train
         self.device = find_device(rule.device)
         item_fields = torch.from_numpy(np.array(events.item_fields))
@@ -125,19 +138,24 @@ class _Training:
         how = ReplayedGradients if is_replayed else Gradients
         self.gradients = how(self.model, self._losses)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
-        self.steps = num_steps(rule, len(slates))
+        self.first = start.step if start else 0
+        self.steps = self.first + rule.warm_start if start else num_steps(rule, len(slates))
         self.rise = rise(rule.warm_up, self.steps)
         self.slates_per_epoch = len(slates)
         self.validation = Validation(events, recipe, self.device)
-        self.stopping = Stopping(rule.patience, rule.drops)
-        self.best: dict[str, Tensor] = {}
+        self.stopping = Stopping(rule.patience, rule.drops, dropped=start.dropped if start else 0)
+        self.kept = Kept()
         self.ended: Ended | None = None
         self.note, seconds = "", 0.0
         log = f"{events.schema.fingerprint()}-{len(events.item)}-{events.as_of_s}"
         key = f"{recipe.fingerprint(SECTIONS)}-{log}"
+        if start is not None:
+            key += f"-{start.digest()}"
+            counts = start.apply(self.model, self.mean, self.optimizer, self.clipping, events)
+            logger.info("warm start from step %d: rows %s", self.first, counts)
         self.saved = None if folder is None else Saved(folder, key)
         if self.saved is not None:
-            self.best, seconds = self.saved.read(
+            self.kept, seconds = self.saved.read(
                 self.model, self.mean, self.optimizer, self.stopping, self.clipping
             )
         self.began_s = time.monotonic() - seconds
@@ -147,7 +165,7 @@ class _Training:
     def step(self) -> int:
         """Steps so far."""
         curve = self.stopping.curve
-        return int(curve[-1]["step"]) if curve else 0
+        return int(curve[-1]["step"]) if curve else self.first
 
     def run(self, progress: Progress) -> None:
         """Train up to the next validation, validate, and save."""
@@ -195,7 +213,9 @@ class _Training:
             "seconds": time.monotonic() - self.began_s,
         }
         if self.stopping.add(line):
-            self.best = {name: value.clone() for name, value in model.state_dict().items()}
+            best = {name: value.clone() for name, value in model.state_dict().items()}
+            left = snapshot(self.model, best, self.optimizer, self.clipping)
+            self.kept = Kept(best, left, self.stopping.dropped)
         self.note = in_words(line)
         logger.info("step %d: %s", step, self.note)
         self._end_if_over()
@@ -210,9 +230,16 @@ class _Training:
                 self.optimizer,
                 self.stopping,
                 self.clipping,
-                self.best,
+                self.kept,
                 seconds,
             )
+
+    def warm_start(self, step: int) -> WarmStart | None:
+        """What a later training goes on from: the state at the step that validated best; None: it cannot."""
+        about, values = describe(self.recipe, self.events), values_of(self.events)
+        if values is None or not self.kept.left:
+            return None
+        return WarmStart(about, values, step, self.kept.dropped, self.kept.left)
 
     def _end_if_over(self) -> None:
         if self.stopping.is_out_of_patience:
