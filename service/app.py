@@ -17,11 +17,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from models.contract.errors import AbsorbError
 from service.generations.follower import Follower
-from service.generations.new_items import NewItemRegistry
 from service.generations.selection import Selection
 from service.http.cache_routes import cache_routes
 from service.http.event_routes import event_routes
-from service.http.item_routes import item_routes
 from service.http.middleware import Check, RequestMiddleware
 from service.http.routes import operating_routes, scoring_routes, showing_routes
 from service.http.slow_routes import slow_routes
@@ -65,7 +63,6 @@ class Dependencies:
         tiers: the cache, and the host tier in memory.
         selection: generations that serve now.
         follower: loads published generations.
-        new_items: items that no build knows yet.
         workers: threads that score.
         readiness: whether this process should get requests.
         parsers: parses large request bodies.
@@ -82,7 +79,6 @@ class Dependencies:
     tiers: Tiers
     selection: Selection
     follower: Follower
-    new_items: NewItemRegistry
     workers: Workers
     readiness: Readiness
     parsers: ParserThread
@@ -151,7 +147,8 @@ async def _lifespan(
     """Poll, announce and probe in the background, and serve gRPC, while the application runs; then close all."""
     follower, grpc_server = dependencies.follower, dependencies.grpc_server
     polling = follower.run(dependencies.settings.poll_interval_s)
-    async with _running(polling, follower.heartbeat.run(), dependencies.readiness.run()):
+    changing = dependencies.tiers.changes.run()
+    async with _running(polling, follower.heartbeat.run(), dependencies.readiness.run(), changing):
         if grpc_server is not None:
             await grpc_server.open()
         yield
@@ -194,7 +191,6 @@ def _routers(
         *v2_routes(dependencies.data_plane, body, access, dependencies.parsers),
         operating_routes(dependencies.readiness, scrape),
         slow_routes(slow, access),
-        item_routes(dependencies.new_items, body, access, dependencies.parsers),
     ]
 
 

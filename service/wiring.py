@@ -16,7 +16,6 @@ from service.experiments.shadow import Shadows
 from service.experiments.split import Traffic
 from service.generations.follower import Follower
 from service.generations.heartbeat import Heartbeat
-from service.generations.new_items import NewItemMetrics, NewItemRegistry
 from service.generations.room import Room
 from service.generations.selection import Selection
 from service.generations.serving import Loader, Serving
@@ -73,8 +72,7 @@ def build_dependencies(
     tiers = build_tiers(settings, store, registry, workers, clock, lambda: admission.waiting > 0)
     batcher = _batcher(settings, workers, num_workers, telemetry)
     pipeline = _pipeline(settings, selection, tiers, telemetry, admission, workers, batcher)
-    new_items = NewItemRegistry(store, selection, NewItemMetrics(registry), clock)
-    follower = _follower(settings, store, selection, tiers, pipeline, telemetry, new_items)
+    follower = _follower(settings, store, selection, tiers, pipeline, telemetry)
     readiness = Readiness(pipeline.probe, workers)
     telemetry.ready.set_function(readiness.is_ready)
     parsers = ParserThread(telemetry.rejected)
@@ -86,7 +84,6 @@ def build_dependencies(
         tiers=tiers,
         selection=selection,
         follower=follower,
-        new_items=new_items,
         workers=workers,
         readiness=readiness,
         parsers=parsers,
@@ -135,7 +132,6 @@ def _follower(
     tiers: Tiers,
     pipeline: Pipeline,
     telemetry: Telemetry,
-    new_items: NewItemRegistry,
 ) -> Follower:
     heartbeat = Heartbeat(store, selection)
     room = Room(settings.artifact_dir, settings.max_artifacts, settings.max_artifact_bytes)
@@ -147,7 +143,7 @@ def _follower(
         tiers.states.swapped(old, new)
         _note_engine(engines, old, new)
 
-    return Follower(store, selection, heartbeat, loader, telemetry, on_swap, warm_up.run, new_items)
+    return Follower(store, selection, heartbeat, loader, telemetry, on_swap, warm_up.run)
 
 
 def _open_scorer(

@@ -8,11 +8,14 @@ from prometheus_client import CollectorRegistry
 
 from service.runtime.workers import Workers
 from service.settings import Settings
+from service.state.changes import ChangeCollector, ChangeReader
 from service.state.counters import DeviceCollector, HostCollector, TierCollector, TierCounts
 from service.state.device_tier import DeviceTier
 from service.state.local_cache import HostTier
 from service.state.lookup import TieredStates
+from service.state.open_reads import OpenReads
 from service.state.prefetch import Prefetcher
+from service.store.changes import ChangeFeed
 from service.store.redis import StateStore
 
 
@@ -26,6 +29,7 @@ class Tiers:
         host: decoded records in the memory of this process.
         counts: lookups and results per tier.
         states: looks up a user in the device tier, the host tier, then the cache.
+        changes: drops users whose records have changed; `run` is a background task.
         prefetcher: reads hinted users into the host tier.
     """
 
@@ -34,6 +38,7 @@ class Tiers:
     host: HostTier
     counts: TierCounts
     states: TieredStates
+    changes: ChangeReader
     prefetcher: Prefetcher
 
     async def close(self) -> None:
@@ -41,6 +46,7 @@ class Tiers:
         self.prefetcher.close()
         self.states.close()
         self.device.shutdown()
+        await self.changes.close()
         await self.store.close()
 
 
@@ -77,7 +83,11 @@ def build_tiers(
     registry.register(DeviceCollector(device))
     counts = TierCounts()
     registry.register(TierCollector(counts))
-    states = TieredStates(store, device, host, counts, workers, settings.stale_after_s, clock)
-    return Tiers(
-        store, device, host, counts, states, Prefetcher(store, host, counts, is_overloaded)
+    reads = OpenReads()
+    states = TieredStates(
+        store, device, host, reads, counts, workers, settings.stale_after_s, clock
     )
+    changes = ChangeReader(ChangeFeed(store.connect, store.name), states)
+    registry.register(ChangeCollector(changes))
+    prefetcher = Prefetcher(store, host, reads, counts, is_overloaded)
+    return Tiers(store, device, host, counts, states, changes, prefetcher)

@@ -78,6 +78,13 @@ class DeviceTier:
         """Make the users of `serving` unreachable at once; `sweep` frees their slots."""
         self.users.close(serving)
 
+    def empty(self, serving: Serving) -> None:
+        """Drop the users of `serving`, and accept new ones; copies that have not ended will not be used."""
+        self.close(serving)
+        self.open(serving)
+        for key in [key for key in self._copies if key[0] is serving]:
+            del self._copies[key]
+
     def sweep(self) -> bool:
         """Free some slots of closed generations; False once none is left."""
         return self.users.sweep(SWEEP_ENTRIES)

@@ -70,6 +70,11 @@ class HostTier:
         self.users.close(serving)
         self.absent.close(serving)
 
+    def empty(self, serving: Serving) -> None:
+        """Make the entries of `serving` unreachable at once, and accept new ones; `sweep` frees them."""
+        self.close(serving)
+        self.open(serving)
+
     def sweep(self) -> bool:
         """Free some entries of closed generations; False once none is left."""
         return self.users.sweep(SWEEP_ENTRIES) or self.absent.sweep(SWEEP_ENTRIES)
@@ -86,6 +91,11 @@ class HostTier:
     def holds(self, serving: Serving, user_id: str) -> bool:
         """Whether the host tier knows the user's record, or that there is none."""
         return self.get(serving, user_id) is not None
+
+    def remove(self, serving: Serving, user_id: str) -> None:
+        """Remove what is known of a user."""
+        self.users.remove(serving, user_id)
+        self.absent.remove(serving, user_id)
 
     def drop(self, serving: Serving, user_id: str, state: State) -> None:
         """Remove a user's record if it is the one with this state; a newer one stays."""

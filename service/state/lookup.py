@@ -14,6 +14,8 @@ from service.state.cached_user import CachedUser, read_user
 from service.state.counters import Result, Tally, TierCounts
 from service.state.device_tier import DeviceTier
 from service.state.local_cache import ABSENT, Absent, HostTier
+from service.state.open_reads import Key as RecordName
+from service.state.open_reads import OpenReads
 from service.store.redis import StateStore
 
 DECODE_INLINE_BYTES = 1 << 18
@@ -70,7 +72,12 @@ class SingleFlight(Generic[Key, Value]):
             return await work()
         finally:
             # Not in a done callback: a caller that retries right after an error must start new work.
-            del self._tasks[key]
+            if self._tasks.get(key) is asyncio.current_task():
+                del self._tasks[key]
+
+    def leave(self, key: Key) -> None:
+        """Let later callers start new work for a key; the work that runs goes on for those that wait for it."""
+        self._tasks.pop(key, None)
 
 
 class TieredStates:
@@ -82,6 +89,9 @@ class TieredStates:
     continues if the waiting requests are cancelled. Records, and the absence of one, are stored in the host tier.
     Corrupt records and cache errors are not: the next request reads again.
 
+    When a record changes, its user is dropped. The result of a read that began before is answered to the requests that
+    wait for it, and not stored; later requests do not wait for it, and read again.
+
     Attributes:
         clock: returns the epoch second.
     """
@@ -91,6 +101,7 @@ class TieredStates:
         store: StateStore,
         device: DeviceTier,
         host: HostTier,
+        open_reads: OpenReads,
         counts: TierCounts,
         workers: Workers,
         stale_after_s: float | None,
@@ -102,6 +113,7 @@ class TieredStates:
             store: the cache.
             device: the device tier.
             host: the host tier.
+            open_reads: reads that have not ended, those of the prefetcher included.
             counts: lookups and results per tier.
             workers: threads that decode large records.
             stale_after_s: age in seconds above which a record is stale, as is one more than `MAX_AHEAD_S` ahead of the
@@ -111,11 +123,13 @@ class TieredStates:
         self._store = store
         self._device = device
         self._host = host
+        self._open_reads = open_reads
         self._counts = counts
         self._workers = workers
         self._stale_after_s = stale_after_s
         self.clock = clock
         self._flight: SingleFlight[tuple[Serving, str], Read] = SingleFlight()
+        self._serving: dict[tuple[str, str], Serving] = {}
         self._sweeping: asyncio.Task[None] | None = None
 
     def swapped(self, old: Serving | None, new: Serving | None) -> None:
@@ -124,17 +138,47 @@ class TieredStates:
             self._device.close(old)
             self._host.close(old)
             self._counts.by_serving.pop(old, None)
-            if self._sweeping is None or self._sweeping.done():
-                self._sweeping = asyncio.get_running_loop().create_task(self._sweep())
+            self._serving.pop((old.generation.model, old.generation.place), None)
+            self._sweep_soon()
         if new is not None:
             self._device.open(new)
             self._host.open(new)
             self._counts.by_serving[new] = Tally()
+            self._serving[new.generation.model, new.generation.place] = new
+
+    def changed(self, record: RecordName) -> bool:
+        """Drop a user whose record has changed; False if the record's generation does not serve.
+
+        Args:
+            record: model, place of the generation, and user id.
+        """
+        for read in self._open_reads.outdate(record):
+            self._flight.leave((read.serving, read.user_id))
+        model, place, user_id = record
+        serving = self._serving.get((model, place))
+        if serving is None:
+            return False
+        self._device.drop(serving, user_id)
+        self._host.remove(serving, user_id)
+        return True
+
+    def drop_all(self) -> None:
+        """Drop every user of every generation: any record may have changed."""
+        for read in self._open_reads.outdate_all():
+            self._flight.leave((read.serving, read.user_id))
+        for serving in self._serving.values():
+            self._device.empty(serving)
+            self._host.empty(serving)
+        self._sweep_soon()
 
     def close(self) -> None:
         """Stop the task that frees entries."""
         if self._sweeping is not None:
             self._sweeping.cancel()
+
+    def _sweep_soon(self) -> None:
+        if self._sweeping is None or self._sweeping.done():
+            self._sweeping = asyncio.get_running_loop().create_task(self._sweep())
 
     async def _sweep(self) -> None:
         while self._device.sweep() or self._host.sweep():
@@ -180,16 +224,24 @@ class TieredStates:
 
     async def _read(self, serving: Serving, user_id: str) -> Read:
         began_s = self._host.clock()
-        read = await self._read_cache(serving, user_id)
+        open_read = self._open_reads.begin(serving, user_id)
+        try:
+            read = await self._read_cache(serving, user_id)
+        finally:
+            self._open_reads.end(open_read)
         state = self._state_of(serving, "redis", read)
         self._count(serving, "redis", RESULTS[state.source])
+        if not open_read.is_outdated:
+            self._store_read(serving, user_id, read, began_s)
+        return read
+
+    def _store_read(self, serving: Serving, user_id: str, read: Read, began_s: float) -> None:
         if isinstance(read, CachedUser | Absent):
             self._host.put(serving, user_id, read, began_s)
             if self._device.is_used:
                 self._device.drop(serving, user_id)
         if isinstance(read, CachedUser) and self._device.is_used:
             self._device.offer(serving, user_id, read, self._host.expiry_s(began_s))
-        return read
 
     def _copy(self, serving: Serving, user_id: str, cached: CachedUser | Absent) -> None:
         """Offer a record of the host tier to the device tier, where it expires at the same time."""

@@ -10,6 +10,7 @@ from service.generations.serving import Serving
 from service.state.cached_user import read_user
 from service.state.counters import Outcome, TierCounts
 from service.state.local_cache import HostTier
+from service.state.open_reads import OpenRead, OpenReads
 from service.store.redis import StateStore
 
 MAX_QUEUED = 4096
@@ -38,6 +39,7 @@ class Prefetcher:
         self,
         store: StateStore,
         host: HostTier,
+        open_reads: OpenReads,
         counts: TierCounts,
         is_overloaded: Callable[[], bool],
     ) -> None:
@@ -46,11 +48,13 @@ class Prefetcher:
         Args:
             store: the cache.
             host: where records are stored.
+            open_reads: where reads are noted that have not ended.
             counts: outcomes of the users.
             is_overloaded: whether requests wait for a permit.
         """
         self._store = store
         self._host = host
+        self._open_reads = open_reads
         self._counts = counts
         self._is_overloaded = is_overloaded
         self._queue: deque[tuple[Serving, str]] = deque()
@@ -114,18 +118,27 @@ class Prefetcher:
         self._counts.followed("present", len(waiting) - len(wanted))
         waiting.clear()
         waiting.extend(wanted)
+        reads = [self._open_reads.begin(serving, user) for user in wanted]
+        try:
+            await self._read(serving, reads, waiting)
+        finally:
+            for read in reads:
+                self._open_reads.end(read)
+
+    async def _read(self, serving: Serving, reads: Sequence[OpenRead], waiting: deque[str]) -> None:
         began_s = self._host.clock()
-        values = await self._store.read_many([serving.generation.key(user) for user in wanted])
-        for user_id, raw in zip(wanted, values, strict=True):
-            outcome = self._keep(serving, user_id, raw, began_s)
+        keys = [serving.generation.key(read.user_id) for read in reads]
+        for read, raw in zip(reads, await self._store.read_many(keys), strict=True):
+            outcome = self._keep(read, raw, began_s)
             waiting.popleft()
             self._counts.followed(outcome, 1)
             # Between two records, requests get their turn: decoding the whole batch would delay them.
             await asyncio.sleep(0)
 
-    def _keep(
-        self, serving: Serving, user_id: str, raw: bytes | AbsorbError | None, began_s: float
-    ) -> Outcome:
+    def _keep(self, read: OpenRead, raw: bytes | AbsorbError | None, began_s: float) -> Outcome:
+        if read.is_outdated:
+            return "dropped"
+        serving, user_id = read.serving, read.user_id
         if raw is None:
             return "absent"
         if isinstance(raw, AbsorbError):

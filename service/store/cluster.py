@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.asyncio.connection import parse_url
+from redis.asyncio.connection import AbstractConnection, parse_url
 from redis.crc import key_slot
 from redis.exceptions import AskError, ConnectionError, MovedError, RedisError, ResponseError
 
@@ -34,7 +34,8 @@ from models.contract.generation import (
 from service.store.redis import (
     CONTROL_TIMEOUT_S,
     ask,
-    connect,
+    make_client,
+    new_connection,
     pointers_by_name,
     require_few_models,
 )
@@ -51,7 +52,11 @@ Address = tuple[str, int]
 
 
 class ClusterStore:
-    """A cluster of any number of nodes. Connects on first use, so it may be down when this object is made."""
+    """A cluster of any number of nodes. Connects on first use, so it may be down when this object is made.
+
+    Attributes:
+        name: names the cache in errors, without its password.
+    """
 
     def __init__(self, url: str, timeout_s: float) -> None:
         """Make the store, without connecting.
@@ -60,7 +65,7 @@ class ClusterStore:
             url: `redis+cluster://` or `rediss+cluster://` with the address of any node.
             timeout_s: seconds for one `read`, including redirections, connecting, and the first load of the slot map.
         """
-        self._name = redact_url(url)
+        self.name = redact_url(url)
         self._timeout_s = timeout_s
         options: dict[str, Any] = dict(parse_url(split_cluster_url(url)[0]))
         self._seed = (str(options.pop("host", "localhost")), int(options.pop("port", 6379)))
@@ -140,6 +145,15 @@ class ClusterStore:
         await self._send(SERVICES_KEY, "SADD", SERVICES_KEY, service)
         await self._send(key, "SET", key, loaded, "EX", str(ttl_s))
 
+    async def connect(self, key: str) -> AbstractConnection:
+        """A new connection to the node that holds a key, not connected yet; the caller closes it.
+
+        Loads the slot map first: the caller asks after an error of the connection before, such as a redirection.
+        """
+        await asyncio.shield(self._learn())
+        address = self._map.owner(key_slot(key.encode())) or self._seed
+        return new_connection(self._client(address))
+
     async def close(self) -> None:
         """Close every connection."""
         if self._learning is not None:
@@ -148,7 +162,7 @@ class ClusterStore:
             await client.aclose()
 
     async def _pointers(self) -> dict[str, bytes | None]:
-        require_few_models(await self._send(MODELS_KEY, "SCARD", MODELS_KEY), self._name)
+        require_few_models(await self._send(MODELS_KEY, "SCARD", MODELS_KEY), self.name)
         names = model_names(await self._send(MODELS_KEY, "SMEMBERS", MODELS_KEY))
         reads = (self._first_bytes(pointer_key(name)) for name in names)
         return pointers_by_name(names, await asyncio.gather(*reads, return_exceptions=True))
@@ -159,7 +173,7 @@ class ClusterStore:
 
     async def _limited(self, answer: Awaitable[Any], timeout_s: float) -> Any:
         try:
-            return await ask(answer, timeout_s, self._name)
+            return await ask(answer, timeout_s, self.name)
         except CacheUnavailableError:
             self._learn_soon()  # a replica may have taken over
             raise
@@ -186,7 +200,7 @@ class ClusterStore:
     def _client(self, address: Address) -> Redis:
         if address not in self._clients:
             host, port = address
-            self._clients[address] = connect({**self._options, "host": host, "port": port})
+            self._clients[address] = make_client({**self._options, "host": host, "port": port})
         return self._clients[address]
 
     def _learn_soon(self) -> None:

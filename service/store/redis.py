@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
 from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.connection import parse_url
+from redis.asyncio.connection import AbstractConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
@@ -33,7 +33,16 @@ Result = TypeVar("Result")
 
 
 class StateStore(Protocol):
-    """What the service does with a cache."""
+    """What the service does with a cache.
+
+    Attributes:
+        name: names the cache in errors, without its password.
+    """
+
+    name: str
+
+    async def connect(self, key: str) -> AbstractConnection:
+        """A new connection to the server that holds a key, not connected yet; the caller closes it."""
 
     async def read(self, key: str) -> bytes | None:
         """Bytes under a key; None if the key does not exist."""
@@ -55,7 +64,11 @@ class StateStore(Protocol):
 
 
 class RedisStore:
-    """One Redis-compatible server. Connects on first use, so the server may be down when this object is made."""
+    """One Redis-compatible server. Connects on first use, so the server may be down when this object is made.
+
+    Attributes:
+        name: names the cache in errors, without its password.
+    """
 
     def __init__(self, url: str, timeout_s: float) -> None:
         """Make the client, without connecting.
@@ -64,9 +77,9 @@ class RedisStore:
             url: URL that redis-py understands (`resolve_cache_url`).
             timeout_s: seconds for one `read`, waiting for a connection and connecting included.
         """
-        self._name = redact_url(url)
+        self.name = redact_url(url)
         self._timeout_s = timeout_s
-        self._redis = connect(parse_url(url))
+        self._redis = make_client(parse_url(url))
 
     async def read(self, key: str) -> bytes | None:
         """Bytes under a key; None if the key does not exist.
@@ -75,7 +88,7 @@ class RedisStore:
             CacheUnavailableError: no answer in time, or the answer is an error.
             CorruptRecordError: the key holds a value that is not a string.
         """
-        return await ask(self._get(key), self._timeout_s, self._name)
+        return await ask(self._get(key), self._timeout_s, self.name)
 
     async def read_many(self, keys: Sequence[str]) -> Sequence[bytes | AbsorbError | None]:
         """Bytes under each key, in one round trip; None for a key that does not exist or holds no string.
@@ -83,7 +96,7 @@ class RedisStore:
         Raises:
             CacheUnavailableError: no answer in time, or the answer is an error.
         """
-        return await ask(self._mget(keys), self._timeout_s, self._name) if keys else []
+        return await ask(self._mget(keys), self._timeout_s, self.name) if keys else []
 
     async def read_pointers(self) -> dict[str, bytes | None]:
         """Name of every published model -> first bytes of its generation pointer (`pointers_by_name`).
@@ -91,7 +104,7 @@ class RedisStore:
         Raises:
             CacheUnavailableError: no answer in time, or the answer is an error, or there are too many models.
         """
-        return await ask(self._pointers(), CONTROL_TIMEOUT_S, self._name)
+        return await ask(self._pointers(), CONTROL_TIMEOUT_S, self.name)
 
     async def read_default(self) -> bytes:
         """First bytes of the name of the default model; empty if there is none.
@@ -100,7 +113,7 @@ class RedisStore:
             CacheUnavailableError: no answer in time, or the answer is an error.
             CorruptRecordError: the key holds a value that is not a string.
         """
-        return await ask(self._default(), CONTROL_TIMEOUT_S, self._name)
+        return await ask(self._default(), CONTROL_TIMEOUT_S, self.name)
 
     async def announce(self, service: str, loaded: bytes, ttl_s: int) -> None:
         """Write which generations a service has loaded (`heartbeat_key`); the cache drops it after `ttl_s` seconds.
@@ -111,7 +124,7 @@ class RedisStore:
         async with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.sadd(SERVICES_KEY, service)
             pipeline.set(heartbeat_key(service), loaded, ex=ttl_s)
-            await ask(pipeline.execute(), CONTROL_TIMEOUT_S, self._name)
+            await ask(pipeline.execute(), CONTROL_TIMEOUT_S, self.name)
 
     async def execute(self, commands: Sequence[tuple[str, tuple[str | bytes, ...]]]) -> list[Any]:
         """Run commands in order, in one round trip. No transaction: after an error, the others may have run.
@@ -123,7 +136,7 @@ class RedisStore:
         async with self._redis.pipeline(transaction=False) as pipeline:
             for _, command in commands:
                 pipeline.execute_command(*command)
-            return await ask(pipeline.execute(), CONTROL_TIMEOUT_S, self._name)
+            return await ask(pipeline.execute(), CONTROL_TIMEOUT_S, self.name)
 
     async def _get(self, key: str) -> bytes | None:
         return cast(bytes | None, await self._redis.get(key))
@@ -135,19 +148,23 @@ class RedisStore:
         return cast(bytes, await self._redis.getrange(DEFAULT_KEY, 0, MAX_MODEL_NAME))
 
     async def _pointers(self) -> dict[str, bytes | None]:
-        require_few_models(await self._redis.scard(MODELS_KEY), self._name)
+        require_few_models(await self._redis.scard(MODELS_KEY), self.name)
         names = model_names(cast(set[bytes], await self._redis.smembers(MODELS_KEY)))
         async with self._redis.pipeline(transaction=False) as pipeline:
             for name in names:
                 pipeline.getrange(pointer_key(name), 0, MAX_POINTER_BYTES)
             return pointers_by_name(names, await pipeline.execute(raise_on_error=False))
 
+    async def connect(self, _: str) -> AbstractConnection:
+        """A new connection, not connected yet; the caller closes it."""
+        return new_connection(self._redis)
+
     async def close(self) -> None:
         """Close every connection."""
         await self._redis.aclose()
 
 
-def connect(options: Mapping[str, Any]) -> Redis:
+def make_client(options: Mapping[str, Any]) -> Redis:
     """A client of one server with its own connection pool; connects on first use.
 
     Args:
@@ -164,6 +181,12 @@ def connect(options: Mapping[str, Any]) -> Redis:
         retry=Retry(NoBackoff(), 1),
     )
     return Redis.from_pool(pool)
+
+
+def new_connection(client: Redis) -> AbstractConnection:
+    """A connection with a client's options that is in no pool, not connected yet."""
+    connection: AbstractConnection = client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
+    return connection
 
 
 def require_few_models(num_models: int, name: str) -> None:

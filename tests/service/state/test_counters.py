@@ -13,6 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from prometheus_client import CollectorRegistry, generate_latest
+from redis.asyncio.connection import AbstractConnection
 
 from models.contract.errors import CacheUnavailableError
 from models.contract.generation import Generation
@@ -27,6 +28,7 @@ from service.state.counters import TIERS, DeviceCollector, HostCollector, TierCo
 from service.state.device_tier import DeviceTier
 from service.state.local_cache import HostTier
 from service.state.lookup import TieredStates
+from service.state.open_reads import OpenReads
 from service.state.prefetch import Prefetcher
 from tests.service.toy import AS_OF_S, SPEC, Toy
 
@@ -36,6 +38,11 @@ STALE_AFTER_S = 100
 
 class ScriptedStore:
     """A cache whose answers and their times the test controls."""
+
+    name = "scripted"
+
+    async def connect(self, key: str) -> AbstractConnection:
+        raise NotImplementedError
 
     def __init__(self) -> None:
         self.pending: list[tuple[str, asyncio.Future[bytes | None]]] = []
@@ -108,7 +115,7 @@ class Lookups(RuleBasedStateMachine):
         super().__init__()
         self.runner = asyncio.Runner()
         self.now_s = 0.0
-        self.store = ScriptedStore()
+        self.store = self.make_store()
         self.registry = CollectorRegistry()
         self.counts = TierCounts()
         self.registry.register(TierCollector(self.counts))
@@ -121,14 +128,17 @@ class Lookups(RuleBasedStateMachine):
             lambda serving: self.memory,
             lambda: self.now_s,
         )
-        self.states = TieredStates(
-            self.store, self.device, self.host, self.counts, self.workers, STALE_AFTER_S, self.clock
-        )
-        self.prefetcher = Prefetcher(self.store, self.host, self.counts, lambda: False)
+        self.reads = OpenReads()
+        tiers = self.store, self.device, self.host, self.reads
+        self.states = TieredStates(*tiers, self.counts, self.workers, STALE_AFTER_S, self.clock)
+        self.prefetcher = Prefetcher(self.store, self.host, self.reads, self.counts, lambda: False)
         self.servings: list[Serving] = []
         self.waiting: list[tuple[asyncio.Task[FoundState], Serving, str]] = []
         self.num_lookups = self.hinted = 0
         self.flip()
+
+    def make_store(self) -> ScriptedStore:
+        return ScriptedStore()
 
     def clock(self) -> float:
         return AS_OF_S + self.now_s
@@ -274,6 +284,7 @@ class Lookups(RuleBasedStateMachine):
             self.turn()
         self.turn()
         assert self.waiting == []
+        assert len(self.reads) == 0
         assert sum(self.counts.outcomes.values()) == self.hinted
         self.waiting.clear()
         self.memory.gate.set()

@@ -10,6 +10,7 @@ import pytest
 from models.contract.errors import CacheUnavailableError
 from service.state.counters import TierCounts
 from service.state.local_cache import HostTier
+from service.state.open_reads import OpenReads
 from service.state.prefetch import BATCH, MAX_QUEUED, NUM_WORKERS, Prefetcher
 from tests.service.state.test_counters import SERVING, ScriptedStore
 from tests.service.toy import Toy
@@ -197,7 +198,7 @@ async def test_a_prefetch_for_a_replaced_generation_is_dropped(world: World):
 def prefetcher_over(store: ScriptedStore, counts: TierCounts) -> Prefetcher:
     host = HostTier(1 << 20, 50.0, 20.0, lambda: 0.0)
     host.open(SERVING)
-    return Prefetcher(store, host, counts, lambda: False)
+    return Prefetcher(store, host, OpenReads(), counts, lambda: False)
 
 
 async def test_few_round_trips_are_made_at_the_same_time():

@@ -9,6 +9,7 @@ from service.state.counters import TierCounts
 from service.state.device_tier import DeviceTier
 from service.state.local_cache import HostTier
 from service.state.lookup import TieredStates
+from service.state.open_reads import OpenReads
 from service.state.prefetch import Prefetcher
 from tests.service.state.test_counters import SERVING, ScriptedStore, record
 from tests.service.toy import AS_OF_S
@@ -55,7 +56,9 @@ async def test_a_slow_lookup_counts_towards_the_age(
 ):
     store, workers = ScriptedStore(), Workers(1)
     device = DeviceTier(0, lambda serving: None, clock)
-    states = TieredStates(store, device, host, TierCounts(), workers, None, lambda: AS_OF_S)
+    states = TieredStates(
+        store, device, host, OpenReads(), TierCounts(), workers, None, lambda: AS_OF_S
+    )
     finding = asyncio.create_task(states.find(SERVING, "ann"))
     await answer_late(store, clock, value)
     found = await finding
@@ -69,7 +72,7 @@ async def test_a_slow_lookup_counts_towards_the_age(
 
 async def test_a_slow_prefetch_counts_towards_the_age(host: HostTier, clock: Clock):
     store = ScriptedStore()
-    prefetcher = Prefetcher(store, host, TierCounts(), lambda: False)
+    prefetcher = Prefetcher(store, host, OpenReads(), TierCounts(), lambda: False)
     assert prefetcher.accept([(SERVING, "ann")]) == 1
     await answer_late(store, clock, record("ann"))
     await prefetcher.settle()

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,14 @@ from builder.publish.services import announcements
 from builder.publish.status import status
 from models.contract.errors import CacheUnavailableError
 from models.contract.generation import Generation
+from models.live.keys import CHANGED_KEY
 from service.settings import Settings
+from service.state.changes import ChangeReader
 from service.store.cluster import ClusterStore
 from service.tools.published import read_published
 from tests.cluster import Cluster, Node, running_cluster
 from tests.service.toy import AS_OF_S, SPEC, Array, Toy
-from tests.service.world import Running, World, record_of
+from tests.service.world import Running, World, record_of, until
 
 pytestmark = pytest.mark.anyio
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -228,3 +231,36 @@ async def test_records_are_overwritten_in_place_on_every_node(client, world, clu
     assert set(found.values()) == {"hit"}
     assert new.current.place == old.name
     assert count_all(client)["toy"] == {old.name: len(stayed)}
+
+
+def has_dropped(changes: ChangeReader, number: int) -> bool:
+    return changes.results["dropped"] == number
+
+
+async def test_changed_records_leave_memory_also_after_the_streams_node_was_lost(
+    client, world, cluster
+):
+    generation = publish_toy(client, world)
+    gone = cluster.node_of(CHANGED_KEY)
+    kept = next(user for user in USERS if not gone.holds(generation.key(user)))
+    async with world.service() as service:
+        changes = service.dependencies.tiers.changes
+        running = asyncio.create_task(changes.run())
+        await until(lambda: changes.is_following)
+        for number in (1, 2):
+            await service.score(kept, ITEMS)
+            state = TOY.state([f"i{number}"] * 3)
+            artifact = service.selection.pick("toy").artifact
+            client.set(generation.key(kept), record_of(kept, state, artifact))
+            fields = {"m": "toy", "p": generation.place, "u": kept}
+            gone.ask("XADD", CHANGED_KEY, "*", *(part for pair in fields.items() for part in pair))
+            await until(partial(has_dropped, changes, number))
+            answer = await service.score(kept, ITEMS, recent=[])
+            assert answer["scores"] == pytest.approx(TOY.scores(state, ITEMS), abs=1e-6)
+            if number == 1:
+                gone.kill()
+                await until(lambda: not changes.is_following)
+                await asyncio.to_thread(cluster.restart, gone)
+                await until(lambda: changes.is_following)
+                assert changes.num_gaps >= 1
+        running.cancel()

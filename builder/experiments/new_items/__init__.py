@@ -1,1 +1,0 @@
-"""How well new items are scored by their fields: measured on items that first occur in the test days."""

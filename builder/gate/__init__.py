@@ -1,1 +1,0 @@
-"""The promotion gate: the new artifact and the serving one score the same newest targets; the better one serves."""
