@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ from builder.publish.blue_green import publish
 from builder.publish.cache import connect_cache
 from builder.publish.forgotten import tombstones_of_build
 from builder.publish.generations import new_generation, read_pointer
+from builder.publish.live_events import catch_up_with
 from builder.publish.records import Records
 from builder.publish.rolling import publish_in_place
 from builder.recipe.audit import exception_lines
@@ -289,18 +291,12 @@ def _send(
     now, model = datetime.now(UTC), build.recipe.serve_as
     generation = new_generation(model, artifact.artifact_id, users, as_of_s, dtype, now)
     spec, written = artifact.manifest.state_spec, Counted(users, build.progress, "users")
+    follow = None if histories is None else catch_up_with(client, artifact)
+    send: Callable[..., object] = publish
     if rule.mode == "rolling":
-        publish_in_place(
-            client,
-            generation,
-            records,
-            spec,
-            wait_s=rule.wait_s,
-            histories=histories,
-            progress=written.add,
-        )
-    else:
-        publish(client, generation, records, spec, histories=histories, progress=written.add)
+        send = partial(publish_in_place, wait_s=rule.wait_s)
+    more = {"histories": histories, "catch_up": follow, "progress": written.add}
+    send(client, generation, records, spec, **more)
     return asdict(generation)
 
 

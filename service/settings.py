@@ -139,6 +139,12 @@ class Settings(BaseSettings):
     max_events_waiting: PositiveInt = 1_000_000
     """Events in the stream, not yet folded by `absorb follow`, from which on new ones are rejected with status 429."""
 
+    kafka_servers: str | None = None
+    """Kafka brokers, `host:port,host:port`, from which `absorb follow` reads events. Unset: from the cache's stream."""
+
+    kafka_topic: str = "absorb-events"
+    """Topic of the events in Kafka; dead letters go to the topic of this name with `.dead` behind it."""
+
     poll_interval_s: PositiveFloat = 1.0
     """Seconds between two reads of the generation pointers; a publish is noticed after at most that."""
 

@@ -6,6 +6,7 @@ previous one (for `rollback`, and for services that have not seen the flip yet),
 """
 
 import logging
+from contextlib import nullcontext
 from dataclasses import replace
 
 from builder.errors import PublishError
@@ -16,6 +17,7 @@ from builder.publish.generations import (
     read_pointer,
     remove_generation,
 )
+from builder.publish.live_events import CatchUp, announced
 from builder.publish.lock import HeldLock, hold_lock
 from builder.publish.records import Records, Watcher, verify, write
 from models.contract.errors import AbsorbError, CacheUnavailableError
@@ -32,6 +34,7 @@ def publish(
     spec: StateSpec,
     *,
     histories: Records | None = None,
+    catch_up: CatchUp | None = None,
     progress: Watcher | None = None,
 ) -> Pointer:
     """Write a generation, verify it, and make it serve.
@@ -42,6 +45,7 @@ def publish(
         records: read once; one batch at a time is in memory.
         spec: state spec of the artifact that made the records.
         histories: base history of each user, in the order of the records; None: states cannot follow events.
+        catch_up: folds live events into the new generation before the flip; None: states do not follow events.
         progress: called after each batch with its number of records.
 
     Raises:
@@ -53,15 +57,18 @@ def publish(
         old, old_bytes = read_pointer(client, generation.model)
         if not sweep(client, generation.model, old, lock):
             raise PublishError(f"model {generation.model!r}: lost the lock before writing")
-        try:
-            sample = write(client, generation, records, spec, lock, progress, histories)
-            verify(client, generation, sample)
-            generation = replace(generation, num_users=generation.num_users - sample.left_out)
-            new = Pointer(generation, old.current if old else None)
-        except BaseException:
-            _discard(client, generation)
-            raise
-        _flip(client, old_bytes, new, lock)
+        with announced(client, generation) if catch_up is not None else nullcontext():
+            try:
+                sample = write(client, generation, records, spec, lock, progress, histories)
+                verify(client, generation, sample)
+                if catch_up is not None:
+                    catch_up(generation, lock.still_held)
+                generation = replace(generation, num_users=generation.num_users - sample.left_out)
+                new = Pointer(generation, old.current if old else None)
+            except BaseException:
+                _discard(client, generation)
+                raise
+            _flip(client, old_bytes, new, lock)
         if not sweep(client, generation.model, new, lock):
             logger.warning(
                 "lost the lock after the flip; the next publish removes the old generations"

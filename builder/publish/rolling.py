@@ -3,7 +3,7 @@
     1  flip the pointer to the new generation `over` the old one, under the old one's keys
     2  wait until every living service announces that it has loaded both artifacts
     3  overwrite the records, batch by batch; each record names the artifact that made it, and that artifact scores it
-    4  remove the users that left the log, verify, and flip the pointer to the new generation alone
+    4  remove the users that left the log, verify, fold live events, and flip the pointer to the new generation alone
 
 The builder waits for the services, not for a fixed time: a service that cannot load the new artifact would answer one
 user after another from the cold start. If the services are not ready in time, the pointer goes back, and no record has
@@ -34,6 +34,7 @@ from builder.errors import PublishError
 from builder.publish.blue_green import publish, sweep
 from builder.publish.cache import CacheClient, cache_errors
 from builder.publish.generations import SCAN_COUNT, UNLINK_BATCH, flip_pointer, read_pointer
+from builder.publish.live_events import CatchUp
 from builder.publish.lock import HeldLock, hold_lock
 from builder.publish.records import Records, Watcher, verify, write
 from builder.publish.services import LOOK_EVERY_S, waited_for
@@ -53,6 +54,7 @@ def publish_in_place(
     *,
     wait_s: float,
     histories: Records | None = None,
+    catch_up: CatchUp | None = None,
     progress: Watcher | None = None,
 ) -> Pointer:
     """Overwrite the generation that serves. A model's first generation is published by `publish`.
@@ -64,6 +66,7 @@ def publish_in_place(
         spec: state spec of the artifact that made the records.
         wait_s: time limit for all services to load both artifacts.
         histories: base history of each user, in the order of the records; None: states cannot follow events.
+        catch_up: folds live events into the new records before the last flip; None: states do not follow events.
         progress: called after each batch with its number of records.
 
     Raises:
@@ -84,13 +87,17 @@ def publish_in_place(
             left_out = _overwrite(client, mixture.current, records, spec, lock, progress, histories)
             written = mixture.current.num_users - left_out
             new = Pointer(replace(mixture.current, over=(), num_users=written), old.current)
+            if catch_up is not None:
+                catch_up(new.current, lock.still_held)
             flip_pointer(client, mixture.to_bytes(), new, lock.token)
             if not sweep(client, generation.model, new, lock):
                 logger.warning(
                     "lost the lock after the flip; the next publish removes the old generations"
                 )
             return new
-    return publish(client, generation, records, spec, histories=histories, progress=progress)
+    return publish(
+        client, generation, records, spec, histories=histories, catch_up=catch_up, progress=progress
+    )
 
 
 def _over(new: Generation, old: Generation) -> Generation:

@@ -6,14 +6,20 @@ written only over the one that was read, and is announced after every attempt.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from models.contract.errors import AbsorbError, RecordError
 from models.contract.generation import Generation
-from models.contract.record import decode_record, encode_record, record_artifact
+from models.contract.record import (
+    UserRecord,
+    decode_record,
+    encode_record,
+    record_artifact,
+    record_version,
+)
 from models.contract.schema import UNKNOWN, FeatureSchema
 from models.contract.state_spec import StateSpec
 from models.live.fold import Folder, Task
@@ -86,6 +92,7 @@ class Outcome:
         forgotten: users with a tombstone.
         contended: users that others wrote at each of `TRIES` tries; they must come again.
         failed: user -> why no record can be made.
+        logs: user -> the log that was read.
     """
 
     written: list[str] = field(default_factory=list)
@@ -95,6 +102,7 @@ class Outcome:
     forgotten: list[str] = field(default_factory=list)
     contended: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    logs: dict[str, UserLog] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -106,30 +114,40 @@ class _Read:
     log: UserLog
 
 
-def refold(client: Cache, target: Target, users: Sequence[str]) -> Outcome:
+def refold(
+    client: Cache, target: Target, users: Sequence[str], *, only_behind: bool = False
+) -> Outcome:
     """Make the records of some users anew.
 
     Args:
         client: the cache.
         target: the generation.
         users: raw ids, each once; at most some hundreds, which are in memory together.
+        only_behind: leave records alone whose mark has the version of the log.
 
     Errors of the client are not translated.
     """
     outcome, left = Outcome(), list(users)
     for _ in range(TRIES):
         if left:
-            left = _try(client, target, left, outcome)
+            left = _try(client, target, left, outcome, only_behind)
     outcome.contended = left
     _announce(client, target.generation, [*outcome.written, *outcome.unchanged])
     return outcome
 
 
-def _try(client: Cache, target: Target, users: Sequence[str], outcome: Outcome) -> list[str]:
+def _try(
+    client: Cache, target: Target, users: Sequence[str], outcome: Outcome, only_behind: bool
+) -> list[str]:
     """One attempt; returns the users whose record changed meanwhile."""
     found = _read(client, target, users, outcome)
+    outcome.logs |= {user: read.log for user, read in found.items()}
+    if only_behind:
+        behind = {user: read for user, read in found.items() if not _holds_all(read)}
+        outcome.unchanged += sorted(found.keys() - behind.keys())
+        found = behind
     tasks = _tasks(target, found, outcome)
-    records = target.folder.fold(tasks)
+    records = _fold(target, tasks, outcome)
     changes: list[tuple[str, bytes | None, bytes]] = []
     for record in records:
         read, generation = found[record.user_id].record, target.generation
@@ -143,6 +161,19 @@ def _try(client: Cache, target: Target, users: Sequence[str], outcome: Outcome) 
         else:
             changes.append((record.user_id, read, raw))
     return _write(client, target, changes, outcome)
+
+
+def _fold(target: Target, tasks: Sequence[Task], outcome: Outcome) -> list[UserRecord]:
+    """The records; a user whose events the graph cannot take must not keep others from theirs."""
+    try:
+        return target.folder.fold(tasks)
+    except (
+        Exception
+    ) as error:  # outermost handler of one user: the runtime has error types of its own
+        if len(tasks) == 1:
+            outcome.failed[tasks[0].user_id] = f"{type(error).__name__}: {error}"
+            return []
+    return [record for task in tasks for record in _fold(target, [task], outcome)]
 
 
 def _read(
@@ -172,6 +203,12 @@ def _read(
         except AbsorbError as error:
             outcome.failed[user] = str(error)
     return found
+
+
+def _holds_all(read: _Read) -> bool:
+    if read.record is None or read.log.version == 0:
+        return False
+    return record_version(read.record) == read.log.version
 
 
 def _tasks(target: Target, found: Mapping[str, _Read], outcome: Outcome) -> list[Task]:
@@ -276,8 +313,3 @@ def prune(client: Cache, user: str, log: UserLog, oldest_cut_s: int, length: int
     if ids:
         drop(client, user, ids)
     return len(ids)
-
-
-def without_creating(target: Target) -> Target:
-    """The target while its generation is being written."""
-    return replace(target, creates=False)

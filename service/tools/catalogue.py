@@ -14,6 +14,7 @@ COMMANDS = (
         "service.tools.demo",
         RUNTIME,
     ),
+    Command("follow", SERVE, "Fold live events into states.", "service.tools.follow", RUNTIME),
     Command("replay", SERVE, "Send captured slow requests again.", "service.tools.replay"),
     Command("keys", SERVE, "Make an API key, and its hash for the settings.", "service.tools.keys"),
 )

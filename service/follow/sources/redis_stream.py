@@ -18,6 +18,11 @@ CLAIM_EVERY_S = 5.0
 CLAIM_IDLE_S = 30.0
 """Seconds without an acknowledgement after which a message's worker is taken for dead."""
 NO_GROUP = "NOGROUP"
+# One step: an entry that is acknowledged and not removed would count as waiting for ever.
+ACK = """
+redis.call('xack', KEYS[1], unpack(ARGV))
+return redis.call('xdel', KEYS[1], unpack(ARGV, 2))
+"""
 FIELD = EVENT_FIELD.encode()
 log = logging.getLogger(__name__)
 
@@ -92,8 +97,7 @@ class RedisStreamSource:
             return
         positions = [delivery.position for delivery in deliveries]
         with _translated():
-            self._in_group("XACK", IN_KEY, GROUP, *positions)
-            self._client.execute_command("XDEL", IN_KEY, *positions)
+            self._client.execute_command("EVAL", ACK, 1, IN_KEY, GROUP, *positions)
 
     def bury(self, delivery: Delivery, reason: str) -> None:
         """Add a message to the stream of dead letters; raises as `Source.bury` does."""
