@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from fastapi import APIRouter, Request, Response
 
+from models.live.event import Event
 from service.http.event_body import EventsRequest, body_bound, check_key
 from service.http.requests import parse_request
 from service.http.schemas import EventsResponse
@@ -39,10 +40,10 @@ def event_routes(
     limit = BodyLimit(settings.max_body_bytes, settings.body_timeout_s)
     bound = body_bound()
 
-    def parse(raw: bytes) -> EventsRequest:
+    def parse(raw: bytes, key: str | None) -> list[Event]:
         if len(raw) > LARGE_BYTES:
             bound.check(raw)
-        return parse_request(EventsRequest, raw, None)
+        return parse_request(EventsRequest, raw, None).read(key, float(clock()))
 
     @router.post(
         "/events",
@@ -58,9 +59,9 @@ def event_routes(
         """
         headers = first_of_each(request.scope)
         raw = await receive_body(request.receive, headers, limit)
-        body = await parsers.parse(parse, raw)
         key = headers.get(KEY_HEADER)
-        read = body.read(None if key is None else check_key(key.decode("latin-1")), float(clock()))
+        checked = None if key is None else check_key(key.decode("latin-1"))
+        read = await parsers.parse(parse, raw, checked)
         with metrics.counted(len(read)):
             accepted = await log.append(read)
         metrics.accepted(accepted.accepted - accepted.duplicates, accepted.duplicates)

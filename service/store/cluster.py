@@ -33,6 +33,8 @@ from models.contract.generation import (
 )
 from service.store.redis import (
     CONTROL_TIMEOUT_S,
+    MAX_PIPELINE,
+    Keyed,
     ask,
     make_client,
     new_connection,
@@ -126,7 +128,7 @@ class ClusterStore:
         """
         await self._limited(self._announce(service, loaded, ttl_s), CONTROL_TIMEOUT_S)
 
-    async def execute(self, commands: Sequence[tuple[str, tuple[str | bytes, ...]]]) -> list[Any]:
+    async def execute(self, commands: Sequence[Keyed]) -> list[Any]:
         """Run commands, each on the node of its key: those of one key in order, one after another.
 
         Raises:
@@ -136,9 +138,42 @@ class ClusterStore:
         answers: list[Any] = await self._limited(self._execute(commands), CONTROL_TIMEOUT_S)
         return answers
 
-    async def _execute(self, commands: Sequence[tuple[str, tuple[str | bytes, ...]]]) -> list[Any]:
-        # One after another: an event must be in its user's log before it is in the stream.
-        return [await self._send(key, *command) for key, command in commands]
+    async def _execute(self, commands: Sequence[Keyed]) -> list[Any]:
+        if not self._map:
+            await asyncio.shield(self._learn())
+        places: dict[Address, list[int]] = {}
+        for at, (key, _) in enumerate(commands):
+            owner = self._map.owner(key_slot(key.encode())) or self._seed
+            places.setdefault(owner, []).append(at)
+        answers: dict[int, Any] = {}
+        parts = (
+            self._run_on(address, theirs, commands, answers) for address, theirs in places.items()
+        )
+        for failed in await asyncio.gather(*parts, return_exceptions=True):
+            if failed is not None:
+                raise failed
+        return [answers[at] for at in range(len(commands))]
+
+    async def _run_on(
+        self,
+        address: Address,
+        places: list[int],
+        commands: Sequence[Keyed],
+        answers: dict[int, Any],
+    ) -> None:
+        """Run the commands at some places on a node; those whose slots have moved, one by one where they are now."""
+        for start in range(0, len(places), MAX_PIPELINE):
+            part = places[start : start + MAX_PIPELINE]
+            async with self._client(address).pipeline(transaction=False) as pipeline:
+                for at in part:
+                    pipeline.execute_command(*commands[at][1])
+                found = await pipeline.execute(raise_on_error=False)
+            for at, answer in zip(part, found, strict=True):
+                if isinstance(answer, AskError):  # MovedError is a subclass
+                    answer = await self._send(commands[at][0], *commands[at][1])
+                elif isinstance(answer, BaseException):
+                    raise answer
+                answers[at] = answer
 
     async def _announce(self, service: str, loaded: bytes, ttl_s: int) -> None:
         key = heartbeat_key(service)

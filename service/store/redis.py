@@ -26,9 +26,13 @@ from models.contract.generation import (
 MAX_CONNECTIONS = 64
 CONTROL_TIMEOUT_S = 2.0
 """Time limit for pointers and announcements, which no request waits for."""
+MAX_PIPELINE = 100
+"""Commands sent at once: while they are packed and their answers read, the event loop does nothing else."""
 WRONG_TYPE = "WRONGTYPE"
 """How a server begins its answer to a command for a string where the key holds something else."""
 
+Keyed = tuple[str, tuple[str | bytes, ...]]
+"""A command, and the key that says on which node of a cluster it runs."""
 Result = TypeVar("Result")
 
 
@@ -126,17 +130,24 @@ class RedisStore:
             pipeline.set(heartbeat_key(service), loaded, ex=ttl_s)
             await ask(pipeline.execute(), CONTROL_TIMEOUT_S, self.name)
 
-    async def execute(self, commands: Sequence[tuple[str, tuple[str | bytes, ...]]]) -> list[Any]:
-        """Run commands in order, in one round trip. No transaction: after an error, the others may have run.
+    async def execute(self, commands: Sequence[Keyed]) -> list[Any]:
+        """Run commands in order, in a round trip per hundred. No transaction: after an error, others may have run.
 
         Raises:
             CacheUnavailableError: no answer in time, or one of the answers is an error.
             CorruptRecordError: a key holds a value of another type.
         """
-        async with self._redis.pipeline(transaction=False) as pipeline:
-            for _, command in commands:
-                pipeline.execute_command(*command)
-            return await ask(pipeline.execute(), CONTROL_TIMEOUT_S, self.name)
+        answers: list[Any] = await ask(self._execute(commands), CONTROL_TIMEOUT_S, self.name)
+        return answers
+
+    async def _execute(self, commands: Sequence[Keyed]) -> list[Any]:
+        answers: list[Any] = []
+        for start in range(0, len(commands), MAX_PIPELINE):
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for _, command in commands[start : start + MAX_PIPELINE]:
+                    pipeline.execute_command(*command)
+                answers += await pipeline.execute()
+        return answers
 
     async def _get(self, key: str) -> bytes | None:
         return cast(bytes | None, await self._redis.get(key))
