@@ -1,11 +1,13 @@
 """`python -m service`: read the settings, make the parts, and run uvicorn in one process or in several."""
 
+import asyncio
 import gc
 import logging
 import socket
 import sys
 import time
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, cast
 
 import typer
 import uvicorn
@@ -108,7 +110,8 @@ def run_service(settings: Settings, cache_url: str, common: socket.socket | None
         host=settings.host,
         port=settings.port,
         loop="service.process.event_loop:BoundedLoop",
-        http=BoundedProtocol,
+        # uvicorn calls it, whatever it is
+        http=cast(type[asyncio.Protocol], partial(BoundedProtocol, dependencies.arrivals)),
         log_config=None,
         access_log=False,
         proxy_headers=False,

@@ -39,6 +39,7 @@ from service.store.event_log import EventLog
 from service.transport.auth import Access
 from service.transport.body import BodyLimit
 from service.transport.browser import BrowserRules
+from service.transport.exchange import Arrivals
 from service.transport.parser_thread import ParserThread
 from service.transport.responses import error_response
 from service.v2.data_plane import DataPlane
@@ -67,6 +68,7 @@ class Dependencies:
         readiness: whether this process should get requests.
         parsers: parses large request bodies.
         pipeline: query -> scores.
+        arrivals: counts requests from their arrival on.
         data_plane: the V2 protocol, whatever transport carries it.
         events: writes live events to the cache.
         tracing: begins spans; None: traces are off.
@@ -83,6 +85,7 @@ class Dependencies:
     readiness: Readiness
     parsers: ParserThread
     pipeline: Pipeline
+    arrivals: Arrivals
     data_plane: DataPlane
     events: EventLog
     tracing: Tracing | None

@@ -37,6 +37,7 @@ from service.state.build import Tiers, build_tiers
 from service.store.cluster import ClusterStore
 from service.store.event_log import EventLog
 from service.store.redis import RedisStore, StateStore
+from service.transport.exchange import Arrivals
 from service.transport.parser_thread import ParserThread
 from service.v2.data_plane import DataPlane
 
@@ -71,7 +72,10 @@ def build_dependencies(
     admission = _admission(settings, telemetry)
     tiers = build_tiers(settings, store, registry, workers, clock, lambda: admission.waiting > 0)
     batcher = _batcher(settings, workers, num_workers, telemetry)
-    pipeline = _pipeline(settings, selection, tiers, telemetry, admission, workers, batcher)
+    arrivals = Arrivals()
+    pipeline = _pipeline(
+        settings, selection, tiers, telemetry, admission, workers, batcher, arrivals
+    )
     follower = _follower(settings, store, selection, tiers, pipeline, telemetry)
     readiness = Readiness(pipeline.probe, workers)
     telemetry.ready.set_function(readiness.is_ready)
@@ -88,6 +92,7 @@ def build_dependencies(
         readiness=readiness,
         parsers=parsers,
         pipeline=pipeline,
+        arrivals=arrivals,
         data_plane=data_plane,
         events=EventLog(store, settings.max_events_waiting),
         tracing=tracing,
@@ -114,11 +119,14 @@ def _pipeline(
     admission: Admission,
     workers: Workers,
     batcher: SlateBatcher | None,
+    arrivals: Arrivals,
 ) -> Pipeline:
     # A CPU's time is proportional to the candidates anyway: joining there is only for those who asked for it.
     is_joining_on_cpu = settings.batch_max_requests is not None
     inline_s, alone_s = settings.inline_ms / 1000, settings.inline_alone_ms / 1000
-    dispatcher = Dispatcher(workers, admission, batcher, is_joining_on_cpu, inline_s, alone_s)
+    dispatcher = Dispatcher(
+        workers, admission, batcher, is_joining_on_cpu, inline_s, alone_s, arrivals.number
+    )
     metrics = TrafficMetrics(telemetry.registry)
     traffic = Traffic(settings.split, selection, metrics) if settings.split else None
     shadows = Shadows(settings.shadow, selection, metrics)

@@ -14,12 +14,13 @@ from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.contract.errors import AbsorbError
-from service.observability.request_context import CURRENT
+from service.observability.request_context import CURRENT, RequestContext
 from service.observability.request_log import REQUEST_ID, RequestLog
 from service.observability.slow_capture import SlowRequests
 from service.status import INTERNAL
+from service.transport.exchange import KEY, NONE, Exchange
 from service.transport.headers import Headers, first_of_each
-from service.transport.responses import error_response
+from service.transport.responses import JsonResponse, error_response
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """Other methods are counted as one: label values must not come from clients."""
@@ -69,37 +70,38 @@ class RequestMiddleware:
             await self._app(scope, receive, send)
             return
         context, span = self._request_log.begin(scope["path"], scope["headers"])
-        status = 0
+        exchange = scope.get("extensions", NONE).get(KEY)
+        sender = Sender(send, context, exchange)
         capture = self._slow.capture(scope["path"]) if self._slow.is_on else None
         if capture is not None:
-            receive, send = capture.between(receive, send)
+            receive, sender.send = capture.between(receive, send)
+            sender.exchange, scope["extensions"] = None, {}  # only messages are captured
 
-        async def send_with_id(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                request_id = (REQUEST_ID, context.request_id.encode())
-                context.answered = time.perf_counter()
-                message["headers"] = [*message.get("headers", ()), request_id]
-            await send(message)
+        def finish() -> None:
+            route = getattr(scope.get("route"), "path", "unmatched")
+            endpoint = route, _method(scope)
+            took_s = self._request_log.finish(endpoint, context, span, sender.status)
+            if capture is not None:
+                self._slow.finish(capture, scope, route, sender.status, took_s, context)
 
         token = CURRENT.set(context)
         try:
-            if not await self._answer(scope, receive, send_with_id) and status == 0:
-                await error_response(500, INTERNAL)(scope, receive, send_with_id)
-            route = getattr(scope.get("route"), "path", "unmatched")
-            took_s = self._request_log.finish((route, _method(scope)), context, span, status)
-            if capture is not None:
-                self._slow.finish(capture, scope, route, status, took_s, context)
+            if not await self._answer(scope, receive, sender) and sender.status == 0:
+                await error_response(500, INTERNAL)(scope, receive, sender)
+            context.ended = time.perf_counter()
+            if exchange is None:
+                finish()
+            else:  # after the answer is sent: uvloop writes once all that is ready has run
+                exchange.later(finish)
         finally:
             CURRENT.reset(token)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> bool:
+    async def _answer(self, scope: Scope, receive: Receive, sender: "Sender") -> bool:
         """Let the application answer; False if it raised an exception."""
         try:
-            response = await self._response(scope, receive, send)
-            if response is not None:
-                await response(scope, receive, send)
+            response = await self._response(scope, receive, sender)
+            if response is not None and not sender.answer(response):
+                await response(scope, receive, sender)
         except Exception as error:
             # The client no longer reads the answer. Uvicorn handles this for the request that it reads, but not for
             # those that the client pipelined behind it before it closed the connection.
@@ -124,6 +126,46 @@ class RequestMiddleware:
             return self._on_error(error)
         await self._app(scope, receive, send)
         return None
+
+
+class Sender:
+    """Adds the request's id to its answer. Called with ASGI messages, as `send`.
+
+    Attributes:
+        status: of the answer; 0 until it begins.
+        send: ASGI callable that gets the messages.
+        exchange: answers at once; None: all answers are messages.
+    """
+
+    __slots__ = ("_context", "exchange", "send", "status")
+
+    def __init__(self, send: Send, context: RequestContext, exchange: Exchange | None) -> None:
+        self.status = 0
+        self.send = send
+        self.exchange = exchange
+        self._context = context
+
+    async def __call__(self, message: Message) -> None:
+        """Send a message."""
+        if message["type"] == "http.response.start":
+            self._begin(message["status"])
+            message["headers"] = [*message.get("headers", ()), self._id()]
+        await self.send(message)
+
+    def answer(self, response: Response) -> bool:
+        """Send a JSON response at once, without messages; False if that cannot be: then nothing was sent."""
+        if self.exchange is None or not isinstance(response, JsonResponse):
+            return False
+        self._begin(response.status_code)
+        headers = [*response.raw_headers, self._id()]
+        return self.exchange.answer(self.status, headers, bytes(response.body))
+
+    def _begin(self, status: int) -> None:
+        self.status = status
+        self._context.answered = time.perf_counter()
+
+    def _id(self) -> tuple[bytes, bytes]:
+        return REQUEST_ID, self._context.request_id.encode()
 
 
 def _method(scope: Scope) -> str:

@@ -32,6 +32,7 @@ from service.settings import Settings
 from service.transport.body import BodyLimit, receive_body
 from service.transport.deadline import read_deadline_and_priority
 from service.transport.disconnect import CancelledOnDisconnect
+from service.transport.exchange import KEY, NONE
 from service.transport.headers import KEPT, Headers
 from service.transport.limits import LARGE_BYTES, MAX_CONTEXT_FIELDS, SlateLimits, bound_of
 from service.transport.parser_thread import ParserThread
@@ -226,7 +227,9 @@ def with_body(
             headers: Headers = request.scope[KEPT]  # by the middleware
             receive = request.receive
             deadline, priority = read_deadline_and_priority(headers, settings)
-            raw = await receive_body(receive, headers, limit)
+            raw = await receive_body(
+                receive, headers, limit, request.scope.get("extensions", NONE).get(KEY)
+            )
             body = await parsers.run(parse, raw) if len(raw) > LARGE_BYTES else parse(raw)
             with CancelledOnDisconnect(receive):
                 return await answer(body, deadline, priority)

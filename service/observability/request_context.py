@@ -31,6 +31,7 @@ class RequestContext:
         parsed: moment at which the request was parsed; 0: not yet.
         scored: moment at which the scores were ready; 0: not yet.
         answered: moment at which the answer was encoded; 0: not yet.
+        ended: moment at which the answer was given to the connection; 0: not yet.
         later: functions to call after the answer is sent.
     """
 
@@ -46,6 +47,7 @@ class RequestContext:
     parsed: float = 0.0
     scored: float = 0.0
     answered: float = 0.0
+    ended: float = 0.0
     later: list[Callable[[], None]] = field(default_factory=list)
 
     def ask(self, user_id: str) -> None:

@@ -78,7 +78,7 @@ class RequestLog:
             status: HTTP status, also for gRPC.
         """
         route, method = endpoint
-        took_s = time.perf_counter() - context.started
+        took_s = (context.ended or time.perf_counter()) - context.started
         self._telemetry.answered(route, method, context.model, status, took_s)
         if context.scored:
             self._telemetry.staged(context.model, "parse", context.parsed - context.started)

@@ -110,7 +110,7 @@ class RequestSpan:
         self._began_ns = time.time_ns()
 
     def end(self, route: str, method: str, status: int, request: RequestContext) -> None:
-        """End the span now, with the request's outcome and its stages."""
+        """End the span, with the request's outcome and its stages."""
         from opentelemetry.trace import StatusCode
 
         self._span.update_name(f"{method} {route}")
@@ -128,7 +128,9 @@ class RequestSpan:
         if status >= SERVER_ERROR:
             self._span.set_status(StatusCode.ERROR)
         self._add_stages(request)
-        self._span.end()
+        took_s = request.ended - request.started
+        # This may run some time after the answer.
+        self._span.end(self._began_ns + int(took_s * NANOSECONDS) if request.ended else None)
 
     def _add_stages(self, request: RequestContext) -> None:
         """Add the stages: they follow each other without a gap, and the last ends when the scores are ready."""

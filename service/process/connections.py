@@ -10,6 +10,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from service.transport.exchange import KEY, Arrivals, DefaultHeaders, Exchange
+
 MAX_HEAD_BYTES = 1 << 16
 """Largest request line and headers together, and largest trailers. A proxy sends a few thousand bytes."""
 HEAD_S = 10.0
@@ -20,10 +22,17 @@ DISCARDED_BYTES = 4 << 20
 reset, and the client, which still sends, would not read the answer."""
 DISCARD_S = 5.0
 """Seconds for the same."""
+DEFAULTS = DefaultHeaders()
+"""All connections of a process send the same."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Uvicorn's protocol of one connection, with limits on time and size of a head."""
+    """Uvicorn's protocol of one connection, with limits on time and size of a head, and an exchange for each request.
+
+    Args:
+        arrivals: counts requests; None: they are not counted.
+        kept: uvicorn's arguments.
+    """
 
     _head_timer: asyncio.TimerHandle | None = None
     _head_bytes = 0
@@ -32,6 +41,11 @@ class BoundedProtocol(HttpToolsProtocol):
     _discard_timer: asyncio.TimerHandle | None = None
     """Runs while the rest of an answered request's body arrives."""
     _discarded_bytes = 0
+
+    def __init__(self, arrivals: Arrivals | None = None, **kept: Any) -> None:
+        super().__init__(**kept)
+        if arrivals is not None:
+            arrivals.watch(self.tasks)
 
     def connection_made(self, transport: Any) -> None:
         """Start the timer for the first request."""
@@ -60,6 +74,10 @@ class BoundedProtocol(HttpToolsProtocol):
         """The head is complete: stop the timer."""
         self._stop_waiting()
         super().on_headers_complete()
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        cycle.scope["extensions"] = {KEY: Exchange(cycle, DEFAULTS, self.loop.call_soon)}
+        super()._start_asgi_task(cycle, app)
 
     def on_body(self, body: bytes) -> None:
         """Part of a body: body bytes do not count towards the limit of the head."""

@@ -74,6 +74,7 @@ class Dispatcher:
         is_joining_on_cpu: bool = True,
         inline_s: float = 0.0,
         inline_alone_s: float = 0.0,
+        num_arrived: Callable[[], int] = lambda: 0,
     ) -> None:
         """Store the dependencies.
 
@@ -84,6 +85,7 @@ class Dispatcher:
             is_joining_on_cpu: use the batcher also for a scorer that runs on the CPU.
             inline_s: seconds that a slate may take on the event loop; 0: every slate is scored in a thread.
             inline_alone_s: the same for a slate that is the only one in the process and that threads can share.
+            num_arrived: gives the number of requests that have arrived over HTTP and are not answered.
         """
         self._workers = workers
         self._admission = admission
@@ -91,6 +93,7 @@ class Dispatcher:
         self._is_joining_on_cpu = is_joining_on_cpu
         self._inline_s = inline_s
         self._inline_alone_s = inline_alone_s
+        self._num_arrived = num_arrived
         self._costs = Costs()
 
     async def score(self, permit: Permit, scorer: Scorer, slate: Slate) -> Scored:
@@ -128,9 +131,8 @@ class Dispatcher:
         If it is, nothing is won by leaving the event loop free for it, and waking a thread and the loop again costs
         more than a tenth of a millisecond.
         """
-        if estimate_s < self._inline_alone_s:
-            await asyncio.sleep(0)  # requests that have arrived take their permits meanwhile
-        is_alone = self._admission.in_flight == 1
+        # Also requests that wait in the event loop for this one to end: they have no permit yet.
+        is_alone = self._admission.in_flight == 1 and self._num_arrived() <= 1
         if is_alone:
             slate = replace(slate, help=self._workers.help)
         if is_alone and estimate_s < self._inline_alone_s:

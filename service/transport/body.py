@@ -6,15 +6,14 @@ is rejected as soon as it passes the limit, before the rest is decompressed.
 
 import asyncio
 import zlib
-from collections.abc import Coroutine, Generator
 from dataclasses import dataclass
-from typing import Any
 
 from starlette.requests import Request
 from starlette.types import Receive
 
 from models.contract.errors import RequestError, Unquoted
 from service.errors import BodyTimeoutError, BodyTooLargeError, ClientGoneError, EncodingError
+from service.transport.exchange import KEY, NONE, Exchange
 from service.transport.headers import Headers, first_of_each
 
 WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
@@ -36,16 +35,22 @@ class BodyLimit:
 
 async def read_body(request: Request, limit: BodyLimit) -> bytes:
     """Read a request's body, and decompress it as its Content-Encoding says; raises as `receive_body` does."""
-    return await receive_body(request.receive, first_of_each(request.scope), limit)
+    scope = request.scope
+    return await receive_body(
+        request.receive, first_of_each(scope), limit, scope.get("extensions", NONE).get(KEY)
+    )
 
 
-async def receive_body(receive: Receive, headers: Headers, limit: BodyLimit) -> bytes:
+async def receive_body(
+    receive: Receive, headers: Headers, limit: BodyLimit, exchange: Exchange | None = None
+) -> bytes:
     """Read a request's body, and decompress it as its Content-Encoding says.
 
     Args:
         receive: ASGI callable of the request.
         headers: its headers; names in lower case.
         limit: limits of the body.
+        exchange: gives a body that has arrived whole; None: it is received chunk by chunk.
 
     Raises:
         BodyTooLargeError: longer than the limit, as sent or decompressed.
@@ -61,41 +66,20 @@ async def receive_body(receive: Receive, headers: Headers, limit: BodyLimit) -> 
     decompressor = (
         None if encoding in ("", "identity") else _Decompressor(encoding, limit.num_bytes)
     )
-    reading = _read(receive, limit.num_bytes, decompressor)
+    whole = None if exchange is None else exchange.take_body()
+    if whole is not None:  # as nearly always: without a timer
+        if len(whole) > limit.num_bytes:
+            raise BodyTooLargeError(limit.num_bytes)
+        if decompressor is None:
+            return whole
+        decompressor.feed(whole)
+        return decompressor.finish()
     try:
-        waiting_for = reading.send(None)
-    except StopIteration as end:  # the whole body was there, as nearly always: without a timer
-        sent: bytes = end.value
-    else:
-        try:
-            async with asyncio.timeout(limit.seconds):
-                sent = await _Begun(reading, waiting_for)
-        except TimeoutError as error:
-            raise BodyTimeoutError(limit.seconds) from error
+        async with asyncio.timeout(limit.seconds):
+            sent = await _read(receive, limit.num_bytes, decompressor)
+    except TimeoutError as error:
+        raise BodyTimeoutError(limit.seconds) from error
     return sent if decompressor is None else decompressor.finish()
-
-
-class _Begun:
-    """The rest of a coroutine that has begun, to be awaited."""
-
-    def __init__(self, coroutine: Coroutine[Any, Any, bytes], waiting_for: object) -> None:
-        self._coroutine = coroutine
-        self._waiting_for = waiting_for
-
-    def __await__(self) -> Generator[Any, Any, bytes]:
-        """Continue the coroutine to its end."""
-        waiting_for = self._waiting_for
-        try:
-            while True:
-                try:
-                    sent = yield waiting_for
-                except BaseException as error:
-                    waiting_for = self._coroutine.throw(error)
-                else:
-                    waiting_for = self._coroutine.send(sent)
-        except StopIteration as end:
-            body: bytes = end.value
-            return body
 
 
 async def _read(receive: Receive, limit_bytes: int, decompressor: "_Decompressor | None") -> bytes:

@@ -112,9 +112,11 @@ async def test_slates_that_arrive_together_are_scored_in_threads_without_help(
     async with world.service(inline_ms=0, inline_alone_ms=ALWAYS_MS) as service:
         await service.score()
         shared, threads = Shared(monkeypatch), Threads(monkeypatch)
+        service.dependencies.arrivals.watch(range(4))
         await asyncio.gather(*(service.score() for _ in range(4)))
         assert threads.were_loop() == [False] * 4
         assert shared.had_help == [False] * 4
+        service.dependencies.arrivals.watch(range(1))
         await service.score()
     assert threads.were_loop()[4:] == [True]
 
