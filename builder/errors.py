@@ -5,7 +5,9 @@ AbsorbError                    models/contract/errors.py
 ├── EventsError                an event log cannot be read
 ├── StepError                  a build step cannot start
 │   ├── LockHeldError          another builder holds the lock
-│   └── LeakError              the leak audit found rules that give labels away
+│   ├── LeakError              the leak audit found rules that give labels away
+│   ├── GateError              the promotion gate refused a new model
+│   └── OtherTaskError         an artifact cannot score the log: it was made for another one
 ├── PublishError               the cache does not hold what the builder meant to write
 │   └── NotServedError         a generation is published, and a live service does not serve it
 ├── WeightsError               the weights of a language model cannot be used
@@ -66,6 +68,33 @@ class LeakError(StepError):
     def __init__(self, rules: list[str], text: str) -> None:
         self.rules = rules
         super().__init__(text)
+
+
+class GateError(StepError):
+    """The promotion gate refused a new model: the generation that serves stays.
+
+    Attributes:
+        failed: names of the checks that failed.
+    """
+
+    exit_code = 3
+
+    def __init__(self, model: str, failed: Mapping[str, str], report: str) -> None:
+        self.failed = list(failed)
+        lines = "".join(f"\n  - {name}: {text}" for name, text in failed.items())
+        super().__init__(
+            f"gate: the new model {model!r} is refused; what serves stays, and nothing was written to the cache:{lines}"
+            f"\nReport: {report}. To publish it anyway: --force"
+        )
+
+
+class OtherTaskError(StepError):
+    """An artifact cannot score the log: it was made for another one."""
+
+    def __init__(self, artifact_id: str, reason: str) -> None:
+        super().__init__(
+            f"artifact {artifact_id}: {reason}; expected an artifact of this log's fields and items"
+        )
 
 
 class ExportMismatchError(ArtifactError):

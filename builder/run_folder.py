@@ -110,9 +110,9 @@ class RunFolder:
     def replacing(self, target: Path) -> Iterator[Path]:
         """Yield a path to write to; it replaces `target` if the block ends without an error."""
         staged = target.with_name(f"{target.name}.new")
-        _remove(staged)
+        remove(staged)
         yield staged
-        _remove(target)
+        remove(target)
         staged.rename(target)
 
     @contextmanager
@@ -134,7 +134,8 @@ class RunFolder:
             raise LockHeldError(str(self.path), name) from error
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
     if path.is_dir():
         shutil.rmtree(path)
     else:

@@ -144,7 +144,7 @@ def _root(version: Version = False) -> None:
 
 
 def run_app(application: typer.Typer, name: str) -> NoReturn:
-    """Run a command line; an `AbsorbError` is printed as one sentence, with exit code 1.
+    """Run a command line; an `AbsorbError` is printed as one sentence, with its exit code (1 for most).
 
     Args:
         application: the command line to run.
@@ -155,7 +155,7 @@ def run_app(application: typer.Typer, name: str) -> NoReturn:
     except AbsorbError as error:
         text = f"[red]error:[/] {escape(str(error))}"
         Console(stderr=True).print(text, highlight=False, soft_wrap=True)
-        sys.exit(1)
+        sys.exit(error.exit_code)
     sys.exit(0)
 
 

@@ -17,9 +17,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from models.contract.errors import AbsorbError
 from service.generations.follower import Follower
+from service.generations.new_items import NewItemRegistry
 from service.generations.selection import Selection
 from service.http.cache_routes import cache_routes
 from service.http.event_routes import event_routes
+from service.http.item_routes import item_routes
 from service.http.middleware import Check, RequestMiddleware
 from service.http.routes import operating_routes, scoring_routes, showing_routes
 from service.http.slow_routes import slow_routes
@@ -64,6 +66,7 @@ class Dependencies:
         tiers: the cache, and the host tier in memory.
         selection: generations that serve now.
         follower: loads published generations.
+        new_items: items that no build knows yet.
         workers: threads that score.
         readiness: whether this process should get requests.
         parsers: parses large request bodies.
@@ -81,6 +84,7 @@ class Dependencies:
     tiers: Tiers
     selection: Selection
     follower: Follower
+    new_items: NewItemRegistry
     workers: Workers
     readiness: Readiness
     parsers: ParserThread
@@ -194,6 +198,7 @@ def _routers(
         *v2_routes(dependencies.data_plane, body, access, dependencies.parsers),
         operating_routes(dependencies.readiness, scrape),
         slow_routes(slow, access),
+        item_routes(dependencies.new_items, body, access, dependencies.parsers),
     ]
 
 

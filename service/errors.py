@@ -6,6 +6,7 @@ AbsorbError                    models/contract/errors.py
 ├── UnknownUserError           the cache holds no record of that user
 ├── UserForgottenError         the user was forgotten, and must not come back
 ├── SourceUnavailableError     the source of live events does not answer
+├── UnknownItemError           no new item has that id
 ├── NotReadyError              no model is loaded that can score
 ├── OverloadedError            too many requests are waiting
 ├── DeadlineError              the client's deadline passed before the answer was ready
@@ -64,6 +65,13 @@ class SourceUnavailableError(AbsorbError):
 
     def __init__(self, source: str, reason: str) -> None:
         super().__init__(f"events from {source}: {reason}")
+
+
+class UnknownItemError(AbsorbError):
+    """No new item has that id."""
+
+    def __init__(self, item_id: str) -> None:
+        super().__init__(f"item_id: got {item_id!r}, expected a registered new item")
 
 
 class NotReadyError(AbsorbError):

@@ -138,7 +138,8 @@ class Scores:
         generation: the published build that scored.
         found: the state it was scored from.
         scores: click probability of each candidate, in the order of the query.
-        unknown_candidates: raw ids of candidates that the catalogue does not hold.
+        unknown_candidates: raw ids of candidates that the catalogue does not hold, and that are no new items.
+        new_items: raw ids of candidates that are scored by their item fields alone.
         unknown_fields: candidate field -> its values that are scored as the unknown value, each once.
         unknown_context: context field -> its value, for fields that are scored as the unknown value.
         stages: stage -> seconds it took: cache, queue (waiting for a thread), decode (ids to rows), score.
@@ -149,6 +150,7 @@ class Scores:
     found: FoundState
     scores: NDArray[np.float64]
     unknown_candidates: list[str]
+    new_items: list[str]
     unknown_fields: UnknownFields
     unknown_context: UnknownFields
     stages: Mapping[str, float]

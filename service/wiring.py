@@ -16,6 +16,7 @@ from service.experiments.shadow import Shadows
 from service.experiments.split import Traffic
 from service.generations.follower import Follower
 from service.generations.heartbeat import Heartbeat
+from service.generations.new_items import NewItemMetrics, NewItemRegistry
 from service.generations.room import Room
 from service.generations.selection import Selection
 from service.generations.serving import Loader, Serving
@@ -76,7 +77,8 @@ def build_dependencies(
     pipeline = _pipeline(
         settings, selection, tiers, telemetry, admission, workers, batcher, arrivals
     )
-    follower = _follower(settings, store, selection, tiers, pipeline, telemetry)
+    new_items = NewItemRegistry(store, selection, NewItemMetrics(registry), clock)
+    follower = _follower(settings, store, selection, tiers, pipeline, telemetry, new_items)
     readiness = Readiness(pipeline.probe, workers)
     telemetry.ready.set_function(readiness.is_ready)
     parsers = ParserThread(telemetry.rejected)
@@ -88,6 +90,7 @@ def build_dependencies(
         tiers=tiers,
         selection=selection,
         follower=follower,
+        new_items=new_items,
         workers=workers,
         readiness=readiness,
         parsers=parsers,
@@ -140,6 +143,7 @@ def _follower(
     tiers: Tiers,
     pipeline: Pipeline,
     telemetry: Telemetry,
+    new_items: NewItemRegistry,
 ) -> Follower:
     heartbeat = Heartbeat(store, selection)
     room = Room(settings.artifact_dir, settings.max_artifacts, settings.max_artifact_bytes)
@@ -151,7 +155,7 @@ def _follower(
         tiers.states.swapped(old, new)
         _note_engine(engines, old, new)
 
-    return Follower(store, selection, heartbeat, loader, telemetry, on_swap, warm_up.run)
+    return Follower(store, selection, heartbeat, loader, telemetry, on_swap, warm_up.run, new_items)
 
 
 def _open_scorer(

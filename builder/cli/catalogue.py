@@ -34,6 +34,7 @@ COMMANDS = (
     _command("rollback", RECOVER, "Make the previous generation serve again.", "cache", ""),
     _command("default", RECOVER, "Choose the model of requests that name none.", "cache", ""),
     _command("republish", RECOVER, "Publish with an older artifact.", "nightly"),
+    _command("forget", RECOVER, "Remove a user, and keep the user out.", "forget"),
     _command("status", INSPECT, "Show what is published, and who is building.", "cache", ""),
     Command(
         "plan", INSPECT, "Compute the memory that the cache needs.", "builder.cli.plan", EXTRAS

@@ -109,7 +109,7 @@ def resample(vectors: Vectors) -> Resampled:
     if not ratios:
         return Resampled(vectors["slate"], {})
     sums = [np.bincount(user, part) for pair in ratios.values() for part in pair]
-    drawn = _drawn(np.stack(sums, 1))
+    drawn = draw_users(np.stack(sums, 1))
     with np.errstate(invalid="ignore"):
         samples = {
             name: Sample(float(total.sum() / count.sum()), drawn[:, 2 * i] / drawn[:, 2 * i + 1])
@@ -224,7 +224,7 @@ def _ratios(vectors: Vectors) -> list[tuple[str, tuple[Floats, Floats]]]:
     return found
 
 
-def _drawn(sums: Floats) -> Floats:
+def draw_users(sums: Floats) -> Floats:
     """Sums over the users of each draw, [DRAWS, n], of sums of each user, [users, n]."""
     weights = _weights(len(sums))
     return np.concatenate([weights[part].astype(np.float64) @ sums for part in _chunks(len(sums))])

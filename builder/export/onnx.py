@@ -3,7 +3,7 @@
 import logging
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from builder.checkpoint import Checkpoint
 from builder.errors import ExportMismatchError
 from builder.export.example_slate import latest_slate
 from builder.export.plan import plan_difference, plan_of
+from builder.export.prototypes import make_prototypes, with_prototypes, with_some
 from builder.export.session import open_graph, run_graph, user_feed
 from builder.ingest.events import Events
 from builder.provenance import code_revision
@@ -112,6 +113,11 @@ def export(
     Raises:
         ExportMismatchError: the graphs or the plan, and torch, give different scores.
     """
+    prototypes = make_prototypes(events)
+    checkpoint = with_prototypes(checkpoint, events, prototypes)
+    vocabulary = replace(events.vocabulary, prototypes=prototypes)
+    if prototypes is not None:
+        sample = with_some(sample, vocabulary.first_prototype, len(prototypes))
     model = checkpoint.build()
     graphs = build_graphs(model, sample)
     difference = largest_difference(model, graphs, sample)
@@ -134,7 +140,7 @@ def export(
         WEIGHTS: to_safetensors(dict(checkpoint.weights)),
         ENCODE: graphs.encode,
         SCORE: graphs.score,
-        VOCABULARY: events.vocabulary.to_bytes(),
+        VOCABULARY: vocabulary.to_bytes(),
     }
     if events.item_texts is not None:
         contents[ITEM_TEXTS] = texts_to_bytes(events.item_texts)

@@ -51,7 +51,7 @@ def precompute(artifact: Artifact, events: Events, threads: int) -> Iterator[Use
         StepError: the log was ingested with other lengths or vocabularies than the artifact was trained with.
     """
     schema = artifact.manifest.schema
-    if events.schema != schema:
+    if events.schema != artifact.log_schema:
         raise StepError(
             "precompute: the ingested log does not have the artifact's schema; train again"
         )

@@ -15,6 +15,7 @@ from builder.errors import RecipeError
 from builder.recipe.audit import AuditRule, audit_problems
 from builder.recipe.calibration import CalibrationRule
 from builder.recipe.data import Data, data_problems
+from builder.recipe.gate import GateRule
 from builder.recipe.include import with_included
 from builder.recipe.language import LanguageRule
 from builder.recipe.limits import NOT_A_KEY, Interval, OpenShare, Share
@@ -176,7 +177,7 @@ class PublishRule:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides a build, and beside it `publish` and `path`, the file it was read from."""
+    """Everything that decides a build, and beside it `gate`, `publish` and `path`, the file it was read from."""
 
     name: str
     """Name of the run folder."""
@@ -190,6 +191,7 @@ class Recipe:
     sampling: SamplingRule = field(default_factory=SamplingRule)
     train: TrainRule = TrainRule()
     cache: CacheRule = CacheRule()
+    gate: GateRule = field(default_factory=GateRule)
     publish: PublishRule = PublishRule()
     variant: tuple[Variant, ...] = ()
     search: SearchRule = field(default_factory=SearchRule)
@@ -201,9 +203,9 @@ class Recipe:
     path: Path = field(default=Path("recipe.toml"), compare=False, metadata=NOT_A_KEY)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types, without `publish`, `train.device`, this machine's paths and unset `LATER_KEYS`."""
+        """Plain JSON types, without `gate`, `publish`, `train.device`, this machine's paths and unset `LATER_KEYS`."""
         values = asdict(self)
-        del values["path"], values["publish"], values["train"]["device"]
+        del values["path"], values["gate"], values["publish"], values["train"]["device"]
         for section, keys in LATER_KEYS.items():
             table: dict[str, Any] = values
             owner: Any = self

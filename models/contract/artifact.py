@@ -158,6 +158,11 @@ class Artifact:
         """Content hash, 32 hex digits."""
         return self.path.name
 
+    @property
+    def log_schema(self) -> FeatureSchema:
+        """The schema of the log that the model was trained on, whose catalogue has no prototypes."""
+        return replace(self.manifest.schema, num_items=self.vocabulary.first_prototype)
+
     def file(self, name: str) -> Path:
         """Path of one of `FILES`. What is read from there was not verified: use `read` or `graph`."""
         return self.path / name

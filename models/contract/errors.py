@@ -65,7 +65,13 @@ class Unquoted(str):
 
 
 class AbsorbError(Exception):
-    """Root of all errors raised on purpose: input from outside that cannot be used."""
+    """Root of all errors raised on purpose: input from outside that cannot be used.
+
+    Attributes:
+        exit_code: of a command that ends with the error.
+    """
+
+    exit_code = 1
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle text and attributes, not the constructor's arguments: errors leave worker processes."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.contract.errors import RequestError, did_you_mean
+from models.contract.prototypes import Prototypes
 from models.contract.row_index import RowIndex, as_words
 from models.contract.schema import FIRST_KNOWN, UNKNOWN, FeatureSchema, Field
 from models.contract.strict_json import read_json
@@ -84,12 +85,14 @@ class Vocabulary:
         user: name of a user field -> its raw values.
         context: name of a context field -> its raw values.
         candidate: name of a candidate field -> its raw values; empty in older artifacts.
+        prototypes: rows behind the items, for new items; None in older artifacts, and for items without fields.
     """
 
     items: Sequence[str]
     user: Mapping[str, Sequence[str]]
     context: Mapping[str, Sequence[str]]
     candidate: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    prototypes: Prototypes | None = None
     _rows: dict[str, int] = field(init=False, repr=False, compare=False)
     _index: RowIndex | None = field(init=False, repr=False, compare=False)
     _ids: dict[tuple[str, str], dict[str, int]] = field(init=False, repr=False, compare=False)
@@ -114,6 +117,25 @@ class Vocabulary:
         if self._index is not None and words is not None:
             return self._index.find(words, UNKNOWN)
         return np.fromiter(map(self._rows.get, items, repeat(UNKNOWN)), np.int64)
+
+    @property
+    def first_prototype(self) -> int:
+        """Row of the first prototype: the first one behind the items."""
+        return len(self.items) + FIRST_KNOWN
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the catalogue: `PADDING`, `UNKNOWN`, items and prototypes."""
+        return self.first_prototype + (len(self.prototypes) if self.prototypes else 0)
+
+    def new_item_row(self, values: Mapping[str, str]) -> int:
+        """Row by which a new item is scored: the prototype that shares most of its fields, else `UNKNOWN`.
+
+        Args:
+            values: item field -> raw value.
+        """
+        place = self.prototypes.find(values) if self.prototypes else None
+        return UNKNOWN if place is None else self.first_prototype + place
 
     def user_ids(self, values: Mapping[str, object]) -> NDArray[np.int64]:
         """Dense ids of a user's profile, [num user fields]; `UNKNOWN` where a value is missing or unknown."""
@@ -184,7 +206,7 @@ class Vocabulary:
             ValueError: a size differs.
         """
         checks: tuple[tuple[str, object, object], ...] = (
-            ("items", len(self.items) + FIRST_KNOWN, schema.num_items),
+            ("items", self.num_rows, schema.num_items),
             ("user fields", _fields(self.user), schema.user_fields),
             ("context fields", _fields(self.context), schema.context_fields),
             ("candidate fields", _fields(self.candidate), schema.candidate_fields),
@@ -194,16 +216,25 @@ class Vocabulary:
                 raise ValueError(f"vocabulary, {what}: got {got}, the schema expects {expected}")
 
     def to_bytes(self) -> bytes:
-        """The vocabulary as JSON, for the artifact; without candidate fields as in older artifacts."""
-        fields = {"items": list(self.items), "user": dict(self.user), "context": dict(self.context)}
+        """The vocabulary as JSON, for the artifact; as in older ones if it lacks what those lack."""
+        fields: dict[str, object] = {
+            "items": list(self.items),
+            "user": dict(self.user),
+            "context": dict(self.context),
+        }
         if self.candidate:
             fields["candidate"] = dict(self.candidate)
+        if self.prototypes:
+            fields["prototypes"] = self.prototypes.to_json()
         return json.dumps(fields, ensure_ascii=False).encode()
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> "Vocabulary":
         """Inverse of `to_bytes`."""
-        return cls(**read_json(raw))
+        fields = read_json(raw)
+        if "prototypes" in fields:
+            fields["prototypes"] = Prototypes(**fields["prototypes"])
+        return cls(**fields)
 
 
 def _fields(values: Mapping[str, Sequence[str]]) -> tuple[Field, ...]:

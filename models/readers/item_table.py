@@ -27,11 +27,16 @@ class ItemTableReader(Reader):
         length: L.
         size: T, at most L.
         num_items: rows of the catalogue.
+        first_prototype: row from which on rows are no items but prototypes: several items have one, so none matches.
+            None: there are no prototypes.
     """
 
-    def __init__(self, length: int, size: int, num_items: int) -> None:
+    def __init__(
+        self, length: int, size: int, num_items: int, first_prototype: int | None = None
+    ) -> None:
         super().__init__()
         self.size, self.num_items = min(size, length), num_items
+        self.first_prototype = num_items if first_prototype is None else first_prototype
         self.masses, self.pooled = 2, 0
         self.ages, self.latest = AgeBias(1), LatestAge()
 
@@ -44,10 +49,10 @@ class ItemTableReader(Reader):
 
     def encode(self, events: Events) -> UserState:
         """Sum the weights of equal items, and keep the T largest sums."""
-        worth = self.ages(events.ages)
-        row, sums, age = largest_items(
-            events.rows, events.ages, worth, self.size, by=1, above=UNKNOWN
-        )
+        worth, rows = self.ages(events.ages), events.rows
+        if self.first_prototype < self.num_items:
+            rows = rows * (rows < self.first_prototype)
+        row, sums, age = largest_items(rows, events.ages, worth, self.size, by=1, above=UNKNOWN)
         return {"table_items": (row * NUM_AGES + age).int(), "table_sums": sums.squeeze(-1)}
 
     def read(self, state: State, candidates: Candidates) -> Read:

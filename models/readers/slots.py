@@ -128,6 +128,7 @@ def find_anchors(
         count: number of rows. A catalogue with fewer items gives some of them twice.
     """
     fields = item_fields.numpy()[FIRST_KNOWN:]
+    fields = fields[fields[:, 0] != PADDING]  # prototypes are no items; they come last
     rank = np.zeros(len(fields)) if popularity is None else -fields[:, popularity]
     order = np.argsort(rank, kind="stable")
     kind = fields[order, 1 if fields.shape[1] > 1 and popularity != 1 else 0]

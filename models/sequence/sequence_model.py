@@ -17,7 +17,7 @@ from models.blocks.frame import Frame, FrameConfig
 from models.blocks.lookup.matching import match_keys
 from models.blocks.reading import Candidates, Events
 from models.blocks.unit_items import LookUp
-from models.contract.schema import FeatureSchema
+from models.contract.schema import PADDING, FeatureSchema
 from models.contract.state_spec import StateSpec, TensorSpec
 from models.readers.base import Reader, State, TrainRead
 from models.readers.counted_item_slots import CountedItemSlots
@@ -204,5 +204,9 @@ def _count_readers(
         return [CountReader(schema.history_length, keys)]
     if config.counts == "sketch":
         return [SketchReader(keys, config.cells)]
-    table = ItemTableReader(schema.history_length, config.table_size, schema.num_items)
+    # Of the rows up to the first prototype, only PADDING has no id.
+    first_prototype = 1 + int((item_fields[:, 0] != PADDING).sum())
+    table = ItemTableReader(
+        schema.history_length, config.table_size, schema.num_items, first_prototype
+    )
     return [table, SketchReader(keys[:, 1:], config.cells)] if len(columns) > 1 else [table]

@@ -14,6 +14,7 @@ from models.contract.errors import (
 from models.contract.generation import Generation, Pointer, pointer_key, read_default_name
 from service.errors import NotReadyError
 from service.generations.heartbeat import Heartbeat
+from service.generations.new_items import NewItemRegistry
 from service.generations.selection import Selection
 from service.generations.serving import Loader, Serving
 from service.observability.metrics import Telemetry
@@ -53,6 +54,7 @@ class Follower:
         telemetry: Telemetry,
         on_swap: Callable[[Serving | None, Serving | None], None],
         warm_up: Callable[[Serving], Awaitable[None]],
+        new_items: NewItemRegistry,
     ) -> None:
         """Serve nothing until the first poll.
 
@@ -64,6 +66,7 @@ class Follower:
             telemetry: counts swaps and failures.
             on_swap: called with what served a model before and what serves it now; None for nothing.
             warm_up: scores with a generation before it serves; an error that it raises keeps it from serving.
+            new_items: read at each poll, and told to a generation before it serves.
         """
         self._store = store
         self._selection = selection
@@ -72,6 +75,7 @@ class Follower:
         self._telemetry = telemetry
         self._on_swap = on_swap
         self._warm_up = warm_up
+        self._new_items = new_items
         self._retries: dict[str, _Retry] = {}
         self._polling = asyncio.Lock()
 
@@ -154,6 +158,7 @@ class Follower:
         for model, raw in pointers.items():
             if not self._selection.is_unloaded(model):
                 await self._follow(model, raw)
+        await self._new_items.refresh()
         await self.heartbeat.announce()
 
     async def _read_pointers(self) -> dict[str, bytes | None]:
@@ -201,6 +206,7 @@ class Follower:
             return
         self._make_room(generation)
         new = await self._loader.load(generation, old)
+        await self._new_items.tell(new)
         if old is None or old.scorer is not new.scorer:
             await self._warm_up(new)
         self._selection.serve(model, new)

@@ -42,6 +42,7 @@ def score_answer(answer: Scores, top_k: int | None, timings: Timings) -> Json:
         "scores": answer.scores if top_k is None else None,
         "ranked": None if top_k is None else ranked(answer, top_k),
         "unknown_candidates": answer.unknown_candidates,
+        "new_items": answer.new_items,
         "unknown_candidate_fields": answer.unknown_fields,
         "unknown_context": answer.unknown_context,
         "timings_ms": timings,
@@ -102,7 +103,8 @@ def server_timing(timings: Timings) -> str:
 
 def model_answer(serving: Serving, is_default: bool) -> Json:
     """Make a `ModelInfo`."""
-    generation, manifest = serving.generation, serving.artifact.manifest
+    generation, artifact = serving.generation, serving.artifact
+    manifest = artifact.manifest
     schema, spec = manifest.schema, manifest.state_spec
     return {
         "name": generation.model,
@@ -119,7 +121,8 @@ def model_answer(serving: Serving, is_default: bool) -> Json:
         "calibration": serving.scorer.calibration,
         "history_length": schema.history_length,
         "recent_length": schema.recent_length,
-        "num_items": schema.num_items,
+        "num_items": artifact.vocabulary.first_prototype,
+        "num_prototypes": schema.num_items - artifact.vocabulary.first_prototype,
         "item_fields": _names(schema.item_fields),
         "user_fields": _names(schema.user_fields),
         "context_fields": _names(schema.context_fields),
@@ -164,7 +167,8 @@ def _norm(tensor: Array) -> float:
 
 
 def _raw_id(vocabulary: Vocabulary, row: int) -> str | None:
-    return vocabulary.items[row - FIRST_KNOWN] if row >= FIRST_KNOWN else None
+    is_item = FIRST_KNOWN <= row < vocabulary.first_prototype
+    return vocabulary.items[row - FIRST_KNOWN] if is_item else None
 
 
 def _names(fields: tuple[Field, ...]) -> list[str]:

@@ -117,9 +117,10 @@ class SlateRequest(BaseModel):
     candidates: Annotated[Candidates, CHECK_CANDIDATES, CANDIDATES_SCHEMA]
     """What to score: item ids, or objects with an id and the candidate's fields; a list may hold both.
 
-    An unknown item is scored as the out-of-vocabulary item, and listed in the answer. A value of a candidate field is
-    unknown if training has not seen it, or if the candidate has none; it is scored as the field's unknown value, and
-    listed in the answer. A field that the model does not have is an error."""
+    An unknown item is scored as the out-of-vocabulary item, and listed in the answer; a registered new item by its item
+    fields (`POST /v1/items`). A value of a candidate field is unknown if training has not seen it, or if the candidate
+    has none; it is scored as the field's unknown value, and listed in the answer. A field that the model does not have
+    is an error."""
 
     recent: Annotated[list[str], PlainValidator(_recent), ITEMS_SCHEMA] | None = None
     """Item ids of the user's latest events, newest last; absent or null: those in the user's record."""

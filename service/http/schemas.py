@@ -56,7 +56,10 @@ class ScoreResponse(Answer):
     """With top_k: the best candidates, best first, ties in the order of the request; else null."""
 
     unknown_candidates: list[str]
-    """Candidates that the model's catalogue does not hold."""
+    """Candidates that the model's catalogue does not hold, and that are no registered new items."""
+
+    new_items: list[str]
+    """Candidates that the model's catalogue does not hold, scored by their item fields (`POST /v1/items`)."""
 
     unknown_candidate_fields: dict[str, list[str | None]]
     """Candidate field -> its values that were scored as the field's unknown value, each once: training has not seen
@@ -105,7 +108,10 @@ class ComparedModel(Answer):
     """The best candidates, best first, ties in the order of the request."""
 
     unknown_candidates: list[str] | None
-    """Candidates that the model's catalogue does not hold."""
+    """Candidates that the model's catalogue does not hold, and that are no registered new items."""
+
+    new_items: list[str] | None
+    """Candidates that this model scored by their item fields (`POST /v1/items`)."""
 
     unknown_candidate_fields: dict[str, list[str | None]] | None
     """Candidate field -> its values that were scored as the field's unknown value, as in POST /v1/score."""
@@ -213,6 +219,11 @@ class ModelInfo(Answer):
     history_length: int
     recent_length: int
     num_items: int
+    """Items of the catalogue, and the two reserved rows."""
+
+    num_prototypes: int
+    """Rows behind the items, for new items; 0 in older artifacts, and for items without fields."""
+
     item_fields: list[str]
     user_fields: list[str]
     context_fields: list[str]

@@ -75,7 +75,13 @@ class Telemetry:
     def _add_unknown_metrics(self, registry: CollectorRegistry) -> None:
         self._unknown_candidates = CounterTable(
             "absorb_unknown_candidates",
-            "Candidates that are not in the catalogue.",
+            "Candidates that are not in the catalogue, and are no registered new items.",
+            ["model"],
+            registry=registry,
+        )
+        self._new_candidates = CounterTable(
+            "absorb_new_candidates",
+            "Candidates that are not in the catalogue, and are scored by their registered item fields.",
             ["model"],
             registry=registry,
         )
@@ -203,6 +209,7 @@ class Telemetry:
         model: str,
         num_candidates: int,
         num_unknown: int,
+        num_new: int,
         unknown_fields: Iterable[str],
         unknown_context: Iterable[str],
         stage_seconds: Mapping[str, float],
@@ -210,6 +217,8 @@ class Telemetry:
         """Count one answered score request."""
         self._candidates.observe((model,), num_candidates)
         self._unknown_candidates.add((model,), num_unknown)
+        if num_new:
+            self._new_candidates.add((model,), num_new)
         for field in unknown_fields:
             self._unknown_fields.add((model, field))
         for field in unknown_context:

@@ -15,6 +15,7 @@ from models.contract.calibration import NONE as UNCALIBRATED
 from models.contract.calibration import Calibration
 from models.contract.errors import ArtifactError
 from models.contract.schema import UNKNOWN
+from models.live.new_items import NewRows
 from service.errors import ScoreError
 from service.native.rows import Rows
 from service.runtime.encoder import Encoder
@@ -39,12 +40,14 @@ class Scored(NamedTuple):
 
     Attributes:
         scores: click probabilities in the order of the candidates.
-        unknown_candidates: raw ids of the candidates that the catalogue does not hold.
+        unknown_candidates: raw ids of the candidates that the catalogue does not hold, and that are no new items.
+        new_items: raw ids of the candidates that are scored by their item fields alone.
         unknown_fields: values of candidate fields that are scored as the unknown value.
     """
 
     scores: Probabilities
     unknown_candidates: list[str]
+    new_items: list[str]
     unknown_fields: UnknownFields
 
 
@@ -109,6 +112,8 @@ class Scorer:
         """
         self._schema = artifact.manifest.schema
         self._rows = Rows(artifact.vocabulary)
+        self._new_rows, self._has_known_new = NewRows(), False
+        self._first_prototype = artifact.vocabulary.first_prototype
         self._calibrated = artifact.calibration()
         self.calibration = self._calibrated.kind if self._calibrated else UNCALIBRATED
         with _artifact_errors(artifact.path):
@@ -127,6 +132,11 @@ class Scorer:
     def is_shared(self) -> bool:
         """Whether several threads can score one slate together, each as much as it has time for: `Slate.help`."""
         return self._engine.limits.is_shared
+
+    def know(self, new: NewRows) -> None:
+        """Score these new items by their prototypes from now on. One assignment: other threads may be scoring."""
+        self._has_known_new |= bool(new)
+        self._new_rows = new
 
     def score_many(self, slates: Sequence[Slate]) -> list[Scored | Exception]:
         """Score several users' candidates in one call of the engine.
@@ -148,6 +158,10 @@ class Scorer:
         slate.ended["queue"] = perf_counter()
         recent = slate.record_recent if slate.recent is None else self._rows.items(slate.recent)
         items = self._rows.items(slate.candidates)
+        if self._has_known_new:
+            self._new_rows.fill(slate.candidates, items)
+            if slate.recent is not None:
+                self._new_rows.fill(slate.recent, recent)
         fields = self._rows.fields(slate.candidate_fields, len(items))
         rows = EngineSlate(slate.state, recent, slate.context, items, fields, slate.help)
         slate.ended["decode"] = perf_counter()
@@ -190,7 +204,14 @@ class Scorer:
             slate.ended["score"] = perf_counter()
         unknown = [slate.candidates[at] for at in np.flatnonzero(rows.items == UNKNOWN).tolist()]
         names = [field.name for field in self._schema.candidate_fields]
-        return Scored(scores, unknown, _unknown_fields(names, slate.candidate_fields, rows.fields))
+        unknown_fields = _unknown_fields(names, slate.candidate_fields, rows.fields)
+        return Scored(scores, unknown, self._new_items(slate, rows), unknown_fields)
+
+    def _new_items(self, slate: Slate, rows: EngineSlate) -> list[str]:
+        if not self._has_known_new:
+            return []
+        places = np.flatnonzero(rows.items >= self._first_prototype).tolist()
+        return [slate.candidates[at] for at in places]
 
 
 def _unknown_fields(names: Sequence[str], values: CandidateFields, ids: Ids) -> UnknownFields:

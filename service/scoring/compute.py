@@ -201,15 +201,16 @@ def _score(scorer: Scorer, slate: Slate) -> Scored | Exception:
 
 
 def _joined(results: list[Scored | Exception]) -> Scored | Exception:
-    scores, unknown, unknown_fields = [], [], UnknownFields()
+    scores, unknown, new, unknown_fields = [], [], [], UnknownFields()
     for result in results:
         if isinstance(result, Exception):
             return result
         scores.append(result.scores)
         unknown += result.unknown_candidates
+        new += result.new_items
         for name, values in result.unknown_fields.items():
             unknown_fields[name] = list(dict.fromkeys([*unknown_fields.get(name, ()), *values]))
-    return Scored(np.concatenate(scores), unknown, unknown_fields)
+    return Scored(np.concatenate(scores), unknown, new, unknown_fields)
 
 
 def unless_error(result: Scored | Exception) -> Scored:

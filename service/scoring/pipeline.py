@@ -213,6 +213,7 @@ class Pipeline:
             model,
             len(scored.scores),
             len(scored.unknown_candidates),
+            len(scored.new_items),
             list(scored.unknown_fields),
             list(unknown_context),
             seconds,

@@ -162,7 +162,7 @@ class InputTensor(Answer):
 class RequestedOutput(Answer):
     """An output that the client asks for."""
 
-    name: Literal["scores", "state_source", "unknown", "generation"]
+    name: Literal["scores", "state_source", "unknown", "generation", "new"]
     parameters: Parameters = Field({})
 
 

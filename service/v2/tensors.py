@@ -17,11 +17,13 @@ from service.v2.messages import BYTES, InferRequest, InferTensor, Parameters, Te
 
 REQUIRED = (USER_ID, CANDIDATES)
 SCORES, STATE_SOURCE, UNKNOWN, GENERATION = "scores", "state_source", "unknown", "generation"
+NEW = "new"
 OUTPUTS = (
     TensorMetadata(SCORES, "FP32", (-1,)),
     TensorMetadata(STATE_SOURCE, BYTES, (1,)),
     TensorMetadata(UNKNOWN, "BOOL", (-1,)),
     TensorMetadata(GENERATION, BYTES, (1,)),
+    TensorMetadata(NEW, "BOOL", (-1,)),
 )
 CHUNK = 4096
 """Numbers turned into ids at once: other threads get no turn meanwhile."""
@@ -100,8 +102,11 @@ def _output(name: str, answers: Sequence[Scores], shape: tuple[int, ...]) -> Inf
             scores = np.concatenate([answer.scores for answer in answers]).astype(np.float32)
             return InferTensor(name, "FP32", shape, scores)
         case "unknown":
-            unknown = np.concatenate([_is_unknown(answer) for answer in answers])
-            return InferTensor(name, "BOOL", shape, unknown)
+            found = [_are_among(answer, answer.unknown_candidates) for answer in answers]
+            return InferTensor(name, "BOOL", shape, np.concatenate(found))
+        case "new":
+            found = [_are_among(answer, answer.new_items) for answer in answers]
+            return InferTensor(name, "BOOL", shape, np.concatenate(found))
         case "state_source":
             sources = [answer.found.source for answer in answers]
             return InferTensor(name, BYTES, (len(sources),), sources)
@@ -110,11 +115,11 @@ def _output(name: str, answers: Sequence[Scores], shape: tuple[int, ...]) -> Inf
             return InferTensor(name, BYTES, (len(names),), names)
 
 
-def _is_unknown(answer: Scores) -> "np.ndarray[tuple[int], np.dtype[np.bool]]":
-    candidates, unknown = answer.query.candidates, set(answer.unknown_candidates)
-    if not unknown:
+def _are_among(answer: Scores, some: Sequence[str]) -> "np.ndarray[tuple[int], np.dtype[np.bool]]":
+    candidates, those = answer.query.candidates, set(some)
+    if not those:
         return np.zeros(len(candidates), np.bool)
-    return np.fromiter((item in unknown for item in candidates), np.bool, len(candidates))
+    return np.fromiter((item in those for item in candidates), np.bool, len(candidates))
 
 
 def _whole_number(parameters: Parameters, name: str, expected: str) -> int:

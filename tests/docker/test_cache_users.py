@@ -30,8 +30,10 @@ from models.contract.generation import (
     lock_key,
     pointer_key,
 )
+from models.contract.prototypes import Prototypes
 from models.live.event import Event
 from models.live.keys import log_key
+from models.live.new_items import NewItem, drop_items, put_items, registered
 from service.settings import Settings
 from service.store.event_log import EventLog
 from service.store.redis import RedisStore
@@ -67,7 +69,7 @@ def server(stack: ComposeCache) -> ComposeCache:
 
 def publish_toy(url: str, world: World, seed: int = 0, in_place: bool = False) -> Pointer:
     """What a build publishes, as the user of the builder."""
-    toy = Toy(seed)
+    toy = Toy(seed, prototypes=Prototypes({"kind": ["bread", "milk"]}, [(2,), (3,)]))
     artifact = toy.save(world.artifacts)
     records = [
         (user, record_of(user, toy.state(past), artifact)) for user, past in HISTORIES.items()
@@ -94,6 +96,13 @@ async def test_builder_and_service_do_all_they_do_and_nothing_is_refused(server,
         assert (await running.client.get("/v1/users/ann")).status_code == 200
         prefetched = await running.client.post("/v1/prefetch", json={"user_ids": ["ann", "bob"]})
         assert prefetched.status_code == 202
+        item = {"item_id": "n1", "fields": {"kind": "bread"}}
+        added = await running.client.post("/v1/items", json={"items": [item]})
+        assert added.status_code == 200, added.text
+        put_items(builder, [NewItem("n2", {"kind": "milk"}, AS_OF_S)])
+        assert set(registered(builder).items) == {"n1", "n2"}
+        assert drop_items(builder, ["n2"]) == 1
+        assert (await running.client.delete("/v1/items/n1")).status_code == 204
         # The first look at the pointers announced the service.
         (announced,) = announcements(builder).values()
         assert announced.loaded == {"toy": second.current.name}

@@ -26,7 +26,8 @@ from models.contract.artifact import (
 from models.contract.calibration import CALIBRATION, Calibration, calibration_to_bytes
 from models.contract.example_slate import EXAMPLE_SLATE, ExampleSlate
 from models.contract.item_texts import ITEM_TEXTS, texts_to_bytes
-from models.contract.schema import FeatureSchema, Field
+from models.contract.prototypes import Prototypes
+from models.contract.schema import UNKNOWN, FeatureSchema, Field
 from models.contract.state_spec import StateSpec, TensorSpec
 from models.contract.vocabulary import Vocabulary
 from service.runtime.scorer import Slate
@@ -66,6 +67,7 @@ class Toy:
         slate: example of a slate; None: the artifact has none.
         calibration: of the scores; None: the artifact has none.
         is_sparse: its records leave empty rows out.
+        prototypes: rows for new items; None: it has none.
         keeps_rows: its states hold the catalogue rows of the latest two events too, which no score depends on.
     """
 
@@ -75,6 +77,7 @@ class Toy:
     texts: Mapping[str, str] = field(default_factory=dict, hash=False)
     slate: ExampleSlate | None = field(default=None, hash=False)
     calibration: Calibration | None = None
+    prototypes: Prototypes | None = field(default=None, hash=False)
     is_sparse: bool = False
     keeps_rows: bool = False
 
@@ -90,13 +93,15 @@ class Toy:
             VOCABULARY_OF_TOYS,
             context={name: known[name] for name in self.context_names},
             candidate={name: PLACEMENTS[name] for name in self.candidate_names},
+            prototypes=self.prototypes,
         )
 
     @property
     def schema(self) -> FeatureSchema:
         fields = tuple(one for one in SCHEMA.context_fields if one.name in self.context_names)
         given = tuple(Field(name, 5) for name in self.candidate_names)
-        return replace(SCHEMA, context_fields=fields, candidate_fields=given)
+        rows = SCHEMA.num_items + len(self.prototypes or ())
+        return replace(SCHEMA, num_items=rows, context_fields=fields, candidate_fields=given)
 
     def table(self, kind: int, rows: int, width: int) -> Array:
         """Embeddings: row 0, the padding, is zero."""
@@ -106,7 +111,7 @@ class Toy:
 
     @property
     def item(self) -> Array:
-        return self.table(0, SCHEMA.num_items, D)
+        return self.table(0, self.schema.num_items, D)
 
     @property
     def profile(self) -> Array:
@@ -139,9 +144,15 @@ class Toy:
         recent: Sequence[str] = (),
         context: dict[str, object] | None = None,
         placed: Mapping[str, Sequence[str | None]] | None = None,
+        new: Mapping[str, Mapping[str, str]] | None = None,
     ) -> list[float]:
-        """Probabilities, as the service has to give them."""
-        item_rows = VOCABULARY_OF_TOYS.item_rows
+        """Probabilities, as the service has to give them; `new` holds the fields of new items."""
+
+        def item_rows(items: Sequence[str]) -> NDArray[np.int64]:
+            rows = self.vocabulary.item_rows(items)
+            found = [self.vocabulary.new_item_row((new or {}).get(item, {})) for item in items]
+            return np.where(rows == UNKNOWN, np.array(found, np.int64), rows)
+
         query = state["interest"].sum(0) + self.item[item_rows(recent[-3:])].sum(0)
         bias = self.context[self.vocabulary.context_ids(context or {})].sum()
         logits = self.item[item_rows(candidates)] @ query + state["length"] / 10 + bias

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.contract.schema import UNKNOWN
+from models.contract.schema import PADDING, UNKNOWN
 
 NO_KEY = 0
 """Key of padding and of unknown values, which match nothing."""
@@ -19,13 +19,14 @@ DENSE = 1 << 17
 def match_keys(item_fields: Int[Tensor, "V F"], columns: Sequence[int]) -> Int[Tensor, "V K"]:
     """Keys of every catalogue row, one a column; each column has its own numbers from 1.
 
-    Items are told apart by row, since rare items share one id.
+    Items are told apart by row, since rare items share one id. A prototype, which has no id of its own, stands for many
+    new items, so it matches by its other fields only.
 
     Args:
         item_fields: dense ids of each catalogue row's fields; the first is the item's own id.
         columns: the fields; 0 stands for the item.
     """
-    rows = torch.arange(len(item_fields))
+    rows = torch.arange(len(item_fields)) * (item_fields[:, 0] != PADDING)
     keys = [item_fields[:, column].long() if column else rows for column in columns]
     return (torch.stack(keys, 1) - UNKNOWN).clamp(min=NO_KEY)
 

@@ -280,4 +280,4 @@ def test_draws_in_chunks_are_those_of_one_product(monkeypatch: pytest.MonkeyPatc
 
     assert weights.dtype == np.uint16
     assert np.array_equal(weights, counts)
-    assert intervals._drawn(sums) == pytest.approx(counts @ sums, rel=1e-12, abs=1e-12)
+    assert intervals.draw_users(sums) == pytest.approx(counts @ sums, rel=1e-12, abs=1e-12)

@@ -22,6 +22,7 @@ def test_to_dict_is_json_and_holds_no_path_of_this_machine() -> None:
         "path",
         "language",
         "publish",
+        "gate",
         "audit",
         "sampling",
         "calibration",

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -16,6 +17,7 @@ from models.contract.errors import CacheUnavailableError
 from models.contract.generation import Generation
 from service.generations.follower import Follower
 from service.generations.heartbeat import Heartbeat
+from service.generations.new_items import NewItemMetrics, NewItemRegistry
 from service.generations.room import Room
 from service.generations.selection import Selection
 from service.generations.serving import Loader, Serving
@@ -50,7 +52,8 @@ async def loading_forever(world: World, ttl_s: int) -> AsyncIterator[None]:
         ),
         Telemetry(CollectorRegistry()),
     )
-    follower = Follower(store, selection, heartbeat, loader, telemetry, on_swap, warm_up)
+    new_items = NewItemRegistry(store, selection, NewItemMetrics(telemetry.registry), time.time)
+    follower = Follower(store, selection, heartbeat, loader, telemetry, on_swap, warm_up, new_items)
     async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
         running = [tasks.create_task(follower.run(0.01)), tasks.create_task(heartbeat.run())]
         await is_loading.wait()

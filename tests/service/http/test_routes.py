@@ -42,6 +42,7 @@ async def test_every_field_of_the_answer(world: World):
         "degraded_reason": None,
         "ranked": None,
         "unknown_candidates": ["nope"],
+        "new_items": [],
         "unknown_candidate_fields": {},
         "unknown_context": {"hour": [None], "device": [None]},
     }

@@ -43,7 +43,7 @@ def test_slates_of_several_lengths_score_together_as_each_does_alone(tmp_path: P
     for (history, items), result in zip(SLATES, results, strict=True):
         expected = toy.scores(toy.state(history), items, history, {"hour": "day"})
         assert not isinstance(result, Exception)
-        scores, unknown, _ = result
+        scores, unknown, *_ = result
         assert scores.tolist() == pytest.approx(expected, abs=1e-6)
         assert unknown == [item for item in items if item == "unknown"]
     assert all(list(slate.ended) == ["queue", "decode", "score"] for slate in slates)

@@ -80,9 +80,9 @@ def test_pieces_give_the_scores_and_the_unknown_candidates_of_the_whole(
     scorer, slate = Scorer(Toy().save(tmp_path), 1), slate_of(Toy(), ["i1", "i4"], items)
 
     with threads(num_threads) as workers:
-        scores, unknown, _ = unless_error(in_pieces(scorer, slate, workers))
+        scores, unknown, *_ = unless_error(in_pieces(scorer, slate, workers))
 
-    expected_scores, expected_unknown, _ = whole(scorer, items)
+    expected_scores, expected_unknown, *_ = whole(scorer, items)
     np.testing.assert_allclose(scores, expected_scores, atol=1e-6)
     assert unknown == expected_unknown
     assert bool(unknown) == (num_candidates > 39)

@@ -1,0 +1,1 @@
+"""How well new items are scored by their fields: measured on items that first occur in the test days."""

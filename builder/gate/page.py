@@ -1,0 +1,119 @@
+"""The gate's report for people: `gate.md`, and `gate.png` beside it."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from builder.gate.checks import Check
+from builder.gate.metrics import Measured
+from builder.gate.rankings import Rankings
+from builder.gate.report import PLOT, GateReport
+
+HEADS = {
+    "passed": "passed",
+    "refused": "REFUSED",
+    "first": "passed alone: nothing serves that it could be compared with",
+    "same": "passed: this artifact serves already",
+    "off": "not asked: the recipe has no gate",
+}
+
+
+def page_lines(report: GateReport) -> list[str]:
+    """The page as lines of Markdown."""
+    forced = ", and published with --force" if report.is_forced else ""
+    lines = [
+        f"# Promotion gate: {report.model}, {HEADS[report.verdict]}{forced}",
+        "",
+        f"New artifact `{report.new}`; serving artifact {_id(report.old)}.",
+        "",
+    ]
+    if report.note:
+        lines += [report.note, ""]
+    if report.checks:
+        lines += [
+            "| check | verdict | value | limit | measured |",
+            "| --- | --- | --- | --- | --- |",
+        ]
+        lines += [_row(check) for check in report.checks]
+        lines.append("")
+    if report.measured is not None:
+        lines += [*_measured(report.measured), ""]
+    if report.rankings is not None:
+        lines += [*_rankings(report.rankings), ""]
+    if report.measured is not None and report.measured.old is not None:
+        lines.append(f"![differences and rank distances]({PLOT})")
+    return lines
+
+
+def _id(artifact: str | None) -> str:
+    return "none" if artifact is None else f"`{artifact}`"
+
+
+def _row(check: Check) -> str:
+    verdict = "passed" if check.passed else "**failed**"
+    return f"| {check.name} | {verdict} | {_number(check.value)} | {_number(check.limit)} | {check.text} |"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def _measured(measured: Measured) -> Iterator[str]:
+    first, last = (
+        datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
+        for at in (measured.first_s, measured.last_s)
+    )
+    yield (
+        f"Compared on {measured.targets:,} targets ({measured.clicks:,} positive) of {measured.users:,} users in "
+        f"{measured.slates:,} slates, {first} to {last}. A constant score has a log loss of "
+        f"{measured.constant_loss:.6f}. Intervals are 95%, over users, paired."
+    )
+    yield ""
+    yield "| model | log loss | GAUC | PCOC |"
+    yield "| --- | --- | --- | --- |"
+    for name, quality in (("serving", measured.old), ("new", measured.new)):
+        if quality is not None:
+            gauc = "" if quality.gauc is None else f"{quality.gauc:.4f}"
+            yield f"| {name} | {quality.log_loss:.6f} | {gauc} | {quality.pcoc:.3f} |"
+
+
+def _rankings(rankings: Rankings) -> Iterator[str]:
+    spread = ", ".join(f"p{p} {value:.3f}" for p, value in rankings.percentiles.items())
+    yield (
+        f"Rank distance over {rankings.requests:,} requests: mean {rankings.mean:.3f}, {spread} (0 the same order, "
+        f"about 0.67 random). The first ten share {rankings.top_overlap:.0%}. Most different:"
+    )
+    yield ""
+    for name, distance in rankings.worst:
+        yield f"- {name}: {distance:.3f}"
+
+
+def draw(report: GateReport, path: Path) -> None:
+    """Differences of the metrics with their intervals as shares of the margins, and the rank distances."""
+    from matplotlib.backends.backend_agg import (
+        FigureCanvasAgg,
+    )  # here: the comparison runs without it
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    drawn = [c for c in report.checks if c.value is not None and c.low is not None and c.limit]
+    for place, check in enumerate(drawn):
+        value, low, high, limit = (
+            x or 0.0 for x in (check.value, check.low, check.high, check.limit)
+        )
+        color = "tab:blue" if check.passed else "tab:red"
+        left.plot([low / limit, high / limit], [place, place], color=color)
+        left.plot([value / limit], [place], "o", color=color)
+    left.axvline(1, color="grey", linestyle=":")
+    left.axvline(0, color="lightgrey")
+    left.set_yticks(range(len(drawn)), [check.name for check in drawn])
+    left.set_ylim(-0.5, max(0.5, len(drawn) - 0.5))
+    left.set_xlabel("how much worse than serving, in margins")
+    if report.rankings is not None:
+        right.hist(report.rankings.distances, bins=40, range=(0, 1))
+    right.set_xlabel("rank distance of a request")
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=120)

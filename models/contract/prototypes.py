@@ -1,0 +1,123 @@
+"""Rows of the catalogue for items that a build does not know: one for each combination of item fields that it does.
+
+A prototype has the vectors of its fields and nothing of an item's own: no part of the id, no bias. A new item is scored
+as the prototype that has most of its fields' values. Prototypes lie behind the items, so that engines and graphs treat
+them as any other row.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from models.contract.errors import RequestError, did_you_mean
+from models.contract.schema import FIRST_KNOWN, PADDING
+
+Key = tuple[int, ...]
+"""Dense ids of a row's fields, in the order of the recipe; `PADDING` where a field is left out."""
+
+
+@dataclass(frozen=True)
+class Prototypes:
+    """Combinations of item fields.
+
+    Attributes:
+        fields: item field -> its raw values in the order of their dense ids, from `FIRST_KNOWN` on. The first field
+            counts most where a new item shares as many values with several combinations.
+        rows: dense ids of each combination, as in the catalogue; `PADDING` where a field is left out.
+    """
+
+    fields: Mapping[str, Sequence[str]]
+    rows: Sequence[Sequence[int]]
+
+    def __post_init__(self) -> None:
+        limits = [len(values) + FIRST_KNOWN for values in self.fields.values()]
+        for row in self.rows:
+            if len(row) != len(limits) or not all(_is_id(*pair) for pair in zip(row, limits)):  # noqa: B905 - compared above
+                raise ValueError(
+                    f"prototypes: got {row}, expected an id for each of {list(self.fields)}"
+                )
+
+    def __len__(self) -> int:
+        """Number of combinations."""
+        return len(self.rows)
+
+    def unknown(self, values: Mapping[str, str]) -> list[str]:
+        """Fields whose value no item of the catalogue had in training; in the order of the recipe."""
+        return [
+            name
+            for name, known in self._ids.items()
+            if name in values and values[name] not in known
+        ]
+
+    def find(self, values: Mapping[str, str]) -> int | None:
+        """Place of the combination that has most of the values; None if none has any.
+
+        Args:
+            values: item field -> raw value; other names are ignored, so that one item may be for several models.
+        """
+        key = tuple(
+            ids.get(values[name], PADDING) if name in values else PADDING
+            for name, ids in self._ids.items()
+        )
+        for mask in self._masks:
+            # A combination with a field that the item lacks would say something of the item that is not known.
+            if all(key[at] for at in mask):
+                place = self._places.get(_masked(key, mask))
+                if place is not None:
+                    return place
+        return None
+
+    def named(self, place: int) -> dict[str, str]:
+        """Field -> raw value of a combination, without those that are left out."""
+        pairs = zip(self.fields.items(), self.rows[place], strict=True)
+        return {name: values[dense - FIRST_KNOWN] for (name, values), dense in pairs if dense}
+
+    def to_json(self) -> dict[str, Any]:
+        """The combinations in JSON types."""
+        fields = {name: list(values) for name, values in self.fields.items()}
+        return {"fields": fields, "rows": [list(row) for row in self.rows]}
+
+    # Made at the first new item: most processes never need them.
+    @cached_property
+    def _ids(self) -> dict[str, dict[str, int]]:
+        return {
+            name: {value: dense for dense, value in enumerate(values, FIRST_KNOWN)}
+            for name, values in self.fields.items()
+        }
+
+    @cached_property
+    def _places(self) -> dict[Key, int]:
+        return {tuple(row): place for place, row in enumerate(self.rows)}
+
+    @cached_property
+    def _masks(self) -> list[tuple[int, ...]]:
+        """Which fields combinations have: those with most fields first, then those with the first fields."""
+        masks = {tuple(at for at, dense in enumerate(row) if dense) for row in self._places}
+        return sorted(filter(None, masks), key=lambda mask: (-len(mask), mask))
+
+
+def check_item_fields(where: str, names: Mapping[str, object], known: Mapping[str, object]) -> None:
+    """Check that all names are among the item fields of some models.
+
+    Args:
+        where: the field of the request, for the error.
+        names: what came.
+        known: the item fields.
+
+    Raises:
+        RequestError: one is not; the error lists the fields.
+    """
+    for name in names:
+        if name not in known:
+            listed = f"a field among: {', '.join(known)}{did_you_mean(name, known)}"
+            expected = listed if known else "no field: no model that serves has item fields"
+            raise RequestError(where, name, expected)
+
+
+def _is_id(dense: object, limit: int) -> bool:
+    return type(dense) is int and (dense == PADDING or FIRST_KNOWN <= dense < limit)
+
+
+def _masked(key: Key, mask: Sequence[int]) -> Key:
+    return tuple(dense if at in mask else PADDING for at, dense in enumerate(key))
