@@ -13,5 +13,8 @@ COMMANDS = (
     _command("peers", "Compare with other servers of the same model.", "loadtest.peers.__main__"),
     _command("modes", "Compare processes, threads and batching.", "loadtest.modes"),
     _command("bench-engines", "Time the CPU engines in turn.", "loadtest.engines.__main__"),
+    _command(
+        "bench-fresh", "Time events until scores change, and workers.", "loadtest.fresh.__main__"
+    ),
     _command("gpu-check", "Check the GPU path on this machine.", "loadtest.gpu_check.__main__"),
 )
