@@ -21,6 +21,7 @@ from service.generations.new_items import NewItemRegistry
 from service.generations.selection import Selection
 from service.http.cache_routes import cache_routes
 from service.http.event_routes import event_routes
+from service.http.forget_routes import forget_routes
 from service.http.item_routes import item_routes
 from service.http.middleware import Check, RequestMiddleware
 from service.http.routes import operating_routes, scoring_routes, showing_routes
@@ -38,6 +39,7 @@ from service.settings import Settings
 from service.state.build import Tiers
 from service.status import headers_of, status_of
 from service.store.event_log import EventLog
+from service.store.forgetting import Forgetting
 from service.transport.auth import Access
 from service.transport.body import BodyLimit
 from service.transport.browser import BrowserRules
@@ -67,6 +69,7 @@ class Dependencies:
         selection: generations that serve now.
         follower: loads published generations.
         new_items: items that no build knows yet.
+        forgetting: removes users from the cache.
         workers: threads that score.
         readiness: whether this process should get requests.
         parsers: parses large request bodies.
@@ -85,6 +88,7 @@ class Dependencies:
     selection: Selection
     follower: Follower
     new_items: NewItemRegistry
+    forgetting: Forgetting
     workers: Workers
     readiness: Readiness
     parsers: ParserThread
@@ -198,6 +202,7 @@ def _routers(
         *v2_routes(dependencies.data_plane, body, access, dependencies.parsers),
         operating_routes(dependencies.readiness, scrape),
         slow_routes(slow, access),
+        forget_routes(dependencies.forgetting, access),
         item_routes(dependencies.new_items, body, access, dependencies.parsers),
     ]
 

@@ -37,6 +37,7 @@ from service.settings import Settings
 from service.state.build import Tiers, build_tiers
 from service.store.cluster import ClusterStore
 from service.store.event_log import EventLog
+from service.store.forgetting import Forgetting
 from service.store.redis import RedisStore, StateStore
 from service.transport.exchange import Arrivals
 from service.transport.parser_thread import ParserThread
@@ -91,6 +92,7 @@ def build_dependencies(
         selection=selection,
         follower=follower,
         new_items=new_items,
+        forgetting=Forgetting(cache_url),
         workers=workers,
         readiness=readiness,
         parsers=parsers,

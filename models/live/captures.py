@@ -14,7 +14,6 @@ from pathlib import Path
 from models.live.keys import tombstone
 
 FILE, BEFORE = "slow.jsonl", "slow.1.jsonl"
-LOCK = "slow.lock"
 USERS = "users"
 """Key of a line: `tombstone` of each user that the request names."""
 
@@ -75,9 +74,9 @@ def locked(folder: Path) -> Iterator[None]:
     """Keep other processes from appending to, rotating and replacing the folder's files.
 
     Raises:
-        OSError: the lock's file cannot be made.
+        OSError: the folder cannot be opened.
     """
-    file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

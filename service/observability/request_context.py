@@ -23,7 +23,7 @@ class RequestContext:
         trace_id: 32 hex digits of the trace started by the client or by this service; None: the request is not traced.
         model: name of the chosen model; empty until one is chosen. Never text from the client.
         generation: name of the generation that scored; empty before.
-        user_id: raw id of the user; logged only if a setting says so.
+        users: raw ids of the users that the request names, as they are scored.
         source: result of the user's lookup; empty before.
         degraded: whether the answer is marked as degraded.
         stages: stage -> seconds, in order; empty before the scores are ready.
@@ -39,7 +39,7 @@ class RequestContext:
     trace_id: str | None = None
     model: str = ""
     generation: str = ""
-    user_id: str = ""
+    users: list[str] = field(default_factory=list)
     source: str = ""
     degraded: bool = False
     stages: Mapping[str, float] = field(default_factory=dict)
@@ -50,10 +50,15 @@ class RequestContext:
     ended: float = 0.0
     later: list[Callable[[], None]] = field(default_factory=list)
 
+    @property
+    def user_id(self) -> str:
+        """Raw id of the user, of several the last one; empty: none is known. Logged only if a setting says so."""
+        return self.users[-1] if self.users else ""
+
     def ask(self, user_id: str) -> None:
         """Note that the request is parsed, and its user."""
         self.parsed = perf_counter()
-        self.user_id = user_id
+        self.users.append(user_id)
 
     def answer(
         self, generation: str, source: str, is_degraded: bool, stages: Mapping[str, float]

@@ -2,7 +2,8 @@
 
 A captured request includes its body and its answer, and so a user id. Therefore capture is off unless a threshold is
 set, only administrators may read the ring buffer, and only the process's own user may read the file. `absorb replay
-FILE` sends the requests again.
+FILE` sends the requests again. Each capture names its users by hashes, too, so that those of a forgotten user can be
+found and removed (`forget`).
 """
 
 import errno
@@ -11,14 +12,17 @@ import os
 import time
 from base64 import b64encode
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
 from prometheus_client import CollectorRegistry, Counter
 from starlette.types import Message, Receive, Scope, Send
 
+from models.live.captures import BEFORE, FILE, USERS, clean_file, clean_folder, locked
+from models.live.keys import tombstone
 from service.observability.request_context import RequestContext
 
 CAPTURED = ("/v1/score", "/v1/compare", "/v2/models/")
@@ -30,12 +34,32 @@ MAX_KEPT_BYTES = 8 << 20
 MAX_FILE_BYTES = 8 << 20
 """Size at which the file is rotated; one older file is kept."""
 MAX_WAITING = 64
-FILE, BEFORE = "slow.jsonl", "slow.1.jsonl"
+MAX_FORGOTTEN = 100_000
+"""Most users that a process knows to be forgotten, about 15 MB; the oldest are dropped."""
+ONE_USER = ("/v1/score", "/v1/compare")
+"""Paths of requests that name one user."""
 HEADERS = (b"content-type", b"content-encoding", b"inference-header-content-length")
 """Headers that are needed to parse a body."""
 
 log = logging.getLogger(__name__)
 Json = dict[str, object]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A captured request.
+
+    Attributes:
+        line: JSON object.
+        users: `tombstone` of each user that it names; None: unknown, since it was refused before.
+    """
+
+    line: bytes
+    users: Sequence[str] | None
+
+    def concerns(self, forgotten: Container[str]) -> bool:
+        """Whether it is of a forgotten user, or may be."""
+        return self.users is None or any(user in forgotten for user in self.users)
 
 
 class Capture:
@@ -100,7 +124,8 @@ class SlowRequests:
         self._threshold_s = None if threshold_ms is None else threshold_ms / 1000
         self._folder = folder
         self._metrics = metrics
-        self._kept: deque[bytes] = deque(maxlen=MAX_KEPT)
+        self._kept: deque[Kept] = deque(maxlen=MAX_KEPT)
+        self._forgotten: dict[str, None] = {}
         self._num_bytes = 0
         self._waiting = 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="slow")
@@ -108,7 +133,7 @@ class SlowRequests:
     @property
     def lines(self) -> list[bytes]:
         """The captured requests in the ring buffer, latest first, as JSON objects."""
-        return list(reversed(self._kept))
+        return [kept.line for kept in reversed(self._kept)]
 
     def capture(self, path: str) -> Capture | None:
         """Recorder for a request's bytes; None if requests to this path are not captured."""
@@ -152,15 +177,37 @@ class SlowRequests:
             "took_ms": round(1000 * took_s, 3),
             "stages_ms": {stage: round(1000 * s, 3) for stage, s in request.stages.items()},
         }
-        self._keep(_line(record, headers, capture))
+        users = _users(scope["path"], status, request)
+        if users is not None:
+            record[USERS] = users
+        self._keep(Kept(_line(record, headers, capture), users))
 
-    def _keep(self, line: bytes) -> None:
+    def forget(self, user: str, file: Path | None = None) -> None:
+        """Remove a user's requests, and those whose users are unknown, and capture none of the user any more.
+
+        Args:
+            user: `tombstone` of the user.
+            file: another file of captured requests; None: there is none.
+        """
+        self._forgotten[user] = None
+        if len(self._forgotten) > MAX_FORGOTTEN:
+            del self._forgotten[next(iter(self._forgotten))]
+        kept = [one for one in self._kept if not one.concerns({user})]
+        self._kept = deque(kept, maxlen=MAX_KEPT)
+        self._num_bytes = sum(len(one.line) for one in kept)
+        # In the thread that writes: what waits there is written first.
+        self._thread.submit(_clean, self._folder, file, user)
+
+    def _keep(self, kept: Kept) -> None:
+        line = kept.line
+        if kept.users and kept.concerns(self._forgotten):
+            return
         if len(self._kept) == MAX_KEPT:
-            self._num_bytes -= len(self._kept.popleft())
-        self._kept.append(line)
+            self._num_bytes -= len(self._kept.popleft().line)
+        self._kept.append(kept)
         self._num_bytes += len(line)
         while self._num_bytes > MAX_KEPT_BYTES:
-            self._num_bytes -= len(self._kept.popleft())
+            self._num_bytes -= len(self._kept.popleft().line)
         if self._folder is None:
             return
         if self._waiting >= MAX_WAITING:
@@ -193,6 +240,11 @@ def append(folder: Path, line: bytes) -> None:
         OSError: the line could not be written whole.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        _append(folder, line)
+
+
+def _append(folder: Path, line: bytes) -> None:
     path = folder / FILE
     file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
     try:
@@ -206,6 +258,26 @@ def append(folder: Path, line: bytes) -> None:
         os.close(file)
     if is_full:
         path.replace(folder / BEFORE)
+
+
+def _clean(folder: Path | None, file: Path | None, user: str) -> None:
+    """Remove a user's requests from files, and those whose users are unknown."""
+    try:
+        num_lines = clean_folder(folder, [user]) if folder is not None else 0
+        num_lines += clean_file(file, [user]) if file is not None else 0
+    except OSError as error:
+        log.warning(
+            "captured requests could not be removed", extra={"user": user, "error": str(error)}
+        )
+        return
+    if num_lines:
+        log.info("captured requests removed", extra={"user": user, "lines": num_lines})
+
+
+def _users(path: str, status: int, request: RequestContext) -> list[str] | None:
+    """Hashes of a request's users; None: of a request of several users that failed, not all may be known."""
+    is_whole = status < 400 or path in ONE_USER
+    return [tombstone(user) for user in request.users] if is_whole and request.users else None
 
 
 def _line(record: Json, headers: Sequence[tuple[bytes, bytes]], capture: Capture) -> bytes:

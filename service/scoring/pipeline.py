@@ -107,7 +107,7 @@ class Pipeline:
         request = CURRENT.get()
         if request is not None:
             request.parsed = perf_counter()
-            request.user_id = query.user_id
+            request.users.append(query.user_id)
         self._check_candidates(query.candidates)
         async with self._admission.admit(query.deadline, query.priority) as permit:
             # After the permit: another generation may begin to serve while this request waits for it.
@@ -150,6 +150,9 @@ class Pipeline:
             NotReadyError: none of the models is loaded yet.
             ArtifactError: none of the models can score.
         """
+        request = CURRENT.get()
+        if request is not None:
+            request.users.append(query.user_id)
         self._check_candidates(query.candidates)
         top_k = min(top_k or DEFAULT_TOP_K, len(query.candidates))
         async with self._admission.admit(query.deadline, query.priority) as permit:

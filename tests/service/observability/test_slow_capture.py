@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from models.live.captures import BEFORE, FILE
+from models.live.keys import tombstone
 from service.observability import slow_capture as slow_module
 from service.observability.request_context import RequestContext
 from service.observability.slow_capture import (
-    BEFORE,
-    FILE,
     MAX_KEPT,
     SlowMetrics,
     SlowRequests,
@@ -173,3 +173,72 @@ def test_a_binary_body_is_captured_unchanged(tmp_path: Path):
     slow.close()
     (record,) = read_records(tmp_path / FILE)
     assert body_of(record) == b"\xff\x00\x80"
+
+
+def keep_of(slow: SlowRequests, path: str, status: int, *users: str) -> None:
+    capture = slow.capture(path)
+    assert capture is not None
+    capture.body.append(b"-".join(user.encode() for user in users))
+    request = RequestContext("r", users=list(users))
+    slow.finish(
+        capture, {"method": "POST", "path": path, "headers": []}, path, status, 1.0, request
+    )
+
+
+def bodies(lines: list[bytes]) -> list[str]:
+    return sorted(json.loads(line)["body"] for line in lines)
+
+
+def test_captures_of_a_forgotten_user_leave_memory_and_files_and_none_is_added(tmp_path: Path):
+    slow = requests(tmp_path)
+    keep_of(slow, "/v1/score", 200, "zqx-81")
+    keep_of(slow, "/v1/score", 200, "zqx-81x")
+    keep_of(slow, "/v1/score", 504, "zqx-81")
+    keep_of(slow, "/v1/score", 504, "b")
+    keep_of(slow, "/v2/models/toy/infer", 200, "a", "zqx-81")
+    keep_of(slow, "/v2/models/toy/infer", 200, "a", "b")
+    keep_of(slow, "/v2/models/toy/infer", 400, "a")  # its other users may not be known
+    keep_of(slow, "/v1/score", 400)
+    replay = tmp_path / "replay.jsonl"
+    replay.write_bytes(b"".join(slow.lines))
+
+    slow.forget(tombstone("zqx-81"), replay)
+    keep_of(slow, "/v1/score", 200, "zqx-81")
+    keep_of(slow, "/v1/score", 200, "c")
+
+    assert bodies(slow.lines) == ["a-b", "b", "c", "zqx-81x"]
+    slow.close()
+    assert bodies((tmp_path / FILE).read_bytes().splitlines()) == ["a-b", "b", "c", "zqx-81x"]
+    assert bodies(replay.read_bytes().splitlines()) == ["a-b", "b", "zqx-81x"]
+    text = (tmp_path / FILE).read_text().replace("zqx-81x", "")
+    assert "zqx-81" not in text
+
+
+def test_the_ring_buffer_counts_its_bytes_after_a_removal():
+    slow = requests()
+    for at in range(10):
+        keep_of(slow, "/v1/score", 200, f"user {at}")
+    slow.forget(tombstone("user 3"))
+    assert slow._num_bytes == sum(map(len, slow.lines))
+    slow.close()
+
+
+def test_a_file_that_cannot_be_cleaned_is_logged_by_its_error(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    slow = requests()
+    slow.forget(tombstone("zqx-81"), tmp_path)
+    slow.close()
+    assert "captured requests could not be removed" in caplog.text
+
+
+async def test_captures_name_their_users_by_hashes(world: World, tmp_path: Path):
+    world.publish(TOY)
+    folder = tmp_path / "slow"
+    async with world.service(slow_ms=1e-6, slow_dir=folder) as service:
+        await service.client.post("/v1/score", json=BODY)
+        await service.client.post("/v1/compare", json=BODY)
+        await service.client.post("/v1/score", content=b"{")
+        scored, compared, refused = await until_written(folder, 3)
+    assert scored["users"] == compared["users"] == [tombstone("ann")]
+    assert "users" not in refused
