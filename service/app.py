@@ -22,6 +22,7 @@ from service.generations.selection import Selection
 from service.http.cache_routes import cache_routes
 from service.http.event_routes import event_routes
 from service.http.forget_routes import forget_routes
+from service.http.forgotten_captures import ForgottenCaptures
 from service.http.item_routes import item_routes
 from service.http.middleware import Check, RequestMiddleware
 from service.http.routes import operating_routes, scoring_routes, showing_routes
@@ -158,7 +159,8 @@ async def _lifespan(
     """Poll, announce and probe in the background, and serve gRPC, while the application runs; then close all."""
     follower, grpc_server = dependencies.follower, dependencies.grpc_server
     polling = follower.run(dependencies.settings.poll_interval_s)
-    changing = dependencies.tiers.changes.run()
+    captures = ForgottenCaptures(slow, dependencies.events, dependencies.settings.warm_up_file)
+    changing = dependencies.tiers.changes.run(captures.told)
     async with _running(polling, follower.heartbeat.run(), dependencies.readiness.run(), changing):
         if grpc_server is not None:
             await grpc_server.open()

@@ -36,6 +36,19 @@ def _users(line: bytes) -> list[str] | None:
     return [tombstone(str(user_id))] if type(user_id) in (str, int) else None
 
 
+def users_of_file(path: Path) -> set[str]:
+    """Hashes of the users that the lines of a file name; none if it does not exist.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as lines:
+            return {user for line in lines for user in _users(line) or ()}
+    except FileNotFoundError:
+        return set()
+
+
 def clean_file(path: Path, hashes: Collection[str]) -> int:
     """Replace a file by one without the lines that concern these users; return how many were taken out.
 

@@ -6,6 +6,7 @@ FILE` sends the requests again. Each capture names its users by hashes, too, so 
 found and removed (`forget`).
 """
 
+import asyncio
 import errno
 import logging
 import os
@@ -21,7 +22,15 @@ import orjson
 from prometheus_client import CollectorRegistry, Counter
 from starlette.types import Message, Receive, Scope, Send
 
-from models.live.captures import BEFORE, FILE, USERS, clean_file, clean_folder, locked
+from models.live.captures import (
+    BEFORE,
+    FILE,
+    USERS,
+    clean_file,
+    clean_folder,
+    locked,
+    users_of_file,
+)
 from models.live.keys import tombstone
 from service.observability.request_context import RequestContext
 
@@ -197,6 +206,24 @@ class SlowRequests:
         self._num_bytes = sum(len(one.line) for one in kept)
         # In the thread that writes: what waits there is written first.
         self._thread.submit(_clean, self._folder, file, user)
+
+    async def users(self, file: Path | None = None) -> list[str]:
+        """`tombstone` of each user of a captured request that is kept, in memory or in files.
+
+        Args:
+            file: another file of captured requests; None: there is none.
+
+        Raises:
+            OSError: a file cannot be read.
+        """
+        in_memory = {user for kept in self._kept for user in kept.users or ()}
+        files = [file] if file is not None else []
+        if self._folder is not None:
+            files += [self._folder / FILE, self._folder / BEFORE]
+        loop = asyncio.get_running_loop()
+        for path in files:
+            in_memory |= await loop.run_in_executor(self._thread, users_of_file, path)
+        return sorted(in_memory)
 
     def _keep(self, kept: Kept) -> None:
         line = kept.line

@@ -7,7 +7,7 @@ that begins after this process has read the entry therefore returns the new reco
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Literal, get_args
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -34,7 +34,13 @@ ChangeResult = Literal["dropped", "elsewhere", "forgotten", "malformed"]
 """What became of an entry: its user was dropped from the tiers; it is of a generation that does not serve here; a user
 was forgotten, so that everything was dropped; it cannot be read."""
 
+OnForgotten = Callable[[str | None], None]
+
 log = logging.getLogger(__name__)
+
+
+def _nobody_listens(user: str | None) -> None:
+    """Default of `ChangeReader.run`."""
 
 
 class ChangeReader:
@@ -65,9 +71,16 @@ class ChangeReader:
         self.results: dict[ChangeResult, int] = dict.fromkeys(get_args(ChangeResult), 0)
         self.num_gaps = 0
         self.is_following = False
+        self._on_forgotten: OnForgotten = _nobody_listens
 
-    async def run(self) -> None:
-        """Read until cancelled."""
+    async def run(self, on_forgotten: OnForgotten | None = None) -> None:
+        """Read until cancelled.
+
+        Args:
+            on_forgotten: called with the `tombstone` of each user who is forgotten, and with None after each new
+                connection and gap, when some may have been missed.
+        """
+        self._on_forgotten = on_forgotten or _nobody_listens
         while True:
             try:
                 await self.read()
@@ -101,6 +114,7 @@ class ChangeReader:
         # In this order: an entry that is added after the position was read will be read as well.
         self._position = await self._feed.position()
         self._states.drop_all()
+        self._on_forgotten(None)
         self.num_gaps += not self._is_first
         self._is_first = False
         self.is_following = True
@@ -115,12 +129,15 @@ class ChangeReader:
         if _is_gap(position, reached, changes):
             self.num_gaps += 1
             self._states.drop_all()
+            self._on_forgotten(None)
             reached = changes.last or START
         self._position = reached
 
     def _drop(self, fields: Mapping[bytes, bytes]) -> ChangeResult:
-        if FORGOTTEN_FIELD.encode() in fields:
+        user = fields.get(FORGOTTEN_FIELD.encode())
+        if user is not None:
             self._states.drop_all()  # the entry names a user by a hash; forgetting is rare
+            self._on_forgotten(user.decode(errors="replace"))
             return "forgotten"
         change = read_change(fields)
         if change is None:

@@ -11,6 +11,8 @@ from models.live.log import VERSION_FIELD
 from service.errors import OverloadedError, UserForgottenError
 from service.store.redis import Keyed
 
+MAX_ASKED = 1000
+"""Most tombstones that one command asks for."""
 RETRY_AFTER_S = 5
 """When a client should try again while the workers are behind."""
 
@@ -56,6 +58,19 @@ class EventLog:
         """
         self._store = store
         self._max_waiting = max_waiting
+
+    async def forgotten(self, hashes: Sequence[str]) -> list[str]:
+        """Those of some users, given by `tombstone`, who were forgotten.
+
+        Raises:
+            CacheUnavailableError: the cache does not answer.
+        """
+        found: list[str] = []
+        for start in range(0, len(hashes), MAX_ASKED):
+            part = hashes[start : start + MAX_ASKED]
+            (marks,) = await self._store.execute([(FORGOTTEN_KEY, ("HMGET", FORGOTTEN_KEY, *part))])
+            found += [user for user, mark in zip(part, marks, strict=True) if mark is not None]
+        return found
 
     async def append(self, events: Sequence[Event]) -> Accepted:
         """Write events. If it fails, some of them may be written: the same events may come again, with their ids.

@@ -3,14 +3,17 @@
 import hashlib
 import json
 import logging
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from models.live.forget import forget_in_cache
 from models.live.keys import FORGOTTEN_KEY, TOUCHED_KEY, log_key, tombstone
 from service.store import forgetting
 from tests.service.toy import AS_OF_S, Toy
-from tests.service.world import World
+from tests.service.world import Running, World, until
 
 pytestmark = pytest.mark.anyio
 ADMIN, SCORING = "an administrator", "a client"
@@ -156,3 +159,52 @@ async def test_a_cache_that_is_down_is_503_without_the_id(
     assert "ann" not in answer.text
     with world.redis as client:
         assert not client.exists(TOUCHED_KEY, log_key("ann"))
+
+
+async def test_captures_of_a_forgotten_user_leave_every_service(world: World, tmp_path: Path):
+    world.publish(Toy())
+    folder = tmp_path / "slow"
+    async with world.service(slow_ms=1e-6, slow_dir=folder) as service, running(service):
+        await until(lambda: service.dependencies.tiers.changes.is_following)
+        for user in ("ann", "bob"):
+            await service.score(user)
+        await until(lambda: b"bob" in written(folder))
+        with world.redis as client:
+            forget_in_cache(client, "ann")
+        await until(lambda: b"ann" not in written(folder))
+        shown = (await service.client.get("/v1/slow")).text
+        assert '"ann"' not in shown
+        assert "bob" in shown
+        await service.score("ann")
+        await service.score("bob")
+        await until(lambda: written(folder).count(b"bob") > 3)
+        assert b"ann" not in written(folder)
+
+
+async def test_a_service_that_was_away_asks_for_the_users_of_its_captures(
+    world: World, tmp_path: Path
+):
+    world.publish(Toy())
+    folder, file = tmp_path / "slow", tmp_path / "warm.jsonl"
+    async with world.service(slow_ms=1e-6, slow_dir=folder) as service:
+        for user in ("ann", "bob"):
+            await service.score(user)
+    file.write_bytes(written(folder))
+    with world.redis as client:
+        forget_in_cache(client, "ann")
+
+    later = world.service(slow_ms=1e-6, slow_dir=folder, warm_up_file=file)
+    async with later as service, running(service):
+        await until(lambda: b"ann" not in written(folder) + file.read_bytes())
+
+    assert b"bob" in written(folder)
+    assert b"bob" in file.read_bytes()
+
+
+def running(service: Running) -> AbstractAsyncContextManager[Any]:
+    """The background tasks of a service."""
+    return service.app.router.lifespan_context(service.app)
+
+
+def written(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in sorted(folder.glob("*.jsonl")))
