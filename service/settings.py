@@ -145,6 +145,9 @@ class Settings(BaseSettings):
     kafka_topic: str = "absorb-events"
     """Topic of the events in Kafka; dead letters go to the topic of this name with `.dead` behind it."""
 
+    kafka_options: dict[str, str] = Field(default={}, repr=False)
+    """JSON object of further settings of librdkafka, such as `security.protocol` and `sasl.password`."""
+
     poll_interval_s: PositiveFloat = 1.0
     """Seconds between two reads of the generation pointers; a publish is noticed after at most that."""
 

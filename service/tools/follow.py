@@ -111,7 +111,7 @@ def make_source(settings: Settings, client: Any) -> Source:
         return RedisStreamSource(client, name)
     from service.follow.sources.kafka import KafkaSource  # an extra
 
-    return KafkaSource(settings.kafka_servers, settings.kafka_topic)
+    return KafkaSource(settings.kafka_servers, settings.kafka_topic, settings.kafka_options)
 
 
 def _stop_signals() -> Callable[[], bool]:
@@ -134,7 +134,7 @@ def _until_empty(worker: Worker, source: Source, asked: Callable[[], bool]) -> C
             return True
         targets = worker.targets
         is_early = next(steps) < 2 or targets.is_loading
-        return not is_early and not source.waiting() and not any(targets.behind.values())
+        return not is_early and source.waiting() == 0 and not any(targets.behind.values())
 
     return is_done
 
