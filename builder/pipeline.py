@@ -46,6 +46,7 @@ from builder.publish.cache import connect_cache
 from builder.publish.forgotten import tombstones_of_build
 from builder.publish.generations import new_generation, read_pointer
 from builder.publish.live_events import catch_up_with
+from builder.publish.new_items import drop_known
 from builder.publish.records import Records
 from builder.publish.rolling import publish_in_place
 from builder.recipe.audit import exception_lines
@@ -271,7 +272,10 @@ def _publish(build: Build) -> Result:
     packed = read_records(build.folder.records, artifact)
     follow = build.recipe.cache.follow
     histories = read_histories(build.folder.histories, artifact) if follow else None
-    return _send(build, artifact, packed, histories, records["users"], records["as_of_s"])
+    result = _send(build, artifact, packed, histories, records["users"], records["as_of_s"])
+    # What every build knows by now needs no prototype; two generations of a model are kept.
+    drop_known(connect_cache(build.cache_url), build.artifacts)
+    return result
 
 
 def _send(

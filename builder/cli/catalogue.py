@@ -35,6 +35,7 @@ COMMANDS = (
     _command("default", RECOVER, "Choose the model of requests that name none.", "cache", ""),
     _command("republish", RECOVER, "Publish with an older artifact.", "nightly"),
     _command("forget", RECOVER, "Remove a user, and keep the user out.", "forget"),
+    _command("items", RECOVER, "Register, list or remove new items.", "items", ""),
     _command("status", INSPECT, "Show what is published, and who is building.", "cache", ""),
     Command(
         "plan", INSPECT, "Compute the memory that the cache needs.", "builder.cli.plan", EXTRAS
@@ -45,6 +46,7 @@ COMMANDS = (
         "scaling", EXPERIMENTS, "Fit power laws of the loss to model and data size.", "experiments"
     ),
     _command("llactr", EXPERIMENTS, "Measure field vectors of a language model.", "experiments"),
+    _command("new-items", EXPERIMENTS, "Measure the scores of new items.", "experiments"),
     _command(
         "bench", EXPERIMENTS, "Time scoring against length, candidates, rank, width.", "experiments"
     ),

@@ -312,6 +312,40 @@ def llactr(
 
 
 @app.command(
+    "new-items",
+    rich_help_panel=EXPERIMENTS,
+    epilog=f"Example: absorb new-items builder/recipes/promotions.toml\n\n{EXIT_CODES}",
+)
+def new_items(
+    recipe: RecipePath,
+    seeds: Seeds = 3,
+    folder: Trainings = Path("var/new-items"),
+    out: Tables = None,
+    device: DeviceName = None,
+    runs: Runs = RUNS,
+) -> None:
+    """Measure how well items that first occur in the test days are scored by their fields.
+
+    The recipe's model is trained with each seed; trainings that --folder holds are read.
+    """
+    from builder.experiments.new_items.measure import measure, trained
+    from builder.experiments.new_items.text import write_new_items
+
+    build = make_build(recipe, runs, device=device)
+    place, outcomes = folder / build.recipe.name, {}
+    with _ingested(build):
+        events = build.events()
+        for seed in range(seeds):
+            with bar(f"train seed {seed}", has_estimate=False) as progress:
+                checkpoint = trained(events, build.recipe, seed, place, progress)
+            with bar(f"measure seed {seed}") as progress:
+                outcomes[seed] = measure(checkpoint, events, build.recipe, progress)
+    command = f"absorb new-items {recipe} --seeds {seeds}"
+    written = write_new_items(build.recipe.name, outcomes, command, out or place)
+    console.print(*written, sep="\n", soft_wrap=True)
+
+
+@app.command(
     rich_help_panel=EXPERIMENTS,
     epilog=f"Example: absorb bench --out var/bench\n\n{EXIT_CODES}",
 )

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from builder.checkpoint import Checkpoint
 from builder.evaluate.record_quality import through_records
+from builder.export.prototypes import with_prototypes
 from builder.export.session import open_graph, run_graph, user_feed
 from builder.train.optimiser import make_optimizer
 from builder.train.train import losses
@@ -312,7 +313,9 @@ def test_the_same_seed_starts_the_same_model(case: Case):
 def test_the_graphs_score_as_torch_does(builds: Builds, case: Case, users: int, candidates: int):
     """The numbers of users and candidates differ from those of the trace."""
     artifact = builds.artifact(case)
-    model, schema = builds.checkpoint(case).build(), artifact.manifest.schema
+    prototypes = artifact.vocabulary.prototypes
+    checkpoint = with_prototypes(builds.checkpoint(case), builds.events, prototypes)
+    model, schema = checkpoint.build(), artifact.manifest.schema
     batch = random_batch(schema, users, candidates)
     assert batch.slate.items.shape != builds.batch(case).slate.items.shape
     encode = open_graph(artifact.graph(ENCODE))

@@ -1,11 +1,10 @@
-"""Targets of the test days whose item is new, scored by the unknown row, by a prototype, and by the item's own row.
+"""Targets of the test days whose item is new, scored by the unknown row and by a prototype.
 
-An item is new here if the log has no event of it before the test days. The log's catalogue holds its fields, so that it
-has a row of its own, of an item that was never bought: what the next build would give it before its first event.
+An item is new here if the log has no event of it before the test days. Its fields are those of the log's item table.
 Prototypes come from items with events in the training days only, as in an export.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -21,18 +20,20 @@ from builder.dataset.parts import batch_source, part_slates
 from builder.errors import StepError
 from builder.evaluate.intervals import Resampled, resample
 from builder.evaluate.predict import SEED
-from builder.evaluate.slate_evaluation import WholeSlates, evaluate_slates, size_groups
+from builder.evaluate.slate_evaluation import WholeSlates, choose_slates, evaluate_slates
 from builder.export.prototypes import make_prototypes, with_prototypes
 from builder.ingest.events import Events
 from builder.progress import Progress, silent
 from builder.recipe.recipe import Recipe
 from builder.train.train import train
-from models.base import CtrModel
+from models.base import CtrModel, UserState
 from models.batch import Batch, Context, Slate, User
 from models.contract.schema import FIRST_KNOWN, UNKNOWN
 
 SLATES_AT_ONCE = 64
-ARMS = ("unknown row", "prototype", "own row, not trained")
+TEST_SLATES = 8192
+"""Slates that are measured, a fixed sample: twice as many as a comparison's, since few of their positives are new."""
+ARMS = ("unknown row", "prototype")
 """Rows by which a new item is scored."""
 Ints = NDArray[np.int64]
 
@@ -93,14 +94,16 @@ def measure(
     found = {row: prototypes.find(_values(events, row)) for row in np.flatnonzero(is_new).tolist()}
     by_prototype = rows.copy()
     by_prototype[list(found)] = [UNKNOWN if at is None else first + at for at in found.values()]
-    maps = (np.where(is_new, UNKNOWN, rows), by_prototype, rows)
+    maps = (np.where(is_new, UNKNOWN, rows), by_prototype)
     batches = list(_new_targets(events, recipe, is_new))
     if not batches:
         raise StepError("new items: got no new target in the test days, expected some")
+    with torch.no_grad():
+        states = {id(whole.batch): model.encode(whole.batch.user) for whole in batches}
     reports, samples = {}, {}
     for done, (arm, mapped) in enumerate(zip(ARMS, maps, strict=True), 1):
-        table = torch.from_numpy(mapped)
-        report, vectors = evaluate_slates(_Arm(model, table), batches, first)
+        arm_scores = _Arm(model, torch.from_numpy(mapped), states)
+        report, vectors = evaluate_slates(arm_scores, batches, first)
         reports[arm], samples[arm] = report["test"], resample(vectors)
         progress(done, len(ARMS), arm)
     shown = np.concatenate([whole.batch.slate.items[whole.batch.mask].numpy() for whole in batches])
@@ -124,15 +127,21 @@ def new_rows(events: Events) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class _Arm:
-    """A model that scores other rows in place of the candidates' own; histories stay as they are."""
+    """A model that scores other rows in place of the candidates' own; histories stay as they are.
+
+    Attributes:
+        model: with prototypes.
+        rows: of each catalogue row, the one that is scored.
+        states: id of a batch -> the states of its users, which all arms share.
+    """
 
     model: CtrModel
     rows: Tensor
+    states: Mapping[int, UserState]
 
     def __call__(self, batch: Batch) -> Tensor:
         slate = Slate(self.rows[batch.slate.items], batch.slate.fields)
-        logits: Tensor = self.model(batch.user, batch.context, slate)
-        return logits
+        return self.model.score(self.states[id(batch)], batch.context, slate)
 
 
 def _values(events: Events, row: int) -> dict[str, str]:
@@ -164,11 +173,11 @@ def _new_targets(
 
 
 def _groups(source: BatchSource, slates: Slates) -> Iterator[Ints]:
-    if not source.has_pools:
-        yield from np.array_split(np.arange(len(slates)), -(-len(slates) // SLATES_AT_ONCE))
-        return
-    for group in size_groups(source.pool_sizes(slates), at_once=1 << 30):
-        yield from np.array_split(group, -(-len(group) // SLATES_AT_ONCE))
+    """Places of the measured slates, those of about the same size together."""
+    chosen = choose_slates(len(slates), TEST_SLATES)
+    if source.has_pools:
+        chosen = chosen[np.argsort(source.pool_sizes(slates.at(chosen)), kind="stable")]
+    yield from np.array_split(chosen, -(-len(chosen) // SLATES_AT_ONCE))
 
 
 def _kept(batch: Batch, mask: NDArray[np.bool_], kept: NDArray[np.bool_]) -> Batch:

@@ -70,7 +70,7 @@ def read_table(recipe: Recipe, pattern: str, columns: Sequence[str]) -> Table:
     """
     paths = _find(recipe, pattern)
     wanted = list(dict.fromkeys(columns))
-    frames = [_read(path, wanted) for path in paths]
+    frames = [read_columns(path, wanted) for path in paths]
     try:
         return Table(pattern, pl.concat(frames, how="vertical_relaxed"))
     except pl.exceptions.PolarsError as error:
@@ -88,7 +88,17 @@ def _find(recipe: Recipe, pattern: str) -> list[Path]:
     raise EventsError(pattern, f"no such file; looked for {' and '.join(map(str, places))}")
 
 
-def _read(path: Path, columns: list[str]) -> pl.DataFrame:
+def read_columns(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> pl.DataFrame:
+    """Read columns of one file.
+
+    Args:
+        path: a .parquet or .csv file.
+        columns: columns that it must have.
+        optional: columns that are read as well, if it has them.
+
+    Raises:
+        EventsError: the file cannot be read, or lacks a column.
+    """
     try:
         if path.suffix == ".parquet":
             lazy = pl.scan_parquet(path)
@@ -99,8 +109,9 @@ def _read(path: Path, columns: list[str]) -> pl.DataFrame:
             raise EventsError(
                 str(path), f"got a file named *{path.suffix}, expected .parquet or .csv"
             )
-        require_columns(str(path), lazy.collect_schema().names(), columns)
-        return lazy.select(columns).collect()
+        there = lazy.collect_schema().names()
+        require_columns(str(path), there, columns)
+        return lazy.select(*columns, *(name for name in optional if name in there)).collect()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         # A damaged file can make polars panic, which is no `Exception`.
         raise EventsError(str(path), f"cannot be read: {error}") from error
