@@ -177,8 +177,10 @@ class ScoreReader:
 
     def read(self, raw: bytes) -> ScoreBody | None:
         """Read a body; None if it is none of the common ones: it may be wrong, or only unusual."""
-        # No list has more elements than the body has commas and lists, and no object more members than colons.
-        max_spans, max_cells = raw.count(b",") + 2, raw.count(b":")
+        # An element of a list has two bytes with its comma, and a value of a field five with its name. To count commas
+        # would take longer than to read the body.
+        max_spans = min(len(raw) // 2 + 2, self._max_candidates + self._max_recent)
+        max_cells = len(raw) // 5 + 1
         cells_at = HEAD_LENGTH + 2 * max_spans
         memory = np.empty(cells_at + 4 * max_cells, np.int32)
         address = memory.ctypes.data
