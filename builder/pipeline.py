@@ -16,13 +16,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from safetensors import SafetensorError
 
 from builder.audit.report import JSON
 from builder.audit.run import audit
 from builder.checkpoint import Checkpoint
-from builder.dataset.parts import batch_source, part_slates
 from builder.errors import StepError
 from builder.evaluate.report import evaluate
 from builder.evaluate.report_page import write_report_page
@@ -35,6 +33,7 @@ from builder.export.precompute import (
     write_histories,
     write_records,
 )
+from builder.export.sample import export_sample
 from builder.ingest.checks import require_negatives
 from builder.ingest.events import Events, read_user_ids
 from builder.ingest.run import STAGES, ingest, input_fingerprint
@@ -55,7 +54,6 @@ from builder.run_folder import RunFolder, Stamp
 from builder.train.curve import plot_curve
 from builder.train.train import train
 from builder.train.warm_start import WarmStart, WarmStartError
-from models.batch import Batch
 from models.contract.artifact import Artifact, load_artifact
 from models.contract.errors import AbsorbError
 from models.contract.record import encode_record
@@ -67,8 +65,6 @@ logger = logging.getLogger(__name__)
 
 BUILD_TEST_SLATES = 1024
 """Slates whose whole pools a build measures, its baselines too; a comparison takes 4,096, which takes minutes more."""
-SAMPLE_SLATES = 16
-"""Slates on which the exported graphs are compared with torch."""
 Result = dict[str, Any]
 """What a step reports, in JSON types."""
 
@@ -202,8 +198,7 @@ def _warm_start(build: Build, events: Events) -> tuple[WarmStart | None, str]:
 
 
 def _evaluate(build: Build) -> Result:
-    checkpoint = Checkpoint.load(build.folder.checkpoint)
-    recipe = build.recipe
+    checkpoint, recipe = Checkpoint.load(build.folder.checkpoint), build.recipe
     report = evaluate(
         checkpoint,
         build.events(),
@@ -220,17 +215,10 @@ def _export(build: Build) -> Result:
     checkpoint, events = Checkpoint.load(build.folder.checkpoint), build.events()
     stamps, recipe = build.folder.stamps(), build.recipe.to_dict()
     report = {**stamps["evaluate"].result, "audit": stamps["audit"].result}
-    sample = _sample(events, build.recipe)
+    sample = export_sample(events, build.recipe)
     artifact = export(checkpoint, report, recipe, events, sample, build.artifacts)
     difference = artifact.manifest.onnx_difference
     return {"artifact_id": artifact.artifact_id, "onnx_difference": difference}
-
-
-def _sample(events: Events, recipe: Recipe) -> Batch:
-    """Slates of the test period on which the graphs are compared with torch."""
-    slates, source = part_slates(events, recipe, "test"), batch_source(events, recipe, "test")
-    chosen = np.arange(min(SAMPLE_SLATES, len(slates)))
-    return source.batch(slates, chosen, np.random.default_rng(0))[0]
 
 
 def _artifact_is_there(build: Build, result: Result) -> bool:
@@ -273,7 +261,6 @@ def _publish(build: Build) -> Result:
     follow = build.recipe.cache.follow
     histories = read_histories(build.folder.histories, artifact) if follow else None
     result = _send(build, artifact, packed, histories, records["users"], records["as_of_s"])
-    # What every build knows by now needs no prototype; two generations of a model are kept.
     drop_known(connect_cache(build.cache_url), build.artifacts)
     return result
 
