@@ -1,8 +1,8 @@
 """The nightly job as a chain of steps. A step runs again only if something that it depends on has changed.
 
-    ingest -> audit -> train -> evaluate -> export -> precompute -> publish
+    ingest -> audit -> train -> evaluate -> export -> precompute -> gate -> publish
 
-Read from top to bottom: a build, its seven steps in order, the table of steps, then what runs them.
+Read from top to bottom: a build, its eight steps in order, the table of steps, then what runs them.
 """
 
 import hashlib
@@ -11,8 +11,6 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,20 +32,17 @@ from builder.export.precompute import (
     write_records,
 )
 from builder.export.sample import export_sample
+from builder.gate.run import decide, require_passed, serving_generation, still_holds
 from builder.ingest.checks import require_negatives
 from builder.ingest.events import Events, read_user_ids
 from builder.ingest.run import STAGES, ingest, input_fingerprint
 from builder.ingest.times import as_date
 from builder.language.field_vectors import vectors_of
-from builder.progress import Counted, Progress, counted, silent
-from builder.publish.blue_green import publish
+from builder.progress import Progress, counted, silent
 from builder.publish.cache import connect_cache
 from builder.publish.forgotten import tombstones_of_build
-from builder.publish.generations import new_generation, read_pointer
-from builder.publish.live_events import catch_up_with
 from builder.publish.new_items import drop_known
-from builder.publish.records import Records
-from builder.publish.rolling import publish_in_place
+from builder.publish.send import Packed, send
 from builder.recipe.audit import exception_lines
 from builder.recipe.recipe import Recipe
 from builder.run_folder import RunFolder, Stamp
@@ -80,6 +75,7 @@ class Build:
         cache_url: the cache to publish to.
         progress: called by the running step.
         reads_tombstones: whether to ask the cache who is forgotten before the log is ingested.
+        is_forced: whether a model that the gate refuses is published anyway.
     """
 
     recipe: Recipe
@@ -88,6 +84,7 @@ class Build:
     cache_url: str
     progress: Progress = silent
     reads_tombstones: bool = True
+    is_forced: bool = False
 
     def events(self) -> Events:
         """The ingested log.
@@ -255,45 +252,35 @@ def _write_histories(build: Build, artifact: Artifact, events: Events) -> int:
         return write_histories(base_histories(artifact, events), path)
 
 
+def _gate(build: Build) -> Result:
+    serving = serving_generation(build.cache_url, build.recipe.serve_as)
+    artifact, events, folder = build.artifact(), build.events(), build.folder.path
+    report = decide(build.recipe, artifact, events, serving, folder, build.progress)
+    return require_passed(report, folder, is_forced=build.is_forced).summary()
+
+
+def _gate_holds(build: Build, result: Result) -> bool:
+    serving = serving_generation(build.cache_url, build.recipe.serve_as)
+    return still_holds(result, build.recipe, serving, is_forced=build.is_forced)
+
+
 def _publish(build: Build) -> Result:
     artifact, records = build.artifact(), build.folder.stamps()["precompute"].result
     packed = read_records(build.folder.records, artifact)
     follow = build.recipe.cache.follow
     histories = read_histories(build.folder.histories, artifact) if follow else None
-    result = _send(build, artifact, packed, histories, records["users"], records["as_of_s"])
+    sent = Packed(packed, histories, records["users"], records["as_of_s"])
+    generation = send(build.cache_url, build.recipe, artifact, sent, build.progress)
+    # What every build knows by now needs no prototype; two generations of a model are kept.
     drop_known(connect_cache(build.cache_url), build.artifacts)
-    return result
-
-
-def _send(
-    build: Build,
-    artifact: Artifact,
-    records: Records,
-    histories: Records | None,
-    users: int,
-    as_of_s: int,
-) -> Result:
-    """Publish records, and base histories if there are any, as a new generation, in the recipe's mode."""
-    client, rule, dtype = (
-        connect_cache(build.cache_url),
-        build.recipe.publish,
-        build.recipe.cache.dtype,
-    )
-    now, model = datetime.now(UTC), build.recipe.serve_as
-    generation = new_generation(model, artifact.artifact_id, users, as_of_s, dtype, now)
-    spec, written = artifact.manifest.state_spec, Counted(users, build.progress, "users")
-    follow = None if histories is None else catch_up_with(client, artifact)
-    send: Callable[..., object] = publish
-    if rule.mode == "rolling":
-        send = partial(publish_in_place, wait_s=rule.wait_s)
-    more = {"histories": histories, "catch_up": follow, "progress": written.add}
-    send(client, generation, records, spec, **more)
-    return asdict(generation)
+    gate = build.folder.stamps()["gate"].result
+    kept = {name: gate[name] for name in ("verdict", "is_forced", "failed")}
+    return {**asdict(generation), "gate": kept}
 
 
 def _generation_serves(build: Build, result: Result) -> bool:
-    pointer, _ = read_pointer(connect_cache(build.cache_url), build.recipe.serve_as)
-    return pointer is not None and pointer.current.name == result["name"]
+    serving = serving_generation(build.cache_url, build.recipe.serve_as)
+    return serving is not None and serving.name == result["name"]
 
 
 @dataclass(frozen=True)
@@ -322,6 +309,7 @@ STEPS: dict[str, Step] = {
     "evaluate": Step(_evaluate, ("calibration",)),
     "export": Step(_export, (), _artifact_is_there),
     "precompute": Step(_precompute, ("cache",)),
+    "gate": Step(_gate, (), _gate_holds),
     "publish": Step(_publish, ("serve_as",), _generation_serves),
 }
 
@@ -397,4 +385,5 @@ def republish(build: Build, artifact_id: str) -> Result:
     )
     build.folder.forget(["publish"])
     histories = base_histories(artifact, events) if build.recipe.cache.follow else None
-    return _send(build, artifact, records, histories, events.num_users, events.as_of_s)
+    sent = Packed(records, histories, events.num_users, events.as_of_s)
+    return asdict(send(build.cache_url, build.recipe, artifact, sent, build.progress))

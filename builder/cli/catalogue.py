@@ -16,6 +16,7 @@ STEPS = {
     "evaluate": "Measure the trained model on the test period, beside the baselines.",
     "export": "Write the artifact: weights and ONNX graphs, compared with torch.",
     "precompute": "Encode every user's history into a record.",
+    "gate": "Compare the new model with the serving one; a worse one is refused.",
     "publish": "Write the records to the cache, verify them, flip the pointer.",
 }
 """Step -> what it does, in the order of the pipeline."""

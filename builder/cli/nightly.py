@@ -16,6 +16,7 @@ from builder.cli.options import (
     Artifacts,
     CacheUrl,
     DeviceName,
+    Force,
     Minutes,
     PreparedFolder,
     RecipePath,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from builder.pipeline import Build
 
 app = typer.Typer()
+GATE_EXIT_CODES = f"{EXIT_CODES.removesuffix('.')}, 3 the promotion gate refused the new model."
 RedoFrom = Annotated[
     str | None, typer.Option("--from", help="run this step and all later steps again")
 ]
@@ -39,7 +41,7 @@ RedoFrom = Annotated[
 @app.command(
     "build",
     rich_help_panel=NIGHTLY,
-    epilog=f"Example: absorb build builder/recipes/tiny.toml --from train\n\n{EXIT_CODES}",
+    epilog=f"Example: absorb build builder/recipes/tiny.toml --from train\n\n{GATE_EXIT_CODES}",
 )
 @app.command("run", rich_help_panel=NIGHTLY, help="The same as `build`.")
 def build(
@@ -49,12 +51,14 @@ def build(
     artifacts: Artifacts = ARTIFACTS,
     cache: CacheUrl = CACHE,
     without_tombstones: WithoutTombstones = False,
+    force: Force = False,
 ) -> None:
     """Do every step that is due, and print the results: the nightly job.
 
     A step is due if its recipe sections, its input files or the steps before it changed, or if its output is gone.
     At the end, the command waits until every running service serves the generation (`publish.wait_s`), also if nothing
-    was due; if one of them does not, the command fails and names it.
+    was due; if one of them does not, the command fails and names it. If the gate refuses the new model, the exit code
+    is 3, the old one serves on, and nothing was written to the cache.
     """
     from builder.cli.steps import do_due_steps
     from builder.cli.tables import quality_table, run_summary
@@ -64,6 +68,7 @@ def build(
         expected = f"got {redo_from!r}, expected one of: {', '.join(STEPS)}"
         raise typer.BadParameter(expected, param_hint="--from")
     made = make_build(recipe, runs, artifacts, cache, reads_tombstones=not without_tombstones)
+    made = replace(made, is_forced=force)
     with made.folder.locked(), run_log(made.folder):
         if redo_from:
             made.folder.forget(list(STEPS)[list(STEPS).index(redo_from) :])
@@ -109,7 +114,12 @@ def _add_step(name: str, summary: str) -> None:
 
 
 for _name, _summary in STEPS.items():
-    if _name not in ("ingest", "audit", "train"):  # options of their own: audit.py, and below
+    if _name not in (
+        "ingest",
+        "audit",
+        "train",
+        "gate",
+    ):  # options of their own: audit.py, and below
         _add_step(_name, _summary)
 
 
@@ -130,6 +140,29 @@ def ingest(
     made = make_build(recipe, runs, artifacts, cache, reads_tombstones=not without_tombstones)
     with made.folder.locked(), run_log(made.folder):
         do_step(made, "ingest")
+
+
+@app.command(
+    rich_help_panel=NIGHTLY,
+    epilog=f"Example: absorb gate builder/recipes/tiny.toml\n\n{GATE_EXIT_CODES}",
+)
+def gate(
+    recipe: RecipePath = DEFAULT_RECIPE,
+    runs: Runs = RUNS,
+    artifacts: Artifacts = ARTIFACTS,
+    cache: CacheUrl = CACHE,
+    force: Force = False,
+) -> None:
+    """Compare the exported model with the serving one on the newest days; a worse one is refused with exit code 3.
+
+    Margins are keys of the recipe's section `gate`. The run's folder gets gate.md, gate.json and gate.png. With
+    --force a refused model counts as passed, and `absorb publish` publishes it.
+    """
+    from builder.cli.steps import do_step
+
+    made = replace(make_build(recipe, runs, artifacts, cache), is_forced=force)
+    with made.folder.locked(), run_log(made.folder):
+        do_step(made, "gate")
 
 
 @app.command(

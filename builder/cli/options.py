@@ -49,6 +49,12 @@ WithoutTombstones = Annotated[
         help="do not ask the cache who is forgotten; the model may be trained on forgotten users",
     ),
 ]
+Force = Annotated[
+    bool,
+    typer.Option(
+        "--force", help="publish a model that the gate refuses; steps.json and gate.md say so"
+    ),
+]
 DEVICES = ("auto", "cpu", "cuda")
 
 

@@ -20,6 +20,13 @@ WHY = {
     "time": "where the time was up; it may have improved further",
 }
 """Why a training ended -> the same in words."""
+VERDICTS = {
+    "passed": "not worse than the serving artifact {old}",
+    "first": "nothing to compare with; passes alone",
+    "same": "this artifact serves already",
+    "off": "off in the recipe",
+}
+"""Verdict of the gate -> the same in words."""
 
 
 def do_due_steps(build: Build) -> None:
@@ -86,6 +93,12 @@ def _precompute(result: Result) -> str:
     return f"{result['users']:,} users, {record_sizes(result)}"
 
 
+def _gate(result: Result) -> str:
+    if result["is_forced"]:
+        return f"REFUSED, and forced: {', '.join(result['failed'])}"
+    return VERDICTS[result["verdict"]].format(old=result["old"])
+
+
 def _publish(result: Result) -> str:
     return f"generation {result['name']}: {result['num_users']:,} users of model {result['model']}"
 
@@ -97,6 +110,7 @@ IN_WORDS: dict[str, Callable[[Result], str]] = {
     "evaluate": _evaluate,
     "export": _export,
     "precompute": _precompute,
+    "gate": _gate,
     "publish": _publish,
 }
 """Step -> what its result says to a person."""

@@ -19,6 +19,7 @@ from builder.gate.inputs import inputs_of, with_room_for
 from builder.gate.metrics import Measured, measure_both
 from builder.gate.rankings import Rankings, compare_rankings, newest_requests
 from builder.gate.report import GateReport, Verdict
+from builder.gate.requests import captured_requests, rank_captured
 from builder.gate.scored import Scored, score_targets
 from builder.gate.scoring import ArtifactScorer
 from builder.ingest.events import Events
@@ -70,9 +71,12 @@ def compare(
     ids = (recipe.serve_as, new.artifact.artifact_id, old.artifact.artifact_id if old else None)
     audited = () if audit is None else (audit,)
     try:
-        scored = _score(old, new, events, recipe, slates, progress)
+        sides = _sides(old, new, events, recipe)
     except OtherTaskError as error:
         return GateReport(*ids, "refused", checks=(*audited, Check("same task", False, str(error))))
+    scored = score_targets(
+        sides.scorers, sides.events, recipe, slates, recipe.gate.slates, progress
+    )
     checks = [*audited, *score_checks(scored), _label_check(scored)]
     if not _is_measurable(scored):
         return GateReport(*ids, "refused", note, tuple(checks))
@@ -80,7 +84,7 @@ def compare(
     scored = replace(scored, log_odds=np.nan_to_num(scored.log_odds, posinf=0.0, neginf=0.0))
     measured, rankings = measure_both(scored), None
     if old is not None:
-        rankings = _rankings(scored, events, recipe, slates)
+        rankings = _rankings(scored, sides, recipe, slates)
         checks += _comparison(old, measured, rankings, recipe)
     verdict: Verdict = "passed" if old is not None else "first"
     if not all(check.passed for check in checks):
@@ -88,23 +92,23 @@ def compare(
     return GateReport(*ids, verdict, note, tuple(checks), measured, rankings)
 
 
-def _score(
-    old: Served | None,
-    new: Served,
-    events: Events,
-    recipe: Recipe,
-    slates: Slates | None,
-    progress: Progress,
-) -> Scored:
+@dataclass(frozen=True)
+class _Sides:
+    """The log with long enough histories, and the scorers of what serves (if anything does) and of the new model."""
+
+    events: Events
+    scorers: list[ArtifactScorer]
+
+
+def _sides(old: Served | None, new: Served, events: Events, recipe: Recipe) -> _Sides:
     served = [one for one in (old, new) if one is not None]
-    roomy = with_room_for(events, [one.artifact for one in served])
     scorers = [
         ArtifactScorer(
             one.artifact, inputs_of(one.artifact, events), one.dtype, recipe.train.threads
         )
         for one in served
     ]
-    return score_targets(scorers, roomy, recipe, slates, recipe.gate.slates, progress)
+    return _Sides(with_room_for(events, [one.artifact for one in served]), scorers)
 
 
 def _is_measurable(scored: Scored) -> bool:
@@ -121,13 +125,17 @@ def _label_check(scored: Scored) -> Check:
 
 
 def _rankings(
-    scored: Scored, events: Events, recipe: Recipe, slates: Slates | None
+    scored: Scored, sides: _Sides, recipe: Recipe, slates: Slates | None
 ) -> Rankings | None:
-    if not recipe.gate.requests:
+    rule, events = recipe.gate, sides.events
+    if not rule.requests:
         return None
+    if rule.captured is not None:
+        captured = captured_requests(rule.captured, recipe)
+        return compare_rankings(rank_captured(sides.scorers, events, captured, rule.requests))
     part = part_slates(events, recipe, "test") if slates is None else slates
     begin_s = np.asarray(events.ts_s)[part.begin]
-    return compare_rankings(newest_requests(scored, begin_s, events.user_ids, recipe.gate.requests))
+    return compare_rankings(newest_requests(scored, begin_s, events.user_ids, rule.requests))
 
 
 def _comparison(

@@ -176,17 +176,22 @@ def test_a_step_does_not_build_on_one_that_is_out_of_date(build: Build) -> None:
 def test_doing_a_step_again_makes_those_after_it_due(build: Build) -> None:
     run_step(build, "precompute")
 
-    assert due(build) == ["publish"]
+    assert due(build) == ["gate", "publish"]
 
 
 def test_another_exception_of_the_audit_trains_nothing_again(build: Build) -> None:
     allowed = Allowed("item in history", "Only to see what this changes.")
     other = with_recipe(build, audit=AuditRule((allowed,)))
-    assert due(other) == ["audit", "export", "precompute", "publish"]
+    assert due(other) == ["audit", "export", "precompute", "gate", "publish"]
 
     run_step(other, "audit")
 
-    assert due(other) == ["export", "precompute", "publish"]  # the manifest holds the reasons
+    assert due(other) == [
+        "export",
+        "precompute",
+        "gate",
+        "publish",
+    ]  # the manifest holds the reasons
 
 
 def test_a_leak_stops_the_build_before_training(build: Build) -> None:

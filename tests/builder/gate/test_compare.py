@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from builder.audit.run import audit
+from builder.errors import StepError
+from builder.gate.checks import audit_check
 from builder.gate.compare import Served, compare
 from builder.gate.inputs import inputs_of
 from builder.gate.metrics import Difference, Measured, Quality
@@ -14,6 +17,7 @@ from builder.gate.rankings import Rankings
 from builder.gate.report import GateReport
 from builder.gate.scoring import ArtifactScorer
 from builder.recipe.gate import GateRule
+from builder.recipe.recipe import Recipe
 from models.contract.artifact import Artifact
 from tests.builder.gate.trainings import Trainings
 
@@ -206,3 +210,62 @@ def test_the_report_is_written(trainings: Trainings, tmp_path: Path) -> None:
     assert "REFUSED" in page
     assert "| GAUC | **failed** |" in page
     assert (tmp_path / "gate.png").stat().st_size > 1000
+
+
+def captured(trainings: Trainings, path: Path) -> Recipe:
+    """A recipe whose gate replays a file: two requests, one of an unknown user, and a line that was torn."""
+    events = trainings.events
+    users = [events.user_ids[0], "nobody"]
+    bodies = [
+        {
+            "user_id": user,
+            "candidates": [*events.vocabulary.items[:20], {"id": "new", "fields": {"shelf": "3"}}],
+            "context": {"hour": events.vocabulary.context["hour"][0], "other": 1},
+            "recent": list(events.vocabulary.items[:40]),
+        }
+        for user in users
+    ]
+    lines = [
+        json.dumps({"request_id": f"r{place}", "path": "/v1/score", "body": json.dumps(body)})
+        for place, body in enumerate(bodies)
+    ]
+    path.write_text("\n".join([*lines, lines[0][:40], json.dumps({"path": "/v2/models/m/infer"})]))
+    return replace(trainings.recipe, gate=replace(trainings.recipe.gate, captured=str(path)))
+
+
+def test_captured_requests_are_replayed_in_place_of_slates(trainings, tmp_path: Path) -> None:
+    recipe = captured(trainings, tmp_path / "slow.jsonl")
+    report = compare(Served(trainings.good), Served(trainings.retrained), trainings.events, recipe)
+
+    rankings = rankings_of(report)
+    assert rankings.requests == 2
+    assert {name for name, _ in rankings.worst} == {"request r0", "request r1"}
+    assert 0 < rankings.mean < 0.5
+
+
+def test_a_file_without_requests_is_an_error_that_names_it(trainings, tmp_path: Path) -> None:
+    recipe = captured(trainings, tmp_path / "slow.jsonl")
+    (tmp_path / "slow.jsonl").write_text("no request\n")
+
+    with pytest.raises(StepError, match=r"gate.captured: .*slow.jsonl: got 1 lines"):
+        compare(Served(trainings.good), Served(trainings.good), trainings.events, recipe)
+    (tmp_path / "slow.jsonl").unlink()
+    with pytest.raises(StepError, match="expected a file; looked at"):
+        compare(Served(trainings.good), Served(trainings.good), trainings.events, recipe)
+
+
+def test_a_leak_is_refused_by_the_audit_and_by_the_jump(trainings: Trainings) -> None:
+    """The audit sees it; where a recipe allows the rule, the gate does not believe the metrics."""
+    log = trainings.leaking
+    found = audit(log, trainings.recipe)
+    bad = trainings.artifact(trainings.checkpoint(events=log, name="leak"))
+    serving = Served(trainings.good)
+
+    names = sorted({failure.name for failure in found.failures})
+    by_audit = audit_check(names, [])
+    report = compare(serving, Served(bad), log, trainings.recipe, audit=by_audit)
+    allowed = compare(serving, Served(bad), log, trainings.recipe, audit=audit_check([], names))
+
+    assert any("hour" in name for name in names)
+    assert failed(report) == {"leak audit", *failed(allowed)}
+    assert failed(allowed) >= {"plausible log loss", "plausible GAUC"}

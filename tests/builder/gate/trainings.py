@@ -18,6 +18,7 @@ from builder.ingest.split import PARTS
 from builder.recipe.recipe import Recipe, load_recipe
 from builder.train.train import train
 from models.contract.artifact import Artifact
+from models.contract.schema import FIRST_KNOWN
 from tests.builds import RECIPE
 
 
@@ -112,3 +113,9 @@ class Trainings:
         """The good model, which predicts `factor` times the clicks where clicks are rare."""
         kept = {"kind": "temperature", "scale": 1.0, "shift": float(np.log(factor))}
         return self.artifact(self.checkpoint(), calibration={"kept": kept})
+
+    @cached_property
+    def leaking(self) -> Events:
+        """The log with a context field that gives the label away."""
+        hour = np.asarray(self.events.label)[:, None] + FIRST_KNOWN
+        return replace(self.events, context=hour.astype(np.int32))
