@@ -54,11 +54,27 @@ class Encoder:
         ages = np.sort(rng.integers(1, NUM_AGES, num_events))[::-1]
         return self._run(items.astype(np.int64), ages.astype(np.int64))
 
-    def _run(self, items: Ids, ages: Ids) -> State:
+    def state_of(self, items: Ids, ages: Ids, user_fields: Ids) -> State:
+        """State of a user.
+
+        Args:
+            items: catalogue rows of the latest events, oldest first; at most the history length.
+            ages: their age buckets.
+            user_fields: dense ids of the profile, [num user fields].
+
+        Raises:
+            ArtifactError: as `cold_start`.
+            Exception: as `cold_start`.
+        """
+        return self._run(items, ages, user_fields)
+
+    def _run(self, items: Ids, ages: Ids, profile: Ids | None = None) -> State:
         length = self._schema.history_length
         history = np.full((2, 1, length), PADDING, np.int64)
         history[:, 0, length - len(items) :] = items, ages
         user_fields = np.full((1, len(self._schema.user_fields)), UNKNOWN, np.int64)
+        if profile is not None:
+            user_fields[0] = profile
         feed = {"history": history[0], "ages": history[1], "user_fields": user_fields}
         declared = {name: feed[name] for name in input_names(self._session)}
         names = [tensor.name for tensor in self._spec]

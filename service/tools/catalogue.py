@@ -15,6 +15,11 @@ COMMANDS = (
         RUNTIME,
     ),
     Command("follow", SERVE, "Fold live events into states.", "service.tools.follow", RUNTIME),
-    Command("replay", SERVE, "Send captured slow requests again.", "service.tools.replay"),
+    Command(
+        "replay",
+        SERVE,
+        "Score captured requests again, or between two builds.",
+        "service.tools.replay",
+    ),
     Command("keys", SERVE, "Make an API key, and its hash for the settings.", "service.tools.keys"),
 )

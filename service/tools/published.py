@@ -59,8 +59,8 @@ def read_published(settings: Settings, model: str | None, max_users: int) -> Pub
     """
     url = resolve_cache_url(settings.cache_url)
     try:
-        with _connect(url) as client:
-            generation = _current_generation(client, model or settings.default_model)
+        with connect(url) as client:
+            generation = current_generation(client, model or settings.default_model)
             keys = client.scan_iter(match=generation.key_pattern(), count=SCAN_KEYS)
             prefix = len(generation.key(""))
             users = [key.decode()[prefix:] for key in islice(keys, max_users)]
@@ -71,14 +71,21 @@ def read_published(settings: Settings, model: str | None, max_users: int) -> Pub
     )
 
 
-def _connect(url: str) -> Redis | RedisCluster:
+def connect(url: str) -> Redis | RedisCluster:
+    """Client of a URL that `resolve_cache_url` returned."""
     plain, is_cluster = split_cluster_url(url)
     if is_cluster:
         return RedisCluster.from_url(plain, socket_timeout=TIMEOUT_S)
     return Redis.from_url(plain, socket_timeout=TIMEOUT_S)
 
 
-def _current_generation(client: Any, model: str | None) -> Generation:
+def current_generation(client: Any, model: str | None) -> Generation:
+    """A model's current generation; None: of the default model.
+
+    Raises:
+        NotReadyError: nothing is published.
+        UnknownModelError: the model is not published.
+    """
     # Any: redis-py types every answer as bytes or str, though the client's settings decide which.
     names = model_names(client.smembers(MODELS_KEY))
     name = model or read_default_name(client.getrange(DEFAULT_KEY, 0, MAX_MODEL_NAME))

@@ -3,6 +3,9 @@
 FILE holds JSON lines, as `ABSORB_SLOW_DIR` or `GET /v1/slow` give them. Scores agree if none differs by more than 1e-6.
 They are compared only if both answers name the same generations and state sources (V2: the outputs `generation` and
 `state_source`); otherwise the scores are allowed to differ, and both are shown.
+
+`--between A B` sends nothing: two generations of the cache, or artifacts, score the requests here
+(`replay_between.py`).
 """
 
 import logging
@@ -19,9 +22,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from models.contract.errors import AbsorbError
+from models.replay.captured import read_captured
+from service.settings import read_settings
+
 log = logging.getLogger(__name__)
 TOLERANCE = 1e-6
 TIMEOUT_S = 30.0
+NOT_BETWEEN = ("", "")
 
 KEYS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("method", "path", "request_id", "route"), str),
@@ -31,8 +39,8 @@ KEYS: dict[str, type | tuple[type, ...]] = {
 """Fields of every captured request, with their types."""
 
 EXIT_CODES = (
-    "Exit codes: 0 all is well; 1 a request failed that had succeeded, or compared scores differ; 2 the file, the URL "
-    "or an argument is wrong, or the service does not answer."
+    "Exit codes: 0 all is well; 1 a request failed that had succeeded, compared scores differ, or rankings differ by "
+    "more than --max-distance; 2 the file, the URL or an argument is wrong, or the service or cache does not answer."
 )
 Json = dict[str, Any]
 
@@ -70,11 +78,32 @@ def main(
     file: Annotated[Path, typer.Argument(help="captured requests, as JSON lines")],
     url: Annotated[str, typer.Option(help="address of the service")] = "http://127.0.0.1:8000",
     key: Annotated[str | None, typer.Option(help="API key, if the service needs one")] = None,
+    between: Annotated[
+        tuple[str, str],
+        typer.Option(
+            help="score with these two here, and send nothing: current, previous, a generation, an artifact's id"
+        ),
+    ] = NOT_BETWEEN,
+    model: Annotated[
+        str | None, typer.Option(help="with --between: published model; default: the service's")
+    ] = None,
+    max_distance: Annotated[
+        float, typer.Option(min=0, max=1, help="with --between: largest mean rank distance")
+    ] = 1.0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="with --between: print JSON, no table")
+    ] = False,
 ) -> None:
     """Send captured slow requests to a service again, one after another; compare times and scores.
 
-    Example: absorb replay var/slow/slow.jsonl --url http://127.0.0.1:8000
+    With --between, two generations or artifacts score them in this process: how do scores and rankings differ, and are
+    recorded scores those of the generation that made them? The cache and the artifacts are those of the service's
+    settings.
+
+    Example: absorb replay var/slow/slow.jsonl --between previous current
     """
+    if between != NOT_BETWEEN:
+        raise typer.Exit(_between(file, between, model, max_distance, as_json))
     try:
         records = list(read_records(file))
         replayed = list(replay(records, url, key))
@@ -83,6 +112,27 @@ def main(
         raise typer.Exit(2) from error
     show(replayed, len(records), Console())
     raise typer.Exit(int(any(request.is_bad for request in replayed)))
+
+
+def _between(
+    file: Path, names: tuple[str, str], model: str | None, max_distance: float, as_json: bool
+) -> int:
+    """Exit code of `--between`."""
+    from service.tools.replay_between import replay_between, show_between  # the engines
+    from service.tools.replay_sides import open_sides
+
+    try:
+        requests, left_out = read_captured(file)
+        with open_sides(read_settings(), model, names) as (a, b):
+            found = replay_between(requests, left_out, a, b)
+    except (OSError, ValueError, AbsorbError) as error:
+        typer.echo(f"replay: {error}", err=True)
+        return 2
+    if as_json:
+        typer.echo(orjson.dumps(found.to_dict(), option=orjson.OPT_INDENT_2).decode())
+    else:
+        show_between(found, Console())
+    return int(found.mean_distance > max_distance or found.parity.differ > 0)
 
 
 def read_records(path: Path) -> Iterator[Json]:
