@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Response
 from models.contract.errors import RequestError, Unquoted
 from models.contract.vocabulary import MAX_ID_LENGTH, are_ids
 from models.live.forget import Removed
-from service.http.schemas import ForgetResponse
+from service.http.forget_schemas import ForgetResponse
 from service.store.forgetting import Forgetting, Forgotten
 from service.transport.auth import Access
 from service.transport.responses import ERRORS, JsonResponse

@@ -8,13 +8,13 @@ from builder.evaluate.intervals import Interval, difference, interval
 from builder.experiments.new_items.measure import ARMS, TEST_SLATES, Outcome
 from builder.experiments.report.markdown import markdown_table, write_report
 
-METRICS = {"auc": 4, "gauc": 4, "slate_gauc": 4, "log_loss": 6}
+METRICS = {"auc": 4, "slate_gauc": 4, "log_loss": 6}
 """Metric -> decimal places."""
 NOTES = (
     "Targets are the candidates of test slates whose item is new: the log has no event of it before the test days.",
     "Both rows score the same targets with the same states. `unknown row`: an unknown candidate. `prototype`: by its",
-    "item fields (docs/concepts/new-items.md). AUC compares new items with new items only, over all users; GAUC within",
-    "users, slate GAUC within slates. PCOC is the mean prediction over the share of positives; neither is calibrated.",
+    "item fields (docs/concepts/new-items.md). AUC compares new items with new items only, over all users; slate GAUC",
+    "within slates. PCOC is the mean prediction over the share of positives; neither is calibrated.",
     "",
     "Mean over seeds ± half of the 95% interval, over users and seeds; differences are paired by user and seed.",
 )
@@ -62,7 +62,7 @@ def _to_markdown(name: str, outcomes: Mapping[int, Outcome], command: str) -> st
     report = first.reports[ARMS[0]]
     rows = [[arm, *_cells(_own(outcomes, arm)), _pcoc(outcomes, arm)] for arm in ARMS]
     rows.append(["**difference**", *_cells(gains(outcomes), sign="+"), ""])
-    headings = ["scored by", "AUC", "GAUC", "slate GAUC", "log loss", "PCOC"]
+    headings = ["scored by", "AUC", "slate GAUC", "log loss", "PCOC"]
     facts = (
         f"{len(outcomes)} seeds, up to {TEST_SLATES:,} test slates; {report['slates']:,} have a new candidate: "
         f"{report['targets']:,} targets, {report['positives']:,} of them positive, of {first.items:,} items. "
