@@ -4,7 +4,7 @@ import asyncio
 import os
 import shutil
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ from models.contract.embedded_cache import start_server, stop_server
 from models.contract.generation import Generation
 
 APPEND_ONLY = "appendonlydir"
-Work = Callable[[CacheClient], None]
+Work = Callable[[CacheClient], object]
 
 
 class Cache:
@@ -93,6 +93,7 @@ class Cache:
         artifact: Artifact,
         records: Mapping[str, bytes],
         announce: Callable[[Generation], None],
+        before: Callable[[Generation], Awaitable[None]] | None = None,
     ) -> Generation:
         """Publish a generation as the builder does.
 
@@ -101,6 +102,7 @@ class Cache:
             artifact: the artifact that made the records.
             records: user -> encoded record.
             announce: called with the generation before it can serve.
+            before: the same, awaited; None: nothing is to be done.
 
         Raises:
             PublishError: the generation does not fit into the cache.
@@ -111,6 +113,8 @@ class Cache:
             model, artifact.artifact_id, len(records), manifest.as_of_s, "fp32", datetime.now(UTC)
         )
         announce(generation)
+        if before is not None:
+            await before(generation)
 
         def send(client: CacheClient) -> None:
             publish(client, generation, records.items(), manifest.state_spec)

@@ -6,6 +6,7 @@ from loadtest.chaos.faults.generation import GENERATION_FAULTS
 from loadtest.chaos.faults.grpc import GRPC_FAULTS
 from loadtest.chaos.faults.process import PROCESS_FAULTS
 from loadtest.chaos.faults.record import RECORD_FAULTS
+from loadtest.chaos.faults.worker import WORKER_FAULTS
 from loadtest.chaos.scenario import Scenario
 
 SCENARIOS: tuple[Scenario, ...] = (
@@ -15,4 +16,5 @@ SCENARIOS: tuple[Scenario, ...] = (
     *PROCESS_FAULTS,
     *CLIENT_FAULTS,
     *GRPC_FAULTS,
+    *WORKER_FAULTS,
 )

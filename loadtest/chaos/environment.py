@@ -6,7 +6,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,8 +117,13 @@ class Environment:
         """Wait while the load goes on."""
         await asyncio.sleep(seconds)
 
-    async def publish(self) -> Generation:
+    async def publish(
+        self, before: Callable[[Generation], Awaitable[None]] | None = None
+    ) -> Generation:
         """Publish the next generation. Both artifacts are used in turn.
+
+        Args:
+            before: called with the generation before it can serve; None: nothing is to be done.
 
         Raises:
             PublishError: the generation does not fit into the cache.
@@ -126,7 +131,7 @@ class Environment:
         """
         at = self._published % len(self.fixtures.artifacts)
         artifact, records = self.fixtures.artifacts[at], self.fixtures.records[at]
-        generation = await self.cache.publish(MODEL, artifact, records, self.announce)
+        generation = await self.cache.publish(MODEL, artifact, records, self.announce, before)
         self._published += 1
         self.current = generation
         return generation
