@@ -1,6 +1,7 @@
 """Keys of the cache that hold live events. Standard library only.
 
     absorb:{events}:in                              stream: every accepted event, until it is folded
+    absorb:{events}:done                            number: entries of the stream that workers have removed
     absorb:{events}:dead                            stream: events that cannot be folded, and why
     absorb:{events}:changed                         stream: whose records were overwritten; services read it
     absorb:{events}:touched                         sorted set: user id -> epoch ms when the newest event arrived
@@ -18,6 +19,7 @@ import hashlib
 from models.contract.generation import Generation
 
 IN_KEY = "absorb:{events}:in"
+DONE_KEY = "absorb:{events}:done"
 DEAD_KEY = "absorb:{events}:dead"
 CHANGED_KEY = "absorb:{events}:changed"
 TOUCHED_KEY = "absorb:{events}:touched"

@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 from redis.exceptions import RedisError, ResponseError
 
 from models.live.event import Event, EventError
-from models.live.keys import DEAD_KEY, EVENT_FIELD, GROUP, IN_KEY, MAX_DEAD, REASON_FIELD
+from models.live.keys import DEAD_KEY, DONE_KEY, EVENT_FIELD, GROUP, IN_KEY, MAX_DEAD, REASON_FIELD
 from service.errors import SourceUnavailableError
 from service.follow.sources.source import Delivery
 
@@ -21,7 +21,16 @@ NO_GROUP = "NOGROUP"
 # One step: an entry that is acknowledged and not removed would count as waiting for ever.
 ACK = """
 redis.call('xack', KEYS[1], unpack(ARGV))
-return redis.call('xdel', KEYS[1], unpack(ARGV, 2))
+local removed = redis.call('xdel', KEYS[1], unpack(ARGV, 2))
+redis.call('incrby', KEYS[2], removed)
+return removed
+"""
+# Entries that are neither in the stream nor were removed by a worker. In one step, or an ack between would count.
+VANISHED = """
+if redis.call('exists', KEYS[1]) == 0 then return 0 end
+local facts, list = {}, redis.call('xinfo', 'stream', KEYS[1])
+for i = 1, #list, 2 do facts[list[i]] = list[i + 1] end
+return facts['entries-added'] - facts['length'] - (tonumber(redis.call('get', KEYS[2])) or 0)
 """
 FIELD = EVENT_FIELD.encode()
 log = logging.getLogger(__name__)
@@ -77,6 +86,7 @@ class RedisStreamSource:
         self._claim_at_s = clock()
         self._cursor = b"0-0"
         self._has_gap = False
+        self._vanished: int | None = None
 
     def read(self, max_events: int, wait_s: float) -> Sequence[Delivery]:
         """Messages that dead workers left, else new ones; raises as `Source.read` does."""
@@ -97,7 +107,7 @@ class RedisStreamSource:
             return
         positions = [delivery.position for delivery in deliveries]
         with _translated():
-            self._client.execute_command("EVAL", ACK, 1, IN_KEY, GROUP, *positions)
+            self._client.execute_command("EVAL", ACK, 2, IN_KEY, DONE_KEY, GROUP, *positions)
 
     def bury(self, delivery: Delivery, reason: str) -> None:
         """Add a message to the stream of dead letters; raises as `Source.bury` does."""
@@ -115,7 +125,7 @@ class RedisStreamSource:
             return None
 
     def has_gap(self) -> bool:
-        """Whether the stream or the group was made again, or entries vanished while a worker had them."""
+        """Whether the stream or the group was made again, or entries vanished that no worker has done."""
         found, self._has_gap = self._has_gap, False
         return found
 
@@ -140,9 +150,17 @@ class RedisStreamSource:
         self._cursor = cursor
         if cursor == b"0-0":
             self._claim_at_s = now_s + self._claim_every_s
+            self._look_for_vanished()
         if gone and gone[0]:
             self._has_gap = True
         return _deliveries(entries)
+
+    def _look_for_vanished(self) -> None:
+        """Note a gap if entries were trimmed or deleted by others, whether a worker had read them or not."""
+        before = self._vanished
+        self._vanished = int(self._client.execute_command("EVAL", VANISHED, 2, IN_KEY, DONE_KEY))
+        if before is not None and self._vanished != before:
+            self._has_gap = True
 
     def _in_group(self, *command: Any) -> Any:
         """Run a command of the group, which is made where it is missing: at the first start, or in an emptied cache."""

@@ -139,3 +139,29 @@ def test_a_cache_that_is_away_is_named():
             source.read(1, 0.1)
         assert source.waiting() is None
         source.close()
+
+
+def test_entries_that_were_trimmed_before_a_worker_read_them_are_a_gap(client: Redis):
+    clock = [0.0]
+    source = RedisStreamSource(client, "one", claim_every_s=5.0, clock=lambda: clock[0])
+
+    def look() -> bool:
+        clock[0] += 6.0
+        source.ack(source.read(10, 0))
+        return source.has_gap()
+
+    def add(number: int) -> None:
+        for place in range(number):
+            client.xadd(IN_KEY, {EVENT_FIELD: event(place).to_bytes()})
+
+    assert look()  # the group is new
+    add(3)
+    assert [look() for _ in range(3)] == [False] * 3
+    for kept in (1, 0):
+        add(3)
+        client.xtrim(IN_KEY, maxlen=kept, approximate=False)
+        assert [look(), look(), look()] == [True, False, False]
+    client.delete(IN_KEY)
+    add(3)
+    client.xgroup_create(IN_KEY, GROUP, "$")
+    assert look()
