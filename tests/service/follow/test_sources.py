@@ -11,7 +11,7 @@ import pytest
 from redis import Redis
 
 from models.contract.embedded_cache import start_server, stop_server
-from models.live.keys import GROUP, IN_KEY
+from models.live.keys import EVENT_FIELD, GROUP, IN_KEY
 from service.errors import SourceUnavailableError
 from service.follow.sources.redis_stream import RedisStreamSource
 from tests.service.follow.brokers import mock_cluster
