@@ -4,7 +4,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,8 +20,10 @@ CACHE_TIMEOUT_MS = 2000
 
 
 @contextmanager
-def service_process(cache_url: str, artifacts: Path, log: Path) -> Iterator[str]:
-    """A service that listens; yields its URL. It need not be ready."""
+def service_process(
+    cache_url: str, artifacts: Path, log: Path, settings: Mapping[str, str] | None = None
+) -> Iterator[str]:
+    """A service that listens, with further settings; yields its URL. It need not be ready."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("ABSORB_")} | {
         "ABSORB_PORT": "0",
         "ABSORB_CACHE_URL": cache_url,
@@ -31,6 +33,7 @@ def service_process(cache_url: str, artifacts: Path, log: Path) -> Iterator[str]
         "ABSORB_CACHE_TIMEOUT_MS": str(CACHE_TIMEOUT_MS),
         # What a service remembers would hide what is done to the cache.
         "ABSORB_HOST_CACHE_BYTES": "0",
+        **(settings or {}),
     }
     with (
         log.open("wb") as output,
@@ -48,9 +51,11 @@ def service_process(cache_url: str, artifacts: Path, log: Path) -> Iterator[str]
 
 
 @contextmanager
-def ready_service(cache_url: str, artifacts: Path, log: Path) -> Iterator[str]:
-    """A service that scores."""
-    with service_process(cache_url, artifacts, log) as url:
+def ready_service(
+    cache_url: str, artifacts: Path, log: Path, settings: Mapping[str, str] | None = None
+) -> Iterator[str]:
+    """A service that scores, with further settings."""
+    with service_process(cache_url, artifacts, log, settings) as url:
         wait_until(lambda: is_ready(url), "the service to be ready")
         yield url
 
