@@ -5,7 +5,8 @@ bucket is all that is needed of the weights. It is read out of the graph itself:
 one for each bucket, are its rows, and so are the totals in the profile. The part of the profile that the user fields
 make comes from the graph, once for each different profile.
 
-Sums are added in the graph's order in float32, so that both choose the same items. Where the choice, or the order of
+Sums of slots are added in the graph's order in float32, so that both choose the same items; totals are added in
+float64, and differ from the graph's by what that rounds: by 1.1e-6 at most for 2,469 users of a shop at L = 2,000. Where the choice, or the order of
 the slots, hangs on the last bits, the graph decides: that user is encoded.
 """
 
@@ -32,7 +33,7 @@ MAX_PROFILES = 10_000
 """Profiles whose part of the state is remembered."""
 CHECKED = 24
 """Windows on which a new folder is compared with the graph."""
-CLOSE = 1e-5
+CLOSE = 2e-6
 """Largest difference from the graph, relative above 1, with which the folder is used."""
 
 
@@ -80,20 +81,21 @@ class ByItem:
 
     def _probe(self) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """Worth of an event by age bucket, [NUM_AGES, W], and what it adds to each total, [NUM_AGES, A]."""
-        tasks = [self._task(np.array([UNKNOWN]), np.array([0]), 0) for _ in range(NUM_AGES)]
+        length = self._schema.history_length
+        worth = np.stack([state[SUMS][0] for state in self._of_each_age(1)])
+        # Of full histories: the graph rounds 1 + total, and an event adds as little as 0.0003 to it.
+        profiles = np.stack([state[PROFILE] for state in self._of_each_age(length)])
+        totals = profiles[:, -1 - self._activity : -1].astype(np.float64)
+        return worth.astype(np.float32), np.expm1(totals * LENGTH_SCALE) / length
+
+    def _of_each_age(self, num_events: int) -> list[dict[str, Array]]:
+        """The graph's states of histories of one item's events, all of one age bucket; the first is empty."""
         history = np.zeros((NUM_AGES, self._schema.history_length), np.int64)
         ages = np.zeros_like(history)
-        history[1:, -1], ages[1:, -1] = UNKNOWN, np.arange(1, NUM_AGES)
-        feed = {
-            "history": history,
-            "ages": ages,
-            "user_fields": np.stack([task.user_fields for task in tasks]),
-        }
-        states = self._graph.run(feed)
-        worth = np.stack([state[SUMS][0] for state in states])
-        first = -1 - self._activity
-        totals = np.stack([state[PROFILE][first:-1] for state in states]).astype(np.float64)
-        return worth.astype(np.float32), np.expm1(totals * LENGTH_SCALE)
+        history[1:, -num_events:] = UNKNOWN
+        ages[1:, -num_events:] = np.arange(1, NUM_AGES)[:, None]
+        fields = np.full((NUM_AGES, len(self._schema.user_fields)), UNKNOWN, np.int64)
+        return self._graph.run({"history": history, "ages": ages, "user_fields": fields})
 
     def _compare(self) -> None:
         """Raise ValueError if some windows give other states than the graph."""

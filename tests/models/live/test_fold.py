@@ -1,14 +1,19 @@
 """Folders: every one gives the state that the encode graph gives for the same window."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.contract.age import NUM_AGES, age_buckets
+from models.contract.state_spec import TensorSpec
 from models.live.by_item import LENGTH_SCALE, NEWER, ByItem
-from models.live.fold import ReEncode
+from models.live.fold import ReEncode, Task
+from models.live.window import Window
 from tests.builds import Builds
-from tests.cases import Case
+from tests.cases import SCHEMA, Case
 from tests.models.live.graphs import encode_of, tasks
 
 BY_ITEM = [Case("lrea", label) for label in ("items", "activity", "counted", "phi")]
@@ -41,6 +46,45 @@ def test_by_item_equals_the_graph_to_a_millionth(builds, case):
                 np.testing.assert_allclose(got.state[name], values, rtol=1e-6, atol=1e-6)
 
     check()
+
+
+@pytest.mark.parametrize("length", [24, 2000])
+def test_totals_of_many_small_weights_are_right_to_a_millionth(length):
+    """A graph as the exporter writes it, which rounds 1 + total, with events that add 0.0003 each to a total."""
+    schema = replace(SCHEMA, history_length=length)
+    worth = np.exp(np.linspace(0, -8, NUM_AGES)).astype(np.float32)
+    spec = (
+        TensorSpec("profile", (2,)),
+        TensorSpec("slot_items", (4,), "int32", filled="first", ids="rows"),
+        TensorSpec("slot_sums", (4, 1), filled="first"),
+    )
+
+    def encode(feed):
+        is_event = feed["history"] > 0  # sums are added one event after the other
+        weights = worth[feed["ages"]] * is_event
+        total, count = np.cumsum(weights, 1)[:, -1], is_event.sum(1).astype(np.float32)
+        profile = np.log(np.float32(1) + np.stack([total, count], 1)) / np.float32(LENGTH_SCALE)
+        items, sums = [], []
+        for rows, own in zip(feed["history"], weights, strict=True):
+            known = np.unique(rows[rows > 0])
+            of = np.array([np.cumsum(own[rows == row])[-1] for row in known], np.float32)
+            last = np.array([np.flatnonzero(rows == row)[-1] for row in known], np.float32)
+            order = np.argsort(-(of + np.float32(NEWER / length) * last), kind="stable")[:4]
+            items.append(np.pad(known[order], (0, 4 - len(order))))
+            sums.append(np.pad(of[order], (0, 4 - len(order)))[:, None])
+        return [profile, np.stack(items).astype(np.int32), np.stack(sums)]
+
+    folder = ByItem(schema, spec, encode, heads=1, activity=1)
+    rng = np.random.default_rng(1)
+    ts_s = np.sort(rng.integers(0, 10**9, length))
+    window = Window(rng.integers(2, 6, length), ts_s, 2 * 10**9, 0)
+    task = Task("ann", window, np.full(len(schema.user_fields), 1), 1)
+
+    (got,) = folder.fold([task])
+
+    ages = age_buckets(window.as_of_s - ts_s)
+    exact = np.log1p(worth[ages].astype(np.float64).sum()) / LENGTH_SCALE
+    assert abs(got.state["profile"][0] - exact) <= 1e-6
 
 
 def test_the_constants_are_those_of_the_models():

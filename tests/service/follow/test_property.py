@@ -1,0 +1,212 @@
+"""The promise as a property: whatever happens in whatever order, every record is that of a rebuild.
+
+Steps: events in any order, late, twice, of users and items that the build does not know; lost streams; two workers, one
+of which is killed before any command, or finds that the other one was faster; publishes beside and in place with events
+in the middle of them, with a batch log that has got the events or has not; rollbacks; users who are forgotten. At rest,
+each record of the generation that serves is what the encode graph makes of the oracle's own window.
+"""
+
+from typing import Any
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import run_state_machine_as_test as run_machine
+from redis import Redis
+
+from builder.errors import PublishError
+from builder.publish.generations import rollback
+from models.live.forget import forget_in_cache
+from models.live.keys import IN_KEY
+from service.follow.worker import Worker
+from tests.builds import Builds
+from tests.service.follow.fragile import Fragile, KilledError
+from tests.service.follow.test_worker import (
+    CASES,
+    new_truth,
+    new_worker,
+    redis,
+    server,
+    settle,
+)
+from tests.service.follow.truth import DAY_S, FIRST_CUT_S, MODEL, NOW_S, Truth, event
+
+__all__ = ["redis", "server"]  # fixtures
+
+USERS = ["u0", "u1", "new", "other"]
+MAX_COMMANDS = 40
+"""Commands of one batch, about."""
+times = st.one_of(
+    st.integers(FIRST_CUT_S - 3, FIRST_CUT_S + 3),
+    st.integers(FIRST_CUT_S - 6 * DAY_S, NOW_S),
+    st.integers(FIRST_CUT_S - 9 * DAY_S, FIRST_CUT_S - 6 * DAY_S),
+)
+
+
+class Following(RuleBasedStateMachine):
+    """One history of a cache. `prepare` says with what."""
+
+    builds: Builds
+    client: Redis
+    kind: str
+    tolerance = 1e-6
+
+    @initialize()
+    def begin(self) -> None:
+        self.client.flushall()
+        self.truth: Truth = new_truth(self.builds, self.client, self.kind)
+        self.truth.publish(self.truth.artifacts[0], FIRST_CUT_S, in_place=False)
+        self.fragile: list[Fragile] = []
+        self.workers: list[Worker] = []
+        self.names = 0
+        self.cut_s = FIRST_CUT_S
+        for _ in range(2):
+            self._start(len(self.workers))
+
+    def _start(self, place: int) -> None:
+        client = Fragile(self.client)
+        self.names += 1
+        worker = new_worker(self.builds, client, f"w{self.names}")
+        self.fragile[place : place + 1] = [client]
+        self.workers[place : place + 1] = [worker]
+
+    def _event(self, user: str, item: int, ts_s: int, name: int) -> Any:
+        items = self.truth.items
+        return event(user, items[item % len(items)], ts_s, f"e{name}")
+
+    @rule(
+        user=st.sampled_from(USERS),
+        item=st.integers(0, 9),
+        ts_s=times,
+        name=st.integers(0, 30),
+        in_log=st.booleans(),
+    )
+    def an_event(self, user: str, item: int, ts_s: int, name: int, in_log: bool) -> None:
+        """Names repeat: a second event of a name is a duplicate."""
+        known = self.truth.live.get(user, {}).get(f"e{name}")
+        again = known or self._event(user, item, ts_s, name)
+        self.truth.post(again, in_log=in_log)
+
+    @rule(user=st.sampled_from(USERS), start=times, count=st.integers(2, 30))
+    def many_events(self, user: str, start: int, count: int) -> None:
+        for number in range(count):
+            ts_s = min(NOW_S, start + 60 * (number // 2))
+            self.truth.post(
+                self._event(user, number, ts_s, 100 + len(self.truth.live.get(user, ())))
+            )
+
+    @rule(place=st.integers(0, 1))
+    def work(self, place: int) -> None:
+        self.workers[place].step()
+
+    @rule(place=st.integers(0, 1), number=st.integers(0, MAX_COMMANDS))
+    def killed(self, place: int, number: int) -> None:
+        self.fragile[place].kill_before(number)
+        try:
+            self.workers[place].step()
+        except KilledError:
+            self._start(place)
+        self.fragile[place].heal()
+
+    @rule(place=st.integers(0, 1), number=st.integers(0, MAX_COMMANDS), user=st.sampled_from(USERS))
+    def overtaken(self, place: int, number: int, user: str) -> None:
+        """Before some command of a worker, an event comes and the other worker folds it."""
+
+        def meanwhile() -> None:
+            self.truth.post(self._event(user, number, self.cut_s + number, 60 + number))
+            self.workers[1 - place].step()
+
+        self.fragile[place].before(number, meanwhile)
+        self.workers[place].step()
+        self.fragile[place].heal()
+
+    @rule()
+    def the_stream_is_lost(self) -> None:
+        """Events of the logs alone: those that only the stream has are lost, and are no events of the oracle."""
+        for user, events in self.truth.live.items():
+            kept: Any = self.client.hkeys(f"absorb.log:{user}")
+            for name in [name for name in events if name.encode() not in kept]:
+                if not self._was_folded_away(user, name):
+                    del events[name]
+        self.client.delete(IN_KEY)
+
+    def _was_folded_away(self, user: str, name: str) -> bool:
+        """Pruned from the log, which no window can tell; a worker had it."""
+        return self.truth.live[user][name] in self.pruned
+
+    @property
+    def pruned(self) -> list[Any]:
+        return []
+
+    @rule(
+        in_place=st.booleans(),
+        artifact=st.integers(0, 1),
+        ahead_s=st.sampled_from([0, 1, DAY_S, 5 * DAY_S]),
+        delivered=st.booleans(),
+        works=st.booleans(),
+        user=st.sampled_from(USERS),
+    )
+    def a_publish(
+        self, in_place: bool, artifact: int, ahead_s: int, delivered: bool, works: bool, user: str
+    ) -> None:
+        self.cut_s = min(NOW_S, self.cut_s + ahead_s)
+        for known in list(self.truth.live) if delivered else ():
+            if known not in self.truth.forgotten:
+                self.truth.deliver(known)
+
+        def meanwhile(_: int) -> None:
+            self.truth.post(self._event(user, 4, self.cut_s + 7, 90))
+            if works:
+                for worker in self.workers:
+                    worker.step()
+
+        chosen = self.truth.artifacts[artifact]
+        self.truth.publish(chosen, self.cut_s, in_place=in_place, progress=meanwhile)
+
+    @rule()
+    def a_rollback(self) -> None:
+        try:
+            pointer = rollback(self.client, MODEL)
+        except PublishError:  # the previous generation was overwritten in place
+            return
+        self.cut_s = max(self.cut_s, pointer.current.as_of_s)
+
+    @rule(user=st.sampled_from(USERS))
+    @precondition(lambda self: len(self.truth.forgotten) < 2)
+    def a_user_is_forgotten(self, user: str) -> None:
+        forget_in_cache(self.client, user)
+        self.truth.forgotten.add(user)
+
+    @rule()
+    def at_rest(self) -> None:
+        settle(*self.workers)
+        self.truth.check(self.tolerance)
+        assert self.client.xlen(IN_KEY) == 0
+
+    def teardown(self) -> None:
+        if hasattr(self, "truth"):
+            self.at_rest()
+            for worker in self.workers:
+                worker.targets.close()
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_every_record_is_that_of_a_rebuild(builds, redis, kind):
+    """Some hundred steps; `make fuzz` takes thousands."""
+
+    class Machine(Following):
+        pass
+
+    Machine.builds, Machine.client, Machine.kind = builds, redis, kind
+    profile = hypothesis.settings.default
+    is_long = profile is not None and profile.max_examples > 1000
+    run_machine(
+        Machine,
+        settings=hypothesis.settings(
+            max_examples=300 if is_long else 12,
+            stateful_step_count=40 if is_long else 25,
+            deadline=None,
+            suppress_health_check=list(hypothesis.HealthCheck),
+        ),
+    )
