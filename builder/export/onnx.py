@@ -24,6 +24,7 @@ from models.base import CtrModel
 from models.batch import Batch, Context, Slate, User
 from models.contract.artifact import (
     ENCODE,
+    EVENT,
     SCORE,
     VOCABULARY,
     WEIGHTS,
@@ -36,6 +37,7 @@ from models.contract.example_slate import EXAMPLE_SLATE
 from models.contract.item_texts import ITEM_TEXTS, texts_to_bytes
 from models.contract.onnx_graph import require_self_contained
 from models.contract.plan import PLAN, plan_to_bytes
+from models.live.additive import is_additive
 
 logger = logging.getLogger(__name__)
 
@@ -142,6 +144,8 @@ def export(
         SCORE: graphs.score,
         VOCABULARY: vocabulary.to_bytes(),
     }
+    if is_additive(model.state_spec()):
+        contents[EVENT] = event_graph(model, sample)
     if events.item_texts is not None:
         contents[ITEM_TEXTS] = texts_to_bytes(events.item_texts)
     calibration = (report.get("calibration") or {}).get("kept")
@@ -197,6 +201,19 @@ def build_graphs(model: CtrModel, sample: Batch) -> Graphs:
                 *({0: users, 1: candidates} for _ in in_slate),
             ),
         ),
+    )
+
+
+def event_graph(model: CtrModel, sample: Batch) -> bytes:
+    """The encode graph of histories of one event."""
+    encode, user = EncodeGraph(model).eval(), sample.user
+    users = torch.export.Dim("users", min=1, max=1 << 20)
+    return _trace(
+        encode,
+        (user.history[:, -1:], user.ages[:, -1:], user.fields),
+        ["history", "ages", "user_fields"],
+        encode.names,
+        ({0: users}, {0: users}, {0: users}),
     )
 
 

@@ -15,11 +15,12 @@ from contextlib import contextmanager, suppress
 
 from builder.export.session import open_graph, run_graph
 from builder.publish.cache import CacheClient, cache_errors
-from models.contract.artifact import ENCODE, Artifact
+from models.contract.artifact import ENCODE, EVENT, Artifact
 from models.contract.errors import CacheUnavailableError
 from models.contract.generation import Generation, Pointer
 from models.live.catch_up import Caught, catch_up
 from models.live.choose import choose_folder
+from models.live.fold import Encode
 from models.live.keys import coming_key
 from models.live.refold import Target
 
@@ -49,10 +50,16 @@ def catch_up_with(client: CacheClient, artifact: Artifact) -> CatchUp:
 
 def _target(artifact: Artifact, generation: Generation) -> Target:
     manifest = artifact.manifest
-    session = open_graph(artifact.graph(ENCODE))
-    folder = choose_folder(manifest, lambda feed: run_graph(session, dict(feed)))
+    encode = _encoder(artifact, ENCODE)
+    event = _encoder(artifact, EVENT) if EVENT in manifest.files else None
+    folder = choose_folder(manifest, encode, event)
     rows = artifact.vocabulary.item_rows
     return Target(generation, manifest.schema, manifest.state_spec, rows, folder)
+
+
+def _encoder(artifact: Artifact, name: str) -> Encode:
+    session = open_graph(artifact.graph(name))
+    return lambda feed: run_graph(session, dict(feed))
 
 
 @contextmanager

@@ -54,7 +54,9 @@ ENCODE = "encode.onnx"
 SCORE = "score.onnx"
 VOCABULARY = "vocabulary.json"
 FILES = (WEIGHTS, ENCODE, SCORE, VOCABULARY)
-OPTIONAL_FILES = (ITEM_TEXTS, EXAMPLE_SLATE, CALIBRATION, PLAN)
+EVENT = "event.onnx"
+"""The encode graph of histories of one event, for states that are sums (`TensorSpec.folds`)."""
+OPTIONAL_FILES = (ITEM_TEXTS, EXAMPLE_SLATE, CALIBRATION, PLAN, EVENT)
 """Files that an artifact may lack, as older ones do."""
 FORMAT = 2
 """Version of the layout of an artifact. A service that knows 1 alone could not read the records of a spec with
@@ -131,6 +133,7 @@ class Manifest:
                     spec.get("kind", "float"),
                     spec.get("filled", "all"),
                     spec.get("ids", "any"),
+                    spec.get("folds", ""),
                 )
                 for spec in fields["state_spec"]
             )

@@ -9,8 +9,8 @@ takes 4 to 5 times as long):
 Names and shapes of the tensors are not in the record: the artifact has them. Where a user fills only the first or only
 the last rows of a tensor (`TensorSpec.filled`), the record holds these rows alone, and their number as a row count; the
 decoder sets the other rows to 0. A record of codec 1, made by an older builder, has no row counts and holds every row.
-The mark (version 8 | aged_from_s 8 | folds 2) is in codec 3 alone, which `absorb follow` writes; a publish writes codec
-2 or 1, which count as version 0. All numbers are little-endian.
+The mark (version 8 | aged_from_s 8 | folds 2 | digest 8) is in codec 3 alone, which `absorb follow` writes; a publish
+writes codec 2 or 1, which count as version 0. All numbers are little-endian.
 """
 
 import struct
@@ -38,7 +38,7 @@ ARTIFACT_ID_BYTES = 16
 HEADER = struct.Struct("<4sBBHII16sq")
 ARTIFACT_AT = struct.calcsize("<4sBBHII")
 CHECKSUM = struct.Struct("<I")
-MARK = struct.Struct("<QqH")
+MARK = struct.Struct("<QqHQ")
 CODEC_AT = 4
 
 
@@ -50,11 +50,13 @@ class Mark:
         version: of the user's live log (`models/live/log.py`) that the state holds.
         aged_from_s: epoch second from which the ages in the state are measured.
         folds: additions to the state since it was last encoded as a whole; 0 for one that is never added to.
+        digest: of the window of events that the state was made of, for a state that is added to; else 0.
     """
 
     version: int
     aged_from_s: int
     folds: int = 0
+    digest: int = 0
 
 
 @dataclass(frozen=True)
@@ -233,10 +235,10 @@ def record_version(raw: bytes) -> int:
 def _pack_mark(mark: Mark) -> bytes:
     _check_moment(mark.aged_from_s, ValueError)
     try:
-        return MARK.pack(mark.version, mark.aged_from_s, mark.folds)
+        return MARK.pack(mark.version, mark.aged_from_s, mark.folds, mark.digest)
     except struct.error as error:
         raise ValueError(
-            f"mark: got {mark}, expected a version below 2^64 and folds below 65,536"
+            f"mark: got {mark}, expected version and digest below 2^64, and folds below 65,536"
         ) from error
 
 

@@ -14,6 +14,7 @@ Filled = Literal["all", "first", "last"]
 FILLED: tuple[Filled, ...] = get_args(Filled)
 Ids = Literal["any", "rows", "ages", "rows and ages"]
 IDS: tuple[Ids, ...] = get_args(Ids)
+Folds = Literal["", "sum"]
 Array = NDArray[Any]
 
 
@@ -28,6 +29,8 @@ class TensorSpec:
         filled: rows (along axis 0) that a user's state fills: "all"; the "first", with empty rows behind them (slots);
             or the "last", with empty rows before them (right-aligned histories). Empty rows are all 0 and are not
             stored. A row of zeros among the filled ones is stored.
+        folds: "sum" if the tensor is a sum over events, so that one can be added or taken away; else empty. Specs that
+            differ in this alone are equal, too.
         ids: what int32 numbers are, so that those of a record can be checked: "rows" of the catalogue; "ages", buckets
             of `age.py`; "rows and ages", row · `NUM_AGES` + age; or "any" number, as in artifacts that do not say it.
             Specs that differ in this alone are equal: their records are the same.
@@ -42,6 +45,7 @@ class TensorSpec:
     kind: Literal["float", "int32"] = "float"
     filled: Filled = "all"
     ids: Ids = field(default="any", compare=False)
+    folds: Folds = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         if self.ids not in IDS or (self.kind == "float" and self.ids != "any"):

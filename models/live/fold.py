@@ -35,12 +35,16 @@ class Task:
         window: the events.
         user_fields: dense ids of the profile, int64 [Fu].
         version: of the live log that the window holds.
+        record: the stored record, if the state may be added to.
+        before: the window that it may have been made of.
     """
 
     user_id: str
     window: Window
     user_fields: NDArray[np.int64]
     version: int
+    record: UserRecord | None = None
+    before: Window | None = None
 
 
 @runtime_checkable
@@ -73,15 +77,20 @@ class ReEncode:
 
     def fold(self, tasks: Sequence[Task]) -> list[UserRecord]:
         """Encode in batches, with ages from each window's `as_of_s`."""
-        records = []
+        states = self.encode_all(tasks, [task.window.as_of_s for task in tasks])
+        return [
+            record_of(task, state, self._schema) for task, state in zip(tasks, states, strict=True)
+        ]
+
+    def encode_all(
+        self, tasks: Sequence[Task], aged_from_s: Sequence[int]
+    ) -> list[dict[str, Array]]:
+        """The states of any number of tasks, with ages measured from the given epoch seconds."""
+        states = []
         for start in range(0, len(tasks), BATCH_USERS):
-            batch = tasks[start : start + BATCH_USERS]
-            states = self.encode(batch, [task.window.as_of_s for task in batch])
-            records += [
-                record_of(task, state, self._schema)
-                for task, state in zip(batch, states, strict=True)
-            ]
-        return records
+            part = slice(start, start + BATCH_USERS)
+            states += self.encode(tasks[part], aged_from_s[part])
+        return states
 
     def encode(self, tasks: Sequence[Task], aged_from_s: Sequence[int]) -> list[dict[str, Array]]:
         """The states of a batch, with ages measured from the given epoch seconds."""
@@ -113,6 +122,7 @@ def record_of(
     schema: FeatureSchema,
     aged_from_s: int | None = None,
     folds: int = 0,
+    digest: int = 0,
 ) -> UserRecord:
     """The record of a task, with its state.
 
@@ -122,8 +132,10 @@ def record_of(
         schema: inputs of the model.
         aged_from_s: from when ages are measured; None: the window's `as_of_s`.
         folds: additions since the state was encoded as a whole.
+        digest: of the window, for a state that is added to.
     """
     window = task.window
-    mark = Mark(task.version, window.as_of_s if aged_from_s is None else aged_from_s, folds)
+    from_s = window.as_of_s if aged_from_s is None else aged_from_s
+    mark = Mark(task.version, from_s, folds, digest)
     recent = window.latest_rows(schema.recent_length).astype(np.int32)
     return UserRecord(task.user_id, window.as_of_s, recent, state, mark)

@@ -5,8 +5,8 @@ any number of processes, and be killed at any command: a record is made anew of 
 written only over the one that was read, and is announced after every attempt.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -22,6 +22,7 @@ from models.contract.record import (
 )
 from models.contract.schema import UNKNOWN, FeatureSchema
 from models.contract.state_spec import StateSpec
+from models.live.additive import MAX_FOLDS, Additive
 from models.live.fold import Folder, Task
 from models.live.history import BaseHistory, base_length, decode_history
 from models.live.keys import (
@@ -115,7 +116,12 @@ class _Read:
 
 
 def refold(
-    client: Cache, target: Target, users: Sequence[str], *, only_behind: bool = False
+    client: Cache,
+    target: Target,
+    users: Sequence[str],
+    *,
+    fresh: Mapping[str, Collection[str]] | None = None,
+    only_behind: bool = False,
 ) -> Outcome:
     """Make the records of some users anew.
 
@@ -123,6 +129,8 @@ def refold(
         client: the cache.
         target: the generation.
         users: raw ids, each once; at most some hundreds, which are in memory together.
+        fresh: user -> ids of the events that may not be in the record yet; a state that is a sum is added to if the
+            other events are those that it holds.
         only_behind: leave records alone whose mark has the version of the log.
 
     Errors of the client are not translated.
@@ -130,14 +138,19 @@ def refold(
     outcome, left = Outcome(), list(users)
     for _ in range(TRIES):
         if left:
-            left = _try(client, target, left, outcome, only_behind)
+            left = _try(client, target, left, outcome, fresh or {}, only_behind)
     outcome.contended = left
     _announce(client, target.generation, [*outcome.written, *outcome.unchanged])
     return outcome
 
 
 def _try(
-    client: Cache, target: Target, users: Sequence[str], outcome: Outcome, only_behind: bool
+    client: Cache,
+    target: Target,
+    users: Sequence[str],
+    outcome: Outcome,
+    fresh: Mapping[str, Collection[str]],
+    only_behind: bool,
 ) -> list[str]:
     """One attempt; returns the users whose record changed meanwhile."""
     found = _read(client, target, users, outcome)
@@ -147,6 +160,8 @@ def _try(
         outcome.unchanged += sorted(found.keys() - behind.keys())
         found = behind
     tasks = _tasks(target, found, outcome)
+    if isinstance(target.folder, Additive):
+        tasks = [_with_before(target, task, found[task.user_id], fresh) for task in tasks]
     records = _fold(target, tasks, outcome)
     changes: list[tuple[str, bytes | None, bytes]] = []
     for record in records:
@@ -242,6 +257,28 @@ def _task(target: Target, user: str, read: _Read) -> Task:
     else:
         fields = read.base.user_fields.astype(np.int64)
     return Task(user, window, fields, read.log.version)
+
+
+def _with_before(
+    target: Target, task: Task, read: _Read, fresh: Mapping[str, Collection[str]]
+) -> Task:
+    """The task with the stored state, and the window that it may have been made of."""
+    generation, new = target.generation, fresh.get(task.user_id, ())
+    if read.record is None or task.user_id not in fresh:
+        return task
+    try:
+        record = decode_record(read.record, target.spec, generation.artifact_id, task.user_id)
+    except RecordError:
+        return task
+    known = [event for event in read.log.events if event.event_id not in new]
+    if record.mark is None:  # of a publish: it holds no live event
+        known = []
+    elif record.mark.folds >= MAX_FOLDS[generation.dtype]:
+        return task
+    if record.mark is None and not MAX_FOLDS[generation.dtype]:
+        return task
+    before = window_of(read.base, known, target.item_rows, generation.as_of_s, target.length)
+    return replace(task, record=record, before=before)
 
 
 def _is_live(target: Target, raw: bytes) -> bool:

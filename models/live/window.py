@@ -50,12 +50,14 @@ class Window:
     Attributes:
         rows: catalogue rows, oldest first, int64 [n].
         ts_s: epoch seconds, which do not decrease, int64 [n].
-        as_of_s: the build's cut, or the time of the newest event if that is later.
+        cut_s: the build's cut.
+        as_of_s: the cut, or the time of the newest event if that is later.
         num_live: how many of the events the build did not know; 0: the window is the base history.
     """
 
     rows: NDArray[np.int64]
     ts_s: NDArray[np.int64]
+    cut_s: int
     as_of_s: int
     num_live: int
 
@@ -98,7 +100,7 @@ def window_of(
     newest_s = int(every_ts_s.max(initial=0))
     num_live = int((order >= len(rows)).sum())
     all_rows = np.concatenate([rows, live_rows])
-    return Window(all_rows[order], every_ts_s[order], max(cut_s, newest_s), num_live)
+    return Window(all_rows[order], every_ts_s[order], cut_s, max(cut_s, newest_s), num_live)
 
 
 def _is_new(

@@ -43,7 +43,7 @@ class RandomFeatures(Reader):
 
     def state_spec(self) -> StateSpec:
         """Sums of features times vectors, and of features."""
-        return (TensorSpec("feature_sums", (self.rank, self.dim + 1)),)
+        return (TensorSpec("feature_sums", (self.rank, self.dim + 1), folds="sum"),)
 
     def encode(self, events: Events) -> UserState:
         """Sum the features times [e_l ⊕ 1]."""

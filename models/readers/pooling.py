@@ -29,7 +29,8 @@ class MeanReader(Reader):
 
     def state_spec(self) -> StateSpec:
         """The sum, and the number of events."""
-        return TensorSpec("total", (self.dim,)), TensorSpec("num_events", (1,))
+        total = TensorSpec("total", (self.dim,), folds="sum")
+        return total, TensorSpec("num_events", (1,), folds="sum")
 
     def encode(self, events: Events) -> UserState:
         """Sum the events."""
@@ -67,7 +68,8 @@ class LinearReader(Reader):
     def state_spec(self) -> StateSpec:
         """Sums of features times vectors, and of features."""
         num = self.masses * self.key
-        return TensorSpec("key_values", (num, self.dim)), TensorSpec("key_sums", (num,))
+        values = TensorSpec("key_values", (num, self.dim), folds="sum")
+        return values, TensorSpec("key_sums", (num,), folds="sum")
 
     def encode(self, events: Events) -> UserState:
         """Sum the features times [e_l ⊕ 1] of each head."""

@@ -51,7 +51,7 @@ class SketchReader(Reader):
 
     def state_spec(self) -> StateSpec:
         """All cells."""
-        return (TensorSpec("sketch", (self.cells,)),)
+        return (TensorSpec("sketch", (self.cells,), folds="sum"),)
 
     def encode(self, events: Events) -> UserState:
         """Add each event to its cells."""

@@ -8,7 +8,7 @@ from typing import Any
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from models.contract.artifact import ENCODE, Artifact, load_artifact
+from models.contract.artifact import ENCODE, EVENT, Artifact, load_artifact
 from models.contract.generation import Generation
 from models.contract.state_spec import Array
 from models.live.choose import choose_folder
@@ -45,7 +45,8 @@ def load_folder(root: Path, artifact_id: str) -> Loaded:
     """
     artifact = load_artifact(root, artifact_id)
     encode = encoder(artifact.graph(ENCODE))
-    return Loaded(artifact, choose_folder(artifact.manifest, encode))
+    event = encoder(artifact.graph(EVENT)) if EVENT in artifact.manifest.files else None
+    return Loaded(artifact, choose_folder(artifact.manifest, encode, event))
 
 
 def encoder(graph: bytes) -> Encode:

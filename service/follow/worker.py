@@ -137,7 +137,8 @@ class Worker:
         for event in events:
             by_user.setdefault(event.user_id, []).append(event)
         users = self._append(by_user)
-        logs = self._refold(users, {event.user_id: delivery for delivery, event in _pairs(batch)})
+        fresh = {user: {event.event_id for event in by_user[user]} for user in users}
+        logs = self._refold(fresh, {event.user_id: delivery for delivery, event in _pairs(batch)})
         self._source.ack(batch)
         self._prune(logs)
         self.tally.events += len(events)
@@ -198,10 +199,12 @@ class Worker:
         marks = self._client.hmget(FORGOTTEN_KEY, [tombstone(user) for user in every])
         return {user for user, mark in zip(every, marks, strict=True) if mark is not None}
 
-    def _refold(self, users: Sequence[str], latest: dict[str, Delivery]) -> dict[str, UserLog]:
+    def _refold(
+        self, fresh: dict[str, set[str]], latest: dict[str, Delivery]
+    ) -> dict[str, UserLog]:
         logs: dict[str, UserLog] = {}
-        for target in self.targets.folded if users else ():
-            outcome = refold(self._client, target, users)
+        for target in self.targets.folded if fresh else ():
+            outcome = refold(self._client, target, list(fresh), fresh=fresh)
             logs |= outcome.logs
             self.targets.note_unfollowed(target, outcome.unfollowed)
             for user, reason in outcome.failed.items():

@@ -34,7 +34,11 @@ RECORD = UserRecord(
     },
 )
 marks = st.builds(
-    Mark, st.integers(0, 2**64 - 1), st.integers(0, END_OF_TIME_S), st.integers(0, 2**16 - 1)
+    Mark,
+    st.integers(0, 2**64 - 1),
+    st.integers(0, END_OF_TIME_S),
+    st.integers(0, 2**16 - 1),
+    st.integers(0, 2**64 - 1),
 )
 
 
@@ -54,10 +58,10 @@ def test_a_mark_survives_the_round_trip_and_changes_nothing_else(mark, dtype):
 
 def test_the_layout_is_that_of_codec_2_with_the_mark_before_the_checksum():
     plain = encode_record(RECORD, SPEC, ARTIFACT, "fp16")
-    body = bytearray(plain[:-4] + struct.pack("<QqH", 7, 1_600_000_000, 3))
+    body = bytearray(plain[:-4] + struct.pack("<QqHQ", 7, 1_600_000_000, 3, 9))
     body[4] = 3
 
-    raw = encode_record(replace(RECORD, mark=Mark(7, 1_600_000_000, 3)), SPEC, ARTIFACT, "fp16")
+    raw = encode_record(replace(RECORD, mark=Mark(7, 1_600_000_000, 3, 9)), SPEC, ARTIFACT, "fp16")
 
     assert raw == bytes(body) + struct.pack("<I", zlib.crc32(body))
 
@@ -95,7 +99,7 @@ def test_every_flipped_bit_and_every_truncation_is_refused():
 @pytest.mark.parametrize("moment", [-1, END_OF_TIME_S + 1, 2**63 - 1, -(2**63)])
 def test_a_moment_that_is_no_epoch_second_is_not_read(moment):
     raw = encode_record(replace(RECORD, mark=Mark(7, 9, 3)), SPEC, ARTIFACT, "fp32")
-    body = raw[: -4 - MARK.size] + MARK.pack(7, moment, 3)
+    body = raw[: -4 - MARK.size] + MARK.pack(7, moment, 3, 9)
 
     with pytest.raises(CorruptRecordError, match="as_of_s"):
         decode_record(body + struct.pack("<I", zlib.crc32(body)), SPEC, ARTIFACT)

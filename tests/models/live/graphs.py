@@ -17,8 +17,8 @@ from models.live.window import Window
 DAY_S = 86_400
 
 
-def encode_of(artifact: Artifact) -> Encode:
-    session = open_graph(artifact.graph(ENCODE))
+def encode_of(artifact: Artifact, name: str = ENCODE) -> Encode:
+    session = open_graph(artifact.graph(name))
 
     def encode(feed: Mapping[str, NDArray[Any]]) -> Sequence[Array]:
         return run_graph(session, dict(feed))
@@ -41,5 +41,5 @@ def tasks(draw: st.DrawFn, schema: FeatureSchema) -> Task:
     ts_s = np.cumsum(np.array(gaps, np.int64))
     as_of_s = int(ts_s.max(initial=0)) + draw(st.sampled_from([0, 1, DAY_S, 10_000 * DAY_S]))
     fields = [draw(st.integers(UNKNOWN, field.size - 1)) for field in schema.user_fields]
-    window = Window(np.array(rows, np.int64), ts_s, as_of_s, 0)
+    window = Window(np.array(rows, np.int64), ts_s, as_of_s, as_of_s, 0)
     return Task("ann", window, np.array(fields, np.int64), 1)

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from models.contract.age import NUM_AGES, age_buckets
 from models.contract.state_spec import TensorSpec
-from models.live.by_item import LENGTH_SCALE, NEWER, ByItem
+from models.live.by_item import NEWER, ByItem
 from models.live.fold import ReEncode, Task
+from models.live.profile import LENGTH_SCALE
 from models.live.window import Window
 from tests.builds import Builds
 from tests.cases import SCHEMA, Case
@@ -77,7 +78,7 @@ def test_totals_of_many_small_weights_are_right_to_a_millionth(length):
     folder = ByItem(schema, spec, encode, heads=1, activity=1)
     rng = np.random.default_rng(1)
     ts_s = np.sort(rng.integers(0, 10**9, length))
-    window = Window(rng.integers(2, 6, length), ts_s, 2 * 10**9, 0)
+    window = Window(rng.integers(2, 6, length), ts_s, 2 * 10**9, 2 * 10**9, 0)
     task = Task("ann", window, np.full(len(schema.user_fields), 1), 1)
 
     (got,) = folder.fold([task])

@@ -23,7 +23,11 @@ from tests.cases import Case
 from tests.service.follow.fragile import Fragile, KilledError
 from tests.service.follow.truth import DAY_S, FIRST_CUT_S, LATENESS_S, NOW_S, Truth, event
 
-CASES = {"by item": Case("lrea", "activity"), "re-encode": Case("lrea", "hash")}
+CASES = {
+    "by item": Case("lrea", "activity"),
+    "re-encode": Case("lrea", "hash"),
+    "additive": Case("linear_attention", "default"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +79,7 @@ def settle(*workers: Worker) -> None:
 
 
 def new_truth(builds: Builds, redis: Redis, kind: str = "by item") -> Truth:
-    other = next(name for name in CASES if name != kind)
+    other = "re-encode" if kind == "by item" else "by item"
     artifacts: list[Artifact] = [builds.artifact(CASES[name]) for name in (kind, other)]
     truth = Truth(redis, artifacts)
     items = truth.items

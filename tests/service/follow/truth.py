@@ -129,7 +129,7 @@ class Truth:
 
     def _published(self, artifact: Artifact, base: BaseHistory) -> bytes:
         known = list(zip(base.ts_s.tolist(), base.rows.tolist(), strict=True))
-        record = self._record(artifact, base.user_id, known, base.as_of_s)
+        record = self._record(artifact, base.user_id, known, base.as_of_s, base.as_of_s)
         spec = artifact.manifest.state_spec
         return encode_record(record, spec, artifact.artifact_id, self.dtype)
 
@@ -151,16 +151,24 @@ class Truth:
         events = [(ts_s, _row(artifact, item)) for ts_s, item in (base or [])[-length:]]
         window = _merge(artifact, events, live, generation.as_of_s, length)
         as_of_s = max([generation.as_of_s, *(ts_s for ts_s, _ in window)])
-        return self._record(artifact, user, window, as_of_s)
+        # A state that is a sum has its ages from the cut.
+        is_sum = all(one.folds for one in artifact.manifest.state_spec if one.name != "profile")
+        aged_from_s = generation.as_of_s if is_sum else as_of_s
+        return self._record(artifact, user, window, as_of_s, aged_from_s)
 
     def _record(
-        self, artifact: Artifact, user: str, window: Sequence[tuple[int, int]], as_of_s: int
+        self,
+        artifact: Artifact,
+        user: str,
+        window: Sequence[tuple[int, int]],
+        as_of_s: int,
+        aged_from_s: int,
     ) -> UserRecord:
         schema, spec = artifact.manifest.schema, artifact.manifest.state_spec
         L, N = schema.history_length, schema.recent_length
         latest = list(window)[-L:]
         pad = [0] * (L - len(latest))
-        ages = [int(age_buckets(np.array([as_of_s - ts_s]))[0]) for ts_s, _ in latest]
+        ages = [int(age_buckets(np.array([aged_from_s - ts_s]))[0]) for ts_s, _ in latest]
         feed = {
             "history": np.array([pad + [row for _, row in latest]], np.int64),
             "ages": np.array([pad + ages], np.int64),
