@@ -175,7 +175,8 @@ def measured(client: CacheClient, generation: Generation, load: Load, spec: Stat
     )
     sizes[generation.dtype] = round(mean(len(raw) for _, raw, _ in found))
     over = _computed_overhead(key_bytes, sizes)
-    over[generation.dtype] = mean(used - key - len(raw) for key, raw, used in found) + TABLE_BYTES
+    rest = float(mean(used - key - len(raw) for key, raw, used in found))
+    over[generation.dtype] = rest + TABLE_BYTES
     return Load(load.model, load.users, sizes, key_bytes, over, len(found))
 
 

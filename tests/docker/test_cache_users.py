@@ -9,7 +9,9 @@ import re
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
+import numpy as np
 import pytest
 import redis
 from redis.exceptions import AuthenticationError, NoPermissionError
@@ -19,11 +21,13 @@ from builder.publish.blue_green import publish
 from builder.publish.cache import connect_cache
 from builder.publish.capacity import load_of_spec, measured
 from builder.publish.generations import new_generation, rollback
+from builder.publish.live_events import catch_up_with
 from builder.publish.lock import hold_lock
 from builder.publish.rolling import publish_in_place
 from builder.publish.services import announcements, wait_until_served
 from builder.publish.status import status
 from models.contract.announcement import SERVICES_KEY, heartbeat_key
+from models.contract.artifact import Artifact
 from models.contract.generation import (
     MODELS_KEY,
     Pointer,
@@ -31,7 +35,9 @@ from models.contract.generation import (
     pointer_key,
 )
 from models.contract.prototypes import Prototypes
+from models.contract.record import record_version
 from models.live.event import Event
+from models.live.history import BaseHistory, encode_history
 from models.live.keys import log_key
 from models.live.new_items import NewItem, drop_items, put_items, registered
 from service.settings import Settings
@@ -42,7 +48,7 @@ from tests.cluster import running_cluster
 from tests.docker.compose_cache import ComposeCache, command_of, compose_cache, password
 from tests.docker.dockerfile import ROOT
 from tests.service.toy import AS_OF_S, SPEC, Toy
-from tests.service.world import HISTORIES, World, record_of
+from tests.service.world import HISTORIES, Running, World, record_of
 
 USERS_FILE = ROOT / "docker/cache/users.acl"
 RECORD = "absorb:toy:20260101T000000Z-000000:ann"
@@ -78,9 +84,22 @@ def publish_toy(url: str, world: World, seed: int = 0, in_place: bool = False) -
         "toy", artifact.artifact_id, len(records), AS_OF_S, "fp32", datetime.now(UTC)
     )
     client = connect_cache(url)
+    histories = [(user, history_of(user, artifact)) for user in HISTORIES]
+    more: Any = {"histories": histories, "catch_up": catch_up_with(client, artifact)}
     if in_place:
-        return publish_in_place(client, generation, records, SPEC, wait_s=30.0)
-    return publish(client, generation, records, SPEC)
+        return publish_in_place(client, generation, records, SPEC, wait_s=30.0, **more)
+    return publish(client, generation, records, SPEC, **more)
+
+
+def history_of(user: str, artifact: Artifact) -> bytes:
+    rows, ts_s = np.array([2], np.int32), np.array([AS_OF_S - 9])
+    fields = np.ones(1, np.int32)
+    return encode_history(BaseHistory(user, artifact.artifact_id, AS_OF_S, fields, rows, ts_s))
+
+
+async def post_an_event(running: Running) -> None:
+    posted = await running.client.post("/v1/events", json={"user_id": "ann", "item_id": "i5"})
+    assert posted.status_code == 202, posted.text
 
 
 @pytest.mark.anyio
@@ -110,6 +129,7 @@ async def test_builder_and_service_do_all_they_do_and_nothing_is_refused(server,
         assert rollback(builder, "toy").current == first.current
         await running.follower.poll()
         assert (await running.score())["generation"] == first.current.name
+        await post_an_event(running)
         rolling = asyncio.create_task(
             asyncio.to_thread(publish_toy, server.url("builder"), world, 2, True)
         )
@@ -118,6 +138,8 @@ async def test_builder_and_service_do_all_they_do_and_nothing_is_refused(server,
             await asyncio.sleep(0.01)
         assert (await running.score())["state"]["source"] == "hit"
         assert (await rolling).current.place == first.current.name
+    with server.client("admin") as admin:  # the publish folded the event before its last flip
+        assert record_version(admin.get(first.current.key("ann"))) == 1
     (row,) = status(builder)
     assert row.pointer
     assert row.records
