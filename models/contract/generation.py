@@ -7,6 +7,8 @@
     absorb:{control}:services                   set of the names of services that have announced themselves
     absorb:{control}:service:<service>          JSON: what a running service serves (models/contract/announcement.py)
     absorb:{control}:lock:<model>               held by the builder that publishes the model
+
+models/live/keys.py lists the keys of live events, and of what a build knew of each user.
     absorb:{control}:items                      hash: items that no build knows yet (models/live/new_items.py)
 
 The braces put all control keys into one slot of a Redis Cluster, so that one transaction may use several of them.
