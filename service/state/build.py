@@ -11,6 +11,7 @@ from service.settings import Settings
 from service.state.changes import ChangeCollector, ChangeReader
 from service.state.counters import DeviceCollector, HostCollector, TierCollector, TierCounts
 from service.state.device_tier import DeviceTier
+from service.state.follow import FollowCollector, FollowReader
 from service.state.local_cache import HostTier
 from service.state.lookup import TieredStates
 from service.state.open_reads import OpenReads
@@ -30,6 +31,7 @@ class Tiers:
         counts: lookups and results per tier.
         states: looks up a user in the device tier, the host tier, then the cache.
         changes: drops users whose records have changed; `run` is a background task.
+        follow: reads how far the workers are; `run` is a background task.
         prefetcher: reads hinted users into the host tier.
     """
 
@@ -39,6 +41,7 @@ class Tiers:
     counts: TierCounts
     states: TieredStates
     changes: ChangeReader
+    follow: FollowReader
     prefetcher: Prefetcher
 
     async def close(self) -> None:
@@ -89,5 +92,7 @@ def build_tiers(
     )
     changes = ChangeReader(ChangeFeed(store.connect, store.name), states)
     registry.register(ChangeCollector(changes))
+    follow = FollowReader(store)
+    registry.register(FollowCollector(follow, clock))
     prefetcher = Prefetcher(store, host, reads, counts, is_overloaded)
-    return Tiers(store, device, host, counts, states, changes, prefetcher)
+    return Tiers(store, device, host, counts, states, changes, follow, prefetcher)

@@ -31,6 +31,7 @@ from models.contract.generation import (
     model_names,
     pointer_key,
 )
+from models.live.keys import FOLLOW_KEY
 from service.store.redis import (
     CONTROL_TIMEOUT_S,
     MAX_PIPELINE,
@@ -119,6 +120,17 @@ class ClusterStore:
         read = self._send(DEFAULT_KEY, "GETRANGE", DEFAULT_KEY, "0", str(MAX_MODEL_NAME))
         name: bytes = await self._limited(read, CONTROL_TIMEOUT_S)
         return name
+
+    async def read_follow_status(self) -> bytes | None:
+        """What a worker that folds events said last (`FollowStatus`); None: no worker runs.
+
+        Raises:
+            CacheUnavailableError: no answer in time, or the answer is an error.
+            CorruptRecordError: the key holds a value that is not a string.
+        """
+        read = self._send(FOLLOW_KEY, "GET", FOLLOW_KEY)
+        status: bytes | None = await self._limited(read, CONTROL_TIMEOUT_S)
+        return status
 
     async def announce(self, service: str, loaded: bytes, ttl_s: int) -> None:
         """Write which generations a service has loaded (`heartbeat_key`); the cache drops it after `ttl_s` seconds.

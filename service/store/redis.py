@@ -22,6 +22,7 @@ from models.contract.generation import (
     model_names,
     pointer_key,
 )
+from models.live.keys import FOLLOW_KEY
 
 MAX_CONNECTIONS = 64
 CONTROL_TIMEOUT_S = 2.0
@@ -59,6 +60,9 @@ class StateStore(Protocol):
 
     async def read_default(self) -> bytes:
         """First bytes of the name of the default model; empty if there is none."""
+
+    async def read_follow_status(self) -> bytes | None:
+        """What a worker that folds events said last (`FollowStatus`); None: no worker runs."""
 
     async def announce(self, service: str, loaded: bytes, ttl_s: int) -> None:
         """Write which generations a service has loaded; the cache drops it after `ttl_s` seconds."""
@@ -118,6 +122,15 @@ class RedisStore:
             CorruptRecordError: the key holds a value that is not a string.
         """
         return await ask(self._default(), CONTROL_TIMEOUT_S, self.name)
+
+    async def read_follow_status(self) -> bytes | None:
+        """What a worker that folds events said last (`FollowStatus`); None: no worker runs.
+
+        Raises:
+            CacheUnavailableError: no answer in time, or the answer is an error.
+            CorruptRecordError: the key holds a value that is not a string.
+        """
+        return await ask(self._get(FOLLOW_KEY), CONTROL_TIMEOUT_S, self.name)
 
     async def announce(self, service: str, loaded: bytes, ttl_s: int) -> None:
         """Write which generations a service has loaded (`heartbeat_key`); the cache drops it after `ttl_s` seconds.

@@ -61,6 +61,9 @@ class ScriptedStore:
     async def read_default(self) -> bytes:
         return b""
 
+    async def read_follow_status(self) -> bytes | None:
+        return None
+
     async def announce(self, service: str, loaded: bytes, ttl_s: int) -> None:
         """Nothing to close."""
 

@@ -1,0 +1,88 @@
+"""How far the workers are that fold events into states, as they say in the cache: for metrics and alerts."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from models.contract.errors import AbsorbError
+from models.live.follow_status import FollowStatus
+from service.store.redis import StateStore
+
+log = logging.getLogger(__name__)
+
+
+class FollowReader:
+    """Reads the workers' status now and then.
+
+    Attributes:
+        status: what a worker said last; None: no worker runs, or the status cannot be read.
+    """
+
+    def __init__(self, store: StateStore) -> None:
+        """Know nothing until the first read.
+
+        Args:
+            store: the cache.
+        """
+        self._store = store
+        self.status: FollowStatus | None = None
+
+    async def run(self, interval_s: float) -> None:
+        """Read until cancelled."""
+        while True:
+            try:
+                await self.read()
+            except Exception:  # outermost handler: the task must not end while the service runs
+                log.exception("the status of the workers cannot be read")
+            await asyncio.sleep(interval_s)
+
+    async def read(self) -> None:
+        """Read once; a status that cannot be read counts as none."""
+        try:
+            raw = await self._store.read_follow_status()
+            self.status = None if raw is None else FollowStatus.from_bytes(raw)
+        except (AbsorbError, ValueError):
+            self.status = None
+
+
+class FollowCollector(Collector):
+    """The status as metrics, made at each scrape."""
+
+    def __init__(self, follow: FollowReader, clock: Callable[[], float]) -> None:
+        self._follow, self._clock = follow, clock
+
+    def collect(self) -> Iterator[Metric]:
+        """The last status; without a worker, 0 for `absorb_follow_running` and no samples of the others."""
+        status = self._follow.status
+        yield GaugeMetricFamily(
+            "absorb_follow_running",
+            "Whether a worker folds events into states: 1 or 0.",
+            float(status is not None),
+        )
+        lag = GaugeMetricFamily(
+            "absorb_follow_lag_seconds",
+            "Seconds from the arrival of an event until its states were written, of the last batch.",
+        )
+        waiting = GaugeMetricFamily(
+            "absorb_follow_waiting_events", "Accepted events that are not in states yet."
+        )
+        behind = GaugeMetricFamily(
+            "absorb_follow_behind_users",
+            "Users whose records are still brought up to date with their events.",
+            labels=["model"],
+        )
+        age = GaugeMetricFamily(
+            "absorb_follow_status_age_seconds", "Seconds since a worker wrote its status."
+        )
+        if status is not None:
+            lag.add_metric([], status.lag_s)
+            age.add_metric([], self._clock() - status.at_s)
+            if status.backlog is not None:
+                waiting.add_metric([], status.backlog)
+            for model, users in status.behind.items():
+                behind.add_metric([model], users)
+        yield from (lag, waiting, behind, age)
