@@ -49,6 +49,9 @@ COMMANDS = (
     _command("llactr", EXPERIMENTS, "Measure field vectors of a language model.", "experiments"),
     _command("new-items", EXPERIMENTS, "Measure the scores of new items.", "experiments"),
     _command(
+        "simulate-days", EXPERIMENTS, "Compare retrains, warm starts, folding.", "simulate_days"
+    ),
+    _command(
         "bench", EXPERIMENTS, "Time scoring against length, candidates, rank, width.", "experiments"
     ),
 )

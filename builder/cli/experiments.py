@@ -1,4 +1,7 @@
-"""Comparisons, scaling laws and benchmarks. This module and `prepared.py` alone import `builder.experiments`."""
+"""Comparisons, scaling laws and benchmarks.
+
+This module, `prepared.py` and `simulate_days.py` alone import `builder.experiments`.
+"""
 
 import os
 from collections.abc import Iterator, Sequence

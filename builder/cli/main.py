@@ -4,7 +4,7 @@ from typing import NoReturn
 
 import typer
 
-from builder.cli import audit, cache, experiments, forget, items, nightly, plan
+from builder.cli import audit, cache, experiments, forget, items, nightly, plan, simulate_days
 from models.command_line import EXIT_CODES, Version, run_app
 
 app = typer.Typer(
@@ -20,7 +20,15 @@ def _root(version: Version = False) -> None:
     """Options of the builder itself."""
 
 
-for _commands in (nightly.app, audit.app, cache.app, forget.app, items.app, experiments.app):
+for _commands in (
+    nightly.app,
+    audit.app,
+    cache.app,
+    forget.app,
+    items.app,
+    experiments.app,
+    simulate_days.app,
+):
     app.add_typer(_commands)
 app.add_typer(plan.app, name="plan", rich_help_panel=plan.PANEL)
 

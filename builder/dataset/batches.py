@@ -194,7 +194,17 @@ class BatchSource:
         )
 
     def _latest(self, user: Ints, before: Ints, length: int) -> tuple[Ints, Ints]:
-        """Catalogue rows and age buckets of the latest positives, right-aligned."""
+        return self.histories(user, before, self._ts_s[before], length)
+
+    def histories(self, user: Ints, before: Ints, now_s: Ints, length: int) -> tuple[Ints, Ints]:
+        """Catalogue rows and age buckets of the latest positives, right-aligned; [B, length] each.
+
+        Args:
+            user: index of each user, [B].
+            before: index of the event just behind each history, at most that behind the user's last event, [B].
+            now_s: epoch second from which ages are measured, [B].
+            length: number of events; fewer are padded.
+        """
         end = self._clicks[before]
         begin = self._clicks[self.events.offsets[user]]
         position = end[:, None] - np.arange(length, 0, -1)
@@ -202,7 +212,7 @@ class BatchSource:
         if not len(self._clicked):
             return np.zeros(position.shape, np.int64), np.zeros(position.shape, np.int64)
         event = self._clicked[np.where(valid, position, 0)]
-        ages = age_buckets(self._ts_s[before][:, None] - self._ts_s[event])
+        ages = age_buckets(now_s[:, None] - self._ts_s[event])
         return np.where(valid, self._item[event], 0), np.where(valid, ages, 0)
 
     def _shown_or_drawn(self, slates: Slates, rng: np.random.Generator) -> Candidates:
