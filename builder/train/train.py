@@ -147,13 +147,10 @@ class _Training:
         self.kept = Kept()
         self.ended: Ended | None = None
         self.note, seconds = "", 0.0
-        log = f"{events.schema.fingerprint()}-{len(events.item)}-{events.as_of_s}"
-        key = f"{recipe.fingerprint(SECTIONS)}-{log}"
         if start is not None:
-            key += f"-{start.digest()}"
             counts = start.apply(self.model, self.mean, self.optimizer, self.clipping, events)
             logger.info("warm start from step %d: rows %s", self.first, counts)
-        self.saved = None if folder is None else Saved(folder, key)
+        self.saved = None if folder is None else Saved(folder, _key(events, recipe, start))
         if self.saved is not None:
             self.kept, seconds = self.saved.read(
                 self.model, self.mean, self.optimizer, self.stopping, self.clipping
@@ -246,6 +243,13 @@ class _Training:
             self.ended = "patience"
         elif self.step >= self.steps:
             self.ended = "max_steps"
+
+
+def _key(events: Events, recipe: Recipe, start: WarmStart | None) -> str:
+    """Of what is trained: a saved state with another key is not used."""
+    log = f"{events.schema.fingerprint()}-{len(events.item)}-{events.as_of_s}"
+    key = f"{recipe.fingerprint(SECTIONS)}-{log}"
+    return key if start is None else f"{key}-{start.digest()}"
 
 
 def base_log_odds(feed: Feed) -> float:
