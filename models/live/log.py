@@ -29,8 +29,8 @@ return {tonumber(redis.call('hget', KEYS[1], '') or 0), 0}
 class Commands(Protocol):
     """What this room does with a client of the cache, or with its pipeline: redis-py's has it."""
 
-    def eval(self, script: str, numkeys: int, *keys_and_args: Any) -> Any:
-        """Run a script."""
+    def execute_command(self, *args: Any) -> Any:
+        """Send one command, such as EVAL, which redis-py's pipeline of a cluster has no method for."""
 
     def hgetall(self, name: str) -> Any:
         """Every field of a hash."""
@@ -68,7 +68,7 @@ def append(client: Commands, user_id: str, events: Sequence[Event]) -> Any:
     Returns:
         The log's version, and how many events it did not have; or what a pipeline returns.
     """
-    return client.eval(APPEND, 1, log_key(user_id), *append_arguments(events))
+    return client.execute_command("EVAL", APPEND, 1, log_key(user_id), *append_arguments(events))
 
 
 def read_log(fields: Mapping[bytes, bytes]) -> UserLog:

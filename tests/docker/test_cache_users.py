@@ -1,12 +1,14 @@
 """The users of the compose stack's cache, on a real server with the very file that compose mounts.
 
-Builder, service and load generator do all that they do, and the server's own log shows no refusal; what none of them
-needs is refused.
+Builder, service, worker and load generator do all that they do, and the server's own log shows no refusal; what none of
+them needs is refused.
 """
 
 import asyncio
+import itertools
 import re
 import subprocess
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -38,11 +40,30 @@ from models.contract.prototypes import Prototypes
 from models.contract.record import record_version
 from models.live.event import Event
 from models.live.history import BaseHistory, encode_history
-from models.live.keys import log_key
+from models.live.keys import (
+    CHANGED_KEY,
+    DEAD_KEY,
+    DONE_KEY,
+    FOLLOW_KEY,
+    FORGOTTEN_KEY,
+    IN_KEY,
+    TOUCHED_KEY,
+    coming_key,
+    log_key,
+    tombstone,
+)
+from models.live.log import append
 from models.live.new_items import NewItem, drop_items, put_items, registered
+from models.live.store import compare_and_remove
+from models.live.window import MAX_LATENESS_S
+from service.follow.graph import load_folder
+from service.follow.sources.redis_stream import RedisStreamSource
+from service.follow.targets import Targets
+from service.follow.worker import Worker
 from service.settings import Settings
 from service.store.event_log import EventLog
 from service.store.redis import RedisStore
+from service.tools.follow import connect
 from service.tools.published import read_published
 from tests.cluster import running_cluster
 from tests.docker.compose_cache import ComposeCache, command_of, compose_cache, password
@@ -169,7 +190,7 @@ def test_the_load_generator_reads_and_nothing_is_refused(server, tmp_path):
     assert server.denials() == []
 
 
-@pytest.mark.parametrize("user", ["builder", "service", "reader"])
+@pytest.mark.parametrize("user", ["builder", "service", "worker", "reader"])
 def test_only_the_administrator_administers(server, user):
     with server.client(user) as client:
         for command in NEVER:
@@ -220,6 +241,87 @@ def test_the_service_accepts_events(server):
         client.hgetall(log_key("ann"))
 
 
+def new_worker(client: Any, world: World, name: str) -> tuple[Worker, RedisStreamSource]:
+    """A worker that takes over at once what others left, and reads the pointers at each step."""
+    source = RedisStreamSource(client, name, claim_idle_s=0.0, claim_every_s=0.0)
+    ticks = itertools.count()
+    targets = Targets(
+        client, lambda name: load_folder(world.artifacts, name), (), lambda: float(next(ticks))
+    )
+    return Worker(client, source, targets, lambda: AS_OF_S + 60.0 + 2.0 * next(ticks)), source
+
+
+def settle(worker: Worker) -> None:
+    deadline = time.monotonic() + 60.0
+    while worker.step() or worker.targets.is_loading or any(worker.targets.behind.values()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_worker_does_all_it_does_and_nothing_is_refused(server, tmp_path):
+    world = World(server.url("service"), tmp_path)
+    pointer = publish_toy(server.url("builder"), world)
+    with server.client("admin") as admin:
+        append(admin, "ann", [Event("too old", "ann", "i1", AS_OF_S - MAX_LATENESS_S - 1)])
+        admin.zadd(TOUCHED_KEY, {"ann": 1000 * AS_OF_S})
+    client = connect(server.url("worker"))
+    worker, source = new_worker(client, world, "alive")
+    settle(worker)  # makes the group, loads the artifact, catches up
+    with server.client("admin") as admin:
+        admin.xadd(IN_KEY, {"e": b"no event"})
+        for user in ("ann", "new", "gone"):
+            admin.xadd(IN_KEY, {"e": Event("e1", user, "i5", AS_OF_S + 1).to_bytes()})
+        admin.hset(FORGOTTEN_KEY, tombstone("gone"), AS_OF_S)
+    _, dead = new_worker(client, world, "dead")
+    assert len(dead.read(2, 0.1)) == 2
+    settle(worker)
+    for one in (source, dead):
+        one.close()
+
+    record = pointer.current.key("ann")
+    with server.client("admin") as admin:
+        assert record_version(admin.get(record)) == 2
+        assert admin.hkeys(log_key("ann")) == [b"", b"e1"]  # the old one was removed
+        assert admin.exists(log_key("new"), pointer.current.key("new"), FOLLOW_KEY) == 3
+        assert admin.exists(log_key("gone"), pointer.current.key("gone")) == 0
+        assert (admin.xlen(IN_KEY), admin.xlen(DEAD_KEY), int(admin.get(DONE_KEY))) == (0, 1, 4)
+        assert admin.xlen(CHANGED_KEY) >= 2
+        assert admin.xinfo_consumers(IN_KEY, "follow") == []
+        raw = admin.get(record)
+    # What it does if a user is forgotten between two of its commands.
+    assert compare_and_remove(client, record, raw) == 1
+    assert client.unlink(log_key("ann")) == client.zrem(TOUCHED_KEY, "ann") == 1
+    assert server.denials() == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("SET", pointer_key("toy"), "x"),
+        ("SET", coming_key("toy"), "x"),
+        ("SET", lock_key("toy"), "x"),
+        ("DEL", FORGOTTEN_KEY),
+        ("HSET", FORGOTTEN_KEY, "x", "1"),
+        ("HGETALL", FORGOTTEN_KEY),
+        ("SADD", MODELS_KEY, "x"),
+        ("SET", HEARTBEAT, "{}"),
+        ("DEL", IN_KEY),
+        ("XADD", IN_KEY, "*", "e", "x"),
+        ("SET", "absorb.history:toy:20260101T000000Z-000000:ann", "x"),
+        ("EVAL", "return redis.call('set', KEYS[1], 'x')", "1", pointer_key("toy")),
+        ("EVAL", "return redis.call('set', 'absorb:{control}:default', 'x')", "1", RECORD),
+        ("SCAN", "0"),
+        ("GET", "another-key"),
+    ],
+    ids=" ".join,
+)
+def test_the_worker_writes_no_pointer_and_no_tombstone(server, command):
+    with server.client("worker") as client:
+        with pytest.raises((NoPermissionError, redis.exceptions.ResponseError)) as refused:
+            client.execute_command(*command)
+        assert re.search("permission|NOPERM", str(refused.value))
+
+
 @pytest.mark.parametrize(
     "write", [("SET", RECORD, "x"), ("SADD", SERVICES_KEY, "x"), ("UNLINK", RECORD)]
 )
@@ -261,14 +363,16 @@ def test_the_health_check_needs_no_password_and_can_only_ping(server):
 
 def test_the_server_knows_no_password_and_keeps_all_records(server):
     with server.client("admin") as admin:
-        for name in ("builder", "service", "reader", "admin"):
+        for name in ("builder", "service", "worker", "reader", "admin"):
             (digest,) = admin.acl_getuser(name)["passwords"]
             assert len(digest) == 64
         assert admin.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
         assert admin.config_get("maxmemory") == {"maxmemory": str(64 << 20)}
         assert admin.config_get("appendonly") == {"appendonly": "yes"}
     text = (server.socket.parent / "users.acl").read_text()
-    assert not any(password(name) in text for name in ("builder", "service", "reader", "admin"))
+    assert not any(
+        password(name) in text for name in ("builder", "service", "worker", "reader", "admin")
+    )
     assert (server.socket.parent / "users.acl").stat().st_mode & 0o077 == 0
 
 
@@ -288,7 +392,7 @@ async def test_the_users_serve_a_cluster_with_the_commands_that_the_page_adds(tm
     users = dict(re.findall(r"^user (\w+) on #\S+ (.*)$", USERS_FILE.read_text(), re.M))
     with running_cluster() as cluster:
         for node in cluster.nodes:
-            for name in ("builder", "service", "reader"):
+            for name in ("builder", "service", "worker", "reader"):
                 rules = re.findall(r"\([^)]*\)|\S+", f"{users[name]} {more}")
                 node.ask("ACL", "SETUSER", name, "on", f">{password(name)}", *rules)
         urls = {name: cluster.url.replace("://", f"://{name}:{password(name)}@") for name in users}
@@ -298,6 +402,11 @@ async def test_the_users_serve_a_cluster_with_the_commands_that_the_page_adds(tm
             assert (await running.score())["state"]["source"] == "hit"
             (announced,) = announcements(connect_cache(urls["builder"])).values()
             assert announced.loaded == {"toy": pointer.current.name}
+            await post_an_event(running)
+        worker, source = new_worker(connect(urls["worker"]), world, "one")
+        settle(worker)
+        source.close()
+        assert worker.tally.events == 1
         settings = Settings(cache_url=urls["reader"], artifact_dir=tmp_path)
         assert sorted(read_published(settings, None, 10).users) == sorted(HISTORIES)
         refused = [entry for node in cluster.nodes for entry in node.ask("ACL", "LOG")]

@@ -241,7 +241,7 @@ def test_passwords_come_from_outside_and_are_required() -> None:
     # No default, and a message when one is unset or empty.
     assert {(colon, mark) for _, colon, mark in uses} == {(":", "?")}
     for line in (
-        "CACHE_ADMIN CACHE_BUILDER CACHE_SERVICE CACHE_READER GRAFANA",
+        "CACHE_ADMIN CACHE_BUILDER CACHE_SERVICE CACHE_WORKER CACHE_READER GRAFANA",
         "${name}_PASSWORD=",
     ):
         assert line in text.split("services:")[0]
@@ -249,7 +249,8 @@ def test_passwords_come_from_outside_and_are_required() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "user"), [("builder", "builder"), ("service", "service"), ("load", "reader")]
+    ("name", "user"),
+    [("builder", "builder"), ("service", "service"), ("follow", "worker"), ("load", "reader")],
 )
 def test_each_container_is_a_user_of_its_own(name: str, user: str) -> None:
     url = SERVICES[name]["environment"]["ABSORB_CACHE_URL"]
@@ -261,7 +262,7 @@ def test_each_container_is_a_user_of_its_own(name: str, user: str) -> None:
 def test_only_what_talks_to_the_cache_can_reach_it() -> None:
     assert COMPOSE["networks"]["cache"] == {"internal": True}
     near = {name for name, one in SERVICES.items() if "cache" in one.get("networks", [])}
-    assert near == {"cache", "builder", "service", "load"}
+    assert near == {"cache", "builder", "service", "follow", "load"}
     assert "default" in SERVICES["service"]["networks"]  # an internal network publishes no port
 
 
