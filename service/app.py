@@ -134,7 +134,9 @@ def create_app(dependencies: Dependencies) -> Application:
         telemetry=NO_TELEMETRY,
         redirect_slashes=False,  # the redirect would lead to whatever host the request names
     )
-    scoring = scoring_routes(dependencies.pipeline, settings, dependencies.parsers)
+    scoring = scoring_routes(
+        dependencies.pipeline, settings, dependencies.parsers, dependencies.tiers.follow
+    )
     for router in [scoring, *_routers(dependencies, access, scrape, slow)]:
         app.include_router(router)
     routes = {route.path: route for route in scoring.routes if isinstance(route, APIRoute)}

@@ -83,7 +83,9 @@ def build_dependencies(
     readiness = Readiness(pipeline.probe, workers)
     telemetry.ready.set_function(readiness.is_ready)
     parsers = ParserThread(telemetry.rejected)
-    data_plane = DataPlane(pipeline, selection, follower, readiness, parsers, settings, clock)
+    data_plane = DataPlane(
+        pipeline, selection, follower, readiness, parsers, settings, clock, tiers.follow
+    )
     request_log = RequestLog(telemetry, settings, tracing)
     return Dependencies(
         settings=settings,

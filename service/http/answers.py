@@ -15,6 +15,7 @@ from service.http.schemas import ComparedModel
 from service.query import Scores, StoredUser, timings_ms
 from service.runtime.engines.choose import Choice
 from service.scoring.comparison import Comparison
+from service.state.follow import Freshness
 from service.status import text_of
 
 Json = dict[str, object]
@@ -22,13 +23,16 @@ Timings = Mapping[str, float]
 """Stage -> milliseconds; `timings_ms` makes them."""
 
 
-def score_answer(answer: Scores, top_k: int | None, timings: Timings) -> Json:
+def score_answer(
+    answer: Scores, top_k: int | None, timings: Timings, freshness: Freshness | None = None
+) -> Json:
     """Make a `ScoreResponse`.
 
     Args:
         answer: the scores.
         top_k: how many candidates to list; None gives every score.
         timings: the stages in milliseconds, with their sum.
+        freshness: how far the model's states are behind; None: no worker follows it.
     """
     found, generation = answer.found, answer.generation
     return {
@@ -37,6 +41,7 @@ def score_answer(answer: Scores, top_k: int | None, timings: Timings) -> Json:
         "artifact_id": generation.artifact_id,
         "user_id": answer.query.user_id,
         "state": {"source": found.source, "tier": found.tier, "as_of_s": found.as_of_s},
+        "freshness": freshness,
         "degraded": found.reason is not None,
         "degraded_reason": found.reason,
         "scores": answer.scores if top_k is None else None,

@@ -31,6 +31,7 @@ from service.runtime.readiness import Readiness
 from service.runtime.scorer import CandidateFields
 from service.scoring.pipeline import Pipeline
 from service.settings import Settings
+from service.state.follow import FollowReader
 from service.status import retry_headers, status_of
 from service.transport.parser_thread import ParserThread
 from service.transport.responses import ERRORS, BareRoute, JsonResponse, described_body
@@ -41,7 +42,9 @@ METRICS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def scoring_routes(pipeline: Pipeline, settings: Settings, parsers: ParserThread) -> APIRouter:
+def scoring_routes(
+    pipeline: Pipeline, settings: Settings, parsers: ParserThread, follow: FollowReader
+) -> APIRouter:
     """Routes that score: POST /v1/score and POST /v1/compare."""
     router = APIRouter(prefix="/v1", responses=ERRORS, route_class=BareRoute)
 
@@ -53,7 +56,9 @@ def scoring_routes(pipeline: Pipeline, settings: Settings, parsers: ParserThread
         scores = await pipeline.score(query)
         timings = timings_ms(scores.stages)
         headers = {"Server-Timing": server_timing(timings)}
-        return JsonResponse(score_answer(scores, body.top_k, timings), headers=headers)
+        freshness = follow.freshness(scores.generation.model)
+        answer = score_answer(scores, body.top_k, timings, freshness)
+        return JsonResponse(answer, headers=headers)
 
     @router.post(
         "/compare", response_model=CompareResponse, openapi_extra=described_body(CompareRequest)

@@ -18,6 +18,19 @@ class StateInfo(Answer):
     """Epoch second up to which events are in it; null for the cold-start state."""
 
 
+class FreshnessInfo(Answer):
+    """How far states are behind the events that were accepted (`POST /v1/events`)."""
+
+    lag_s: float
+    """Seconds from the arrival of an event until its states were written, lately."""
+
+    waiting_events: int | None
+    """Accepted events that are in no state yet; null: the workers' source cannot tell."""
+
+    complete: bool
+    """Whether nothing was behind when a worker looked last, within the last seconds."""
+
+
 class RankedItem(Answer):
     """One candidate and its score."""
 
@@ -42,6 +55,9 @@ class ScoreResponse(Answer):
 
     state: StateInfo
     """How the user's state was found."""
+
+    freshness: FreshnessInfo | None
+    """How far states are behind; null: no worker (`absorb follow`) folds events into the states of this model."""
 
     degraded: bool
     """Whether the scores are less accurate than they could be: `degraded_reason` says why."""

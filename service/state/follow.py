@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -13,6 +14,21 @@ from models.live.follow_status import FollowStatus
 from service.store.redis import StateStore
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Freshness:
+    """How far states are behind the events that were accepted.
+
+    Attributes:
+        lag_s: seconds from the arrival of an event until its states were written, lately.
+        waiting_events: accepted events that are in no state yet; None: the workers' source cannot tell.
+        complete: whether nothing was behind when a worker looked last: no event waited, no user was caught up.
+    """
+
+    lag_s: float
+    waiting_events: int | None
+    complete: bool
 
 
 class FollowReader:
@@ -30,6 +46,14 @@ class FollowReader:
         """
         self._store = store
         self.status: FollowStatus | None = None
+
+    def freshness(self, model: str) -> Freshness | None:
+        """How far a model's states are behind; None: no worker follows the model."""
+        status = self.status
+        if status is None or model not in status.behind:
+            return None
+        is_complete = status.backlog == 0 and status.behind[model] == 0
+        return Freshness(status.lag_s, status.backlog, is_complete)
 
     async def run(self, interval_s: float) -> None:
         """Read until cancelled."""

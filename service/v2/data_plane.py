@@ -19,6 +19,7 @@ from service.runtime.readiness import Readiness
 from service.runtime.scorer import UnknownFields
 from service.scoring.pipeline import Pipeline
 from service.settings import Settings
+from service.state.follow import FollowReader
 from service.transport.limits import SlateLimits
 from service.transport.parser_thread import ParserThread
 from service.v2.codec import short
@@ -79,6 +80,7 @@ class DataPlane:
         parsers: ParserThread,
         settings: Settings,
         clock: Callable[[], float],
+        follow: FollowReader,
     ) -> None:
         self.readiness = readiness
         self.limits = SlateLimits.of(settings)
@@ -88,6 +90,7 @@ class DataPlane:
         self._parsers = parsers
         self._settings = settings
         self._clock = clock
+        self._follow = follow
         self._statistics = Statistics()
 
     def server(self) -> ServerMetadata:
@@ -136,7 +139,7 @@ class DataPlane:
                 version,
                 request.id,
                 outputs_of(request, answers),
-                {**_degradation(answers), **_unknown(answers)},
+                {**_degradation(answers), **_unknown(answers), **self._freshness(answers[0])},
             )
         except Exception:
             self._statistics.failed(request.model, version, time.perf_counter_ns() - started_ns)
@@ -238,6 +241,16 @@ class DataPlane:
         by = f" by request {request.request_id}" if request is not None else ""
         now = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="seconds")
         await self._follower.unload(model, f"at {now}{by}")
+
+    def _freshness(self, answer: Scores) -> Parameters:
+        """Parameters that say how far the model's states are behind; none if no worker follows it."""
+        freshness = self._follow.freshness(answer.generation.model)
+        if freshness is None:
+            return {}
+        return {
+            "states_complete": freshness.complete,
+            "states_lag_ms": round(1000 * freshness.lag_s),
+        }
 
     def statistics(self, model: str = "", version: str = "") -> list[ModelStatistics]:
         """Statistics of a model's serving version, or of all models if none is named. Raises as `metadata` does."""

@@ -142,7 +142,8 @@ class InferAnswer(Answer):
     parameters: Parameters
     """`degraded`, and `degraded_reason` if that is true. `unknown_candidate_fields` and `unknown_context`, if there
     are any: JSON text, field -> values that were scored as the field's unknown value, as in POST /v1/score. The values
-    are those of all users, each once."""
+    are those of all users, each once. `states_complete` and `states_lag_ms`, if a worker folds events into the model's
+    states: whether none waited when it looked last, and the time that an event took lately."""
 
     outputs: list[OutputTensor]
 

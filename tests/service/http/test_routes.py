@@ -38,6 +38,7 @@ async def test_every_field_of_the_answer(world: World):
         "artifact_id": generation.artifact_id,
         "user_id": "ann",
         "state": {"source": "hit", "tier": "redis", "as_of_s": AS_OF_S},
+        "freshness": None,
         "degraded": False,
         "degraded_reason": None,
         "ranked": None,

@@ -26,3 +26,31 @@ async def test_the_workers_status_is_exported_and_disappears_with_them(world: Wo
             world.put(FOLLOW_KEY, wrong)
             await follow.read()
             assert follow.status is None
+
+
+async def test_answers_say_how_far_states_are_behind(world: World):
+    world.publish(Toy())
+    body = {"inputs": [
+        {"name": "user_id", "datatype": "BYTES", "shape": [1], "data": ["ann"]},
+        {"name": "candidates", "datatype": "BYTES", "shape": [1], "data": ["i1"]},
+    ]}  # fmt: skip
+    async with world.service() as service:
+        follow = service.dependencies.tiers.follow
+
+        async def told(status: FollowStatus | None) -> tuple[object, dict[str, object]]:
+            world.put(FOLLOW_KEY, status.to_bytes() if status else b"")
+            await follow.read()
+            answer = await service.client.post("/v2/models/toy/infer", json=body)
+            parameters = answer.json()["parameters"]
+            told = {name: value for name, value in parameters.items() if name.startswith("states")}
+            return (await service.score())["freshness"], told
+
+        assert await told(None) == (None, {})
+        assert await told(FollowStatus(AS_OF_S, "1-0", 0.5, 0, 9, {"other": 0})) == (None, {})
+        fresh = {"lag_s": 0.5, "waiting_events": 0, "complete": True}
+        told_v2 = {"states_complete": True, "states_lag_ms": 500}
+        assert await told(FollowStatus(AS_OF_S, "1-0", 0.5, 0, 9, {"toy": 0})) == (fresh, told_v2)
+        for backlog, behind in ((3, 0), (0, 3), (None, 0)):
+            status = FollowStatus(AS_OF_S, "1-0", 0.5, backlog, 9, {"toy": behind})
+            behind_fresh = {**fresh, "waiting_events": backlog, "complete": False}
+            assert await told(status) == (behind_fresh, {**told_v2, "states_complete": False})

@@ -276,6 +276,7 @@ async def test_scores_of_several_users_are_of_one_version(world: World, flips: i
             parts.parsers,
             parts.settings,
             lambda: AS_OF_S,
+            parts.tiers.follow,
         )
         if flips == 1:
             assert (await plane.infer(asked)).outputs[3].data == 2 * [published(running)]
