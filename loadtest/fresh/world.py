@@ -2,9 +2,7 @@
 
 import os
 import shutil
-import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -30,10 +28,10 @@ from models.live.refold import refold
 from service.follow.graph import load_folder
 from service.tools.follow import connect
 from service.tools.running_service import running_service
+from service.tools.running_worker import running_worker
 
 MODEL = "fresh"
 DAY_S = 86_400
-STOP_LIMIT_S = 20.0
 CHUNK = 200
 """Users that are published together."""
 
@@ -154,18 +152,5 @@ def serving(world: World, log: Path) -> Iterator[str]:
 @contextmanager
 def following(world: World, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
     """A worker as a process."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "service.tools.follow"]
-    environment = {**os.environ, **variables(world)}
-    with (
-        log.open("ab") as output,
-        subprocess.Popen(command, env=environment, stdout=output, stderr=output) as process,
-    ):
-        try:
-            yield process
-        finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(STOP_LIMIT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
+    with running_worker(log, variables(world)) as process:
+        yield process

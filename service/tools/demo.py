@@ -1,4 +1,4 @@
-"""`absorb demo`: start the service, score a slate for a user of the cache over HTTP, print the answer.
+"""`absorb demo`: start the service, rank a slate for a user of the cache over HTTP; the user buys, and it ranks again.
 
 Item names come from the artifact's display texts; the service itself never reads them.
 """
@@ -21,6 +21,7 @@ from rich.text import Text
 from models.contract.errors import AbsorbError
 from service.errors import NotReadyError
 from service.settings import read_settings
+from service.tools.demo_purchase import Shopper, show_purchase
 from service.tools.published import Published, read_published
 from service.tools.running_service import running_service
 
@@ -70,6 +71,9 @@ def demo(
 ) -> None:
     """Start the service on a free port, score candidates for a user, print the ranked list.
 
+    Then start `absorb follow`, send a purchase of the user, and print how it changed the ranking, and how soon. The
+    purchase stays in the user's state.
+
     Example: absorb demo --user 1 --top-k 5
     """
     try:
@@ -78,7 +82,7 @@ def demo(
         published = read_published(settings, model, MAX_USERS_READ)
         slate = list(candidate or whole_slate(published)[: settings.max_candidates])
         with running_service(LOG) as url, httpx.Client(base_url=url, timeout=TIMEOUT_S) as client:
-            show(client, published, user, slate, top_k, Console())
+            show(client, published, user, slate, top_k, Console(), settings.cache_url)
     except AbsorbError as error:
         typer.echo(f"demo: {error}", err=True)
         raise typer.Exit(1) from error
@@ -91,6 +95,7 @@ def show(
     candidates: list[Candidate],
     top_k: int,
     console: Console,
+    cache_url: str,
 ) -> None:
     """Send the requests and print the answers.
 
@@ -101,6 +106,7 @@ def show(
         candidates: ids, or objects with fields; none: a mixed slate.
         top_k: number of candidates to print.
         console: prints.
+        cache_url: of the cache, as in the settings.
 
     Raises:
         AbsorbError: an answer is an error, or the cache holds no user.
@@ -124,6 +130,11 @@ def show(
     console.print(latest(user["recent"], names), overflow="ellipsis", no_wrap=True)
     console.print(state(answer, user, served), soft_wrap=True, markup=False)
     console.print(metrics(served["report"]))
+    shopper = Shopper(user["user_id"], frozenset(filter(None, user["recent"])), candidates, model)
+    show_purchase(
+        lambda method, path, body: send(client, method, path, json=body),
+        cache_url, published, shopper, names, console,
+    )  # fmt: skip
     is_long = len(candidates) > NUM_FAMILIAR + NUM_OTHERS
     what = f"The same request with {NUM_SENT} of its candidates" if is_long else "The same request"
     console.print(f"{what}, to a service started by [bold]make serve[/]:")
