@@ -60,6 +60,15 @@ class UserForgottenError(AbsorbError):
         super().__init__(f"{field}: got a user who was forgotten, expected any other")
 
 
+class MetricsPortError(AbsorbError):
+    """A worker cannot listen on the port of its metrics."""
+
+    def __init__(self, host: str, port: int, why: str) -> None:
+        super().__init__(
+            f"ABSORB_FOLLOW_METRICS_PORT: got {host}:{port}, expected a free port: {why}"
+        )
+
+
 class SourceUnavailableError(AbsorbError):
     """The source of live events does not answer. The worker tries again."""
 

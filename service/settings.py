@@ -139,6 +139,10 @@ class Settings(BaseSettings):
     max_events_waiting: PositiveInt = 1_000_000
     """Events in the stream, not yet folded by `absorb follow`, from which on new ones are rejected with status 429."""
 
+    follow_metrics_port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    """TCP port of the metrics of `absorb follow`, on `ABSORB_HOST`, without a key. Unset: off. 0: a free port, which
+    the log states."""
+
     kafka_servers: str | None = None
     """Kafka brokers, `host:port,host:port`, from which `absorb follow` reads events. Unset: from the cache's stream."""
 

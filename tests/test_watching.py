@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from prometheus_client.metrics import MetricWrapperBase
 
 from service.app import create_app
+from service.follow.metrics import WorkerMetrics
 from service.observability.tables import CounterTable, HistogramTable
 from service.settings import Settings
 from service.wiring import build_dependencies
@@ -40,11 +41,12 @@ def metrics() -> dict[str, set[str]]:
         collector(registry=registry)
     dependencies = build_dependencies(Settings(), "redis://127.0.0.1:1", registry, lambda: 0.0)
     create_app(dependencies)
+    WorkerMetrics(registry)
     found: dict[str, set[str]] = {
         family.name + suffix: set().union(*(sample.labels for sample in family.samples))
         for family in registry.collect()
         for suffix in SUFFIXES[family.type]
-    } | {"absorb_generation_age_seconds": {"model"}}
+    } | {"absorb_generation_age_seconds": {"model"}, "absorb_follow_behind_users": {"model"}}
     for metric in registry._collector_to_names:
         if isinstance(metric, MetricWrapperBase):
             for family in metric.describe():
@@ -96,7 +98,7 @@ def test_what_goes_wrong_has_an_alert():
     assert len(named) == len(ALERTS)
     assert named >= {
         "AbsorbNotReady", "AbsorbSlow", "AbsorbErrors", "AbsorbDegraded", "AbsorbCacheErrors",
-        "AbsorbGenerationOld", "AbsorbRejecting", "AbsorbShadowDiverges", "AbsorbPollFails",
+        "AbsorbDeadLetters", "AbsorbGenerationOld", "AbsorbRejecting", "AbsorbShadowDiverges", "AbsorbPollFails",
     }  # fmt: skip
 
 
@@ -120,6 +122,13 @@ def test_panels_do_not_overlap_and_know_their_source():
 def test_prometheus_reads_the_alerts_and_the_services_metrics():
     config = yaml.safe_load((DOCKER / "prometheus/prometheus.yml").read_text())
     assert all((DOCKER / "prometheus" / name).is_file() for name in config["rule_files"])
-    (job,) = config["scrape_configs"]
+    job, workers = config["scrape_configs"]
     assert job["job_name"] == "absorb"  # as the alerts have it
     assert job["static_configs"][0]["targets"] == ["service:8000"]
+    follow = yaml.safe_load((DOCKER.parent / "docker-compose.yml").read_text())["services"][
+        "follow"
+    ]
+    (found,) = workers["dns_sd_configs"]
+    assert found["names"] == ["follow"]
+    assert str(found["port"]) == follow["environment"]["ABSORB_FOLLOW_METRICS_PORT"]
+    assert "default" in follow["networks"]

@@ -26,6 +26,8 @@ INTRODUCTION = """# Metrics
 processes, scrape each on its own port. A histogram adds `_bucket`, `_sum` and `_count` to its name. Alerts with
 what to do are in `docker/prometheus/alerts.yml`, a dashboard in `docker/grafana/dashboard.json`.
 
+`absorb_worker_*` are metrics of `absorb follow`: each worker answers on `ABSORB_FOLLOW_METRICS_PORT`.
+
 prometheus_client's own metrics (`process_*`, `python_*`) are there as well.
 
 This page is generated from the code.

@@ -94,6 +94,7 @@ class Outcome:
         contended: users that others wrote at each of `TRIES` tries; they must come again.
         failed: user -> why no record can be made.
         logs: user -> the log that was read.
+        retries: number of users who were read again, summed over tries.
     """
 
     written: list[str] = field(default_factory=list)
@@ -104,6 +105,7 @@ class Outcome:
     contended: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     logs: dict[str, UserLog] = field(default_factory=dict)
+    retries: int = 0
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,7 @@ def refold(
     for _ in range(TRIES):
         if left:
             left = _try(client, target, left, outcome, fresh or {}, only_behind)
+            outcome.retries += len(left)
     outcome.contended = left
     _announce(client, target.generation, [*outcome.written, *outcome.unchanged])
     return outcome

@@ -21,8 +21,9 @@ from models.contract.generation import (
 )
 from models.live.catch_up import BATCH_USERS, touched_users
 from models.live.keys import coming_key
-from models.live.refold import Target, refold
+from models.live.refold import Outcome, Target, refold
 from service.follow.graph import Loaded
+from service.follow.metrics import WorkerMetrics
 
 RETRY_S = 10.0
 """How long after an artifact did not load it is tried again."""
@@ -34,6 +35,7 @@ class Targets:
 
     Attributes:
         folded: generations into which events are folded now.
+        metrics: count what is done.
         oldest_cut_s: the earliest cut of all generations that may serve; None while it is not known.
     """
 
@@ -43,6 +45,7 @@ class Targets:
         load: Callable[[str], Loaded],
         models: Collection[str],
         clock: Callable[[], float],
+        metrics: WorkerMetrics | None = None,
     ) -> None:
         """Follow nothing until the first look.
 
@@ -51,7 +54,9 @@ class Targets:
             load: loads an artifact.
             models: names of the models to follow; empty: all.
             clock: returns seconds.
+            metrics: count what is done; None: counted and shown nowhere.
         """
+        self.metrics = metrics or WorkerMetrics()
         self._client, self._load, self._models, self._clock = client, load, frozenset(models), clock
         self._loaded: dict[str, Loaded] = {}
         self._loading: dict[str, Future[Loaded]] = {}
@@ -109,6 +114,7 @@ class Targets:
         for model, target in self._serving.items():
             users = touched_users(self._client, target.generation)
             self._behind[model] = deque(users)
+            self.metrics.caught_up(model)
             fields = {"model": model, "generation": target.generation.name, "users": len(users)}
             log.info("catching up", extra=fields)
 
@@ -117,18 +123,20 @@ class Targets:
         for model, left in self._behind.items():
             if left and model in self._serving:
                 users = [left[place] for place in range(min(BATCH_USERS, len(left)))]
-                outcome = refold(self._client, self._serving[model], users, only_behind=True)
-                self.note_unfollowed(self._serving[model], outcome.unfollowed)
+                target = self._serving[model]
+                outcome = refold(self._client, target, users, only_behind=True)
+                self.note(target, outcome)
                 for _ in users:
                     left.popleft()
                 left.extend(outcome.contended)
                 return True
         return False
 
-    def note_unfollowed(self, target: Target, users: Collection[str]) -> None:
-        """Say once for a generation that it cannot follow events."""
+    def note(self, target: Target, outcome: Outcome) -> None:
+        """Count what became of users, and say once for a generation that it cannot follow events."""
+        self.metrics.folded(target.folder, outcome)
         name = target.generation.name
-        if users and name not in self._unfollowed:
+        if outcome.unfollowed and name not in self._unfollowed:
             self._unfollowed.add(name)
             why = "it was published without base histories (cache.follow, or an older builder)"
             fields = {"model": target.generation.model, "generation": name, "reason": why}
@@ -170,6 +178,7 @@ class Targets:
         self._serving[model] = target
         users = touched_users(self._client, generation)
         self._behind[model] = deque(users)
+        self.metrics.caught_up(model)
         fields = {
             "model": model,
             "generation": generation.name,

@@ -24,6 +24,7 @@ from models.live.log import UserLog, append
 from models.live.refold import prune, refold
 from models.live.window import MAX_LATENESS_S
 from service.errors import SourceUnavailableError
+from service.follow.metrics import Reason
 from service.follow.sources.source import Delivery, Source
 from service.follow.targets import Targets
 
@@ -90,6 +91,7 @@ class Worker:
         self._look_at_s = self._report_at_s = self._log_at_s = 0.0
         self._status = FollowStatus(0)
         self.tally = Tally()
+        self._metrics = targets.metrics
 
     def run(self, is_stopped: Callable[[], bool]) -> None:
         """Work until `is_stopped`; the batch that was read is finished first, if the cache answers."""
@@ -142,20 +144,22 @@ class Worker:
         self._source.ack(batch)
         self._prune(logs)
         self.tally.events += len(events)
+        self._metrics.did(len(events))
         self.tally.users += len(users)
         self._note(batch)
 
     def _checked(self, delivery: Delivery) -> Event | None:
         """The event; None if it became a dead letter."""
         event, problem = delivery.event, delivery.problem
+        reason: Reason = "unreadable"
         if event is not None:
             try:
                 event.check(self._clock())
-                problem = self._why_too_late(event)
+                problem, reason = self._why_too_late(event), "too_late"
             except RequestError as error:
-                problem = str(error)
+                problem, reason = str(error), "refused"
         if event is None or problem:
-            self._bury(delivery, problem)
+            self._bury(delivery, problem, reason)
             return None
         return event
 
@@ -166,13 +170,14 @@ class Worker:
         days = MAX_LATENESS_S // 86_400
         return f"ts_s: got {event.ts_s}, expected at most {days} days before the build's cut, {min(cuts)}"
 
-    def _bury(self, delivery: Delivery, reason: str) -> None:
+    def _bury(self, delivery: Delivery, problem: str, reason: Reason) -> None:
         if delivery.position in self._buried:  # this batch is done again
             return
-        self._source.bury(delivery, reason)
+        self._source.bury(delivery, problem)
         self._buried.add(delivery.position)
         self.tally.dead += 1
-        log.warning("dead letter", extra={"position": delivery.position, "reason": reason})
+        self._metrics.buried(reason)
+        log.warning("dead letter", extra={"position": delivery.position, "reason": problem})
 
     def _append(self, by_user: dict[str, list[Event]]) -> list[str]:
         """Add the events to the logs; returns the users, without forgotten ones."""
@@ -206,10 +211,10 @@ class Worker:
         for target in self.targets.folded if fresh else ():
             outcome = refold(self._client, target, list(fresh), fresh=fresh)
             logs |= outcome.logs
-            self.targets.note_unfollowed(target, outcome.unfollowed)
-            for user, reason in outcome.failed.items():
-                generation = target.generation
-                self._bury(latest[user], f"{generation.model} {generation.name}: {reason}")
+            self.targets.note(target, outcome)
+            for user, problem in outcome.failed.items():
+                generation = f"{target.generation.model} {target.generation.name}"
+                self._bury(latest[user], f"{generation}: {problem}", "not_folded")
             if outcome.contended:
                 raise _ContendedError
         return logs
@@ -243,6 +248,7 @@ class Worker:
             self.tally.events,
             self.targets.behind,
         )
+        self._metrics.report(status.lag_s, backlog, status.behind)
         self._client.set(FOLLOW_KEY, status.to_bytes(), ex=TTL_S)
         if now_s >= self._log_at_s:
             self._log_at_s = now_s + LOG_EVERY_S

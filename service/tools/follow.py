@@ -20,6 +20,7 @@ from models.contract.cache_url import redact_url, split_cluster_url
 from models.contract.embedded_cache import resolve_cache_url
 from models.contract.errors import AbsorbError, CacheUnavailableError
 from service.follow.graph import load_folder
+from service.follow.metrics import WorkerMetrics, serve_metrics
 from service.follow.sources.redis_stream import RedisStreamSource
 from service.follow.sources.source import Source
 from service.follow.targets import Targets
@@ -53,7 +54,7 @@ def follow(model: Models = None, until_empty: Once = False) -> None:
     (ABSORB_KAFKA_SERVERS and ABSORB_KAFKA_TOPIC; the extra `kafka`). States are made by the artifacts in
     ABSORB_ARTIFACT_DIR, and written to the cache at ABSORB_CACHE_URL. Run as many workers as you like, on any machine
     that has both: they share the events, and a worker that dies leaves nothing undone. Every 30 seconds it logs how
-    many events it folded, and how many wait.
+    many events it folded, and how many wait; with ABSORB_FOLLOW_METRICS_PORT it answers scrapes by Prometheus.
 
     Example: ABSORB_CACHE_URL=embedded: absorb follow
     """
@@ -71,11 +72,16 @@ def run_worker(settings: Settings, models: list[str], *, until_empty: bool) -> T
 
     Raises:
         CacheUnavailableError: the cache does not answer at the start.
+        MetricsPortError: the port of the metrics is in use.
     """
+    metrics = WorkerMetrics()
+    if settings.follow_metrics_port is not None:
+        port = serve_metrics(metrics, settings.host, settings.follow_metrics_port)
+        log.info("metrics", extra={"host": settings.host, "port": port})
     client = connect(resolve_cache_url(settings.cache_url))
     source = make_source(settings, client)
     root = Path(settings.artifact_dir)
-    targets = Targets(client, lambda name: load_folder(root, name), models, time.monotonic)
+    targets = Targets(client, lambda name: load_folder(root, name), models, time.monotonic, metrics)
     worker = Worker(client, source, targets)
     asked = _stop_signals()
     fields = {"cache": redact_url(settings.cache_url), "source": source.name, "models": models}

@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from models.contract.embedded_cache import start_server, stop_server
 from models.live.follow_status import FollowStatus
 from models.live.forget import forget_in_cache
 from models.live.keys import CHANGED_KEY, DEAD_KEY, FOLLOW_KEY, IN_KEY, REASON_FIELD, log_key
+from service.errors import MetricsPortError
 from service.follow.graph import Loaded, load_folder
+from service.follow.metrics import serve_metrics
 from service.follow.sources.redis_stream import RedisStreamSource
 from service.follow.targets import Targets
 from service.follow.worker import Worker
@@ -78,6 +81,12 @@ def settle(*workers: Worker) -> None:
     raise AssertionError("the workers do not come to rest")
 
 
+def sample(worker: Worker, name: str, **labels: str) -> float:
+    """Value of one of the worker's metrics; 0 if it was never touched."""
+    registry = worker.targets.metrics.registry
+    return registry.get_sample_value(f"absorb_worker_{name}", labels) or 0.0
+
+
 def new_truth(builds: Builds, redis: Redis, kind: str = "by item") -> Truth:
     other = "re-encode" if kind == "by item" else "by item"
     artifacts: list[Artifact] = [builds.artifact(CASES[name]) for name in (kind, other)]
@@ -113,6 +122,9 @@ def test_an_event_changes_the_record_and_is_folded_once(builds, redis, kind):
     changed = {fields[b"u"] for _, fields in redis.xrange(CHANGED_KEY)}
     assert changed == {b"u0", b"u1", b"new"}
     assert {target.folder.name for target in worker.targets.folded} == {kind}
+    assert sample(worker, "records_total", folder=kind, result="written") >= 3
+    assert sample(worker, "events_total") == worker.tally.events == 6
+    assert sample(worker, "catch_ups_total", model="followed") >= 1
 
 
 def test_what_cannot_be_folded_becomes_a_dead_letter_with_the_reason(builds, redis):
@@ -136,6 +148,9 @@ def test_what_cannot_be_folded_becomes_a_dead_letter_with_the_reason(builds, red
         strict=True,
     ):  # fmt: skip
         assert expected in reason
+    counts = {"unreadable": 2, "refused": 2, "too_late": 1, "not_folded": 0}
+    for reason, count in counts.items():
+        assert sample(worker, "dead_letters_total", reason=reason) == count
     assert redis.hlen(log_key("u1")) == 2  # the one event in time, and the version
     truth.check()
 
@@ -279,6 +294,7 @@ def test_two_workers_that_fold_one_user_at_once(builds, redis):
         settle(worker, other)
         client.heal()
         truth.check()
+    assert sample(worker, "compare_and_set_retries_total") > 0
 
 
 def test_the_status_says_how_far_the_worker_is(builds, redis):
@@ -293,6 +309,28 @@ def test_the_status_says_how_far_the_worker_is(builds, redis):
     assert (status.events, status.backlog) == (1, 0)
     assert status.behind == {"followed": 0}
     assert 0 < redis.ttl(FOLLOW_KEY) <= 15
+
+
+def test_a_worker_answers_scrapes(builds, redis):
+    truth = new_truth(builds, redis)
+    truth.publish(truth.artifacts[0], FIRST_CUT_S, in_place=False)
+    worker = new_worker(builds, redis)
+    port = serve_metrics(worker.targets.metrics, "127.0.0.1", 0)
+    truth.post(event("u1", truth.items[1], FIRST_CUT_S + 50, "a"))
+    settle(worker)
+
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+
+    assert {
+        "absorb_worker_events_total 1.0",
+        "absorb_worker_waiting_events 0.0",
+        "absorb_worker_lag_seconds 0.0",
+        'absorb_worker_behind_users{model="followed"} 0.0',
+        'absorb_worker_dead_letters_total{reason="too_late"} 0.0',
+    } <= set(lines)
+    with pytest.raises(MetricsPortError, match=f"got 127.0.0.1:{port}, expected a free port"):
+        serve_metrics(worker.targets.metrics, "127.0.0.1", port)
 
 
 def test_old_events_leave_the_log_and_no_window_changes(builds, redis):
