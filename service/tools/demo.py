@@ -68,11 +68,14 @@ def demo(
         ),
     ] = None,
     top_k: Annotated[int, typer.Option(help="number of candidates to print", min=1)] = 10,
+    purchase: Annotated[
+        bool, typer.Option(help="buy something for the user; it stays in the user's state")
+    ] = True,
 ) -> None:
     """Start the service on a free port, score candidates for a user, print the ranked list.
 
-    Then start `absorb follow`, send a purchase of the user, and print how it changed the ranking, and how soon. The
-    purchase stays in the user's state.
+    Then start `absorb follow`, send a purchase of the user, and print how it changed the ranking, and how soon.
+    Use --no-purchase on a cache whose users are real.
 
     Example: absorb demo --user 1 --top-k 5
     """
@@ -82,7 +85,8 @@ def demo(
         published = read_published(settings, model, MAX_USERS_READ)
         slate = list(candidate or whole_slate(published)[: settings.max_candidates])
         with running_service(LOG) as url, httpx.Client(base_url=url, timeout=TIMEOUT_S) as client:
-            show(client, published, user, slate, top_k, Console(), settings.cache_url)
+            cache_url = settings.cache_url if purchase else None
+            show(client, published, user, slate, top_k, Console(), cache_url)
     except AbsorbError as error:
         typer.echo(f"demo: {error}", err=True)
         raise typer.Exit(1) from error
@@ -95,7 +99,7 @@ def show(
     candidates: list[Candidate],
     top_k: int,
     console: Console,
-    cache_url: str,
+    cache_url: str | None,
 ) -> None:
     """Send the requests and print the answers.
 
@@ -106,7 +110,7 @@ def show(
         candidates: ids, or objects with fields; none: a mixed slate.
         top_k: number of candidates to print.
         console: prints.
-        cache_url: of the cache, as in the settings.
+        cache_url: of the cache, as in the settings; None: the user buys nothing.
 
     Raises:
         AbsorbError: an answer is an error, or the cache holds no user.
@@ -130,11 +134,14 @@ def show(
     console.print(latest(user["recent"], names), overflow="ellipsis", no_wrap=True)
     console.print(state(answer, user, served), soft_wrap=True, markup=False)
     console.print(metrics(served["report"]))
-    shopper = Shopper(user["user_id"], frozenset(filter(None, user["recent"])), candidates, model)
-    show_purchase(
-        lambda method, path, body: send(client, method, path, json=body),
-        cache_url, published, shopper, names, console,
-    )  # fmt: skip
+    if cache_url is not None:
+        shopper = Shopper(
+            user["user_id"], frozenset(filter(None, user["recent"])), candidates, model
+        )
+        show_purchase(
+            lambda method, path, body: send(client, method, path, json=body),
+            cache_url, published, shopper, names, console,
+        )  # fmt: skip
     is_long = len(candidates) > NUM_FAMILIAR + NUM_OTHERS
     what = f"The same request with {NUM_SENT} of its candidates" if is_long else "The same request"
     console.print(f"{what}, to a service started by [bold]make serve[/]:")

@@ -42,9 +42,9 @@ def truth(builds: Builds, in_a_folder: World, monkeypatch: pytest.MonkeyPatch) -
     return truth
 
 
-def run(truth: Truth) -> Result:
+def run(truth: Truth, *options: str) -> Result:
     candidates = [f"--candidate={item}" for item in truth.items[:9]]
-    result = CliRunner().invoke(app, ["--user", "u1", *candidates])
+    result = CliRunner().invoke(app, ["--user", "u1", *candidates, *options])
     assert result.exit_code == 0, result.stderr
     assert "curl -s" in result.stdout
     return result
@@ -100,6 +100,12 @@ def test_a_state_that_does_not_change_in_time_is_named_and_the_next_demo_goes_on
 
     assert "From the POST to the changed ranking" in run(truth).stdout
     assert len(events(truth)) == 2
+
+
+def test_without_a_purchase_nothing_is_sent(truth: Truth) -> None:
+    assert "urchase" not in run(truth, "--no-purchase").stdout
+    assert events(truth) == []
+    assert not demo_purchase.LOG.exists()
 
 
 def test_a_build_without_base_histories_is_named(in_a_folder: World) -> None:
