@@ -37,6 +37,7 @@ from models.contract.example_slate import EXAMPLE_SLATE
 from models.contract.item_texts import ITEM_TEXTS, texts_to_bytes
 from models.contract.onnx_graph import require_self_contained
 from models.contract.plan import PLAN, plan_to_bytes
+from models.contract.vocabulary import Vocabulary
 from models.live.additive import is_additive
 
 logger = logging.getLogger(__name__)
@@ -115,11 +116,7 @@ def export(
     Raises:
         ExportMismatchError: the graphs or the plan, and torch, give different scores.
     """
-    prototypes = make_prototypes(events)
-    checkpoint = with_prototypes(checkpoint, events, prototypes)
-    vocabulary = replace(events.vocabulary, prototypes=prototypes)
-    if prototypes is not None:
-        sample = with_some(sample, vocabulary.first_prototype, len(prototypes))
+    checkpoint, vocabulary, sample = _with_prototypes(checkpoint, events, sample)
     model = checkpoint.build()
     graphs = build_graphs(model, sample)
     difference = largest_difference(model, graphs, sample)
@@ -158,6 +155,17 @@ def export(
     if slate is not None:
         contents[EXAMPLE_SLATE] = slate.to_bytes()
     return save_artifact(root, manifest, contents)
+
+
+def _with_prototypes(
+    checkpoint: Checkpoint, events: Events, sample: Batch
+) -> tuple[Checkpoint, Vocabulary, Batch]:
+    """All three with rows for items that the build does not know, if there are any."""
+    prototypes = make_prototypes(events)
+    vocabulary = replace(events.vocabulary, prototypes=prototypes)
+    if prototypes is not None:
+        sample = with_some(sample, vocabulary.first_prototype, len(prototypes))
+    return with_prototypes(checkpoint, events, prototypes), vocabulary, sample
 
 
 def _plan(model: CtrModel, graphs: Graphs, sample: Batch) -> bytes | None:

@@ -19,6 +19,7 @@ SIGNS = {
     "train": r"train .* 1\d/20 .* loss",
     "evaluate": r"evaluate .* [1-9]\d*/\d+ ",
     "export": r"export .* 0:00:0\d",
+    "gate": r"gate .* [1-9]\d*/\d+ ",
 }
 """What a builder shows when it is well inside a step."""
 SPINNER = r"[\u2800-\u28ff] "

@@ -94,10 +94,11 @@ class RedisStreamSource:
             claimed = self._claimed(max_events)
             if claimed:
                 return claimed
-            wait_ms = max(1, int(1000 * wait_s))
+            # The server ends a wait, however short, only when it looks next, 10 times a second.
+            waiting = ("BLOCK", max(1, int(1000 * wait_s))) if wait_s > 0 else ()
             answer = self._in_group(
                 "XREADGROUP", "GROUP", GROUP, self._consumer, "COUNT", max_events,
-                "BLOCK", wait_ms, "STREAMS", IN_KEY, ">",
+                *waiting, "STREAMS", IN_KEY, ">",
             )  # fmt: skip
         return [delivery for _, entries in _pairs(answer) for delivery in _deliveries(entries)]
 

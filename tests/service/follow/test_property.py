@@ -195,8 +195,8 @@ def test_every_record_is_that_of_a_rebuild(builds, redis, kind):
     run_machine(
         Machine,
         settings=hypothesis.settings(
-            max_examples=300 if is_long else 6,
-            stateful_step_count=40 if is_long else 20,
+            max_examples=300 if is_long else 3,
+            stateful_step_count=40 if is_long else 14,
             deadline=None,
             suppress_health_check=list(hypothesis.HealthCheck),
         ),
