@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -72,9 +73,12 @@ def new_worker(builds: Builds, client: Any, name: str = "one") -> Worker:
 
 def settle(*workers: Worker) -> None:
     """Work until nothing is left."""
-    for _ in range(200):
+    deadline_s = time.monotonic() + 60
+    while time.monotonic() < deadline_s:
         done = [worker.step() for worker in workers]
         is_loading = any(worker.targets.is_loading for worker in workers)
+        if is_loading:
+            time.sleep(0.01)
         behind = any(sum(worker.targets.behind.values()) for worker in workers)
         if not any(done) and not is_loading and not behind:
             return
