@@ -152,8 +152,8 @@ def test_records_of_codec_1_hold_every_row_and_are_still_read(dtype: RecordDtype
 
 
 def test_records_of_a_later_codec_are_refused():
-    with pytest.raises(CorruptRecordError, match="not a record of codec 1 or 2"):
-        unpack(with_payload(b"", codec=3))
+    with pytest.raises(CorruptRecordError, match="not a record of codec"):
+        unpack(with_payload(b"", codec=4))
 
 
 @each_dtype
