@@ -22,6 +22,7 @@ from service.errors import (
     DeadlineError,
     EncodingError,
     KeyMissingError,
+    MetricsPortError,
     NotReadyError,
     OverloadedError,
     ScoreError,
@@ -74,6 +75,7 @@ STATUS: dict[type[AbsorbError], int] = {
     CorruptRecordError: 500,
     ForeignRecordError: 500,
     GenerationError: 500,
+    MetricsPortError: 500,
 }
 
 GRPC_CODES = {
