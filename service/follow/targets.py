@@ -108,6 +108,9 @@ class Targets:
         needed = {generation.artifact_id for generation in [*wanted.values(), *coming]}
         needed |= {target.generation.artifact_id for target in self._serving.values()}
         self._loaded = {name: kept for name, kept in self._loaded.items() if name in needed}
+        # Nobody would take their results: the worker would take itself to be loading for ever.
+        for artifact_id in self._loading.keys() - needed:
+            self._loading.pop(artifact_id).cancel()
 
     def catch_up_all(self) -> None:
         """Bring every touched user of every followed generation up to date, bit by bit."""
