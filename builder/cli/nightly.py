@@ -93,6 +93,14 @@ def _confirm(build: "Build", generation: str) -> None:
     confirm_served(client, recipe.serve_as, generation, recipe.publish.wait_s)
 
 
+def _run_alone(made: "Build", step: str) -> None:
+    """Do one step while no other builder works in the folder."""
+    from builder.cli.steps import do_step
+
+    with made.folder.locked(), run_log(made.folder):
+        do_step(made, step)
+
+
 def _add_step(name: str, summary: str) -> None:
     def step(
         recipe: RecipePath = DEFAULT_RECIPE,
@@ -100,11 +108,8 @@ def _add_step(name: str, summary: str) -> None:
         artifacts: Artifacts = ARTIFACTS,
         cache: CacheUrl = CACHE,
     ) -> None:
-        from builder.cli.steps import do_step
-
         made = make_build(recipe, runs, artifacts, cache)
-        with made.folder.locked(), run_log(made.folder):
-            do_step(made, name)
+        _run_alone(made, name)
         if name == "publish":
             _confirm(made, made.folder.stamps()[name].result["name"])
 
@@ -135,11 +140,8 @@ def ingest(
     without_tombstones: WithoutTombstones = False,
 ) -> None:
     """Read, check and index the recipe's event log, without the events of forgotten users (`absorb forget`)."""
-    from builder.cli.steps import do_step
-
     made = make_build(recipe, runs, artifacts, cache, reads_tombstones=not without_tombstones)
-    with made.folder.locked(), run_log(made.folder):
-        do_step(made, "ingest")
+    _run_alone(made, "ingest")
 
 
 @app.command(
@@ -158,11 +160,8 @@ def gate(
     Margins are keys of the recipe's section `gate`. The run's folder gets gate.md, gate.json and gate.png. With
     --force a refused model counts as passed, and `absorb publish` publishes it.
     """
-    from builder.cli.steps import do_step
-
     made = replace(make_build(recipe, runs, artifacts, cache), is_forced=force)
-    with made.folder.locked(), run_log(made.folder):
-        do_step(made, "gate")
+    _run_alone(made, "gate")
 
 
 @app.command(
@@ -187,8 +186,6 @@ def train(
     `absorb prepare` wrote is trained, and its checkpoint is written to --out; `python -m builder.cli.prepared train`
     does the same where only torch, numpy and safetensors are installed.
     """
-    from builder.cli.steps import do_step
-
     if prepared is not None:
         from builder.cli.prepared import train_prepared
         from builder.prepared import Prepared
@@ -198,8 +195,7 @@ def train(
             console.print(train_prepared(found, out, progress, minutes=minutes), soft_wrap=True)
         return
     made = make_build(recipe, runs, artifacts, cache, device)
-    with made.folder.locked(), run_log(made.folder):
-        do_step(made, "train")
+    _run_alone(made, "train")
 
 
 @app.command(

@@ -96,13 +96,7 @@ class Event:
         Raises:
             EventError: the bytes are not an event.
         """
-        if len(raw) > MAX_EVENT_BYTES:
-            raise EventError(f"got {len(raw)} bytes, expected at most {MAX_EVENT_BYTES}")
-        try:
-            values = read_json(raw)
-        except (ValueError, RecursionError) as error:
-            raise EventError(f"got {shown(raw)}, expected JSON: {error}") from error
-        return cls.from_values(values)
+        return cls.from_values(parsed(raw))
 
     @classmethod
     def from_values(cls, values: object) -> "Event":
@@ -125,6 +119,20 @@ class Event:
             _text(values, "kind") if "kind" in values else "",
             _texts(values, "fields") if "fields" in values else {},
         )
+
+
+def parsed(raw: bytes) -> Any:
+    """The JSON of a message that should be an event.
+
+    Raises:
+        EventError: it is longer than an event can be, or no JSON.
+    """
+    if len(raw) > MAX_EVENT_BYTES:
+        raise EventError(f"got {len(raw)} bytes, expected at most {MAX_EVENT_BYTES}")
+    try:
+        return read_json(raw)
+    except (ValueError, RecursionError) as error:
+        raise EventError(f"got {shown(raw)}, expected JSON: {error}") from error
 
 
 def _check_text(name: str, value: str) -> None:

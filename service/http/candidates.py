@@ -67,6 +67,25 @@ def read_id(name: str, value: object) -> str:
     raise RequestError(name, short(value), "a string or an integer")
 
 
+def require_list(name: str, value: object, most: int, expected: str) -> list[Any]:
+    """Return a list of 1 to `most` elements.
+
+    Args:
+        name: of the field.
+        value: what came.
+        most: most elements.
+        expected: what the error says was expected.
+
+    Raises:
+        RequestError: `value` is no list, or is empty or longer.
+    """
+    if not isinstance(value, list):
+        raise RequestError(name, short(value), expected)
+    if not 0 < len(value) <= most:
+        raise RequestError(name, Unquoted(f"{len(value)} of them"), expected)
+    return value
+
+
 def are_texts(values: Sequence[object]) -> TypeGuard[list[str]]:
     """Whether all are strings that `check_id` accepts. No Python loop: slates are long."""
     return set(map(type, values)) == {str} and are_ids(cast(list[str], values))

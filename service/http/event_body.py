@@ -14,7 +14,7 @@ from pydantic import (
 from models.contract.errors import RequestError, Unquoted, did_you_mean
 from models.contract.vocabulary import check_id
 from models.live.event import MAX_FIELDS, MAX_KIND, Event
-from service.http.candidates import ID_SCHEMA, read_id, short
+from service.http.candidates import ID_SCHEMA, read_id, require_list, short
 from service.transport.limits import MARGIN, JsonBound
 
 MAX_EVENTS = 1000
@@ -60,12 +60,7 @@ def body_bound() -> JsonBound:
 
 
 def _list_of_events(value: object) -> list[object]:
-    if not isinstance(value, list):
-        raise RequestError("events", short(value), f"a list of 1 to {MAX_EVENTS} events")
-    if not 0 < len(value) <= MAX_EVENTS:
-        got = Unquoted(f"{len(value)} of them")
-        raise RequestError("events", got, f"a list of 1 to {MAX_EVENTS} events")
-    return value
+    return require_list("events", value, MAX_EVENTS, f"a list of 1 to {MAX_EVENTS} events")
 
 
 class EventsRequest(BaseModel):

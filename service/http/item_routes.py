@@ -6,13 +6,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, PlainValidator, WithJsonSchema
 
-from models.contract.errors import RequestError, Unquoted
+from models.contract.errors import RequestError
 from models.contract.schema import UNKNOWN
 from models.contract.vocabulary import Vocabulary, check_id
 from models.live.new_items import MAX_AT_ONCE, MAX_ITEM_FIELDS, MAX_VALUE, read_fields
 from service.generations.new_items import NewItemRegistry
 from service.http.answers import Json
-from service.http.candidates import ID_SCHEMA, read_id, short
+from service.http.candidates import ID_SCHEMA, read_id, require_list, short
 from service.http.item_schemas import NewItemList, NewItemsAnswer
 from service.http.requests import parse_request
 from service.transport.auth import Access
@@ -51,12 +51,8 @@ NEW_ITEMS_SCHEMA: dict[str, Any] = {
 
 def _items(value: object) -> dict[str, dict[str, str]]:
     expected = f"a list of 1 to {MAX_AT_ONCE} objects with item_id and fields"
-    if not isinstance(value, list):
-        raise RequestError("items", short(value), expected)
-    if not 0 < len(value) <= MAX_AT_ONCE:
-        raise RequestError("items", Unquoted(f"{len(value)} of them"), expected)
     items: dict[str, dict[str, str]] = {}
-    for at, one in enumerate(value):
+    for at, one in enumerate(require_list("items", value, MAX_AT_ONCE, expected)):
         where = f"items[{at}]"
         if not isinstance(one, dict) or one.keys() != KEYS:
             raise RequestError(where, short(one), "an object with item_id and fields, no more")

@@ -26,6 +26,7 @@ from service.http.candidates import (
     Candidates,
     are_texts,
     read_id,
+    require_list,
     short,
 )
 from service.settings import Settings
@@ -51,11 +52,8 @@ def _user_id(value: object) -> str:
 
 def _users_to_prefetch(value: object) -> list[str]:
     expected = f"a list of 1 to {MAX_PREFETCH} user ids"
-    if not isinstance(value, list):
-        raise RequestError("user_ids", short(value), expected)
-    if not 0 < len(value) <= MAX_PREFETCH:
-        raise RequestError("user_ids", Unquoted(f"{len(value)} of them"), expected)
-    return [read_id(f"user_ids[{at}]", user_id) for at, user_id in enumerate(value)]
+    users = require_list("user_ids", value, MAX_PREFETCH, expected)
+    return [read_id(f"user_ids[{at}]", user_id) for at, user_id in enumerate(users)]
 
 
 def _recent(value: object, info: ValidationInfo) -> list[str]:

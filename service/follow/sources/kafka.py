@@ -22,9 +22,8 @@ from confluent_kafka import (
 )
 
 from models.contract.errors import shown
-from models.contract.strict_json import read_json
 from models.contract.vocabulary import MAX_ID_LENGTH
-from models.live.event import MAX_EVENT_BYTES, Event, EventError
+from models.live.event import MAX_EVENT_BYTES, Event, EventError, parsed
 from models.live.keys import GROUP
 from service.errors import SourceUnavailableError
 from service.follow.sources.source import Delivery
@@ -211,12 +210,7 @@ def _delivery(message: Message) -> Delivery:
 
 
 def _event(raw: bytes, position: str, message: Message) -> Event:
-    if len(raw) > MAX_EVENT_BYTES:
-        raise EventError(f"got {len(raw)} bytes, expected at most {MAX_EVENT_BYTES}")
-    try:
-        values = read_json(raw)
-    except (ValueError, RecursionError) as error:
-        raise EventError(f"got {shown(raw)}, expected JSON: {error}") from error
+    values = parsed(raw)
     if not isinstance(values, dict):
         raise EventError(f"got {shown(values)}, expected an object with user_id and item_id")
     named = {NAMES.get(name, name): value for name, value in values.items() if value is not None}

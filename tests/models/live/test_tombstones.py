@@ -1,14 +1,7 @@
 """Tombstones on a real server: they name nobody, keep their time, and are counted also after they are lifted."""
 
-import shutil
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 from redis import Redis
 
-from models.contract.embedded_cache import start_server, stop_server
 from models.live.keys import FORGOTTEN_KEY, tombstone
 from models.live.tombstones import (
     Tombstones,
@@ -19,21 +12,6 @@ from models.live.tombstones import (
     read_tombstones,
     restore,
 )
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    folder = Path(tempfile.mkdtemp(prefix="ab", dir="/tmp"))  # unix socket paths must be short
-    yield f"unix://{start_server(folder)}"
-    stop_server(folder)
-    shutil.rmtree(folder)
-
-
-@pytest.fixture
-def client(server: str) -> Iterator[Redis]:
-    with Redis.from_url(server) as client:
-        client.flushall()
-        yield client
 
 
 def test_a_tombstone_keeps_its_first_time_and_does_not_name_the_user(client: Redis):

@@ -1,29 +1,24 @@
 """Both sources keep one promise, on a real server and on librdkafka's mock brokers: at least once, until it is done."""
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
 from redis import Redis
 
-from models.contract.embedded_cache import start_server, stop_server
 from models.live.keys import EVENT_FIELD, GROUP, IN_KEY
 from service.errors import SourceUnavailableError
 from service.follow.sources.redis_stream import RedisStreamSource
 from tests.service.follow.brokers import mock_cluster
 from tests.service.follow.places import Place, event, ids, kafka_place, read, stream_place
+from tests.valkey import emptied, running_server
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    folder = Path(tempfile.mkdtemp(prefix="ab", dir="/tmp"))  # unix socket paths must be short
-    yield f"unix://{start_server(folder)}"
-    stop_server(folder)
-    shutil.rmtree(folder)
+    with running_server() as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +29,7 @@ def brokers() -> Iterator[str]:
 
 @pytest.fixture
 def client(server: str) -> Iterator[Redis]:
-    with Redis.from_url(server) as client:
-        client.flushall()
+    with emptied(server) as client:
         yield client
 
 

@@ -1,18 +1,15 @@
 """The worker on a real server: events become parts of records, each once, whatever happens on the way."""
 
-import shutil
-import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from redis import Redis
 
 from models.contract.artifact import Artifact
-from models.contract.embedded_cache import start_server, stop_server
 from models.live.follow_status import FollowStatus
 from models.live.forget import forget_in_cache
 from models.live.keys import CHANGED_KEY, DEAD_KEY, FOLLOW_KEY, IN_KEY, REASON_FIELD, log_key
@@ -26,6 +23,7 @@ from tests.builds import Builds
 from tests.cases import Case
 from tests.service.follow.fragile import Fragile, KilledError
 from tests.service.follow.truth import DAY_S, FIRST_CUT_S, LATENESS_S, NOW_S, Truth, event
+from tests.valkey import emptied, running_server
 
 CASES = {
     "by item": Case("lrea", "activity"),
@@ -36,16 +34,13 @@ CASES = {
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    folder = Path(tempfile.mkdtemp(prefix="ab", dir="/tmp"))  # unix socket paths must be short
-    yield f"unix://{start_server(folder)}"
-    stop_server(folder)
-    shutil.rmtree(folder)
+    with running_server() as url:
+        yield url
 
 
 @pytest.fixture
 def redis(server: str) -> Iterator[Redis]:
-    with Redis.from_url(server) as client:
-        client.flushall()
+    with emptied(server) as client:
         yield client
 
 
@@ -192,6 +187,31 @@ def test_events_in_the_middle_of_a_publish_are_in_the_new_generation(builds, red
     truth.check()  # before the worker knows of it
     settle(worker)
     truth.check()
+
+
+def test_an_artifact_that_nothing_needs_any_more_is_not_waited_for(builds, redis):
+    truth, may_load = new_truth(builds, redis), threading.Event()
+
+    def load(artifact_id: str) -> Loaded:
+        assert may_load.wait(60)
+        return loader(builds)(artifact_id)
+
+    targets = Targets(redis, load, (), time.monotonic)
+    truth.publish(truth.artifacts[0], FIRST_CUT_S, in_place=False)
+    targets.look()
+    truth.publish(truth.artifacts[1], FIRST_CUT_S, in_place=False)
+    targets.look()
+    may_load.set()
+    deadline_s = time.monotonic() + 60
+    while targets.is_loading and time.monotonic() < deadline_s:
+        targets.look()
+        time.sleep(0.01)
+
+    assert not targets.is_loading
+    assert [one.generation.artifact_id for one in targets.folded] == [
+        truth.artifacts[1].artifact_id
+    ]
+    targets.close()
 
 
 def test_a_rollback_is_caught_up(builds, redis):

@@ -1,17 +1,13 @@
 """Events on a server and on a cluster: few round trips, and nothing of a user who is forgotten meanwhile."""
 
 import asyncio
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
 from redis import Redis
 from redis.cluster import RedisCluster
 
-from models.contract.embedded_cache import start_server, stop_server
 from models.live.event import Event
 from models.live.keys import FORGOTTEN_KEY, IN_KEY, TOUCHED_KEY, log_key, tombstone
 from service.errors import UserForgottenError
@@ -19,6 +15,7 @@ from service.store.cluster import ClusterStore
 from service.store.event_log import EventLog
 from service.store.redis import Keyed, RedisStore
 from tests.cluster import Cluster, running_cluster
+from tests.valkey import running_server
 
 pytestmark = pytest.mark.anyio
 MANY = [Event(f"e{at}", f"u{at}", f"i{at}", 1000 + at) for at in range(1000)]
@@ -40,10 +37,8 @@ class Interrupted:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    folder = Path(tempfile.mkdtemp(prefix="ab", dir="/tmp"))  # unix socket paths must be short
-    yield f"unix://{start_server(folder)}"
-    stop_server(folder)
-    shutil.rmtree(folder)
+    with running_server() as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """The demo's purchase: a real service and a real worker over a small build, whose records follow events."""
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,18 +16,6 @@ from tests.cases import Case
 from tests.service.follow.truth import FIRST_CUT_S, Truth
 from tests.service.toy import Toy
 from tests.service.world import World
-
-
-@pytest.fixture
-def in_a_folder(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    """The folder and the environment in which a user would start the demo."""
-    monkeypatch.setenv("ABSORB_CACHE_URL", world.url)
-    monkeypatch.setenv("ABSORB_ARTIFACT_DIR", str(world.artifacts))
-    monkeypatch.setenv("ABSORB_CACHE_TIMEOUT_MS", "2000")
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
-    monkeypatch.setenv("COLUMNS", "120")
-    monkeypatch.chdir(tmp_path)
-    return world
 
 
 @pytest.fixture
