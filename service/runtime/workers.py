@@ -10,6 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import ParamSpec, TypeVar
 
+from service.runtime.placement import Placement
+
 P = ParamSpec("P")
 Result = TypeVar("Result")
 
@@ -30,6 +32,7 @@ class Workers:
         self.num_ended = 0
         self._num_threads = num_threads
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="scorer")
+        self._placement = Placement()
         self._since_s: dict[int, float] = {}
 
     def submit(
@@ -43,6 +46,7 @@ class Workers:
         return self._pool.submit(self._timed, partial(work, *args, **kwargs))
 
     def _timed(self, work: Callable[[], Result]) -> Result:
+        self._placement.began()
         thread = threading.get_ident()
         self._since_s[thread] = time.monotonic()
         try:
@@ -53,7 +57,10 @@ class Workers:
 
     def help(self, work: Callable[[], None], most: int) -> None:
         """Run `work` in the idle threads, and in at most `most`; the calling thread takes the place of one of them."""
-        for _ in range(min(most, self.num_idle, self._num_threads - 1)):
+        helpers = min(most, self.num_idle, self._num_threads - 1)
+        if helpers > 0:
+            self._placement.keep_off()
+        for _ in range(helpers):
             self._pool.submit(self._timed, work)
 
     @property
