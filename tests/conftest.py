@@ -18,8 +18,8 @@ E2E = "tests/e2e/"
 
 # Tests compute little at a time: on a busy machine, several threads would mostly wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# No deadline: a busy machine is not a failure. Fewer draws than usual: all tests have to end within 15 minutes. The same
-# draws in each run: a change is judged by what it changes. `make fuzz` looks for more.
+# No deadline: a busy machine is not a failure. Fewer draws than usual: all tests have to end within 15 minutes.
+# The same draws in each run, so that a change is judged by what it changes. `make fuzz` looks for more.
 hypothesis.settings.register_profile("absorb", deadline=None, max_examples=40, derandomize=True)
 # `make fuzz`: different draws in each run, for minutes.
 hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=3000, derandomize=False)
