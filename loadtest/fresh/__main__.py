@@ -23,7 +23,7 @@ from models.contract.errors import AbsorbError
 from models.live.keys import FOLLOW_KEY
 from service.errors import NotReadyError
 
-OUT = Path("loadtest/results")
+OUT = Path("loadtest/results/fresh")
 START_LIMIT_S = 30.0
 WARM_UP_S = 2.0
 EXIT_CODES = (
