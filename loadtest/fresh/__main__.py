@@ -20,7 +20,7 @@ from loadtest.fresh.world import World, following, published, serving
 from loadtest.machine import commit, describe_machine
 from models.command_line import run_app
 from models.contract.errors import AbsorbError
-from models.live.keys import FOLLOW_KEY
+from models.live.keys import FOLLOWERS_KEY
 from service.errors import NotReadyError
 
 OUT = Path("loadtest/results/fresh")
@@ -66,7 +66,7 @@ def _fresh(world: World, logs: Path, rates: tuple[float, float, float]) -> laten
     events, scores, seconds = rates
     with serving(world, logs / "service.log") as url, following(world, logs / "follow.log"):
         deadline = time.monotonic() + START_LIMIT_S
-        while not world.client.exists(FOLLOW_KEY):
+        while not world.client.exists(FOLLOWERS_KEY):
             if time.monotonic() > deadline:
                 text = (logs / "follow.log").read_text(errors="replace")[-2000:]
                 raise NotReadyError(f"the worker does not start:\n{text}")

@@ -8,7 +8,8 @@
     absorb.log:<user id>                            hash: a user's live events (`log.py`)
     absorb.history:<model>:<generation>:<user id>   what a build knew of a user (`history.py`)
     absorb:{control}:forgotten                      hash: SHA-256 of a forgotten user's id -> epoch second
-    absorb:{control}:follow                         JSON: how far the workers that fold events are
+    absorb:{control}:followers                      set: names of the workers that fold events
+    absorb:{control}:follower:<name>                JSON: how far a worker is (`follow_status.py`)
     absorb:{control}:coming:<model>                 JSON: the generation that is being published
 
 The braces put the keys of one group into one slot of a Redis Cluster. Logs and histories are spread over all slots.
@@ -24,7 +25,7 @@ DEAD_KEY = "absorb:{events}:dead"
 CHANGED_KEY = "absorb:{events}:changed"
 TOUCHED_KEY = "absorb:{events}:touched"
 FORGOTTEN_KEY = "absorb:{control}:forgotten"
-FOLLOW_KEY = "absorb:{control}:follow"
+FOLLOWERS_KEY = "absorb:{control}:followers"
 GROUP = "follow"
 """Consumer group of the workers."""
 EVENT_FIELD = "e"
@@ -54,6 +55,11 @@ def history_key(generation: Generation, user_id: str) -> str:
 def history_pattern(model: str, place: str = "*") -> str:
     """Glob that matches the histories of a model, of one generation or of all. Neither has glob characters."""
     return f"absorb.history:{model}:{place}:*"
+
+
+def follower_key(worker: str) -> str:
+    """Key of the status of a worker."""
+    return f"absorb:{{control}}:follower:{worker}"
 
 
 def coming_key(model: str) -> str:

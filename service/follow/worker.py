@@ -9,6 +9,7 @@ again.
 """
 
 import logging
+import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,8 +19,8 @@ from redis.exceptions import RedisError
 
 from models.contract.errors import RequestError
 from models.live.event import Event
-from models.live.follow_status import TTL_S, FollowStatus
-from models.live.keys import FOLLOW_KEY, FORGOTTEN_KEY, TOUCHED_KEY, log_key, tombstone
+from models.live.follow_status import FollowStatus, remove_names, write_status
+from models.live.keys import FORGOTTEN_KEY, TOUCHED_KEY, log_key, tombstone
 from models.live.log import UserLog, append
 from models.live.refold import prune, refold
 from models.live.window import MAX_LATENESS_S
@@ -74,6 +75,7 @@ class Worker:
         targets: Targets,
         clock: Callable[[], float] = time.time,
         pause: Callable[[float], None] = time.sleep,
+        name: str = "",
     ) -> None:
         """Read nothing until the first step.
 
@@ -83,9 +85,11 @@ class Worker:
             targets: the generations to fold into.
             clock: returns the epoch second.
             pause: waits for some seconds.
+            name: names the worker among all; empty: a random one.
         """
         self._client, self._source, self.targets = client, source, targets
         self._clock, self._pause = clock, pause
+        self._name = name or secrets.token_hex(8)
         self._batch: Sequence[Delivery] = ()
         self._buried: set[str] = set()
         self._look_at_s = self._report_at_s = self._log_at_s = 0.0
@@ -108,6 +112,13 @@ class Worker:
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
             except _ContendedError:
                 self.tally.retries += 1
+
+    def leave(self) -> None:
+        """Say that this worker does not run any more. A cache that does not answer drops its status by itself."""
+        try:
+            remove_names(self._client, [self._name])
+        except (RedisError, OSError) as error:
+            log.info("the status is not removed", extra={"error": str(error)})
 
     def step(self, wait_s: float = 0.0) -> int:
         """Look at the pointers now and then, do one batch, and catch up some users; returns the batch's length.
@@ -247,9 +258,10 @@ class Worker:
             backlog,
             self.tally.events,
             self.targets.behind,
+            self._source.counts_all,
         )
         self._metrics.report(status.lag_s, backlog, status.behind)
-        self._client.set(FOLLOW_KEY, status.to_bytes(), ex=TTL_S)
+        write_status(self._client, self._name, status)
         if now_s >= self._log_at_s:
             self._log_at_s = now_s + LOG_EVERY_S
             fields = {"users": self.tally.users, "dead": self.tally.dead, "lag_s": last.lag_s}

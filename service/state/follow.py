@@ -10,7 +10,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from models.contract.errors import AbsorbError
-from models.live.follow_status import FollowStatus
+from models.live.follow_status import Following, following
 from service.store.redis import StateStore
 
 log = logging.getLogger(__name__)
@@ -21,9 +21,9 @@ class Freshness:
     """How far states are behind the events that were accepted.
 
     Attributes:
-        lag_s: seconds from the arrival of an event until its states were written, lately.
+        lag_s: seconds from the arrival of an event until its states were written, lately, of the slowest worker.
         waiting_events: accepted events that are in no state yet; None: the workers' source cannot tell.
-        complete: whether nothing was behind when a worker looked last: no event waited, no user was caught up.
+        complete: whether nothing was behind when the workers looked last: no event waited, no user was caught up.
     """
 
     lag_s: float
@@ -35,7 +35,7 @@ class FollowReader:
     """Reads the workers' status now and then.
 
     Attributes:
-        status: what a worker said last; None: no worker runs, or the status cannot be read.
+        status: what the workers that run said last; None: no worker runs, or no status can be read.
     """
 
     def __init__(self, store: StateStore) -> None:
@@ -45,7 +45,7 @@ class FollowReader:
             store: the cache.
         """
         self._store = store
-        self.status: FollowStatus | None = None
+        self.status: Following | None = None
 
     def freshness(self, model: str) -> Freshness | None:
         """How far a model's states are behind; None: no worker follows the model."""
@@ -67,9 +67,8 @@ class FollowReader:
     async def read(self) -> None:
         """Read once; a status that cannot be read counts as none."""
         try:
-            raw = await self._store.read_follow_status()
-            self.status = None if raw is None else FollowStatus.from_bytes(raw)
-        except (AbsorbError, ValueError):
+            self.status = following(await self._store.read_follow_statuses())
+        except AbsorbError:
             self.status = None
 
 
@@ -84,12 +83,12 @@ class FollowCollector(Collector):
         status = self._follow.status
         yield GaugeMetricFamily(
             "absorb_follow_running",
-            "Whether a worker folds events into states: 1 or 0.",
-            float(status is not None),
+            "Number of workers that fold events into states.",
+            0.0 if status is None else status.num_workers,
         )
         lag = GaugeMetricFamily(
             "absorb_follow_lag_seconds",
-            "Seconds from the arrival of an event until its states were written, of the last batch.",
+            "Seconds from the arrival of an event until its states were written: last batch of the slowest worker.",
         )
         waiting = GaugeMetricFamily(
             "absorb_follow_waiting_events", "Accepted events that are not in states yet."
@@ -100,7 +99,8 @@ class FollowCollector(Collector):
             labels=["model"],
         )
         age = GaugeMetricFamily(
-            "absorb_follow_status_age_seconds", "Seconds since a worker wrote its status."
+            "absorb_follow_status_age_seconds",
+            "Seconds since the workers that run wrote their status, of the one whose status is oldest.",
         )
         if status is not None:
             lag.add_metric([], status.lag_s)

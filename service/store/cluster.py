@@ -31,7 +31,8 @@ from models.contract.generation import (
     model_names,
     pointer_key,
 )
-from models.live.keys import FOLLOW_KEY
+from models.live.follow_status import follower_names
+from models.live.keys import FOLLOWERS_KEY, follower_key
 from service.store.redis import (
     CONTROL_TIMEOUT_S,
     MAX_PIPELINE,
@@ -121,16 +122,15 @@ class ClusterStore:
         name: bytes = await self._limited(read, CONTROL_TIMEOUT_S)
         return name
 
-    async def read_follow_status(self) -> bytes | None:
-        """What a worker that folds events said last (`FollowStatus`); None: no worker runs.
+    async def read_follow_statuses(self) -> list[bytes]:
+        """What each worker that folds events said last (`FollowStatus`); empty: no worker runs.
 
         Raises:
             CacheUnavailableError: no answer in time, or the answer is an error.
-            CorruptRecordError: the key holds a value that is not a string.
+            CorruptRecordError: a key holds a value of another type.
         """
-        read = self._send(FOLLOW_KEY, "GET", FOLLOW_KEY)
-        status: bytes | None = await self._limited(read, CONTROL_TIMEOUT_S)
-        return status
+        statuses: list[bytes] = await self._limited(self._follow_statuses(), CONTROL_TIMEOUT_S)
+        return statuses
 
     async def announce(self, service: str, loaded: bytes, ttl_s: int) -> None:
         """Write which generations a service has loaded (`heartbeat_key`); the cache drops it after `ttl_s` seconds.
@@ -213,6 +213,12 @@ class ClusterStore:
         names = model_names(await self._send(MODELS_KEY, "SMEMBERS", MODELS_KEY))
         reads = (self._first_bytes(pointer_key(name)) for name in names)
         return pointers_by_name(names, await asyncio.gather(*reads, return_exceptions=True))
+
+    async def _follow_statuses(self) -> list[bytes]:
+        members = await self._send(FOLLOWERS_KEY, "SMEMBERS", FOLLOWERS_KEY)
+        keys = [follower_key(name) for name in follower_names(members)]
+        values = await asyncio.gather(*(self._send(key, "GET", key) for key in keys))
+        return [value for value in values if value is not None]
 
     async def _first_bytes(self, key: str) -> bytes:
         value: bytes = await self._send(key, "GETRANGE", key, "0", str(MAX_POINTER_BYTES))

@@ -22,7 +22,8 @@ from models.contract.generation import (
     model_names,
     pointer_key,
 )
-from models.live.keys import FOLLOW_KEY
+from models.live.follow_status import follower_names
+from models.live.keys import FOLLOWERS_KEY, follower_key
 
 MAX_CONNECTIONS = 64
 CONTROL_TIMEOUT_S = 2.0
@@ -61,8 +62,8 @@ class StateStore(Protocol):
     async def read_default(self) -> bytes:
         """First bytes of the name of the default model; empty if there is none."""
 
-    async def read_follow_status(self) -> bytes | None:
-        """What a worker that folds events said last (`FollowStatus`); None: no worker runs."""
+    async def read_follow_statuses(self) -> list[bytes]:
+        """What each worker that folds events said last (`FollowStatus`); empty: no worker runs."""
 
     async def announce(self, service: str, loaded: bytes, ttl_s: int) -> None:
         """Write which generations a service has loaded; the cache drops it after `ttl_s` seconds."""
@@ -123,14 +124,14 @@ class RedisStore:
         """
         return await ask(self._default(), CONTROL_TIMEOUT_S, self.name)
 
-    async def read_follow_status(self) -> bytes | None:
-        """What a worker that folds events said last (`FollowStatus`); None: no worker runs.
+    async def read_follow_statuses(self) -> list[bytes]:
+        """What each worker that folds events said last (`FollowStatus`); empty: no worker runs.
 
         Raises:
             CacheUnavailableError: no answer in time, or the answer is an error.
-            CorruptRecordError: the key holds a value that is not a string.
+            CorruptRecordError: a key holds a value of another type.
         """
-        return await ask(self._get(FOLLOW_KEY), CONTROL_TIMEOUT_S, self.name)
+        return await ask(self._follow_statuses(), CONTROL_TIMEOUT_S, self.name)
 
     async def announce(self, service: str, loaded: bytes, ttl_s: int) -> None:
         """Write which generations a service has loaded (`heartbeat_key`); the cache drops it after `ttl_s` seconds.
@@ -178,6 +179,11 @@ class RedisStore:
             for name in names:
                 pipeline.getrange(pointer_key(name), 0, MAX_POINTER_BYTES)
             return pointers_by_name(names, await pipeline.execute(raise_on_error=False))
+
+    async def _follow_statuses(self) -> list[bytes]:
+        names = follower_names(cast(set[bytes], await self._redis.smembers(FOLLOWERS_KEY)))
+        values = await self._mget([follower_key(name) for name in names]) if names else []
+        return [value for value in values if value is not None]
 
     async def connect(self, _: str) -> AbstractConnection:
         """A new connection, not connected yet; the caller closes it."""

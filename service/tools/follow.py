@@ -79,14 +79,16 @@ def run_worker(settings: Settings, models: list[str], *, until_empty: bool) -> T
         port = serve_metrics(metrics, settings.host, settings.follow_metrics_port)
         log.info("metrics", extra={"host": settings.host, "port": port})
     client = connect(resolve_cache_url(settings.cache_url))
-    source = make_source(settings, client)
+    name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+    source = make_source(settings, client, name)
     root = Path(settings.artifact_dir)
     targets = Targets(client, lambda name: load_folder(root, name), models, time.monotonic, metrics)
-    worker = Worker(client, source, targets)
+    worker = Worker(client, source, targets, name=name)
     asked = _stop_signals()
     fields = {"cache": redact_url(settings.cache_url), "source": source.name, "models": models}
     log.info("follows events", extra=fields)
     worker.run(_until_empty(worker, source, asked) if until_empty else asked)
+    worker.leave()
     targets.close()
     source.close()
     return worker.tally
@@ -110,10 +112,9 @@ def connect(url: str) -> Any:
         raise CacheUnavailableError(redact_url(url), str(error)) from error
 
 
-def make_source(settings: Settings, client: Any) -> Source:
-    """The source that the settings name."""
+def make_source(settings: Settings, client: Any, name: str) -> Source:
+    """The source that the settings name, for the worker of a name."""
     if settings.kafka_servers is None:
-        name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         return RedisStreamSource(client, name)
     from service.follow.sources.kafka import KafkaSource  # an extra
 

@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from models.live.follow_status import FollowStatus
-from models.live.keys import FOLLOW_KEY
+from models.live.follow_status import FollowStatus, read_statuses
 from service.errors import NotReadyError
 
 START_LIMIT_S = 20.0
@@ -62,7 +61,7 @@ def wait_until_follows(
         NotReadyError: the worker ends, or is not that far in time; with its last log lines.
     """
     began_s, deadline = int(time.time()), time.monotonic() + START_LIMIT_S
-    while not _follows(cache.get(FOLLOW_KEY), model, began_s):
+    while not any(_follows(raw, model, began_s) for raw in read_statuses(cache)):
         has_ended = process.poll() is not None
         if has_ended or time.monotonic() > deadline:
             what = f"ended with status {process.returncode}" if has_ended else "is not ready"
@@ -71,10 +70,8 @@ def wait_until_follows(
         time.sleep(LOOK_EVERY_S)
 
 
-def _follows(raw: bytes | None, model: str, began_s: int) -> bool:
-    """Whether a status is newer than the call: that of a worker that stopped stays in the cache for a while."""
-    if raw is None:
-        return False
+def _follows(raw: bytes, model: str, began_s: int) -> bool:
+    """Whether a status is newer than the call: that of a worker that died stays in the cache for a while."""
     try:
         status = FollowStatus.from_bytes(raw)
     except ValueError:  # of a worker of another version

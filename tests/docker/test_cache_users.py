@@ -44,7 +44,7 @@ from models.live.keys import (
     CHANGED_KEY,
     DEAD_KEY,
     DONE_KEY,
-    FOLLOW_KEY,
+    FOLLOWERS_KEY,
     FORGOTTEN_KEY,
     IN_KEY,
     TOUCHED_KEY,
@@ -282,7 +282,7 @@ def test_a_worker_does_all_it_does_and_nothing_is_refused(server, tmp_path):
     with server.client("admin") as admin:
         assert record_version(admin.get(record)) == 2
         assert admin.hkeys(log_key("ann")) == [b"", b"e1"]  # the old one was removed
-        assert admin.exists(log_key("new"), pointer.current.key("new"), FOLLOW_KEY) == 3
+        assert admin.exists(log_key("new"), pointer.current.key("new"), FOLLOWERS_KEY) == 3
         assert admin.exists(log_key("gone"), pointer.current.key("gone")) == 0
         assert (admin.xlen(IN_KEY), admin.xlen(DEAD_KEY), int(admin.get(DONE_KEY))) == (0, 1, 4)
         assert admin.xlen(CHANGED_KEY) >= 2

@@ -12,7 +12,7 @@ from loadtest.chaos.expected import MODEL
 from loadtest.chaos.scenario import Scenario
 from loadtest.chaos.worker import Workers
 from models.contract.generation import Generation
-from models.live.keys import CHANGED_KEY, FOLLOW_KEY, IN_KEY, TOUCHED_KEY
+from models.live.keys import CHANGED_KEY, FOLLOWERS_KEY, IN_KEY, TOUCHED_KEY
 
 START_LIMIT_S = 30.0
 WORKER_UP_S = 1.5
@@ -69,7 +69,9 @@ def _round(name: str, fault: Fault) -> Callable[[Environment], Awaitable[None]]:
 
 async def _until_following(environment: Environment) -> None:
     deadline = time.monotonic() + START_LIMIT_S
-    while not await environment.cache.get(FOLLOW_KEY):
+    names: list[object] = []
+    while not names:
+        await environment.cache.do(lambda client: names.extend(client.smembers(FOLLOWERS_KEY)))
         if time.monotonic() > deadline:
             environment.problems.append(f"no worker follows after {START_LIMIT_S:.0f} s")
             return
@@ -78,7 +80,7 @@ async def _until_following(environment: Environment) -> None:
 
 def _own_keys(client: CacheClient) -> list[bytes]:
     """What the round before left: each round has its own events and workers."""
-    return [*client.scan_iter(match="absorb.log:*"), TOUCHED_KEY.encode(), FOLLOW_KEY.encode()]
+    return [*client.scan_iter(match="absorb.log:*"), TOUCHED_KEY.encode(), FOLLOWERS_KEY.encode()]
 
 
 async def _kill(environment: Environment, workers: Workers, sent: Sent) -> None:

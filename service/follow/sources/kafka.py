@@ -43,9 +43,11 @@ class KafkaSource:
 
     Attributes:
         name: names the source in logs and metrics.
+        counts_all: False: `waiting` counts the messages of this member's partitions.
     """
 
     name = "kafka"
+    counts_all = False
 
     def __init__(self, servers: str, topic: str, options: Mapping[str, str] | None = None) -> None:
         """Join the group.
@@ -69,6 +71,7 @@ class KafkaSource:
         )
         self._producer = Producer({"acks": "all", **common})
         self._lost = False
+        self._is_assigned = False  # and a member may be assigned no partition
         self._is_new = True  # since the partitions were assigned, nothing was asked about them
         # By partition: the offset of its next message, and those that are not acknowledged.
         self._next: dict[tuple[str, int], int] = {}
@@ -143,12 +146,12 @@ class KafkaSource:
             raise SourceUnavailableError("kafka", f"dead letters: {problems[0]}")
 
     def waiting(self) -> int | None:
-        """Messages behind the committed offsets of this member's partitions; None if it has none, or no answer."""
+        """Messages behind the committed offsets of this member's partitions; None: no answer, or not joined."""
         try:
             left = [high - max(done, low) for done, low, high in self._bounds()]
         except KafkaException:
             return None
-        return sum(left) if left else None
+        return sum(left) if left or self._is_assigned else None
 
     def has_gap(self) -> bool:
         """Whether the topic dropped messages that no worker had read."""
@@ -175,10 +178,11 @@ class KafkaSource:
         self._producer.flush(TIMEOUT_S)
 
     def _assigned(self, _: Consumer, parts: list[TopicPartition]) -> None:
-        self._is_new = True
+        self._is_new = self._is_assigned = True
         log.info("partitions", extra={"partitions": [part.partition for part in parts]})
 
     def _revoked(self, _: Consumer, parts: list[TopicPartition]) -> None:
+        self._is_assigned = False
         for part in parts:
             self._next.pop((part.topic, part.partition), None)
             self._open.pop((part.topic, part.partition), None)

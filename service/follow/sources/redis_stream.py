@@ -57,9 +57,11 @@ class RedisStreamSource:
 
     Attributes:
         name: names the source in logs and metrics.
+        counts_all: True: `waiting` counts the entries of the whole stream.
     """
 
     name = "redis"
+    counts_all = True
 
     def __init__(
         self,

@@ -28,9 +28,14 @@ class Source(Protocol):
     """Delivers events to one worker. Several workers share the events of a source.
 
     What was read and not acknowledged comes again, to this worker or another one. Used by one thread.
+
+    Attributes:
+        name: names the source in logs and metrics.
+        counts_all: whether `waiting` counts the messages for all workers, not only those for this one.
     """
 
     name: str
+    counts_all: bool
 
     def read(self, max_events: int, wait_s: float) -> Sequence[Delivery]:
         """The next messages, at most `max_events`; waits for the first one, at most `wait_s` seconds.
@@ -54,7 +59,7 @@ class Source(Protocol):
         """
 
     def waiting(self) -> int | None:
-        """Messages that no worker has acknowledged; None: the source cannot tell."""
+        """Messages that are not acknowledged yet, as `counts_all` says; None: the source cannot tell."""
 
     def has_gap(self) -> bool:
         """Whether messages may be lost, such as after a stream was trimmed, since the last call of this method."""

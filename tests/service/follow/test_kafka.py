@@ -68,6 +68,22 @@ def test_workers_that_come_and_go_lose_nothing(brokers: str):
         assert ids(read(first, 1)) == ["e40"]
 
 
+def test_a_worker_without_a_partition_waits_for_nothing(brokers: str):
+    with ExitStack() as stack:
+        place = kafka_place(brokers, "spare", stack)
+        place.send(event(1))
+        members = [place.worker() for _ in range(5)]  # of four partitions
+        assert members[0].waiting() is None
+        counts: list[int | None] = [None]
+        for _ in range(100):
+            for source in members:
+                source.read(9, 0.1)
+            counts = [source.waiting() for source in members]
+            if None not in counts and sum(count or 0 for count in counts) == 1:
+                return
+        raise AssertionError(f"got {counts}, expected one event in all")
+
+
 def test_a_worker_that_was_busy_for_long_joins_again(brokers: str):
     quick = {"max_poll_interval_ms": "6000"}
     with ExitStack() as stack:

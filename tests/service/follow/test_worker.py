@@ -10,9 +10,17 @@ import pytest
 from redis import Redis
 
 from models.contract.artifact import Artifact
-from models.live.follow_status import FollowStatus
+from models.live.follow_status import FollowStatus, read_statuses
 from models.live.forget import forget_in_cache
-from models.live.keys import CHANGED_KEY, DEAD_KEY, FOLLOW_KEY, IN_KEY, REASON_FIELD, log_key
+from models.live.keys import (
+    CHANGED_KEY,
+    DEAD_KEY,
+    FOLLOWERS_KEY,
+    IN_KEY,
+    REASON_FIELD,
+    follower_key,
+    log_key,
+)
 from service.errors import MetricsPortError
 from service.follow.graph import Loaded, load_folder
 from service.follow.metrics import serve_metrics
@@ -329,10 +337,13 @@ def test_the_status_says_how_far_the_worker_is(builds, redis):
 
     settle(worker)
 
-    status = FollowStatus.from_bytes(redis.get(FOLLOW_KEY))
+    (status,) = map(FollowStatus.from_bytes, read_statuses(redis))
     assert (status.events, status.backlog) == (1, 0)
     assert status.behind == {"followed": 0}
-    assert 0 < redis.ttl(FOLLOW_KEY) <= 15
+    (name,) = redis.smembers(FOLLOWERS_KEY)
+    assert 0 < redis.ttl(follower_key(name.decode())) <= 15
+    worker.leave()
+    assert not read_statuses(redis)
 
 
 def test_a_worker_answers_scrapes(builds, redis):

@@ -61,8 +61,8 @@ class ScriptedStore:
     async def read_default(self) -> bytes:
         return b""
 
-    async def read_follow_status(self) -> bytes | None:
-        return None
+    async def read_follow_statuses(self) -> list[bytes]:
+        return []
 
     async def announce(self, service: str, loaded: bytes, ttl_s: int) -> None:
         """Nothing to close."""
