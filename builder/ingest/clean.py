@@ -128,7 +128,9 @@ def _clean_events(
     series = {
         "user": as_ids(table, columns.user),
         "item": as_ids(table, columns.item),
-        "ts_s": as_time_s(table, columns.time, data.time_unit, now_s),
+        "ts_s": as_time_s(
+            table, columns.time, data.time_unit, now_s, data.time_format, data.time_zone
+        ),
         "label": as_label(table, columns.label, data.positive_from, data.negative_to),
         "oracle": as_probability(table, raw.oracle),
     }

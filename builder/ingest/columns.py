@@ -1,5 +1,8 @@
 """Check and convert one column of a raw table."""
 
+import json
+import re
+
 import polars as pl
 
 from builder.errors import EventsError
@@ -156,10 +159,22 @@ def repeat(value: pl.Series, table: Table) -> pl.Series:
 def require_values(table: Table, column: str) -> None:
     """Raise EventsError if the column has nulls or NaN."""
     values = table.frame[column]
-    is_missing = values.is_null()
+    expected = (
+        f'a value in every row (data.nulls = {{{toml_key(column)} = "drop"}} leaves such rows out)'
+    )
+    refuse(table, column, values, missing(values), "no value", expected)
+
+
+def missing(values: pl.Series) -> pl.Series:
+    """Rows without a value: null or NaN."""
     if values.dtype.is_float():
-        is_missing = is_missing | values.is_nan().fill_null(value=False)
-    refuse(table, column, values, is_missing, "no value", "a value in every row")
+        return values.is_null() | values.is_nan().fill_null(value=False)
+    return values.is_null()
+
+
+def toml_key(name: str) -> str:
+    """A name as a key in TOML: quoted where it must be."""
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
 
 
 def refuse(

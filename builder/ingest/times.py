@@ -33,7 +33,14 @@ FEW = 1_000
 """One in so many events, at least one: as many may lie apart from the others and are reported."""
 
 
-def as_time_s(table: Table, column: str, unit: str, now_s: float) -> pl.Series:
+def as_time_s(
+    table: Table,
+    column: str,
+    unit: str,
+    now_s: float,
+    time_format: str | None = None,
+    zone: str | None = None,
+) -> pl.Series:
     """Epoch seconds, rounded down; all 0 where `column` is "".
 
     Args:
@@ -41,6 +48,8 @@ def as_time_s(table: Table, column: str, unit: str, now_s: float) -> pl.Series:
         column: column of the times; "": the log has none.
         unit: unit of times that are numbers.
         now_s: current time; a day more is allowed for clocks that run ahead.
+        time_format: chrono's format of times that are texts; None: numbers or ISO 8601.
+        zone: zone of times without an offset; None: UTC.
 
     Raises:
         EventsError: a value is missing, cannot be read as a time, lies before 1970, decades before the others, or in
@@ -50,9 +59,10 @@ def as_time_s(table: Table, column: str, unit: str, now_s: float) -> pl.Series:
         return repeat(pl.Series([0], dtype=pl.Int64), table)
     require_values(table, column)
     values = table.frame[column]
-    seconds = _seconds(table, column, UNITS_PER_S[unit])
-    iso = "ISO 8601 such as 2025-01-31T12:30:00Z, or a number"
-    refuse(table, column, values, seconds.is_null(), "an unreadable time", iso)
+    seconds = _seconds(table, column, UNITS_PER_S[unit], time_format, zone)
+    iso = "ISO 8601 such as 2025-01-31T12:30:00Z, or a number (other texts: data.time_format)"
+    form = iso if time_format is None else f"a text such as data.time_format = {time_format!r}"
+    refuse(table, column, values, seconds.is_null(), "an unreadable time", form)
     _refuse_other_unit(table, column, seconds, unit, now_s)
     refuse(table, column, values, seconds < 0, "a time before 1970", "a later time")
     past = f"a past time (numbers are read as {unit}, see data.time_unit)"
@@ -146,31 +156,64 @@ def as_date(second: int) -> str:
     return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%d %H:%M")
 
 
-def _seconds(table: Table, column: str, per_s: int) -> pl.Series:
+def _seconds(
+    table: Table, column: str, per_s: int, time_format: str | None, zone: str | None
+) -> pl.Series:
     """Epoch seconds; null where a value cannot be read."""
     values = table.frame[column]
     if values.dtype.is_integer():
         return values.cast(pl.Int64, strict=False) // per_s
     if values.dtype.is_float():
         return (values / per_s).floor().cast(pl.Int64, strict=False)
-    if values.dtype in (pl.Date, pl.Datetime):
-        return values.dt.epoch("s")
+    if values.dtype == pl.Date:
+        values = values.cast(pl.Datetime("us"))
+    if values.dtype == pl.Datetime:
+        return epoch_s(values, zone)
+    if values.dtype == pl.String and time_format is not None:
+        return epoch_s(_parsed(values.str.strip_chars(), time_format), zone)
     if values.dtype == pl.String:
-        return _parse_times(values, per_s)
+        return _parse_times(values, per_s, zone)
     expected = "expected datetimes, dates, numbers or ISO 8601 texts"
     problem = f"column {column!r}: got values of type {values.dtype}, {expected}"
     raise EventsError(table.source, problem)
 
 
-def _parse_times(values: pl.Series, per_s: int) -> pl.Series:
+def _parse_times(values: pl.Series, per_s: int, zone: str | None) -> pl.Series:
     """Epoch seconds of numbers or ISO 8601 as text (a CSV has texts only); null where a text is neither."""
     seconds = values.cast(pl.Int64, strict=False) // per_s
     if seconds.has_nulls():
         fractions = (values.cast(pl.Float64, strict=False) / per_s).floor()
         seconds = seconds.fill_null(fractions.cast(pl.Int64, strict=False))
-    text = values.str.strip_chars().str.strip_suffix("Z").str.replace("T", " ", literal=True)
+    text = values.str.strip_chars()
+    is_utc = text.str.ends_with("Z")
+    text = text.str.strip_suffix("Z").str.replace("T", " ", literal=True)
     for time_format in TIME_FORMATS:
         if seconds.has_nulls():
-            parsed = text.str.to_datetime(time_format, time_unit="us", strict=False)
-            seconds = seconds.fill_null(parsed.dt.epoch("s"))
+            parsed = _parsed(text, time_format)
+            read = epoch_s(parsed, None).zip_with(is_utc, epoch_s(parsed, zone))
+            seconds = seconds.fill_null(read)
     return seconds
+
+
+def _parsed(texts: pl.Series, time_format: str) -> pl.Series:
+    """Datetimes of texts in one format; null where a text has another one."""
+    return texts.str.to_datetime(time_format, time_unit="us", strict=False)
+
+
+def epoch_s(values: pl.Series, zone: str | None) -> pl.Series:
+    """Epoch seconds of datetimes, rounded down.
+
+    Args:
+        values: datetimes; those with a zone of their own keep it.
+        zone: zone of the others; None: UTC. Of a local hour that comes twice the first is taken, and one that a change
+            of the clocks leaves out is read as an hour later.
+    """
+    own_zone = getattr(values.dtype, "time_zone", None)
+    if zone is None or own_zone is not None:
+        return values.dt.epoch("s")
+    local = values.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
+    if local.null_count() > values.null_count():
+        later = values.dt.offset_by("1h")
+        later = later.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
+        local = local.fill_null(later)
+    return local.dt.epoch("s")

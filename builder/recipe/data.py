@@ -1,9 +1,16 @@
 """The `[data]` section of a recipe: which log is read, and which of its columns the model sees."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from builder.recipe.limits import Interval
+from builder.recipe.reading import (
+    CsvRule,
+    OnNull,
+    filter_problems,
+    null_problems,
+    zone_problems,
+)
 from models.contract.errors import did_you_mean
 
 RESERVED_FIELDS = ("item", "user", "popularity")
@@ -123,13 +130,27 @@ class Data:
     path: str | None = None
     """Folder of the downloaded files, for the sources that need a download."""
     events: str | None = None
-    """Source "files": Parquet or CSV file, or a glob, relative to the recipe's folder or to the current folder."""
+    """Source "files": Parquet or CSV file, a glob, or a folder of such files, relative to the recipe's folder or to the
+    current folder. Parts of a path such as day=2025-01-31 are columns, too."""
     items: str | None = None
     """Source "files": file with one row per item. Unset: item fields are columns of an item's first event."""
     users: str | None = None
     """Source "files": file with one row per user."""
     time_unit: Literal["s", "ms", "us", "ns"] = "s"
     """Source "files": unit of times that are numbers, since 1970."""
+    time_format: str | None = None
+    """Source "files": format of times that are texts, such as "%d/%m/%Y %H:%M" (chrono's strftime). Unset: ISO 8601."""
+    time_zone: str | None = None
+    """Source "files": zone of datetimes, dates and texts without an offset, such as "Europe/Berlin". Unset: UTC. Of an
+    hour that comes twice, the first is taken."""
+    filter: str | None = None
+    """Source "files": SQL condition on columns of the events file, such as "quantity > 0 AND country IN ('DK', 'SE')".
+    Other events are left out before anything else is looked at; so are those for which it is null."""
+    nulls: dict[str, OnNull] = field(default_factory=dict)
+    """Column -> what to do with rows without a value in it. "drop": leave them out; "refuse": refuse the log;
+    "unknown": keep them, with the value "unknown", which is what fields do unless said otherwise."""
+    csv: CsvRule | None = None
+    """How CSV files are written. Unset: as RFC 4180 says, in UTF-8."""
     positive_from: float | None = None
     """For ratings: the label is 1 where the rating is at least this."""
     negative_to: float | None = None
@@ -168,6 +189,10 @@ SOURCE_KEYS = {
     "items": ("files",),
     "users": ("files",),
     "time_unit": ("files",),
+    "time_format": ("files",),
+    "time_zone": ("files",),
+    "filter": ("files",),
+    "csv": ("files",),
     "columns": ("files",),
     "positive_from": ("files", "movielens", "amazon-reviews-2023"),
     "negative_to": ("files", "movielens", "amazon-reviews-2023"),
@@ -185,7 +210,15 @@ def data_problems(data: Data, given: dict[str, Any]) -> list[str]:
         data: the section.
         given: the section as TOML gave it; `data` does not show which keys are defaults.
     """
-    return _source_problems(data, given) + _field_problems(data)
+    problems = _source_problems(data, given) + _field_problems(data)
+    problems += filter_problems(data.filter) + zone_problems(data.time_zone)
+    return problems + null_problems(data.nulls, _needed(data.columns))
+
+
+def _needed(columns: Columns) -> dict[str, str]:
+    """Columns that every event needs -> their key."""
+    keys = ("user", "item", "time", "label")
+    return {name: f"data.columns.{key}" for key in keys if (name := getattr(columns, key))}
 
 
 def _source_problems(data: Data, given: dict[str, Any]) -> list[str]:

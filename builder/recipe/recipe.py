@@ -85,7 +85,17 @@ def _require_shares(names: str, *shares: float | None) -> None:
 LATER_KEYS = {
     "split": ("validate_users", "test_users", "validate_events", "test_events", "last_only"),
     "train": ("share", "max_epochs", "weight_decay", "warm_start"),
-    "data": ("negative_to", "candidate_fields", "pools", "drop_repeats"),
+    "data": (
+        "negative_to",
+        "candidate_fields",
+        "pools",
+        "drop_repeats",
+        "time_format",
+        "time_zone",
+        "filter",
+        "nulls",
+        "csv",
+    ),
     "data.columns": ("item_text", "quantity"),
     "negatives": ("own_past", "window_hours"),
 }
@@ -211,9 +221,10 @@ class Recipe:
             owner: Any = self
             for name in section.split("."):
                 table, owner = table[name], getattr(owner, name)
-            unset = {key.name: key.default for key in fields(owner)}
+            unset = {key.name: key for key in fields(owner)}
             for key in keys:
-                if table[key] == unset[key]:
+                make = unset[key].default_factory
+                if table[key] == (make() if callable(make) else unset[key].default):
                     del table[key]
         later = {
             "language": None,

@@ -7,8 +7,11 @@ from pathlib import Path
 import polars as pl
 
 from builder.errors import EventsError
+from builder.ingest.sources.condition import keep_rows
 from builder.ingest.sources.raw import RawLog, RawPools, Table, require_columns
+from builder.ingest.sources.scan import is_table, scan
 from builder.recipe.data import TIME_FIELDS, PoolFile
+from builder.recipe.reading import CsvRule
 from builder.recipe.recipe import Recipe
 
 
@@ -27,7 +30,10 @@ def read_files(recipe: Recipe) -> RawLog:
     item_id, user_id = columns.item_id or columns.item, columns.user_id or columns.user
     return RawLog(
         events=read_table(
-            recipe, data.events or "", [*of_events, *([] if data.items else of_items)]
+            recipe,
+            data.events or "",
+            [*of_events, *([] if data.items else of_items)],
+            data.filter,
         ),
         columns=columns,
         items=_read_optional(recipe, data.items, [item_id, *of_items]),
@@ -57,60 +63,77 @@ def _read_optional(recipe: Recipe, pattern: str | None, columns: Sequence[str]) 
     return read_table(recipe, pattern, columns) if pattern else None
 
 
-def read_table(recipe: Recipe, pattern: str, columns: Sequence[str]) -> Table:
+def read_table(
+    recipe: Recipe, pattern: str, columns: Sequence[str], condition: str | None = None
+) -> Table:
     """Read columns of one or several files, in the order of the file names.
 
     Args:
-        recipe: says where relative paths start.
-        pattern: path or glob.
+        recipe: says where relative paths start, and how CSV files are written.
+        pattern: path, glob or folder.
         columns: columns to read; the others are not loaded.
+        condition: SQL condition on the file's columns; rows for which it is not true are not loaded.
 
     Raises:
-        EventsError: a file does not exist, cannot be read, or lacks a column.
+        EventsError: a file does not exist, cannot be read, or lacks a column; or no row is left.
     """
     paths = _find(recipe, pattern)
     wanted = list(dict.fromkeys(columns))
-    frames = [read_columns(path, wanted) for path in paths]
+    frames = [
+        read_columns(path, wanted, rule=recipe.data.csv, condition=condition) for path in paths
+    ]
     try:
-        return Table(pattern, pl.concat(frames, how="vertical_relaxed"))
+        table = Table(pattern, pl.concat(frames, how="vertical_relaxed"))
     except pl.exceptions.PolarsError as error:
         raise EventsError(pattern, f"its files differ in a column's type: {error}") from error
+    if condition is not None and table.frame.is_empty():
+        raise EventsError(pattern, f"data.filter: got {condition!r}, which leaves no event")
+    return table
 
 
 def _find(recipe: Recipe, pattern: str) -> list[Path]:
     places = recipe.places(pattern)
     for place in places:
-        paths = (
-            [place] if place.is_file() else sorted(map(Path, glob.glob(str(place), recursive=True)))
-        )
+        paths = find_tables(place)
         if paths:
             return paths
     raise EventsError(pattern, f"no such file; looked for {' and '.join(map(str, places))}")
 
 
-def read_columns(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> pl.DataFrame:
+def find_tables(place: Path) -> list[Path]:
+    """Files of a path, a glob, or a folder and the folders in it; in the order of their names."""
+    if place.is_file():
+        return [place]
+    if place.is_dir():
+        return sorted(path for path in place.rglob("*") if path.is_file() and is_table(path))
+    found = sorted(map(Path, glob.glob(str(place), recursive=True)))
+    return [table for path in found for table in ([path] if path.is_file() else find_tables(path))]
+
+
+def read_columns(
+    path: Path,
+    columns: Sequence[str],
+    optional: Sequence[str] = (),
+    rule: CsvRule | None = None,
+    condition: str | None = None,
+) -> pl.DataFrame:
     """Read columns of one file.
 
     Args:
-        path: a .parquet or .csv file.
+        path: a Parquet or CSV file.
         columns: columns that it must have.
         optional: columns that are read as well, if it has them.
+        rule: how a CSV file is written; None: in the usual way.
+        condition: SQL condition; rows for which it is not true are not loaded.
 
     Raises:
         EventsError: the file cannot be read, or lacks a column.
     """
     try:
-        if path.suffix == ".parquet":
-            lazy = pl.scan_parquet(path)
-        elif path.suffix == ".csv":
-            # Everything as text: inferred types would turn the id 007 into 7.
-            lazy = pl.scan_csv(path, infer_schema=False)
-        else:
-            raise EventsError(
-                str(path), f"got a file named *{path.suffix}, expected .parquet or .csv"
-            )
-        there = lazy.collect_schema().names()
+        table = scan(path, rule)
+        there = table.names
         require_columns(str(path), there, columns)
+        lazy = table.lazy if condition is None else keep_rows(str(path), table, condition)
         return lazy.select(*columns, *(name for name in optional if name in there)).collect()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         # A damaged file can make polars panic, which is no `Exception`.

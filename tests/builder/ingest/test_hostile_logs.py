@@ -149,6 +149,11 @@ RECIPES: list[dict[str, Any]] = [
     {"data": {"time_unit": "us"}},
     {"data": {"time_unit": "ns"}, "history": {"min_events": 1}},
     {"split": DAYS},
+    {"data": {"filter": "pieces > 0 AND place <> 'a'"}},
+    {"data": {"filter": "user_id IS NOT NULL AND timestamp > 1000"}},
+    {"data": {"nulls": {"user_id": "drop", "item_id": "drop", "timestamp": "refuse"}}},
+    {"data": {"time_zone": "America/New_York", "csv": {"decimal_comma": True, "nulls": ["a"]}}},
+    {"data": {"time_format": "%d.%m.%Y", "time_zone": "Asia/Tokyo"}},
 ]
 TABLES: dict[str, dict[str, Any]] = {
     "items": {"columns": {"item_id": "id", "item_text": "stars"}, "item_fields": ["place"]},
