@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo docs check fix test fuzz mutants stubs serve build load peers chaos gpu-check conformance lock sbom pin-images stop clean
+.PHONY: help setup demo docs check fix test fuzz property mutants stubs serve build load peers chaos gpu-check conformance lock sbom pin-images stop clean
 
 RECIPE ?= builder/recipes/promotions.toml
 VENV := .venv
@@ -95,6 +95,12 @@ fuzz: setup ## send random requests, write hostile records and generation pointe
 	    tests/service/runtime/engines/native/test_engine.py::test_scores_are_the_references_with_any_sizes \
 	    tests/models/contract/test_plan.py::test_damaged_bytes_are_refused_or_a_whole_plan \
 	    tests/models/contract/test_onnx_graph.py tests/builder/ingest/test_hostile_logs.py
+
+# More than 5,000 steps of each kind of state: events, workers, kills, flips, lost streams; then orders of arrival.
+property: setup ## compare folded states with rebuilt ones through thousands of random steps; log in var/property.log
+	@mkdir -p var
+	OMP_NUM_THREADS=1 nice $(PY) -m pytest --numprocesses 0 --capture no --timeout 7200 --hypothesis-profile fuzz $(ARGS) \
+	    tests/service/follow/test_property.py tests/service/follow/test_order.py 2>&1 | tee var/property.log
 
 # Not in CI: it takes hours. mutmut writes to mutants/ and runs one mutant at a time.
 mutants: setup ## change one thing at a time in the critical code; a test must fail; ARGS="--sample 0 FILE"

@@ -25,7 +25,7 @@ from models.live.window import Window
 
 MAX_FOLDS: Mapping[RecordDtype, int] = {"fp32": 32, "fp16": 8, "int8": 0}
 """Additions to a stored state before it is encoded as a whole. Each rounds every number once more: by 2^-24 of the
-largest that it ever was in fp32, 2^-12 in fp16; in int8 by 1/254 of its row's, which is too much to add up."""
+largest that it ever was in fp32, 2^-11 in fp16; in int8 by 1/254 of its row's, which is too much to add up."""
 CLOSE = 1e-5
 """Largest difference between a sum and the encode graph, relative above 1, with which the folder is used."""
 

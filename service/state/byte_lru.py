@@ -67,6 +67,11 @@ class ByteLru(Generic[Key, Value]):
         opened = self._groups.get(group)
         return (len(opened.entries), opened.num_bytes) if opened else (0, 0)
 
+    def names(self, group: Key) -> list[str]:
+        """Names of the entries of an open group, expired ones included."""
+        opened = self._groups.get(group)
+        return list(opened.entries) if opened else []
+
     def get(self, group: Key, name: str, now_s: float) -> Value | None:
         """The value under a name, which becomes the most recently used; None if it is absent or expired."""
         opened = self._groups.get(group)

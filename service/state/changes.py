@@ -32,7 +32,7 @@ FIELDS = tuple(name.encode() for name in (MODEL_FIELD, PLACE_FIELD, USER_FIELD))
 
 ChangeResult = Literal["dropped", "elsewhere", "forgotten", "malformed"]
 """What became of an entry: its user was dropped from the tiers; it is of a generation that does not serve here; a user
-was forgotten, so that everything was dropped; it cannot be read."""
+was forgotten, and dropped from every generation; it cannot be read."""
 
 OnForgotten = Callable[[str | None], None]
 
@@ -136,8 +136,9 @@ class ChangeReader:
     def _drop(self, fields: Mapping[bytes, bytes]) -> ChangeResult:
         user = fields.get(FORGOTTEN_FIELD.encode())
         if user is not None:
-            self._states.drop_all()  # the entry names a user by a hash; forgetting is rare
-            self._on_forgotten(user.decode(errors="replace"))
+            name = user.decode(errors="replace")  # a hash
+            self._states.forget(name)
+            self._on_forgotten(name)
             return "forgotten"
         change = read_change(fields)
         if change is None:

@@ -93,6 +93,11 @@ class DeviceTier:
         """Whether lookups in `serving`, open or closed, look here first."""
         return self.limit_bytes > 0 and self._memory_of(serving) is not None
 
+    def held(self, serving: Serving) -> list[str]:
+        """Ids of the users on the device, and of those who are being copied."""
+        copied = [user_id for copied_to, user_id in self._copies if copied_to is serving]
+        return self.users.names(serving) + copied
+
     def get(self, serving: Serving, user_id: str) -> CachedUser | None:
         """The user, whose state is on the device."""
         return self.users.get(serving, user_id, self._clock())

@@ -92,6 +92,10 @@ class HostTier:
         """Whether the host tier knows the user's record, or that there is none."""
         return self.get(serving, user_id) is not None
 
+    def held(self, serving: Serving) -> list[str]:
+        """Ids of the users of whom the host tier knows something."""
+        return self.users.names(serving) + self.absent.names(serving)
+
     def remove(self, serving: Serving, user_id: str) -> None:
         """Remove what is known of a user."""
         self.users.remove(serving, user_id)

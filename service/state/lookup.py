@@ -13,6 +13,7 @@ from service.runtime.workers import Workers
 from service.state.cached_user import CachedUser, read_user
 from service.state.counters import Result, Tally, TierCounts
 from service.state.device_tier import DeviceTier
+from service.state.forgotten import ForgottenUsers
 from service.state.local_cache import ABSENT, Absent, HostTier
 from service.state.open_reads import Key as RecordName
 from service.state.open_reads import OpenReads
@@ -131,6 +132,7 @@ class TieredStates:
         self._flight: SingleFlight[tuple[Serving, str], Read] = SingleFlight()
         self._serving: dict[tuple[str, str], Serving] = {}
         self._sweeping: asyncio.Task[None] | None = None
+        self._forgotten = ForgottenUsers(self._held, self._drop_everywhere)
 
     def swapped(self, old: Serving | None, new: Serving | None) -> None:
         """Drop the entries of `old`, and accept entries of `new`."""
@@ -162,6 +164,29 @@ class TieredStates:
         self._host.remove(serving, user_id)
         return True
 
+    def forget(self, user: str) -> None:
+        """Drop a user of every generation: no lookup that begins later finds what the tiers held.
+
+        Args:
+            user: `tombstone` of the user.
+        """
+        self._forgotten.seek(user)
+        for read in self._open_reads.outdate_user(self._forgotten.is_sought):
+            self._flight.leave((read.serving, read.user_id))
+
+    def _drop_everywhere(self, user_id: str) -> None:
+        for serving in self._serving.values():
+            self._device.drop(serving, user_id)
+            self._host.remove(serving, user_id)
+
+    def _held(self) -> list[str]:
+        """Ids of the users of whom a tier holds something."""
+        held: list[str] = []
+        for serving in self._serving.values():
+            held += self._device.held(serving)
+            held += self._host.held(serving)
+        return held
+
     def drop_all(self) -> None:
         """Drop every user of every generation: any record may have changed."""
         for read in self._open_reads.outdate_all():
@@ -172,7 +197,8 @@ class TieredStates:
         self._sweep_soon()
 
     def close(self) -> None:
-        """Stop the task that frees entries."""
+        """Stop the tasks that free entries and look for forgotten users."""
+        self._forgotten.close()
         if self._sweeping is not None:
             self._sweeping.cancel()
 
@@ -186,6 +212,8 @@ class TieredStates:
 
     async def find(self, serving: Serving, user_id: str) -> FoundState:
         """Look up a user. If a tier of this process has the answer, neither waits nor starts a task."""
+        if self._forgotten.sought and self._forgotten.is_sought(user_id):
+            self._drop_everywhere(user_id)
         device = self._device if self._device.is_used else None
         if device is not None and device.serves(serving):
             on_device = device.get(serving, user_id)

@@ -1,6 +1,6 @@
 """Reads of the cache that have not ended, so that a change of the record keeps their result out of the tiers."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from service.generations.serving import Serving
@@ -56,6 +56,15 @@ class OpenReads:
     def outdate(self, key: Key) -> Iterable[OpenRead]:
         """Mark the reads of one record as outdated; returns them."""
         return _outdated(self._reads.get(key, ()))
+
+    def outdate_user(self, is_meant: Callable[[str], bool]) -> Iterable[OpenRead]:
+        """Mark the reads of some users in every generation as outdated; returns them.
+
+        Args:
+            is_meant: whether a user id is one of theirs.
+        """
+        meant = [same for (_, _, user_id), same in self._reads.items() if is_meant(user_id)]
+        return _outdated(read for same in meant for read in same)
 
     def outdate_all(self) -> Iterable[OpenRead]:
         """Mark every read as outdated; returns them."""

@@ -10,6 +10,7 @@ import pytest
 from redis import Redis
 
 from models.contract.artifact import Artifact
+from models.contract.state_spec import RecordDtype
 from models.live.follow_status import FollowStatus, read_statuses
 from models.live.forget import forget_in_cache
 from models.live.keys import (
@@ -94,10 +95,12 @@ def sample(worker: Worker, name: str, **labels: str) -> float:
     return registry.get_sample_value(f"absorb_worker_{name}", labels) or 0.0
 
 
-def new_truth(builds: Builds, redis: Redis, kind: str = "by item") -> Truth:
+def new_truth(
+    builds: Builds, redis: Redis, kind: str = "by item", dtype: RecordDtype = "fp32"
+) -> Truth:
     other = "re-encode" if kind == "by item" else "by item"
     artifacts: list[Artifact] = [builds.artifact(CASES[name]) for name in (kind, other)]
-    truth = Truth(redis, artifacts)
+    truth = Truth(redis, artifacts, dtype)
     items = truth.items
     for number, size in enumerate((40, 3)):
         truth.log[f"u{number}"] = [

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from redis import Redis
 
 from builder.publish.blue_green import publish
@@ -21,10 +22,12 @@ from models.contract.generation import Generation, Pointer, pointer_key
 from models.contract.record import UserRecord, decode_record, encode_record
 from models.contract.schema import UNKNOWN
 from models.contract.state_spec import RecordDtype
+from models.live.additive import MAX_FOLDS
 from models.live.event import Event
 from models.live.history import BaseHistory, encode_history
 from models.live.keys import EVENT_FIELD, IN_KEY, TOUCHED_KEY, log_key
 from service.follow.graph import encoder
+from tests.service.follow.bounds import added, allowed
 
 MODEL = "followed"
 DAY_S = 86_400
@@ -61,6 +64,7 @@ class Truth:
         self.encoders = {
             artifact.artifact_id: encoder(artifact.graph(ENCODE)) for artifact in self.artifacts
         }
+        self._known: dict[tuple[str, int], dict[str, NDArray[np.float64]]] = {}
 
     @property
     def items(self) -> list[str]:
@@ -188,7 +192,7 @@ class Truth:
         spec = artifact.manifest.state_spec
         return decode_record(raw, spec, artifact.artifact_id, user)
 
-    def check(self, tolerance: float = 1e-6) -> int:
+    def check(self) -> int:
         """Compare every record of the generation that serves with the oracle's; returns their number."""
         pointer = self.pointer()
         if pointer is None:
@@ -198,15 +202,28 @@ class Truth:
             got = self.stored(user, pointer.current)
             expected = self.expected(user, pointer.current)
             assert (got is None) == (expected is None), (user, got, expected)
-            if got is None or expected is None:
-                continue
-            assert got.as_of_s == expected.as_of_s, user
-            np.testing.assert_array_equal(got.recent, expected.recent, user)
-            for name, values in expected.state.items():
-                np.testing.assert_allclose(
-                    got.state[name], values, rtol=tolerance, atol=tolerance, err_msg=user
-                )
+            if got is not None and expected is not None:
+                self._compare(got, expected, pointer.current.artifact_id)
         return len(users)
+
+    def _compare(self, got: UserRecord, expected: UserRecord, artifact_id: str) -> None:
+        user = got.user_id
+        assert got.as_of_s == expected.as_of_s, user
+        np.testing.assert_array_equal(got.recent, expected.recent, user)
+        artifact = next(one for one in self.artifacts if one.artifact_id == artifact_id)
+        folds = 0 if got.mark is None else got.mark.folds
+        assert folds <= MAX_FOLDS[self.dtype]
+        more = self._added(artifact, folds)
+        for name, values in expected.state.items():
+            limit = allowed(values, self.dtype) + more.get(name, 0.0)
+            difference = np.abs(got.state[name].astype(np.float64) - values)
+            assert (difference <= limit).all(), (user, name, (difference / limit).max())
+
+    def _added(self, artifact: Artifact, folds: int) -> dict[str, NDArray[np.float64]]:
+        key = artifact.artifact_id, folds
+        if key not in self._known:
+            self._known[key] = added(artifact, self.dtype, folds)
+        return self._known[key]
 
 
 def _row(artifact: Artifact, item: str) -> int:

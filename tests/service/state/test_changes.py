@@ -14,11 +14,13 @@ from models.contract.embedded_cache import start_server, stop_server
 from models.contract.errors import CacheUnavailableError, CorruptRecordError
 from models.contract.generation import Generation
 from models.live.forget import forget_in_cache
-from models.live.keys import CHANGED_KEY
+from models.live.keys import CHANGED_KEY, tombstone
 from service.generations.serving import Serving
 from service.query import FoundState
+from service.runtime.scorer import Scorer
 from service.state.changes import ChangeReader, ChangeResult
 from tests.service.state.test_counters import USERS, Lookups, ScriptedStore, record
+from tests.service.state.test_local_cache import Slots
 from tests.service.toy import AS_OF_S, Toy
 from tests.service.world import Running, World, record_of, until
 
@@ -114,6 +116,20 @@ class FreshLookups(Lookups):
         assert self.runner.run(change())
         self.turn()
 
+    @rule(user_id=st.sampled_from(FEW))
+    def forget(self, user_id: str) -> None:
+        """This process learns that a user was forgotten, whose record nobody reads any more."""
+        self.versions_change(user_id)
+
+        async def forget() -> None:
+            self.states.forget(tombstone(user_id))
+
+        self.runner.run(forget())
+
+    def versions_change(self, user_id: str) -> None:
+        self.store.versions[user_id] += 1
+        self.lost[user_id] = self.store.versions[user_id]
+
     @rule()
     def lose_entries(self) -> None:
         async def drop() -> None:
@@ -149,14 +165,16 @@ RACES = {
 
 
 @pytest.mark.parametrize("steps", RACES.values(), ids=RACES)
-@pytest.mark.parametrize("is_gap", [False, True])
-def test_a_later_lookup_finds_the_new_record(steps: tuple[str, ...], is_gap: bool):
+@pytest.mark.parametrize("why", ["changed", "gap", "forgotten"])
+def test_a_later_lookup_finds_the_new_record(steps: tuple[str, ...], why: str):
     machine = FreshDeviceLookups()
 
     def change() -> None:
         machine.write("ann")
-        if is_gap:
+        if why == "gap":
             machine.lose_entries()
+        elif why == "forgotten":
+            machine.forget("ann")
         else:
             machine.tell("ann")
 
@@ -281,9 +299,57 @@ async def test_a_forgotten_user_leaves_memory(world: World):
         with world.redis as client:
             forget_in_cache(client, "ann")
         await read(service)
-        assert not holds(service)
-        assert reader(service).results == {**NO_RESULTS, "forgotten": 1}
         assert (await service.score("ann", CANDIDATES))["state"]["source"] == "miss"
+        assert reader(service).results == {**NO_RESULTS, "forgotten": 1}
+
+
+@anyio
+async def test_forgetting_drops_the_user_of_every_model_and_nobody_else(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(Scorer, "state_memory", Slots())
+    for model in ("toy", "other"):
+        world.publish(TOY, model)
+    async with world.service(device_cache_bytes=1000) as service:
+        await read(service)
+        tiers = service.dependencies.tiers
+        servings = [service.selection.pick(model) for model in ("toy", "other")]
+        for serving in servings:
+            for user in ("ann", "bob", "nobody"):
+                await tiers.states.find(serving, user)
+        while tiers.device.num_waiting:
+            await asyncio.sleep(0)
+        with world.redis as client:
+            for user in ("ann", "nobody"):
+                forget_in_cache(client, user)
+        await read(service)
+        tiers_held = [tiers.device.held, tiers.host.held]
+        await until(
+            lambda: all(held(serving) == ["bob"] for held in tiers_held for serving in servings)
+        )
+        assert reader(service).num_gaps == 0
+
+
+@anyio
+async def test_a_lookup_during_the_search_finds_nothing_of_the_user(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("service.state.forgotten.SEARCHED_AT_ONCE", 1)
+    world.publish(TOY)
+    async with world.service() as service:
+        tiers, serving = service.dependencies.tiers, service.selection.pick("toy")
+        for number in range(50):
+            await tiers.states.find(serving, f"nobody {number}")
+        before = await tiers.states.find(serving, "ann")
+        with world.redis as client:
+            client.delete(serving.generation.key("ann"))
+        tiers.states.forget(tombstone("ann"))
+        after = await tiers.states.find(serving, "ann")  # looks into the tiers before the search
+        assert (before.source, after.source) == ("hit", "miss")
+        assert tiers.host.users.names(serving) == []
+        others = [f"nobody {number}" for number in range(50)]
+        await asyncio.sleep(0.05)  # the search ends
+        assert set(others) <= set(tiers.host.held(serving))
 
 
 def trim(world: World, generation: Generation) -> None:
