@@ -35,17 +35,17 @@ def allowed(values: Array, dtype: RecordDtype) -> NDArray[np.float64]:
         values: the rebuild's tensor.
         dtype: of the record.
     """
-    exact = np.abs(values.astype(np.float64))
+    exact: NDArray[np.float64] = np.abs(values.astype(np.float64))
     if np.issubdtype(values.dtype, np.integer):
         return np.zeros_like(exact)
-    folded = FOLDED * (1 + exact)
+    folded: NDArray[np.float64] = FOLDED * (1 + exact)
     if dtype == "fp32":
         return folded
     if dtype == "fp16" or values.ndim < 2:
         return folded + UNIT[dtype] * (exact + folded) + SUBNORMAL
-    largest = (exact + folded).max(-1, keepdims=True, initial=0.0)
+    largest: NDArray[np.float64] = (exact + folded).max(-1, keepdims=True, initial=0.0)
     # Rounded up, a scale gains one step of fp16 at most. The quotient is rounded in fp32 before it becomes an integer.
-    scale = largest / 127 * (1 + 2 * UNIT[dtype]) + 2 * SUBNORMAL
+    scale: NDArray[np.float64] = largest / 127 * (1 + 2 * UNIT[dtype]) + 2 * SUBNORMAL
     return folded + scale / 2 * (1 + 2.0**-15)
 
 
