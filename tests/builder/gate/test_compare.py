@@ -1,4 +1,4 @@
-"""Good retrains pass the gate, and every planted bad model is refused, by the check that should see it."""
+"""What the gate compares, and what its checks say. Planted models: `tests/builder/experiments/gate_trial`."""
 
 import json
 from dataclasses import replace
@@ -7,9 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from builder.audit.run import audit
 from builder.errors import StepError
-from builder.gate.checks import audit_check
 from builder.gate.compare import Served, compare
 from builder.gate.inputs import inputs_of
 from builder.gate.metrics import Difference, Measured, Quality
@@ -76,27 +74,6 @@ def test_metrics_are_those_of_the_evaluation(trainings: Trainings) -> None:
 def test_the_same_recipe_with_another_seed_passes(trainings: Trainings) -> None:
     assert failed(gate(trainings, trainings.retrained)) == set()
     assert failed(gate(trainings, trainings.good, old=trainings.retrained)) == set()
-
-
-def test_a_model_of_shuffled_labels_is_refused(trainings: Trainings) -> None:
-    log = trainings.with_shuffled_labels("train", "validate")
-    bad = trainings.artifact(trainings.checkpoint(events=log, name="shuffled"))
-
-    assert failed(gate(trainings, bad)) >= {"log loss", "GAUC", "rankings"}
-
-
-def test_a_log_of_shuffled_labels_is_refused_though_both_models_are_alike_on_it(trainings) -> None:
-    log = trainings.with_shuffled_labels("train", "validate", "test")
-    bad = trainings.artifact(trainings.checkpoint(events=log, name="all shuffled"))
-
-    report = compare(Served(trainings.good), Served(bad), log, trainings.recipe)
-
-    assert "labels as before" in failed(report)
-
-
-def test_a_shifted_vocabulary_is_refused(trainings: Trainings) -> None:
-    # The wide margins of `tiny` let GAUC and ranks pass: neighbours of its catalogue are alike.
-    assert failed(gate(trainings, trainings.shifted)) >= {"log loss"}
 
 
 def test_constant_scores_are_refused_with_and_without_a_serving_model(trainings) -> None:
@@ -253,20 +230,3 @@ def test_a_file_without_requests_is_an_error_that_names_it(trainings, tmp_path: 
     (tmp_path / "slow.jsonl").unlink()
     with pytest.raises(StepError, match="expected a file; looked at"):
         compare(Served(trainings.good), Served(trainings.good), trainings.events, recipe)
-
-
-def test_a_leak_is_refused_by_the_audit_and_by_the_jump(trainings: Trainings) -> None:
-    """The audit sees it; where a recipe allows the rule, the gate does not believe the metrics."""
-    log = trainings.leaking
-    found = audit(log, trainings.recipe)
-    bad = trainings.artifact(trainings.checkpoint(events=log, name="leak"))
-    serving = Served(trainings.good)
-
-    names = sorted({failure.name for failure in found.failures})
-    by_audit = audit_check(names, [])
-    report = compare(serving, Served(bad), log, trainings.recipe, audit=by_audit)
-    allowed = compare(serving, Served(bad), log, trainings.recipe, audit=audit_check([], names))
-
-    assert any("hour" in name for name in names)
-    assert failed(report) == {"leak audit", *failed(allowed)}
-    assert failed(allowed) >= {"plausible log loss", "plausible GAUC"}

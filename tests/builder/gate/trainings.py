@@ -14,11 +14,9 @@ from builder.evaluate.report import evaluate
 from builder.export.onnx import export
 from builder.ingest.events import Events
 from builder.ingest.run import ingest
-from builder.ingest.split import PARTS
 from builder.recipe.recipe import Recipe, load_recipe
 from builder.train.train import train
 from models.contract.artifact import Artifact
-from models.contract.schema import FIRST_KNOWN
 from tests.builds import RECIPE
 
 
@@ -79,13 +77,6 @@ class Trainings:
         """The same recipe with another seed."""
         return self.artifact(self.checkpoint(seed=1))
 
-    def with_shuffled_labels(self, *parts: str) -> Events:
-        """The log with the labels of some parts permuted."""
-        label, part = np.array(self.events.label), self.events.parts()
-        chosen = np.flatnonzero(np.isin(part, [PARTS.index(name) for name in parts]))
-        label[chosen] = np.random.default_rng(0).permutation(label[chosen])
-        return replace(self.events, label=label)
-
     @cached_property
     def shifted(self) -> Artifact:
         """The good model, whose vocabulary names every item's neighbour: ids map to wrong rows."""
@@ -113,9 +104,3 @@ class Trainings:
         """The good model, which predicts `factor` times the clicks where clicks are rare."""
         kept = {"kind": "temperature", "scale": 1.0, "shift": float(np.log(factor))}
         return self.artifact(self.checkpoint(), calibration={"kept": kept})
-
-    @cached_property
-    def leaking(self) -> Events:
-        """The log with a context field that gives the label away."""
-        hour = np.asarray(self.events.label)[:, None] + FIRST_KNOWN
-        return replace(self.events, context=hour.astype(np.int32))
