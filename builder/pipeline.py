@@ -266,9 +266,9 @@ def _gate_holds(build: Build, result: Result) -> bool:
 
 def _publish(build: Build) -> Result:
     artifact, records = build.artifact(), build.folder.stamps()["precompute"].result
-    packed = read_records(build.folder.records, artifact)
+    packed = read_records(build.folder.records)
     follow = build.recipe.cache.follow
-    histories = read_histories(build.folder.histories, artifact) if follow else None
+    histories = read_histories(build.folder.histories) if follow else None
     sent = Packed(packed, histories, records["users"], records["as_of_s"])
     generation = send(build.cache_url, build.recipe, artifact, sent, build.progress)
     # What every build knows by now needs no prototype; two generations of a model are kept.

@@ -24,23 +24,3 @@ def counted(items: Iterable[T], total: int, progress: Progress, note: str = "") 
     for done, item in enumerate(items, 1):
         yield item
         progress(done, total, note)
-
-
-class Counted:
-    """Adds up what arrives in batches, and reports the sum.
-
-    Args:
-        total: number of items that will arrive.
-        progress: called with the sum after each batch.
-        note: text for the reader.
-    """
-
-    def __init__(self, total: int, progress: Progress, note: str = "") -> None:
-        self._total, self._progress, self._note = total, progress, note
-        self._done = 0
-        progress(0, total, note)
-
-    def add(self, number: int) -> None:
-        """Report `number` more items as done."""
-        self._done += number
-        self._progress(self._done, self._total, self._note)

@@ -117,7 +117,7 @@ def publish_records(
     )
     with connect_cache(url) as client:
         client.flushall()
-        records = read_records(path, artifact)
+        records = read_records(path)
         publish(client, generation, records, artifact.manifest.state_spec)
 
 

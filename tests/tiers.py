@@ -19,6 +19,7 @@ PROCESSES = (
     "tests/service/v2/test_other_clients.py",
     "tests/builder/publish/test_blue_green_killed.py",
     "tests/builder/publish/test_builders_at_once.py",
+    "tests/builder/publish/test_cluster_publish.py",
     "tests/builder/cli/",
     "tests/test_docs.py",
     "tests/test_sbom.py",

@@ -15,12 +15,14 @@ from builder.errors import StepError
 from builder.export.session import open_graph, run_graph
 from builder.ingest.events import Events
 from models.contract.artifact import ENCODE, Artifact
-from models.contract.record import UserRecord, decode_record, encode_record
+from models.contract.errors import CorruptRecordError
+from models.contract.record import UserRecord, encode_record, record_owner
 from models.contract.state_spec import RecordDtype
-from models.live.history import BaseHistory, base_length, decode_history, encode_history
+from models.live.history import BaseHistory, base_length, encode_history, history_owner
 
 BATCH_USERS = 256
 LENGTH = struct.Struct("<I")
+READ_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -114,31 +116,36 @@ def write_histories(histories: Iterator[tuple[str, bytes]], path: Path) -> int:
     return total
 
 
-def read_histories(path: Path, artifact: Artifact) -> Iterator[tuple[str, bytes]]:
+def read_histories(path: Path) -> Iterator[tuple[str, bytes]]:
     """User id and packed base history of each user, from a file that `write_histories` wrote.
 
+    A publish checks each before it writes it; here, only the file's frame and the owner are read.
+
     Raises:
-        CorruptRecordError: the file is damaged.
-        ForeignRecordError: another artifact made the histories.
+        CorruptRecordError: the file is truncated, or holds something else.
     """
     for raw in _framed(path):
-        yield decode_history(raw, artifact.artifact_id).user_id, raw
+        yield history_owner(raw), raw
 
 
-def read_records(path: Path, artifact: Artifact) -> Iterator[tuple[str, bytes]]:
+def read_records(path: Path) -> Iterator[tuple[str, bytes]]:
     """User id and packed record of each user, from a file that `write_records` wrote.
 
+    A publish checks each before it writes it; here, only the file's frame and the owner are read.
+
     Raises:
-        CorruptRecordError: the file is damaged.
-        ForeignRecordError: another artifact made the records.
+        CorruptRecordError: the file is truncated, or holds something else.
     """
     for raw in _framed(path):
-        record = decode_record(raw, artifact.manifest.state_spec, artifact.artifact_id)
-        yield record.user_id, raw
+        yield record_owner(raw), raw
 
 
 def _framed(path: Path) -> Iterator[bytes]:
-    """What follows each length in a file; an empty value where the file ends inside a length."""
-    with path.open("rb") as file:
+    """What follows each length in a file."""
+    with path.open("rb", READ_BYTES) as file:
         while head := file.read(LENGTH.size):
-            yield file.read(LENGTH.unpack(head)[0]) if len(head) == LENGTH.size else b""
+            size = LENGTH.unpack(head)[0] if len(head) == LENGTH.size else 1
+            raw = file.read(size)
+            if len(raw) < size:
+                raise CorruptRecordError(f"{path.name} is truncated in its last entry")
+            yield raw

@@ -42,7 +42,7 @@ def publish(
     Args:
         client: the cache, from `connect_cache`.
         generation: the new generation, from `new_generation`; its `num_users` must be the number of records.
-        records: read once; one batch at a time is in memory.
+        records: read once; one batch is in memory, or a few for each writer (`writers.py`).
         spec: state spec of the artifact that made the records.
         histories: base history of each user, in the order of the records; None: states cannot follow events.
         catch_up: folds live events into the new generation before the flip; None: states do not follow events.

@@ -1,22 +1,25 @@
-"""Write records to the cache, and base histories beside them: check each, send them in batches, read a sample back."""
+"""Write records to the cache, and base histories beside them, in batches; then count them, and read a sample back."""
 
 import hashlib
 import logging
 import random
 from collections.abc import Callable, Iterable, Iterator
-
-from redis.exceptions import OutOfMemoryError
+from contextlib import contextmanager
 
 from builder.errors import PublishError
-from builder.publish.cache import CacheClient, cache_errors
+from builder.publish import cache
+from builder.publish.cache import CacheClient, cache_address, cache_errors
+from builder.publish.checked import Entry
 from builder.publish.forgotten import LeftOut, removed_since
 from builder.publish.generations import count_records
 from builder.publish.lock import HeldLock
-from models.contract.errors import RecordError
+from builder.publish.straight import FullError, UnreachableError, UnwantedError
+from builder.publish.wire import Servers
+from builder.publish.writers import Job, num_writers, written
+from models.contract.errors import CacheUnavailableError
 from models.contract.generation import Generation
-from models.contract.record import decode_record, record_artifact, record_version
+from models.contract.record import record_artifact, record_version
 from models.contract.state_spec import StateSpec
-from models.live.history import decode_history
 from models.live.keys import history_key
 from models.live.tombstones import is_forgotten
 
@@ -27,8 +30,6 @@ BATCH_BYTES = 8 << 20
 SAMPLE_SIZE = 100
 Records = Iterable[tuple[str, bytes]]
 """User id and encoded record of each user; or encoded base history of each user, in the same order."""
-Entry = tuple[str, bytes, bytes | None]
-"""User id, encoded record, and encoded base history, if states are to follow events."""
 Watcher = Callable[[int], None]
 """Called after each batch with its number of records."""
 
@@ -52,13 +53,13 @@ class Sample:
     def offer(self, user_id: str, raw: bytes, history: bytes | None = None) -> None:
         """Add the next entry of the stream."""
         self._seen += 1
-        hashes = user_id, _hash(raw), None if history is None else _hash(history)
-        if len(self.hashes) < SAMPLE_SIZE:
-            self.hashes.append(hashes)
-            return
-        place = self._random.randrange(self._seen)
+        place = len(self.hashes)
         if place < SAMPLE_SIZE:
-            self.hashes[place] = hashes
+            self.hashes.append((user_id, b"", None))
+        else:
+            place = self._random.randrange(self._seen)
+        if place < SAMPLE_SIZE:
+            self.hashes[place] = user_id, _hash(raw), None if history is None else _hash(history)
 
 
 def write(
@@ -79,34 +80,85 @@ def write(
             is full, or the lock is lost.
         CacheUnavailableError: the cache stopped answering.
     """
-    sample, left_out = Sample(generation.name), LeftOut(client)
-    written = 0
-    for batch in _batches(_checked(_joined(records, histories), generation, spec)):
-        if not lock.still_held():
-            raise PublishError(
-                f"model {generation.model!r}: lost the lock; stopped before flipping"
-            )
-        gone = left_out.named([user_id for user_id, _, _ in batch])
-        kept = [entry for entry in batch if entry[0] not in gone]
-        _send(client, generation, kept, written)
-        _remove(
-            client, generation, [*gone, *left_out.named_since([user_id for user_id, _, _ in kept])]
-        )
-        for entry in kept:
-            sample.offer(*entry)
-        written += len(kept)
-        sample.left_out += len(batch) - len(kept)
-        if progress:
-            progress(len(batch))
-    if not written:
-        raise PublishError(f"model {generation.model!r}: there are no records to publish")
-    if written + sample.left_out != generation.num_users:
+    writing = _Writing(client, generation, lock, progress)
+    job = Job(Servers.of(client, cache.NUM_RETRIES), generation, spec)
+    batches = writing.kept(_batches(_joined(records, histories)))
+    with _named_errors(client, writing):
+        for batch in written(job, batches, num_writers(generation.num_users), lock.still_held):
+            writing.settle(batch)
+    writing.require_all()
+    return writing.sample
+
+
+class _Writing:
+    """What a publish does before and after a batch is sent: the lock, forgotten users, the sample, the count."""
+
+    def __init__(
+        self, client: CacheClient, generation: Generation, lock: HeldLock, progress: Watcher | None
+    ) -> None:
+        self.generation, self.sample, self.done = generation, Sample(generation.name), 0
+        self._client, self._lock, self._progress = client, lock, progress or (lambda _: None)
+        self._left_out = LeftOut(client)
+
+    def kept(self, batches: Iterator[list[Entry]]) -> Iterator[list[Entry]]:
+        """The batches without forgotten users."""
+        for batch in batches:
+            self.require_held()
+            gone = set(self._left_out.named([user_id for user_id, _, _ in batch]))
+            if not gone:
+                yield batch
+                continue
+            _remove(self._client, self.generation, gone)
+            self.sample.left_out += len(gone)
+            self._progress(len(gone))
+            if left := [entry for entry in batch if entry[0] not in gone]:
+                yield left
+
+    def settle(self, batch: list[Entry]) -> None:
+        """Note a batch that the servers have, but for users who were forgotten meanwhile."""
+        since = self._left_out.named_since([user_id for user_id, _, _ in batch])
+        _remove(self._client, self.generation, since)
+        for entry in batch:
+            self.sample.offer(*entry)
+        self.done += len(batch)
+        self._progress(len(batch))
+        self.require_held()
+
+    def require_held(self) -> None:
+        """Raise PublishError if the lock is lost."""
+        if not self._lock.still_held():
+            raise _lost(self.generation)
+
+    def require_all(self) -> None:
+        """Raise PublishError unless there was a record for each user of the generation."""
+        model, expected = self.generation.model, self.generation.num_users
+        if not self.done:
+            raise PublishError(f"model {model!r}: there are no records to publish")
+        if (got := self.done + self.sample.left_out) != expected:
+            raise PublishError(f"model {model!r}: got {got} records, expected {expected}")
+        if self.sample.left_out:
+            logger.info("model %s: left out %d forgotten users", model, self.sample.left_out)
+
+
+def _lost(generation: Generation) -> PublishError:
+    return PublishError(f"model {generation.model!r}: lost the lock; stopped before flipping")
+
+
+@contextmanager
+def _named_errors(client: CacheClient, writing: _Writing) -> Iterator[None]:
+    """Errors of the writers become those of a publish."""
+    generation = writing.generation
+    try:
+        yield
+    except UnwantedError as error:
+        raise _lost(generation) from error
+    except FullError as error:
         raise PublishError(
-            f"model {generation.model!r}: got {written + sample.left_out} records, expected {generation.num_users}"
-        )
-    if sample.left_out:
-        logger.info("model %s: left out %d forgotten users", generation.model, sample.left_out)
-    return sample
+            f"model {generation.model!r}: the cache is full after {writing.done} of {generation.num_users} records; "
+            "raise its maxmemory, or choose a smaller record dtype"
+        ) from error
+    except UnreachableError as error:
+        raise CacheUnavailableError(cache_address(client), str(error)) from error
 
 
 def _joined(records: Records, histories: Records | None) -> Iterator[Entry]:
@@ -122,17 +174,6 @@ def _joined(records: Records, histories: Records | None) -> Iterator[Entry]:
         yield user_id, raw, history
 
 
-def _checked(entries: Iterator[Entry], generation: Generation, spec: StateSpec) -> Iterator[Entry]:
-    for user_id, raw, history in entries:
-        try:
-            decode_record(raw, spec, generation.artifact_id, user_id)
-            if history is not None:
-                decode_history(history, generation.artifact_id, user_id)
-        except RecordError as error:
-            raise PublishError(f"user {user_id!r}: {error}") from error
-        yield user_id, raw, history
-
-
 def _batches(entries: Iterator[Entry]) -> Iterator[list[Entry]]:
     batch: list[Entry] = []
     size = 0
@@ -144,24 +185,6 @@ def _batches(entries: Iterator[Entry]) -> Iterator[list[Entry]]:
             batch, size = [], 0
     if batch:
         yield batch
-
-
-def _send(client: CacheClient, generation: Generation, batch: list[Entry], written: int) -> None:
-    with cache_errors(client), client.pipeline(transaction=False) as pipeline:
-        for user_id, raw, history in batch:
-            # Before the record: whoever reads the record and then the history never gets an older history.
-            if history is not None:
-                pipeline.set(history_key(generation, user_id), history)
-            elif generation.slot:
-                pipeline.unlink(history_key(generation, user_id))
-            pipeline.set(generation.key(user_id), raw)
-        try:
-            pipeline.execute()
-        except OutOfMemoryError as error:
-            raise PublishError(
-                f"model {generation.model!r}: the cache is full after {written} of {generation.num_users} records; "
-                "raise its maxmemory, or choose a smaller record dtype"
-            ) from error
 
 
 def _remove(client: CacheClient, generation: Generation, user_ids: Iterable[str]) -> None:

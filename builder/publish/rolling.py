@@ -15,8 +15,8 @@ artifact. The next rolling publish completes the mixture, or reverts it if it pu
 hold records of three artifacts. Overwritten records are gone, so `rollback` refuses and names the alternative. A
 blue/green publish over a mixture works as usual.
 
-A builder that pauses for longer than its lock lives may overwrite one batch of its successor; those users get the cold
-start, with a reason, until the next publish.
+A builder that pauses for longer than its lock lives may overwrite the batches of its successor that its writers hold;
+those users get the cold start, with a reason, until the next publish.
 """
 
 import logging

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
-from builder.progress import Counted, Progress, silent
+from builder.progress import Progress, silent
 from builder.publish.blue_green import publish
 from builder.publish.cache import connect_cache
 from builder.publish.generations import new_generation
 from builder.publish.live_events import catch_up_with
+from builder.publish.pace import Pace
 from builder.publish.records import Records
 from builder.publish.rolling import publish_in_place
 from builder.recipe.recipe import Recipe
@@ -55,11 +56,12 @@ def send(
         recipe.cache.dtype,
         datetime.now(UTC),
     )
-    spec, written = artifact.manifest.state_spec, Counted(packed.users, progress, "users")
+    spec = artifact.manifest.state_spec
+    pace = Pace(packed.users, 1 if packed.histories is None else 2, progress)
     follow = None if packed.histories is None else catch_up_with(client, artifact)
     write: Callable[..., object] = publish
     if rule.mode == "rolling":
         write = partial(publish_in_place, wait_s=rule.wait_s)
-    more = {"histories": packed.histories, "catch_up": follow, "progress": written.add}
+    more = {"histories": packed.histories, "catch_up": follow, "progress": pace.add}
     write(client, generation, packed.records, spec, **more)
     return generation

@@ -225,6 +225,17 @@ def record_artifact(raw: bytes) -> str | None:
     return raw[ARTIFACT_AT : ARTIFACT_AT + ARTIFACT_ID_BYTES].hex()
 
 
+def record_owner(raw: bytes) -> str:
+    """Id of the user that a record is for, from its header. Nothing else is checked.
+
+    Raises:
+        CorruptRecordError: the bytes are not a record, or end before the id does.
+    """
+    if len(raw) < HEADER.size or not raw.startswith(MAGIC):
+        raise CorruptRecordError(f"truncated or not a record: got {len(raw)} bytes")
+    return _decode_owner(raw[HEADER.size : HEADER.size + HEADER.unpack_from(raw)[3]])
+
+
 def record_version(raw: bytes) -> int:
     """Version of the live log that a record holds, from its mark, which is not checked; 0 if it has none."""
     if len(raw) < HEADER.size + MARK.size + CHECKSUM.size or raw[CODEC_AT] != MARKED_CODEC:

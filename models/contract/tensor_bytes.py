@@ -2,7 +2,7 @@
 
 import math
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -68,6 +68,51 @@ def unpack_state(
         CorruptRecordError: a row count is larger than the spec's number of rows, the length of the payload is not
             what spec and row counts say, or a number is not finite.
     """
+    offset, rows, sizes = _layout(payload, spec, dtype, has_row_counts=has_row_counts)
+    state = {}
+    for tensor, stored, size in zip(spec, rows, sizes, strict=True):
+        state[tensor.name] = _unpack(payload[offset : offset + size], tensor, stored, dtype)
+        offset += size
+    return state
+
+
+def float_parts(
+    payload: memoryview, spec: StateSpec, dtype: RecordDtype, *, has_row_counts: bool
+) -> Iterator[tuple[int, memoryview]]:
+    """The parts of a payload that hold floats, each with the bytes of one: 2 or 4. int8 steps and ids are no floats.
+
+    Args:
+        payload: the bytes, of any origin.
+        spec: tensors of the state.
+        dtype: dtype of the record.
+        has_row_counts: whether the payload starts with row counts.
+
+    Raises:
+        CorruptRecordError: as `unpack_state`, but for the numbers.
+    """
+    offset, rows, sizes = _layout(payload, spec, dtype, has_row_counts=has_row_counts)
+    for tensor, stored, size in zip(spec, rows, sizes, strict=True):
+        if tensor.kind == "float":
+            is_int8 = dtype == "int8" and len(tensor.shape) > 1
+            used = 2 * stored * math.prod(tensor.shape[1:-1]) if is_int8 else size
+            yield 4 if dtype == "fp32" else 2, payload[offset : offset + used]
+        offset += size
+
+
+def require_finite(floats: bytes, size: int) -> None:
+    """Raise CorruptRecordError unless all numbers are finite.
+
+    Args:
+        floats: little-endian numbers.
+        size: bytes of one: 2 or 4.
+    """
+    _finite(np.frombuffer(floats, f"<f{size}"), TensorSpec("any", ()))
+
+
+def _layout(
+    payload: memoryview, spec: StateSpec, dtype: RecordDtype, *, has_row_counts: bool
+) -> tuple[int, list[int], list[int]]:
+    """Where the first tensor starts, and the number of stored rows and of bytes of each."""
     rows = _read_rows(payload, spec) if has_row_counts else whole_rows(spec)
     offset = _count_bytes(spec) if has_row_counts else 0
     sizes = _sizes(spec, dtype, rows)
@@ -76,11 +121,7 @@ def unpack_state(
             f"payload of {len(payload)} bytes, the state spec says {offset + sum(sizes)}"
             + (f" with rows {rows}" if has_row_counts and offset else "")
         )
-    state = {}
-    for tensor, stored, size in zip(spec, rows, sizes, strict=True):
-        state[tensor.name] = _unpack(payload[offset : offset + size], tensor, stored, dtype)
-        offset += size
-    return state
+    return offset, rows, sizes
 
 
 def _count_bytes(spec: StateSpec) -> int:

@@ -119,3 +119,30 @@ def decode_history(
     rows = np.frombuffer(raw, "<i4", events, start + 4 * fields)
     ts_s = np.frombuffer(raw, "<u4", events, start + 4 * (fields + events)).astype(np.int64)
     return BaseHistory(owner, artifact.hex(), as_of_s, user_fields, rows, ts_s)
+
+
+def history_owner(raw: bytes) -> str:
+    """Id of the user that a base history is for, from its header. Nothing else is checked.
+
+    Raises:
+        CorruptRecordError: the bytes are not a base history.
+    """
+    if len(raw) < HEADER.size or not raw.startswith(MAGIC):
+        raise CorruptRecordError(f"base history truncated or none: got {len(raw)} bytes")
+    return raw[HEADER.size : HEADER.size + HEADER.unpack_from(raw)[3]].decode(errors="replace")
+
+
+def is_history(raw: bytes, artifact_id: str, user_id: str) -> bool:
+    """Whether `decode_history` would accept the bytes. Builds no arrays."""
+    if len(raw) < HEADER.size + CHECKSUM.size:
+        return False
+    magic, codec, fields, user_size, events, artifact, _ = HEADER.unpack_from(raw)
+    start = HEADER.size + user_size
+    return (
+        magic == MAGIC
+        and codec == CODEC
+        and len(raw) == history_bytes(user_size, fields, events)
+        and artifact.hex() == artifact_id
+        and raw[HEADER.size : start] == user_id.encode()
+        and zlib.crc32(memoryview(raw)[:-4]) == CHECKSUM.unpack_from(raw, len(raw) - 4)[0]
+    )

@@ -254,7 +254,7 @@ def test_every_step_reports_what_it_did(finished: Build) -> None:
     assert (finished.folder.path / "report.md").read_text().startswith("# Report: ")
     assert stamps["export"].result["onnx_difference"] <= 1e-4
     assert stamps["precompute"].result["users"] == 60
-    sizes = [len(raw) for _, raw in read_records(finished.folder.records, finished.artifact())]
+    sizes = [len(raw) for _, raw in read_records(finished.folder.records)]
     assert stamps["precompute"].result["bytes_per_user"] == round(sum(sizes) / 60)
     assert stamps["precompute"].result["largest_bytes"] == max(sizes)
     assert stamps["publish"].result["num_users"] == 60

@@ -106,13 +106,13 @@ def test_records_survive_their_file(events: Events, artifact: Artifact, tmp_path
 
     written = write_records(precompute(artifact, events, 1), artifact, "fp32", path)
 
-    records = list(read_records(path, artifact))
+    records = list(read_records(path))
     assert [user for user, _ in records] == events.user_ids
     sizes = [len(raw) for _, raw in records]
     assert written == Written(events.num_users, sum(sizes), max(sizes))
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(CorruptRecordError, match="truncated"):
-        list(read_records(path, artifact))
+        list(read_records(path))
 
 
 def test_a_log_of_another_schema_is_refused(events: Events, artifact: Artifact) -> None:
@@ -161,7 +161,7 @@ def test_a_base_history_holds_the_events_that_its_record_was_made_of(artifact, e
         schema, artifact.manifest.state_spec, lambda feed: run_graph(session, dict(feed))
     )
 
-    read = list(read_histories(path, artifact))
+    read = list(read_histories(path))
     bases = [decode_history(raw, artifact.artifact_id, user_id) for user_id, raw in read]
     length = base_length(schema)
     tasks = [
@@ -192,4 +192,4 @@ def test_a_damaged_file_of_histories_is_refused(artifact, events, tmp_path):
     path.write_bytes(path.read_bytes()[:-3])
 
     with pytest.raises(CorruptRecordError):
-        list(read_histories(path, artifact))
+        list(read_histories(path))

@@ -34,18 +34,18 @@ def test_a_publish_leaves_forgotten_users_out(client):
 @pytest.mark.parametrize("user", ["user:2", "user:7", "user:19"])
 def test_a_user_who_is_forgotten_while_a_publish_writes_is_not_in_it(client, monkeypatch, user):
     """Forgotten between a batch's check and its write, or long after its write: `forget` removes what it finds."""
-    from builder.publish import records as module
+    from builder.publish.writers import Sender
 
-    send = module._send
+    send = Sender.send
     seen: list[bool] = []
 
-    def forget_then_send(client, generation, batch, written):
+    def forget_then_send(sender, batch):
         if not seen and any(name == "user:7" for name, *_ in batch):
             seen.append(bury(client, user, NOW_S))
-            client.unlink(generation.key(user))
-        send(client, generation, batch, written)
+            client.unlink(sender._generation.key(user))
+        send(sender, batch)
 
-    monkeypatch.setattr(module, "_send", forget_then_send)
+    monkeypatch.setattr(Sender, "send", forget_then_send)
 
     serving = publish_new(client, 20).current
 
