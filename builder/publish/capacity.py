@@ -1,21 +1,25 @@
 """Memory that a cache needs: users × memory of a record, by record dtype, publish mode, replicas and shards.
 
+Beside records there are base histories, logs of live events and streams (`builder/publish/live_capacity.py`).
+
 A record takes more than its bytes: the key, the server's objects and table, and what the allocator rounds up. This
 overhead is measured on the keys of a cache where there are some (MEMORY USAGE). Elsewhere it is computed for jemalloc,
 which the usual Redis and Valkey packages use and which rounds up by at most 25%.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from statistics import mean
 from typing import Literal
 
 from builder.publish.cache import CacheClient, cache_errors
+from builder.publish.live_capacity import Live, history_key_bytes, measured_history_bytes
 from models.contract.errors import RecordError
 from models.contract.generation import Generation
 from models.contract.record import decode_record, record_bytes
 from models.contract.state_spec import RECORD_DTYPES, RecordDtype, StateSpec, stored_rows
+from models.live.history import history_bytes
 
 Allocator = Literal["jemalloc", "libc"]
 GIB = 1 << 30
@@ -45,6 +49,7 @@ class Load:
         overhead_bytes: dtype -> memory per key beside the key and its record; measured or computed.
         measured: number of keys that sizes and overhead were measured on; 0: they are computed.
         is_largest: whether the sizes are those of a user who fills every row; others have smaller records.
+        live: what following live events takes.
     """
 
     model: str
@@ -54,6 +59,7 @@ class Load:
     overhead_bytes: Mapping[str, float]
     measured: int = 0
     is_largest: bool = False
+    live: Live = field(default_factory=Live)
 
 
 @dataclass(frozen=True)
@@ -64,14 +70,16 @@ class Need:
         dtype: dtype of the records.
         record_bytes: size of a record, as in `Load`.
         user_bytes: memory of a user in the cache, key and overhead included.
-        gib: mode -> GiB of all records in all primaries.
-        gib_with_replicas: mode -> GiB of all records in all servers.
+        parts: mode -> what is stored -> GiB in all primaries: records, base histories, live logs, streams.
+        gib: mode -> GiB of all of it in all primaries.
+        gib_with_replicas: mode -> GiB of all of it in all servers.
         maxmemory_bytes: mode -> maxmemory of each server, with headroom.
     """
 
     dtype: str
     record_bytes: int
     user_bytes: float
+    parts: Mapping[str, Mapping[str, float]]
     gib: Mapping[str, float]
     gib_with_replicas: Mapping[str, float]
     maxmemory_bytes: Mapping[str, int]
@@ -88,15 +96,30 @@ def make_plan(load: Load, replicas: int, shards: int) -> list[Need]:
     needs = []
     for dtype, size in load.record_bytes.items():
         user = load.key_bytes + size + load.overhead_bytes[dtype]
-        all_bytes = {mode: builds * load.users * user for mode, builds in BUILDS.items()}
+        parts = {mode: _parts(load, user, builds) for mode, builds in BUILDS.items()}
+        all_bytes = {mode: sum(part.values()) for mode, part in parts.items()}
         gib = {mode: total / GIB for mode, total in all_bytes.items()}
         each = {
             mode: round(HEADROOM * total / shards) + SERVER_BYTES
             for mode, total in all_bytes.items()
         }
         copies = {mode: (1 + replicas) * total for mode, total in gib.items()}
-        needs.append(Need(dtype, size, user, gib, copies, each))
+        in_gib = {
+            mode: {name: total / GIB for name, total in part.items()}
+            for mode, part in parts.items()
+        }
+        needs.append(Need(dtype, size, user, in_gib, gib, copies, each))
     return needs
+
+
+def _parts(load: Load, user_bytes: float, builds: int) -> dict[str, float]:
+    """What is stored -> its bytes. A generation has records and base histories; logs and streams are there once."""
+    return {
+        "records": builds * load.users * user_bytes,
+        "base histories": builds * load.users * load.live.history_bytes,
+        "live logs": load.users * load.live.log_bytes,
+        "streams": float(load.live.stream_bytes),
+    }
 
 
 def load_of_spec(model: str, users: int, spec: StateSpec, recent: int, user_id_bytes: int) -> Load:
@@ -120,6 +143,20 @@ def load_of_bytes(model: str, users: int, sizes: Mapping[str, int], user_id_byte
     """The load of records of known size; the overhead per key is computed."""
     key = len(f"absorb:{model}::") + GENERATION_NAME_BYTES + user_id_bytes
     return Load(model, users, sizes, key, _computed_overhead(key, sizes))
+
+
+def computed_history(model: str, user_id_bytes: int, user_fields: int, events: int) -> float:
+    """Memory of a user's base history, key and overhead included.
+
+    Args:
+        model: name that the model is served under.
+        user_id_bytes: length of the user's id.
+        user_fields: number of profile fields.
+        events: number of events.
+    """
+    key = history_key_bytes(model, GENERATION_NAME_BYTES, user_id_bytes)
+    size = history_bytes(user_id_bytes, user_fields, events)
+    return float(stored_bytes(key, size, "jemalloc"))
 
 
 def _computed_overhead(key: int, sizes: Mapping[str, int]) -> dict[str, float]:
@@ -177,7 +214,9 @@ def measured(client: CacheClient, generation: Generation, load: Load, spec: Stat
     over = _computed_overhead(key_bytes, sizes)
     rest = float(mean(used - key - len(raw) for key, raw, used in found))
     over[generation.dtype] = rest + TABLE_BYTES
-    return Load(load.model, load.users, sizes, key_bytes, over, len(found))
+    history = measured_history_bytes(client, generation, SAMPLE_KEYS, TABLE_BYTES)
+    live = replace(load.live, history_bytes=history)
+    return Load(load.model, load.users, sizes, key_bytes, over, len(found), live=live)
 
 
 def _mean_sizes(raws: Sequence[bytes], spec: StateSpec, artifact_id: str) -> dict[str, int]:

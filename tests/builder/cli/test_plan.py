@@ -13,7 +13,8 @@ from builder.cli.options import make_build
 from builder.cli.plan_table import explanation
 from builder.cli.progress_bar import console
 from builder.evaluate.record_sizes import measure_record_sizes
-from builder.publish.capacity import load_of_spec, make_plan
+from builder.publish.capacity import GIB, computed_history, load_of_spec, make_plan
+from builder.publish.live_capacity import Live
 from models.contract.record import USER_ID_BYTES
 from models.contract.state_spec import TensorSpec
 from models.registry import build_model
@@ -34,7 +35,8 @@ def run_plan(*arguments: object) -> str:
 def test_numbers_give_a_table_with_every_dtype():
     shown = run_plan("numbers", "--users", 1000000, "--rank", 16, "--dim", 32, "--shards", 3)
     assert "lrea: 1,000,000 users, 3 shard(s)" in shown
-    for word in ("fp32", "fp16", "int8", "one generation", "roll back to", "being written"):
+    live = ("base histories", "live logs", "streams", "dead letters")
+    for word in ("fp32", "fp16", "int8", "one generation", "roll back to", "being written", *live):
         assert word in shown
 
 
@@ -44,6 +46,18 @@ def test_the_answer_to_a_program_has_the_same_numbers():
     expected = make_plan(load_of_spec("lrea", 1000, spec, 32, 16), 0, 1)
     assert [need["user_bytes"] for need in plan["needs"]] == [need.user_bytes for need in expected]
     assert plan["measured"] == 0
+
+
+def test_what_live_events_take_follows_from_their_number():
+    numbers = ("numbers", "--users", 1000, "--bytes", 100, "--json")
+    plan = json.loads(run_plan(*numbers, "--live-events", 50, "--history", 100))
+    none = json.loads(run_plan(*numbers, "--live-events", 0, "--history", 0))
+    parts, without = (each["needs"][0]["parts"]["blue_green"] for each in (plan, none))
+    assert parts["base histories"] * GIB == 2 * 1000 * computed_history("model", 16, 0, 100)
+    assert parts["live logs"] * GIB == pytest.approx(1000 * Live(events=50.0).log_bytes)
+    assert (without["base histories"], without["live logs"]) == (0, 0)
+    assert parts["streams"] == without["streams"] > 0.1
+    assert "do not follow events" in run_plan(*numbers[:-1], "--history", 0)
 
 
 def test_an_artifact_and_a_published_model_say_the_same(finished):
@@ -56,6 +70,7 @@ def test_an_artifact_and_a_published_model_say_the_same(finished):
     )
     assert by_model["users"] == by_artifact["users"] == users
     assert by_model["measured"] == users
+    assert 0 < by_model["live"]["history_bytes"] <= by_artifact["live"]["history_bytes"]
     assert by_model["record_bytes"]["fp32"] == pytest.approx(
         by_artifact["record_bytes"]["fp32"], abs=16
     )
