@@ -16,12 +16,13 @@ from contextlib import contextmanager, suppress
 from builder.export.session import open_graph, run_graph
 from builder.publish.cache import CacheClient, cache_errors
 from models.contract.artifact import ENCODE, EVENT, Artifact
-from models.contract.errors import CacheUnavailableError
+from models.contract.errors import AbsorbError, CacheUnavailableError
 from models.contract.generation import Generation, Pointer
 from models.live.catch_up import Caught, catch_up
 from models.live.choose import choose_folder
 from models.live.fold import Encode
 from models.live.keys import coming_key
+from models.live.new_items import NewItems, registered
 from models.live.refold import Target
 
 COMING_TTL_S = 86_400
@@ -35,8 +36,9 @@ def catch_up_with(client: CacheClient, artifact: Artifact) -> CatchUp:
     """A `CatchUp` with an artifact's encode graph, which is opened only if there are live events."""
 
     def run(generation: Generation, still_right: Callable[[], bool]) -> Caught:
+        target = _target(artifact, generation, _new_items(client))
         with cache_errors(client):
-            caught = catch_up(client, _target(artifact, generation), still_right)
+            caught = catch_up(client, target, still_right)
         if caught.users:
             template = "model %s: folded live events of %d users into %s, %d records written"
             name = generation.name
@@ -48,13 +50,26 @@ def catch_up_with(client: CacheClient, artifact: Artifact) -> CatchUp:
     return run
 
 
-def _target(artifact: Artifact, generation: Generation) -> Target:
+def _new_items(client: CacheClient) -> NewItems:
+    """The registered items; none if they cannot be read, and then the worker folds their events once more."""
+    try:
+        with cache_errors(client):
+            return registered(client)
+    except AbsorbError as error:
+        logger.warning(
+            "new items cannot be read: their events count as those of unknown items: %s", error
+        )
+        return NewItems()
+
+
+def _target(artifact: Artifact, generation: Generation, new_items: NewItems) -> Target:
     manifest = artifact.manifest
     encode = _encoder(artifact, ENCODE)
     event = _encoder(artifact, EVENT) if EVENT in manifest.files else None
     folder = choose_folder(manifest, encode, event)
-    rows = artifact.vocabulary.item_rows
-    return Target(generation, manifest.schema, manifest.state_spec, rows, folder)
+    rows, spec = artifact.vocabulary.item_rows, manifest.state_spec
+    new_rows = new_items.rows_for(artifact.vocabulary)
+    return Target(generation, manifest.schema, spec, rows, folder, new_rows=new_rows)
 
 
 def _encoder(artifact: Artifact, name: str) -> Encode:

@@ -26,6 +26,8 @@ VERSION_FIELD = ""
 """Field of the version. No item id is empty."""
 MAX_NEW_ITEMS = 20_000
 """Items of a cache: every service process holds them, and reads all of them after a change (about 40 ms)."""
+MOST_READ = 2 * MAX_NEW_ITEMS
+"""Entries above which nothing is read: whoever wrote them did not keep to `MAX_NEW_ITEMS`."""
 MAX_AT_ONCE = 1000
 """Items of one request, and of one command."""
 INT64 = 2**63
@@ -180,6 +182,17 @@ def read_new_items(fields: Mapping[bytes, bytes]) -> NewItems:
     return NewItems(read_version(fields.get(VERSION_FIELD.encode())), items, unreadable)
 
 
+def check_length(length: int) -> None:
+    """Check that the items may be read.
+
+    Raises:
+        RequestError: there are too many entries.
+    """
+    if length > MOST_READ:
+        got = Unquoted(f"{length:,} entries")
+        raise RequestError(NEW_ITEMS_KEY, got, f"at most {MOST_READ:,}")
+
+
 def read_version(raw: bytes | None) -> int:
     """The version from what `HGET` returns; 0 if it is none."""
     return int(raw) if raw is not None and raw.isdigit() and len(raw) < 19 else 0
@@ -247,6 +260,19 @@ def registered(client: Commands) -> NewItems:
     """Every item of a cache."""
     (fields,) = _run(client, [("HGETALL", NEW_ITEMS_KEY)])
     return read_new_items(fields)
+
+
+def registered_since(client: Commands, known: NewItems) -> NewItems:
+    """Every item of a cache; `known` itself if nothing has changed since it was read.
+
+    Raises:
+        RequestError: there are more than `MOST_READ` entries.
+    """
+    raw, length = _run(client, [("HGET", NEW_ITEMS_KEY, VERSION_FIELD), ("HLEN", NEW_ITEMS_KEY)])
+    if read_version(raw) == known.version:
+        return known
+    check_length(length)
+    return registered(client)
 
 
 def _run(client: Commands, commands: Sequence[Command]) -> list[Any]:

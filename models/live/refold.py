@@ -23,6 +23,7 @@ from models.contract.record import (
 from models.contract.schema import UNKNOWN, FeatureSchema
 from models.contract.state_spec import StateSpec
 from models.live.additive import MAX_FOLDS, Additive
+from models.live.event import Event
 from models.live.fold import Folder, Task
 from models.live.history import BaseHistory, base_length, decode_history
 from models.live.keys import (
@@ -37,8 +38,9 @@ from models.live.keys import (
     tombstone,
 )
 from models.live.log import Commands, UserLog, drop, read_log
+from models.live.new_items import NewRows
 from models.live.store import compare_and_remove, compare_and_set
-from models.live.window import MAX_LATENESS_S, ItemRows, window_of
+from models.live.window import MAX_LATENESS_S, ItemRows, Window, window_of
 
 TRIES = 8
 """How often a user is read again because another worker, or a publish, wrote meanwhile."""
@@ -66,6 +68,7 @@ class Target:
         folder: makes states.
         creates: whether users that its build did not know get a record of their live events alone. Not while the
             generation is being written: its records may come yet.
+        new_rows: rows of registered items that its build does not know.
     """
 
     generation: Generation
@@ -74,6 +77,7 @@ class Target:
     item_rows: ItemRows
     folder: Folder
     creates: bool = True
+    new_rows: NewRows = field(default_factory=NewRows)
 
     @property
     def length(self) -> int:
@@ -252,14 +256,17 @@ def _is_up_to_date(target: Target, read: _Read, task: Task) -> bool:
 
 
 def _task(target: Target, user: str, read: _Read) -> Task:
-    window = window_of(
-        read.base, read.log.events, target.item_rows, target.generation.as_of_s, target.length
-    )
+    window = _window(target, read.base, read.log.events)
     if read.base is None:
         fields = np.full(len(target.schema.user_fields), UNKNOWN, np.int64)
     else:
         fields = read.base.user_fields.astype(np.int64)
     return Task(user, window, fields, read.log.version)
+
+
+def _window(target: Target, base: BaseHistory | None, events: Sequence[Event]) -> Window:
+    cut_s = target.generation.as_of_s
+    return window_of(base, events, target.item_rows, cut_s, target.length, target.new_rows)
 
 
 def _with_before(
@@ -280,7 +287,7 @@ def _with_before(
         return task
     if record.mark is None and not MAX_FOLDS[generation.dtype]:
         return task
-    before = window_of(read.base, known, target.item_rows, generation.as_of_s, target.length)
+    before = _window(target, read.base, known)
     return replace(task, record=record, before=before)
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from models.contract.age import age_buckets
 from models.contract.schema import PADDING
 from models.live.history import BaseHistory
+from models.live.new_items import NewRows
 
 MAX_LATENESS_S = 7 * 86_400
 """How long before a generation's cut a live event may have happened and still be folded."""
@@ -76,6 +77,7 @@ def window_of(
     item_rows: ItemRows,
     cut_s: int,
     length: int,
+    new_rows: NewRows | None = None,
 ) -> Window:
     """The window.
 
@@ -85,6 +87,7 @@ def window_of(
         item_rows: rows of the generation's vocabulary.
         cut_s: the generation's `as_of_s`; a base has its own, which counts.
         length: most events of the window (`base_length`).
+        new_rows: rows of registered items that the generation does not know; None: they stay `UNKNOWN`.
     """
     cut_s = base.as_of_s if base is not None else cut_s
     rows = np.zeros(0, np.int64) if base is None else base.rows[-length:].astype(np.int64)
@@ -95,6 +98,10 @@ def window_of(
     live_ts_s = np.array([event.ts_s for event in ordered], np.int64)
     is_new = _is_new(rows, ts_s, live_rows, live_ts_s, cut_s, is_full=len(rows) == length)
     live_rows, live_ts_s = live_rows[is_new], live_ts_s[is_new]
+    if new_rows:
+        # Not before: the build may have left the item out, and then it counted the event as one of an unknown item.
+        items = [event.item_id for event, kept in zip(ordered, is_new, strict=True) if kept]
+        new_rows.fill(items, live_rows)
     every_ts_s = np.concatenate([ts_s, live_ts_s])
     order = np.argsort(every_ts_s, kind="stable")[-length:]
     newest_s = int(every_ts_s.max(initial=0))

@@ -13,6 +13,7 @@ from models.contract.generation import Generation
 from models.contract.state_spec import Array
 from models.live.choose import choose_folder
 from models.live.fold import Encode, Folder
+from models.live.new_items import NewItems, NewRows
 from models.live.refold import Target
 
 
@@ -28,12 +29,20 @@ class Loaded:
     artifact: Artifact
     folder: Folder
 
-    def target(self, generation: Generation, *, creates: bool) -> Target:
-        """A generation of this artifact, whose records follow events."""
-        manifest = self.artifact.manifest
-        item_rows = self.artifact.vocabulary.item_rows
+    def target(
+        self, generation: Generation, *, creates: bool, new_items: NewItems | None = None
+    ) -> Target:
+        """A generation of this artifact, whose records follow events, also those of registered new items."""
+        manifest, vocabulary = self.artifact.manifest, self.artifact.vocabulary
+        new_rows = NewRows() if new_items is None else new_items.rows_for(vocabulary)
         return Target(
-            generation, manifest.schema, manifest.state_spec, item_rows, self.folder, creates
+            generation,
+            manifest.schema,
+            manifest.state_spec,
+            vocabulary.item_rows,
+            self.folder,
+            creates,
+            new_rows,
         )
 
 

@@ -2,7 +2,7 @@
 
 Pointers are read every second. An artifact loads in a thread; until it is there, events are folded into what was there
 before, and the new generation is caught up from the logs afterwards. The previous generation is not followed: after a
-rollback it is caught up, too.
+rollback it is caught up, too. Records that hold events of new items are made anew when these change.
 """
 
 import logging
@@ -24,6 +24,7 @@ from models.live.keys import coming_key
 from models.live.refold import Outcome, Target, refold
 from service.follow.graph import Loaded
 from service.follow.metrics import WorkerMetrics
+from service.follow.new_items import NewItemWatch, Revisit, unknown_items
 
 RETRY_S = 10.0
 """How long after an artifact did not load it is tried again."""
@@ -65,6 +66,11 @@ class Targets:
         self._serving: dict[str, Target] = {}
         self._coming: dict[str, Target] = {}
         self._behind: dict[str, deque[str]] = {}
+        self._new_items = NewItemWatch(client)
+        self._revisits: dict[str, Revisit] = {}
+        self._changed: set[str] = (
+            set()
+        )  # new items; until every model has taken note, whatever fails
         self._unfollowed: set[str] = set()
         self.oldest_cut_s: int | None = None
 
@@ -76,7 +82,10 @@ class Targets:
     @property
     def behind(self) -> dict[str, int]:
         """Model -> users that are still to be caught up."""
-        return {model: len(self._behind.get(model, ())) for model in self._serving}
+        return {
+            model: len(self._behind.get(model, ())) + self._to_revisit(model)
+            for model in self._serving
+        }
 
     @property
     def follows_all(self) -> bool:
@@ -93,18 +102,23 @@ class Targets:
 
         Errors of the client are not translated.
         """
+        self._changed |= self._new_items.look()
         wanted, coming, cuts = self._read()
         self.oldest_cut_s = min(cuts, default=None)
         for model in self._serving.keys() - wanted.keys():
             log.info("model is not followed any more", extra={"model": model})
             del self._serving[model]
             self._behind.pop(model, None)
+            self._revisits.pop(model, None)
         self._coming = {}
         for generation in coming:
             if (loaded := self._ready(generation.artifact_id)) is not None:
-                self._coming[generation.model] = loaded.target(generation, creates=False)
+                target = loaded.target(generation, creates=False, new_items=self._new_items.found)
+                self._coming[generation.model] = target
         for model, generation in wanted.items():
             self._switch(model, generation)
+        if self._changed:
+            self._renew()
         needed = {generation.artifact_id for generation in [*wanted.values(), *coming]}
         needed |= {target.generation.artifact_id for target in self._serving.values()}
         self._loaded = {name: kept for name, kept in self._loaded.items() if name in needed}
@@ -133,7 +147,35 @@ class Targets:
                     left.popleft()
                 left.extend(outcome.contended)
                 return True
+        return self._revisit_some()
+
+    def _revisit_some(self) -> bool:
+        for model, revisit in self._revisits.items():
+            if revisit.users and model in self._serving:
+                target = self._serving[model]
+                users = revisit.next(BATCH_USERS)
+                affected = revisit.affected(self._client, target, users)
+                outcome = refold(self._client, target, affected)
+                self.note(target, outcome)
+                revisit.done(users, outcome.contended)
+                return True
         return False
+
+    def _to_revisit(self, model: str) -> int:
+        return len(self._revisits[model].users) if model in self._revisits else 0
+
+    def _renew(self) -> None:
+        """Fold with the new items of now, and look for users with events of those that changed."""
+        for model, now in self._serving.items():
+            loaded = self._loaded[now.generation.artifact_id]
+            self._serving[model] = target = loaded.target(
+                now.generation, creates=now.creates, new_items=self._new_items.found
+            )
+            if items := unknown_items(target, self._changed):
+                users = touched_users(self._client, target.generation)
+                left = self._revisits.get(model)
+                self._revisits[model] = Revisit(items, deque(users)).joined(left)
+        self._changed.clear()
 
     def note(self, target: Target, outcome: Outcome) -> None:
         """Count what became of users, and say once for a generation that it cannot follow events."""
@@ -177,10 +219,12 @@ class Targets:
         if loaded is None:
             return
         # While it is written in place, users without a record may get one yet.
-        target = loaded.target(generation, creates=not generation.over)
+        found = self._new_items.found
+        target = loaded.target(generation, creates=not generation.over, new_items=found)
+        users = touched_users(self._client, generation)  # if it fails, the next look tries again
         self._serving[model] = target
-        users = touched_users(self._client, generation)
         self._behind[model] = deque(users)
+        self._revisits[model] = Revisit(None, deque(users if found.version else ()))
         self.metrics.caught_up(model)
         fields = {
             "model": model,

@@ -92,6 +92,7 @@ class Worker:
         self._name = name or secrets.token_hex(8)
         self._batch: Sequence[Delivery] = ()
         self._buried: set[str] = set()
+        self._has_gap = False  # until a catch-up has begun, whatever fails
         self._look_at_s = self._report_at_s = self._log_at_s = 0.0
         self._status = FollowStatus(0)
         self.tally = Tally()
@@ -134,9 +135,11 @@ class Worker:
         if not self._batch:
             self._batch = self._source.read(BATCH_EVENTS, 0 if is_behind else wait_s)
             self._buried.clear()
-        if self._source.has_gap():
+        self._has_gap |= self._source.has_gap()
+        if self._has_gap:
             log.warning("the source lost events, or is new: catching up from the logs")
             self.targets.catch_up_all()
+            self._has_gap = False
         num_done = len(self._batch)
         if num_done:
             self._fold(self._batch)

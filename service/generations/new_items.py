@@ -7,16 +7,16 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from models.contract.errors import AbsorbError, CorruptRecordError, RequestError, Unquoted
+from models.contract.errors import AbsorbError, CorruptRecordError
 from models.contract.prototypes import check_item_fields
 from models.contract.vocabulary import Vocabulary
 from models.live.new_items import (
-    MAX_NEW_ITEMS,
     NEW_ITEMS_KEY,
     VERSION_FIELD,
     Command,
     NewItem,
     NewItems,
+    check_length,
     check_room,
     drop_commands,
     put_commands,
@@ -28,9 +28,6 @@ from service.errors import UnknownItemError
 from service.generations.selection import Selection
 from service.generations.serving import Serving
 from service.store.event_log import CommandStore
-
-MOST_READ = 2 * MAX_NEW_ITEMS
-"""Entries above which nothing is read: whoever wrote them did not keep to `MAX_NEW_ITEMS`."""
 
 log = logging.getLogger(__name__)
 
@@ -154,9 +151,7 @@ class NewItemRegistry:
         raw, length = await self._run(ask)
         if read_version(raw) == self.found.version:
             return
-        if length > MOST_READ:
-            got = Unquoted(f"{length:,} entries")
-            raise RequestError(NEW_ITEMS_KEY, got, f"at most {MOST_READ:,}")
+        check_length(length)
         (answer,) = await self._run([("HGETALL", NEW_ITEMS_KEY)])
         fields = _as_dict(answer)
         # In a thread: thousands of entries would hold up the event loop.

@@ -268,6 +268,7 @@ def test_a_worker_does_all_it_does_and_nothing_is_refused(server, tmp_path):
     worker, source = new_worker(client, world, "alive")
     settle(worker)  # makes the group, loads the artifact, catches up
     with server.client("admin") as admin:
+        put_items(admin, [NewItem("i5", {"kind": "bread"}, AS_OF_S)])
         admin.xadd(IN_KEY, {"e": b"no event"})
         for user in ("ann", "new", "gone"):
             admin.xadd(IN_KEY, {"e": Event("e1", user, "i5", AS_OF_S + 1).to_bytes()})

@@ -1,9 +1,10 @@
 """The promise as a property: whatever happens in whatever order, every record is that of a rebuild.
 
-Steps: events in any order, late, twice, of users and items that the build does not know; lost streams; two workers, one
-of which is killed before any command, or finds that the other one was faster; publishes beside and in place with events
-in the middle of them, with a batch log that has got the events or has not; rollbacks; users who are forgotten. At rest,
-each record of the generation that serves is what the encode graph makes of the oracle's own window.
+Steps: events in any order, late, twice, of users and items that the build does not know; new items that are registered,
+changed and removed; lost streams; two workers, one of which is killed before any command, or finds that the other one
+was faster; publishes beside and in place with events in the middle of them, with a batch log that has got the events or
+has not; rollbacks; users who are forgotten. At rest, each record of the generation that serves is what the encode graph
+makes of the oracle's own window.
 """
 
 import sys
@@ -33,7 +34,15 @@ from tests.service.follow.test_worker import (
     server,
     settle,
 )
-from tests.service.follow.truth import DAY_S, FIRST_CUT_S, MODEL, NOW_S, Truth, event
+from tests.service.follow.truth import (
+    DAY_S,
+    FIRST_CUT_S,
+    MODEL,
+    NEW_ITEM,
+    NOW_S,
+    Truth,
+    event,
+)
 
 __all__ = ["redis", "server"]  # fixtures
 
@@ -127,6 +136,14 @@ class Following(RuleBasedStateMachine):
         self.fragile[place].before(number, meanwhile)
         self.workers[place].step()
         self.fragile[place].heal()
+
+    @rule(item=st.sampled_from([NEW_ITEM, "another"]), value=st.integers(-1, 3))
+    def an_item_is_new(self, item: str, value: int) -> None:
+        """Registered, with one of some fields, or changed; or removed."""
+        if value < 0:
+            self.truth.unregister(item)
+        else:
+            self.truth.register(item, self.truth.some_fields(value))
 
     @invariant()
     def a_step_was_done(self) -> None:

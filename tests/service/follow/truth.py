@@ -3,7 +3,7 @@
 The oracle's window is written as a plain list, and its state is the encode graph's, one user at a time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -26,10 +26,12 @@ from models.live.additive import MAX_FOLDS
 from models.live.event import Event
 from models.live.history import BaseHistory, encode_history
 from models.live.keys import EVENT_FIELD, IN_KEY, TOUCHED_KEY, log_key
+from models.live.new_items import NewItem, drop_items, put_items
 from service.follow.graph import encoder
 from tests.service.follow.bounds import added, allowed
 
 MODEL = "followed"
+NEW_ITEM = "an item of tomorrow"
 DAY_S = 86_400
 FIRST_CUT_S = 1_700_000_000
 NOW_S = FIRST_CUT_S + 30 * DAY_S
@@ -50,6 +52,7 @@ class Truth:
         live: user -> event id -> the first event of that id.
         bases: generation -> user -> what its build knew.
         forgotten: users.
+        registered: new item -> its fields.
     """
 
     redis: Redis
@@ -59,6 +62,7 @@ class Truth:
     live: dict[str, dict[str, Event]] = field(default_factory=dict)
     bases: dict[str, dict[str, list[Bought]]] = field(default_factory=dict)
     forgotten: set[str] = field(default_factory=set)
+    registered: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.encoders = {
@@ -69,7 +73,13 @@ class Truth:
     @property
     def items(self) -> list[str]:
         """Some items that the artifacts know, and one that they do not."""
-        return [*self.artifacts[0].vocabulary.items[:9], "an item of tomorrow"]
+        return [*self.artifacts[0].vocabulary.items[:9], NEW_ITEM]
+
+    def some_fields(self, number: int) -> dict[str, str]:
+        """Values of item fields that a prototype of the first artifact has; others than those of the next number."""
+        prototypes = self.artifacts[0].vocabulary.prototypes
+        assert prototypes is not None
+        return prototypes.named(number % len(prototypes))
 
     def pointer(self) -> Pointer | None:
         raw: Any = self.redis.get(pointer_key(MODEL))
@@ -97,6 +107,16 @@ class Truth:
             self.redis.hincrby(log_key(event.user_id), "", 1)
             self.redis.zadd(TOUCHED_KEY, {event.user_id: 1000 * NOW_S}, gt=True)
         self.redis.xadd(IN_KEY, {EVENT_FIELD: raw})
+
+    def register(self, item: str, fields: dict[str, str]) -> None:
+        """As POST /v1/items."""
+        self.registered[item] = fields
+        put_items(self.redis, [NewItem(item, fields, NOW_S)])
+
+    def unregister(self, item: str) -> None:
+        """As DELETE /v1/items."""
+        self.registered.pop(item, None)
+        drop_items(self.redis, [item])
 
     def deliver(self, user: str) -> None:
         """The batch log gets what the stream got."""
@@ -153,7 +173,11 @@ class Truth:
         if base is None and not live:
             return None
         events = [(ts_s, _row(artifact, item)) for ts_s, item in (base or [])[-length:]]
-        window = _merge(artifact, events, live, generation.as_of_s, length)
+        rows = {
+            item: artifact.vocabulary.new_item_row(fields)
+            for item, fields in self.registered.items()
+        }
+        window = _merge(artifact, events, live, generation.as_of_s, length, rows)
         as_of_s = max([generation.as_of_s, *(ts_s for ts_s, _ in window)])
         # A state that is a sum has its ages from the cut.
         is_sum = all(one.folds for one in artifact.manifest.state_spec if one.name != "profile")
@@ -250,8 +274,12 @@ def _merge(
     live: Sequence[Event],
     cut_s: int,
     length: int,
+    new_rows: Mapping[str, int],
 ) -> list[tuple[int, int]]:
-    """Events of the base, and live ones beyond what the base has of the same row and second."""
+    """Events of the base, and live ones beyond what the base has of the same row and second.
+
+    Items that the artifact does not know have the rows in `new_rows`, once it is decided what the base has.
+    """
     left, window = list(base), list(base)
     for event in sorted(live, key=lambda one: (one.ts_s, one.event_id)):
         one = event.ts_s, _row(artifact, event.item_id)
@@ -262,7 +290,8 @@ def _merge(
                 left.remove(one)
                 continue
         place = sum(ts_s <= event.ts_s for ts_s, _ in window)
-        window.insert(place, one)
+        row = new_rows.get(event.item_id, UNKNOWN) if one[1] == UNKNOWN else one[1]
+        window.insert(place, (event.ts_s, row))
     return window[-length:]
 
 
