@@ -43,7 +43,8 @@ def make_prototypes(events: Events) -> Prototypes | None:
     if not len(kept):
         return None
     fields = {name: events.item_values[name] for name in names}
-    return Prototypes(fields, [tuple(row) for row in kept.tolist()])
+    readers = events.vocabulary.readers.get("item", {})
+    return Prototypes(fields, [tuple(row) for row in kept.tolist()], readers)
 
 
 def masks(num_fields: int) -> Ids:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +11,8 @@ from builder.errors import OtherTaskError
 from builder.ingest.events import Events
 from models.batch import Batch
 from models.contract.artifact import Artifact
+from models.contract.field_reader import FieldReader
 from models.contract.schema import FIRST_KNOWN, PADDING, UNKNOWN
-from models.contract.vocabulary import Vocabulary
 
 MIN_SHARED = 0.5
 """Share of the log's events whose items an artifact must know; below, it was trained on another catalogue."""
@@ -100,7 +101,7 @@ def with_room_for(events: Events, artifacts: Sequence[Artifact]) -> Events:
 
 def _tables(
     artifact: Artifact,
-    kind: str,
+    kind: Literal["user", "context", "candidate"],
     own: Mapping[str, Sequence[str]],
     log: Mapping[str, Sequence[str]],
 ) -> list[tuple[int, Ints]]:
@@ -112,14 +113,14 @@ def _tables(
         )
     columns = list(log)
     return [
-        (columns.index(name), _table(Vocabulary((), {name: own[name]}, {}), name, log[name]))
+        (columns.index(name), _table(artifact.vocabulary.reader(kind, name), log[name]))
         for name in own
     ]
 
 
-def _table(own: Vocabulary, name: str, values: Sequence[str]) -> Ints:
-    ids = [int(own.user_ids({name: value})[0]) for value in values]
-    return np.array([PADDING, UNKNOWN, *ids], np.int64)
+def _table(reader: FieldReader, values: Sequence[str]) -> Ints:
+    # The name of a bucket is a number of it, so that the log's numeric fields are read as those of a request.
+    return np.concatenate([[PADDING, UNKNOWN], reader.ids(values)])
 
 
 def _mapped(tables: Sequence[tuple[int, Ints]], ids: NDArray[np.integer]) -> Ints:

@@ -6,10 +6,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from builder.ingest.assemble_pools import assemble_pools
-from builder.ingest.catalogue import make_catalogue
+from builder.ingest.assemble_pools import AssembledPools, assemble_pools
+from builder.ingest.catalogue import Catalogue, make_catalogue
 from builder.ingest.clean import CleanLog, context_column
-from builder.ingest.dense import dense_ids, encode_columns, schema_fields
+from builder.ingest.dense import Encoded, dense_ids, encode_columns, schema_fields
 from builder.ingest.events import Events
 from builder.ingest.split import Split
 from builder.recipe.recipe import Recipe
@@ -46,20 +46,21 @@ def assemble(log: CleanLog, split: Split, recipe: Recipe) -> Events:
     data, events = recipe.data, log.events
     is_known = split.is_known(rows.part, log.times_s)
     profiles, has_known = _profiles(log, rows, is_known)
-    user_fields, user_values = encode_columns(profiles, {n: n for n in data.user_fields}, has_known)
+    rules = data.fields
+    user = encode_columns(profiles, {n: n for n in data.user_fields}, has_known, rules)
     columns = {name: context_column(name) for name in data.context_fields}
-    context, context_values = encode_columns(events, columns, pl.Series(is_known))
+    context = encode_columns(events, columns, pl.Series(is_known), rules)
     is_popular = _counts_as_popular(log, split, is_known)
     catalogue = make_catalogue(log.items, rows.item, is_known, is_popular, recipe)
-    pools = assemble_pools(log, rows.part, is_known, data.candidate_fields)
+    pools = assemble_pools(log, rows.part, is_known, data.candidate_fields, rules)
     return Events(
         user_ids=rows.user_ids.to_list(),
         offsets=rows.offsets,
         item=rows.item,
         ts_s=log.times_s,
         label=events["label"].to_numpy(),
-        context=context,
-        user_fields=user_fields,
+        context=context.ids,
+        user_fields=user.ids,
         item_fields=catalogue.fields,
         category=catalogue.column(data.category),
         train_popularity=catalogue.train_popularity,
@@ -68,24 +69,41 @@ def assemble(log: CleanLog, split: Split, recipe: Recipe) -> Events:
         split=split,
         schema=FeatureSchema(
             item_fields=catalogue.schema,
-            user_fields=schema_fields(user_values),
-            context_fields=schema_fields(context_values),
+            user_fields=schema_fields(user.values),
+            context_fields=schema_fields(context.values),
             num_items=len(log.items) + FIRST_KNOWN,
             history_length=recipe.history.length,
             recent_length=recipe.history.recent,
             candidate_fields=schema_fields(pools.values if pools else {}),
         ),
-        vocabulary=Vocabulary(
-            log.items["item"].to_list(),
-            user_values,
-            context_values,
-            pools.values if pools else {},
-        ),
+        vocabulary=_vocabulary(log, catalogue, user, context, pools),
         oracle=events["oracle"].to_numpy() if log.has_oracle else None,
         item_values=catalogue.values,
         item_texts=None if log.item_texts is None else log.item_texts.to_list(),
         event_pool=pools.event_pool if pools else None,
         pools=pools.pools if pools else None,
+    )
+
+
+def _vocabulary(
+    log: CleanLog,
+    catalogue: Catalogue,
+    user: Encoded,
+    context: Encoded,
+    pools: AssembledPools | None,
+) -> Vocabulary:
+    readers = {
+        "item": catalogue.readers,
+        "user": user.readers,
+        "context": context.readers,
+        "candidate": pools.readers if pools else {},
+    }
+    return Vocabulary(
+        log.items["item"].to_list(),
+        user.values,
+        context.values,
+        pools.values if pools else {},
+        readers={kind: own for kind, own in readers.items() if own},
     )
 
 

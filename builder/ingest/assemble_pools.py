@@ -1,7 +1,7 @@
 """CleanPools -> Pools: arrays of the pools that a part's slates use."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from builder.errors import EventsError
 from builder.ingest.clean import POOL, CleanLog
 from builder.ingest.clean_pools import CleanPools, field_column
-from builder.ingest.dense import Values, dense_ids, encode_columns
+from builder.ingest.dense import Readers, Values, dense_ids, encode_columns
 from builder.ingest.pools import NO_POOL, Pools, smallest_unsigned
+from builder.recipe.field_rules import FieldRule
 from models.contract.errors import shown
 from models.contract.schema import FIRST_KNOWN, UNKNOWN
 
@@ -27,11 +28,13 @@ class AssembledPools:
         pools: the pools that events of a part name.
         event_pool: index of each event's pool, `NO_POOL` for none; int32 [E].
         values: candidate field -> raw values in the order of their dense ids.
+        readers: of the candidate fields that are not categorical.
     """
 
     pools: Pools
     event_pool: NDArray[np.int32]
     values: Values
+    readers: Readers
 
 
 def assemble_pools(
@@ -39,6 +42,7 @@ def assemble_pools(
     part: NDArray[np.int8],
     is_known: NDArray[np.bool_],
     fields: Sequence[str],
+    rules: Mapping[str, FieldRule],
 ) -> AssembledPools | None:
     """Make arrays of a log's pools; None for a log without.
 
@@ -47,6 +51,7 @@ def assemble_pools(
         part: part of each event as a place in `PARTS`, -1 for none, [E].
         is_known: events that training may take values from, [E].
         fields: names of the candidate fields.
+        rules: field -> what its values are.
 
     Raises:
         EventsError: a pool has an item that is not in the catalogue.
@@ -57,7 +62,8 @@ def assemble_pools(
     rows, item = _rows(log.pools, event_pool, log.items["item"])
     known_pools = np.unique(event_pool[is_known & (event_pool != NO_POOL)])
     is_trained = pl.Series(np.isin(rows["pool"].to_numpy(), known_pools))
-    ids, values = encode_columns(rows, {name: field_column(name) for name in fields}, is_trained)
+    columns = {name: field_column(name) for name in fields}
+    ids, values, readers = encode_columns(rows, columns, is_trained, rules)
     # Pools that no part uses are gone: the others are numbered anew, in the old order.
     kept, sizes = np.unique(rows["pool"].to_numpy(), return_counts=True)
     numbers = np.full(int(event_pool.max(initial=0)) + 2, NO_POOL, np.int32)
@@ -65,7 +71,7 @@ def assemble_pools(
     size = max((len(known) for known in values.values()), default=0) + FIRST_KNOWN
     first = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     pools = Pools(first, item, smallest_unsigned(ids, size))
-    return AssembledPools(pools, numbers[event_pool], values)
+    return AssembledPools(pools, numbers[event_pool], values, readers)
 
 
 def _rows(

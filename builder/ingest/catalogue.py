@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from builder.ingest.dense import Values, encode_columns, schema_fields
+from builder.ingest.dense import Readers, Values, encode_columns, schema_fields
 from builder.recipe.recipe import Recipe
 from models.contract.schema import FIRST_KNOWN, PADDING, UNKNOWN, Field
 
@@ -18,6 +18,7 @@ class Catalogue:
     Attributes:
         fields: dense ids of each row's fields: the item's own id, the recipe's fields, popularity. [V, F].
         values: what these ids stand for.
+        readers: of the fields that are not categorical.
         schema: names and sizes of the fields.
         train_popularity: events that training may count, [V].
         popularity: events of the whole log, [V].
@@ -25,6 +26,7 @@ class Catalogue:
 
     fields: NDArray[np.int32]
     values: Values
+    readers: Readers
     schema: tuple[Field, ...]
     train_popularity: NDArray[np.int64]
     popularity: NDArray[np.int64]
@@ -61,19 +63,20 @@ def make_catalogue(
     counts = train_popularity[FIRST_KNOWN:]
     own_ids = _own_ids(counts, recipe.data.min_item_count)
     columns = {name: name for name in recipe.data.item_fields}
-    field_ids, values = encode_columns(items, columns, pl.Series(counts > 0))
+    encoded = encode_columns(items, columns, pl.Series(counts > 0), recipe.data.fields)
     buckets = _popularity_buckets(np.bincount(item[is_popular], minlength=num_rows)[FIRST_KNOWN:])
     num_buckets = int(buckets.max()) + 1 - FIRST_KNOWN
     return Catalogue(
-        fields=_with_reserved_rows(own_ids, field_ids, buckets),
+        fields=_with_reserved_rows(own_ids, encoded.ids, buckets),
         values={
             "item": items["item"].filter(pl.Series(own_ids != UNKNOWN)).to_list(),
-            **values,
+            **encoded.values,
             "popularity": [_bucket_text(bucket) for bucket in range(num_buckets)],
         },
+        readers=encoded.readers,
         schema=(
             Field("item", int(own_ids.max()) + 1),
-            *schema_fields(values),
+            *schema_fields(encoded.values),
             Field("popularity", num_buckets + FIRST_KNOWN),
         ),
         train_popularity=train_popularity,

@@ -1,32 +1,64 @@
 """Raw values -> dense ids. Values that training does not see share the id UNKNOWN."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from builder.ingest.numeric import encode_numbers
+from builder.recipe.field_rules import CATEGORICAL, FieldRule
+from models.contract.field_reader import NumberReader
 from models.contract.schema import FIRST_KNOWN, UNKNOWN, Field
 
 Values = dict[str, list[str]]
 """Field -> raw values in the order of their dense ids, from `FIRST_KNOWN` on."""
+Readers = dict[str, NumberReader]
+"""Field that is not categorical -> how its values become ids."""
+
+
+class Encoded(NamedTuple):
+    """Columns as dense ids.
+
+    Attributes:
+        ids: [rows, columns].
+        values: what the ids stand for.
+        readers: of the fields that are not categorical.
+    """
+
+    ids: NDArray[np.int32]
+    values: Values
+    readers: Readers
 
 
 def encode_columns(
-    frame: pl.DataFrame, columns: Mapping[str, str], in_training: pl.Series
-) -> tuple[NDArray[np.int32], Values]:
-    """Dense ids of columns, [rows, columns], and the values they stand for.
+    frame: pl.DataFrame,
+    columns: Mapping[str, str],
+    in_training: pl.Series,
+    rules: Mapping[str, FieldRule],
+) -> Encoded:
+    """Dense ids of columns, and the values they stand for.
 
     Args:
         frame: the rows.
         columns: field name -> column.
         in_training: rows whose values training sees; other values become UNKNOWN.
+        rules: field name -> what its values are; fields without a rule are categorical.
     """
-    values = {name: _known(frame[column], in_training) for name, column in columns.items()}
+    values: Values = {}
+    readers: Readers = {}
     ids = np.empty((len(frame), len(columns)), np.int32)
     for place, (name, column) in enumerate(columns.items()):
-        ids[:, place] = dense_ids(frame[column], values[name])
-    return ids, values
+        rule = rules.get(name, CATEGORICAL)
+        if rule.kind == "numeric":
+            ids[:, place], values[name], readers[name] = encode_numbers(
+                name, frame[column], in_training, rule
+            )
+        else:
+            values[name] = _known(frame[column], in_training)
+            ids[:, place] = dense_ids(frame[column], values[name])
+    return Encoded(ids, values, readers)
 
 
 def dense_ids(values: pl.Series, known: Sequence[str]) -> NDArray[np.int32]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
+from builder.recipe.field_rules import CATEGORICAL, FieldRule
 from builder.recipe.limits import Interval
 from builder.recipe.reading import (
     CsvRule,
@@ -123,6 +124,8 @@ class Data:
     """"hour" and "weekday" (0 is Monday) are computed from the time, in UTC; other names are columns of the events."""
     candidate_fields: tuple[str, ...] = ()
     """Columns of the pools: what a request knows of a candidate beside its id, such as its placement or its price."""
+    fields: dict[str, FieldRule] = field(default_factory=dict)
+    """Field, of whatever kind -> what its values are, where they are more than words: `[data.fields.price]`."""
     category: str | None = None
     """Item field that groups the items: same-category negatives share its value. Unset: all items are one group."""
     min_item_count: Annotated[int, Interval(ge=1)] = 3
@@ -255,8 +258,29 @@ def _pool_problems(data: Data) -> list[str]:
     return problems
 
 
+def _rule_problems(data: Data) -> list[str]:
+    """Rules of fields that the recipe does not have, or whose values are no numbers."""
+    kinds = (data.item_fields, data.profile_fields, data.context_fields, data.candidate_fields)
+    names = list(dict.fromkeys(name for kind in kinds for name in kind))
+    problems = [
+        f"data.fields.{name}: got a field that is in no list, expected one of: {', '.join(names) or 'none'}"
+        f"{did_you_mean(name, names)}"
+        for name in data.fields
+        if name not in names
+    ]
+    unused = {"buckets": CATEGORICAL.buckets, "transform": CATEGORICAL.transform}
+    for name, rule in data.fields.items():
+        if rule.kind == "categorical":
+            problems += [
+                f'data.fields.{name}.{key}: got a key that kind "categorical" does not read'
+                for key, default in unused.items()
+                if getattr(rule, key) != default
+            ]
+    return problems
+
+
 def _field_problems(data: Data) -> list[str]:
-    problems = []
+    problems = _rule_problems(data)
     for kind in ("item_fields", "user_fields", "context_fields", "candidate_fields"):
         names = getattr(data, kind)
         for name in sorted({name for name in names if names.count(name) > 1}):

@@ -26,4 +26,6 @@ def _as(hint: Any, value: Any) -> Any:
         return hint(**{name: _as(hints[name], own) for name, own in value.items()})  # type: ignore[operator]
     if get_origin(hint) is tuple:
         return tuple(_as(get_args(hint)[0], part) for part in value)
+    if get_origin(hint) is dict:
+        return {key: _as(get_args(hint)[1], own) for key, own in value.items()}
     return float(value) if hint is float else value

@@ -95,6 +95,7 @@ LATER_KEYS = {
         "filter",
         "nulls",
         "csv",
+        "fields",
     ),
     "data.columns": ("item_text", "quantity"),
     "negatives": ("own_past", "window_hours"),

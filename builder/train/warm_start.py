@@ -7,7 +7,7 @@ values that are gone are dropped. Everything else keeps its name and must keep i
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from builder.train.optimiser import RunningMean
 from models.base import CtrModel
 from models.blocks.fields.frame import FieldFrame
 from models.blocks.frame import Frame
+from models.contract.field_reader import MISSING, read_numbers
 from models.contract.schema import FIRST_KNOWN, FeatureSchema
 from models.registry import make_config
 
@@ -127,7 +128,10 @@ class WarmStart:
         values = values_of(events)
         if values is None:
             raise WarmStartError(f"warm start: got {NO_VALUES}, expected one of this version")
-        move = _Move(field_tables(model, events.schema), self.values, values)
+        numeric = {
+            f"{kind}/{name}" for kind, own in events.vocabulary.readers.items() for name in own
+        }
+        move = _Move(field_tables(model, events.schema), self.values, values, numeric)
         weights = {name: self._moved(move, "weights", name, v) for name, v in _carried(model)}
         means = {name: self._moved(move, "mean", name, v) for name, v in _carried(mean.model)}
         state = self._optimizer_state(move, model, optimizer)
@@ -185,7 +189,7 @@ def describe(recipe: Recipe, events: Events) -> dict[str, Any]:
         "source": recipe.data.source,
         "model": name,
         "config": asdict(make_config(name, recipe.model.config)),
-        **{kind: [known.name for known in getattr(schema, kind)] for kind in kinds},
+        **{kind: _field_names(events, kind) for kind in kinds},
         "history_length": schema.history_length,
         "recent_length": schema.recent_length,
         "optimizer": recipe.train.optimizer,
@@ -193,6 +197,13 @@ def describe(recipe: Recipe, events: Events) -> dict[str, Any]:
     }
     plain: dict[str, Any] = json.loads(json.dumps(about))
     return plain
+
+
+def _field_names(events: Events, kind: str) -> list[str]:
+    """Names of the fields of a kind; those of numeric fields say so."""
+    numeric = events.vocabulary.readers.get(kind.removesuffix("_fields"), {})
+    names = [known.name for known in getattr(events.schema, kind)]
+    return [f"{name} (numeric)" if name in numeric else name for name in names]
 
 
 def values_of(events: Events) -> Values | None:
@@ -259,11 +270,17 @@ class _Move:
         tables: weight -> its field.
         old: values of the earlier log.
         new: values of this log.
+        numeric: keys of the values that are names of buckets.
     """
 
-    def __init__(self, tables: Mapping[str, str], old: Values, new: Values) -> None:
+    def __init__(
+        self, tables: Mapping[str, str], old: Values, new: Values, numeric: Collection[str]
+    ) -> None:
         self._tables, self._old, self._new = tables, old, new
-        self._places = {key: _shared(old.get(key, []), new[key]) for key in set(tables.values())}
+        self._places = {
+            key: (_nearest if key in numeric else _shared)(old.get(key, []), new[key])
+            for key in set(tables.values())
+        }
 
     def __call__(self, name: str, old: Tensor, fresh: Tensor) -> Tensor:
         """The tensor of a weight, or of its optimiser: `fresh` with all rows that both know taken from `old`."""
@@ -288,7 +305,8 @@ class _Move:
         kept = sum(len(to_row) for _, to_row in self._places.values())
         new = sum(len(self._new[key]) for key in self._places)
         old = sum(len(self._old.get(key, [])) for key in self._places)
-        return {"kept": kept, "new": new - kept, "dropped": old - kept}
+        used = sum(len(np.unique(from_row)) for from_row, _ in self._places.values())
+        return {"kept": kept, "new": new - kept, "dropped": old - used}
 
     @staticmethod
     def _rows(values: Values, key: str) -> int:
@@ -301,6 +319,21 @@ def _shared(old: list[str], new: list[str]) -> tuple[Rows, Rows]:
     both = [(place[value], row) for row, value in enumerate(new, FIRST_KNOWN) if value in place]
     pairs = np.array(both, np.int64).reshape(-1, 2)
     return pairs[:, 0].copy(), pairs[:, 1].copy()
+
+
+def _nearest(old: list[str], new: list[str]) -> tuple[Rows, Rows]:
+    """Ids in `new` of all buckets, and in `old` of the bucket that held the smallest number of each.
+
+    A bucket's name is its smallest number, so that edges that move by a night's events keep their neighbours' rows.
+    """
+    has_missing = [MISSING in values for values in (old, new)]
+    floors, wanted = (read_numbers([v for v in values if v != MISSING]) for values in (old, new))
+    place = np.maximum(np.searchsorted(floors, wanted, side="right") - 1, 0)
+    from_row = place + FIRST_KNOWN + has_missing[0]
+    to_row = np.arange(len(wanted)) + FIRST_KNOWN + has_missing[1]
+    if all(has_missing):
+        from_row, to_row = np.append(from_row, FIRST_KNOWN), np.append(to_row, FIRST_KNOWN)
+    return from_row.astype(np.int64), to_row.astype(np.int64)
 
 
 def _carried(model: nn.Module) -> list[tuple[str, Tensor]]:

@@ -6,12 +6,19 @@ them as any other row.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from models.contract.errors import RequestError, did_you_mean
-from models.contract.schema import FIRST_KNOWN, PADDING
+from models.contract.field_reader import (
+    FieldReader,
+    NumberReader,
+    WordReader,
+    readers_from_json,
+    readers_to_json,
+)
+from models.contract.schema import FIRST_KNOWN, PADDING, UNKNOWN
 
 Key = tuple[int, ...]
 """Dense ids of a row's fields, in the order of the recipe; `PADDING` where a field is left out."""
@@ -25,10 +32,12 @@ class Prototypes:
         fields: item field -> its raw values in the order of their dense ids, from `FIRST_KNOWN` on. The first field
             counts most where a new item shares as many values with several combinations.
         rows: dense ids of each combination, as in the catalogue; `PADDING` where a field is left out.
+        readers: field -> how its values become ids, for fields that are not categorical.
     """
 
     fields: Mapping[str, Sequence[str]]
     rows: Sequence[Sequence[int]]
+    readers: Mapping[str, NumberReader] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         limits = [len(values) + FIRST_KNOWN for values in self.fields.values()]
@@ -46,8 +55,8 @@ class Prototypes:
         """Fields whose value no item of the catalogue had in training; in the order of the recipe."""
         return [
             name
-            for name, known in self._ids.items()
-            if name in values and values[name] not in known
+            for name, reader in self._readers.items()
+            if name in values and reader.id(values[name]) == UNKNOWN
         ]
 
     def find(self, values: Mapping[str, str]) -> int | None:
@@ -56,10 +65,11 @@ class Prototypes:
         Args:
             values: item field -> raw value; other names are ignored, so that one item may be for several models.
         """
-        key = tuple(
-            ids.get(values[name], PADDING) if name in values else PADDING
-            for name, ids in self._ids.items()
-        )
+        known = [
+            reader.id(values[name]) if name in values else PADDING
+            for name, reader in self._readers.items()
+        ]
+        key = tuple(PADDING if dense == UNKNOWN else dense for dense in known)
         for mask in self._masks:
             # A combination with a field that the item lacks would say something of the item that is not known.
             if all(key[at] for at in mask):
@@ -76,13 +86,21 @@ class Prototypes:
     def to_json(self) -> dict[str, Any]:
         """The combinations in JSON types."""
         fields = {name: list(values) for name, values in self.fields.items()}
-        return {"fields": fields, "rows": [list(row) for row in self.rows]}
+        found = {"fields": fields, "rows": [list(row) for row in self.rows]}
+        return {**found, "readers": readers_to_json(self.readers)} if self.readers else found
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "Prototypes":
+        """Inverse of `to_json`."""
+        readers = readers_from_json(fields.get("readers", {}))
+        return cls(**{**fields, "readers": readers})
 
     # Made at the first new item: most processes never need them.
     @cached_property
-    def _ids(self) -> dict[str, dict[str, int]]:
+    def _readers(self) -> dict[str, FieldReader]:
         return {
-            name: {value: dense for dense, value in enumerate(values, FIRST_KNOWN)}
+            name: self.readers.get(name)
+            or WordReader({value: dense for dense, value in enumerate(values, FIRST_KNOWN)})
             for name, values in self.fields.items()
         }
 

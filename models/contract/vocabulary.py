@@ -4,12 +4,19 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.contract.errors import RequestError, did_you_mean
+from models.contract.field_reader import (
+    FieldReader,
+    NumberReader,
+    WordReader,
+    readers_from_json,
+    readers_to_json,
+)
 from models.contract.prototypes import Prototypes
 from models.contract.row_index import RowIndex, as_words
 from models.contract.schema import FIRST_KNOWN, UNKNOWN, FeatureSchema, Field
@@ -86,6 +93,9 @@ class Vocabulary:
         context: name of a context field -> its raw values.
         candidate: name of a candidate field -> its raw values; empty in older artifacts.
         prototypes: rows behind the items, for new items; None in older artifacts, and for items without fields.
+        readers: kind of field ("item", "user", "context", "candidate") -> field -> how its values become ids, for
+            fields that are not categorical; their "raw values" above are names of ids. Those of item fields are for the
+            builder: artifacts have them in `prototypes`.
     """
 
     items: Sequence[str]
@@ -93,15 +103,16 @@ class Vocabulary:
     context: Mapping[str, Sequence[str]]
     candidate: Mapping[str, Sequence[str]] = field(default_factory=dict)
     prototypes: Prototypes | None = None
+    readers: Mapping[str, Mapping[str, NumberReader]] = field(default_factory=dict)
     _rows: dict[str, int] = field(init=False, repr=False, compare=False)
     _index: RowIndex | None = field(init=False, repr=False, compare=False)
-    _ids: dict[tuple[str, str], dict[str, int]] = field(init=False, repr=False, compare=False)
+    _readers: dict[tuple[str, str], FieldReader] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_rows", _index(self.items))
         object.__setattr__(self, "_index", _row_index(self.items))
-        ids = {
-            (kind, name): _index(values)
+        readers = {
+            (kind, name): self._reader(kind, name, values)
             for kind, fields in (
                 ("user", self.user),
                 ("context", self.context),
@@ -109,7 +120,20 @@ class Vocabulary:
             )
             for name, values in fields.items()
         }
-        object.__setattr__(self, "_ids", ids)
+        object.__setattr__(self, "_readers", readers)
+
+    def _reader(self, kind: str, name: str, values: Sequence[str]) -> FieldReader:
+        known = _index(values)
+        reader = self.readers.get(kind, {}).get(name)
+        if reader is None:
+            return WordReader(known)
+        if reader.size != len(known):
+            raise ValueError(f"vocabulary, {name}: got {len(known)} names of {reader.size} ids")
+        return reader
+
+    def reader(self, kind: Literal["user", "context", "candidate"], name: str) -> FieldReader:
+        """What reads the values of a field."""
+        return self._readers[kind, name]
 
     def item_rows(self, items: Sequence[str]) -> NDArray[np.int64]:
         """Catalogue rows of raw item ids; `UNKNOWN` for ids that are not in the catalogue."""
@@ -151,11 +175,11 @@ class Vocabulary:
         return self._encode("context", self.context, values)
 
     def unknown_context(self, values: Mapping[str, object]) -> dict[str, list[str | None]]:
-        """Context field -> the request's value of it, for fields whose id is `UNKNOWN`; None where it is missing."""
+        """Context field -> the request's value of it, for values that are unknown or missing; None: it is missing."""
         unknown: dict[str, list[str | None]] = {}
         for name in self.context:
-            value = str(values[name]) if name in values else None
-            if value is None or value not in self._ids["context", name]:
+            value, reader = _text(values, name), self._readers["context", name]
+            if reader.id(value) <= reader.last_listed:
                 unknown[name] = [value]
         return unknown
 
@@ -169,7 +193,8 @@ class Vocabulary:
             num_candidates: number of candidates.
 
         Returns:
-            The ids; `UNKNOWN` where a value is missing, or where training has not seen it.
+            The ids; `UNKNOWN` where training has not seen a value, and where it is missing, unless the field is numeric
+            and missing numbers have an id of their own.
 
         Raises:
             RequestError: `values` names a field that the model does not have.
@@ -177,10 +202,16 @@ class Vocabulary:
         check_candidate_fields(values, self.candidate)
         ids = np.full((num_candidates, len(self.candidate)), UNKNOWN, np.int64)
         for column, name in enumerate(self.candidate):
-            if name in values:
-                known = map(self._ids["candidate", name].get, values[name], repeat(UNKNOWN))  # type: ignore[arg-type]
-                ids[:, column] = np.fromiter(known, np.int64, num_candidates)
+            ids[:, column] = self.candidate_column(name, values.get(name))
         return ids
+
+    def candidate_column(self, name: str, values: Sequence[str | None] | None) -> NDArray[np.int64]:
+        """Dense ids of one candidate field, [num candidates]; None: one id, [1], of candidates without a value."""
+        return self._readers["candidate", name].ids([None] if values is None else values)
+
+    def last_listed(self) -> dict[str, int]:
+        """Candidate field -> highest id of the values that an answer lists: those that are unknown or missing."""
+        return {name: self._readers["candidate", name].last_listed for name in self.candidate}
 
     def known_candidate_fields(self, values: Mapping[str, Value]) -> dict[str, Value]:
         """The fields of a request's candidates that the model has, for a request made for another model."""
@@ -193,11 +224,8 @@ class Vocabulary:
     def _encode(
         self, kind: str, fields: Mapping[str, Sequence[str]], values: Mapping[str, object]
     ) -> NDArray[np.int64]:
-        rows = [
-            self._ids[kind, name].get(str(values[name]), UNKNOWN) if name in values else UNKNOWN
-            for name in fields
-        ]
-        return np.array(rows, np.int64)
+        ids = [self._readers[kind, name].id(_text(values, name)) for name in fields]
+        return np.array(ids, np.int64)
 
     def check(self, schema: FeatureSchema) -> None:
         """Check that the sizes are those of `schema`.
@@ -226,6 +254,9 @@ class Vocabulary:
             fields["candidate"] = dict(self.candidate)
         if self.prototypes:
             fields["prototypes"] = self.prototypes.to_json()
+        readers = {kind: readers_to_json(own) for kind, own in self.readers.items() if own}
+        if readers:
+            fields["readers"] = readers
         return json.dumps(fields, ensure_ascii=False).encode()
 
     @classmethod
@@ -233,8 +264,18 @@ class Vocabulary:
         """Inverse of `to_bytes`."""
         fields = read_json(raw)
         if "prototypes" in fields:
-            fields["prototypes"] = Prototypes(**fields["prototypes"])
+            fields["prototypes"] = Prototypes.from_json(fields["prototypes"])
+        if "readers" in fields:
+            fields["readers"] = {
+                kind: readers_from_json(own) for kind, own in fields["readers"].items()
+            }
         return cls(**fields)
+
+
+def _text(values: Mapping[str, object], name: str) -> str | None:
+    """A value as a text; None if it is missing."""
+    value = values.get(name)
+    return None if value is None else str(value)
 
 
 def _fields(values: Mapping[str, Sequence[str]]) -> tuple[Field, ...]:

@@ -11,6 +11,7 @@ item takes no notice.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -137,7 +138,7 @@ class NewRows:
 
 
 def read_fields(where: str, value: object) -> dict[str, str]:
-    """Item fields from JSON; an integer is read as a text, and null as a value that is not known.
+    """Item fields from JSON; a number is read as a text, and null as a value that is not known.
 
     Raises:
         RequestError: it is no object of texts, or has none, or too many.
@@ -156,9 +157,11 @@ def read_fields(where: str, value: object) -> dict[str, str]:
 def _check_value(where: str, value: object) -> bool:
     """Whether there is a value."""
     is_text = type(value) is str and len(value) <= MAX_VALUE
-    is_number = type(value) is int and abs(value) < INT64
+    is_number = (type(value) is int and abs(value) < INT64) or (
+        type(value) is float and isfinite(value)
+    )
     if not is_text and not is_number and value is not None:
-        expected = f"a text of at most {MAX_VALUE} characters, an integer of 64 bits or null"
+        expected = f"a text of at most {MAX_VALUE} characters, an integer of 64 bits, a finite number or null"
         raise RequestError(where, _short(value), expected)
     return value is not None
 

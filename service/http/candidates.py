@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from math import isfinite
 from types import NoneType
 from typing import Any, NoReturn, TypeGuard, cast
 
@@ -19,7 +20,7 @@ KEYS = ("id", "fields")
 ROW_TYPES = {dict, NoneType}
 """Types of `fields`."""
 ID_SCHEMA = {"anyOf": [{"type": "string", "minLength": 1, "maxLength": 128}, {"type": "integer"}]}
-VALUE_SCHEMA = {"anyOf": [{"type": "string"}, {"type": "integer"}, {"type": "null"}]}
+VALUE_SCHEMA = {"anyOf": [{"type": "string"}, {"type": "number"}, {"type": "null"}]}
 OBJECT_SCHEMA = {
     "type": "object",
     "properties": {
@@ -167,10 +168,10 @@ def _read_column(name: str, rows: list[dict[str, Any] | None]) -> list[str | Non
 def _read_value(at: int, name: str, value: object) -> str | None:
     if value is None or type(value) is str:
         return value
-    if type(value) is int:
+    if type(value) is int or (type(value) is float and isfinite(value)):
         return str(value)
     where = f"candidates[{at}].fields.{name}"
-    raise RequestError(where, short(value), "a string, an integer or null")
+    raise RequestError(where, short(value), "a string, a finite number or null")
 
 
 CHECK_CANDIDATES = PlainValidator(read_candidates)

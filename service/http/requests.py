@@ -96,7 +96,7 @@ USERS_SCHEMA = WithJsonSchema(
 )
 UserId = Annotated[str, PlainValidator(_user_id), WithJsonSchema(ID_SCHEMA)]
 
-
+FiniteNumber = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 TopK = Annotated[int, Field(strict=True, gt=0)] | None
 
 
@@ -117,16 +117,16 @@ class SlateRequest(BaseModel):
 
     An unknown item is scored as the out-of-vocabulary item, and listed in the answer; a registered new item by its item
     fields (`POST /v1/items`). A value of a candidate field is unknown if training has not seen it, or if the candidate
-    has none; it is scored as the field's unknown value, and listed in the answer. A field that the model does not have
-    is an error."""
+    has none; it is scored as the field's unknown value, and listed in the answer. A numeric field takes a number, or a
+    text that is one. A field that the model does not have is an error."""
 
     recent: Annotated[list[str], PlainValidator(_recent), ITEMS_SCHEMA] | None = None
     """Item ids of the user's latest events, newest last; absent or null: those in the user's record."""
 
     context: Annotated[
-        dict[StrictStr, StrictStr | StrictInt], Field(max_length=MAX_CONTEXT_FIELDS)
+        dict[StrictStr, StrictStr | StrictInt | FiniteNumber], Field(max_length=MAX_CONTEXT_FIELDS)
     ] = {}
-    """Context field -> value."""
+    """Context field -> value. A numeric field takes a number, or a text that is one."""
 
 
 class ScoreRequest(SlateRequest):

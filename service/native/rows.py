@@ -87,7 +87,7 @@ class Rows:
     """Finds catalogue rows and ids of candidate fields. Read-only: threads may share it."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
-        """Make a hash table of the items, and one for each candidate field, if the native library can be used.
+        """Make hash tables of the items and of categorical candidate fields, if the native library can be used.
 
         Args:
             vocabulary: of the artifact.
@@ -103,6 +103,7 @@ class Rows:
         self._fields = {
             name: Table(functions, values, FIRST_KNOWN)
             for name, values in vocabulary.candidate.items()
+            if name not in vocabulary.readers.get("candidate", {})
         }
 
     def items(self, ids: Sequence[str]) -> Ids:
@@ -113,13 +114,13 @@ class Rows:
 
     def fields(self, values: Mapping[str, Sequence[str | None]], num_candidates: int) -> Ids:
         """As `Vocabulary.candidate_ids`."""
-        columns = [value for value in values.values() if isinstance(value, RawColumn)]
-        if len(columns) != len(values) or len(self._fields) != len(self._vocabulary.candidate):
-            return self._vocabulary.candidate_ids(values, num_candidates)
-        check_candidate_fields(values, self._vocabulary.candidate)
-        ids = np.full((num_candidates, len(self._fields)), UNKNOWN, np.int64)
-        for at, (name, table) in enumerate(self._fields.items()):
-            column = values.get(name)
-            if isinstance(column, RawColumn):
+        known = self._vocabulary.candidate
+        check_candidate_fields(values, known)
+        ids = np.full((num_candidates, len(known)), UNKNOWN, np.int64)
+        for at, name in enumerate(known):
+            column, table = values.get(name), self._fields.get(name)
+            if isinstance(column, RawColumn) and table is not None:
                 table.fill(column, UNKNOWN, ids[:, at])
+            else:
+                ids[:, at] = self._vocabulary.candidate_column(name, column)
         return ids

@@ -26,7 +26,7 @@ Probabilities = NDArray[np.float64]
 CandidateFields = Mapping[str, Sequence[str | None]]
 """Candidate field -> raw value of each candidate; None where a candidate has no value."""
 UnknownFields = dict[str, list[str | None]]
-"""Field -> its values that training has not seen, each once; None: a candidate, or the context, has no value."""
+"""Field -> its values that are unknown or missing, each once; None: a candidate, or the context, has no value."""
 
 MAX_EXPONENT = 700.0
 """exp of it still fits a float64; the probability is then 1e-304."""
@@ -114,6 +114,7 @@ class Scorer:
         self._rows = Rows(artifact.vocabulary)
         self._new_rows, self._has_known_new = NewRows(), False
         self._first_prototype = artifact.vocabulary.first_prototype
+        self._last_listed = artifact.vocabulary.last_listed()
         self._calibrated = artifact.calibration()
         self.calibration = self._calibrated.kind if self._calibrated else UNCALIBRATED
         with _artifact_errors(artifact.path):
@@ -203,8 +204,7 @@ class Scorer:
         finally:
             slate.ended["score"] = perf_counter()
         unknown = [slate.candidates[at] for at in np.flatnonzero(rows.items == UNKNOWN).tolist()]
-        names = [field.name for field in self._schema.candidate_fields]
-        unknown_fields = _unknown_fields(names, slate.candidate_fields, rows.fields)
+        unknown_fields = _unknown_fields(self._last_listed, slate.candidate_fields, rows.fields)
         return Scored(scores, unknown, self._new_items(slate, rows), unknown_fields)
 
     def _new_items(self, slate: Slate, rows: EngineSlate) -> list[str]:
@@ -214,11 +214,17 @@ class Scorer:
         return [slate.candidates[at] for at in places]
 
 
-def _unknown_fields(names: Sequence[str], values: CandidateFields, ids: Ids) -> UnknownFields:
-    """Values of each field whose id is `UNKNOWN`, each once, in the order of the candidates."""
+def _unknown_fields(listed: Mapping[str, int], values: CandidateFields, ids: Ids) -> UnknownFields:
+    """Values of each field that are unknown or missing, each once, in the order of the candidates.
+
+    Args:
+        listed: field -> highest id of such values.
+        values: raw values.
+        ids: dense ids, [num candidates, num candidate fields].
+    """
     unknown: UnknownFields = {}
-    for column, name in enumerate(names):
-        places = np.flatnonzero(ids[:, column] == UNKNOWN).tolist()
+    for column, (name, last) in enumerate(listed.items()):
+        places = np.flatnonzero(ids[:, column] <= last).tolist()
         if places:
             raw = values.get(name)
             unknown[name] = [None] if raw is None else list(dict.fromkeys(raw[at] for at in places))

@@ -1,7 +1,7 @@
 """Models as tensors: input tensors become queries, scores become output tensors."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,8 @@ CHUNK = 4096
 def inputs_of(vocabulary: Vocabulary) -> tuple[TensorMetadata, ...]:
     """Inputs of a model: ids, context fields, candidate fields.
 
-    Integer datatypes are accepted as well: the number 7 is the id, or the value, `7`.
+    Integer datatypes are accepted as well: the number 7 is the id, or the value, `7`. Numeric fields accept FP32 and
+    FP64, too, where NaN is a missing number.
     """
     return (
         TensorMetadata(USER_ID, BYTES, (1,)),
@@ -67,9 +68,9 @@ def queries_of(request: InferRequest, vocabulary: Vocabulary, settings: Settings
     _check_column(inputs[USER_ID], num_users)
     candidates = _rows(inputs[CANDIDATES], num_users)
     recent = _rows(inputs[RECENT], num_users) if RECENT in inputs else [None] * num_users
-    contexts = _contexts(_those(inputs, vocabulary.context), num_users)
+    contexts = _contexts(_values_of(inputs, vocabulary, "context"), num_users)
     fields = _candidate_fields(
-        _those(inputs, vocabulary.candidate), inputs[CANDIDATES].shape, num_users
+        _values_of(inputs, vocabulary, "candidate"), inputs[CANDIDATES].shape, num_users
     )
     timeout_us = _whole_number(request.parameters, "timeout", "0 or more microseconds")
     deadline = deadline_after(settings, timeout_us / 1e6 if timeout_us else None)
@@ -182,46 +183,61 @@ def _check_column(tensor: InferTensor, num_users: int) -> None:
         raise RequestError(f"{_field(tensor.name)}.shape", list(tensor.shape), expected)
 
 
-def _those(inputs: Mapping[str, InferTensor], names: Iterable[str]) -> dict[str, InferTensor]:
-    return {name: inputs[name] for name in names if name in inputs}
+def _values_of(
+    inputs: Mapping[str, InferTensor], vocabulary: Vocabulary, kind: Literal["context", "candidate"]
+) -> dict[str, tuple[InferTensor, list[str]]]:
+    """Field of one kind -> its tensor, and its values as texts."""
+    names = vocabulary.context if kind == "context" else vocabulary.candidate
+    numeric = vocabulary.readers.get(kind, {})
+    return {
+        name: (inputs[name], _values(inputs[name], name in numeric))
+        for name in names
+        if name in inputs
+    }
 
 
-def _contexts(tensors: Mapping[str, InferTensor], num_users: int) -> list[dict[str, object]]:
+def _contexts(
+    tensors: Mapping[str, tuple[InferTensor, list[str]]], num_users: int
+) -> list[dict[str, object]]:
     contexts: list[dict[str, object]] = [{} for _ in range(num_users)]
-    for name, tensor in tensors.items():
+    for name, (tensor, values) in tensors.items():
         _check_column(tensor, num_users)
-        for context, value in zip(contexts, _values(tensor), strict=True):
+        for context, value in zip(contexts, values, strict=True):
             context[name] = value
     return contexts
 
 
 def _candidate_fields(
-    tensors: Mapping[str, InferTensor], shape: tuple[int, ...], num_users: int
+    tensors: Mapping[str, tuple[InferTensor, list[str]]], shape: tuple[int, ...], num_users: int
 ) -> list[dict[str, list[str | None]]]:
     """Candidate field -> the value of each candidate, for each user."""
     fields: list[dict[str, list[str | None]]] = [{} for _ in range(num_users)]
     width = shape[-1]
-    for name, tensor in tensors.items():
+    for name, (tensor, values) in tensors.items():
         if tensor.shape != shape:
             expected = f"{list(shape)}, the shape of {_field(CANDIDATES)}: a value for each"
             raise RequestError(f"{_field(name)}.shape", list(tensor.shape), expected)
-        values = _values(tensor)
         for at, its_fields in enumerate(fields):
             its_fields[name] = [*values[at * width : (at + 1) * width]]
     return fields
 
 
-def _values(tensor: InferTensor) -> list[str]:
+def _values(tensor: InferTensor, is_numeric: bool) -> list[str]:
     """Values of a context or candidate field; any text may be one."""
     if not isinstance(tensor.data, np.ndarray):
         return list(tensor.data)
-    if tensor.data.dtype.kind not in "iu":
-        raise RequestError(f"{_field(tensor.name)}.datatype", tensor.datatype, "BYTES or INT64")
+    kinds, expected = ("iuf", "BYTES, INT64 or FP64") if is_numeric else ("iu", "BYTES or INT64")
+    if tensor.data.dtype.kind not in kinds:
+        raise RequestError(f"{_field(tensor.name)}.datatype", tensor.datatype, expected)
     return _as_texts(tensor.data)
 
 
 def _as_texts(numbers: NDArray[Any]) -> list[str]:
     starts = range(0, len(numbers), CHUNK)
+    if (
+        numbers.dtype.kind == "f"
+    ):  # numpy writes 0.1 of an FP32 as 0.1, tolist as 0.10000000149011612
+        return [text for at in starts for text in numbers[at : at + CHUNK].astype(str).tolist()]
     return [text for at in starts for text in map(str, numbers[at : at + CHUNK].tolist())]
 
 

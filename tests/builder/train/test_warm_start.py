@@ -20,8 +20,15 @@ from builder.recipe.recipe import Recipe
 from builder.train.clipping import Clipping
 from builder.train.optimiser import RunningMean, make_optimizer
 from builder.train.train import train
-from builder.train.warm_start import WarmStart, WarmStartError, field_tables, optimiser_names
+from builder.train.warm_start import (
+    WarmStart,
+    WarmStartError,
+    _nearest,
+    field_tables,
+    optimiser_names,
+)
 from models.base import CtrModel
+from models.contract.field_reader import NumberReader
 from models.contract.schema import FIRST_KNOWN, Field
 from models.registry import MODELS, build_model
 from tests.builds import small_recipe, with_profiles
@@ -302,3 +309,31 @@ def test_a_start_can_be_used_again(events) -> None:
     first = train(events, recipe, start=start)
     assert start.digest() == before
     assert seen(train(events, recipe, start=start).history) == seen(first.history)
+
+
+def test_buckets_take_the_rows_of_the_buckets_in_which_they_were():
+    old, new = ["", "-1", "5", "20"], ["", "-2", "4", "5", "12.5", "1000"]
+    from_row, to_row = _nearest(old, new)
+    moved = dict(zip(to_row.tolist(), from_row.tolist(), strict=True))
+    assert moved == {2: 2, 3: 3, 4: 3, 5: 4, 6: 4, 7: 5}
+    from_row, to_row = _nearest(old[1:], new)
+    assert dict(zip(to_row.tolist(), from_row.tolist(), strict=True)) == {
+        3: 2,
+        4: 2,
+        5: 3,
+        6: 3,
+        7: 4,
+    }
+    from_row, to_row = _nearest(old, new[1:])
+    assert from_row.tolist() == [3, 3, 4, 4, 5]
+
+
+def test_a_field_that_became_numeric_is_another_task(events: Events):
+    warm = left(train(events, recipe_of()))
+    hours = [str(hour) for hour in range(len(events.vocabulary.context["hour"]))]
+    reader = NumberReader(tuple(hour + 0.5 for hour in range(len(hours) - 1)), has_missing=False)
+    words = replace(
+        events.vocabulary, context={"hour": hours}, readers={"context": {"hour": reader}}
+    )
+    with pytest.raises(WarmStartError, match=r"context_fields: got .*'hour'.*'hour \(numeric\)'"):
+        warm.require_fits(recipe_of(), replace(events, vocabulary=words))

@@ -38,14 +38,14 @@ BAD = [
         ["candidates[0].fields: got ['front']", "an object: candidate field -> value"],
     ),
     (
-        {"candidates": ["i1", {"id": "i1", "fields": {"display": 1.5}}]},
+        {"candidates": ["i1", {"id": "i1", "fields": {"display": [1.5]}}]},
         400,
-        ["candidates[1].fields.display: got 1.5", "a string, an integer or null"],
+        ["candidates[1].fields.display: got [1.5]", "a string, a finite number or null"],
     ),
     (
         {"candidates": [{"id": "i1", "fields": {"display": True}}]},
         400,
-        ["candidates[0].fields.display: got True", "a string, an integer or null"],
+        ["candidates[0].fields.display: got True", "a string, a finite number or null"],
     ),
     (
         {"candidates": [{"id": "i1", "fields": {"dispaly": "front"}}]},

@@ -1,0 +1,220 @@
+"""Numeric fields from a log to a score: every step of a build, then raw numbers over every door.
+
+The log is one where a number decides: of what is on offer, people buy what is cheap, and no price occurs twice.
+"""
+
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from builder.checkpoint import Checkpoint
+from builder.dataset.parts import batch_source, part_slates
+from builder.evaluate.metrics.targets import auc
+from builder.evaluate.predict import predict
+from builder.ingest.run import ingest
+from builder.pipeline import STEPS, Build, run_step
+from builder.recipe.field_rules import FieldRule
+from builder.recipe.recipe import Recipe
+from builder.run_folder import RunFolder
+from builder.train.train import train
+from models.contract.embedded_cache import start_server, stop_server
+from models.contract.schema import FIRST_KNOWN
+from tests.builder.pool_logs import DAYS, ITEMS, USERS, WEEKS, offers, purchases, write_pools
+from tests.service.world import World
+from tests.test_parity import LIMIT, Served
+
+pytestmark = pytest.mark.anyio
+CHEAP = 3
+"""Items of a basket: the cheapest ones on offer, with one error in ten."""
+
+
+def priced_offers() -> pl.DataFrame:
+    rng = np.random.default_rng(5)
+    shown = offers()
+    return shown.with_columns(price=pl.Series(np.exp(rng.uniform(0, 5, len(shown)))))
+
+
+def bargains(shown: pl.DataFrame) -> pl.DataFrame:
+    """The visits of the usual log, at which people buy the cheapest items on offer."""
+    rng = np.random.default_rng(6)
+    visits = purchases().select("user_id", "timestamp", "store", "week").unique(maintain_order=True)
+    pools = {key: pool.sort("price") for key, pool in shown.group_by("store", "week")}
+    rows = []
+    for user, time_s, store, week in visits.iter_rows():
+        pool = pools.get((store, week))
+        items = [f"i{n}" for n in range(CHEAP)] if pool is None else pool["item_id"].to_list()
+        for item in items[:CHEAP]:
+            bought = item if rng.random() < 0.9 else items[rng.integers(len(items))]
+            rows.append((user, bought, time_s, store, week, round(float(rng.normal(12, 8)), 1)))
+    names = ["user_id", "item_id", "timestamp", "store", "week", "degrees"]
+    return pl.DataFrame(rows, schema=names, orient="row").unique(maintain_order=True)
+
+
+def write_bargains(folder: Path) -> Recipe:
+    shown = priced_offers()
+    weights = [None if n == 0 else n / 4 for n in range(ITEMS)]
+    items = pl.DataFrame({"item_id": [f"i{n}" for n in range(ITEMS)], "weight": weights})
+    users = pl.DataFrame({"user_id": [f"u{n}" for n in range(USERS)], "age": range(20, 20 + USERS)})
+    items.write_csv(folder / "items.csv")
+    users.write_csv(folder / "users.csv")
+    numeric = {"kind": "numeric", "buckets": 12}
+    return write_pools(
+        folder,
+        bargains(shown),
+        shown,
+        data={
+            "items": "items.csv",
+            "users": "users.csv",
+            "item_fields": ["weight"],
+            "user_fields": ["age"],
+            "context_fields": ["hour", "degrees"],
+            "candidate_fields": ["placement", "price"],
+            "fields": {
+                "weight": numeric,
+                "age": numeric,
+                "degrees": numeric,
+                "price": {**numeric, "transform": "log"},
+            },
+        },
+        history={"length": 24, "recent": 4},
+        model={"name": "lrea", "slots": "items", "rank": 24, "counts": "slots", "mlp": [16, 8]},
+        train={"steps": 150, "validate_every": 50, "slates_per_step": 16, "threads": 1},
+        calibration={"method": "none"},
+    )
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Build]:
+    """Every step of a build of the log."""
+    home, threads = tmp_path_factory.mktemp("bargains"), torch.get_num_threads()
+    cache = Path(tempfile.mkdtemp(prefix="ab", dir="/tmp"))  # unix socket paths must be short
+    url = f"unix://{start_server(cache)}"
+    build = Build(write_bargains(home), RunFolder(home / "run"), home / "artifacts", url)
+    with build.folder.locked():
+        for name in STEPS:
+            run_step(build, name)
+    torch.set_num_threads(threads)
+    yield build
+    stop_server(cache)
+    shutil.rmtree(cache)
+
+
+@asynccontextmanager
+async def serving(build: Build) -> AsyncIterator[Served]:
+    async with World(build.cache_url, build.artifacts).service() as service:
+        model = Checkpoint.load(build.folder.checkpoint).build()
+        yield Served(service, model.eval(), build.events())
+
+
+def test_a_price_carries_signal_as_a_number_and_none_as_a_word(built: Build, tmp_path: Path):
+    numbers = built.folder.stamps()["evaluate"].result["test"]
+    recipe = write_bargains(tmp_path)
+    words = replace(recipe.data, fields={**recipe.data.fields, "price": FieldRule()})
+    recipe = replace(recipe, data=words)
+    events = ingest(recipe)
+    slates, source = part_slates(events, recipe, "test"), batch_source(events, recipe, "test")
+    found = predict(train(events, recipe).build(), source, slates)
+    as_word = auc(found.probability, found.label)
+    assert numbers["auc"] > 0.7
+    assert as_word < 0.6
+
+
+def test_ids_offline_are_those_of_the_raw_numbers_online(built: Build):
+    events, artifact = built.events(), built.artifact()
+    frame = bargains(priced_offers()).sort("user_id", "timestamp", maintain_order=True)
+    words = artifact.vocabulary
+    degrees = [words.context_ids({"degrees": value})[1] for value in frame["degrees"]]
+    offline = zip(events.ts_s.tolist(), events.context[:, 1].tolist(), strict=True)
+    assert sorted(offline) == sorted(zip(frame["timestamp"], degrees, strict=True))
+    for at, name in enumerate(events.user_ids):
+        assert events.user_fields[at, 0] == words.user_ids({"age": 20 + int(name[1:])})[0]
+
+
+PRICES: list[Any] = [1, 1.5, 147.25, 1e-7, -3, 10**15, "2.5", " 80 ", None, "", "cheap", "1e999"]
+
+
+async def test_raw_numbers_over_every_door_are_scored_as_torch_scores_their_buckets(built: Build):
+    slate = [f"i{n}" for n in range(len(PRICES))]
+    candidates = [
+        {"id": item, "fields": {"price": price, "placement": "front"}}
+        for item, price in zip(slate, PRICES, strict=True)
+    ]
+    texts = [None if price is None else str(price) for price in PRICES]
+    placed: dict[str, list[str | None]] = {"price": texts, "placement": ["front"] * len(slate)}
+    contexts: list[Mapping[str, Any]] = [{}, {"degrees": 21.5}, {"degrees": -40}, {"degrees": "x"}]
+    seen = set()
+    async with serving(built) as served:
+        for user in (0, 9):
+            user_id = served.events.user_ids[user]
+            for context in contexts:
+                answer = await served.service.score(user_id, candidates, context=context)
+                as_text = {name: str(value) for name, value in context.items()}
+                expected = served.expected(user, slate, context=as_text, placed=placed)
+                assert answer["state"]["source"] == "hit"
+                assert answer["scores"] == pytest.approx(expected, abs=LIMIT)
+                unknown = answer["unknown_candidate_fields"]
+                assert unknown == {"price": [None, "", "cheap", "1e999"]}
+                assert ("degrees" in answer["unknown_context"]) == (context in ({}, contexts[-1]))
+                seen.add(tuple(answer["scores"]))
+            over_v2 = await _infer(served, user_id, slate[:3], [0.1, 1.5, 147.25])
+            expected = served.expected(
+                user, slate[:3], context={"degrees": "21.5"}, placed={"price": ["0.1", *texts[1:3]]}
+            )
+            assert over_v2 == pytest.approx(expected, abs=LIMIT)
+    # No and an unknown number are one value here: training had no missing one.
+    assert len(seen) == 2 * (len(contexts) - 1)
+
+
+async def _infer(served: Served, user: str, slate: list[str], prices: list[float]) -> list[float]:
+    """Scores over V2, with numbers as FP32 and FP64."""
+    inputs = [
+        {"name": "user_id", "shape": [1], "datatype": "BYTES", "data": [user]},
+        {"name": "candidates", "shape": [len(slate)], "datatype": "BYTES", "data": slate},
+        {"name": "price", "shape": [len(slate)], "datatype": "FP32", "data": prices},
+        {"name": "degrees", "shape": [1], "datatype": "FP64", "data": [21.5]},
+    ]
+    response = await served.service.client.post("/v2/models/small/infer", json={"inputs": inputs})
+    assert response.status_code == 200, response.text
+    scores: list[float] = response.json()["outputs"][0]["data"]
+    return scores
+
+
+async def test_floats_are_for_numeric_fields_alone_where_the_model_is_known(built: Build):
+    async with serving(built) as served:
+        wrong = {"name": "placement", "shape": [1], "datatype": "FP32", "data": [1.5]}
+        inputs = [
+            {"name": "user_id", "shape": [1], "datatype": "BYTES", "data": ["u1"]},
+            {"name": "candidates", "shape": [1], "datatype": "BYTES", "data": ["i1"]},
+            wrong,
+        ]
+        answer = await served.service.client.post("/v2/models/small/infer", json={"inputs": inputs})
+    assert answer.status_code == 400
+    assert "inputs[placement].datatype: got 'FP32', expected BYTES or INT64" in answer.text
+
+
+async def test_a_new_item_is_matched_by_the_bucket_of_its_weight(built: Build):
+    async with serving(built) as served:
+        sent = {"brand new": 3.3, "newer": "heavy"}
+        items = [{"item_id": name, "fields": {"weight": sent[name]}} for name in sent]
+        answer = await served.service.client.post("/v1/items", json={"items": items})
+    assert answer.status_code == 200, answer.text
+    matches = {one["item_id"]: one["models"]["small"] for one in answer.json()["items"]}
+    assert matches["brand new"] == {"scored": "new", "matched": ["weight"], "unknown_fields": {}}
+    assert matches["newer"]["unknown_fields"] == {"weight": "heavy"}
+
+
+def test_items_without_a_number_have_an_id_of_their_own(built: Build):
+    events = built.events()
+    row = events.vocabulary.item_rows(["i0"])[0]
+    assert events.item_fields[row, 1] == FIRST_KNOWN
+    assert events.item_values["weight"][0] == ""
+    assert DAYS["test_from_day"] // 7 + 2 == WEEKS
