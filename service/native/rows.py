@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from models.contract.field_reader import NumberReader
 from models.contract.schema import FIRST_KNOWN, UNKNOWN
 from models.contract.vocabulary import Vocabulary, check_candidate_fields
 from service.native.library import NativeLibraryError
@@ -83,6 +84,48 @@ class Table:
         )
 
 
+class _Edges(ctypes.Structure):
+    _fields_ = (
+        ("edges", ctypes.c_void_p),
+        ("number", ctypes.c_int64),
+        ("first", ctypes.c_int64),
+    )
+
+
+class Buckets:
+    """The buckets of a numeric field. Its memory is numpy's, and freed with it. Read-only: threads may share it."""
+
+    def __init__(self, functions: Functions, reader: NumberReader) -> None:
+        """Copy the edges.
+
+        Args:
+            functions: the functions of the library.
+            reader: of the field.
+        """
+        self._find = functions.find_buckets
+        self._missing = reader.last_listed
+        self._numbers = np.array(reader.edges, np.float64)
+        first = FIRST_KNOWN + reader.has_missing
+        self._edges = _Edges(self._numbers.ctypes.data, len(self._numbers), first)
+        self._at = ctypes.addressof(self._edges)
+
+    def fill(self, column: RawColumn, ids: Ids) -> bool:
+        """Write the id of each value; returns whether all of them could be read here.
+
+        Args:
+            column: the values.
+            ids: a column of a C-contiguous array, one id for each candidate.
+        """
+        ids[:] = self._missing
+        rows, cells = column.rows, column.cells
+        place = _Column(column.number, rows.start, rows.stop, 0, ids.strides[0] // 8)
+        unread: int = self._find(
+            *(self._at, column.body, cells.ctypes.data, len(cells)),
+            *(ctypes.byref(place), ids.ctypes.data),
+        )
+        return unread == 0
+
+
 class Rows:
     """Finds catalogue rows and ids of candidate fields. Read-only: threads may share it."""
 
@@ -95,15 +138,18 @@ class Rows:
         self._vocabulary = vocabulary
         self._items: Table | None = None
         self._fields: dict[str, Table] = {}
+        self._buckets: dict[str, Buckets] = {}
         try:
             functions = Functions()
         except NativeLibraryError:
             return
         self._items = Table(functions, vocabulary.items, FIRST_KNOWN)
+        readers = vocabulary.readers.get("candidate", {})
+        self._buckets = {name: Buckets(functions, reader) for name, reader in readers.items()}
         self._fields = {
             name: Table(functions, values, FIRST_KNOWN)
             for name, values in vocabulary.candidate.items()
-            if name not in vocabulary.readers.get("candidate", {})
+            if name not in readers
         }
 
     def items(self, ids: Sequence[str]) -> Ids:
@@ -118,9 +164,14 @@ class Rows:
         check_candidate_fields(values, known)
         ids = np.full((num_candidates, len(known)), UNKNOWN, np.int64)
         for at, name in enumerate(known):
-            column, table = values.get(name), self._fields.get(name)
-            if isinstance(column, RawColumn) and table is not None:
-                table.fill(column, UNKNOWN, ids[:, at])
-            else:
+            column = values.get(name)
+            if not (isinstance(column, RawColumn) and self._fill(name, column, ids[:, at])):
                 ids[:, at] = self._vocabulary.candidate_column(name, column)
         return ids
+
+    def _fill(self, name: str, column: RawColumn, ids: Ids) -> bool:
+        """Write the ids of a field by C; returns whether that could be done."""
+        table, buckets = self._fields.get(name), self._buckets.get(name)
+        if table is not None:
+            table.fill(column, UNKNOWN, ids)
+        return table is not None or (buckets is not None and buckets.fill(column, ids))

@@ -1,8 +1,8 @@
 /* Reads the common body of /v1/score without Python objects, and finds rows of raw ids in a hash table.
  *
  * The reader accepts a part of JSON and declines everything else, which pydantic then reads: strings of printable ASCII
- * without escapes, whole numbers of at most 18 digits, known keys, each once. What it accepts, pydantic accepts with
- * the same values. It reads each byte once, and nothing beyond the body.
+ * without escapes, whole numbers of at most 18 digits, for values of fields also decimals of at most 15 digits as Python
+ * writes them, known keys, each once. What it accepts, pydantic accepts with the same values. It reads each byte once, and nothing beyond the body.
  */
 #include "native.h"
 #include "tokens.h"
@@ -79,6 +79,43 @@ static int read_value(reader *r, span *s, int *is_number) {
     return *is_number ? read_number(r, s) : read_text(r, s);
 }
 
+/* A decimal as Python writes it, such as 19.99 or 5.0, so that its digits are the text of the value: at most 15 of them,
+ * no zero at the end but in .0, and no number below 0.0001, for which Python writes an exponent. */
+static int read_decimal(reader *r, span *s) {
+    peek(r);
+    s->at = r->at;
+    if (r->at < r->length && r->body[r->at] == '-') r->at++;
+    uint32_t first = r->at, zeros = 0;
+    while (r->at < r->length && r->body[r->at] >= '0' && r->body[r->at] <= '9') r->at++;
+    uint32_t whole = r->at - first;
+    if (whole == 0 || (r->body[first] == '0' && whole > 1)) return 0;
+    if (r->at == r->length || r->body[r->at++] != '.') return 0;
+    uint32_t begin = r->at;
+    while (r->at < r->length && r->body[r->at] >= '0' && r->body[r->at] <= '9') r->at++;
+    uint32_t digits = r->at - begin;
+    if (digits == 0 || whole + digits > MAX_DECIMAL_DIGITS) return 0;
+    if (r->body[r->at - 1] == '0' && digits > 1) return 0;
+    while (zeros < digits && r->body[begin + zeros] == '0') zeros++;
+    if (r->body[first] == '0' && zeros < digits && zeros > 3) return 0;
+    if (r->at < r->length) {
+        uint8_t c = r->body[r->at];
+        if (c != ',' && c != '}' && !is_space(c)) return 0;
+    }
+    s->length = r->at - s->at;
+    return 1;
+}
+
+/* A value of a field: a text, or a number of either kind. `kind`: 0, 1 for a whole number, 2 for a decimal. */
+static int read_field_value(reader *r, span *s, int *kind) {
+    peek(r);
+    uint32_t at = r->at;
+    if (read_value(r, s, kind)) return 1;
+    if (*kind == 0) return 0;
+    r->at = at;
+    *kind = 2;
+    return read_decimal(r, s);
+}
+
 static int read_id(reader *r, span *s) {
     int is_number;
     return read_value(r, s, &is_number) && s->length >= 1 && s->length <= MAX_ID;
@@ -111,7 +148,7 @@ static int read_fields(reader *r, int32_t candidate, int32_t *head, int32_t *cel
     uint32_t seen = 0;
     do {
         span name, value;
-        int is_number;
+        int kind;
         if (!read_text(r, &name) || !take(r, ':')) return 0;
         int32_t number = number_of(r, name, head);
         if (number < 0 || (seen & (1u << number))) return 0;
@@ -120,7 +157,7 @@ static int read_fields(reader *r, int32_t candidate, int32_t *head, int32_t *cel
             if (!read_word(r, "null")) return 0;
             continue;
         }
-        if (!read_value(r, &value, &is_number) || head[NUM_CELLS] == max_cells) return 0;
+        if (!read_field_value(r, &value, &kind) || head[NUM_CELLS] == max_cells) return 0;
         int32_t *cell = cells + 4 * (int64_t)head[NUM_CELLS]++;
         cell[0] = candidate;
         cell[1] = number;
@@ -177,17 +214,17 @@ static int read_context(reader *r, int32_t *head) {
     if (take(r, '}')) return 1;
     do {
         span key, value;
-        int is_number;
+        int kind;
         if (head[NUM_CONTEXT] == MAX_CONTEXT || !read_text(r, &key) || !take(r, ':')) return 0;
         for (int32_t k = 0; k < head[NUM_CONTEXT]; k++)
             if (is_same(r, key, head + CONTEXT + 5 * k)) return 0;
-        if (!read_value(r, &value, &is_number)) return 0;
+        if (!read_field_value(r, &value, &kind)) return 0;
         int32_t *entry = head + CONTEXT + 5 * head[NUM_CONTEXT]++;
         entry[0] = (int32_t)key.at;
         entry[1] = (int32_t)key.length;
         entry[2] = (int32_t)value.at;
         entry[3] = (int32_t)value.length;
-        entry[4] = is_number;
+        entry[4] = kind;
     } while (take(r, ','));
     return take(r, '}');
 }
@@ -328,4 +365,51 @@ void absorb_find_cells(const absorb_table *table, const uint8_t *body, const int
         int64_t place = (int64_t)(cell[0] - column->begin) * column->stride;
         ids[place] = found(table, body + cell[2], (uint32_t)cell[3], column->missing);
     }
+}
+
+/* The number of a text of digits, perhaps with a sign and a point; 0 for any other text. Both parts of the quotient are
+ * exact, so that it is the number that a correctly rounding reader gives, such as Python's. */
+static int read_plain(const uint8_t *text, uint32_t length, double *number) {
+    static const double POWERS[] = {1e0, 1e1, 1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
+                                    1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15};
+    uint32_t at = length > 0 && text[0] == '-', digits = 0, after = 0;
+    int is_negative = at == 1, has_point = 0;
+    int64_t mantissa = 0;
+    for (; at < length; at++) {
+        if (text[at] == '.' && !has_point && digits > 0) {
+            has_point = 1;
+        } else if (text[at] >= '0' && text[at] <= '9' && digits < MAX_DECIMAL_DIGITS) {
+            mantissa = 10 * mantissa + (text[at] - '0');
+            digits++;
+            after += (uint32_t)has_point;
+        } else {
+            return 0;
+        }
+    }
+    if (digits == 0 || (has_point && after == 0)) return 0;
+    double value = (double)mantissa / POWERS[after];
+    *number = is_negative ? -value : value;
+    return 1;
+}
+
+int64_t absorb_find_buckets(const absorb_edges *edges, const uint8_t *body, const int32_t *cells, int64_t num_cells,
+                            const absorb_column *column, int64_t *ids) {
+    int64_t num_unread = 0;
+    for (int64_t k = 0; k < num_cells; k++) {
+        const int32_t *cell = cells + 4 * k;
+        if (cell[1] != column->name || cell[0] < column->begin || cell[0] >= column->end) continue;
+        double number;
+        if (!read_plain(body + cell[2], (uint32_t)cell[3], &number)) {
+            num_unread++;
+            continue;
+        }
+        int64_t low = 0, high = edges->number; /* the first edge above the number is in [low, high] */
+        while (low < high) {
+            int64_t middle = (low + high) / 2;
+            if (edges->edges[middle] <= number) low = middle + 1;
+            else high = middle;
+        }
+        ids[(int64_t)(cell[0] - column->begin) * column->stride] = edges->first + low;
+    }
+    return num_unread;
 }

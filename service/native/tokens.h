@@ -5,7 +5,7 @@
 #include "native.h"
 
 /* Limits of what is read here; beyond them pydantic reads. */
-enum { MAX_ID = 128, MAX_DIGITS = 18, MAX_CONTEXT = 64, MAX_NAMES = 32, MAX_BODY = 1 << 30 };
+enum { MAX_ID = 128, MAX_DIGITS = 18, MAX_DECIMAL_DIGITS = 15, MAX_CONTEXT = 64, MAX_NAMES = 32, MAX_BODY = 1 << 30 };
 
 /* Places in the head of a body that was read. A span is two numbers: where it begins, and its length. */
 enum {
@@ -17,7 +17,7 @@ enum {
     NUM_CONTEXT = 9,
     NUM_NAMES = 10,
     NUM_CELLS = 11,
-    CONTEXT = 12,                         /* spans of key and value, and whether the value is a number */
+    CONTEXT = 12,                         /* spans of key and value, and 1 if the value is a whole number, 2: a decimal */
     NAMES = CONTEXT + 5 * MAX_CONTEXT,    /* spans of the candidate fields' names */
     HEAD_LENGTH = NAMES + 2 * MAX_NAMES
 };
@@ -49,6 +49,12 @@ typedef struct {
     int64_t stride;
 } absorb_column;
 
+/* The buckets of a numeric field: bucket b has the id first + b and begins at edges[b - 1]. */
+typedef struct {
+    const double *edges; /* [number], rising */
+    int64_t number, first;
+} absorb_edges;
+
 /* 1 if the body of a score request was read, 0 if it is left to another reader. */
 ABSORB_API int32_t absorb_read_score(const uint8_t *body, int64_t length, int32_t *head, const absorb_room *room);
 
@@ -62,5 +68,10 @@ ABSORB_API int64_t absorb_find_rows(const absorb_table *table, const uint8_t *bo
 /* Ids of the values in `cells` that are in `column`; the others stay as they are. */
 ABSORB_API void absorb_find_cells(const absorb_table *table, const uint8_t *body, const int32_t *cells,
                                   int64_t num_cells, const absorb_column *column, int64_t *ids);
+
+/* Ids of the buckets of the numbers in `cells` that are in `column`; the others stay as they are. Returns how many of the
+ * column's values are not read here: not all of them are texts of at most 15 digits with a point or without. */
+ABSORB_API int64_t absorb_find_buckets(const absorb_edges *edges, const uint8_t *body, const int32_t *cells,
+                                       int64_t num_cells, const absorb_column *column, int64_t *ids);
 
 #endif

@@ -19,6 +19,8 @@ USER, MODEL, TOP_K, CANDIDATES, RECENT, NUM_CONTEXT, NUM_NAMES, NUM_CELLS, CONTE
 """Places in the head; `tokens.h` has the same numbers."""
 NAMES = CONTEXT + 5 * 64
 HEAD_LENGTH = NAMES + 2 * 32
+VALUE_TYPES = (str, int, float)
+"""Type of a context value by its kind in the head."""
 Places = NDArray[np.int32]
 
 
@@ -63,6 +65,9 @@ class Functions:
         self.find_cells = library.absorb_find_cells
         self.find_cells.argtypes = [*(pointer, ctypes.c_char_p, pointer, number, pointer, pointer)]
         self.find_cells.restype = None
+        self.find_buckets = library.absorb_find_buckets
+        self.find_buckets.argtypes = self.find_cells.argtypes
+        self.find_buckets.restype = number
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -156,7 +161,7 @@ class ScoreBody(NamedTuple):
     ids: RawIds
     fields: Mapping[str, RawColumn]
     recent: RawIds | None
-    context: Mapping[str, str | int]
+    context: Mapping[str, str | int | float]
     model: str | None
     top_k: int | None
 
@@ -228,11 +233,11 @@ def _fields(
     }
 
 
-def _context(raw: bytes, memory: Places, number: int) -> dict[str, str | int]:
-    values: dict[str, str | int] = {}
+def _context(raw: bytes, memory: Places, number: int) -> dict[str, str | int | float]:
+    values: dict[str, str | int | float] = {}
     entries = memory[CONTEXT : CONTEXT + 5 * number].tolist()
     for at in range(0, 5 * number, 5):
-        key_at, key_length, value_at, value_length, is_number = entries[at : at + 5]
+        key_at, key_length, value_at, value_length, kind = entries[at : at + 5]
         text = _text(raw, value_at, value_length)
-        values[_text(raw, key_at, key_length)] = int(text) if is_number else text
+        values[_text(raw, key_at, key_length)] = VALUE_TYPES[kind](text)
     return values

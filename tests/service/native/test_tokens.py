@@ -104,7 +104,7 @@ def test_without_the_library_the_vocabulary_finds_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     read = ScoreReader(Functions(), 40, 12).read(
-        b'{"user_id":1,"candidates":[{"id":7,"fields":{"display":"front"}},"x"]}'
+        b'{"user_id":1,"candidates":[{"id":7,"fields":{"display":"front","price":19.99}},"x"]}'
     )
     assert read is not None
     with_library = Rows(VOCABULARY)
@@ -112,8 +112,8 @@ def test_without_the_library_the_vocabulary_finds_rows(
     without = Rows(VOCABULARY)
     for rows in (with_library, without):
         assert rows.items(read.ids).tolist() == [3, 1]
-        assert rows.fields(read.fields, 2).tolist() == [[2, 1], [1, 1]]
-        assert rows.fields({"mailer": ["cover", None]}, 2).tolist() == [[1, 2], [1, 1]]
+        assert rows.fields(read.fields, 2).tolist() == [[2, 1, 6], [1, 1, 2]]
+        assert rows.fields({"mailer": ["cover", None]}, 2).tolist() == [[1, 2, 2], [1, 1, 2]]
 
 
 def test_a_library_without_these_functions_is_refused(

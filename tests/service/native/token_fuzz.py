@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from models.contract.errors import RequestError
+from models.contract.field_reader import NumberReader
 from models.contract.vocabulary import Vocabulary
 from service.http.requests import ScoreRequest, parse_request
 from service.native.rows import Rows
@@ -27,13 +28,68 @@ VOCABULARY = Vocabulary(
     items=[*PLAIN, *LONG, "-5", "a b", "é"],
     user={},
     context={"hour": ["day", "1"]},
-    candidate={"display": ["front", "3", ""], "mailer": ["cover", "é", "m" * 40]},
+    candidate={
+        "display": ["front", "3", "", "2.5", "5.0"],
+        "mailer": ["cover", "é", "m" * 40],
+        "price": ["", "-1", "0", "3", "19.99"],
+    },
+    readers={"candidate": {"price": NumberReader((-0.5, 0.15, 3.0), has_missing=True)}},
 )
-NAMES = ["display", "mailer", "display", "mailer", "price", "", "dis play", "é"]
-VALUES: list[object] = ["front", "cover", "3", 3, "", "m" * 40, "é", None, "other", -1]
+NAMES = ["display", "mailer", "display", "mailer", "price", "price", "", "dis play", "é"]
+DECIMALS = [0.5, 2.5, 5.0, -0.0, 19.99, -0.15, 0.15, 0.0001, 99999999.1234567, 1234567890123.0]
+TEXTS_OF_NUMBERS = [
+    "19.99",
+    "-0.5",
+    "3",
+    "007",
+    "1e3",
+    " 2",
+    ".5",
+    "5.",
+    "1_0",
+    "0.00",
+    "nan",
+    "1" * 16,
+]
+VALUES: list[object] = [
+    *DECIMALS,
+    *TEXTS_OF_NUMBERS,
+    1e-5,
+    1e22,
+    123456789012345.0,
+    123456789.123456789,
+    0.1 + 0.2,
+    "front",
+    "cover",
+    "3",
+    3,
+    "",
+    "m" * 40,
+    "é",
+    None,
+    "other",
+    -1,
+]
 NUMBERS = [0, 1, 7, -5, 10**17, 10**18, 10**19, 3999, True, 1.0, 1e3, None]
 SCRAPS = [
-    *(b'"', b"\\", b"{", b"}", b"[", b"]", b",", b":", b"null", b"true", b"0", b"-", b"1.5", b"e9"),
+    *(
+        b'"',
+        b"\\",
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b",",
+        b":",
+        b"null",
+        b"true",
+        b"0",
+        b"-",
+        b"1.5",
+        b"e9",
+        b".",
+        b"00",
+    ),
     *(b"\x00", b"\xff", b"\xc3\xa9", b"\x7f", b"\xef\xbb\xbf", b"\n", b"\t ", b"\\u0041", b"/**/"),
     *(b'"user_id":', b'"fields":{', b'"id":', b"12345678901234567890", b"NaN", b"-0", b"01"),
 ]
@@ -68,8 +124,9 @@ class Generator:
         if self._rarely():
             return self._draw.choice([None, [], 5, "x", {"a": 1.5}])
         if self._is_common:
-            names = self._draw.sample(["display", "mailer"], self._draw.randrange(3))
-            return {name: self._draw.choice(["front", "3", 3, None, "other", ""]) for name in names}
+            names = self._draw.sample(["display", "mailer", "price"], self._draw.randrange(4))
+            common = ["front", "3", 3, None, "other", "", *DECIMALS, *TEXTS_OF_NUMBERS]
+            return {name: self._draw.choice(common) for name in names}
         names = [self._draw.choice(NAMES) for _ in range(self._draw.randrange(4))]
         return {name: self._draw.choice(VALUES) for name in names}
 
@@ -96,9 +153,9 @@ class Generator:
             recent = [self._id() for _ in range(draw.randrange(most))]
             body["recent"] = draw.choice([recent, recent, None])
         if draw.random() < 0.6:
-            choices: list[object] = ["day", "night", "", 1, 10**17]
+            choices: list[object] = ["day", "night", "", 1, 10**17, *DECIMALS]
             if not self._is_common:
-                choices += [None, 1.5, "é", 10**18, []]
+                choices += [None, 1e-5, "é", 10**18, []]
             body["context"] = {
                 draw.choice(["hour", "device", ""]): draw.choice(choices)
                 for _ in range(draw.randrange(4))
