@@ -37,6 +37,7 @@ COMMANDS = (
     _command("republish", RECOVER, "Publish with an older artifact.", "nightly"),
     _command("forget", RECOVER, "Remove a user, and keep the user out.", "forget"),
     _command("items", RECOVER, "Register, list or remove new items.", "items", ""),
+    _command("init", INSPECT, "Write a first recipe for a log.", "init"),
     _command("status", INSPECT, "Show what is published, and who is building.", "cache", ""),
     Command(
         "plan", INSPECT, "Compute the memory that the cache needs.", "builder.cli.plan", EXTRAS

@@ -4,7 +4,7 @@ from typing import NoReturn
 
 import typer
 
-from builder.cli import audit, cache, experiments, forget, items, nightly, plan, simulate_days
+from builder.cli import audit, cache, experiments, forget, init, items, nightly, plan, simulate_days
 from models.command_line import EXIT_CODES, Version, run_app
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ def _root(version: Version = False) -> None:
 
 for _commands in (
     nightly.app,
+    init.app,
     audit.app,
     cache.app,
     forget.app,
