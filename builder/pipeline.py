@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from builder.audit.report import JSON
 from builder.audit.run import audit
 from builder.checkpoint import Checkpoint
+from builder.dataset.request_gap import request_gap_s
 from builder.errors import StepError
 from builder.evaluate.report import evaluate
 from builder.evaluate.report_page import write_report_page
@@ -213,7 +214,8 @@ def _export(build: Build) -> Result:
     stamps, recipe = build.folder.stamps(), build.recipe.to_dict()
     report = {**stamps["evaluate"].result, "audit": stamps["audit"].result}
     sample = export_sample(events, build.recipe)
-    artifact = export(checkpoint, report, recipe, events, sample, build.artifacts)
+    gap_s = request_gap_s(events, build.recipe, events.as_of_s)
+    artifact = export(checkpoint, report, recipe, events, sample, build.artifacts, gap_s)
     difference = artifact.manifest.onnx_difference
     return {"artifact_id": artifact.artifact_id, "onnx_difference": difference}
 
@@ -307,7 +309,7 @@ STEPS: dict[str, Step] = {
     "audit": Step(_audit, ("negatives", "audit"), _has_audit, used_by="export"),
     "train": Step(_train, ("model", "negatives", "sampling", "train", "language")),
     "evaluate": Step(_evaluate, ("calibration",)),
-    "export": Step(_export, (), _artifact_is_there),
+    "export": Step(_export, ("cache",), _artifact_is_there),
     "precompute": Step(_precompute, ("cache",)),
     "gate": Step(_gate, (), _gate_holds),
     "publish": Step(_publish, ("serve_as",), _generation_serves),

@@ -28,6 +28,8 @@ PLACEMENTS = {"display": ["front", "aisle", "3"], "mailer": ["cover", "inside"]}
 """Candidate fields of the log with pools."""
 POOL_SIZE = 20
 STEPS = 30
+REQUEST_GAP_S = 5_000
+"""In every manifest, so that whoever forgets it makes other states."""
 SAMPLE_SLATES = 4
 """Slates that the graphs are traced with; tests feed them other numbers."""
 
@@ -145,5 +147,5 @@ class Builds:
     def _export(self, case: Case) -> Artifact:
         return export(
             self.checkpoint(case), {}, self.recipe(case).to_dict(), self.events,
-            self.batch(case), self.artifacts,
+            self.batch(case), self.artifacts, REQUEST_GAP_S,
         )  # fmt: skip

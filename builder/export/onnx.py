@@ -102,6 +102,7 @@ def export(
     events: Events,
     sample: Batch,
     root: Path,
+    request_gap_s: int = 0,
 ) -> Artifact:
     """Write the artifact.
 
@@ -112,6 +113,7 @@ def export(
         events: the log, for its vocabulary and the time of its last event.
         sample: users and slates of the log on which the graphs are compared with torch.
         root: folder of all artifacts.
+        request_gap_s: as in the manifest.
 
     Raises:
         ExportMismatchError: the graphs or the plan, and torch, give different scores.
@@ -134,6 +136,7 @@ def export(
         onnx_difference=difference,
         as_of_s=events.as_of_s,
         files={},
+        request_gap_s=request_gap_s,
     )
     contents = {
         WEIGHTS: to_safetensors(dict(checkpoint.weights)),

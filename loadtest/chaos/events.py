@@ -23,6 +23,7 @@ from models.contract.errors import RecordError
 from models.contract.generation import Generation, Pointer, pointer_key
 from models.contract.record import decode_record
 from models.contract.schema import FIRST_KNOWN, UNKNOWN
+from models.live.ages import Ages
 from models.live.event import Event
 from models.live.fold import ReEncode, Task
 from models.live.history import BaseHistory, decode_history, encode_history
@@ -164,7 +165,9 @@ def problems(environment: Environment, client: Any, sent: Sent) -> list[str]:
                 _task(client, artifact, generation, user, list(sent.events[user].values()))
             )
     manifest = artifact.manifest
-    folder = ReEncode(manifest.schema, manifest.state_spec, encoder(artifact.graph(ENCODE)))
+    ages = Ages(manifest.request_gap_s)
+    encode = encoder(artifact.graph(ENCODE))
+    folder = ReEncode(manifest.schema, manifest.state_spec, encode, ages)
     for task, expected in zip(tasks, folder.fold(tasks), strict=True):
         raw = client.get(generation.key(task.user_id))
         try:

@@ -8,6 +8,7 @@ import numpy as np
 
 from loadtest.fresh.world import World
 from models.contract.artifact import ENCODE
+from models.live.ages import Ages
 from models.live.choose import choose_folder
 from models.live.event import Event
 from models.live.fold import Folder, ReEncode
@@ -58,7 +59,8 @@ def folders(world: World) -> Sequence[Folder]:
     manifest = world.artifact.manifest
     encode = encoder(world.artifact.graph(ENCODE))
     chosen = choose_folder(manifest, encode)
-    every = [chosen, ReEncode(manifest.schema, manifest.state_spec, encode)]
+    ages = Ages(manifest.request_gap_s)
+    every = [chosen, ReEncode(manifest.schema, manifest.state_spec, encode, ages)]
     return list({folder.name: folder for folder in reversed(every)}.values())
 
 

@@ -34,6 +34,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
+from models.contract.age import require_gap
 from models.contract.calibration import CALIBRATION, Calibration, calibration_from_bytes
 from models.contract.errors import ArtifactError, ArtifactMissingError, ArtifactTamperedError, shown
 from models.contract.example_slate import EXAMPLE_SLATE, ExampleSlate
@@ -86,6 +87,7 @@ class Manifest:
         as_of_s: epoch second of the last event of the log.
         files: file name -> sha256.
         format: version of the layout.
+        request_gap_s: from a user's newest event to when folded states measure ages; 0 in older artifacts.
     """
 
     model: str
@@ -99,6 +101,7 @@ class Manifest:
     as_of_s: int
     files: dict[str, str]
     format: int = FORMAT
+    request_gap_s: int = 0
 
     @property
     def artifact_id(self) -> str:
@@ -125,6 +128,7 @@ class Manifest:
             hashes = fields["files"].values()
             if not all(isinstance(value, str) for value in hashes):
                 raise ValueError(f"files: got {shown(fields['files'])}, expected name -> sha256")
+            require_gap(fields.get("request_gap_s", 0))
             fields["schema"] = FeatureSchema.from_json(fields["schema"])
             fields["state_spec"] = tuple(
                 TensorSpec(

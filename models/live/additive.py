@@ -2,10 +2,11 @@
 
     state' = state + Σ c(entered) − Σ c(left),   c(l) the state of a history of event l alone (`event.onnx`)
 
-Contributions must not move while a generation serves, so ages are measured from its cut, not from the newest event: a
-newer event has age 0. The profile is made anew of the whole window. What the stored state holds is known by its mark: a
-digest of its window. If that is not the window that the log gives without the events of this batch, the user is encoded
-as a whole, as is one after so many additions that rounding in the record's dtype could show (`MAX_FOLDS`).
+Contributions must not move while a generation serves, so ages are measured from its cut, not from the newest event; a
+newer event has the age of the gap (`models/live/ages.py`). The profile is made anew of the whole window. What the
+stored state holds is known by its mark: a digest of its window. If that is not the window that the log gives without
+the events of this batch, the user is encoded as a whole, as is one after so many additions that rounding in the
+record's dtype could show (`MAX_FOLDS`).
 """
 
 import hashlib
@@ -14,10 +15,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from models.contract.age import age_buckets
 from models.contract.record import UserRecord
 from models.contract.schema import FeatureSchema
 from models.contract.state_spec import Array, RecordDtype, StateSpec
+from models.live.ages import Ages
 from models.live.compare import require_equal, sample_tasks
 from models.live.fold import Encode, ReEncode, Task, record_of
 from models.live.profile import PROFILE, Profiles
@@ -38,6 +39,7 @@ class Additive:
         spec: its state spec.
         encode: its encode graph.
         event: its graph of single events.
+        gap_s: age of events after the cut (`Manifest.request_gap_s`).
         activity: number of totals in the profile (`activity` of the config).
 
     Raises:
@@ -52,13 +54,16 @@ class Additive:
         spec: StateSpec,
         encode: Encode,
         event: Encode,
+        gap_s: int,
         activity: int,
     ) -> None:
         if not is_additive(spec):
             raise ValueError(
                 f"state: got {[one.name for one in spec]}, expected sums and a profile"
             )
-        self._schema, self._graph, self._event = schema, ReEncode(schema, spec, encode), event
+        self._schema, self._event = schema, event
+        self._ages = Ages(gap_s, from_cut=True)
+        self._graph = ReEncode(schema, spec, encode, self._ages)
         self._names = [tensor.name for tensor in spec]
         self._profiles = Profiles(schema, self._graph, activity)
         tasks = sample_tasks(schema, schema.history_length)
@@ -80,8 +85,7 @@ class Additive:
         return [next(added) if _is_known(task) else next(encoded) for task in tasks]
 
     def _encode(self, tasks: Sequence[Task]) -> list[UserRecord]:
-        cuts = [task.window.cut_s for task in tasks]
-        states = self._graph.encode_all(tasks, cuts)
+        states = self._graph.encode_all(tasks)
         return [
             record_of(task, state, self._schema, task.window.cut_s, 0, digest(task.window))
             for task, state in zip(tasks, states, strict=True)
@@ -103,10 +107,11 @@ class Additive:
         user = np.repeat(np.arange(len(tasks)), [len(times) for _, _, times in changes])
         rows = np.concatenate([rows for rows, _, _ in changes])
         cut_s = np.array([task.window.cut_s for task in tasks], np.int64)
-        ages = age_buckets(cut_s[user] - np.concatenate([ts_s for _, ts_s, _ in changes]))
+        ts_s = np.concatenate([ts_s for _, ts_s, _ in changes])
+        ages = self._ages.buckets(ts_s, cut_s[user], cut_s[user])
         times = np.concatenate([times for _, _, times in changes]).astype(np.float32)
         sums = self._contributions(rows, ages, times, user, len(tasks))
-        profiles = self._profiles.of(tasks, [task.window.cut_s for task in tasks])
+        profiles = self._profiles.of(tasks)
         records = []
         for place, (task, (state, _)) in enumerate(zip(tasks, before, strict=True)):
             new = {name: state[name] + total[place] for name, total in sums.items()}

@@ -18,6 +18,7 @@ from models.contract.age import NUM_AGES
 from models.contract.record import UserRecord
 from models.contract.schema import FeatureSchema
 from models.contract.state_spec import Array, StateSpec
+from models.live.ages import Ages
 from models.live.compare import require_equal, sample_tasks
 from models.live.fold import Encode, ReEncode, Task, record_of
 from models.live.profile import PROFILE, Profiles
@@ -38,6 +39,7 @@ class ByItem:
         schema: inputs of the artifact's model.
         spec: its state spec.
         encode: its encode graph, which is probed here.
+        ages: how ages are measured.
         heads: H, the heads whose sums choose the items (`heads` of the model's config).
         activity: number of totals in the profile (`activity` of the config).
 
@@ -48,12 +50,19 @@ class ByItem:
     name = "by item"
 
     def __init__(
-        self, schema: FeatureSchema, spec: StateSpec, encode: Encode, *, heads: int, activity: int
+        self,
+        schema: FeatureSchema,
+        spec: StateSpec,
+        encode: Encode,
+        ages: Ages,
+        *,
+        heads: int,
+        activity: int,
     ) -> None:
         named = {tensor.name: tensor for tensor in spec}
         if named.keys() != {PROFILE, ITEMS, SUMS}:
             raise ValueError(f"state: got {list(named)}, expected {PROFILE}, {ITEMS} and {SUMS}")
-        self._schema, self._graph = schema, ReEncode(schema, spec, encode)
+        self._schema, self._graph = schema, ReEncode(schema, spec, encode, ages)
         self._rank, self._heads = named[ITEMS].shape[0], heads
         self._holds_ages = named[ITEMS].ids == "rows and ages"
         self._profiles = Profiles(schema, self._graph, activity)
@@ -64,14 +73,19 @@ class ByItem:
 
     def fold(self, tasks: Sequence[Task]) -> list[UserRecord]:
         """Sum by item; encode the users whose order of items hangs on the last bits."""
-        profiles = self._profiles.of(tasks, [task.window.as_of_s for task in tasks])
+        profiles = self._profiles.of(tasks)
         slots = [self._slots(task) for task in tasks]
         close = [task for task, found in zip(tasks, slots, strict=True) if found is None]
         encoded = iter(self._graph.fold(close))
         return [
             next(encoded)
             if found is None
-            else record_of(task, {PROFILE: profile, **found}, self._schema)
+            else record_of(
+                task,
+                {PROFILE: profile, **found},
+                self._schema,
+                self._graph.ages.from_s(task.window),
+            )
             for task, profile, found in zip(tasks, profiles, slots, strict=True)
         ]
 
@@ -79,7 +93,7 @@ class ByItem:
         """The slots; None if the order of their items hangs on the last bits."""
         length, width = self._schema.history_length, self._worth.shape[1]
         rows = task.window.rows[-length:]
-        ages = task.window.latest_ages(len(rows), task.window.as_of_s)
+        ages = self._graph.ages.latest(task.window, len(rows))
         items, item = np.unique(rows, return_inverse=True)
         sums = np.zeros((len(items), width), np.float32)
         place = item[:, None] * width + np.arange(width)

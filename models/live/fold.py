@@ -1,10 +1,10 @@
 """Folders: a window of events becomes a state. One interface, and the way that needs nothing of the model.
 
-    re-encode   the artifact's encode graph over the window; ages from the window's `as_of_s`. Every model.
+    re-encode   the artifact's encode graph over the window. Every model.
     by item     the same numbers in numpy, for item slots (`models/live/by_item.py`).
     additive    only what entered and left the window, for states that are sums (`models/live/additive.py`).
 
-`choose_folder` takes the fastest that the artifact allows.
+`choose_folder` takes the fastest that the artifact allows. `models/live/ages.py` says from when ages are measured.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from models.contract.record import Mark, UserRecord
 from models.contract.schema import FeatureSchema
 from models.contract.state_spec import Array, StateSpec
+from models.live.ages import Ages
 from models.live.window import Window
 
 Encode = Callable[[Mapping[str, NDArray[Any]]], Sequence[Array]]
@@ -68,41 +69,35 @@ class ReEncode:
         schema: inputs of the artifact's model.
         spec: its state spec.
         encode: its encode graph.
+        ages: how ages are measured.
     """
 
     name = "re-encode"
 
-    def __init__(self, schema: FeatureSchema, spec: StateSpec, encode: Encode) -> None:
+    def __init__(self, schema: FeatureSchema, spec: StateSpec, encode: Encode, ages: Ages) -> None:
         self._schema, self._names, self._encode = schema, [tensor.name for tensor in spec], encode
+        self.ages = ages
 
     def fold(self, tasks: Sequence[Task]) -> list[UserRecord]:
-        """Encode in batches, with ages from each window's `as_of_s`."""
-        states = self.encode_all(tasks, [task.window.as_of_s for task in tasks])
+        """Encode in batches."""
         return [
-            record_of(task, state, self._schema) for task, state in zip(tasks, states, strict=True)
+            record_of(task, state, self._schema, self.ages.from_s(task.window))
+            for task, state in zip(tasks, self.encode_all(tasks), strict=True)
         ]
 
-    def encode_all(
-        self, tasks: Sequence[Task], aged_from_s: Sequence[int]
-    ) -> list[dict[str, Array]]:
-        """The states of any number of tasks, with ages measured from the given epoch seconds."""
+    def encode_all(self, tasks: Sequence[Task]) -> list[dict[str, Array]]:
+        """The states of any number of tasks."""
         states = []
         for start in range(0, len(tasks), BATCH_USERS):
-            part = slice(start, start + BATCH_USERS)
-            states += self.encode(tasks[part], aged_from_s[part])
+            states += self.encode(tasks[start : start + BATCH_USERS])
         return states
 
-    def encode(self, tasks: Sequence[Task], aged_from_s: Sequence[int]) -> list[dict[str, Array]]:
-        """The states of a batch, with ages measured from the given epoch seconds."""
+    def encode(self, tasks: Sequence[Task]) -> list[dict[str, Array]]:
+        """The states of a batch."""
         length = self._schema.history_length
         feed = {
             "history": np.stack([task.window.latest_rows(length) for task in tasks]),
-            "ages": np.stack(
-                [
-                    task.window.latest_ages(length, from_s)
-                    for task, from_s in zip(tasks, aged_from_s, strict=True)
-                ]
-            ),
+            "ages": np.stack([self.ages.latest(task.window, length) for task in tasks]),
             "user_fields": np.stack([task.user_fields for task in tasks]),
         }
         return self.run(feed)
@@ -120,7 +115,7 @@ def record_of(
     task: Task,
     state: Mapping[str, Array],
     schema: FeatureSchema,
-    aged_from_s: int | None = None,
+    aged_from_s: int,
     folds: int = 0,
     digest: int = 0,
 ) -> UserRecord:
@@ -130,12 +125,11 @@ def record_of(
         task: the user and the window.
         state: tensors of the state.
         schema: inputs of the model.
-        aged_from_s: from when ages are measured; None: the window's `as_of_s`.
+        aged_from_s: from when ages are measured.
         folds: additions since the state was encoded as a whole.
         digest: of the window, for a state that is added to.
     """
     window = task.window
-    from_s = window.as_of_s if aged_from_s is None else aged_from_s
-    mark = Mark(task.version, from_s, folds, digest)
+    mark = Mark(task.version, aged_from_s, folds, digest)
     recent = window.latest_rows(schema.recent_length).astype(np.int32)
     return UserRecord(task.user_id, window.as_of_s, recent, state, mark)

@@ -47,15 +47,15 @@ class Profiles:
         fields = np.full((NUM_AGES, len(self._schema.user_fields)), UNKNOWN, np.int64)
         return self._graph.run({"history": history, "ages": ages, "user_fields": fields})
 
-    def of(self, tasks: Sequence[Task], aged_from_s: Sequence[int]) -> list[NDArray[np.float32]]:
-        """The profile of each task, with ages measured from the given epoch seconds."""
+    def of(self, tasks: Sequence[Task]) -> list[NDArray[np.float32]]:
+        """The profile of each task, with ages measured as the graph's folder does."""
         length = self._schema.history_length
         profiles = []
-        for task, fields, from_s in zip(tasks, self._of_fields(tasks), aged_from_s, strict=True):
+        for task, fields in zip(tasks, self._of_fields(tasks), strict=True):
             size = min(length, len(task.window.rows))
             profile = fields.copy()
             if self._activity:
-                totals = self._totals[task.window.latest_ages(size, from_s)].sum(0)
+                totals = self._totals[self._graph.ages.latest(task.window, size)].sum(0)
                 profile[-1 - self._activity : -1] = np.log1p(totals) / LENGTH_SCALE
             profile[-1] = np.log1p(np.float32(size)) / LENGTH_SCALE
             profiles.append(profile)

@@ -16,7 +16,6 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from models.contract.age import age_buckets
 from models.contract.schema import PADDING
 from models.live.history import BaseHistory
 from models.live.new_items import NewRows
@@ -64,11 +63,7 @@ class Window:
 
     def latest_rows(self, length: int) -> NDArray[np.int64]:
         """Rows of the latest events, right-aligned: int64 [length]; `PADDING` in front of fewer."""
-        return _right_aligned(self.rows, length)
-
-    def latest_ages(self, length: int, from_s: int) -> NDArray[np.int64]:
-        """Age buckets of the same events, measured from an epoch second."""
-        return _right_aligned(age_buckets(from_s - self.ts_s[-length:]), length)
+        return right_aligned(self.rows, length)
 
 
 def window_of(
@@ -137,7 +132,8 @@ def _is_new(
     return is_new
 
 
-def _right_aligned(values: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+def right_aligned(values: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+    """The last `length` values; `PADDING` in front of fewer."""
     latest = values[-length:] if length else values[:0]
     aligned = np.full(length, PADDING, np.int64)
     aligned[length - len(latest) :] = latest

@@ -1,11 +1,13 @@
 """The simulation: train every generation, score every day under every policy, keep a file for each."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
 
+from builder.dataset.request_gap import request_gap_s
 from builder.experiments.days.generations import Protocol, planned, train_generation
 from builder.experiments.days.nights import (
     Night,
@@ -50,9 +52,12 @@ class Simulation:
         name = f"day-{night.number + 1:02}-{policy.name}.json"
         return self.results / f"seed-{seed}" / name
 
-    def is_scored(self, policy: Policy, night: Night, seed: int) -> bool:
-        """Whether it is finished."""
-        return self.place(policy, night, seed).is_file()
+    def is_scored(
+        self, policy: Policy, night: Night, seed: int, others: Collection[str] = ()
+    ) -> bool:
+        """Whether it is finished, with its drift from other policies."""
+        place = self.place(policy, night, seed)
+        return place.is_file() and set(others) <= json.loads(place.read_text())["drift"].keys()
 
 
 class Run:
@@ -111,19 +116,29 @@ class Run:
     def score_night(self, night: Night, seed: int) -> None:
         """Score the day after a night, unless all of it is scored."""
         own, first = self.simulation, self.nights[0]
-        wanted = list(self._wanted(night, seed))
-        if all(own.is_scored(policy, night, seed) for policy in wanted):
-            return
+        wanted = {policy.name: policy for policy in self._wanted(night, seed)}
+        others = {mine: [o for m, o in DRIFTS if m == mine and o in wanted] for mine in wanted}
+        left = [
+            policy
+            for name, policy in wanted.items()
+            if not own.is_scored(policy, night, seed, others[name])
+        ]
+        needed = {policy.name for policy in left}.union(*(others[policy.name] for policy in left))
         passes: dict[object, Scored] = {}
         scored: dict[str, Scored] = {}
-        for policy in wanted:
-            one = policy.generation(night, first, seed)
+        for name in sorted(needed):
+            policy = wanted[name]
             # On the first day several policies are the same pass.
-            key = (one, policy.cut_s(night, first), policy.states)
+            key = (
+                policy.generation(night, first, seed),
+                policy.cut_s(night, first),
+                policy.states,
+                self._gap_s(policy, night),
+            )
             if key not in passes:
                 passes[key] = self._pass(policy, night, seed)
-            scored[policy.name] = passes[key]
-        for policy in wanted:
+            scored[name] = passes[key]
+        for policy in left:
             one = policy.generation(night, first, seed)
             wall, cpu = one.minutes(own.trainings)
             about = {
@@ -133,11 +148,10 @@ class Run:
                 "cut_s": policy.cut_s(night, first),
                 "train_minutes": wall,
                 "train_cpu_minutes": cpu,
+                "gap_s": self._gap_s(policy, night),
             }
             drifts = {
-                other: drift(scored[other], scored[mine])
-                for mine, other in DRIFTS
-                if mine == policy.name and other in scored
+                other: drift(scored[other], scored[policy.name]) for other in others[policy.name]
             }
             write_scored(own.place(policy, night, seed), scored[policy.name], about, drifts)
 
@@ -154,7 +168,17 @@ class Run:
         events = self._scored(policy.built(night, first), night)
         model = policy.generation(night, first, seed).checkpoint(own.trainings).build()
         cut_s = policy.cut_s(night, first)
-        return score_day(model, events, own.recipe, cut_s, policy.states, own.slates, silent)
+        gap_s = self._gap_s(policy, night)
+        return score_day(model, events, own.recipe, cut_s, policy.states, own.slates, silent, gap_s)
+
+    def _gap_s(self, policy: Policy, night: Night) -> int:
+        """What the artifact of the policy's build holds."""
+        if policy.states != "folded" or not policy.rebuild_days:
+            return 0
+        own = self.simulation.recipe
+        recipe = replace(own, cache=replace(own.cache, rebuild_days=policy.rebuild_days))
+        built = policy.built(night, self.nights[0])
+        return request_gap_s(self._scored(built, night), recipe, built.cut_s)
 
     def _make_scored(self, built: Night, night: Night) -> Events:
         events = scored_events(self.log, built, night.cut_s, self.simulation.recipe)

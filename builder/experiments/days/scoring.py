@@ -72,6 +72,7 @@ def score_day(
     states: States,
     count: int,
     progress: Progress,
+    gap_s: int = 0,
 ) -> Scored:
     """Score a fixed sample of the slates of the day that is the log's test part.
 
@@ -83,11 +84,12 @@ def score_day(
         states: of the cut, or folded.
         count: slates of the sample.
         progress: called after every batch.
+        gap_s: of folded states, as in `as_of`.
     """
     slates, source = part_slates(events, recipe, "test"), batch_source(events, recipe, "test")
     if not len(slates):
         raise StepError("simulate-days: got a day without a slate, expected at least one")
-    when = as_of(events, slates, cut_s, states)
+    when = as_of(events, slates, cut_s, states, gap_s)
     chosen = choose_slates(len(slates), count)
     recorder = _Recorder(model.eval())
     batches = _batches(source, slates, chosen, when, progress)

@@ -30,18 +30,18 @@ class AsOf:
     now_s: NDArray[np.int64]
 
 
-def as_of(events: Events, slates: Slates, cut_s: int, states: States) -> AsOf:
+def as_of(events: Events, slates: Slates, cut_s: int, states: States, gap_s: int = 0) -> AsOf:
     """When the states of slates are from.
 
-    A folded state is what re-encoding gives (`models/live/window.py`): events strictly before the slate, ages from the
-    cut or from the newest of them, if that is later. It is not what training sees: there ages are measured from the
-    slate's own time.
+    A folded state is what re-encoding gives: events strictly before the slate, ages as in `models/live/ages.py`. It is
+    not what training sees: there ages are measured from the slate's own time.
 
     Args:
         events: the log up to the end of the slates' day.
         slates: the slates.
         cut_s: epoch second of the build's cut.
         states: of the cut, or folded.
+        gap_s: from a folded state's newest event, if that is after the cut, to when ages are measured.
     """
     ts_s, offsets = np.asarray(events.ts_s), np.asarray(events.offsets)
     if states == "asked":
@@ -50,7 +50,7 @@ def as_of(events: Events, slates: Slates, cut_s: int, states: States) -> AsOf:
         newest_s = np.where(
             slates.first > offsets[slates.user], ts_s[np.maximum(slates.first - 1, 0)], 0
         )
-        return AsOf(slates.first, np.maximum(newest_s, cut_s))
+        return AsOf(slates.first, np.where(newest_s > cut_s, newest_s + gap_s, cut_s))
     is_before = np.concatenate([[0], np.cumsum(ts_s < cut_s)])
     # Events are sorted by time within a user: those before the cut come first.
     known = is_before[offsets[slates.user + 1]] - is_before[offsets[slates.user]]

@@ -30,6 +30,7 @@ from models.batch import User
 from models.contract.age import age_buckets
 from models.contract.artifact import ENCODE, Artifact
 from models.contract.errors import CorruptRecordError
+from models.live.ages import Ages
 from models.live.fold import ReEncode, Task
 from models.live.history import base_length, decode_history, history_bytes
 from models.live.window import window_of
@@ -158,7 +159,10 @@ def test_a_base_history_holds_the_events_that_its_record_was_made_of(artifact, e
     total = write_histories(base_histories(artifact, events), path)
     session = open_graph(artifact.graph(ENCODE))
     folder = ReEncode(
-        schema, artifact.manifest.state_spec, lambda feed: run_graph(session, dict(feed))
+        schema,
+        artifact.manifest.state_spec,
+        lambda feed: run_graph(session, dict(feed)),
+        Ages(3600),
     )
 
     read = list(read_histories(path))

@@ -286,3 +286,17 @@ def test_an_artifact_is_complete_without_its_builder(tmp_path):
     shutil.move(artifact.path, tmp_path / artifact.artifact_id)
 
     assert load_artifact(tmp_path, artifact.artifact_id).manifest == artifact.manifest
+
+
+def test_an_older_manifest_has_no_gap():
+    values = json.loads(replace(MANIFEST_OF_TINY, request_gap_s=4_000).to_bytes())
+    assert Manifest.from_bytes(json.dumps(values).encode(), "new").request_gap_s == 4_000
+    del values["request_gap_s"]
+    assert Manifest.from_bytes(json.dumps(values).encode(), "old").request_gap_s == 0
+
+
+@pytest.mark.parametrize("gap_s", [-1, 1.5, "60", None, True, 10**9])
+def test_a_gap_that_is_no_number_of_seconds_is_refused(gap_s):
+    values = json.loads(MANIFEST_OF_TINY.to_bytes()) | {"request_gap_s": gap_s}
+    with pytest.raises(ArtifactError, match="request_gap_s: got"):
+        Manifest.from_bytes(json.dumps(values).encode(), "new")

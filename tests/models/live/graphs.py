@@ -39,7 +39,9 @@ def tasks(draw: st.DrawFn, schema: FeatureSchema) -> Task:
         )
     )
     ts_s = np.cumsum(np.array(gaps, np.int64))
-    as_of_s = int(ts_s.max(initial=0)) + draw(st.sampled_from([0, 1, DAY_S, 10_000 * DAY_S]))
+    newest_s = int(ts_s.max(initial=0))
+    cut_s = max(0, newest_s + draw(st.sampled_from([-40 * DAY_S, -1, 0, 1, DAY_S, 10_000 * DAY_S])))
+    as_of_s = max(cut_s, newest_s)
     fields = [draw(st.integers(UNKNOWN, field.size - 1)) for field in schema.user_fields]
-    window = Window(np.array(rows, np.int64), ts_s, as_of_s, as_of_s, 0)
+    window = Window(np.array(rows, np.int64), ts_s, cut_s, as_of_s, 0)
     return Task("ann", window, np.array(fields, np.int64), 1)

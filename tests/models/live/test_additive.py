@@ -12,6 +12,7 @@ from models.contract.artifact import EVENT, Manifest
 from models.contract.record import UserRecord, decode_record, encode_record
 from models.contract.state_spec import Array, RecordDtype, StateSpec
 from models.live.additive import MAX_FOLDS, Additive, is_additive
+from models.live.ages import Ages
 from models.live.choose import choose_folder
 from models.live.fold import ReEncode, Task
 from models.live.window import Window
@@ -30,7 +31,9 @@ def folders(builds: Builds, case: Case) -> tuple[Additive, ReEncode]:
     encode, event = encode_of(artifact), encode_of(artifact, EVENT)
     folder = choose_folder(artifact.manifest, encode, event)
     assert isinstance(folder, Additive)
-    return folder, ReEncode(artifact.manifest.schema, artifact.manifest.state_spec, encode)
+    manifest = artifact.manifest
+    ages = Ages(manifest.request_gap_s, from_cut=True)
+    return folder, ReEncode(manifest.schema, manifest.state_spec, encode, ages)
 
 
 @pytest.mark.parametrize("dtype", STEP)
@@ -45,7 +48,7 @@ def test_folding_event_by_event_stays_within_the_bound(builds, case, dtype):
     def check(seed, start):
         tasks = list(growing(manifest, seed, start, 1 + MAX_FOLDS[dtype]))
         record, largest = fold_all(folder, tasks, manifest.state_spec, dtype)
-        (expected,) = graph.encode_all(tasks[-1:], [CUT_S])
+        (expected,) = graph.encode_all(tasks[-1:])
         assert folds_of(record) == MAX_FOLDS[dtype]
         for name, values in expected.items():
             bound = 2e-6 * np.maximum(1, np.abs(values))
@@ -105,7 +108,7 @@ def test_a_state_of_another_window_is_encoded(builds):
     (aged,) = folder.fold([Task("ann", later, fields, 2, record, old)])
 
     assert (folds_of(added), folds_of(encoded), folds_of(aged)) == (1, 0, 0)
-    (expected,) = graph.encode_all([Task("ann", new, fields, 2)], [9])
+    (expected,) = graph.encode_all([Task("ann", new, fields, 2)])
     for name, values in expected.items():
         np.testing.assert_allclose(added.state[name], values, rtol=1e-6, atol=1e-6)
         np.testing.assert_allclose(encoded.state[name], values, rtol=1e-6, atol=1e-6)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from models.contract.age import NUM_AGES, age_buckets
 from models.contract.state_spec import TensorSpec
+from models.live.ages import Ages
 from models.live.by_item import NEWER, ByItem
 from models.live.fold import ReEncode, Task
 from models.live.profile import LENGTH_SCALE
@@ -17,6 +18,7 @@ from tests.builds import Builds
 from tests.cases import SCHEMA, Case
 from tests.models.live.graphs import encode_of, tasks
 
+GAP_S = 7_000
 BY_ITEM = [Case("lrea", label) for label in ("items", "activity", "counted", "phi")]
 
 
@@ -25,8 +27,9 @@ def by_item(builds: Builds, case: Case) -> tuple[ByItem, ReEncode]:
     encode = encode_of(builds.artifact(case))
     activity = int(manifest.config.get("activity", 0))
     heads = int(manifest.config["heads"])
-    folder = ByItem(manifest.schema, manifest.state_spec, encode, heads=heads, activity=activity)
-    return folder, ReEncode(manifest.schema, manifest.state_spec, encode)
+    schema, spec = manifest.schema, manifest.state_spec
+    folder = ByItem(schema, spec, encode, Ages(GAP_S), heads=heads, activity=activity)
+    return folder, ReEncode(schema, spec, encode, Ages(GAP_S))
 
 
 @pytest.mark.parametrize("case", BY_ITEM, ids=str)
@@ -75,7 +78,7 @@ def test_totals_of_many_small_weights_are_right_to_a_millionth(length):
             sums.append(np.pad(of[order], (0, 4 - len(order)))[:, None])
         return [profile, np.stack(items).astype(np.int32), np.stack(sums)]
 
-    folder = ByItem(schema, spec, encode, heads=1, activity=1)
+    folder = ByItem(schema, spec, encode, Ages(0), heads=1, activity=1)
     rng = np.random.default_rng(1)
     ts_s = np.sort(rng.integers(0, 10**9, length))
     window = Window(rng.integers(2, 6, length), ts_s, 2 * 10**9, 2 * 10**9, 0)
@@ -103,6 +106,7 @@ def test_another_kind_of_state_is_refused(builds):
             manifest.schema,
             manifest.state_spec,
             encode_of(builds.artifact(Case("lrea", "hash"))),
+            Ages(0),
             heads=2,
             activity=0,
         )
@@ -121,4 +125,4 @@ def test_a_graph_that_computes_something_else_is_noticed(builds):
         return [tensors[name] for name in names]
 
     with pytest.raises(ValueError, match="the encode graph gives other numbers"):
-        ByItem(manifest.schema, manifest.state_spec, other, heads=2, activity=0)
+        ByItem(manifest.schema, manifest.state_spec, other, Ages(0), heads=2, activity=0)

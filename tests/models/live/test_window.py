@@ -6,7 +6,6 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.contract.age import age_buckets
 from models.contract.schema import UNKNOWN
 from models.live.history import BaseHistory
 from models.live.window import window_of
@@ -98,6 +97,5 @@ def test_a_user_without_a_base_has_the_live_events_alone():
     assert got.rows.tolist() == [UNKNOWN, 3]
     assert (got.as_of_s, got.num_live) == (CUT_S + 9, 2)
     assert got.latest_rows(4).tolist() == [0, 0, UNKNOWN, 3]
-    assert got.latest_ages(3, CUT_S + 9).tolist() == [0, *age_buckets(np.array([CUT_S + 4, 0]))]
     assert got.latest_rows(1).tolist() == [3]
     assert window_of(None, [], rows_of, 7, LENGTH).as_of_s == 7

@@ -153,7 +153,8 @@ class Truth:
 
     def _published(self, artifact: Artifact, base: BaseHistory) -> bytes:
         known = list(zip(base.ts_s.tolist(), base.rows.tolist(), strict=True))
-        record = self._record(artifact, base.user_id, known, base.as_of_s, base.as_of_s)
+        ages_s = [base.as_of_s - ts_s for ts_s, _ in known]
+        record = self._record(artifact, base.user_id, known, base.as_of_s, ages_s)
         spec = artifact.manifest.state_spec
         return encode_record(record, spec, artifact.artifact_id, self.dtype)
 
@@ -179,10 +180,15 @@ class Truth:
         }
         window = _merge(artifact, events, live, generation.as_of_s, length, rows)
         as_of_s = max([generation.as_of_s, *(ts_s for ts_s, _ in window)])
-        # A state that is a sum has its ages from the cut.
+        # A state that is a sum has its ages from the cut; events after it have the gap's.
         is_sum = all(one.folds for one in artifact.manifest.state_spec if one.name != "profile")
-        aged_from_s = generation.as_of_s if is_sum else as_of_s
-        return self._record(artifact, user, window, as_of_s, aged_from_s)
+        cut_s, gap_s = generation.as_of_s, artifact.manifest.request_gap_s
+        if is_sum:
+            ages_s = [gap_s if ts_s > cut_s else cut_s - ts_s for ts_s, _ in window]
+        else:
+            aged_from_s = as_of_s + gap_s if as_of_s > cut_s else cut_s
+            ages_s = [aged_from_s - ts_s for ts_s, _ in window]
+        return self._record(artifact, user, window, as_of_s, ages_s)
 
     def _record(
         self,
@@ -190,13 +196,13 @@ class Truth:
         user: str,
         window: Sequence[tuple[int, int]],
         as_of_s: int,
-        aged_from_s: int,
+        ages_s: Sequence[int],
     ) -> UserRecord:
         schema, spec = artifact.manifest.schema, artifact.manifest.state_spec
         L, N = schema.history_length, schema.recent_length
         latest = list(window)[-L:]
         pad = [0] * (L - len(latest))
-        ages = [int(age_buckets(np.array([aged_from_s - ts_s]))[0]) for ts_s, _ in latest]
+        ages = [int(age_buckets(np.array([age_s]))[0]) for age_s in ages_s[-L:]]
         feed = {
             "history": np.array([pad + [row for _, row in latest]], np.int64),
             "ages": np.array([pad + ages], np.int64),

@@ -118,14 +118,16 @@ def test_other_values_are_refused(recipe, log) -> None:
         require_same_values(one, replace(other, item_values={}))
 
 
-@pytest.mark.parametrize("states", ["cut", "folded", "asked"])
-def test_states_are_of_their_time(recipe, log, states) -> None:
+@pytest.mark.parametrize(
+    ("states", "gap_s"), [("cut", 0), ("folded", 0), ("folded", 9_000), ("asked", 0)]
+)
+def test_states_are_of_their_time(recipe, log, states, gap_s) -> None:
     nights = nights_of(log, recipe, 4, 5.0)
     cut_s = nights[0].cut_s
     events = scored_events(log, nights[0], nights[3].cut_s, recipe)
     slates = find_slates(events, "test", min_events=0, max_events=99)
     source = batch_source(events, recipe, "test")
-    when = as_of(events, slates, cut_s, states)
+    when = as_of(events, slates, cut_s, states, gap_s)
     every = np.arange(len(slates))
 
     batch = with_states(source, source.whole(slates, every)[0], slates, when)
@@ -135,7 +137,9 @@ def test_states_are_of_their_time(recipe, log, states) -> None:
     for row, (user, first) in enumerate(zip(slates.user, slates.first, strict=True)):
         begin, now_s = int(events.offsets[user]), int(ts_s[first])
         known = [e for e in range(begin, first) if states != "cut" or ts_s[e] < cut_s]
-        from_s = {"cut": cut_s, "asked": now_s, "folded": max([cut_s, *ts_s[known]])}[states]
+        newest_s = max([cut_s, *ts_s[known]])
+        folded_s = newest_s + gap_s if newest_s > cut_s else cut_s
+        from_s = {"cut": cut_s, "asked": now_s, "folded": folded_s}[states]
         moved += from_s != cut_s
         rows = item[known][-16:]
         ages = age_buckets(from_s - ts_s[known][-16:])
@@ -193,6 +197,7 @@ def test_a_run_goes_on_where_it_was_stopped(recipe, tmp_path: Path) -> None:
         "warm",
         "kept",
         "kept-folded",
+        "kept-folded-rare",
     }
     warm = [one for one in scores if one["policy"] == "warm" and one["day"] == 3]
     assert all(one["drift"]["full"]["rank_distance"] > 0 for one in warm)
