@@ -309,7 +309,7 @@ STEPS: dict[str, Step] = {
     "audit": Step(_audit, ("negatives", "audit"), _has_audit, used_by="export"),
     "train": Step(_train, ("model", "negatives", "sampling", "train", "language")),
     "evaluate": Step(_evaluate, ("calibration",)),
-    "export": Step(_export, ("cache",), _artifact_is_there),
+    "export": Step(_export, (), _artifact_is_there),
     "precompute": Step(_precompute, ("cache",)),
     "gate": Step(_gate, (), _gate_holds),
     "publish": Step(_publish, ("serve_as",), _generation_serves),

@@ -11,17 +11,17 @@ ENOUGH = 100
 """Fewest slates of which the gap is taken; with fewer, it is that of all slates."""
 
 
-def request_gap_s(events: Events, recipe: Recipe, cut_s: int) -> int:
+def request_gap_s(events: Events, recipe: Recipe, cut_s: int, rebuild_days: float = 1.0) -> int:
     """Median seconds from the newest event of a history to its slate, of training slates that meet folded states.
 
-    With a build every `cache.rebuild_days` of the recipe, at the hour of `cut_s`, a slate meets a folded state if its
-    newest event is not before the last of them. Where hardly any is (users who come once a day), all slates with a
-    history count.
+    With a build every night, at the hour of `cut_s`, a slate meets a folded state if its newest event is not before the
+    last of them. Where hardly any is (users who come once a day), all slates with a history count.
 
     Args:
         events: the log.
         recipe: of the build.
         cut_s: epoch second of a build.
+        rebuild_days: days from one build to the next.
 
     Returns:
         0 for a log without times.
@@ -36,7 +36,7 @@ def request_gap_s(events: Events, recipe: Recipe, cut_s: int) -> int:
     before = np.where(slates.first > 0, newest[slates.first - 1], -1)
     has_history = before >= np.asarray(events.offsets)[slates.user]
     newest_s, now_s = ts_s[before[has_history]], ts_s[slates.first[has_history]]
-    every_s = recipe.cache.rebuild_days * DAY_S
+    every_s = rebuild_days * DAY_S
     built_s = cut_s + np.floor((now_s - cut_s) / every_s) * every_s
     gaps_s = now_s - newest_s
     is_folded = newest_s >= built_s

@@ -172,9 +172,6 @@ class CacheRule:
     follow: bool = True
     """Whether states can follow events (`absorb follow`): each user's latest events are published beside the record, 8
     bytes an event."""
-    rebuild_days: Annotated[float, Interval(gt=0)] = 1.0
-    """Days from one build to the next. States that follow events measure ages from a user's newest event plus the gap
-    that training saw up to the next request, among requests that come before a next build."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ class Policy:
         is_nightly: states are built anew every night; else they are those of the first night.
         states: of that night's cut, followed to the slate, or encoded at the slate's time.
         is_core: scored for every seed, not for the first alone.
-        rebuild_days: as in the recipe's `cache`; folded states have the gap that is measured for it. 0: no gap.
+        rebuild_days: days between builds for which the gap of folded states is measured; 0: no gap.
     """
 
     name: str
@@ -52,20 +52,21 @@ WARM = Policy("warm", "warm start", "warm", True, "cut", is_core=True)
 FULL = Policy("full", "full retrain", "full", True, "cut", is_core=True)
 FOLDED = replace(KEPT, name="kept-folded", title="no retrain, states folded", states="folded")
 RARE = replace(
-    FOLDED, name="kept-folded-rare", title="… gap of a build in ten days", rebuild_days=10.0
+    FOLDED,
+    name="kept-folded-rare",
+    title="…, with the gap of a build in ten days",
+    rebuild_days=10.0,
+    is_core=False,
+)
+NEWEST = replace(
+    RARE, name="kept-folded-newest", title="…, without a gap, as it was", rebuild_days=0.0
 )
 POLICIES = (
     FULL,
     WARM,
     FOLDED,
+    NEWEST,
     RARE,
-    replace(
-        RARE,
-        name="kept-folded-newest",
-        title="… ages from the newest event",
-        rebuild_days=0.0,
-        is_core=False,
-    ),
     KEPT,
     Policy("kept-nightly", "no retrain, states of each night", "kept", True, "cut"),
     Policy("kept-asked", "no retrain, states encoded at the request", "kept", False, "asked"),

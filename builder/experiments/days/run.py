@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
@@ -175,10 +175,9 @@ class Run:
         """What the artifact of the policy's build holds."""
         if policy.states != "folded" or not policy.rebuild_days:
             return 0
-        own = self.simulation.recipe
-        recipe = replace(own, cache=replace(own.cache, rebuild_days=policy.rebuild_days))
         built = policy.built(night, self.nights[0])
-        return request_gap_s(self._scored(built, night), recipe, built.cut_s)
+        events, recipe = self._scored(built, night), self.simulation.recipe
+        return request_gap_s(events, recipe, built.cut_s, policy.rebuild_days)
 
     def _make_scored(self, built: Night, night: Night) -> Events:
         events = scored_events(self.log, built, night.cut_s, self.simulation.recipe)

@@ -38,21 +38,15 @@ def brute(events, recipe, cut_s: int, days: float, *, only_folded: bool = True) 
 def test_slates_that_meet_folded_states_count(log, monkeypatch, days):
     events, recipe = log
     monkeypatch.setattr(request_gap, "ENOUGH", 3)
-    recipe = replace(recipe, cache=replace(recipe.cache, rebuild_days=days))
     gaps = brute(events, recipe, events.as_of_s, days)
     assert len(gaps) >= 3
-    assert request_gap_s(events, recipe, events.as_of_s) == int(np.median(gaps))
+    assert request_gap_s(events, recipe, events.as_of_s, days) == int(np.median(gaps))
 
 
 def test_with_rarer_builds_the_gap_is_longer(log, monkeypatch):
     events, recipe = log
     monkeypatch.setattr(request_gap, "ENOUGH", 3)
-    gaps = [
-        request_gap_s(
-            events, replace(recipe, cache=replace(recipe.cache, rebuild_days=days)), events.as_of_s
-        )
-        for days in (0.5, 2.0, 30.0)
-    ]
+    gaps = [request_gap_s(events, recipe, events.as_of_s, days) for days in (0.5, 2.0, 30.0)]
     assert 0 < gaps[0] < gaps[2]
     assert gaps == sorted(gaps)
 

@@ -197,7 +197,6 @@ def test_a_run_goes_on_where_it_was_stopped(recipe, tmp_path: Path) -> None:
         "warm",
         "kept",
         "kept-folded",
-        "kept-folded-rare",
     }
     warm = [one for one in scores if one["policy"] == "warm" and one["day"] == 3]
     assert all(one["drift"]["full"]["rank_distance"] > 0 for one in warm)
