@@ -26,7 +26,7 @@ def brute(events, recipe, cut_s: int, days: float, *, only_folded: bool = True) 
         known = [int(events.ts_s[e]) for e in own if events.label[e] == 1]
         if not known:
             continue
-        built_s = cut_s
+        built_s = float(cut_s)
         while built_s > events.ts_s[first]:
             built_s -= days * DAY_S
         if not only_folded or max(known) >= built_s:

@@ -18,7 +18,7 @@ def window(*ts_s: int) -> Window:
 
 
 def buckets(*seconds: int) -> list[int]:
-    return age_buckets(np.array(seconds, np.int64)).tolist()
+    return [int(bucket) for bucket in age_buckets(np.array(seconds, np.int64))]
 
 
 def test_the_newest_event_has_the_age_of_the_gap():
