@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from builder.evaluate.intervals import Interval, Resampled, difference, interval, resample
+from builder.evaluate.intervals import STUDENT, Interval, Resampled, difference, interval, resample
 from builder.evaluate.slate_evaluation import Vectors, load_vectors
 from builder.experiments.days.policies import KEPT, POLICIES, Policy
 from builder.experiments.days.scoring import read_scored
@@ -15,6 +15,7 @@ from builder.experiments.days.scoring import read_scored
 METRICS = ("slate_gauc", "auc", "log_loss")
 A_DAY = 1_000_000
 """More than the slates of a day: a slate of another day has another number."""
+FEWEST_DAYS = 3
 Scores = Mapping[tuple[str, int, int], dict[str, Any]]
 """Policy, seed and day -> what was written."""
 
@@ -28,7 +29,8 @@ class Row:
         seeds: that have all of the days.
         own: metric -> its mean.
         over_kept: metric -> its difference to no retrain with states of the first night.
-        pcoc: predicted over observed clicks, mean over seeds.
+        pcoc: predicted over observed clicks, of all seeds and days together.
+        pcoc_half: half of its 95% interval over days (jackknife); None for one or two days.
         minutes: processor minutes of training a night, mean over seeds and nights; 0 where nothing is trained.
     """
 
@@ -37,6 +39,7 @@ class Row:
     own: dict[str, Interval]
     over_kept: dict[str, Interval]
     pcoc: float
+    pcoc_half: float | None
     minutes: float
 
 
@@ -45,9 +48,13 @@ def load_scores(results: Path) -> Scores:
     return {(one["policy"], one["seed"], one["day"]): one for one in read_scored(results)}
 
 
-def days_of(scores: Scores, policy: Policy) -> list[int]:
-    """Days that a policy was scored on with weights of its own, or all days if it never trains."""
-    return sorted({day for name, _, day in scores if name == policy.name})
+def days_of(scores: Scores, policy: Policy, *, of_all: bool = False) -> list[int]:
+    """Days that a policy was scored on, by some seed or by all seeds that there are."""
+    days = sorted({day for name, _, day in scores if name == policy.name})
+    seeds = {seed for _, seed, _ in scores}
+    if not of_all:
+        return days
+    return [day for day in days if all((policy.name, seed, day) in scores for seed in seeds)]
 
 
 def rows_of(scores: Scores, days: Sequence[int]) -> list[Row]:
@@ -67,7 +74,7 @@ def rows_of(scores: Scores, days: Sequence[int]) -> list[Row]:
                 sorted(own),
                 {name: one for name, one in means.items() if one is not None},
                 {name: one for name, one in apart.items() if one is not None},
-                _pcoc(chosen),
+                *_pcoc(chosen, len(days)),
                 _minutes(policy, chosen),
             )
         )
@@ -88,9 +95,17 @@ def _joined(scores: Scores, policy: Policy, seed: int, days: Sequence[int]) -> V
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _pcoc(scores: Sequence[Mapping[str, Any]]) -> float:
-    positives = np.array([one["positives"] for one in scores], float)
-    return float((np.array([one["pcoc"] for one in scores]) * positives).sum() / positives.sum())
+def _pcoc(scores: Sequence[Mapping[str, Any]], num_days: int) -> tuple[float, float | None]:
+    """The ratio of sums, and half of its interval. Scores come seed by seed, each with all days."""
+    positives = np.array([one["positives"] for one in scores], float).reshape(-1, num_days).sum(0)
+    predicted = np.array([one["pcoc"] * one["positives"] for one in scores], float)
+    predicted = predicted.reshape(-1, num_days).sum(0)
+    ratio = float(predicted.sum() / positives.sum())
+    if num_days < FEWEST_DAYS:
+        return ratio, None
+    without = (predicted.sum() - predicted) / (positives.sum() - positives)
+    deviation = np.sqrt((num_days - 1) / num_days * ((without - without.mean()) ** 2).sum())
+    return ratio, float(STUDENT[min(num_days - 2, len(STUDENT) - 1)] * deviation)
 
 
 def _minutes(policy: Policy, scores: Sequence[Mapping[str, Any]]) -> float:

@@ -35,10 +35,20 @@ def write_days(results: Path, out: Path, command: str) -> list[Path]:
         command: that made the scores.
     """
     scores = load_scores(results)
-    days, full = days_of(scores, KEPT), days_of(scores, FULL)
-    tables = {"all": rows_of(scores, days)}
-    if full and full != days:
-        tables["full"] = rows_of(scores, [day for day in full if day > 1])
+    days = days_of(scores, KEPT)
+    # On the first day all policies serve the same weights.
+    of_all = [day for day in days_of(scores, FULL, of_all=True) if day > 1]
+    of_some = [day for day in days_of(scores, FULL) if day > 1]
+    titles = {
+        f"Days {_named(days)}:": days,
+        f"Days after nights with a full retrain of every seed ({_named(of_all)}):": of_all,
+        f"Days after nights with a full retrain of any seed ({_named(of_some)}):": of_some,
+    }
+    chosen = {}
+    for title, some in titles.items():
+        if some and some not in chosen.values():
+            chosen[title] = some
+    tables = {title: rows_of(scores, some) for title, some in chosen.items()}
     out.mkdir(parents=True, exist_ok=True)
     picture = plot_days(scores, out / "days.png")
     text = [
@@ -46,18 +56,13 @@ def write_days(results: Path, out: Path, command: str) -> list[Path]:
         "",
         f"Made by `{command}`.",
         "",
-        f"Days {', '.join(str(day) for day in days)}:",
-        "",
-        *_table(tables["all"]),
-        "",
     ]
-    if "full" in tables:
-        named = " and ".join(str(day) for day in full if day > 1)
-        text += [f"The days after nights with a full retrain ({named}):", ""]
-        text += [*_table(tables["full"]), ""]
+    for title, rows in tables.items():
+        text += [title, "", *_table(rows), ""]
     text += [
         "Intervals are 95%, over users and seeds (users alone where there is one seed); differences are paired by user "
-        "and seed. PCOC is that of the logits as trained, without the calibration that a build fits. "
+        "and seed. PCOC is that of the logits as trained, without the calibration that a build fits; its intervals are "
+        "over days (jackknife). "
         "Training of the first night is common to all and not counted.",
         "",
         "![GAUC, log loss and PCOC by day](days.png)",
@@ -67,8 +72,12 @@ def write_days(results: Path, out: Path, command: str) -> list[Path]:
         *_drifts(scores),
         "",
     ]
-    numbers = {name: [_plain(row) for row in rows] for name, rows in tables.items()}
+    numbers = {title: [_plain(row) for row in rows] for title, rows in tables.items()}
     return [*write_report(out, "days", "\n".join(text), numbers), picture]
+
+
+def _named(days: Sequence[int]) -> str:
+    return ", ".join(str(day) for day in days)
 
 
 def _table(rows: Sequence[Row]) -> list[str]:
@@ -87,7 +96,7 @@ def _cells(row: Row) -> list[str]:
         "" if is_kept else _signed(apart.get("auc"), 4),
         _value(own.get("log_loss"), 5),
         "" if is_kept else _signed(apart.get("log_loss"), 5),
-        f"{row.pcoc:.2f}",
+        f"{row.pcoc:.2f}" + ("" if row.pcoc_half is None else f" ± {row.pcoc_half:.2f}"),
         f"{row.minutes:.1f}" if row.minutes else "0",
     ]
 
@@ -134,5 +143,6 @@ def _plain(row: Row) -> dict[str, Any]:
         "own": values(row.own),
         "over_kept": values(row.over_kept),
         "pcoc": row.pcoc,
+        "pcoc_half": row.pcoc_half,
         "minutes": row.minutes,
     }
