@@ -44,7 +44,7 @@ def write_days(results: Path, out: Path, command: str) -> list[Path]:
         f"Days after nights with a full retrain of every seed ({_named(of_all)}):": of_all,
         f"Days after nights with a full retrain of any seed ({_named(of_some)}):": of_some,
     }
-    chosen = {}
+    chosen: dict[str, list[int]] = {}
     for title, some in titles.items():
         if some and some not in chosen.values():
             chosen[title] = some
