@@ -91,6 +91,7 @@ fuzz: setup ## send random requests, write hostile records and generation pointe
 	    tests/service/test_app.py tests/service/v2/test_fuzz.py tests/service/v2/test_grpc_fuzz.py \
 	    tests/service/state/test_hostile_records.py::test_no_hostile_record_breaks_the_service \
 	    tests/service/generations/test_fuzz_pointers.py tests/service/follow/test_property.py \
+	    tests/service/http/test_fuzz_events_and_items.py \
 	    tests/service/transport/test_hostile_bodies.py::test_no_long_list_costs_much \
 	    tests/service/runtime/engines/native/test_engine.py::test_scores_are_the_references_with_any_sizes \
 	    tests/models/contract/test_plan.py::test_damaged_bytes_are_refused_or_a_whole_plan \

@@ -5,7 +5,8 @@
 # Runs with a read-only root: it writes only its log.
 
 FROM python:3.11.14-slim-bookworm AS install
-# Extras of pyproject.toml: `cpu` or `gpu`, never both; `grpc` adds the gRPC server; the load generator adds `load`.
+# Extras of pyproject.toml: `cpu` or `gpu`, never both; `grpc` adds the gRPC server, `kafka` events from Kafka for
+# `absorb follow`; the load generator adds `load`.
 ARG EXTRAS="cpu grpc"
 WORKDIR /build
 COPY requirements ./requirements

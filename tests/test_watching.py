@@ -129,6 +129,6 @@ def test_prometheus_reads_the_alerts_and_the_services_metrics():
         "follow"
     ]
     (found,) = workers["dns_sd_configs"]
-    assert found["names"] == ["follow"]
+    assert found["names"] == ["follow", "follow-kafka"]
     assert str(found["port"]) == follow["environment"]["ABSORB_FOLLOW_METRICS_PORT"]
     assert "default" in follow["networks"]

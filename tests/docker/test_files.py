@@ -102,6 +102,21 @@ def test_extras_are_those_of_pyproject(path: Path) -> None:
         assert len({"cpu", "gpu"} & set(names)) == 1, names
 
 
+def test_the_worker_for_kafka_has_what_it_needs_and_is_else_the_same() -> None:
+    plain, kafka = SERVICES["follow"], SERVICES["follow-kafka"]
+    assert "kafka" in kafka["build"]["args"]["EXTRAS"].split()
+    assert kafka["profiles"] == ["kafka"]
+    own = {"ABSORB_KAFKA_SERVERS", "ABSORB_KAFKA_TOPIC", "ABSORB_KAFKA_OPTIONS"}
+    assert kafka["environment"].keys() == plain["environment"].keys() | own
+    # Compose reads the variables of profiles that are not started, too: each has a default, or is passed on if set.
+    assert kafka["environment"]["ABSORB_KAFKA_OPTIONS"] is None
+    assert all(":-" in kafka["environment"][name] for name in own - {"ABSORB_KAFKA_OPTIONS"})
+    different = {"build", "profiles", "environment"}
+    assert {name: kafka[name] for name in kafka.keys() - different} == {
+        name: plain[name] for name in plain.keys() - different
+    }
+
+
 def test_the_service_needs_no_torch() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
@@ -250,7 +265,13 @@ def test_passwords_come_from_outside_and_are_required() -> None:
 
 @pytest.mark.parametrize(
     ("name", "user"),
-    [("builder", "builder"), ("service", "service"), ("follow", "worker"), ("load", "reader")],
+    [
+        ("builder", "builder"),
+        ("service", "service"),
+        ("load", "reader"),
+        ("follow", "worker"),
+        ("follow-kafka", "worker"),
+    ],
 )
 def test_each_container_is_a_user_of_its_own(name: str, user: str) -> None:
     url = SERVICES[name]["environment"]["ABSORB_CACHE_URL"]
@@ -262,7 +283,7 @@ def test_each_container_is_a_user_of_its_own(name: str, user: str) -> None:
 def test_only_what_talks_to_the_cache_can_reach_it() -> None:
     assert COMPOSE["networks"]["cache"] == {"internal": True}
     near = {name for name, one in SERVICES.items() if "cache" in one.get("networks", [])}
-    assert near == {"cache", "builder", "service", "follow", "load"}
+    assert near == {"cache", "builder", "service", "follow", "follow-kafka", "load"}
     assert "default" in SERVICES["service"]["networks"]  # an internal network publishes no port
 
 
