@@ -49,7 +49,7 @@ def assemble(log: CleanLog, split: Split, recipe: Recipe) -> Events:
     rules = data.fields
     user = encode_columns(profiles, {n: n for n in data.user_fields}, has_known, rules)
     columns = {name: context_column(name) for name in data.context_fields}
-    context = encode_columns(events, columns, pl.Series(is_known), rules)
+    context = encode_columns(events, columns, pl.Series(is_known), rules, log.times_s)
     is_popular = _counts_as_popular(log, split, is_known)
     catalogue = make_catalogue(log.items, rows.item, is_known, is_popular, recipe)
     pools = assemble_pools(log, rows.part, is_known, data.candidate_fields, rules)

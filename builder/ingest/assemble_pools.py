@@ -63,7 +63,8 @@ def assemble_pools(
     known_pools = np.unique(event_pool[is_known & (event_pool != NO_POOL)])
     is_trained = pl.Series(np.isin(rows["pool"].to_numpy(), known_pools))
     columns = {name: field_column(name) for name in fields}
-    ids, values, readers = encode_columns(rows, columns, is_trained, rules)
+    times_s = _first_times(log)[rows["pool"].to_numpy()]
+    ids, values, readers = encode_columns(rows, columns, is_trained, rules, times_s)
     # Pools that no part uses are gone: the others are numbered anew, in the old order.
     kept, sizes = np.unique(rows["pool"].to_numpy(), return_counts=True)
     numbers = np.full(int(event_pool.max(initial=0)) + 2, NO_POOL, np.int32)
@@ -88,6 +89,14 @@ def _rows(
         again = len(key) - len(first)
         logger.info("%s: %d rows repeat an item of a pool; the first counts", pools.source, again)
     return rows[first], item[first]
+
+
+def _first_times(log: CleanLog) -> NDArray[np.int64]:
+    """Epoch second of the first event that names each pool: no age of a candidate is measured from a later moment."""
+    pool = log.events[POOL].to_numpy()
+    first_s = np.full(int(pool.max(initial=NO_POOL)) + 1, np.iinfo(np.int64).max)
+    np.minimum.at(first_s, pool[pool != NO_POOL], log.times_s[pool != NO_POOL])
+    return first_s
 
 
 def _require_listed(source: str, names: pl.Series, item: NDArray[np.int32]) -> None:

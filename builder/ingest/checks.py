@@ -30,6 +30,11 @@ def require_no_use_of_times(source: str, recipe: Recipe) -> None:
         for name in recipe.data.context_fields
         if name in TIME_FIELDS
     ]
+    problems += [
+        f'data.fields.{name}: got kind "date", whose age is measured from the time'
+        for name, rule in recipe.data.fields.items()
+        if rule.kind == "date"
+    ]
     if not split.test_events and not split.test_users:
         problems.append(
             "split: got a split by time, expected split.validate_events and split.test_events "

@@ -7,14 +7,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from builder.ingest.numeric import encode_numbers
+from builder.ingest.kinds import encode_kind
 from builder.recipe.field_rules import CATEGORICAL, FieldRule
-from models.contract.field_reader import NumberReader
+from models.contract.field_reader import KindReader
 from models.contract.schema import FIRST_KNOWN, UNKNOWN, Field
 
 Values = dict[str, list[str]]
 """Field -> raw values in the order of their dense ids, from `FIRST_KNOWN` on."""
-Readers = dict[str, NumberReader]
+Readers = dict[str, KindReader]
 """Field that is not categorical -> how its values become ids."""
 
 
@@ -37,6 +37,7 @@ def encode_columns(
     columns: Mapping[str, str],
     in_training: pl.Series,
     rules: Mapping[str, FieldRule],
+    times_s: NDArray[np.int64] | None = None,
 ) -> Encoded:
     """Dense ids of columns, and the values they stand for.
 
@@ -45,19 +46,20 @@ def encode_columns(
         columns: field name -> column.
         in_training: rows whose values training sees; other values become UNKNOWN.
         rules: field name -> what its values are; fields without a rule are categorical.
+        times_s: epoch second of each row, from which ages are measured; None: no field is a date.
     """
     values: Values = {}
     readers: Readers = {}
     ids = np.empty((len(frame), len(columns)), np.int32)
     for place, (name, column) in enumerate(columns.items()):
         rule = rules.get(name, CATEGORICAL)
-        if rule.kind == "numeric":
-            ids[:, place], values[name], readers[name] = encode_numbers(
-                name, frame[column], in_training, rule
-            )
-        else:
+        if rule.kind == "categorical":
             values[name] = _known(frame[column], in_training)
             ids[:, place] = dense_ids(frame[column], values[name])
+        else:
+            ids[:, place], values[name], readers[name] = encode_kind(
+                name, frame[column], in_training, rule, times_s
+            )
     return Encoded(ids, values, readers)
 
 

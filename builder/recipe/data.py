@@ -268,14 +268,18 @@ def _rule_problems(data: Data) -> list[str]:
         for name in data.fields
         if name not in names
     ]
-    unused = {"buckets": CATEGORICAL.buckets, "transform": CATEGORICAL.transform}
     for name, rule in data.fields.items():
-        if rule.kind == "categorical":
+        if rule.kind in ("categorical", "boolean"):
             problems += [
-                f'data.fields.{name}.{key}: got a key that kind "categorical" does not read'
-                for key, default in unused.items()
-                if getattr(rule, key) != default
+                f'data.fields.{name}.{key}: got a key that kind "{rule.kind}" does not read'
+                for key in ("buckets", "transform")
+                if getattr(rule, key) != getattr(CATEGORICAL, key)
             ]
+        if rule.kind == "date" and name in (*data.item_fields, *data.user_fields):
+            problems.append(
+                f'data.fields.{name}.kind: got "date" for a field of items or users, expected one of '
+                "data.context_fields or data.candidate_fields: an age depends on when a request comes"
+            )
     return problems
 
 

@@ -27,7 +27,7 @@ from builder.train.optimiser import RunningMean
 from models.base import CtrModel
 from models.blocks.fields.frame import FieldFrame
 from models.blocks.frame import Frame
-from models.contract.field_reader import MISSING, read_numbers
+from models.contract.field_reader import MISSING, BooleanReader, numbers_of_names
 from models.contract.schema import FIRST_KNOWN, FeatureSchema
 from models.registry import make_config
 
@@ -129,7 +129,10 @@ class WarmStart:
         if values is None:
             raise WarmStartError(f"warm start: got {NO_VALUES}, expected one of this version")
         numeric = {
-            f"{kind}/{name}" for kind, own in events.vocabulary.readers.items() for name in own
+            f"{kind}/{name}"
+            for kind, own in events.vocabulary.readers.items()
+            for name, reader in own.items()
+            if not isinstance(reader, BooleanReader)
         }
         move = _Move(field_tables(model, events.schema), self.values, values, numeric)
         weights = {name: self._moved(move, "weights", name, v) for name, v in _carried(model)}
@@ -200,10 +203,10 @@ def describe(recipe: Recipe, events: Events) -> dict[str, Any]:
 
 
 def _field_names(events: Events, kind: str) -> list[str]:
-    """Names of the fields of a kind; those of numeric fields say so."""
-    numeric = events.vocabulary.readers.get(kind.removesuffix("_fields"), {})
+    """Names of the fields of a kind; those of fields that are not categorical say so."""
+    readers = events.vocabulary.readers.get(kind.removesuffix("_fields"), {})
     names = [known.name for known in getattr(events.schema, kind)]
-    return [f"{name} (numeric)" if name in numeric else name for name in names]
+    return [f"{n} ({readers[n].to_json()['kind']})" if n in readers else n for n in names]
 
 
 def values_of(events: Events) -> Values | None:
@@ -327,7 +330,7 @@ def _nearest(old: list[str], new: list[str]) -> tuple[Rows, Rows]:
     A bucket's name is its smallest number, so that edges that move by a night's events keep their neighbours' rows.
     """
     has_missing = [MISSING in values for values in (old, new)]
-    floors, wanted = (read_numbers([v for v in values if v != MISSING]) for values in (old, new))
+    floors, wanted = (numbers_of_names([v for v in values if v]) for values in (old, new))
     place = np.maximum(np.searchsorted(floors, wanted, side="right") - 1, 0)
     from_row = place + FIRST_KNOWN + has_missing[0]
     to_row = np.arange(len(wanted)) + FIRST_KNOWN + has_missing[1]

@@ -13,7 +13,7 @@ from typing import Any
 from models.contract.errors import RequestError, did_you_mean
 from models.contract.field_reader import (
     FieldReader,
-    NumberReader,
+    KindReader,
     WordReader,
     readers_from_json,
     readers_to_json,
@@ -37,7 +37,7 @@ class Prototypes:
 
     fields: Mapping[str, Sequence[str]]
     rows: Sequence[Sequence[int]]
-    readers: Mapping[str, NumberReader] = field(default_factory=dict)
+    readers: Mapping[str, KindReader] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         limits = [len(values) + FIRST_KNOWN for values in self.fields.values()]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from models.contract.errors import RequestError, did_you_mean
 from models.contract.field_reader import (
     FieldReader,
-    NumberReader,
+    KindReader,
     WordReader,
     readers_from_json,
     readers_to_json,
@@ -103,7 +103,7 @@ class Vocabulary:
     context: Mapping[str, Sequence[str]]
     candidate: Mapping[str, Sequence[str]] = field(default_factory=dict)
     prototypes: Prototypes | None = None
-    readers: Mapping[str, Mapping[str, NumberReader]] = field(default_factory=dict)
+    readers: Mapping[str, Mapping[str, KindReader]] = field(default_factory=dict)
     _rows: dict[str, int] = field(init=False, repr=False, compare=False)
     _index: RowIndex | None = field(init=False, repr=False, compare=False)
     _readers: dict[tuple[str, str], FieldReader] = field(init=False, repr=False, compare=False)
@@ -193,8 +193,8 @@ class Vocabulary:
             num_candidates: number of candidates.
 
         Returns:
-            The ids; `UNKNOWN` where training has not seen a value, and where it is missing, unless the field is numeric
-            and missing numbers have an id of their own.
+            The ids; `UNKNOWN` where training has not seen a value, and where it is missing, unless missing
+            values of the field have an id of their own.
 
         Raises:
             RequestError: `values` names a field that the model does not have.

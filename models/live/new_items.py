@@ -160,8 +160,11 @@ def _check_value(where: str, value: object) -> bool:
     is_number = (type(value) is int and abs(value) < INT64) or (
         type(value) is float and isfinite(value)
     )
-    if not is_text and not is_number and value is not None:
-        expected = f"a text of at most {MAX_VALUE} characters, an integer of 64 bits, a finite number or null"
+    if not is_text and not is_number and type(value) is not bool and value is not None:
+        expected = (
+            f"a text of at most {MAX_VALUE} characters, an integer of 64 bits, a finite number, true, "
+            "false or null"
+        )
         raise RequestError(where, _short(value), expected)
     return value is not None
 

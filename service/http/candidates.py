@@ -20,7 +20,7 @@ KEYS = ("id", "fields")
 ROW_TYPES = {dict, NoneType}
 """Types of `fields`."""
 ID_SCHEMA = {"anyOf": [{"type": "string", "minLength": 1, "maxLength": 128}, {"type": "integer"}]}
-VALUE_SCHEMA = {"anyOf": [{"type": "string"}, {"type": "number"}, {"type": "null"}]}
+VALUE_SCHEMA = {"type": ["string", "number", "boolean", "null"]}
 OBJECT_SCHEMA = {
     "type": "object",
     "properties": {
@@ -168,10 +168,10 @@ def _read_column(name: str, rows: list[dict[str, Any] | None]) -> list[str | Non
 def _read_value(at: int, name: str, value: object) -> str | None:
     if value is None or type(value) is str:
         return value
-    if type(value) is int or (type(value) is float and isfinite(value)):
+    if type(value) in (int, bool) or (type(value) is float and isfinite(value)):
         return str(value)
     where = f"candidates[{at}].fields.{name}"
-    raise RequestError(where, short(value), "a string, a finite number or null")
+    raise RequestError(where, short(value), "a string, a finite number, true, false or null")
 
 
 CHECK_CANDIDATES = PlainValidator(read_candidates)

@@ -25,7 +25,12 @@ KEYS = frozenset({"item_id", "fields"})
 LIMITS = SlateLimits(MAX_AT_ONCE, MAX_ITEM_FIELDS)
 """An item is as long as a candidate with fields."""
 FIELD_SCHEMA = {
-    "anyOf": [{"type": "string", "maxLength": MAX_VALUE}, {"type": "number"}, {"type": "null"}]
+    "anyOf": [
+        {"type": "string", "maxLength": MAX_VALUE},
+        {"type": "number"},
+        {"type": "boolean"},
+        {"type": "null"},
+    ]
 }
 NEW_ITEMS_SCHEMA: dict[str, Any] = {
     "type": "array",

@@ -10,6 +10,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainValidator,
+    StrictBool,
     StrictInt,
     StrictStr,
     ValidationError,
@@ -117,16 +118,18 @@ class SlateRequest(BaseModel):
 
     An unknown item is scored as the out-of-vocabulary item, and listed in the answer; a registered new item by its item
     fields (`POST /v1/items`). A value of a candidate field is unknown if training has not seen it, or if the candidate
-    has none; it is scored as the field's unknown value, and listed in the answer. A numeric field takes a number, or a
-    text that is one. A field that the model does not have is an error."""
+    has none; it is scored as the field's unknown value, and listed in the answer. Numbers,
+    truth values and dates may be texts. A field that the model does not have is an error."""
 
     recent: Annotated[list[str], PlainValidator(_recent), ITEMS_SCHEMA] | None = None
     """Item ids of the user's latest events, newest last; absent or null: those in the user's record."""
 
     context: Annotated[
-        dict[StrictStr, StrictStr | StrictInt | FiniteNumber], Field(max_length=MAX_CONTEXT_FIELDS)
+        dict[StrictStr, StrictStr | StrictInt | StrictBool | FiniteNumber],
+        Field(max_length=MAX_CONTEXT_FIELDS),
     ] = {}
-    """Context field -> value. A numeric field takes a number, or a text that is one."""
+    """Context field -> value. A numeric field takes a number, a boolean one true or false, a date one a date (ISO 8601)
+    or epoch seconds; or a text that is one."""
 
 
 class ScoreRequest(SlateRequest):

@@ -78,12 +78,12 @@ class ScoreResponse(Answer):
     """Candidates that the model's catalogue does not hold, scored by their item fields (`POST /v1/items`)."""
 
     unknown_candidate_fields: dict[str, list[str | None]]
-    """Candidate field -> its values that were scored as the field's unknown value, each once: training has not seen
-    them. null: a candidate has no value. Empty if every value is known."""
+    """Candidate field -> its values that are unknown or missing, each once: training has not seen them, or they are no
+    numbers of a numeric field, say. null: a candidate has no value. Empty if every value is known."""
 
     unknown_context: dict[str, list[str | None]]
-    """Context field -> its value, for each field that was scored as the field's unknown value: training has not seen
-    the value. null: the request has none. Empty if every value is known."""
+    """Context field -> its value, for each field whose value is unknown or missing: training has not seen it, or it is
+    no number of a numeric field, say. null: the request has none. Empty if every value is known."""
 
     timings_ms: dict[str, float]
     """Stage -> milliseconds: cache, queue (waiting for a thread), decode, score, total."""

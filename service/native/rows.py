@@ -145,7 +145,11 @@ class Rows:
             return
         self._items = Table(functions, vocabulary.items, FIRST_KNOWN)
         readers = vocabulary.readers.get("candidate", {})
-        self._buckets = {name: Buckets(functions, reader) for name, reader in readers.items()}
+        self._buckets = {
+            name: Buckets(functions, reader)
+            for name, reader in readers.items()
+            if isinstance(reader, NumberReader)
+        }
         self._fields = {
             name: Table(functions, values, FIRST_KNOWN)
             for name, values in vocabulary.candidate.items()

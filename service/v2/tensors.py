@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.contract.errors import RequestError, did_you_mean
+from models.contract.field_reader import BooleanReader, KindReader
 from models.contract.vocabulary import Vocabulary, check_ids
 from service.query import Query, Scores
 from service.settings import Settings
@@ -32,8 +33,8 @@ CHUNK = 4096
 def inputs_of(vocabulary: Vocabulary) -> tuple[TensorMetadata, ...]:
     """Inputs of a model: ids, context fields, candidate fields.
 
-    Integer datatypes are accepted as well: the number 7 is the id, or the value, `7`. Numeric fields accept FP32 and
-    FP64, too, where NaN is a missing number.
+    Integer datatypes are accepted as well: the number 7 is the id, or the value, `7`. Numeric and
+    date fields accept FP32 and FP64, too, where NaN is a missing value, and boolean fields BOOL.
     """
     return (
         TensorMetadata(USER_ID, BYTES, (1,)),
@@ -188,9 +189,9 @@ def _values_of(
 ) -> dict[str, tuple[InferTensor, list[str]]]:
     """Field of one kind -> its tensor, and its values as texts."""
     names = vocabulary.context if kind == "context" else vocabulary.candidate
-    numeric = vocabulary.readers.get(kind, {})
+    readers = vocabulary.readers.get(kind, {})
     return {
-        name: (inputs[name], _values(inputs[name], name in numeric))
+        name: (inputs[name], _values(inputs[name], readers.get(name)))
         for name in names
         if name in inputs
     }
@@ -222,11 +223,15 @@ def _candidate_fields(
     return fields
 
 
-def _values(tensor: InferTensor, is_numeric: bool) -> list[str]:
+def _values(tensor: InferTensor, reader: KindReader | None) -> list[str]:
     """Values of a context or candidate field; any text may be one."""
     if not isinstance(tensor.data, np.ndarray):
         return list(tensor.data)
-    kinds, expected = ("iuf", "BYTES, INT64 or FP64") if is_numeric else ("iu", "BYTES or INT64")
+    kinds, expected = "iuf", "BYTES, INT64 or FP64"
+    if reader is None:
+        kinds, expected = "iu", "BYTES or INT64"
+    elif isinstance(reader, BooleanReader):
+        kinds, expected = "iub", "BYTES, INT64 or BOOL"
     if tensor.data.dtype.kind not in kinds:
         raise RequestError(f"{_field(tensor.name)}.datatype", tensor.datatype, expected)
     return _as_texts(tensor.data)

@@ -40,12 +40,12 @@ BAD = [
     (
         {"candidates": ["i1", {"id": "i1", "fields": {"display": [1.5]}}]},
         400,
-        ["candidates[1].fields.display: got [1.5]", "a string, a finite number or null"],
+        ["candidates[1].fields.display: got [1.5]", "a finite number, true, false or null"],
     ),
     (
-        {"candidates": [{"id": "i1", "fields": {"display": True}}]},
+        {"candidates": [{"id": "i1", "fields": {"display": {}}}]},
         400,
-        ["candidates[0].fields.display: got True", "a string, a finite number or null"],
+        ["candidates[0].fields.display: got {}", "a finite number, true, false or null"],
     ),
     (
         {"candidates": [{"id": "i1", "fields": {"dispaly": "front"}}]},

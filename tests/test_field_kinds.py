@@ -1,4 +1,4 @@
-"""Numeric fields from a log to a score: every step of a build, then raw numbers over every door.
+"""Fields that are no words, from a log to a score: every step of a build, then raw values over every door.
 
 The log is one where a number decides: of what is on offer, people buy what is cheap, and no price occurs twice.
 """
@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,10 @@ CHEAP = 3
 def priced_offers() -> pl.DataFrame:
     rng = np.random.default_rng(5)
     shown = offers()
-    return shown.with_columns(price=pl.Series(np.exp(rng.uniform(0, 5, len(shown)))))
+    return shown.with_columns(
+        price=pl.Series(np.exp(rng.uniform(0, 5, len(shown)))),
+        organic=pl.Series(rng.choice(["yes", "No", "TRUE", "0"], len(shown))),
+    )
 
 
 def bargains(shown: pl.DataFrame) -> pl.DataFrame:
@@ -54,8 +58,10 @@ def bargains(shown: pl.DataFrame) -> pl.DataFrame:
         items = [f"i{n}" for n in range(CHEAP)] if pool is None else pool["item_id"].to_list()
         for item in items[:CHEAP]:
             bought = item if rng.random() < 0.9 else items[rng.integers(len(items))]
-            rows.append((user, bought, time_s, store, week, round(float(rng.normal(12, 8)), 1)))
-    names = ["user_id", "item_id", "timestamp", "store", "week", "degrees"]
+            since = datetime.fromtimestamp(time_s - 86_400 * int(rng.integers(1, 400)), UTC)
+            facts = (round(float(rng.normal(12, 8)), 1), str(since.date()))
+            rows.append((user, bought, time_s, store, week, *facts))
+    names = ["user_id", "item_id", "timestamp", "store", "week", "degrees", "since"]
     return pl.DataFrame(rows, schema=names, orient="row").unique(maintain_order=True)
 
 
@@ -76,13 +82,15 @@ def write_bargains(folder: Path) -> Recipe:
             "users": "users.csv",
             "item_fields": ["weight"],
             "user_fields": ["age"],
-            "context_fields": ["hour", "degrees"],
-            "candidate_fields": ["placement", "price"],
+            "context_fields": ["hour", "degrees", "since"],
+            "candidate_fields": ["placement", "price", "organic"],
             "fields": {
                 "weight": numeric,
                 "age": numeric,
                 "degrees": numeric,
                 "price": {**numeric, "transform": "log"},
+                "organic": {"kind": "boolean"},
+                "since": {"kind": "date", "buckets": 8},
             },
         },
         history={"length": 24, "recent": 4},
@@ -162,7 +170,7 @@ async def test_raw_numbers_over_every_door_are_scored_as_torch_scores_their_buck
                 assert answer["state"]["source"] == "hit"
                 assert answer["scores"] == pytest.approx(expected, abs=LIMIT)
                 unknown = answer["unknown_candidate_fields"]
-                assert unknown == {"price": [None, "", "cheap", "1e999"]}
+                assert unknown == {"price": [None, "", "cheap", "1e999"], "organic": [None]}
                 assert ("degrees" in answer["unknown_context"]) == (context in ({}, contexts[-1]))
                 seen.add(tuple(answer["scores"]))
             over_v2 = await _infer(served, user_id, slate[:3], [0.1, 1.5, 147.25])
@@ -218,3 +226,46 @@ def test_items_without_a_number_have_an_id_of_their_own(built: Build):
     assert events.item_fields[row, 1] == FIRST_KNOWN
     assert events.item_values["weight"][0] == ""
     assert DAYS["test_from_day"] // 7 + 2 == WEEKS
+
+
+async def test_truth_values_and_dates_over_every_door_are_those_of_torch(built: Build):
+    slate = [f"i{n}" for n in range(7)]
+    truths: list[Any] = [True, False, "yes", 0, None, "NO", "maybe"]
+    candidates = [
+        {"id": item, "fields": {"organic": value}}
+        for item, value in zip(slate, truths, strict=True)
+    ]
+    texts = [None if value is None else str(value) for value in truths]
+    moments = [datetime.now(UTC) - timedelta(days=days, hours=1) for days in (3, 90)]
+    forms: list[Any] = [
+        *(form for at in moments for form in (at.isoformat(), int(at.timestamp()))),
+        *("P3D", "P90D"),
+    ]
+    scores = []
+    async with serving(built) as served:
+        user_id = served.events.user_ids[2]
+        for form in forms:
+            answer = await served.service.score(user_id, candidates, context={"since": form})
+            expected = served.expected(
+                2, slate, context={"since": str(form)}, placed={"organic": texts}
+            )
+            assert answer["scores"] == pytest.approx(expected, abs=LIMIT)
+            assert answer["unknown_candidate_fields"]["organic"] == [None, "maybe"]
+            assert answer["unknown_context"] == {"hour": [None], "degrees": [None]}
+            scores.append(answer["scores"])
+        late = await served.service.score(user_id, candidates, context={"since": "last week"})
+        assert late["unknown_context"]["since"] == ["last week"]
+        inputs = [
+            {"name": "user_id", "shape": [1], "datatype": "BYTES", "data": [user_id]},
+            {"name": "candidates", "shape": [2], "datatype": "BYTES", "data": slate[:2]},
+            {"name": "organic", "shape": [2], "datatype": "BOOL", "data": [True, False]},
+            {"name": "since", "shape": [1], "datatype": "INT64", "data": [forms[1]]},
+        ]
+        over_v2 = await served.service.client.post(
+            "/v2/models/small/infer", json={"inputs": inputs}
+        )
+        assert over_v2.json()["outputs"][0]["data"] == pytest.approx(scores[0][:2], abs=LIMIT)
+    three, ninety = (np.array([scores[at], scores[at + 1], scores[4 + at // 2]]) for at in (0, 2))
+    assert np.ptp(three, axis=0).max() < LIMIT
+    assert np.ptp(ninety, axis=0).max() < LIMIT
+    assert np.abs(three[0] - ninety[0]).max() > LIMIT

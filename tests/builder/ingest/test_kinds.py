@@ -1,6 +1,7 @@
-"""Numeric fields: buckets come from the training part alone, and a raw number has one id offline and online."""
+"""Fields that are no words: training alone decides their ids, and a raw value has one id offline and online."""
 
 import logging
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,20 @@ from hypothesis import given
 from builder.errors import EventsError
 from builder.export.prototypes import make_prototypes
 from builder.ingest.events import Events
-from builder.ingest.numeric import fit
+from builder.ingest.kinds import fit
 from builder.recipe.field_rules import FieldRule
 from builder.recipe.plain import recipe_from_plain
 from builder.recipe.recipe import recipe_from
 from models.contract.schema import FIRST_KNOWN, UNKNOWN
-from tests.builder.logs import HERE, ingest_at, log_frame, plain_recipe, problems_of, write_log
+from tests.builder.logs import (
+    HERE,
+    START_S,
+    ingest_at,
+    log_frame,
+    plain_recipe,
+    problems_of,
+    write_log,
+)
 from tests.builder.pool_logs import offers, write_pools
 
 NUMERIC = {"price": {"kind": "numeric"}}
@@ -196,3 +205,88 @@ def test_rules_survive_plain_json_and_change_the_fingerprint_only_where_set():
     assert "fields" not in plain.to_dict()["data"]
     assert plain.fingerprint(["data"]) != numeric.fingerprint(["data"])
     assert recipe_from_plain(numeric.to_dict()).data == numeric.data
+
+
+def test_truth_values_in_any_words_are_two_ids(tmp_path: Path):
+    words = ["yes", "No", "TRUE", "0"]
+    kind = {"price": {"kind": "boolean"}}
+    events = with_prices(tmp_path, [*words * 9, None, "maybe", "1", "f"], fields=kind)
+    assert events.vocabulary.context["price"] == ["false", "true"]
+    assert in_time(events)[:4].tolist() == [3, 2, 3, 2]
+    assert in_time(events)[-4:].tolist() == [UNKNOWN, UNKNOWN, 3, 2]
+    for value, dense in ((True, 3), (False, 2), (1, 3), ("off", 2), ("perhaps", UNKNOWN)):
+        assert events.vocabulary.context_ids({"price": value}).tolist() == [dense]
+    with pytest.raises(EventsError, match="got no truth value"):
+        with_prices(tmp_path, ["maybe"] * 40, fields=kind)
+
+
+@pytest.mark.parametrize("form", ["iso", "epoch", "date", "datetime"])
+def test_dates_are_ages_when_the_event_comes_offline_and_the_request_online(
+    tmp_path: Path, form: str
+):
+    """Event n comes 60 n seconds after the first; each date lies n days and an hour before its event."""
+    moments = [START_S + 60 * n - (n * 86_400 + 3600) for n in range(40)]
+    dates = [datetime.fromtimestamp(moment, UTC) for moment in moments]
+    frame = log_frame().with_columns(
+        since={
+            "iso": pl.Series([date.isoformat() for date in dates]),
+            "epoch": pl.Series(moments),
+            "date": pl.Series([date.date() for date in dates]),
+            "datetime": pl.Series([date.replace(tzinfo=None) for date in dates]),
+        }[form]
+    )
+    frame.write_parquet(tmp_path / "events.parquet")
+    data = {"events": "events.parquet", "context_fields": ["since"]}
+    values = plain_recipe(data={**data, "fields": {"since": {"kind": "date", "buckets": 64}}})
+    events = ingest_at(recipe_from(values, tmp_path / "recipe.toml"))
+    words = events.vocabulary
+    shown = frame["since"].cast(pl.String).to_list()
+    read = [
+        words.reader("context", "since").id(date, float(START_S + 60 * n))
+        for n, date in enumerate(shown)
+    ]
+    assert in_time(events).tolist() == read
+    assert list(words.context["since"])[:3] == ["P0D", "P1D", "P2D"]
+    assert len(words.context["since"]) == 32, "days of the training part"
+    assert in_time(events)[-1] == in_time(events)[31], "older than all that training saw"
+
+
+def test_ages_of_candidates_are_measured_from_the_first_request_of_their_pool(tmp_path: Path):
+    shown = offers().with_columns(added=pl.lit(str(datetime.fromtimestamp(START_S, UTC))))
+    data = {
+        "candidate_fields": ["placement", "added"],
+        "fields": {"added": {"kind": "date", "transform": "quantile"}},
+    }
+    events = ingest_at(write_pools(tmp_path, shown=shown, data=data))
+    names = [f"P{7 * week}D" for week in range(2, 6)]  # two weeks of history, four to train on
+    assert events.vocabulary.candidate["added"] == names
+    assert events.pools is not None
+    assert events.event_pool is not None
+    for event in np.flatnonzero(events.event_pool >= 0):
+        week = (events.ts_s[event] - START_S) // (7 * 86_400)
+        ids = events.pools.fields[events.pools.first[events.event_pool[event]], 1]
+        assert ids == FIRST_KNOWN + min(week, 5) - 2
+
+
+@pytest.mark.parametrize(
+    ("rules", "text"),
+    [
+        ({"maker": {"kind": "date"}}, 'maker.kind: got "date" for a field of items or users'),
+        ({"price": {"kind": "boolean", "buckets": 3}}, 'got a key that kind "boolean" does not'),
+    ],
+)
+def test_impossible_kinds_are_named(rules: dict[str, Any], text: str):
+    data = {"context_fields": ["price"], "item_fields": ["maker"], "fields": rules}
+    assert text in "\n".join(problems_of(plain_recipe(data=data)))
+
+
+def test_dates_need_a_log_with_times(tmp_path: Path):
+    data = {
+        "context_fields": ["price"],
+        "fields": {"price": {"kind": "date"}},
+        "columns": {"time": ""},
+    }
+    frame = log_frame().with_columns(price=pl.lit("2020-01-01"))
+    recipe = write_log(tmp_path, frame, data=data, split={"validate_users": 0.3, "test_users": 0.3})
+    with pytest.raises(EventsError, match='price: got kind "date", whose age is measured from'):
+        ingest_at(recipe)
