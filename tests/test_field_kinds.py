@@ -29,7 +29,17 @@ from builder.run_folder import RunFolder
 from builder.train.train import train
 from models.contract.embedded_cache import start_server, stop_server
 from models.contract.schema import FIRST_KNOWN
-from tests.builder.pool_logs import DAYS, ITEMS, USERS, WEEKS, offers, purchases, write_pools
+from tests.builder.logs import START_S
+from tests.builder.pool_logs import (
+    DAYS,
+    ITEMS,
+    USERS,
+    WEEK_S,
+    WEEKS,
+    offers,
+    purchases,
+    write_pools,
+)
 from tests.service.world import World
 from tests.test_parity import LIMIT, Served
 
@@ -123,17 +133,41 @@ async def serving(build: Build) -> AsyncIterator[Served]:
         yield Served(service, model.eval(), build.events())
 
 
+def auc_of(recipe: Recipe) -> float:
+    """AUC on the test part, after a training."""
+    events = ingest(recipe)
+    slates, source = part_slates(events, recipe, "test"), batch_source(events, recipe, "test")
+    found = predict(train(events, recipe).build(), source, slates)
+    return auc(found.probability, found.label)
+
+
 def test_a_price_carries_signal_as_a_number_and_none_as_a_word(built: Build, tmp_path: Path):
     numbers = built.folder.stamps()["evaluate"].result["test"]
     recipe = write_bargains(tmp_path)
     words = replace(recipe.data, fields={**recipe.data.fields, "price": FieldRule()})
-    recipe = replace(recipe, data=words)
-    events = ingest(recipe)
-    slates, source = part_slates(events, recipe, "test"), batch_source(events, recipe, "test")
-    found = predict(train(events, recipe).build(), source, slates)
-    as_word = auc(found.probability, found.label)
     assert numbers["auc"] > 0.7
-    assert as_word < 0.6
+    assert auc_of(replace(recipe, data=words)) < 0.6
+
+
+def test_a_date_carries_signal_by_its_age_and_none_as_a_word(tmp_path: Path):
+    """The log's people buy what was added last: the price is the age in days."""
+    recipe = write_bargains(tmp_path)
+    begin_s = START_S + pl.col("week") * WEEK_S
+    added = pl.from_epoch((begin_s - pl.col("price") * 86_400).cast(pl.Int64)).cast(pl.String)
+    priced_offers().with_columns(added=added).write_csv(tmp_path / "offers.csv")
+    aucs = [
+        auc_of(
+            replace(
+                recipe,
+                data=replace(
+                    recipe.data, candidate_fields=("added",), fields={"added": FieldRule(kind=kind)}
+                ),
+            )
+        )
+        for kind in ("date", "categorical")
+    ]
+    assert aucs[0] > 0.7
+    assert aucs[1] < 0.6
 
 
 def test_ids_offline_are_those_of_the_raw_numbers_online(built: Build):
