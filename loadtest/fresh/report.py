@@ -19,29 +19,43 @@ P50_MS, P99_MS = 100.0, 500.0
 
 
 def write_report(
-    out: Path, about: dict[str, Any], fresh: Freshness, workers: Sequence[Throughput]
+    out: Path, about: dict[str, Any], fresh: Freshness | None, workers: Sequence[Throughput]
 ) -> None:
-    """Write `fresh.json`, `fresh.md` and `fresh.png`.
+    """Write `fresh.json`, `fresh.md`, and with times of probes `fresh.png`.
 
     Args:
         out: folder; created if it does not exist.
         about: machine, commit, artifact and rates.
-        fresh: times of probes.
+        fresh: times of probes; None: only folders were measured.
         workers: throughput of each folder.
     """
     out.mkdir(parents=True, exist_ok=True)
-    content = {**about, "fresh": asdict(fresh), "workers": [asdict(one) for one in workers]}
+    probes = None if fresh is None else asdict(fresh)
+    content = {**about, "fresh": probes, "workers": [asdict(one) for one in workers]}
     (out / "fresh.json").write_text(json.dumps(content, indent=1) + "\n")
     (out / "fresh.md").write_text(page(about, fresh, workers))
-    _plot(out / "fresh.png", fresh)
+    if fresh is not None:
+        _plot(out / "fresh.png", fresh)
 
 
-def page(about: dict[str, Any], fresh: Freshness, workers: Sequence[Throughput]) -> str:
+def page(about: dict[str, Any], fresh: Freshness | None, workers: Sequence[Throughput]) -> str:
     """The page."""
     head = (
         f"{about['machine']}; commit {about['commit']}; artifact {about['artifact']}, {about['users']} users with full "
         f"histories of {about['history']} events. Service, worker, cache and the client share the machine."
     )
+    probed = [] if fresh is None else _probed(fresh)
+    folded = ["| folder | events/s | users folded/s | events | seconds |", "|---|---|---|---|---|"]
+    folded += [
+        f"| {one.folder} | {one.per_s:.0f} | {one.users / one.seconds:.0f} | {one.events} | {one.seconds:.1f} |"
+        for one in workers
+    ]
+    alone = "One worker on one core, from a full stream, with nothing beside it but the cache:"
+    return "\n\n".join([TITLE, head, *probed, alone, "\n".join(folded)]) + "\n"
+
+
+def _probed(fresh: Freshness) -> list[str]:
+    """The paragraphs about freshness."""
     rate = len(fresh.event_ms) / fresh.duration_s + PROBES_PER_S
     note = (
         f"{fresh.duration_s:.0f} s at {rate:.0f} events/s, each a `POST /v1/events` of its own, beside "
@@ -61,15 +75,8 @@ def page(about: dict[str, Any], fresh: Freshness, workers: Sequence[Throughput])
         f"{'met' if is_met(fresh) else 'missed'}. Probes without a changed score in 10 s: {fresh.lost}; "
         f"failed requests: {fresh.failed}."
     )
-    folded = ["| folder | events/s | users folded/s | events | seconds |", "|---|---|---|---|---|"]
-    folded += [
-        f"| {one.folder} | {one.per_s:.0f} | {one.users / one.seconds:.0f} | {one.events} | {one.seconds:.1f} |"
-        for one in workers
-    ]
-    alone = "One worker on one core, from a full stream, with nothing beside it but the cache:"
     picture = "![Times from event to changed score](fresh.png)"
-    parts = [TITLE, head, note, "\n".join(table), verdict, picture, alone, "\n".join(folded)]
-    return "\n\n".join(parts) + "\n"
+    return [note, "\n".join(table), verdict, picture]
 
 
 def is_met(fresh: Freshness) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from loadtest.fresh.world import World
-from models.contract.artifact import ENCODE
+from models.contract.artifact import ENCODE, EVENT
 from models.live.ages import Ages
 from models.live.choose import choose_folder
 from models.live.event import Event
@@ -56,9 +56,10 @@ def measure(world: World, limit_s: float, max_events: int) -> list[Throughput]:
 
 def folders(world: World) -> Sequence[Folder]:
     """Every folder that the artifact allows."""
-    manifest = world.artifact.manifest
-    encode = encoder(world.artifact.graph(ENCODE))
-    chosen = choose_folder(manifest, encode)
+    artifact, manifest = world.artifact, world.artifact.manifest
+    encode = encoder(artifact.graph(ENCODE))
+    event = encoder(artifact.graph(EVENT)) if EVENT in manifest.files else None
+    chosen = choose_folder(manifest, encode, event)
     ages = Ages(manifest.request_gap_s)
     every = [chosen, ReEncode(manifest.schema, manifest.state_spec, encode, ages)]
     return list({folder.name: folder for folder in reversed(every)}.values())

@@ -28,7 +28,8 @@ MAX_FOLDS: Mapping[RecordDtype, int] = {"fp32": 32, "fp16": 8, "int8": 0}
 """Additions to a stored state before it is encoded as a whole. Each rounds every number once more: by 2^-24 of the
 largest that it ever was in fp32, 2^-11 in fp16; in int8 by 1/254 of its row's, which is too much to add up."""
 CLOSE = 1e-5
-"""Largest difference between a sum and the encode graph, relative above 1, with which the folder is used."""
+"""Largest difference between a sum and the encode graph, relative to the tensor's largest number above 1, with which
+the folder is used."""
 
 
 class Additive:
@@ -73,6 +74,7 @@ class Additive:
             self._add(tasks, [(empty, none)] * len(tasks), [1] * len(tasks)),
             self._encode(tasks),
             CLOSE,
+            are_sums=True,
         )
 
     def fold(self, tasks: Sequence[Task]) -> list[UserRecord]:

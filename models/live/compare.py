@@ -29,9 +29,26 @@ def sample_tasks(schema: FeatureSchema, many: int) -> list[Task]:
     return tasks
 
 
-def require_equal(got: Sequence[UserRecord], expected: Sequence[UserRecord], close: float) -> None:
-    """Raise ValueError if a state differs by more than `close`, relative above 1."""
+def require_equal(
+    got: Sequence[UserRecord],
+    expected: Sequence[UserRecord],
+    close: float,
+    *,
+    are_sums: bool = False,
+) -> None:
+    """Raise ValueError if a state differs by more than `close`, relative above 1.
+
+    Args:
+        got: records.
+        expected: those that the encode graph gives.
+        close: largest difference.
+        are_sums: whether it is relative to the largest number of the tensor: terms of a sum may cancel, and then what
+            their rounding leaves is large beside the number itself.
+    """
     for mine, graphs in zip(got, expected, strict=True):
         for name, values in graphs.state.items():
-            if not np.allclose(mine.state[name], values, rtol=close, atol=close):
+            largest = float(np.abs(values).max(initial=0.0)) if are_sums else 0.0
+            if not np.allclose(
+                mine.state[name], values, rtol=close, atol=close * max(1.0, largest)
+            ):
                 raise ValueError(f"state {name!r}: the encode graph gives other numbers")

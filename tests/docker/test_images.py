@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import Producer
 
 from service.settings import Settings
 from service.tools.published import read_published
 from service.tools.running_service import free_port
-from tests.docker.compose_cache import ComposeCache, compose_cache
+from tests.docker.compose_cache import COMPOSE, ComposeCache, compose_cache
 from tests.docker.dockerfile import ROOT, Image
+from tests.service.follow.brokers import mock_cluster
 
 pytestmark = pytest.mark.timeout(1200)  # three installations
 
@@ -130,6 +132,42 @@ def test_the_load_image_measures_the_service_image(
     summary = json.loads((tmp_path / "load" / "closed.json").read_text())
     assert summary["requests"] > 0
     assert summary["failures"] == {}
+
+
+def test_the_image_with_kafka_folds_events_of_a_topic(
+    cache: ComposeCache, artifacts: Path, tmp_path: Path
+) -> None:
+    service = COMPOSE["services"]["follow-kafka"]
+    extras = service["build"]["args"]["EXTRAS"].replace("${RUNTIME:-cpu}", "cpu")
+    image = Image(tmp_path)
+    image.build(ROOT / "docker/service.Dockerfile", service["build"]["target"], {"EXTRAS": extras})
+    with mock_cluster() as brokers, cache.client("admin") as client:
+        producer = Producer({"bootstrap.servers": brokers, "log_level": 0})
+        body = {"user_id": "of a topic", "item_id": "i1"}
+        producer.produce("purchases", json.dumps(body).encode(), key="of a topic")
+        assert producer.flush(10) == 0
+        own = {
+            "ABSORB_CACHE_URL": cache.url("worker"),
+            "ABSORB_ARTIFACT_DIR": str(artifacts),
+            "ABSORB_KAFKA_SERVERS": brokers,
+            "ABSORB_KAFKA_TOPIC": "purchases",
+        }
+        with (
+            (tmp_path / "log").open("w") as out,
+            subprocess.Popen(
+                service["command"], cwd=image.workdir, env={**image.environment, **own},
+                stdout=out, stderr=subprocess.STDOUT,
+            ) as process,
+        ):  # fmt: skip
+            try:
+                end = time.monotonic() + START_LIMIT_S
+                while not any(client.scan_iter("absorb:tiny:*:of a topic")):
+                    assert process.poll() is None, (tmp_path / "log").read_text()
+                    assert time.monotonic() < end, (tmp_path / "log").read_text()
+                    time.sleep(0.1)
+            finally:
+                process.terminate()
+                process.wait()
 
 
 @contextmanager

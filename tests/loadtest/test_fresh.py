@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 from loadtest.fresh.__main__ import app
 from loadtest.fresh.latency import Freshness
 from loadtest.fresh.report import is_met
+from tests.cases import Case
 from tests.service.toy import Toy
 
 
@@ -24,6 +25,19 @@ def test_events_change_scores_and_every_folder_is_measured(tmp_path: Path):
     assert {one["folder"]: one["events"] for one in found["workers"]} == {"re-encode": 60}
     assert "| event to changed score, ms | 10 |" in (out / "fresh.md").read_text()
     assert (out / "fresh.png").stat().st_size > 1000
+
+
+def test_folders_alone_need_no_service(tmp_path: Path, builds):
+    artifact = builds.artifact(Case("linear_attention", "default"))
+    folds = ["--folders-only", "--users", "40", "--fold-seconds", "5", "--fold-events", "60"]
+    out = tmp_path / "out"
+    result = CliRunner().invoke(app, [str(artifact.path), "--out", str(out), *folds])
+    assert result.exit_code == 0, result.output
+    found = json.loads((out / "fresh.json").read_text())
+    assert found["fresh"] is None
+    folded = {one["folder"]: one["events"] for one in found["workers"]}
+    assert folded == {"re-encode": 60, "additive": 60}
+    assert "changed score" not in (out / "fresh.md").read_text()
 
 
 def test_it_says_that_there_are_too_few_users(tmp_path: Path):

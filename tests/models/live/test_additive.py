@@ -14,6 +14,7 @@ from models.contract.state_spec import Array, RecordDtype, StateSpec
 from models.live.additive import MAX_FOLDS, Additive, is_additive
 from models.live.ages import Ages
 from models.live.choose import choose_folder
+from models.live.compare import require_equal
 from models.live.fold import ReEncode, Task
 from models.live.window import Window
 from tests.builds import Builds
@@ -121,3 +122,20 @@ def test_only_sums_are_additive(builds):
     for case in (Case("lrea", "items"), Case("lrea", "hash"), Case("deep_fm", "enhanced")):
         assert not is_additive(builds.artifact(case).manifest.state_spec)
         assert EVENT not in builds.artifact(case).manifest.files
+
+
+def test_long_sums_are_compared_by_their_largest_number():
+    """Of 2,000 terms that cancel, rounding leaves more than 1e-5 of the number, and less of the largest one."""
+
+    def record(*sums: float) -> UserRecord:
+        state = {"sums": np.array(sums, np.float32)}
+        return UserRecord("ann", 0, np.zeros(0, np.int32), state)
+
+    graphs, mine, wrong = record(600.0, 0.5), record(600.001, 0.4992), record(600.0, 0.4)
+    require_equal([mine], [graphs], 1e-5, are_sums=True)
+    with pytest.raises(ValueError, match="sums"):
+        require_equal([mine], [graphs], 1e-5)
+    with pytest.raises(ValueError, match="sums"):
+        require_equal([wrong], [graphs], 1e-5, are_sums=True)
+    with pytest.raises(ValueError, match="sums"):
+        require_equal([record(np.nan, 0.5)], [graphs], 1e-5, are_sums=True)
