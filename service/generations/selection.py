@@ -74,14 +74,15 @@ class Selection:
 
         Raises:
             UnknownModelError: no such model is published.
-            NotReadyError: nothing is loaded yet, or not the default model, or the model failed to load.
+            NotReadyError: nothing is loaded yet, or not the default model, or the model loads, or failed to.
         """
         name = self.default_model if model is None else model
         if name is not None and name in self._serving:
             return self._serving[name]
         if name in self._unloaded:
             raise NotReadyError(f"not ready: {self._why_unloaded(name)}")
-        if not self._serving or model is None or model in self._failures:
+        is_coming = model in self._failures or model in self._published
+        if not self._serving or model is None or is_coming:
             hint = self._hint() if model is None and self._serving else ""
             raise NotReadyError(f"not ready: {self._reason(name)}{hint}")
         raise UnknownModelError(model, self._serving)
@@ -133,7 +134,11 @@ class Selection:
             return error
         if model is None and self._unloaded:
             return "; ".join(map(self._why_unloaded, self._unloaded))
-        return self.cache_error or f"no generation of {model or 'any model'} is published yet"
+        if self.cache_error is not None:
+            return self.cache_error
+        if loading := self._published & {model} if model else self._published:
+            return f"the generation of {', '.join(sorted(loading))} is published, and loads"
+        return f"no generation of {model or 'any model'} is published yet"
 
     @property
     def published(self) -> frozenset[str]:

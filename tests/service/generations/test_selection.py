@@ -41,6 +41,26 @@ def test_without_models_the_reason_is_that_of_the_cache_if_it_has_one():
         selection.pick_several(None)
 
 
+@pytest.mark.parametrize("model", [None, "din"])
+def test_a_published_model_that_loads_is_not_called_unknown_or_unpublished(model: str | None):
+    """Between the first look at the pointers and the end of the load."""
+    selection = Selection(None)
+    selection.note_published({"din"}, None)
+    with pytest.raises(NotReadyError, match="the generation of din is published, and loads"):
+        selection.pick(model)
+
+
+async def test_a_second_model_that_loads_is_not_unknown(world: World):
+    world.publish(OLD)
+    async with world.service() as service:
+        service.selection.note_published({"toy", "din"}, None)
+        body = {"user_id": "ann", "candidates": ["i1"], "model": "din"}
+        loading = await service.client.post("/v1/score", json=body)
+        unknown = await service.client.post("/v1/score", json={**body, "model": "none"})
+    assert (loading.status_code, unknown.status_code) == (503, 404)
+    assert "published, and loads" in loading.json()["error"]
+
+
 async def test_readiness_depends_on_the_default_model(world: World):
     world.publish(OLD)
     async with world.service(default_model="lrea") as service:
