@@ -93,7 +93,7 @@ class Outcome:
         written: records that were written.
         unchanged: users whose record was up to date.
         unfollowed: users whose record has no base history: their generation was published without them.
-        foreign: users whose record another artifact made, as while a publish overwrites a generation in place.
+        foreign: users whose record another artifact made, while a publish overwrites their generation in place.
         forgotten: users with a tombstone.
         contended: users that others wrote at each of `TRIES` tries; they must come again.
         failed: user -> why no record can be made.
@@ -114,8 +114,17 @@ class Outcome:
 
 @dataclass(frozen=True)
 class _Read:
-    """What the cache holds of a user."""
+    """What the cache holds of a user.
 
+    Attributes:
+        stored: what is under the key of the record.
+        record: the same; None if another artifact made it, and no publish overwrites the generation: then a worker left
+            it that took the generation for the one that was overwritten, and no service can read it.
+        base: what the build knew.
+        log: the live events.
+    """
+
+    stored: bytes | None
     record: bytes | None
     base: BaseHistory | None
     log: UserLog
@@ -170,9 +179,10 @@ def _try(
     if isinstance(target.folder, Additive):
         tasks = [_with_before(target, task, found[task.user_id], fresh) for task in tasks]
     records = _fold(target, tasks, outcome)
+    _remove_unreadable(client, target, found, {task.user_id for task in tasks})
     changes: list[tuple[str, bytes | None, bytes]] = []
     for record in records:
-        read, generation = found[record.user_id].record, target.generation
+        read, generation = found[record.user_id].stored, target.generation
         try:
             raw = encode_record(record, target.spec, generation.artifact_id, generation.dtype)
         except ValueError as error:
@@ -216,12 +226,14 @@ def _read(
             continue
         record, history, log = answers[3 * place : 3 * place + 3]
         artifact_id = target.generation.artifact_id
-        if record is not None and record_artifact(record) not in (artifact_id, None):
+        is_foreign = record is not None and record_artifact(record) not in (artifact_id, None)
+        if is_foreign and (target.generation.over or not target.creates):
             outcome.foreign.append(user)
             continue
         try:
             base = None if history is None else decode_history(history, artifact_id, user)
-            found[user] = _Read(record, base, read_log(log))
+            usable = None if is_foreign else record
+            found[user] = _Read(record, usable, base, read_log(log))
         except AbsorbError as error:
             outcome.failed[user] = str(error)
     return found
@@ -267,6 +279,15 @@ def _task(target: Target, user: str, read: _Read) -> Task:
 def _window(target: Target, base: BaseHistory | None, events: Sequence[Event]) -> Window:
     cut_s = target.generation.as_of_s
     return window_of(base, events, target.item_rows, cut_s, target.length, target.new_rows)
+
+
+def _remove_unreadable(
+    client: Cache, target: Target, found: Mapping[str, _Read], made: Collection[str]
+) -> None:
+    """Remove records that no service can read, of users of whom the generation knows nothing."""
+    for user, read in found.items():
+        if read.stored is not None and read.record is None and user not in made:
+            compare_and_remove(client, target.generation.key(user), read.stored)
 
 
 def _with_before(

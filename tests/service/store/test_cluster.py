@@ -20,8 +20,8 @@ from models.contract.generation import Generation
 from models.live.keys import CHANGED_KEY
 from service.settings import Settings
 from service.state.changes import ChangeReader
-from service.store import cluster as cluster_store
 from service.store.cluster import ClusterStore
+from service.store.redis import ask
 from service.tools.published import read_published
 from tests.cluster import Cluster, Node, running_cluster
 from tests.service.toy import AS_OF_S, SPEC, Array, Toy
@@ -107,12 +107,11 @@ async def test_a_service_whose_first_look_had_no_answer_in_time_is_ready(
     """A machine whose cores are all busy must not let the tests of this file fail."""
     publish_toy(client, world)
     limits = iter([1e-9])
-    ask = cluster_store.ask
 
     async def hurried(answer: Awaitable[Any], timeout_s: float, name: str) -> Any:
         return await ask(answer, next(limits, timeout_s), name)
 
-    monkeypatch.setattr(cluster_store, "ask", hurried)
+    monkeypatch.setattr("service.store.cluster.ask", hurried)
     async with world.service() as service:
         assert set((await sources(service)).values()) == {"hit"}
 
