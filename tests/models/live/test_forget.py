@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from redis import Redis
+from redis import Redis, RedisCluster
 
 from models.contract.generation import Generation
 from models.live.event import Event
@@ -48,7 +48,7 @@ def event(user: str, number: int) -> Event:
     return Event(f"{user}:{number}", user, "item", 1000 + number)
 
 
-def fill(client: Redis, user: str) -> None:
+def fill(client: Redis | RedisCluster, user: str) -> None:
     """All that the cache may hold of a user."""
     for generation in GENERATIONS:
         client.set(generation.key(user), f"record of {user}")
