@@ -11,8 +11,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from models.contract.errors import AbsorbError, RecordError
-from models.contract.generation import Generation
+from models.contract.errors import AbsorbError, GenerationError, RecordError
+from models.contract.generation import Generation, Pointer, pointer_key
 from models.contract.record import (
     UserRecord,
     decode_record,
@@ -93,7 +93,7 @@ class Outcome:
         written: records that were written.
         unchanged: users whose record was up to date.
         unfollowed: users whose record has no base history: their generation was published without them.
-        foreign: users whose record another artifact made, while a publish overwrites their generation in place.
+        foreign: users whose record another artifact made, while, or after, a publish overwrites it in place.
         forgotten: users with a tombstone.
         contended: users that others wrote at each of `TRIES` tries; they must come again.
         failed: user -> why no record can be made.
@@ -118,8 +118,8 @@ class _Read:
 
     Attributes:
         stored: what is under the key of the record.
-        record: the same; None if another artifact made it, and no publish overwrites the generation: then a worker left
-            it that took the generation for the one that was overwritten, and no service can read it.
+        record: the same; None if another artifact made it and the generation serves alone: then a worker left it that
+            had not seen the end of a publish in place, and no service can read it.
         base: what the build knew.
         log: the live events.
     """
@@ -227,7 +227,7 @@ def _read(
         record, history, log = answers[3 * place : 3 * place + 3]
         artifact_id = target.generation.artifact_id
         is_foreign = record is not None and record_artifact(record) not in (artifact_id, None)
-        if is_foreign and (target.generation.over or not target.creates):
+        if is_foreign and not _serves(client, target.generation):
             outcome.foreign.append(user)
             continue
         try:
@@ -237,6 +237,16 @@ def _read(
         except AbsorbError as error:
             outcome.failed[user] = str(error)
     return found
+
+
+def _serves(client: Cache, generation: Generation) -> bool:
+    """Whether the pointer names exactly this generation: no publish in place overwrites it, or has done so."""
+    key = pointer_key(generation.model)
+    raw = client.execute_command("GET", key)
+    try:
+        return raw is not None and Pointer.from_bytes(raw, key).current == generation
+    except GenerationError:
+        return False
 
 
 def _holds_all(read: _Read) -> bool:
