@@ -80,6 +80,7 @@ class BatchSource:
         self._item = np.asarray(events.item).astype(np.int64)
         self._label = np.asarray(events.label)
         self._ts_s = np.asarray(events.ts_s)
+        self._weight = None if events.weight is None else np.asarray(events.weight)
         # A history holds positives only; in a log of impressions `_clicks` skips the items that were only shown.
         self._clicks = np.concatenate([[0], np.cumsum(self._label)])
         self._clicked = np.flatnonzero(self._label)
@@ -230,12 +231,17 @@ class BatchSource:
             label = np.concatenate([label, np.zeros(shape, np.float32)], 1)
             event = np.concatenate([event, np.full(shape, -1)], 1)
         mask = items > 0
+        weight = mask.astype(np.float32)
+        if self._weight is not None:
+            # A negative that is drawn for an event weighs as much, so that weights do not shift the odds.
+            own = np.where(valid, self._weight[index], 0)
+            weight *= np.tile(own, items.shape[1] // self.slate_events)
         return Candidates(
             items=np.take_along_axis(items, real_in_turn(mask), 1),
             fields=np.zeros((*items.shape, 0), np.int64),
             label=label,
             mask=mask,
-            weight=mask.astype(np.float32),
+            weight=weight,
             offset=np.zeros((len(slates), 1), np.float32),
             event=event,
         )

@@ -54,6 +54,8 @@ def find_slates(events: Events, part: Part, *, min_events: int, max_events: int)
     if events.event_pool is not None:
         keep &= np.asarray(events.event_pool)[start] != NO_POOL
         max_events = len(ts)
+    if events.is_target is not None:
+        keep &= np.asarray(events.is_target)[start]
     user, start, last, first = user[keep], start[keep], last[keep], first[keep]
     pieces = -(-(last - start) // max_events)
     piece = np.arange(pieces.sum()) - np.repeat(np.cumsum(pieces) - pieces, pieces)
@@ -74,6 +76,9 @@ def slate_starts(events: Events, parts: NDArray[np.int8]) -> tuple[Flags, Flags]
     is_first[1:] = (ts[1:] != ts[:-1]) | (user[1:] != user[:-1])
     is_new = is_first.copy()
     is_new[1:] |= (parts[1:] != parts[:-1]) | (context[1:] != context[:-1]).any(1)
+    if events.is_target is not None:
+        is_target = np.asarray(events.is_target)
+        is_new[1:] |= is_target[1:] != is_target[:-1]
     if events.event_pool is not None:
         pool = np.asarray(events.event_pool)
         is_new[1:] |= pool[1:] != pool[:-1]

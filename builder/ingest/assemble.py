@@ -1,6 +1,7 @@
 """CleanLog + Split -> Events: dense ids from the training part only, in arrays sorted by user and time."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -10,6 +11,7 @@ from builder.ingest.assemble_pools import AssembledPools, assemble_pools
 from builder.ingest.catalogue import Catalogue, make_catalogue
 from builder.ingest.clean import CleanLog, context_column
 from builder.ingest.dense import Encoded, dense_ids, encode_columns, schema_fields
+from builder.ingest.event_kinds import TARGET, WEIGHT
 from builder.ingest.events import Events
 from builder.ingest.split import Split
 from builder.recipe.recipe import Recipe
@@ -82,7 +84,16 @@ def assemble(log: CleanLog, split: Split, recipe: Recipe) -> Events:
         item_texts=None if log.item_texts is None else log.item_texts.to_list(),
         event_pool=pools.event_pool if pools else None,
         pools=pools.pools if pools else None,
+        is_target=_optional(events, TARGET),
+        weight=_optional(events, WEIGHT),
     )
+
+
+def _optional(events: pl.DataFrame, column: str) -> NDArray[Any] | None:
+    """A column, or None where it is missing or all of it is 1."""
+    if column not in events.columns or (events[column].cast(pl.Float32) == 1).all():
+        return None
+    return events[column].to_numpy()
 
 
 def _vocabulary(

@@ -91,6 +91,8 @@ def _is_target(events: Events, min_events: int) -> NDArray[np.bool_]:
     is_target: NDArray[np.bool_] = _num_before(events) >= min_events
     if events.pools is not None and events.event_pool is not None:
         is_target &= events.pools.places(events.event_pool, events.item) >= 0
+    if events.is_target is not None:
+        is_target &= events.is_target
     if events.split.last_only:
         latest_s = events.ts_s[events.offsets[1:] - 1]
         is_target &= events.ts_s == latest_s[events.users()]

@@ -30,9 +30,19 @@ from builder.ingest.drop import (
     drop_repeats,
     drop_returns,
 )
+from builder.ingest.event_kinds import (
+    CANCELS,
+    TARGET,
+    WEIGHT,
+    as_weight,
+    drop_kinds,
+    kind_columns,
+    settle_returns,
+)
+from builder.ingest.nulls import settle_nulls
 from builder.ingest.sources.raw import RawLog, Table, require_columns
 from builder.ingest.times import as_time_s
-from builder.recipe.data import TIME_FIELDS, Data
+from builder.recipe.data import TIME_FIELDS, Columns, Data
 from models.live.tombstones import Tombstones
 
 logger = logging.getLogger(__name__)
@@ -49,7 +59,8 @@ class CleanLog:
     Attributes:
         events: user, item (text), ts_s (int64), label (int8), oracle (float32), then each context
             field (text) under `context_column`; sorted by user, then time; events of equal times keep their order.
-            In a log without times, every time is 0.
+            In a log without times, every time is 0. With kinds of events also `TARGET` (bool), and with weights
+            `WEIGHT` (float32).
         items: item, then the item fields (text); one row per catalogue item.
         users: user, then the fields of the user table (text); may lack users of the events.
         item_texts: display text of each row of `items`, null where an item has none. None: the log has no texts.
@@ -73,9 +84,12 @@ class CleanLog:
         return self.events["ts_s"].to_numpy()
 
     def target_times_s(self, last_only: bool) -> NDArray[np.int64]:
-        """Times of the events that are targets: all of them, or each user's latest."""
+        """Times of the events that are targets: all of them, those whose kind says so, or each user's latest."""
         if not last_only:
-            return self.times_s
+            events = self.events
+            if TARGET in events.columns and events[TARGET].any():
+                events = events.filter(pl.col(TARGET))
+            return events["ts_s"].to_numpy()
         ends = np.cumsum(self.events["user"].rle().struct.field("len").to_numpy())
         return np.asarray(self.times_s[ends - 1])
 
@@ -97,7 +111,7 @@ def clean(raw: RawLog, data: Data, now_s: float, tombstones: Tombstones = NOBODY
     Raises:
         EventsError: a table does not hold what the recipe says.
     """
-    pools = None
+    raw, pools = settle_nulls(raw, data.nulls), None
     if raw.pools is not None:
         pools = clean_pools(raw.pools, raw.events, data.candidate_fields)
     events = _clean_events(raw, data, now_s, pools, tombstones)
@@ -107,7 +121,8 @@ def clean(raw: RawLog, data: Data, now_s: float, tombstones: Tombstones = NOBODY
         items,
         _clean_users(raw, data.profile_fields),
         item_texts,
-        has_impressions=raw.columns.label is not None,
+        has_impressions=raw.columns.label is not None
+        or bool(data.event_kinds and data.event_kinds.negative),
         has_oracle=raw.oracle is not None,
         pools=pools,
     )
@@ -120,7 +135,8 @@ def _clean_events(
     context = [name for name in data.context_fields if name not in TIME_FIELDS]
     item_fields = data.item_fields if raw.items is None else ()
     item_text = columns.item_text if raw.items is None else None
-    optional = (columns.time or None, columns.label, raw.oracle, item_text, columns.quantity)
+    kind = data.event_kinds.column if data.event_kinds else None
+    optional = (columns.time or None, columns.label, raw.oracle, item_text, columns.quantity, kind)
     own = [columns.user, columns.item, *(name for name in optional if name is not None)]
     require_columns(table.source, table.frame.columns, [*own, *context, *item_fields])
     if table.frame.is_empty():
@@ -131,7 +147,7 @@ def _clean_events(
         "ts_s": as_time_s(
             table, columns.time, data.time_unit, now_s, data.time_format, data.time_zone
         ),
-        "label": as_label(table, columns.label, data.positive_from, data.negative_to),
+        **_labels(table, data, columns),
         "oracle": as_probability(table, raw.oracle),
     }
     if columns.quantity is not None:
@@ -144,11 +160,36 @@ def _clean_events(
     series |= {_item_column(name): as_text(table, name) for name in item_fields}
     events = pl.DataFrame([values.alias(name) for name, values in series.items()])
     events = drop_forgotten(table.source, events, tombstones)
-    events = drop_neutral(table.source, events, data)
-    if columns.quantity is not None:
-        events = drop_returns(table.source, events)
-    events = _sort(table.source, _add_time_fields(events, data.context_fields))
-    return drop_repeats(table.source, events) if data.drop_repeats else events
+    return _settled(table.source, events, data, keeps_returns=columns.quantity is None)
+
+
+def _settled(source: str, events: pl.DataFrame, data: Data, *, keeps_returns: bool) -> pl.DataFrame:
+    """The events in order, without those that the recipe leaves out."""
+    events = drop_neutral(source, events, data)
+    if data.event_kinds is not None:
+        events = drop_kinds(source, events)
+    if not (keeps_returns or data.cancel_returns):
+        events = drop_returns(source, events)
+    events = _sort(source, _add_time_fields(events, data.context_fields))
+    if CANCELS in events.columns or QUANTITY in events.columns:
+        events = settle_returns(source, events)
+    if TARGET in events.columns:  # a slate is a range of events
+        events = events.sort("user", "ts_s", TARGET, maintain_order=True)
+    return drop_repeats(source, events) if data.drop_repeats else events
+
+
+def _labels(table: Table, data: Data, columns: Columns) -> dict[str, pl.Series]:
+    """Label of each event, and what its kind says beside it."""
+    if data.event_kinds is None:
+        label = as_label(table, columns.label, data.positive_from, data.negative_to)
+        series = {"label": label}
+    else:
+        series = kind_columns(table, data.event_kinds)
+    if columns.weight is not None:
+        require_columns(table.source, table.frame.columns, [columns.weight])
+        weight = as_weight(table, columns.weight)
+        series[WEIGHT] = weight * series[WEIGHT] if WEIGHT in series else weight
+    return series
 
 
 def _add_time_fields(events: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:

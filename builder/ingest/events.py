@@ -6,6 +6,7 @@ Saved as one `.npy` file per array. Later steps map them from disk, so their mem
 import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,7 @@ ARRAYS = (
 )
 ORACLE = "oracle.npy"
 EVENT_POOL = "event_pool.npy"
+IS_TARGET, WEIGHT = "is_target.npy", "weight.npy"
 ITEM_VALUES = "item_values.json"
 HEADER = "events.json"
 
@@ -58,6 +60,8 @@ class Events:
         item_texts: display text of each item, in the order of `vocabulary.items`; None where an item has no text.
             None: the log has no texts.
         event_pool: pool of each event, `NO_POOL` (-1) where the event is history only; int32 [E]. None: no pools.
+        is_target: events that are targets; the others stand in histories alone; bool [E]. None: all are targets.
+        weight: weight of each target in the loss; float32 [E]. None: all weigh 1.
         pools: candidates of each request, for a log that knows them. An event is a positive of its slate if its item
             is in the slate's pool; the pool's other candidates are negatives. None: no pools.
     """
@@ -82,6 +86,8 @@ class Events:
     item_texts: list[str | None] | None = None
     event_pool: NDArray[np.int32] | None = None
     pools: Pools | None = None
+    is_target: NDArray[np.bool_] | None = None
+    weight: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         if (self.event_pool is None) != (self.pools is None):
@@ -131,6 +137,9 @@ class Events:
         if self.pools is not None and self.event_pool is not None:
             np.save(folder / EVENT_POOL, self.event_pool)
             self.pools.save(folder)
+        for name, array in ((IS_TARGET, self.is_target), (WEIGHT, self.weight)):
+            if array is not None:
+                np.save(folder / name, array)
         (folder / "vocabulary.json").write_bytes(self.vocabulary.to_bytes())
         (folder / ITEM_VALUES).write_text(json.dumps(self.item_values))
         if self.item_texts is not None:
@@ -140,6 +149,8 @@ class Events:
             "has_impressions": self.has_impressions,
             "has_oracle": self.oracle is not None,
             "has_pools": self.pools is not None,
+            "has_targets": self.is_target is not None,
+            "has_weights": self.weight is not None,
             "split": asdict(self.split),
             "schema": asdict(self.schema),
         }
@@ -162,9 +173,15 @@ class Events:
             item_texts=texts_from_bytes(texts.read_bytes()) if texts.is_file() else None,
             event_pool=np.load(folder / EVENT_POOL, mmap_mode="r") if has_pools else None,
             pools=Pools.load(folder) if has_pools else None,
+            is_target=_mapped(folder / IS_TARGET, header.get("has_targets", False)),
+            weight=_mapped(folder / WEIGHT, header.get("has_weights", False)),
             vocabulary=Vocabulary.from_bytes((folder / "vocabulary.json").read_bytes()),
             **arrays,
         )
+
+
+def _mapped(path: Path, is_there: bool) -> NDArray[Any] | None:
+    return np.load(path, mmap_mode="r") if is_there else None
 
 
 def read_user_ids(folder: Path) -> list[str]:

@@ -14,7 +14,6 @@ from builder.ingest.assemble import assemble
 from builder.ingest.checks import require_items, require_no_use_of_times, require_targets
 from builder.ingest.clean import NOBODY, clean
 from builder.ingest.events import Events
-from builder.ingest.nulls import settle_nulls
 from builder.ingest.sources import SOURCES
 from builder.ingest.sources.raw import RawLog
 from builder.ingest.split import cut
@@ -68,7 +67,6 @@ def ingest_log(
         EventsError: the tables are not a log, or leave nothing to train, validate or test on.
     """
     source = raw.events.source
-    raw = settle_nulls(raw, recipe.data.nulls)
     if not raw.columns.time:
         require_no_use_of_times(source, recipe)
     progress(1, STAGES, f"cleaning {len(raw.events.frame):,} events")

@@ -20,6 +20,13 @@ CSV_WHY = {
     "names": "the file has no header line; rename these as you like",
     "nulls": "words that were taken for missing values",
 }
+KINDS_WHY = {
+    "positive": "targets with label 1, and in histories",
+    "negative": "targets with label 0, in no history; without any, negatives are drawn",
+    "history": "in histories only",
+    "cancel": "takes the user's last positive of the item back",
+    "drop": "left out",
+}
 ITEM_SHARE = 0.75
 """Place on the scale of ratings from which on a rating is suggested as a positive: 4 of 5, 8 of 10."""
 
@@ -111,8 +118,6 @@ def _of_times(clock: Clock) -> list[Line]:
 def _of_labels(found: Found) -> list[Line]:
     """What is a positive: kinds of events, or ratings from a threshold on."""
     roles, lines = found.roles, []
-    if roles.kind is not None:
-        lines.append(_of_kinds(found.seen, roles.kind))
     if found.positive_from is not None and roles.rating is not None:
         shares = threshold(found.seen, roles.rating)[1]
         what = f"{roles.rating} from here on is a 1, below a 0 (a dislike is no positive)"
@@ -122,17 +127,29 @@ def _of_labels(found: Found) -> list[Line]:
     return lines
 
 
-def _of_kinds(seen: Seen, kind: str) -> Line:
-    """Keeps the events that are positives."""
-    counts = seen.sample[kind].drop_nulls().value_counts(sort=True)
-    kinds = sort_kinds(counts[kind].to_list())
-    chosen = kinds["positive"] or kinds["unknown"][:1]
-    shares = ", ".join(
-        f"{name}: {number / len(seen.sample):.0%}" for name, number in counts.iter_rows()
-    )
-    quoted = ", ".join("'" + name.replace("'", "''") + "'" for name in chosen)
-    why = f"CHOOSE: kinds of events that are positives; all others are left out. {kind} is {shares}"
-    return Line("filter", f'"{kind}" IN ({quoted})', why)
+def kind_lines(found: Found) -> list[Line]:
+    """The section `[data.event_kinds]`; empty where all events mean the same."""
+    kind = found.roles.kind
+    if kind is None:
+        return []
+    counts = all_kinds(found.seen, kind)
+    kinds = sort_kinds([name for name, _ in counts])
+    kinds["drop"] = kinds.pop("unknown")
+    if not kinds["positive"]:
+        kinds["positive"] = kinds["drop"][:1]
+        kinds["drop"] = kinds["drop"][1:]
+    shares = ", ".join(f"{name}: {number:,}" for name, number in counts)
+    lines = [
+        comment(f"CHOOSE what each kind means, by its name so far. Rows: {shares}"),
+        Line("column", kind, ""),
+    ]
+    return lines + [Line(key, kinds[key], why) for key, why in KINDS_WHY.items() if kinds[key]]
+
+
+def all_kinds(seen: Seen, kind: str) -> list[tuple[str, int]]:
+    """Kinds of events and their numbers in the whole log, the most frequent first."""
+    counts = seen.lazy.select(pl.col(kind).cast(pl.String).drop_nulls()).collect()[kind]
+    return [(str(name), int(number)) for name, number in counts.value_counts(sort=True).iter_rows()]
 
 
 def field_lines(found: Found, has_days_only: bool) -> list[Line]:

@@ -59,6 +59,7 @@ class Seen:
         rows: number of rows.
         sample: rows taken evenly, with numbers where a CSV has texts of numbers.
         raw: the same rows as `ingest` reads them.
+        lazy: all rows, as `ingest` reads them.
         csv: how its CSV files are written; None where it is Parquet.
         looks: every column, in order.
     """
@@ -67,6 +68,7 @@ class Seen:
     rows: int
     sample: pl.DataFrame
     raw: pl.DataFrame
+    lazy: pl.LazyFrame
     csv: CsvRule | None
     looks: tuple[Look, ...]
 
@@ -89,23 +91,23 @@ def look_at(path: Path) -> Seen:
         raise EventsError(str(path), "no such file, expected a Parquet or CSV file, or a folder")
     try:
         rule = sniff(files[0]) if files[0].name.lower().endswith(CSV) else None
-        rows, raw = _read(files, rule)
+        rows, lazy, raw = _read(files, rule)
         if rule and (words := _null_words(raw)) - set(rule.nulls):
             rule = replace(rule, nulls=tuple(sorted(words | set(rule.nulls))))
-            rows, raw = _read(files, rule)
+            rows, lazy, raw = _read(files, rule)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise EventsError(str(path), f"cannot be read: {error}") from error
     if not rows:
         raise EventsError(str(path), "got a file without a row, expected at least one event")
     sample = raw.with_columns(_typed(raw)) if rule else raw
-    return Seen(path, rows, sample, raw, rule, tuple(_look(values) for values in sample))
+    return Seen(path, rows, sample, raw, lazy, rule, tuple(_look(values) for values in sample))
 
 
-def _read(files: Sequence[Path], rule: CsvRule | None) -> tuple[int, pl.DataFrame]:
-    """Number of rows of several files, and a sample of them."""
+def _read(files: Sequence[Path], rule: CsvRule | None) -> tuple[int, pl.LazyFrame, pl.DataFrame]:
+    """Number of rows of several files, the rows, and a sample of them."""
     lazy = pl.concat([scan(file, rule).lazy for file in files], how="diagonal_relaxed")
     rows = int(lazy.select(pl.len()).collect().item())
-    return rows, lazy.gather_every(max(1, rows // SAMPLE)).collect()
+    return rows, lazy, lazy.gather_every(max(1, rows // SAMPLE)).collect()
 
 
 def _null_words(raw: pl.DataFrame) -> set[str]:

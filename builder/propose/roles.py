@@ -86,7 +86,8 @@ def find_roles(seen: Seen, given: Given) -> Roles:
     if given.label is None:
         label = _first(seen, "label", taken, _is_label)
         rating = None if label else _first(seen, "rating", taken, _is_rating)
-    kind = _first(seen, "kind", taken | {label, rating}, _is_kind)
+    # Labels and ratings say more than kinds do.
+    kind = None if label or rating else _first(seen, "kind", taken, _is_kind)
     quantity = _first(
         seen, "quantity", taken | {label, rating}, lambda look: look.kind == "integer"
     )

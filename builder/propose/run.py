@@ -14,7 +14,6 @@ import polars as pl
 from builder.errors import EventsError
 from builder.ingest.clean import clean
 from builder.ingest.columns import missing
-from builder.ingest.nulls import settle_nulls
 from builder.ingest.sources.files import read_files
 from builder.ingest.sources.scan import is_table, scan
 from builder.ingest.times import as_date
@@ -27,6 +26,7 @@ from builder.propose.data_section import (
     column_lines,
     csv_lines,
     field_lines,
+    kind_lines,
     source_lines,
     threshold,
 )
@@ -161,6 +161,8 @@ def _draft(found: Found, out: Path) -> Recipe:
     columns = as_values(column_lines(replace(found, items=None, users=None)))
     columns.pop("item_text", None)
     data |= {"columns": columns, "context_fields": []}
+    if kinds := as_values(kind_lines(found)):
+        data["event_kinds"] = kinds
     if csv := as_values(csv_lines(found.seen.csv)):
         data["csv"] = csv
     values = {"name": "draft", "serve_as": "draft", "model": {"name": "lrea"}, "data": data}
@@ -178,8 +180,7 @@ def _missing(found: Found, out: Path) -> dict[str, int]:
 
 def _count(found: Found, out: Path) -> Facts:
     recipe = _draft(found, out)
-    raw = settle_nulls(read_files(recipe), recipe.data.nulls)
-    return count(clean(raw, recipe.data, time.time()))
+    return count(clean(read_files(recipe), recipe.data, time.time()))
 
 
 def _require_a_log(found: Found, facts: Facts) -> None:
@@ -202,8 +203,12 @@ def _require_a_log(found: Found, facts: Facts) -> None:
 
 def _text(found: Found, facts: Facts, log: Path) -> str:
     name = _name(log)
+    kinds = kind_lines(found)
     has_labels = found.roles.label is not None or found.positive_from is not None
-    drops_repeats = not has_labels and bool(facts.days) and facts.repeats < choices.REPEATS
+    has_labels = has_labels or "negative" in as_values(kinds)
+    drops_repeats = (
+        not has_labels and not kinds and bool(facts.days) and facts.repeats < choices.REPEATS
+    )
     data = [*source_lines(found), *field_lines(found, facts.has_days_only)]
     if drops_repeats and facts.repeats:
         data.append(
@@ -222,6 +227,7 @@ def _text(found: Found, facts: Facts, log: Path) -> str:
         ),
         section("data", data),
         section("data.columns", column_lines(found)),
+        section("data.event_kinds", kinds) if kinds else "",
         section("data.csv", csv_lines(found.seen.csv)),
         section("split", choices.split(facts)),
         section("history", choices.history(facts)),
@@ -263,7 +269,7 @@ def _notes(found: Found, facts: Facts) -> list[str]:
             f"{roles.rating} from {found.positive_from:g} on is a positive: see positive_from"
         )
     if roles.kind is not None:
-        notes.append(f"kinds of events in {roles.kind!r}: see filter")
+        notes.append(f"kinds of events in {roles.kind!r}: see event_kinds")
     lost = [
         f"{name} ({why})"
         for name, why in found.fields.comments.items()

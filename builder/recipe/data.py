@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
+from builder.recipe.event_kinds import EventKinds, kind_problems
 from builder.recipe.field_rules import CATEGORICAL, FieldRule
 from builder.recipe.limits import Interval
 from builder.recipe.reading import (
@@ -46,6 +47,9 @@ class Columns:
     """Display text of the item, such as its title: a column of the items file, or of the events where there is none."""
     quantity: str | None = None
     """How many were bought, in the events. Events with 0 or less are returns and are dropped. Unset: all are kept."""
+    weight: str | None = None
+    """A quantity or a dwell time, in the events: an event, and what is drawn for it, weighs log2(1 + value) in the
+    loss, and 1 without a value. Metrics count every target alike. Unset: all weigh 1."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +163,11 @@ class Data:
     negative_to: float | None = None
     """For ratings: the label is 0 where the rating is at most this, and ratings between the limits are dropped. Unset:
     every rating below `positive_from` is a 0."""
+    event_kinds: EventKinds | None = None
+    """Source "files": what each kind of event means, where the log has several. Unset: all events mean the same."""
+    cancel_returns: bool = False
+    """Each event with a quantity of 0 or less (`columns.quantity`) cancels the user's latest earlier event with the
+    same item: neither is kept, not even in histories of the time between them."""
     drop_repeats: bool = False
     """Drop a user's later events with an item that it took before, such as reloads of a page. Then no item is taken
     twice, and negatives can exclude the past (`negatives.exclude`)."""
@@ -195,6 +204,7 @@ SOURCE_KEYS = {
     "time_format": ("files",),
     "time_zone": ("files",),
     "filter": ("files",),
+    "event_kinds": ("files",),
     "csv": ("files",),
     "columns": ("files",),
     "positive_from": ("files", "movielens", "amazon-reviews-2023"),
@@ -215,6 +225,10 @@ def data_problems(data: Data, given: dict[str, Any]) -> list[str]:
     """
     problems = _source_problems(data, given) + _field_problems(data)
     problems += filter_problems(data.filter) + zone_problems(data.time_zone)
+    has_labels = data.columns.label is not None
+    problems += kind_problems(data.event_kinds, has_labels, data.has_pools, data.drop_repeats)
+    if data.cancel_returns and data.columns.quantity is None:
+        problems.append("data.columns.quantity: missing, expected it for data.cancel_returns")
     return problems + null_problems(data.nulls, _needed(data.columns))
 
 

@@ -96,8 +96,10 @@ LATER_KEYS = {
         "nulls",
         "csv",
         "fields",
+        "event_kinds",
+        "cancel_returns",
     ),
-    "data.columns": ("item_text", "quantity"),
+    "data.columns": ("item_text", "quantity", "weight"),
     "negatives": ("own_past", "window_hours"),
 }
 """Keys that were added to a section later. Left out of `to_dict` where unset, so that older fingerprints stay valid."""

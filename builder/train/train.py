@@ -101,6 +101,8 @@ def train(
     )
 
 
+MIN_WEIGHT = 1e-6
+"""The events of a whole batch may weigh 0."""
 BASE_STEPS = 16
 """Batches from which the base rate is estimated."""
 
@@ -300,4 +302,4 @@ def weighted_loss(logits: Float[Tensor, "B C"], batch: Batch) -> Float[Tensor, "
     total = F.binary_cross_entropy_with_logits(
         logits.float() + batch.offset, batch.label, batch.weight, reduction="sum"
     )
-    return total / batch.weight.sum()
+    return total / batch.weight.sum().clamp(min=MIN_WEIGHT)

@@ -24,7 +24,9 @@ def read_files(recipe: Recipe) -> RawLog:
     data, columns = recipe.data, recipe.data.columns
     context = [name for name in data.context_fields if name not in TIME_FIELDS]
     of_items = [*data.item_fields, *([columns.item_text] if columns.item_text else [])]
-    optional = [name for name in (columns.time, columns.label, columns.quantity) if name]
+    kind = data.event_kinds.column if data.event_kinds else None
+    own = (columns.time, columns.label, columns.quantity, columns.weight, kind)
+    optional = [name for name in own if name]
     key = data.pools.key if data.pools else ()
     of_events = [columns.user, columns.item, *optional, *context, *key]
     item_id, user_id = columns.item_id or columns.item, columns.user_id or columns.user

@@ -135,6 +135,14 @@ USUAL = {
 """Column -> kinds that make sense."""
 LABELLED: dict[str, Any] = {"columns": {"label": "clicked"}}
 DAYS = {"train_from_day": 0.0, "validate_from_day": 2.0, "test_from_day": 3.0}
+STEPS = {
+    "column": "place",
+    "positive": ["a", "b", "0"],
+    "negative": ["1"],
+    "history": ["c", "2"],
+    "cancel": ["d", "3"],
+    "drop": ["4"],
+}
 RECIPES: list[dict[str, Any]] = [
     {},
     {"data": LABELLED},
@@ -153,6 +161,9 @@ RECIPES: list[dict[str, Any]] = [
     {"data": {"filter": "user_id IS NOT NULL AND timestamp > 1000"}},
     {"data": {"nulls": {"user_id": "drop", "item_id": "drop", "timestamp": "refuse"}}},
     {"data": {"time_zone": "America/New_York", "csv": {"decimal_comma": True, "nulls": ["a"]}}},
+    {"data": {"event_kinds": STEPS}},
+    {"data": {"event_kinds": STEPS | {"weights": {"b": 0.5}}, "columns": {"weight": "pieces"}}},
+    {"data": {"columns": {"quantity": "pieces", "weight": "stars"}, "cancel_returns": True}},
     {"data": {"time_format": "%d.%m.%Y", "time_zone": "Asia/Tokyo"}},
 ]
 TABLES: dict[str, dict[str, Any]] = {

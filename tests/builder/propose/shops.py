@@ -65,6 +65,30 @@ def impressions() -> pl.DataFrame:
     )
 
 
+def steps() -> pl.DataFrame:
+    """Views, carts, purchases of what was in the cart, and returns of some."""
+    log = visits(per_user=60)
+    place = pl.int_range(len(log))
+    kind = (
+        pl.when(place % 4 == 0)
+        .then(pl.lit("purchase"))
+        .when(place % 4 == 1)
+        .then(pl.lit("add_to_cart"))
+    )
+    kind = (
+        kind.when(place % 40 == 3)
+        .then(pl.lit("return"))
+        .when(place % 40 == 7)
+        .then(pl.lit("login"))
+    )
+    return log.select(
+        user_id="user",
+        event_type=kind.otherwise(pl.lit("view")),
+        product_id="item",
+        event_time=pl.from_epoch("at"),
+    )
+
+
 def pairs() -> pl.DataFrame:
     """Who took what: no times at all."""
     log = visits(items=400).unique(["user", "item"], keep="first", maintain_order=True)

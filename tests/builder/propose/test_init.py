@@ -23,6 +23,7 @@ LOGS: dict[str, Callable[[], pl.DataFrame]] = {
     "news": shops.news,
     "ratings": shops.ratings,
     "impressions": shops.impressions,
+    "steps": shops.steps,
     "pairs": shops.pairs,
 }
 
@@ -133,6 +134,19 @@ def test_labels_of_impressions_are_kept(tmp_path: Path) -> None:
     assert "impression_id: left out: names lists" in found.text
     assert found.recipe.data.context_fields == ("hour", "weekday", "position")
     assert "[negatives]" not in found.text
+
+
+def test_kinds_of_events_are_sorted_by_their_names(tmp_path: Path) -> None:
+    found = proposed(tmp_path, shops.steps())
+    kinds = found.recipe.data.event_kinds
+
+    assert kinds is not None
+    assert (kinds.column, kinds.positive) == ("event_type", ("purchase",))
+    assert set(kinds.history) == {"view", "add_to_cart"}
+    assert (kinds.cancel, kinds.drop) == (("return",), ("login",))
+    assert "CHOOSE what each kind means" in found.text
+    assert any("see event_kinds" in note for note in found.notes)
+    assert ingest(found.recipe).is_target is not None
 
 
 def test_log_without_times_is_split_at_random(tmp_path: Path) -> None:
