@@ -52,6 +52,7 @@ COMMANDS = (
     _command(
         "simulate-days", EXPERIMENTS, "Compare retrains, warm starts, folding.", "simulate_days"
     ),
+    _command("gate-trial", EXPERIMENTS, "Plant bad models at the promotion gate.", "gate_trial"),
     _command(
         "bench", EXPERIMENTS, "Time scoring against length, candidates, rank, width.", "experiments"
     ),

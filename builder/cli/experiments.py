@@ -1,6 +1,6 @@
 """Comparisons, scaling laws and benchmarks.
 
-This module, `prepared.py` and `simulate_days.py` alone import `builder.experiments`.
+This module, `gate_trial.py`, `prepared.py` and `simulate_days.py` alone import `builder.experiments`.
 """
 
 import os

@@ -4,7 +4,18 @@ from typing import NoReturn
 
 import typer
 
-from builder.cli import audit, cache, experiments, forget, init, items, nightly, plan, simulate_days
+from builder.cli import (
+    audit,
+    cache,
+    experiments,
+    forget,
+    gate_trial,
+    init,
+    items,
+    nightly,
+    plan,
+    simulate_days,
+)
 from models.command_line import EXIT_CODES, Version, run_app
 
 app = typer.Typer(
@@ -29,6 +40,7 @@ for _commands in (
     items.app,
     experiments.app,
     simulate_days.app,
+    gate_trial.app,
 ):
     app.add_typer(_commands)
 app.add_typer(plan.app, name="plan", rich_help_panel=plan.PANEL)

@@ -16,6 +16,32 @@ HEADS = {
     "same": "passed: this artifact serves already",
     "off": "not asked: the recipe has no gate",
 }
+LEAK = (
+    "Look for a leak: read `audit.md`, and which columns of the log are written after the click, or are new since the "
+    "last build."
+)
+LOG = "Look at the newest days of the log: are its labels joined as on the days before, and are all of them there?"
+WORSE = (
+    "Look at `report.md` and `checkpoint/curve.png` beside this page: did training end early, is a field empty, did "
+    "the ids of the catalogue change? Then `absorb build RECIPE --from ingest`."
+)
+STEPS = {
+    "leak audit": LEAK,
+    "plausible log loss": LEAK,
+    "plausible GAUC": LEAK,
+    "labels as before": LOG,
+    "both labels": LOG,
+    "finite scores": "Read the training's losses in `checkpoint/curve.png`, then `absorb build RECIPE --from train`.",
+    "different scores": WORSE,
+    "calibration": (
+        "Compare the share of positives of the training days with that of the newest days: after a change of the log, "
+        "or a day that is not complete, predicted and observed clicks differ."
+    ),
+    "same task": "Publish it under another `serve_as`, or restore the log's fields and ids.",
+}
+"""Check -> what an operator looks at first, if it fails."""
+OTHERWISE = WORSE
+FORCE = "absorb build RECIPE --force"
 
 
 def page_lines(report: GateReport) -> list[str]:
@@ -29,6 +55,8 @@ def page_lines(report: GateReport) -> list[str]:
     ]
     if report.note:
         lines += [report.note, ""]
+    if report.failures:
+        lines += [*_refusal(report), ""]
     if report.checks:
         lines += [
             "| check | verdict | value | limit | measured |",
@@ -43,6 +71,31 @@ def page_lines(report: GateReport) -> list[str]:
     if report.measured is not None and report.measured.old is not None:
         lines.append(f"![differences and rank distances]({PLOT})")
     return lines
+
+
+def _refusal(report: GateReport) -> Iterator[str]:
+    """What failed, what serves now, and what to do: for whoever reads the page first."""
+    if report.is_forced:
+        yield f"**Published with --force: `{report.new}` serves.** `absorb rollback` makes the earlier one serve again."
+    else:
+        yield f"**What serves stays: {_id(report.old)}.** Nothing was written to the cache; users notice nothing."
+    yield ""
+    yield "Why:"
+    yield ""
+    for check in report.failures:
+        yield f"- **{check.name}**: {check.text}{_times(check)}."
+    yield ""
+    yield "What to do:"
+    yield ""
+    for step in dict.fromkeys(STEPS.get(check.name, OTHERWISE) for check in report.failures):
+        yield f"- {step}"
+    yield f"- If the new model is right after all: `{FORCE}` publishes it."
+
+
+def _times(check: Check) -> str:
+    if check.value is None or not check.limit:
+        return ""
+    return f" (limit {check.limit:g}: {check.value / check.limit:.1f} times as much)"
 
 
 def _id(artifact: str | None) -> str:

@@ -11,6 +11,7 @@ from builder.errors import StepError
 from builder.gate.compare import Served, compare
 from builder.gate.inputs import inputs_of
 from builder.gate.metrics import Difference, Measured, Quality
+from builder.gate.page import STEPS, page_lines
 from builder.gate.rankings import Rankings
 from builder.gate.report import GateReport
 from builder.gate.scoring import ArtifactScorer
@@ -187,6 +188,12 @@ def test_the_report_is_written(trainings: Trainings, tmp_path: Path) -> None:
     assert plain["measured"]["old"]["gauc"] > 0.6
     assert "REFUSED" in page
     assert "| log loss | **failed** |" in page
+    head = page[: page.index("| check |")]
+    assert f"What serves stays: `{trainings.good.artifact_id}`" in head
+    assert "- **log loss**: " in head
+    assert " times as much)" in head
+    assert "--force" in head
+    assert page.index("Why:") < page.index("What to do:") < 1200
     assert (tmp_path / "gate.png").stat().st_size > 1000
 
 
@@ -230,3 +237,19 @@ def test_a_file_without_requests_is_an_error_that_names_it(trainings, tmp_path: 
     (tmp_path / "slow.jsonl").unlink()
     with pytest.raises(StepError, match="expected a file; looked at"):
         compare(Served(trainings.good), Served(trainings.good), trainings.events, recipe)
+
+
+def test_every_check_says_what_to_do(trainings: Trainings) -> None:
+    """A name in `page.STEPS` that no check has would be advice that nobody reads."""
+    report = gate(trainings, trainings.good)
+    others = {"leak audit", "same task"}
+
+    assert {check.name for check in report.checks} | others >= set(STEPS)
+
+
+def test_a_forced_page_says_that_the_model_serves(trainings: Trainings) -> None:
+    forced = gate(trainings, trainings.shifted).forced()
+    page = "\n".join(page_lines(forced))
+
+    assert f"Published with --force: `{trainings.shifted.artifact_id}` serves." in page
+    assert "absorb rollback" in page

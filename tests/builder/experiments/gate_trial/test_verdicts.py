@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from builder.experiments.gate_trial.run import Trial
+from builder.experiments.gate_trial.text import write_trial
 from tests.builder.gate.trainings import tiny_recipe
 
 SEES = {
@@ -58,3 +59,17 @@ def test_a_finished_case_is_read(trial: Trial, tmp_path: Path) -> None:
 
     assert own.verdict(case) == {"case": "kept"}
     assert not (tmp_path / "trainings").exists()
+
+
+def test_the_page_lists_verdicts_and_what_is_missing(trial: Trial, tmp_path: Path) -> None:
+    case = next(case for case in trial.cases() if case.name == "same again")
+    own = replace(trial, root=tmp_path / "trial")
+    own.place(case).parent.mkdir(parents=True)
+    kept = {**trial.verdict(case), "verdict": "refused"}
+    own.place(case).write_text(json.dumps(kept))
+
+    page, numbers = write_trial(own, [], 64, "absorb gate-trial", tmp_path)
+
+    assert "0 of 1 verdicts are right; wrong: same again." in page.read_text()
+    assert "Not run: seed 1, next night, labels shuffled" in page.read_text()
+    assert json.loads(numbers.read_text())["verdicts"] == [kept]
