@@ -6,6 +6,7 @@ from typing import Any
 
 import polars as pl
 
+from builder.ingest.columns import toml_key
 from builder.propose.clock import Clock
 from builder.propose.fields import Fields
 from builder.propose.looks import Seen
@@ -178,6 +179,19 @@ def field_lines(found: Found, has_days_only: bool) -> list[Line]:
         ),
         Line("min_item_count", 3, "rarer items share one embedding"),
     ]
+
+
+def numeric_lines(found: Found) -> list[Line]:
+    """The section `[data.fields]`: fields whose numbers are put into buckets; empty where there are none."""
+    numeric = set(found.fields.numeric)
+    for table in (found.items, found.users):
+        numeric |= set(table.fields.numeric) if table else set()
+    values = as_values(field_lines(found, has_days_only=False))
+    names = [
+        name for key in ("item_fields", "user_fields", "context_fields") for name in values[key]
+    ]
+    rule = {"kind": "numeric"}
+    return [Line(toml_key(name), rule, "") for name in dict.fromkeys(names) if name in numeric]
 
 
 def column_lines(found: Found) -> list[Line]:

@@ -38,12 +38,14 @@ class Fields:
     Attributes:
         item: fields of the item.
         context: fields of the context.
+        numeric: those of them whose numbers are put into buckets.
         title: display text of the item; None: no column is.
         comments: every column that was looked at -> why it is a field, or why it is left out.
     """
 
     item: tuple[str, ...]
     context: tuple[str, ...]
+    numeric: tuple[str, ...]
     title: str | None
     comments: dict[str, str]
 
@@ -57,6 +59,7 @@ def find_fields(seen: Seen, roles: Roles) -> Fields:
     return Fields(
         item=tuple(name for name, (place, _) in sorted_columns.items() if place == "item"),
         context=tuple(name for name, (place, _) in sorted_columns.items() if place == "context"),
+        numeric=_floats(seen),
         title=titles[0] if titles else None,
         comments=comments,
     )
@@ -77,6 +80,9 @@ def table_fields(seen: Seen, key: str) -> Fields:
         if look.kind == "text" and is_named(look.name, "title") and look.is_near_unique:
             titles.append(look.name)
             comments[look.name] = "display text, one per row; no model reads it"
+        elif problem is None and look.kind == "float":
+            fields.append(look.name)
+            comments[look.name] = "numbers, in buckets"
         elif problem is None and look.distinct <= 0.5 * look.rows:
             fields.append(look.name)
             comments[look.name] = f"{look.distinct:,} values{_multi(seen.raw[look.name])}"
@@ -84,7 +90,7 @@ def table_fields(seen: Seen, key: str) -> Fields:
             comments[look.name] = (
                 f"left out: {problem or f'{look.distinct:,} values in {look.rows:,} rows'}"
             )
-    return Fields(tuple(fields), (), titles[0] if titles else None, comments)
+    return Fields(tuple(fields), (), _floats(seen), titles[0] if titles else None, comments)
 
 
 def _sort(seen: Seen, roles: Roles, look: Look) -> tuple[str, str]:
@@ -95,8 +101,15 @@ def _sort(seen: Seen, roles: Roles, look: Look) -> tuple[str, str]:
         return "title", "display text of the item; no model reads it"
     if problem is not None:
         return "out", f"left out: {problem}"
+    if of_item and look.kind == "float":
+        return "item", "one number per item, in buckets"
     if of_item and look.distinct <= MOST_ITEM_VALUES:
         return "item", f"one value per item, {look.distinct:,} values{_multi(seen.raw[look.name])}"
+    return _as_context(seen, roles, look)
+
+
+def _as_context(seen: Seen, roles: Roles, look: Look) -> tuple[str, str]:
+    """As `_sort`, for a column that differs between events of one item."""
     if set(words_of(look.name)) & CALENDAR:
         return (
             "out",
@@ -111,6 +124,8 @@ def _sort(seen: Seen, roles: Roles, look: Look) -> tuple[str, str]:
             "out",
             "left out: probably known only after the event, so that no request could send it",
         )
+    if look.kind == "float":
+        return "context", "numbers, in buckets; every request must send it"
     if look.distinct > MOST_VALUES:
         return "out", f"left out: {look.distinct:,} values, too many for a field of the context"
     return "context", f"{look.distinct:,} values; every request must send it"
@@ -118,21 +133,25 @@ def _sort(seen: Seen, roles: Roles, look: Look) -> tuple[str, str]:
 
 def _unusable(look: Look) -> str | None:
     """Why no field can be made of a column; None: it can."""
-    if look.kind in ("list", "other"):
+    if look.kind == "list":
+        return "lists, and a log has one row per event: explode lists of shown or taken items into rows to use them"
+    if look.kind == "other":
         return f"values of type {look.kind}"
     if look.distinct <= 1:
         return "one value only"
-    if look.kind == "float":
-        return "floats: each number would be a word of its own"
     if look.kind == "time":
         return "a second column of times"
     if look.kind == "text" and look.length > LONG_TEXT:
         return f"texts of {look.length:.0f} characters on average, nearly all different"
-    if look.is_near_unique:
+    if look.is_near_unique and look.kind != "float":
         return f"nearly unique: {look.distinct:,} values in {look.rows:,} rows"
     if set(words_of(look.name)) & IS_ID and look.distinct > MOST_VALUES:
         return f"an id with {look.distinct:,} values"
     return None
+
+
+def _floats(seen: Seen) -> tuple[str, ...]:
+    return tuple(look.name for look in seen.looks if look.kind == "float")
 
 
 def _of_list(look: Look) -> str:

@@ -27,6 +27,7 @@ from builder.propose.data_section import (
     csv_lines,
     field_lines,
     kind_lines,
+    numeric_lines,
     source_lines,
     threshold,
 )
@@ -203,7 +204,7 @@ def _require_a_log(found: Found, facts: Facts) -> None:
 
 def _text(found: Found, facts: Facts, log: Path) -> str:
     name = _name(log)
-    kinds = kind_lines(found)
+    kinds, numeric = kind_lines(found), numeric_lines(found)
     has_labels = found.roles.label is not None or found.positive_from is not None
     has_labels = has_labels or "negative" in as_values(kinds)
     drops_repeats = (
@@ -226,6 +227,7 @@ def _text(found: Found, facts: Facts, log: Path) -> str:
             ],
         ),
         section("data", data),
+        section("data.fields", numeric) if numeric else "",
         section("data.columns", column_lines(found)),
         section("data.event_kinds", kinds) if kinds else "",
         section("data.csv", csv_lines(found.seen.csv)),

@@ -86,13 +86,14 @@ def test_columns_of_a_shop_are_known(tmp_path: Path) -> None:
     assert (data.columns.user, data.columns.item) == ("customer_id", "productId")
     assert (data.columns.time, data.columns.quantity) == ("ordered_at", "quantity")
     assert data.columns.item_text == "product_name"
-    assert data.item_fields == ("category",)
+    assert data.item_fields == ("category", "price")
     assert data.context_fields == ("hour", "weekday", "channel")
     assert found.recipe.negatives.exclude == "slate"
     assert found.recipe.negatives.own_past == 0.5
     for comment in (
         "# order_id: left out: names lists, baskets or sessions",
-        "# price: left out: floats",
+        "# price: one number per item, in buckets",
+        'price = { kind = "numeric" }',
         "# remark: left out: nearly unique",
         "of the rows have 0 or less: returns, which are dropped",
         "of users have more events, which lose",
