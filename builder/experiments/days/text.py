@@ -8,7 +8,7 @@ import numpy as np
 
 from builder.evaluate.intervals import Interval
 from builder.experiments.days.plot import plot_days
-from builder.experiments.days.policies import DRIFTS, FULL, KEPT, POLICIES
+from builder.experiments.days.policies import DRIFTS, FOLDED, FULL, KEPT, POLICIES, WARM
 from builder.experiments.days.summary import Row, Scores, days_of, load_scores, rows_of
 from builder.experiments.report.markdown import markdown_table, write_report
 
@@ -35,7 +35,8 @@ def write_days(results: Path, out: Path, command: str) -> list[Path]:
         command: that made the scores.
     """
     scores = load_scores(results)
-    days = days_of(scores, KEPT)
+    core = [set(days_of(scores, policy, of_all=True)) for policy in (KEPT, WARM, FOLDED)]
+    days = sorted(set.intersection(*core)) or days_of(scores, KEPT)
     # On the first day all policies serve the same weights.
     of_all = [day for day in days_of(scores, FULL, of_all=True) if day > 1]
     of_some = [day for day in days_of(scores, FULL) if day > 1]
