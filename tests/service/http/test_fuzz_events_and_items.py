@@ -98,7 +98,7 @@ def test_items_are_registered_as_sent_or_refused_by_field(
     assert send("POST", "/v1/score", slate, JSON).status_code == 200
 
 
-@given(item_id=texts)
+@given(item_id=texts.filter(lambda text: text not in {".", ".."}))  # clients resolve them in paths
 @drawn(50)
 def test_any_item_may_be_named_to_be_removed(send: Send, item_id: str):
     path = f"{ITEMS}/{quote(item_id[:2000], safe='')}"
