@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,10 @@ from builder.cli.catalogue import EXPERIMENTS
 from builder.cli.options import RecipePath
 from builder.cli.progress_bar import bar, console
 from models.command_line import EXIT_CODES
+
+if TYPE_CHECKING:
+    from builder.experiments.gate_trial.spread import Row
+    from builder.recipe.gate import GateRule
 
 app = typer.Typer()
 
@@ -53,29 +57,31 @@ def gate_trial(  # noqa: PLR0913 - options of a command
     With --spread it also says how much seeds differ, how often a good retrain is refused, and which losses are refused.
     """
     from builder.experiments.gate_trial.run import Trial
-    from builder.experiments.gate_trial.spread import read_trainings
-    from builder.experiments.gate_trial.spread import spread as measure
     from builder.experiments.gate_trial.text import write_trial
     from builder.recipe.recipe import load_recipe
 
     loaded = load_recipe(recipe)
+    rule, place = loaded.gate, folder / loaded.name
+    rows = [] if spread is None else _rows(spread, label, rule)
     if slates:
-        loaded = replace(loaded, gate=replace(loaded.gate, slates=slates))
-    trainings = {} if spread is None else read_trainings(spread)
-    if trainings and label not in trainings:
-        expected = f"got {label!r}, expected one of: {', '.join(trainings)}"
-        raise typer.BadParameter(expected, param_hint="--label")
-    place = folder / loaded.name
+        loaded = replace(loaded, gate=replace(rule, slates=slates))
     trial = Trial(loaded, place, seeds, steps, warm)
     if not tables_only:
         with bar("gate-trial", has_estimate=False) as progress:
             for _ in replace(trial, progress=progress).run():
                 pass
-    rule = load_recipe(recipe).gate
-    rows = measure(trainings, label, rule) if trainings else []
-    options = (
-        f" --steps {steps}" * bool(steps) + " --warm" * warm + f" --slates {slates}" * bool(slates)
-    )
+    options = f" --steps {steps}" * bool(steps) + " --warm" * warm
+    options += f" --slates {slates}" * bool(slates)
     command = f"absorb gate-trial {recipe} --seeds {seeds}{options}"
     written = write_trial(trial, rows, rule.slates, command, out or place)
     console.print(*written, sep="\n", soft_wrap=True)
+
+
+def _rows(folder: Path, label: str, rule: "GateRule") -> "list[Row]":
+    from builder.experiments.gate_trial.spread import read_trainings, spread
+
+    trainings = read_trainings(folder)
+    if label not in trainings:
+        expected = f"got {label!r}, expected one of: {', '.join(trainings)}"
+        raise typer.BadParameter(expected, param_hint="--label")
+    return spread(trainings, label, rule)

@@ -95,56 +95,41 @@ def _controls(seeds: int) -> Sequence[Case]:
 
 def _trained(steps: int, after: str) -> Sequence[Case]:
     shuffled = Training("shuffled", steps=steps, after=after)
-    field = Training("leaking-field", steps=steps, after=after)
-    history = Training("leaking-history", steps=steps, after=after)
+    about = "trained on labels that were drawn again within each slate; the newest days are right"
+    again = "the same, and the newest days are shuffled too"
+    return (
+        Case("labels shuffled", about, "refused", shuffled, "shuffled"),
+        Case("all labels shuffled", again, "refused", shuffled, "shuffled", "all shuffled"),
+        *_leaking(
+            "field",
+            "a field computed from the labels",
+            Training("leaking-field", steps=steps, after=after),
+        ),
+        *_leaking(
+            "history",
+            "the slate's purchases are in the history a minute before",
+            Training("leaking-history", steps=steps, after=after),
+            needs_pools=True,
+        ),
+    )
+
+
+def _leaking(
+    what: str, about: str, training: Training, *, needs_pools: bool = False
+) -> Sequence[Case]:
+    """The leak in the training's log alone, and in the newest days too."""
+    log = f"leaking {what}"
+    alone, everywhere = f"{about}; not in the newest days", f"{about}, in the whole log"
     return (
         Case(
-            "labels shuffled",
-            "trained on labels that were drawn again within each slate; the newest days are right",
+            f"{what} leaks, training only",
+            alone,
             "refused",
-            shuffled,
-            "shuffled",
+            training,
+            log,
+            needs_pools=needs_pools,
         ),
-        Case(
-            "all labels shuffled",
-            "the same, and the newest days are shuffled too",
-            "refused",
-            shuffled,
-            "shuffled",
-            "all shuffled",
-        ),
-        Case(
-            "field leaks, training only",
-            "a field computed from the labels; the newest days and the service have the right one",
-            "refused",
-            field,
-            "leaking field",
-        ),
-        Case(
-            "field leaks",
-            "a field computed from the labels, in the whole log",
-            "refused",
-            field,
-            "leaking field",
-            "leaking field",
-        ),
-        Case(
-            "history leaks, training only",
-            "the slate's purchases are in the history a minute before; not in the newest days",
-            "refused",
-            history,
-            "leaking history",
-            needs_pools=True,
-        ),
-        Case(
-            "history leaks",
-            "the slate's purchases are in the history a minute before, in the whole log",
-            "refused",
-            history,
-            "leaking history",
-            "leaking history",
-            needs_pools=True,
-        ),
+        Case(f"{what} leaks", everywhere, "refused", training, log, log, needs_pools=needs_pools),
     )
 
 
