@@ -231,7 +231,7 @@ def test_every_record_is_that_of_a_rebuild(builds, redis, kind, dtype):
     run_machine(
         Machine,
         settings=hypothesis.settings(
-            max_examples=(130 if dtype == "fp32" else 50) if is_long else short,
+            max_examples=(170 if dtype == "fp32" else 60) if is_long else short,
             stateful_step_count=40 if is_long else 14,
             deadline=None,
             suppress_health_check=list(hypothesis.HealthCheck),
