@@ -38,7 +38,9 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 Models = Annotated[
     list[str] | None,
     typer.Option(
-        "--model", help="follow this model only; may be given several times. Default: all"
+        "--model",
+        help="follow this model only; may be given several times. Default: all. Give all workers the "
+        "same: they share the events, and what one has read, no other folds.",
     ),
 ]
 Once = Annotated[
