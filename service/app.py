@@ -160,10 +160,15 @@ async def _lifespan(
 ) -> AsyncIterator[None]:
     """Poll, announce and probe in the background, and serve gRPC, while the application runs; then close all."""
     follower, grpc_server = dependencies.follower, dependencies.grpc_server
-    polling = follower.run(dependencies.settings.poll_interval_s)
+    interval_s, tiers = dependencies.settings.poll_interval_s, dependencies.tiers
+    endless = (
+        follower.run(interval_s),
+        follower.heartbeat.run(),
+        dependencies.readiness.run(),
+        tiers.follow.run(interval_s),
+    )
     captures = ForgottenCaptures(slow, dependencies.events, dependencies.settings.warm_up_file)
-    changing = dependencies.tiers.changes.run(captures.told)
-    async with _running(polling, follower.heartbeat.run(), dependencies.readiness.run(), changing):
+    async with _running(*endless, tiers.changes.run(captures.told)):
         if grpc_server is not None:
             await grpc_server.open()
         yield
@@ -177,7 +182,7 @@ async def _lifespan(
     dependencies.parsers.close()
     if dependencies.tracing is not None:
         await asyncio.to_thread(dependencies.tracing.close)
-    await dependencies.tiers.close()
+    await tiers.close()
 
 
 def _checks(settings: Settings, access: Access) -> list[Check]:

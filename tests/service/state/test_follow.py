@@ -1,5 +1,7 @@
 """What workers say of themselves becomes metrics of the service."""
 
+import asyncio
+
 import pytest
 
 from models.live.follow_status import FollowStatus, write_status
@@ -45,6 +47,17 @@ async def test_the_workers_status_is_exported_and_disappears_with_them(world: Wo
             client.set(FOLLOWERS_KEY, b"no set")
         await follow.read()
         assert follow.status is None
+
+
+async def test_a_running_service_reads_the_status_by_itself(world: World):
+    world.publish(Toy())
+    report(world, one=FollowStatus(AS_OF_S, "1-0", 0.5, 0, 9, {"toy": 0}))
+    async with world.service(poll_interval_s=0.05) as service:
+        app = service.app
+        async with app.router.lifespan_context(app), asyncio.timeout(30):
+            while (await service.score())["freshness"] is None:
+                await asyncio.sleep(0.02)
+            assert service.metric("absorb_follow_running") == 1
 
 
 async def test_answers_say_how_far_states_are_behind(world: World):
