@@ -110,8 +110,19 @@ def _print_report(report: "Report") -> None:
     from builder.forget.report import sections
 
     for heading, lines in sections(report):
-        if lines:
+        if not lines:
+            continue
+        if console.is_terminal:
             console.print(_table(heading, lines))
+        else:
+            typer.echo("\n".join((heading, *map(_plain_row, lines))))
+
+
+def _plain_row(line: "Line") -> str:
+    """A row for files and pipes: tabs between columns, and no breaks in keys, so that they can be copied."""
+    return "\t".join(
+        (line.where, line.what, "" if line.number is None else f"{line.number}")
+    ).rstrip()
 
 
 def _table(heading: str, lines: "Sequence[Line]") -> Table:

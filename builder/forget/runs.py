@@ -2,22 +2,27 @@
 
 Nothing is cut out of them. The next build ingests the log without the user and makes every output anew; a log, a
 checkpoint and records without one user would look whole, and their counts and weights would still hold that user.
+Only texts for people, the run's log and the reports, stay and lose the id.
 """
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from builder.errors import LockHeldError
 from builder.forget.report import Line, Report
 from builder.ingest.events import HEADER, read_user_ids
 from builder.run_folder import STEPS_FILE, RunFolder, remove
+from models.live.keys import shown_user
 
 EVENTS, TRAINING = "events", "training"
 BY_USER = ("records.bin", "histories.bin")
 """Files with an entry for each user."""
 UNFINISHED = tuple(f"{name}.new" for name in (EVENTS, *BY_USER))
-FOUND_BY = (f"{EVENTS}/{HEADER}", *BY_USER, STEPS_FILE, *UNFINISHED)
+REPORTS = ("gate.json", "gate.md", "audit.json", "audit.md", "report.md")
+"""Texts for people. Older gates named users in them; the others do where an id is the value of a field."""
+FOUND_BY = (f"{EVENTS}/{HEADER}", *BY_USER, STEPS_FILE, *REPORTS, *UNFINISHED)
 """What a folder must have to be looked at."""
 MIN_BARE = 6
 """Shortest id that is taken out of a log where it stands without quotes: a shorter one may be any number."""
@@ -61,8 +66,11 @@ def _forget(folder: RunFolder, user_id: str, report: Report) -> None:
             remove(output)
         what = "ingested events, records, base histories and unfinished training; every step is due"
         report.add(str(path), what, 1)
-    if lines := _clean_log(folder.log, user_id):
+    if lines := _clean(folder.log, _forms(user_id), STAND_IN):
         report.add(str(folder.log), "lines of the log that named the user", lines)
+    for name in REPORTS:
+        if lines := _clean(path / name, _forms_in_report(user_id), shown_user(user_id)):
+            report.add(str(path / name), "lines that named the user: they show the hash now", lines)
 
 
 def _is_in_events(events: Path, user_id: str) -> bool:
@@ -88,13 +96,13 @@ def _is_in_file(path: Path, user_id: str) -> bool:
     return False
 
 
-def _clean_log(path: Path, user_id: str) -> int:
-    """Take the id out of a log's lines; return how many had it."""
+def _clean(path: Path, forms: Iterable[str], stand_in: str) -> int:
+    """Put a stand-in for the id into a text's lines; return how many had it."""
     if not path.is_file():
         return 0
-    pattern = re.compile("|".join(_forms(user_id)))
+    pattern = re.compile("|".join(forms))
     lines = path.read_text(errors="replace").splitlines(keepends=True)
-    cleaned = [pattern.sub(STAND_IN, line) for line in lines]
+    cleaned = [pattern.sub(stand_in, line) for line in lines]
     changed = sum(old != new for old, new in zip(lines, cleaned, strict=True))
     if changed:
         staged = path.with_name(f"{path.name}.new")
@@ -108,5 +116,19 @@ def _forms(user_id: str) -> Iterator[str]:
     for quote in ("'", '"'):
         yield re.escape(f"{quote}{user_id}{quote}")
     yield re.escape(repr(user_id))
-    if len(user_id) >= MIN_BARE and any(char.isdigit() for char in user_id):
-        yield rf"(?<![\w-]){re.escape(user_id)}(?![\w-])"
+    yield from _bare(user_id)
+
+
+def _forms_in_report(user_id: str) -> Iterator[str]:
+    """Patterns of an id in a report: a request's user, a field's value. What has a meaning in the JSON stays."""
+    for text in {user_id, json.dumps(user_id)[1:-1]}:
+        escaped = re.escape(text)
+        yield rf"(?<=user ){escaped}(?= at \d)"
+        yield rf'(?<="group": "){escaped}(?=")'
+        yield rf'(?<=: ){escaped}(?="| \|)'
+        yield from _bare(text)
+
+
+def _bare(text: str) -> Iterator[str]:
+    if len(text) >= MIN_BARE and any(char.isdigit() for char in text):
+        yield rf"(?<![\w-]){re.escape(text)}(?![\w-])"

@@ -41,6 +41,10 @@ STEPS = {
 }
 """Check -> what an operator looks at first, if it fails."""
 OTHERWISE = WORSE
+USERS = (
+    "Users are named by the first 12 digits of the SHA-256 of their id: `printf %s USER | sha256sum`. Times are epoch "
+    "seconds."
+)
 FORCE = "absorb build RECIPE --force"
 
 
@@ -139,6 +143,9 @@ def _rankings(rankings: Rankings) -> Iterator[str]:
     yield ""
     for name, distance in rankings.worst:
         yield f"- {name}: {distance:.3f}"
+    if any(name.startswith("user ") for name, _ in rankings.worst):
+        yield ""
+        yield USERS
 
 
 def draw(report: GateReport, path: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builder.gate.scored import Scored
+from models.live.keys import shown_user
 from models.replay.ranks import rank_distance, top_overlap
 
 Floats = NDArray[np.float64]
@@ -68,7 +69,7 @@ def compare_rankings(pairs: Iterator[Pair] | Sequence[Pair]) -> Rankings | None:
 def newest_requests(
     scored: Scored, begin_s: NDArray[np.integer], user_ids: Sequence[str], count: int
 ) -> Iterator[Pair]:
-    """The newest of the scored slates, as requests.
+    """The newest of the scored slates, as requests that are named by the hash of their user and their time.
 
     Args:
         scored: by two models.
@@ -81,5 +82,6 @@ def newest_requests(
     newest = np.argsort(-begin_s[slates], kind="stable")[:count]
     for place in newest:
         at = order[first[place] : first[place] + size[place]]
-        name = f"user {user_ids[scored.user[at[0]]]} at {int(begin_s[slates[place]])}"
+        user = shown_user(user_ids[scored.user[at[0]]])
+        name = f"user {user} at {int(begin_s[slates[place]])}"
         yield name, scored.log_odds[0, at], scored.log_odds[1, at]

@@ -70,3 +70,8 @@ def coming_key(model: str) -> str:
 def tombstone(user_id: str) -> str:
     """Field of `FORGOTTEN_KEY` that stands for a user: the id itself must not stay in the cache."""
     return hashlib.sha256(user_id.encode()).hexdigest()
+
+
+def shown_user(user_id: str) -> str:
+    """What reports name a user by, so that they can be kept: the first 12 digits of `tombstone`."""
+    return tombstone(user_id)[:12]

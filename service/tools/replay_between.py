@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from models.live.keys import shown_user
 from models.replay.captured import Captured, recorded_scores
 from models.replay.ranks import rank_distance, top_overlap
 from service.tools.replay_sides import Side
@@ -52,7 +53,7 @@ class Row:
 
     Attributes:
         request_id: its name.
-        user_id: its user.
+        user: its user, by `models.live.keys.shown_user`.
         candidates: number of candidates.
         rank_distance: `models.replay.ranks.rank_distance`.
         score_difference: largest difference of a candidate's score.
@@ -61,7 +62,7 @@ class Row:
     """
 
     request_id: str
-    user_id: str
+    user: str
     candidates: int
     rank_distance: float
     score_difference: float
@@ -128,7 +129,7 @@ def replay_between(requests: Sequence[Captured], left_out: int, a: Side, b: Side
         rows.append(
             Row(
                 request.request_id,
-                request.user_id,
+                shown_user(request.user_id),
                 len(request.candidates),
                 rank_distance(left, right),
                 float(np.abs(left - right).max()),
@@ -176,7 +177,7 @@ def show_between(found: Between, console: Console) -> None:
             f"{row.score_difference:.4g}",
             f"{row.top_overlap:.0%}",
         )
-        worst.add_row(row.request_id, row.user_id, str(row.candidates), *cells)
+        worst.add_row(row.request_id, row.user, str(row.candidates), *cells)
     console.print(worst)
     parity = found.parity
     console.print(

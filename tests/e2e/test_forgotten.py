@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import polars as pl
 import pytest
 
+from builder.gate.report import JSON, MARKDOWN
 from builder.ingest.events import read_user_ids
 from builder.ingest.sources import SOURCES
 from builder.recipe.recipe import load_recipe
-from models.live.keys import TOUCHED_KEY, log_key, tombstone
+from models.live.keys import TOUCHED_KEY, log_key, shown_user, tombstone
 from tests.e2e.builders import ROOT, TINY, Build, Builder, finish
 from tests.e2e.deadline import LIMIT_S, wait_until
 from tests.e2e.services import ready_service
@@ -100,22 +102,34 @@ def file_names(path: Path, user: str) -> bool:
 
 @pytest.fixture
 def shop(cache: Cache, tmp_path: Path) -> Shop:
-    """The log of the tiny recipe as files, with ids that do not occur by chance, built twice."""
+    """The log of the tiny recipe as files, with ids that do not occur by chance, built twice.
+
+    The gate compares both builds on one request, the newest: the user's.
+    """
     own = tmp_path / "shop"
     own.mkdir()
     raw = SOURCES["synthetic"].read(load_recipe(TINY))
     ids = {f"u{at}": f"shopper-{at}" for at in range(200)} | {"u3": USER, "u4": LONGER}
     columns = ["user_id", "item_id", "timestamp", "label"]
     events = raw.events.frame.select(columns)
-    events.with_columns(events["user_id"].replace_strict(ids)).write_csv(own / "shop.csv")
+    is_newest = (pl.col("user_id") == USER) & (
+        pl.col("timestamp") == pl.col("timestamp").max().over("user_id")
+    )
+    newest = pl.when(is_newest).then(pl.col("timestamp").max() + 1).otherwise("timestamp")
+    events = events.with_columns(events["user_id"].replace_strict(ids))
+    events.with_columns(newest.alias("timestamp")).write_csv(own / "shop.csv")
     assert raw.items is not None
     raw.items.frame.write_csv(own / "items.csv")
     _, _, rest = TINY.read_text().partition("[split]")
-    (own / "shop.toml").write_text(f"{RECIPE}[split]{rest}")
+    recipe = f"{RECIPE}[split]{rest}requests = 1\n".replace(
+        "rank_distance = 0.35", "rank_distance = 1.0"
+    )
+    (own / "shop.toml").write_text(recipe)
     home = tmp_path / "var"
     build = Build(own / "shop.toml", home / "runs", home / "artifacts", cache.url)
     finish(build.run())
-    finish(build.run("--from", "publish"))
+    (own / "shop.toml").write_text(recipe.replace("steps = 60", "steps = 30"))
+    finish(build.run())
     return Shop(home, build, cache)
 
 
@@ -155,6 +169,14 @@ def source(url: str, user: str) -> str:
     return str(answer.json()["state"]["source"])
 
 
+def name_as_older_versions(run: Path) -> None:
+    """Name the user in the gate's reports by the id, as versions before the hashes did."""
+    for name in (JSON, MARKDOWN):
+        text = (run / name).read_text()
+        assert f"user {shown_user(USER)} at " in text
+        (run / name).write_text(text.replace(shown_user(USER), USER))
+
+
 def test_after_forgetting_no_byte_names_the_user(shop: Shop) -> None:
     client = shop.cache.client
     with ready_service(
@@ -168,9 +190,12 @@ def test_after_forgetting_no_byte_names_the_user(shop: Shop) -> None:
             assert send_events(url, user, 2, first=3) == 202  # these wait
             assert source(url, user) == "hit"
         wait_until(lambda: len(list(shop.slow.glob("*"))) > 0, "captures")
+        assert not any("gate." in place for place in shop.named_by())
+        name_as_older_versions(shop.build.folder.path)
         before = "\n".join(shop.named_by())
         for place in ("absorb:tiny:", "absorb.history:tiny:", log_key(USER), ":touched", ":in",
-                      "records.bin", "histories.bin", "events.json", "slow.jsonl", ".aof"):  # fmt: skip
+                      "records.bin", "histories.bin", "events.json", "slow.jsonl", ".aof",
+                      "gate.json", "gate.md"):  # fmt: skip
             assert place in before
 
         shown = forget(shop, USER)

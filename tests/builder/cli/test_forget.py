@@ -27,6 +27,9 @@ def test_a_user_is_forgotten_listed_and_allowed_again(
 
     assert done.code == 0
     assert f"user {tombstone('user:7')[:12]}…: forgotten" in done.out
+    # No terminal: a row is a line, whatever its length.
+    rows = [line.split("\t") for line in done.out.splitlines()]
+    assert [f"absorb:{serving.model}:{serving.name}:*", "record", "1"] in rows
     assert "user:7" not in done.out + done.err
     assert not client.exists(serving.key("user:7"))
     assert client.exists(serving.key("user:17"))

@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 
 from builder.forget.run import Places, forget
-from builder.forget.runs import run_folders
+from builder.forget.runs import REPORTS, run_folders
+from builder.gate.report import JSON, MARKDOWN
 from builder.ingest.events import read_user_ids
 from builder.pipeline import STEPS, Build, is_due, run_step
 from builder.publish.cache import CacheClient
 from builder.publish.generations import count_records, read_pointer, rollback
 from models.live.captures import FILE
 from models.live.event import Event
-from models.live.keys import IN_KEY, tombstone
+from models.live.keys import IN_KEY, shown_user, tombstone
 from models.live.log import append
 from models.live.tombstones import is_forgotten
 
@@ -135,6 +136,73 @@ def test_a_log_loses_the_id_and_not_the_numbers(shop: Build, client: CacheClient
 
     assert log.read_text() == (
         "user (forgotten): corrupt\n42 users\nwrote user (forgotten), not zqx-81x\n"
+    )
+
+
+OLD_JSON = {
+    "verdict": "refused",
+    "rankings": {
+        "percentiles": {"50": 0.1, "99": 1.0},
+        "worst": [
+            ["user 50 at 1744051355", 1.0],
+            ["user u152 at 50", 0.9],
+            ["user é x at 50", 0.8],
+        ],
+    },
+}
+
+
+def test_reports_of_older_gates_lose_the_id_and_nothing_else(
+    shop: Build, client: CacheClient
+) -> None:
+    """Also in a folder that holds nothing else: one of a trial, or of a run that was forgotten by an older version."""
+    assert {JSON, MARKDOWN} < set(REPORTS)
+    users = ["50", "u152", "é x"]
+    trial = shop.folder.path.parent / "trial"
+    trial.mkdir()
+    for folder in (shop.folder.path, trial):
+        (folder / JSON).write_text(json.dumps(OLD_JSON, indent=1))
+        (folder / MARKDOWN).write_text(
+            "| p50 | 50 |\n- user 50 at 50: 1.000\n- user u152 at 50: 0.9\n"
+        )
+
+    reports = forget(client, users, places(shop))
+
+    names = [shown_user(user) for user in users]
+    for folder in (shop.folder.path, trial):
+        found = json.loads((folder / JSON).read_text())
+        assert found["verdict"] == "refused"
+        assert found["rankings"]["percentiles"] == {"50": 0.1, "99": 1.0}
+        assert [name.split()[1] for name, _ in found["rankings"]["worst"]] == names
+        assert (folder / MARKDOWN).read_text() == (
+            f"| p50 | 50 |\n- user {names[0]} at 50: 1.000\n- user {names[1]} at 50: 0.9\n"
+        )
+        for report in reports:
+            assert str(folder / JSON) in [line.where for line in report.removed]
+    assert not any(
+        str(trial) in line.where
+        for report in forget(client, users, places(shop))
+        for line in report.removed
+    )
+
+
+def test_an_audit_loses_an_id_that_is_the_value_of_a_field(
+    shop: Build, client: CacheClient
+) -> None:
+    run = shop.folder.path
+    kept = [{"rule": "user part", "group": "1 to 2", "part": "part", "verdict": "fails"}]
+    own = [{"rule": "user part", "group": "part", "within": "user part: part", "verdict": "fails"}]
+    (run / "audit.json").write_text(json.dumps([*own, *kept], indent=1))
+    (run / "audit.md").write_text("| train | user part: part | 7 |\n| train | part | 7 |\n")
+
+    forget(client, ["part", "fails", "7"], places(shop))
+
+    name = shown_user("part")
+    (found, other) = json.loads((run / "audit.json").read_text())
+    assert found == own[0] | {"group": name, "within": f"user part: {name}"}
+    assert [other] == kept
+    assert (run / "audit.md").read_text() == (
+        f"| train | user part: {name} | 7 |\n| train | part | 7 |\n"
     )
 
 

@@ -18,6 +18,7 @@ from builder.gate.scoring import ArtifactScorer
 from builder.recipe.gate import GateRule
 from builder.recipe.recipe import Recipe
 from models.contract.artifact import Artifact
+from models.live.keys import shown_user
 from tests.builder.gate.trainings import Trainings
 
 
@@ -216,6 +217,21 @@ def captured(trainings: Trainings, path: Path) -> Recipe:
     ]
     path.write_text("\n".join([*lines, lines[0][:40], json.dumps({"path": "/v2/models/m/infer"})]))
     return replace(trainings.recipe, gate=replace(trainings.recipe.gate, captured=str(path)))
+
+
+def test_slates_are_named_by_the_hash_of_their_user(trainings: Trainings, tmp_path: Path) -> None:
+    report = gate(trainings, trainings.retrained)
+    report.save(tmp_path)
+
+    hashes = {shown_user(user): user for user in trainings.events.user_ids}
+    named = [name.split()[1] for name, _ in rankings_of(report).worst]
+    assert named
+    assert set(named) <= set(hashes)
+    for name in ("gate.json", "gate.md"):
+        text = (tmp_path / name).read_text()
+        assert all(f"user {user} at" in text for user in named)
+        assert not any(f"user {hashes[user]} at" in text for user in named)
+    assert "`printf %s USER | sha256sum`" in text
 
 
 def test_captured_requests_are_replayed_in_place_of_slates(trainings, tmp_path: Path) -> None:

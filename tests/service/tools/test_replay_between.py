@@ -10,7 +10,7 @@ import pytest
 from models.contract.generation import Generation, Pointer, pointer_key
 from models.contract.record import UserRecord, encode_record
 from models.live.history import BaseHistory, encode_history
-from models.live.keys import history_key
+from models.live.keys import history_key, shown_user
 from models.replay.captured import read_captured
 from models.replay.ranks import rank_distance
 from service.tools.replay import app
@@ -61,7 +61,9 @@ async def test_differences_are_those_of_both_models_and_parity_holds(
     found = json.loads(capsys.readouterr().out)
 
     rows = {row["request_id"]: row for row in found["worst"]}
-    ann = next(row for row in rows.values() if row["user_id"] == "ann" and row["candidates"] == 6)
+    ann = next(
+        row for row in rows.values() if row["user"] == shown_user("ann") and row["candidates"] == 6
+    )
     assert code == 0
     assert found["requests"] == 4
     assert found["cold"] == 1
