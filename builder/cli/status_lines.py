@@ -28,10 +28,17 @@ def _values(model: ModelStatus) -> dict[str, str]:
     values = {"serves": model.problem or (current.name if current else "nothing")}
     if current:
         values["artifact"] = current.artifact_id
-        values["users"] = f"{model.records.get(current.place, 0):,} of {current.num_users:,}"
+        values["users"] = _users(model.records.get(current.place, 0), current.num_users)
     values["roll back to"] = previous.name if previous else "nothing"
     if model.record_bytes:
         values["bytes per user"] = f"{model.record_bytes:,}"
     values["unfinished"] = ", ".join(model.unfinished) or "none"
     values["building now"] = model.lock_holder or "no builder"
     return values
+
+
+def _users(records: int, built: int) -> str:
+    """Workers write records of users whom the build does not know, too."""
+    if records <= built:
+        return f"{records:,} of {built:,}"
+    return f"{built:,} of the build, {records - built:,} of live events"

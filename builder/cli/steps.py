@@ -16,8 +16,8 @@ Result = Mapping[str, Any]
 
 WHY = {
     "patience": "where it had stopped improving",
-    "max_steps": "the most that the recipe allows; it may have improved further",
-    "time": "where the time was up; it may have improved further",
+    "max_steps": "the most that the recipe allows",
+    "time": "where the time was up",
 }
 """Why a training ended -> the same in words."""
 VERDICTS = {
@@ -66,10 +66,10 @@ def _audit(result: Result) -> str:
 def _train(result: Result) -> str:
     gauc, auc = result["validation_gauc"], result["validation_auc"]
     metric = f"AUC {auc:.4f}" if gauc is None else f"GAUC {gauc:.4f}"
-    line = (
-        f"best validation {metric} at step {result['best_step']:,} of {result['steps']:,}, "
-        f"{WHY[result['ended']]}"
-    )
+    at, steps, ended = result["best_step"], result["steps"], result["ended"]
+    line = f"best validation {metric} at step {at:,} of {steps:,}, {WHY[ended]}"
+    if at == steps and ended != "patience":
+        line += "; it may have improved further"
     start = result.get("warm_start", "")
     if start.startswith("no: "):
         return f"{line}; trained anew ({start.removeprefix('no: ')})"

@@ -115,13 +115,20 @@ class Prototypes:
         return sorted(filter(None, masks), key=lambda mask: (-len(mask), mask))
 
 
-def check_item_fields(where: str, names: Mapping[str, object], known: Mapping[str, object]) -> None:
+def check_item_fields(
+    where: str,
+    names: Mapping[str, object],
+    known: Mapping[str, object],
+    *,
+    is_any_model: bool = True,
+) -> None:
     """Check that all names are among the item fields of some models.
 
     Args:
         where: the field of the request, for the error.
         names: what came.
         known: the item fields.
+        is_any_model: whether any model serves, for the error.
 
     Raises:
         RequestError: one is not; the error lists the fields.
@@ -129,8 +136,13 @@ def check_item_fields(where: str, names: Mapping[str, object], known: Mapping[st
     for name in names:
         if name not in known:
             listed = f"a field among: {', '.join(known)}{did_you_mean(name, known)}"
-            expected = listed if known else "no field: no model that serves has item fields"
-            raise RequestError(where, name, expected)
+            raise RequestError(where, name, listed if known else _no_field(is_any_model))
+
+
+def _no_field(is_any_model: bool) -> str:
+    if is_any_model:
+        return "no field: no model that serves has item fields"
+    return "a model that serves; none does yet: publish one first"
 
 
 def _is_id(dense: object, limit: int) -> bool:

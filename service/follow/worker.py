@@ -137,7 +137,7 @@ class Worker:
             self._buried.clear()
         self._has_gap |= self._source.has_gap()
         if self._has_gap:
-            log.warning("the source lost events, or is new: catching up from the logs")
+            log.info("catching up from the logs")  # the source says why
             self.targets.catch_up_all()
             self._has_gap = False
         num_done = len(self._batch)

@@ -112,9 +112,9 @@ class NewItemRegistry:
             RequestError: no model that serves has one of the fields; or there would be too many items.
             CacheUnavailableError: the cache does not answer, or the service may not write.
         """
-        known = self.fields()
+        known, is_any_model = self.fields(), bool(self._selection.serving)
         for at, fields in enumerate(items.values()):
-            check_item_fields(f"items[{at}].fields", fields, known)
+            check_item_fields(f"items[{at}].fields", fields, known, is_any_model=is_any_model)
         now_s = int(self._clock())
         entries = [NewItem(item, fields, now_s) for item, fields in items.items()]
         check_room(await self._run(room_commands(list(items))))

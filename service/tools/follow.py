@@ -27,6 +27,7 @@ from service.follow.targets import Targets
 from service.follow.worker import Tally, Worker
 from service.observability.json_log import log_as_json
 from service.settings import Settings, read_settings
+from service.tools.dead_letters import dead_letter_lines
 
 TIMEOUT_S = 10.0
 EXIT_CODES = (
@@ -46,10 +47,19 @@ Models = Annotated[
 Once = Annotated[
     bool, typer.Option("--until-empty", help="end once no event waits and every user is caught up")
 ]
+DeadLetters = Annotated[
+    bool,
+    typer.Option(
+        "--dead-letters",
+        help="print the newest 20 events of the cache that could not be folded, with time and reason, and end",
+    ),
+]
 
 
 @app.command(epilog=EXIT_CODES)
-def follow(model: Models = None, until_empty: Once = False) -> None:
+def follow(
+    model: Models = None, until_empty: Once = False, dead_letters: DeadLetters = False
+) -> None:
     """Fold live events into users' states, so that the next request is scored with them.
 
     Events come from POST /v1/events of `absorb serve`, by the cache's stream, or from a Kafka topic
@@ -62,11 +72,23 @@ def follow(model: Models = None, until_empty: Once = False) -> None:
     """
     settings = read_settings()
     log_as_json(settings.log_level)
+    if dead_letters:
+        _print_dead_letters(settings.cache_url)
+        return
     try:
         tally = run_worker(settings, model or [], until_empty=until_empty)
     except AbsorbError as error:
         sys.exit(str(error))
     log.info("stopped", extra={"events": tally.events, "dead": tally.dead})
+
+
+def _print_dead_letters(url: str) -> None:
+    try:
+        client = connect(resolve_cache_url(url))
+        for line in dead_letter_lines(client, redact_url(url)):
+            typer.echo(line)
+    except AbsorbError as error:
+        sys.exit(str(error))
 
 
 def run_worker(settings: Settings, models: list[str], *, until_empty: bool) -> Tally:

@@ -39,6 +39,10 @@ def test_the_second_night_goes_on_from_the_first(build: Build) -> None:
     assert stamp.result["warm_start"] == f"from step {TRAINING_STEPS}"
     assert stamp.result["steps"] == TRAINING_STEPS + 5
     assert f"went on from step {TRAINING_STEPS}" in IN_WORDS["train"](stamp.result)
+    last = stamp.result["steps"]
+    for best, may_improve in ((last, True), (last - 1, False)):
+        line = IN_WORDS["train"]({**stamp.result, "ended": "max_steps", "best_step": best})
+        assert ("may have improved further" in line) == may_improve
     for name in ("evaluate", "export"):
         run_step(tonight, name)
     assert tonight.artifact().manifest.recipe["train"]["warm_start"] == 5

@@ -63,6 +63,7 @@ from service.follow.worker import Worker
 from service.settings import Settings
 from service.store.event_log import EventLog
 from service.store.redis import RedisStore
+from service.tools.dead_letters import dead_letter_lines
 from service.tools.follow import connect
 from service.tools.published import read_published
 from tests.cluster import running_cluster
@@ -289,6 +290,7 @@ def test_a_worker_does_all_it_does_and_nothing_is_refused(server, tmp_path):
         assert admin.xlen(CHANGED_KEY) >= 2
         assert admin.xinfo_consumers(IN_KEY, "follow") == []
         raw = admin.get(record)
+    assert len(list(dead_letter_lines(client, ""))) == 2
     # What it does if a user is forgotten between two of its commands.
     assert compare_and_remove(client, record, raw) == 1
     assert client.unlink(log_key("ann")) == client.zrem(TOUCHED_KEY, "ann") == 1

@@ -162,6 +162,8 @@ class KafkaSource:
             except KafkaException as error:
                 log.warning("offsets are not known", extra={"error": str(error)})
         found, self._lost = self._lost, False
+        if found:
+            log.warning("the topic dropped messages that no worker had read")
         return found
 
     def _bounds(self) -> Iterator[tuple[int, int, int]]:

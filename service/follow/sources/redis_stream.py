@@ -155,6 +155,7 @@ class RedisStreamSource:
             self._claim_at_s = now_s + self._claim_every_s
             self._look_for_vanished()
         if gone and gone[0]:
+            log.warning("entries of the stream were lost", extra={"entries": len(gone[0])})
             self._has_gap = True
         return _deliveries(entries)
 
@@ -163,6 +164,7 @@ class RedisStreamSource:
         before = self._vanished
         self._vanished = int(self._client.execute_command("EVAL", VANISHED, 2, IN_KEY, DONE_KEY))
         if before is not None and self._vanished != before:
+            log.warning("entries of the stream were trimmed or deleted by others")
             self._has_gap = True
 
     def _in_group(self, *command: Any) -> Any:
@@ -176,12 +178,17 @@ class RedisStreamSource:
         return self._client.execute_command(*command)
 
     def _make_group(self) -> None:
-        """Make the group, from the stream's first entry on."""
+        """Make the group, from the stream's first entry on. It was lost if workers have removed entries before."""
+        has_worked = bool(self._client.execute_command("EXISTS", DONE_KEY))
         try:
             self._client.execute_command("XGROUP", "CREATE", IN_KEY, GROUP, "0", "MKSTREAM")
         except ResponseError as error:
             if "BUSYGROUP" not in str(error):  # another worker was faster
                 raise
+        if has_worked:
+            log.warning("the stream of events was lost")
+        else:
+            log.info("the stream of events is new: no worker has folded its events before")
         self._has_gap = True
 
 

@@ -35,6 +35,17 @@ def test_status_shows_what_serves(call: Call, server: Path, client: CacheClient)
     assert "roll back to    nothing" in finished.out
 
 
+def test_users_of_live_events_are_told_from_those_of_the_build(
+    call: Call, server: Path, client: CacheClient
+) -> None:
+    current = publish_new(client).current
+    client.set(current.key("new"), b"a record that a worker made")
+
+    out = call("status", "--cache", f"embedded:{server}").out
+
+    assert "20 of the build, 1 of live events" in out
+
+
 def test_status_of_an_empty_cache_says_so(call: Call, server: Path, client: CacheClient) -> None:
     assert "no model is published" in call("status", "--cache", f"embedded:{server}").out
 

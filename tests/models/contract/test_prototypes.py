@@ -89,3 +89,5 @@ def test_a_wrong_name_is_refused_with_those_that_there_are():
         check_item_fields("fields", {"makr": "x"}, FIELDS)
     with pytest.raises(RequestError, match="no model that serves has item fields"):
         check_item_fields("fields", {"maker": "x"}, {})
+    with pytest.raises(RequestError, match="expected a model that serves; none does yet"):
+        check_item_fields("fields", {"maker": "x"}, {}, is_any_model=False)

@@ -101,6 +101,21 @@ def test_an_emptied_cache_is_a_gap(client: Redis):
     assert source.has_gap()
 
 
+def test_a_new_stream_is_told_from_a_lost_one(client: Redis, caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO", "service.follow")
+    place = stream_place(client)
+    source = place.worker()
+    place.send(event(1))
+    source.ack(read(source, 1))
+    assert [(one.levelname, "is new" in one.message) for one in caplog.records] == [("INFO", True)]
+    caplog.clear()
+    client.delete(IN_KEY)
+    assert list(source.read(1, 0.01)) == []
+    assert [(one.levelname, one.message) for one in caplog.records] == [
+        ("WARNING", "the stream of events was lost")
+    ]
+
+
 def test_entries_that_were_trimmed_away_are_a_gap(client: Redis):
     place = stream_place(client)
     for number in range(3):

@@ -193,6 +193,13 @@ async def test_a_wrong_body_is_refused_and_changes_nothing(world: World, sent: A
         assert not client.exists(NEW_ITEMS_KEY)
 
 
+async def test_before_the_first_publish_the_answer_says_that_no_model_serves(world: World):
+    async with world.service() as service:
+        response = await service.client.post("/v1/items", json=body())
+    assert response.status_code == 400
+    assert "none does yet: publish one first" in response.text
+
+
 async def test_there_is_a_most(world: World):
     world.publish(TOY)
     with world.redis as client:
