@@ -286,7 +286,8 @@ def test_a_forgotten_user_does_not_come_back(builds, redis):
         redis.xadd(IN_KEY, {"e": event("u1", "x", FIRST_CUT_S + 9, f"e{number}").to_bytes()})
 
 
-def test_killed_before_any_command_nothing_is_lost_and_nothing_counts_twice(builds, redis):
+@pytest.mark.parametrize("in_log", [True, False], ids=["over HTTP", "from another source"])
+def test_killed_before_any_command_nothing_is_lost_and_nothing_counts_twice(builds, redis, in_log):
     truth = new_truth(builds, redis)
     truth.publish(truth.artifacts[0], FIRST_CUT_S, in_place=False)
     settle(new_worker(builds, redis))
@@ -295,7 +296,8 @@ def test_killed_before_any_command_nothing_is_lost_and_nothing_counts_twice(buil
         client = Fragile(redis)
         worker = new_worker(builds, client, f"w{number}")
         for user in ("u0", "u1", "new"):
-            truth.post(event(user, truth.items[number % 9], FIRST_CUT_S + number, f"e{number}"))
+            bought = event(user, truth.items[number % 9], FIRST_CUT_S + number, f"e{number}")
+            truth.post(bought, in_log=in_log)
         client.kill_before(number)
         try:
             settle(worker)
