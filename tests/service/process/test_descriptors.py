@@ -60,6 +60,8 @@ async def test_a_service_without_descriptors_says_so_and_goes_on(world: World, t
 
 async def test_a_closed_terminal_drains_the_service(world: World, tmp_path: Path):
     log = tmp_path / "log"
+    # Whoever runs the tests under nohup ignores the signal, and what they start inherits that.
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     async with started(world, log) as (process, client):
         process.send_signal(signal.SIGHUP)
         while (ready := await client.get("/health/ready")).status_code == 200:
@@ -68,3 +70,4 @@ async def test_a_closed_terminal_drains_the_service(world: World, tmp_path: Path
     assert "draining" in ready.json()["error"]
     assert scored.status_code == 200
     assert "Shutting down" in log.read_text()
+    signal.signal(signal.SIGHUP, before)
