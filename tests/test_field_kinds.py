@@ -3,8 +3,6 @@
 The log is one where a number decides: of what is on offer, people buy what is cheap, and no price occurs twice.
 """
 
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -15,20 +13,19 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-import torch
 
 from builder.checkpoint import Checkpoint
 from builder.dataset.parts import batch_source, part_slates
 from builder.evaluate.metrics.targets import auc
 from builder.evaluate.predict import predict
 from builder.ingest.run import ingest
-from builder.pipeline import STEPS, Build, run_step
+from builder.pipeline import Build
 from builder.recipe.field_rules import FieldRule
 from builder.recipe.recipe import Recipe
-from builder.run_folder import RunFolder
 from builder.train.train import train
-from models.contract.embedded_cache import start_server, stop_server
+from models.contract.embedded_cache import resolve_cache_url
 from models.contract.schema import FIRST_KNOWN
+from tests.builder.finished import finished_build
 from tests.builder.logs import START_S
 from tests.builder.pool_logs import (
     DAYS,
@@ -113,22 +110,14 @@ def write_bargains(folder: Path) -> Recipe:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Build]:
     """Every step of a build of the log."""
-    home, threads = tmp_path_factory.mktemp("bargains"), torch.get_num_threads()
-    cache = Path(tempfile.mkdtemp(prefix="ab", dir="/tmp"))  # unix socket paths must be short
-    url = f"unix://{start_server(cache)}"
-    build = Build(write_bargains(home), RunFolder(home / "run"), home / "artifacts", url)
-    with build.folder.locked():
-        for name in STEPS:
-            run_step(build, name)
-    torch.set_num_threads(threads)
-    yield build
-    stop_server(cache)
-    shutil.rmtree(cache)
+    home = tmp_path_factory.mktemp("bargains")
+    with finished_build(write_bargains(home), home) as build:
+        yield build
 
 
 @asynccontextmanager
 async def serving(build: Build) -> AsyncIterator[Served]:
-    async with World(build.cache_url, build.artifacts).service() as service:
+    async with World(resolve_cache_url(build.cache_url), build.artifacts).service() as service:
         model = Checkpoint.load(build.folder.checkpoint).build()
         yield Served(service, model.eval(), build.events())
 

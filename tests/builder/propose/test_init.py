@@ -96,15 +96,15 @@ def test_columns_of_a_shop_are_known(tmp_path: Path) -> None:
     assert found.recipe.negatives.exclude == "slate"
     assert found.recipe.negatives.own_past == 0.5
     for comment in (
-        "order_id: left out: names lists, baskets or sessions",
-        "price: one number per item, in buckets",
+        "# order_id: left out: names lists, baskets or sessions",
+        "# price: one number per item, in buckets",
         'price = { kind = "numeric" }',
-        "remark: left out: nearly unique",
+        "# remark: left out: nearly unique",
         "of the rows have 0 or less: returns, which are dropped",
         "of users have more events, which lose",
         "2023-11-14 22:",
     ):
-        assert comment in unwrapped(found.text)
+        assert comment in found.text
 
 
 def test_what_is_taken_once_only_is_no_negative_of_its_user(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_what_is_taken_once_only_is_no_negative_of_its_user(tmp_path: Path) -> N
 
     assert found.recipe.data.time_unit == "ms"
     assert found.recipe.negatives.exclude == "past"
-    assert "numbers that are dates in ms: 2023-11-14" in unwrapped(found.text)
+    assert "numbers that are dates in ms: 2023-11-14" in found.text
 
 
 def test_ratings_need_a_threshold_which_is_asked_for(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_ratings_need_a_threshold_which_is_asked_for(tmp_path: Path) -> None:
     assert asked[0][1] == 4.0
     assert "from which rating on is an event a positive?" in asked[0][0]
     assert found.recipe.data.positive_from == 3.5
-    assert "CHOOSE: rating from here on is a 1" in unwrapped(found.text)
+    assert "CHOOSE: rating from here on is a 1" in found.text
     events = ingest(found.recipe)
     assert 0 < events.label.mean() < 1
     assert proposed(tmp_path, shops.ratings(), positive_from=2.0).recipe.data.positive_from == 2.0
@@ -137,9 +137,9 @@ def test_labels_of_impressions_are_kept(tmp_path: Path) -> None:
     found = proposed(tmp_path, shops.impressions())
 
     assert found.recipe.data.columns.label == "clicked"
-    assert "impression_id: left out: names lists" in unwrapped(found.text)
+    assert "impression_id: left out: names lists" in found.text
     assert found.recipe.data.context_fields == ("hour", "weekday", "position")
-    assert "[negatives]" not in unwrapped(found.text)
+    assert "[negatives]" not in found.text
 
 
 def test_kinds_of_events_are_sorted_by_their_names(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_kinds_of_events_are_sorted_by_their_names(tmp_path: Path) -> None:
     assert (kinds.column, kinds.positive) == ("event_type", ("purchase",))
     assert set(kinds.history) == {"view", "add_to_cart"}
     assert (kinds.cancel, kinds.drop) == (("return",), ("login",))
-    assert "CHOOSE what each kind means" in unwrapped(found.text)
+    assert "CHOOSE what each kind means" in found.text
     assert any("see event_kinds" in note for note in found.notes)
     assert ingest(found.recipe).is_target is not None
 
@@ -176,7 +176,7 @@ def test_spreadsheet_is_read_as_it_is(tmp_path: Path) -> None:
     assert rule.nulls == ("NULL",)
     assert found.recipe.data.time_format == "%d.%m.%Y %H:%M"
     assert found.recipe.data.nulls == {"item_nr": "drop"}
-    assert "Größe" in unwrapped(found.text)
+    assert "Größe" in found.text
     assert len(ingest(found.recipe).item) == 2_352  # without the 48 of 2,400 that have no item
 
 
@@ -285,7 +285,7 @@ def test_log_of_one_moment_is_read_without_times(tmp_path: Path) -> None:
     found = proposed(tmp_path, as_changed("click_timestamp", pl.lit(START_S)))
 
     assert found.recipe.data.columns.time == ""
-    assert "all events have one time in 'click_timestamp'" in unwrapped(found.text)
+    assert "all events have one time in 'click_timestamp'" in found.text
     assert len(ingest(found.recipe).item) == len(shops.news())
 
 

@@ -1,7 +1,7 @@
 """Several workers as processes: each says for itself how far it is, and services join what those that run say."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -18,21 +18,10 @@ from models.live.follow_status import (
 )
 from models.live.keys import FOLLOWERS_KEY, follower_key
 from service.tools.running_worker import running_worker, wait_until_follows
-from tests.service.follow.test_worker import new_truth
+from tests.service.follow.test_worker import new_truth, redis, server
 from tests.service.follow.truth import FIRST_CUT_S, MODEL, event
-from tests.valkey import emptied, running_server
 
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with running_server() as url:
-        yield url
-
-
-@pytest.fixture
-def redis(server: str) -> Iterator[Redis]:
-    with emptied(server) as client:
-        yield client
+__all__ = ["redis", "server"]  # fixtures
 
 
 def until(is_so: Callable[[], bool], limit_s: float) -> None:

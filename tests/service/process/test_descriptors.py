@@ -4,7 +4,7 @@ import asyncio
 import resource
 import signal
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -58,10 +58,17 @@ async def test_a_service_without_descriptors_says_so_and_goes_on(world: World, t
     assert log.read_text().count("out of file descriptors") == 1
 
 
+@pytest.fixture
+def hangup() -> Iterator[None]:
+    """Who runs the tests under nohup ignores the signal, and processes inherit that: here they do not."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hangup")
 async def test_a_closed_terminal_drains_the_service(world: World, tmp_path: Path):
     log = tmp_path / "log"
-    # Whoever runs the tests under nohup ignores the signal, and what they start inherits that.
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     async with started(world, log) as (process, client):
         process.send_signal(signal.SIGHUP)
         while (ready := await client.get("/health/ready")).status_code == 200:
@@ -70,4 +77,3 @@ async def test_a_closed_terminal_drains_the_service(world: World, tmp_path: Path
     assert "draining" in ready.json()["error"]
     assert scored.status_code == 200
     assert "Shutting down" in log.read_text()
-    signal.signal(signal.SIGHUP, before)
